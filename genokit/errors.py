@@ -1,0 +1,163 @@
+"""What can go wrong, in one tree.
+
+    GenokitError
+      ConfigError          a setting is missing or wrong             names the file or variable it came from
+      MissingDependency    a package or program is not installed     says how to get it
+      NotFound             a queue, definition, job, data set ...    lists near misses
+      AccessDenied         AWS said no                               .action
+      InvalidRequest       a request that the service refuses        .code
+      ServiceError         throttled, unreachable, or broken         .code
+      JobFailed            .job .exit_code .reason .last_lines
+      JobTimeout           waited long enough                        .job
+      InvalidManifest      a datapackage.json that cannot be used
+      FetchFailed          no source delivered                       .resource .tried
+      HashMismatch         bytes are not the promised ones           .expected .got
+      InvalidParameters    unknown name, wrong type, out of range    lists what is wrong, all of it
+      InvalidCheckpoint    a file that is not a whole checkpoint
+      NotebookFailed       .run .cell .path
+      PipelineFailed       .runs
+
+Every message says what happened, to which thing, what was expected and what came, and what to do next:
+
+>>> from genokit.errors import GenokitError, HashMismatch
+>>> try:
+...     raise HashMismatch("'labels.gz' is not the promised file", expected="ab", got="cd")
+... except GenokitError as error:
+...     print(error, error.expected, error.got)
+'labels.gz' is not the promised file ab cd
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from genokit.batch import Job
+    from genokit.pipelines import Run
+
+
+class GenokitError(Exception):
+    """The root: ``except GenokitError`` catches everything the kit raises on purpose."""
+
+
+class ConfigError(GenokitError):
+    """A setting is missing or wrong."""
+
+
+class MissingDependency(GenokitError):
+    """A package or program that this needs is not installed."""
+
+
+class NotFound(GenokitError):
+    """There is no such thing."""
+
+
+class AccessDenied(GenokitError):
+    """AWS refused the call for want of a permission."""
+
+    def __init__(self, message: str, *, action: str = "") -> None:
+        super().__init__(message)
+        self.action = action
+
+
+class InvalidRequest(GenokitError):
+    """The service refused the request as wrong."""
+
+    def __init__(self, message: str, *, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class ServiceError(GenokitError):
+    """The service was throttled, unreachable or broken."""
+
+    def __init__(self, message: str, *, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class JobFailed(GenokitError):
+    """A job ended in FAILED."""
+
+    def __init__(
+        self, message: str, *, job: Job, exit_code: int | None, reason: str, last_lines: Sequence[str] = ()
+    ) -> None:
+        super().__init__(message)
+        self.job = job
+        self.exit_code = exit_code
+        self.reason = reason
+        self.last_lines = list(last_lines)
+
+
+class JobTimeout(GenokitError):
+    """A job had not ended when the waiting did."""
+
+    def __init__(self, message: str, *, job: Job) -> None:
+        super().__init__(message)
+        self.job = job
+
+
+class InvalidManifest(GenokitError):
+    """A data manifest cannot be used as it stands."""
+
+
+class FetchFailed(GenokitError):
+    """No source of a resource delivered it."""
+
+    def __init__(self, message: str, *, resource: str, tried: Sequence[tuple[str, str]]) -> None:
+        super().__init__(message)
+        self.resource = resource
+        self.tried = list(tried)
+
+
+class HashMismatch(GenokitError):
+    """A file's bytes are not the promised ones."""
+
+    def __init__(self, message: str, *, expected: str, got: str) -> None:
+        super().__init__(message)
+        self.expected = expected
+        self.got = got
+
+
+class InvalidParameters(GenokitError):
+    """Parameters with an unknown name, a wrong type or a value out of range."""
+
+
+class InvalidCheckpoint(GenokitError):
+    """A file is not a whole checkpoint of this kit."""
+
+
+class NotebookFailed(GenokitError):
+    """A notebook did not run to its end."""
+
+    def __init__(self, message: str, *, run: Run, cell: int | None, path: Path) -> None:
+        super().__init__(message)
+        self.run = run
+        self.cell = cell
+        self.path = path
+
+
+class PipelineFailed(GenokitError):
+    """At least one notebook of a pipeline did not run to its end."""
+
+    def __init__(self, message: str, *, runs: Sequence[Run]) -> None:
+        super().__init__(message)
+        self.runs = list(runs)
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the nearest known one, or all of them.
+
+    >>> did_you_mean("epoch", ["epochs", "seed"])
+    "Did you mean 'epochs'?"
+    >>> did_you_mean("zzz", ["epochs", "seed"])
+    'Known: epochs, seed.'
+    """
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    if near:
+        return f"Did you mean '{near[0]}'?"
+    return f"Known: {', '.join(known)}." if known else "There are none."
