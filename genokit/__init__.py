@@ -1,0 +1,63 @@
+"""genokit: a Jupyter-first research kit; the same notebook on a laptop and on AWS.
+
+The public names are below and load on first use, so that ``import genokit`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import genokit.train as train
+    from genokit.batch import Batch, Job, JobDefinition
+    from genokit.config import Settings
+    from genokit.data import Dataset, Manifest
+    from genokit.errors import GenokitError
+    from genokit.pipelines import Pipeline, Run, record, run
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Batch",
+    "Dataset",
+    "GenokitError",
+    "Job",
+    "JobDefinition",
+    "Manifest",
+    "Pipeline",
+    "Run",
+    "Settings",
+    "__version__",
+    "record",
+    "run",
+    "train",
+]
+
+_HOMES = {
+    "Batch": "genokit.batch",
+    "Dataset": "genokit.data",
+    "GenokitError": "genokit.errors",
+    "Job": "genokit.batch",
+    "JobDefinition": "genokit.batch",
+    "Manifest": "genokit.data",
+    "Pipeline": "genokit.pipelines",
+    "Run": "genokit.pipelines",
+    "Settings": "genokit.config",
+    "record": "genokit.pipelines",
+    "run": "genokit.pipelines",
+}
+
+
+def __getattr__(name: str) -> object:
+    from importlib import import_module
+
+    if name == "train":
+        return import_module("genokit.train")  # the import system binds the name here
+    if name not in _HOMES:
+        raise AttributeError(f"module 'genokit' has no attribute '{name}'")
+    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

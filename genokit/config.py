@@ -1,0 +1,248 @@
+"""Settings: one frozen value, resolved from keyword, environment and file, that remembers where each part came from.
+
+A keyword beats a ``GENOKIT_*`` variable, which beats the nearest ``genokit.toml`` at or above the working folder, which
+beats the default. Nothing is read at import.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from genokit.errors import ConfigError, did_you_mean
+
+FILE = "genokit.toml"
+BACKENDS = ("local", "aws")
+PATHS = ("home", "cache", "runs", "manifests")
+
+# Variables of the kit that are not settings.
+OTHER_VARIABLES = ("GENOKIT_DEBUG",)
+
+StrPath = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where the kit works and how: built directly it reads nothing; ``Settings.load()`` asks environment and file.
+
+    ``backend`` is "local" (the embedded account in ``home``) or "aws". ``cache`` holds fetched data and ``runs`` the
+    runs of notebooks and pipelines; both lie in ``home`` unless told otherwise. ``manifests`` is a folder of data
+    manifests; None means the nearest ``data_manifests/`` at or above the working folder, else the package's own.
+    ``mirrors`` are folders or URLs tried before a manifest's own sources. ``timeout_s`` bounds connecting to a data
+    source and its first answer. Paths become absolute. Raises ConfigError.
+
+    >>> settings = Settings(home="/data/kit")
+    >>> settings.runs
+    PosixPath('/data/kit/runs')
+    >>> settings.origins["home"], settings.origins["runs"]
+    ('keyword', 'default')
+    """
+
+    backend: str = "local"
+    home: Path = Path("~/.genokit")
+    cache: Path = None  # type: ignore[assignment]  # filled from home below
+    runs: Path = None  # type: ignore[assignment]
+    manifests: Path | None = None
+    mirrors: tuple[str, ...] = ()
+    region: str | None = None
+    profile: str | None = None
+    timeout_s: float = 10.0
+    origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        given: dict[str, str] = {}
+        for item in _fields():
+            value = getattr(self, item.name)
+            origin = self.origins.get(item.name, "default" if value == item.default else "keyword")
+            given[item.name] = origin
+            object.__setattr__(self, item.name, _checked(item.name, value, origin))
+        for name, folder in (("cache", "data"), ("runs", "runs")):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, self.home / folder)
+        object.__setattr__(self, "origins", given)
+
+    @classmethod
+    def load(
+        cls,
+        *,
+        start: StrPath | None = None,
+        environ: Mapping[str, str] | None = None,
+        backend: str | None = None,
+        home: StrPath | None = None,
+        cache: StrPath | None = None,
+        runs: StrPath | None = None,
+        manifests: StrPath | None = None,
+        mirrors: Iterable[str] | None = None,
+        region: str | None = None,
+        profile: str | None = None,
+        timeout_s: float | None = None,
+    ) -> Settings:
+        """Resolve every setting: keyword, else ``GENOKIT_*`` variable, else the nearest genokit.toml, else default.
+
+        ``start`` is the folder from which to look upwards for genokit.toml (default: the working folder) and
+        ``environ`` the variables to read (default: this process's). Raises ConfigError, naming file or variable.
+        """
+        keywords: dict[str, Any] = {
+            "backend": backend, "home": home, "cache": cache, "runs": runs, "manifests": manifests,
+            "mirrors": mirrors, "region": region, "profile": profile, "timeout_s": timeout_s,
+        }  # fmt: skip
+        values: dict[str, Any] = {}
+        origins: dict[str, str] = {}
+        file = nearest(FILE, start)
+        layers = [
+            _from_file(file) if file else {},
+            _from_environ(os.environ if environ is None else environ),
+            {name: (value, "keyword") for name, value in keywords.items() if value is not None},
+        ]
+        for layer in layers:
+            for name, (value, origin) in layer.items():
+                values[name], origins[name] = value, origin
+        origins = {item.name: origins.get(item.name, "default") for item in _fields()}
+        return cls(**values, origins=origins)
+
+    def environ(self) -> dict[str, str]:
+        """The ``GENOKIT_*`` variables by which another process, in any folder, resolves these same settings.
+
+        >>> Settings(home="/data/kit").environ()["GENOKIT_CACHE"]
+        '/data/kit/data'
+        """
+        values = {item.name: getattr(self, item.name) for item in _fields()}
+        if values["manifests"] is None:
+            # The other process works in another folder, from which the nearest one is not this one.
+            values["manifests"] = nearest("data_manifests")
+        values["mirrors"] = json.dumps(list(self.mirrors)) if self.mirrors else None
+        return {_variable(name): str(value) for name, value in values.items() if value is not None}
+
+    def _repr_html_(self) -> str:
+        from genokit.display import card
+
+        rows = [(name, f"{value}   ({self.origins[name]})") for name, value in self.items()]
+        return card("Settings", rows)
+
+    def items(self) -> list[tuple[str, Any]]:
+        """Name and value of every setting, in order; mirrors as one text."""
+        pairs = [(item.name, getattr(self, item.name)) for item in _fields()]
+        return [(name, ", ".join(value) if name == "mirrors" else value) for name, value in pairs]
+
+
+def nearest(name: str, start: StrPath | None = None) -> Path | None:
+    """The file or folder of this name in the folder ``start`` (default: the working one) or the nearest above it."""
+    folder = Path.cwd() if start is None else Path(start).absolute()
+    return next((place / name for place in (folder, *folder.parents) if (place / name).exists()), None)
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """The ``GENOKIT_*`` variables that the kit does not know, sorted."""
+    known = {_variable(item.name) for item in _fields()} | set(OTHER_VARIABLES)
+    return sorted(name for name in environ if name.startswith("GENOKIT_") and name not in known)
+
+
+def _fields() -> list[dataclasses.Field[Any]]:
+    return [item for item in dataclasses.fields(Settings) if item.name != "origins"]
+
+
+def _names() -> list[str]:
+    return [item.name for item in _fields()]
+
+
+def _variable(name: str) -> str:
+    return f"GENOKIT_{name.upper()}"
+
+
+def _from_file(path: Path) -> dict[str, tuple[Any, str]]:
+    import tomllib
+
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}.") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f'{path} is not TOML: {error}. Strings need quotes: runs = "runs".') from error
+    for name in content:
+        if name not in _names():
+            raise ConfigError(f"{path}: there is no setting '{name}'. {did_you_mean(name, _names())}")
+    return {name: (_anchored(name, value, path.parent), str(path)) for name, value in content.items()}
+
+
+def _anchored(name: str, value: Any, folder: Path) -> Any:
+    """A value of a file with its relative paths meant from that file's folder."""
+    if name in PATHS and isinstance(value, str):
+        return _absolute(value, folder)
+    if name == "mirrors" and isinstance(value, list):
+        return tuple(str(_absolute(m, folder)) if isinstance(m, str) and "://" not in m else m for m in value)
+    return value
+
+
+def _from_environ(environ: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
+    known = {_variable(name): name for name in _names()}
+    for variable in unknown_variables(environ):
+        near = difflib.get_close_matches(variable.removeprefix("GENOKIT_"), [n.upper() for n in _names()], 1, 0.86)
+        if near:
+            raise ConfigError(
+                f"The environment has {variable}, which is no setting. Did you mean '{_variable(near[0])}'?"
+            )
+    return {
+        known[variable]: (_parsed(known[variable], text, variable), variable)
+        for variable, text in environ.items()
+        if variable in known and text != ""
+    }
+
+
+def _parsed(name: str, text: str, variable: str) -> Any:
+    if name == "timeout_s":
+        try:
+            return float(text)
+        except ValueError:
+            raise ConfigError(f"{variable} must be a number of seconds, but is '{text}'.") from None
+    if name == "mirrors":
+        if not text.startswith("["):
+            return tuple(part.strip() for part in text.split(",") if part.strip())
+        try:
+            return tuple(json.loads(text))
+        except ValueError:
+            raise ConfigError(
+                f"{variable} must be one mirror, several with commas, or a JSON list: '{text}'."
+            ) from None
+    return text
+
+
+def _checked(name: str, value: Any, origin: str) -> Any:
+    """The value in its own type, or ConfigError that names the setting and where it was set."""
+    if value is None and name not in ("backend", "home", "mirrors", "timeout_s"):
+        return None
+    if name in PATHS:
+        if isinstance(value, (str, os.PathLike)):
+            return _absolute(value, Path())
+        raise _wrong(name, value, origin, "a path")
+    if name == "timeout_s":
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < float("inf"):
+            return float(value)
+        raise _wrong(name, value, origin, "a number of seconds above 0")
+    if name == "mirrors":
+        # A single text would be taken letter by letter.
+        parts = None if isinstance(value, (str, bytes)) or not isinstance(value, Iterable) else tuple(value)
+        if parts is not None and all(isinstance(part, (str, os.PathLike)) for part in parts):
+            return tuple(str(part) for part in parts)
+        raise _wrong(name, value, origin, "a list of folders and URLs")
+    if not isinstance(value, str):
+        raise _wrong(name, value, origin, "a text")
+    if name == "backend" and value not in BACKENDS:
+        raise ConfigError(f"backend must be 'local' or 'aws', but is '{value}' ({origin}).")
+    return value
+
+
+def _wrong(name: str, value: object, origin: str, expected: str) -> ConfigError:
+    return ConfigError(f"{name} must be {expected}, but is {value!r}, a {type(value).__name__} ({origin}).")
+
+
+def _absolute(path: StrPath, base: Path) -> Path:
+    try:
+        return (base / Path(path).expanduser()).absolute()
+    except RuntimeError as error:
+        raise ConfigError(f"'{path}' cannot be resolved: {error} Set GENOKIT_HOME to a folder.") from error
