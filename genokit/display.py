@@ -1,0 +1,315 @@
+"""Everything the kit shows in HTML is made here, and everything is escaped unless it was made here.
+
+Fragments are well-formed, need no script and no network, and stand on their own: in JupyterLab they take its theme's
+variables (light or dark), elsewhere the colours around them. Without any style (as on GitHub) they are plain tables.
+
+>>> card("Job align", {"status": "RUNNING", "reads": "<a & b>"}).count("&lt;a &amp; b&gt;")
+1
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import html
+import io
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+
+class Html(str):
+    """Text that is HTML already and safe; any other text is escaped on its way into a page."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        return str(self)
+
+
+class Log(str):
+    """Lines of a log: plain in a terminal, a scrolling block in a notebook."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+    def _repr_html_(self) -> str:
+        return log(self)
+
+
+def card(
+    title: str,
+    rows: Mapping[str, object] | Sequence[tuple[str, object]],
+    *,
+    status: str | None = None,
+    fold: Mapping[str, object] | None = None,
+) -> Html:
+    """A titled box of names and values, with a status beside the title and parts folded away below.
+
+    ``fold`` maps a label to what opens under it: HTML of this module, or any value, shown as text.
+    """
+    pairs = rows.items() if isinstance(rows, Mapping) else rows
+    lines = "".join(f'<tr><th scope="row">{escape(name)}</th><td>{_value(value)}</td></tr>' for name, value in pairs)
+    body = f'<table class="gk-rows"><tbody>{lines}</tbody></table>' if lines else ""
+    folds = "".join(
+        f"<details><summary>{escape(label)}</summary>{_inner(content)}</details>"
+        for label, content in (fold or {}).items()
+    )
+    mark = f" {pill(status)}" if status is not None else ""
+    head = f'<div class="gk-head"><strong>{escape(title)}</strong>{mark}</div>'
+    return _fragment(f'<div class="gk-card">{head}{body}{folds}</div>')
+
+
+def table(
+    frame_or_rows: DataFrame | Iterable[Mapping[str, object]] | Iterable[Sequence[object]],
+    *,
+    columns: Sequence[str] | None = None,
+    most: int = 50,
+) -> Html:
+    """A table of a DataFrame, of dicts or of tuples: at most ``most`` rows, and it says when there are more.
+
+    Numbers stand right; a column called status or state shows its words as in cards. An index that is more than
+    counting comes first.
+    """
+    names, rows = _names_and_rows(frame_or_rows, columns)
+    shown = rows[:most]
+    numeric = [_is_numeric([row[i] for row in shown]) for i in range(len(names))]
+    head = "".join(f'<th{_right(number)} scope="col">{escape(name)}</th>' for name, number in zip(names, numeric))
+    status = [name.lower() in ("status", "state") for name in names]
+    lines = []
+    for row in shown:
+        cells = (
+            f"<td{_right(number)}>{pill(str(value)) if mark and value is not None else _value(value)}</td>"
+            for value, number, mark in zip(row, numeric, status)
+        )
+        lines.append(f"<tr>{''.join(cells)}</tr>")
+    if not names:
+        return _fragment('<p class="gk-note">No rows.</p>')
+    note = ""
+    if not rows:
+        note = '<p class="gk-note">No rows.</p>'
+    elif len(rows) > most:
+        note = f'<p class="gk-note">The first {most:,} of {len(rows):,} rows.</p>'
+    whole = f'<table class="gk-table"><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
+    return _fragment(f'<div class="gk-wide">{whole}</div>{note}')
+
+
+def log(text: str) -> Html:
+    """A log as a block that scrolls; terminal colours are dropped and a progress bar shows its last state only."""
+    return _fragment(f'<pre class="gk-log" tabindex="0">{escape(plain(text))}</pre>')
+
+
+def figure(fig: Figure, alt: str) -> Html:
+    """A matplotlib figure as an image inside the HTML, at its own size in inches; ``alt`` says what it shows."""
+    buffer = io.BytesIO()
+    # Twice the dots for sharp screens; no Software entry, so that the same figure gives the same bytes.
+    fig.savefig(buffer, format="png", dpi=192, bbox_inches="tight", metadata={"Software": None})
+    return image(buffer.getvalue(), alt, scale=0.5)
+
+
+def image(png: bytes, alt: str, *, scale: float = 1.0) -> Html:
+    """A PNG inside the HTML, never wider than its place; ``alt`` says what it shows to who cannot see it."""
+    width = round(int.from_bytes(png[16:20], "big") * scale)  # the header's first field
+    source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    return _fragment(f'<img class="gk-image" src="{source}" alt="{escape(alt)}" width="{width}" />')
+
+
+def text(words: str) -> Html:
+    """Words as paragraphs; an empty line parts them."""
+    parts = [part for part in re.split(r"\n\s*\n", words.strip()) if part]
+    return _fragment("".join(f"<p>{escape(part)}</p>" for part in parts))
+
+
+def link(href: str | Path, words: object) -> Html:
+    """A link, if it leads to a web page or a file; to anything else (such as a script) only its words."""
+    address = str(href)
+    scheme = re.match(r"\s*([a-zA-Z][a-zA-Z0-9+.-]*):", address)
+    if scheme and scheme[1].lower() not in ("http", "https", "file"):
+        return Html(escape(words))
+    return Html(f'<a href="{escape(address)}">{escape(words)}</a>')
+
+
+def stack(*parts: object) -> Html:
+    """Fragments one below the other; what is not HTML of this module is escaped."""
+    return _fragment("".join(_inner(part) for part in parts))
+
+
+def pill(status: str) -> Html:
+    """A status as a word with a sign and a colour: never the colour alone."""
+    kind = _kind(status)
+    return Html(f'<span class="gk-pill gk-{kind}">{_SIGNS[kind]} {escape(status)}</span>')
+
+
+def page(title: str, sections: Sequence[tuple[str, Html]], *, lead: object = "") -> Html:
+    """A whole HTML document in one file: light and dark as the reader's system is, and made for printing too.
+
+    ``lead`` stands under the title; each section has a heading. It loads nothing and runs no script.
+    """
+    from genokit import __version__
+
+    items = "".join(f'<li><a href="#s{i}">{escape(name)}</a></li>' for i, (name, _) in enumerate(sections, 1))
+    index = f'<nav aria-label="Contents"><ol>{items}</ol></nav>' if len(sections) > 2 else ""
+    parts = "".join(
+        f'<section id="s{i}"><h2>{escape(name)}</h2>{_inner(content)}</section>'
+        for i, (name, content) in enumerate(sections, 1)
+    )
+    opening = f'<div class="gk-lead">{_inner(lead)}</div>' if lead else ""
+    return Html(
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8" />'
+        '<meta name="viewport" content="width=device-width, initial-scale=1" />'
+        '<meta name="color-scheme" content="light dark" />'
+        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
+        "style-src 'unsafe-inline'\" />"
+        f"<title>{escape(title)}</title><style>{_style('page.css')}{_style('display.css')}</style></head>"
+        f'<body class="genokit"><header><h1>{escape(title)}</h1>{opening}{index}</header>'
+        f"<main>{parts}</main><footer>genokit {escape(__version__)}</footer></body></html>\n"
+    )
+
+
+def escape(value: object) -> str:
+    """Any value as text that is safe inside HTML and its attributes; characters that cannot be shown become signs.
+
+    >>> escape('<b a="1">\\x00')
+    '&lt;b a=&quot;1&quot;&gt;␀'
+    """
+    return html.escape(_UNSHOWABLE.sub(_sign, str(value)))
+
+
+def plain(text: str) -> str:
+    r"""A terminal's text without its colours, each line as it stood last after carriage returns.
+
+    >>> plain("10%\r100%\n\x1b[31mred\x1b[0m")
+    '100%\nred'
+    """
+    lines = _TERMINAL.sub("", text.replace("\r\n", "\n")).split("\n")
+    return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines)
+
+
+def seconds(s: float) -> str:
+    """A length of time in words.
+
+    >>> seconds(0.25), seconds(12.34), seconds(131), seconds(7380), seconds(200_000)
+    ('0.25 s', '12.3 s', '2 min 11 s', '2 h 03 min', '2 d 7 h')
+    """
+    if s < 1:
+        return f"{s:.2f} s"
+    if s < 59.95:
+        return f"{s:.1f} s"
+    whole = round(s)
+    minutes, left = divmod(whole, 60)
+    if whole < 3600:
+        return f"{minutes} min {left:02d} s"
+    hours, minutes = divmod(round(whole / 60), 60)
+    if hours < 24:
+        return f"{hours} h {minutes:02d} min"
+    days, hours = divmod(round(whole / 3600), 24)
+    return f"{days} d {hours} h"
+
+
+def size(n_bytes: float) -> str:
+    """A number of bytes in words.
+
+    >>> size(0), size(1536), size(11_594_722)
+    ('0 B', '1.5 KiB', '11.1 MiB')
+    """
+    if n_bytes < 1024:
+        return f"{n_bytes:.0f} B"
+    for unit in ("KiB", "MiB", "GiB"):
+        n_bytes /= 1024
+        if n_bytes < 1024:
+            return f"{n_bytes:.1f} {unit}"
+    return f"{n_bytes / 1024:.1f} TiB"
+
+
+_TERMINAL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+# What HTML and XML cannot hold: control characters, halves of surrogate pairs, and two that are no characters.
+_UNSHOWABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+
+_KINDS = {
+    "good": ("succeeded", "ok", "complete", "completed", "verified", "valid", "enabled", "passed", "done"),
+    "bad": ("failed", "problem", "error", "kernel_died", "timed_out", "invalid", "mismatch", "wrong"),
+    "warn": ("warning", "exited_early", "cancelled", "missing", "skipped", "sample"),
+    "busy": ("running", "starting"),
+}
+_SIGNS = {"good": "✓", "bad": "✕", "warn": "!", "busy": "●", "idle": "○"}
+
+
+def _kind(status: str) -> str:
+    return next((kind for kind, words in _KINDS.items() if status.lower() in words), "idle")
+
+
+def _sign(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return chr(0x2400 + code) if code < 0x20 else "\ufffd"
+
+
+@cache
+def _style(name: str) -> str:
+    sheet = re.sub(r"/\*.*?\*/", "", Path(__file__).with_name(name).read_text(encoding="utf-8"), flags=re.DOTALL)
+    return re.sub(r"\s*([{};,])\s*", r"\1", re.sub(r"\s+", " ", sheet)).strip()
+
+
+def _fragment(body: str) -> Html:
+    return Html(f'<div class="genokit"><style>{_style("display.css")}</style>{body}</div>')
+
+
+def _inner(content: object) -> str:
+    """What goes inside another fragment: HTML without its own copy of the style, everything else escaped."""
+    if isinstance(content, Html):
+        return content.replace(f"<style>{_style('display.css')}</style>", "")
+    if isinstance(content, Log):
+        return _inner(log(content))
+    if hasattr(content, "itertuples"):
+        return _inner(table(content))
+    return _value(content)
+
+
+def _value(value: object) -> str:
+    if isinstance(value, Html):
+        return _inner(value)
+    if value is None or value != value or type(value).__name__ in ("NAType", "NaTType"):
+        return '<span class="gk-none">–</span>'
+    if isinstance(value, float):
+        return escape(f"{value:.6g}")
+    if isinstance(value, datetime.timedelta):
+        return escape(seconds(value.total_seconds()))
+    if isinstance(value, datetime.datetime):
+        return escape(value.isoformat(" ", "seconds"))
+    if isinstance(value, Mapping):
+        return escape(", ".join(f"{name} = {part}" for name, part in value.items()))
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return escape(", ".join(str(part) for part in value))
+    return escape(value)
+
+
+def _names_and_rows(source: Any, columns: Sequence[str] | None) -> tuple[list[str], list[Sequence[object]]]:
+    if hasattr(source, "itertuples"):
+        frame = source if type(source.index).__name__ == "RangeIndex" else source.reset_index()
+        frame = frame if columns is None else frame[list(columns)]
+        return [str(name) for name in frame.columns], list(frame.itertuples(index=False, name=None))
+    rows = list(source)
+    if rows and isinstance(rows[0], Mapping):
+        keys = list(columns) if columns is not None else list(dict.fromkeys(key for row in rows for key in row))
+        return [str(key) for key in keys], [[row.get(key) for key in keys] for row in rows]
+    width = max((len(row) for row in rows), default=0)
+    names = list(columns) if columns is not None else [str(i + 1) for i in range(width)]
+    return names, rows
+
+
+def _is_numeric(values: Sequence[object]) -> bool:
+    import numbers
+
+    known = [value for value in values if value is not None and value == value]
+    return bool(known) and all(isinstance(v, numbers.Real) and not isinstance(v, bool) for v in known)
+
+
+def _right(numeric: bool) -> str:
+    return ' class="gk-number"' if numeric else ""
