@@ -13,11 +13,12 @@ import base64
 import datetime
 import html
 import io
+import numbers
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -82,13 +83,15 @@ def table(
     names, rows = _names_and_rows(frame_or_rows, columns)
     shown = rows[:most]
     numeric = [_is_numeric([row[i] for row in shown]) for i in range(len(names))]
-    head = "".join(f'<th{_right(number)} scope="col">{escape(name)}</th>' for name, number in zip(names, numeric))
+    head = "".join(
+        f'<th{_right(number)} scope="col">{escape(name)}</th>' for name, number in zip(names, numeric, strict=True)
+    )
     status = [name.lower() in ("status", "state") for name in names]
     lines = []
     for row in shown:
         cells = (
             f"<td{_right(number)}>{pill(str(value)) if mark and value is not None else _value(value)}</td>"
-            for value, number, mark in zip(row, numeric, status)
+            for value, number, mark in zip(row, numeric, status, strict=True)
         )
         lines.append(f"<tr>{''.join(cells)}</tr>")
     if not names:
@@ -197,7 +200,7 @@ def seconds(s: float) -> str:
     """A length of time in words.
 
     >>> seconds(0.25), seconds(12.34), seconds(131), seconds(7380), seconds(200_000)
-    ('0.25 s', '12.3 s', '2 min 11 s', '2 h 03 min', '2 d 7 h')
+    ('0.25 s', '12.3 s', '2 min 11 s', '2 h 03 min', '2 d 8 h')
     """
     if s < 1:
         return f"{s:.2f} s"
@@ -267,7 +270,7 @@ def _inner(content: object) -> str:
         return content.replace(f"<style>{_style('display.css')}</style>", "")
     if isinstance(content, Log):
         return _inner(log(content))
-    if hasattr(content, "itertuples"):
+    if _is_frame(content):
         return _inner(table(content))
     return _value(content)
 
@@ -275,10 +278,10 @@ def _inner(content: object) -> str:
 def _value(value: object) -> str:
     if isinstance(value, Html):
         return _inner(value)
-    if value is None or value != value or type(value).__name__ in ("NAType", "NaTType"):
+    if _is_missing(value):
         return '<span class="gk-none">–</span>'
-    if isinstance(value, float):
-        return escape(f"{value:.6g}")
+    if isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral):
+        return escape(f"{float(value):.6g}")
     if isinstance(value, datetime.timedelta):
         return escape(seconds(value.total_seconds()))
     if isinstance(value, datetime.datetime):
@@ -290,8 +293,18 @@ def _value(value: object) -> str:
     return escape(value)
 
 
+def _is_frame(value: object) -> TypeGuard[DataFrame]:
+    return hasattr(value, "itertuples")  # asked without importing pandas
+
+
+def _is_missing(value: object) -> bool:
+    if isinstance(value, numbers.Real):
+        return bool(value != value)
+    return value is None or type(value).__name__ in ("NAType", "NaTType")
+
+
 def _names_and_rows(source: Any, columns: Sequence[str] | None) -> tuple[list[str], list[Sequence[object]]]:
-    if hasattr(source, "itertuples"):
+    if _is_frame(source):
         frame = source if type(source.index).__name__ == "RangeIndex" else source.reset_index()
         frame = frame if columns is None else frame[list(columns)]
         return [str(name) for name in frame.columns], list(frame.itertuples(index=False, name=None))
@@ -301,13 +314,11 @@ def _names_and_rows(source: Any, columns: Sequence[str] | None) -> tuple[list[st
         return [str(key) for key in keys], [[row.get(key) for key in keys] for row in rows]
     width = max((len(row) for row in rows), default=0)
     names = list(columns) if columns is not None else [str(i + 1) for i in range(width)]
-    return names, rows
+    return names, [[*row, *[None] * (len(names) - len(row))][: len(names)] for row in rows]
 
 
 def _is_numeric(values: Sequence[object]) -> bool:
-    import numbers
-
-    known = [value for value in values if value is not None and value == value]
+    known = [value for value in values if not _is_missing(value)]
     return bool(known) and all(isinstance(v, numbers.Real) and not isinstance(v, bool) for v in known)
 
 
