@@ -120,15 +120,14 @@ class Settings:
         return {_variable(name): str(value) for name, value in values.items() if value is not None}
 
     def _repr_html_(self) -> str:
-        from genokit.display import card
+        from genokit.display import card, noted
 
-        rows = [(name, f"{value}   ({self.origins[name]})") for name, value in self.items()]
-        return card("Settings", rows)
+        return card("Settings", [(name, noted(value, self.origins[name])) for name, value in self.items()])
 
     def items(self) -> list[tuple[str, Any]]:
         """Name and value of every setting, in order; mirrors as one text."""
         pairs = [(item.name, getattr(self, item.name)) for item in _fields()]
-        return [(name, ", ".join(value) if name == "mirrors" else value) for name, value in pairs]
+        return [(name, ", ".join(value) or None if name == "mirrors" else value) for name, value in pairs]
 
 
 def nearest(name: str, start: StrPath | None = None) -> Path | None:

@@ -15,7 +15,7 @@ import html
 import io
 import numbers
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
@@ -58,8 +58,7 @@ def card(
     ``fold`` maps a label to what opens under it: HTML of this module, or any value, shown as text.
     """
     pairs = rows.items() if isinstance(rows, Mapping) else rows
-    lines = "".join(f'<tr><th scope="row">{escape(name)}</th><td>{_value(value)}</td></tr>' for name, value in pairs)
-    body = f'<table class="gk-rows"><tbody>{lines}</tbody></table>' if lines else ""
+    body = _rows(pairs)
     folds = "".join(
         f"<details><summary>{escape(label)}</summary>{_inner(content)}</details>"
         for label, content in (fold or {}).items()
@@ -82,26 +81,18 @@ def table(
     """
     names, rows = _names_and_rows(frame_or_rows, columns)
     shown = rows[:most]
-    numeric = [_is_numeric([row[i] for row in shown]) for i in range(len(names))]
+    parts = [_column(name, [row[i] for row in shown]) for i, name in enumerate(names)]
     head = "".join(
-        f'<th{_right(number)} scope="col">{escape(name)}</th>' for name, number in zip(names, numeric, strict=True)
+        f'<th scope="col"{attribute}>{escape(name)}</th>' for name, (attribute, _) in zip(names, parts, strict=True)
     )
-    status = [name.lower() in ("status", "state") for name in names]
-    lines = []
-    for row in shown:
-        cells = (
-            f"<td{_right(number)}>{pill(str(value)) if mark and value is not None else _value(value)}</td>"
-            for value, number, mark in zip(row, numeric, status, strict=True)
-        )
-        lines.append(f"<tr>{''.join(cells)}</tr>")
-    if not names:
-        return _fragment('<p class="gk-note">No rows.</p>')
+    cells = ([f"<td{attribute}>{value}</td>" for value in values] for attribute, values in parts)
+    lines = "".join(f"<tr>{''.join(line)}</tr>" for line in zip(*cells, strict=True))
     note = ""
     if not rows:
         note = '<p class="gk-note">No rows.</p>'
     elif len(rows) > most:
         note = f'<p class="gk-note">The first {most:,} of {len(rows):,} rows.</p>'
-    whole = f'<table class="gk-table"><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody></table>'
+    whole = f'<table class="gk-table"><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>' if names else ""
     return _fragment(f'<div class="gk-wide">{whole}</div>{note}')
 
 
@@ -143,6 +134,11 @@ def link(href: str | Path, words: object) -> Html:
 def stack(*parts: object) -> Html:
     """Fragments one below the other; what is not HTML of this module is escaped."""
     return _fragment("".join(_inner(part) for part in parts))
+
+
+def noted(value: object, note: str) -> Html:
+    """A value with a quiet remark after it."""
+    return Html(f'{_value(value)} <span class="gk-aside">{escape(note)}</span>')
 
 
 def pill(status: str) -> Html:
@@ -272,7 +268,14 @@ def _inner(content: object) -> str:
         return _inner(log(content))
     if _is_frame(content):
         return _inner(table(content))
+    if isinstance(content, Mapping):
+        return _rows(content.items())
     return _value(content)
+
+
+def _rows(pairs: Iterable[tuple[object, object]]) -> str:
+    lines = "".join(f'<tr><th scope="row">{escape(name)}</th><td>{_value(value)}</td></tr>' for name, value in pairs)
+    return f'<table class="gk-rows"><tbody>{lines}</tbody></table>' if lines else ""
 
 
 def _value(value: object) -> str:
@@ -317,10 +320,24 @@ def _names_and_rows(source: Any, columns: Sequence[str] | None) -> tuple[list[st
     return names, [[*row, *[None] * (len(names) - len(row))][: len(names)] for row in rows]
 
 
-def _is_numeric(values: Sequence[object]) -> bool:
+def _column(name: str, values: Sequence[object]) -> tuple[str, list[str]]:
+    """The class attribute and the cells of a column: numbers right, with equal decimals; long texts not squeezed."""
     known = [value for value in values if not _is_missing(value)]
-    return bool(known) and all(isinstance(v, numbers.Real) and not isinstance(v, bool) for v in known)
+    if known and all(isinstance(value, numbers.Real) and not isinstance(value, bool) for value in known):
+        show = _decimals(known)
+        return ' class="gk-number"', [_value(value if _is_missing(value) else show(value)) for value in values]
+    if name.lower() in ("status", "state"):
+        return "", [_value(value if _is_missing(value) else pill(str(value))) for value in values]
+    is_long = any(len(str(value)) > 30 for value in known if not isinstance(value, Html))
+    return ' class="gk-long"' if is_long else "", [_value(value) for value in values]
 
 
-def _right(numeric: bool) -> str:
-    return ' class="gk-number"' if numeric else ""
+def _decimals(values: Sequence[Any]) -> Callable[[Any], str]:
+    """How to write the numbers of one column: as many decimals as the neediest of them has in five digits."""
+    if all(isinstance(value, numbers.Integral) for value in values):
+        return str
+    texts = [f"{float(value):.5g}" for value in values]
+    if any("e" in text or "n" in text for text in texts):  # very large or small, or infinite
+        return lambda value: f"{float(value):.6g}"
+    decimals = max(len(text.partition(".")[2]) for text in texts)
+    return lambda value: f"{float(value):.{decimals}f}"
