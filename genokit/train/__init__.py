@@ -1,0 +1,46 @@
+"""LeNet on MNIST with MXNet: train it here or as a job, look at how it learned, keep it, use it.
+
+>>> from genokit import train
+>>> train.Parameters(epochs=3).seed
+1
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from genokit.train.parameters import Parameters
+
+if TYPE_CHECKING:
+    from genokit.train.digits import Digits, load_digits
+    from genokit.train.history import History
+    from genokit.train.job import submit
+    from genokit.train.loop import fit
+    from genokit.train.model import Model, load
+    from genokit.train.network import lenet
+
+__all__ = ["Digits", "History", "Model", "Parameters", "fit", "lenet", "load", "load_digits", "submit"]
+
+_HOMES = {
+    "Digits": "digits",
+    "History": "history",
+    "Model": "model",
+    "fit": "loop",
+    "lenet": "network",
+    "load": "model",
+    "load_digits": "digits",
+    "submit": "job",
+}
+
+
+def __getattr__(name: str) -> object:
+    from importlib import import_module
+
+    if name not in _HOMES:
+        raise AttributeError(f"module 'genokit.train' has no attribute '{name}'")
+    value = globals()[name] = getattr(import_module(f"genokit.train.{_HOMES[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,147 @@
+"""The one door to MXNet 1.9.1: everything else in the kit gets the module from ``load()``.
+
+MXNet is retired (1.9.1, of 2022, is its last release) and was written for NumPy 1.16 to 1.23. On newer ones its import
+fails on names that NumPy has dropped. ``load()`` lends NumPy these names for the time of the import and takes back
+all but those that MXNet looks up later. Tried with NumPy 1.26, 2.4 and 2.5 on Python 3.11 to 3.13.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any
+
+from genokit.errors import InvalidParameters, MissingDependency
+
+# NumPy < 2 has no `bool`, NumPy 2 no `Inf`; MXNet reads both inside functions, long after its import.
+KEPT = ("bool", "Inf")
+
+
+def load(threads: int | None = None) -> ModuleType:
+    """MXNet, imported with this many OpenMP threads; None takes it as it is loaded already, or with one.
+
+    The thread count decides in which order numbers are summed, hence the last bits of every weight. It is fixed when
+    MXNet loads and cannot change afterwards: asking a process that has MXNet for another count raises
+    InvalidParameters. Raises MissingDependency if MXNet, or a library that it needs, is not there.
+    """
+    if "mxnet" not in sys.modules:
+        with _omp_num_threads(threads or 1), _lent(_dropped_names()), warnings.catch_warnings():
+            # distutils, old regular expressions, NumPy's deprecations: MXNet will not be mended any more.
+            warnings.simplefilter("ignore")
+            mx = _import()
+            mx.nd.zeros(1).wait_to_read()  # starts the engine, which reads OMP_NUM_THREADS once
+    else:
+        mx = _import()
+    running = threads_running()
+    if threads is not None and threads != running:
+        raise InvalidParameters(
+            f"threads={threads}, but this process has loaded MXNet with {running}, which is fixed for its life. "
+            f"Take threads={running}, or restart the kernel and train first, or train.submit(...): a job is a process "
+            "of its own."
+        )
+    return mx
+
+
+def threads_running() -> int:
+    """How many threads the OpenMP library of this process uses: the count that MXNet was loaded with."""
+    return int(ctypes.CDLL("libgomp.so.1").omp_get_max_threads())
+
+
+def context(mx: ModuleType, device: str) -> Any:
+    """The MXNet context of "cpu" or "gpu" (the first one). Raises MissingDependency where there is no GPU to use."""
+    if device == "cpu":
+        return mx.cpu()
+    if not mx.runtime.Features().is_enabled("CUDA"):
+        raise MissingDependency(
+            "device='gpu', but the MXNet installed here is built for the CPU. Take device='cpu', send the training to "
+            "a GPU machine with train.submit(..., queue='gpu', gpus=1), or install mxnet-cu112==1.9.1 on one "
+            "(NVIDIA compute capability 5.0 to 8.9: MXNet has no code for newer GPUs such as the H100)."
+        )
+    if not mx.context.num_gpus():
+        raise MissingDependency("device='gpu', but MXNet finds no GPU here. See nvidia-smi, or take device='cpu'.")
+    return mx.gpu(0)
+
+
+def _import() -> ModuleType:
+    try:
+        return importlib.import_module("mxnet")
+    except ModuleNotFoundError as error:
+        if error.name == "distutils":
+            raise MissingDependency(
+                "MXNet needs distutils, which Python 3.12 dropped. Install it with: pip install setuptools"
+            ) from error
+        if error.name != "mxnet":
+            raise MissingDependency(f"MXNet needs {error.name}. Install it with: pip install {error.name}") from error
+        raise MissingDependency(
+            "Training needs MXNet 1.9.1, which is not installed here. On x86-64 Linux: pip install --no-deps "
+            "mxnet==1.9.1 (its own metadata refuse NumPy 2, hence --no-deps; the kit's lock files have it all). "
+            "There are no wheels for other machines: train on one that has it, with train.submit(...)."
+        ) from error
+    except OSError as error:
+        missing = {"libgomp": "libgomp1", "libquadmath": "libquadmath0", "libcuda": "an NVIDIA driver"}
+        wanted = next((package for library, package in missing.items() if library in str(error)), None)
+        step = {None: "", "an NVIDIA driver": "This GPU build of MXNet runs only with an NVIDIA driver."}.get(
+            wanted, f"On Debian and Ubuntu: apt-get install {wanted}"
+        )
+        raise MissingDependency(f"MXNet is installed but cannot be loaded: {error}. {step}".strip()) from error
+
+
+def _dropped_names() -> dict[str, object]:
+    import numpy as np
+
+    def gone(*_: object) -> None:
+        raise NotImplementedError("NumPy's financial functions were removed in 1.20; see the package numpy-financial")
+
+    old: dict[str, object] = {
+        # In NumPy < 2 MXNet wants Python's own bool here; NumPy 2 has its own again and keeps it.
+        "bool": bool,
+        "alltrue": np.all,
+        "in1d": np.isin,
+        "msort": lambda a: np.sort(a, axis=0),
+        "product": np.prod,
+        "round_": np.round,
+        "sometrue": np.any,
+        "trapz": getattr(np, "trapezoid", None),
+        **dict.fromkeys(("Inf", "PINF"), np.inf),
+        **dict.fromkeys(("NaN", "NAN"), np.nan),
+        "NINF": -np.inf,
+        "PZERO": 0.0,
+        "NZERO": -0.0,
+        **dict.fromkeys(("mirr", "npv", "pmt", "ppmt", "pv", "rate"), gone),
+    }
+    # vars(), for hasattr() would set off NumPy's own warnings about these names.
+    return {name: value for name, value in old.items() if name not in vars(np)}
+
+
+@contextmanager
+def _lent(names: Mapping[str, object]) -> Iterator[None]:
+    import numpy as np
+
+    for name, value in names.items():
+        setattr(np, name, value)
+    try:
+        yield
+    finally:
+        for name in names:
+            if name not in KEPT:
+                delattr(np, name)
+
+
+@contextmanager
+def _omp_num_threads(threads: int) -> Iterator[None]:
+    """The variable as MXNet shall read it; put back afterwards, for it is not ours to set for other libraries."""
+    before = os.environ.get("OMP_NUM_THREADS")
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["OMP_NUM_THREADS"]
+        else:
+            os.environ["OMP_NUM_THREADS"] = before

@@ -1,0 +1,81 @@
+"""LeNet, the network."""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+
+def lenet(mx: ModuleType | None = None) -> Any:
+    """LeNet as a gluon HybridBlock for 28 by 28 digits: (N, 1, 28, 28) float32 in 0..1 -> (N, 10) logits.
+
+    431,080 weights. After LeNet-5 of Y. LeCun, L. Bottou, Y. Bengio and P. Haffner, "Gradient-based learning applied
+    to document recognition", Proceedings of the IEEE 86(11), 2278-2324 (1998), https://doi.org/10.1109/5.726791, in the
+    shape that MXNet's image-classification example made known. What differs from 1998: 20 and 50 feature maps instead
+    of 6 and 16, the second fully connected to the first; max pooling instead of subsampling with trained weights; one
+    hidden layer of 500 instead of 120 and 84; plain tanh instead of a scaled one; softmax instead of distances to fixed
+    class patterns (RBF); and no padding to 32 by 32.
+
+    ``mx`` is the loaded MXNet; None loads it. The weights are not set: see ``first_weights``.
+    """
+    if mx is None:
+        from genokit.train.mxnet import load
+
+        mx = load()
+    nn = mx.gluon.nn
+    net = nn.HybridSequential(prefix="")
+    net.add(
+        nn.Conv2D(20, kernel_size=5, activation="tanh", in_channels=1, prefix="conv1_"),  # (N, 1, 28, 28) -> (N, 20, 24, 24)
+        nn.MaxPool2D(pool_size=2, strides=2),  # -> (N, 20, 12, 12)
+        nn.Conv2D(50, kernel_size=5, activation="tanh", in_channels=20, prefix="conv2_"),  # -> (N, 50, 8, 8)
+        nn.MaxPool2D(pool_size=2, strides=2),  # -> (N, 50, 4, 4)
+        nn.Dense(500, activation="tanh", in_units=800, prefix="dense1_"),  # (N, 800) -> (N, 500)
+        nn.Dense(10, in_units=500, prefix="dense2_"),  # -> (N, 10)
+    )
+    return net
+
+
+SHAPES: dict[str, tuple[int, ...]] = {
+    "conv1_weight": (20, 1, 5, 5),
+    "conv1_bias": (20,),
+    "conv2_weight": (50, 20, 5, 5),
+    "conv2_bias": (50,),
+    "dense1_weight": (500, 800),
+    "dense1_bias": (500,),
+    "dense2_weight": (10, 500),
+    "dense2_bias": (10,),
+}
+
+
+def first_weights(seed: int) -> dict[str, np.ndarray]:
+    """Weights to start from: normal with deviation sqrt(2 / inputs) (He et al. 2015), biases 0; float32.
+
+    Drawn by NumPy's RandomState, whose stream NumPy has promised never to change, and not by MXNet's generator, whose
+    state cannot be read and is shared with everything else in the process.
+
+    >>> {name: array.shape for name, array in first_weights(1).items()} == SHAPES
+    True
+    """
+    random = np.random.RandomState(seed)
+    weights = {}
+    for name, shape in SHAPES.items():
+        if name.endswith("_bias"):
+            weights[name] = np.zeros(shape, np.float32)
+        else:
+            inputs = int(np.prod(shape[1:]))
+            weights[name] = random.normal(0.0, (2.0 / inputs) ** 0.5, shape).astype(np.float32)
+    return weights
+
+
+def set_weights(mx: ModuleType, net: Any, weights: dict[str, np.ndarray], device: Any) -> None:
+    """Give a network these weights, on this device."""
+    for name, parameter in net.collect_params().items():
+        parameter.initialize(init=mx.init.Zero(), ctx=device, force_reinit=True)
+        parameter.set_data(mx.nd.array(weights[name]))
+
+
+def get_weights(net: Any) -> dict[str, np.ndarray]:
+    """A network's weights, copied."""
+    return {name: parameter.data().asnumpy() for name, parameter in net.collect_params().items()}
