@@ -1,0 +1,72 @@
+# genokit: `make` alone prints what there is. Needs Python 3.11, 3.12 or 3.13 and GNU Make; each target does the set-up it needs.
+#   VENV    the virtual environment's folder            make test VENV=.venv-3.13
+#   PYTHON  the Python to make it with                  make test PYTHON=/opt/python3.13/bin/python3
+#   ARGS    further arguments of the target's command   make test ARGS="-k batch"
+
+VENV ?= .venv
+PYTHON ?=
+ARGS =
+export PYTHON
+
+py = "$(VENV)/bin/python"
+setup = @environments/setup "$(VENV)"
+# Notebooks go to git without outputs, and without what papermill and editors leave behind.
+strip = $(py) -m nbstripout --keep-id --extra-keys "metadata.papermill cell.metadata.papermill metadata.language_info.version"
+
+.DEFAULT_GOAL = help
+.NOTPARALLEL:
+.PHONY: help kit dev demo lab notebooks test test-pythons check format bench lock clean
+
+help: # prints the targets
+	@echo "genokit: make TARGET"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
+
+kit:
+	$(setup) kit
+
+dev:
+	$(setup) dev
+
+demo: kit ## run the tour: two notebooks, a Batch job and a trained LeNet, on this machine; ends with a report
+	@$(py) -m genokit pipeline notebooks/pipelines/tour.toml $(ARGS)
+
+lab: kit ## open the notebooks in JupyterLab
+	@$(py) -m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks $(ARGS)
+
+notebooks: kit ## run every notebook from its first cell to its last
+	@for notebook in notebooks/*.ipynb; do $(py) -m genokit run "$$notebook" $(ARGS) || exit 1; done
+
+test: dev ## run the tests; ARGS="-k batch" picks some
+	@$(py) -m pytest -m "not aws" $(ARGS)
+
+test-pythons: ## demo and test on every Python from 3.11 to 3.13 that this machine has
+	@pythons=`environments/find-python --all` && echo "$$pythons" | while read -r version python; do \
+		echo "== Python $$version: $$python" && \
+		$(MAKE) --no-print-directory demo test PYTHON="$$python" VENV=".venv-$$version" </dev/null || exit 1; \
+	done
+
+check: dev ## ruff, mypy, and no outputs in notebooks
+	@$(py) -m ruff check .
+	@$(py) -m ruff format --check .
+	@$(py) -m mypy
+	@$(strip) --verify notebooks/*.ipynb
+
+format: dev ## put code and notebooks into the form that check wants
+	@$(py) -m ruff check --fix .
+	@$(py) -m ruff format .
+	@$(strip) notebooks/*.ipynb
+
+bench: dev ## measure what must stay fast
+	@for bench in tests/benchmarks/bench_*.py; do echo "== $$bench" && $(py) "$$bench" $(ARGS) || exit 1; done
+
+lock: ## make the lock files anew from pyproject.toml (needs uv); ARGS=--upgrade takes newer versions
+	@command -v uv >/dev/null || { echo "genokit: make lock needs uv (pip install uv)" >&2; exit 1; }
+	@printf 'hatchling\neditables\n' | uv pip compile pyproject.toml - --universal --python-version 3.11 --generate-hashes --no-annotate \
+		--no-emit-index-url --custom-compile-command "make lock" -q --extra lab $(ARGS) -o environments/kit.lock
+	@printf 'hatchling\neditables\n' | uv pip compile pyproject.toml - --universal --python-version 3.11 --generate-hashes --no-annotate \
+		--no-emit-index-url --custom-compile-command "make lock" -q --extra lab --extra dev -c environments/kit.lock $(ARGS) -o environments/dev.lock
+
+clean: ## remove what make made here: virtual environments and caches
+	rm -rf .venv .venv-3.* dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	find genokit tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	@echo "Kept: runs/ (your runs) and ~/.genokit (jobs, logs, fetched data). Delete them by hand when nobody needs them."
