@@ -1,0 +1,42 @@
+"""What every test and doctest stands on: an embedded account of its own, never the user's."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import genokit
+from genokit import Settings, backends
+
+USERS_CACHE = Settings.load().cache  # fetched data are verified, so tests share them with their user
+
+
+@pytest.fixture(scope="session", autouse=True)
+def session_account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Code that asks for no settings of its own, doctests above all, works in a folder of this session."""
+    settings = Settings(home=tmp_path_factory.mktemp("account"), cache=USERS_CACHE)
+    before = dict(os.environ)
+    for name in [name for name in os.environ if name.startswith("GENOKIT_")]:
+        del os.environ[name]
+    os.environ |= settings.environ()
+    yield
+    backends.account(settings).stop()
+    os.environ.clear()
+    os.environ |= before
+
+
+@pytest.fixture
+def account(tmp_path: Path) -> Iterator[Settings]:
+    """The settings of an embedded account made for one test, stopped after it."""
+    settings = Settings(home=tmp_path / "account", cache=USERS_CACHE)
+    yield settings
+    backends.account(settings).stop()
+
+
+@pytest.fixture(scope="session")
+def mnist() -> genokit.Dataset:
+    """MNIST, fetched once and kept."""
+    return genokit.Manifest("mnist").fetch()

@@ -1,0 +1,217 @@
+"""A job: follow it, read it, stop it, and know how it ended. The same code here and on AWS."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+from genokit.backends import Clients, translated_errors
+from genokit.batch.logs import GROUP, LogStream
+from genokit.display import Html, Log, card, log, seconds
+from genokit.errors import JobFailed, JobTimeout, NotFound
+
+ENDED = ("SUCCEEDED", "FAILED")
+
+
+class Job:
+    """A submitted job, known by its id, so any kernel can take it up again: ``Batch().job(job_id)``.
+
+    ``status`` asks the service until the job has ended; everything else speaks of the moment last asked for.
+
+    https://docs.aws.amazon.com/batch/latest/userguide/job_states.html
+    """
+
+    def __init__(self, clients: Clients, job_id: str) -> None:
+        self.id = job_id
+        self._clients = clients
+        self._detail: dict[str, Any] = {}
+
+    # --- state
+
+    def refresh(self) -> Job:
+        """Ask the service how the job stands. Raises NotFound where it does not know the job."""
+        with translated_errors(f"job '{self.id}'"):
+            found = self._clients.batch.describe_jobs(jobs=[self.id])["jobs"]
+        if not found:
+            raise NotFound(
+                f"There is no job '{self.id}' in this account. Batch().jobs() lists those there are; AWS forgets a job some "
+                "days after its end."
+            )
+        self._detail = found[0]
+        return self
+
+    @property
+    def detail(self) -> dict[str, Any]:
+        """The job as DescribeJobs told it last."""
+        return self._detail or self.refresh()._detail
+
+    @property
+    def status(self) -> str:
+        """SUBMITTED, PENDING, RUNNABLE, STARTING, RUNNING, SUCCEEDED or FAILED, now."""
+        if self._detail.get("status") not in ENDED:
+            self.refresh()
+        return str(self._detail["status"])
+
+    @property
+    def name(self) -> str:
+        return str(self.detail["jobName"])
+
+    @property
+    def queue(self) -> str:
+        return str(self.detail["jobQueue"]).rpartition("/")[2]
+
+    @property
+    def definition(self) -> str:
+        """The definition's name and revision."""
+        return str(self.detail["jobDefinition"]).rpartition("/")[2]
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        return dict(self.detail.get("parameters", {}))
+
+    @property
+    def exit_code(self) -> int | None:
+        """What the newest attempt's process returned; None while it runs or where it never started."""
+        code: int | None = self.detail.get("container", {}).get("exitCode")
+        return code
+
+    @property
+    def reason(self) -> str:
+        """Why the job stands as it does, in the service's words."""
+        parts = (self.detail.get("statusReason"), self.detail.get("container", {}).get("reason"))
+        return ": ".join(part for part in parts if part)
+
+    @property
+    def created(self) -> datetime:
+        return _moment(self.detail["createdAt"])
+
+    @property
+    def duration_s(self) -> float | None:
+        """Seconds from start to end, or until now; None before the start."""
+        started, stopped = self.detail.get("startedAt"), self.detail.get("stoppedAt")
+        return ((stopped or time.time() * 1000) - started) / 1000 if started else None
+
+    # --- logs
+
+    @property
+    def stream(self) -> LogStream | None:
+        """The newest attempt's log stream; None before the job runs."""
+        container = self.detail.get("container", {})
+        if "logStreamName" not in container:
+            return None
+        options = container.get("logConfiguration", {}).get("options", {})
+        return LogStream(self._clients, container["logStreamName"], group=options.get("awslogs-group", GROUP))
+
+    def log(self) -> Log:
+        """What the newest attempt has written so far."""
+        self.status  # noqa: B018  a running job may have got its stream since
+        return self.stream.read() if self.stream else Log("")
+
+    def tail(self, out: TextIO | None = None) -> Job:
+        """Print the job's lines as they come, and return when it has ended.
+
+        An interrupt stops the printing; the job goes on. Every attempt's lines are printed, under its status changes.
+        """
+        out = out or sys.stdout
+        shown, stream = "", None
+        for status in self._changes():
+            if status != shown and status not in ENDED:
+                print(self._line(status), file=out, flush=True)
+            if self.stream and (stream is None or stream.name != self.stream.name):
+                stream = self.stream
+            for line in stream.new_lines() if stream else ():
+                print(line, file=out)
+            out.flush()
+            shown = status
+        print(self._line(shown), file=out, flush=True)
+        return self
+
+    def _line(self, status: str) -> str:
+        return f"[{self.name}] {status}{f' ({self.reason})' if self.reason else ''}"
+
+    def wait(self, timeout_s: float | None = None) -> Job:
+        """Return when the job has ended. Raises JobTimeout after ``timeout_s`` seconds; the job goes on."""
+        deadline = time.monotonic() + timeout_s if timeout_s is not None else None
+        for status in self._changes():
+            if status not in ENDED and deadline and time.monotonic() > deadline:
+                raise JobTimeout(
+                    f"Job '{self.name}' ({self.id}) is {status} after {timeout_s:g} s of waiting and goes on. "
+                    "Wait again, or stop it with job.terminate('...').",
+                    job=self,
+                )
+        return self
+
+    def _changes(self) -> Any:
+        """The status, again and again until the job has ended, and then once more when its last lines have come."""
+        pause_s = self._clients.poll_s / 8
+        while True:
+            status = self.status
+            yield status
+            if status in ENDED:
+                if self._clients.log_delay_s:
+                    time.sleep(self._clients.log_delay_s)
+                    yield status
+                return
+            time.sleep(pause_s)
+            pause_s = min(self._clients.poll_s, pause_s * 1.3)
+
+    # --- the ending
+
+    def raise_for_status(self) -> Job:
+        """Raise JobFailed, with the reason and the last lines, if the job FAILED; else return it."""
+        if self.status == "FAILED":
+            lines = self.stream.last().splitlines() if self.stream else []
+            code = "no exit code" if self.exit_code is None else f"exit code {self.exit_code}"
+            said = "".join(f"\n    {line}" for line in lines) or " nothing"
+            raise JobFailed(
+                f"Job '{self.name}' ({self.id}) failed with {code}: {self.reason or 'no reason given'}. "
+                f"Its last lines:{said}\nSee job.log() for all of them.",
+                job=self,
+                exit_code=self.exit_code,
+                reason=self.reason,
+                last_lines=lines,
+            )
+        return self
+
+    def cancel(self, reason: str = "Cancelled by its user") -> Job:
+        """Take the job out of its queue; if it has started it goes on: see ``terminate``."""
+        with translated_errors(f"job '{self.id}'"):
+            self._clients.batch.cancel_job(jobId=self.id, reason=reason)
+        return self
+
+    def terminate(self, reason: str = "Terminated by its user") -> Job:
+        """End the job wherever it is: SIGTERM, and SIGKILL 30 s later. It will be FAILED with ``reason``."""
+        with translated_errors(f"job '{self.id}'"):
+            self._clients.batch.terminate_job(jobId=self.id, reason=reason)
+        return self
+
+    # --- display
+
+    def __repr__(self) -> str:
+        duration = f" {seconds(self.duration_s)}" if self.status and self.duration_s is not None else ""
+        return f"<Job {self.name} {self.id[:8]} {self.status} {self.queue}{duration}>"
+
+    def _repr_html_(self) -> Html:
+        status = self.status
+        rows: dict[str, object] = {
+            "Queue": self.queue,
+            "Definition": self.definition,
+            "Submitted": f"{self.created:%Y-%m-%d %H:%M:%S} UTC",
+            "Duration": seconds(self.duration_s) if self.duration_s is not None else "not started",
+            "Exit code": "none" if self.exit_code is None else self.exit_code,
+            "Reason": self.reason or "none",
+            "Attempts": len(self.detail.get("attempts", [])) or "none ended",
+            "Runs": self._clients.place,
+            "Id": self.id,
+        }
+        fold: dict[str, object] = {"Command": shlex.join(self.detail.get("container", {}).get("command", []))}
+        if self.stream:
+            fold["Last lines"] = log(self.stream.last())
+        return card(f"Job {self.name}", rows, status=status, fold=fold)
+
+
+def _moment(milliseconds: int) -> datetime:
+    return datetime.fromtimestamp(milliseconds / 1000, tz=UTC)

@@ -1,0 +1,66 @@
+"""A log stream: what one attempt of a job wrote, read from where the last reading ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from genokit.backends import Clients, translated_errors
+from genokit.display import Html, Log
+from genokit.errors import InvalidRequest
+
+GROUP = "/aws/batch/job"  # where Batch writes unless a definition says otherwise
+
+
+class LogStream:
+    """The lines of one attempt. A stream that is not there yet is an empty one.
+
+    https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_GetLogEvents.html
+    """
+
+    def __init__(self, clients: Clients, name: str, *, group: str = GROUP) -> None:
+        self.name = name
+        self.group = group
+        self._clients = clients
+        self._token: str | None = None
+
+    def new_lines(self) -> Iterator[str]:
+        """The lines since the last call, from the first one on the first call."""
+        while True:
+            request: dict[str, Any] = {"nextToken": self._token} if self._token else {"startFromHead": True}
+            page = self._page(request)
+            if page is None:
+                return
+            yield from (event["message"] for event in page["events"])
+            # The documented sign of the end; an empty page in the middle is not one.
+            ended = page["nextForwardToken"] == self._token
+            self._token = page["nextForwardToken"]
+            if ended:
+                return
+
+    def read(self) -> Log:
+        """All lines so far."""
+        return Log("\n".join(LogStream(self._clients, self.name, group=self.group).new_lines()))
+
+    def last(self, lines: int = 20) -> Log:
+        """The last ``lines`` lines so far."""
+        page = self._page({"limit": lines})
+        return Log("\n".join(event["message"] for event in page["events"]) if page else "")
+
+    def _page(self, request: dict[str, Any]) -> dict[str, Any] | None:
+        try:
+            with translated_errors(f"log stream '{self.name}'"):
+                answer: dict[str, Any] = self._clients.logs.get_log_events(
+                    logGroupName=self.group, logStreamName=self.name, **request
+                )
+                return answer
+        except InvalidRequest as error:
+            if error.code == "ResourceNotFoundException":
+                return None
+            raise
+
+    def __repr__(self) -> str:
+        return f"<LogStream {self.group} {self.name}>"
+
+    def _repr_html_(self) -> Html:
+        return self.last(200)._repr_html_()
