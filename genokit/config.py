@@ -10,12 +10,16 @@ import dataclasses
 import difflib
 import json
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from genokit.errors import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from genokit.display import Html
 
 FILE = "genokit.toml"
 BACKENDS = ("local", "aws")
@@ -49,7 +53,7 @@ class Settings:
     cache: Path = None  # type: ignore[assignment]  # filled from home below
     runs: Path = None  # type: ignore[assignment]
     manifests: Path | None = None
-    mirrors: tuple[str, ...] = ()
+    mirrors: tuple[str, ...] = field(default=(), repr=False)  # an address may hold a password
     region: str | None = None
     profile: str | None = None
     timeout_s: float = 10.0
@@ -119,15 +123,20 @@ class Settings:
         values["mirrors"] = json.dumps(list(self.mirrors)) if self.mirrors else None
         return {_variable(name): str(value) for name, value in values.items() if value is not None}
 
-    def _repr_html_(self) -> str:
+    def _repr_html_(self) -> Html:
         from genokit.display import card, noted
 
         return card("Settings", [(name, noted(value, self.origins[name])) for name, value in self.items()])
 
     def items(self) -> list[tuple[str, Any]]:
-        """Name and value of every setting, in order; mirrors as one text."""
-        pairs = [(item.name, getattr(self, item.name)) for item in _fields()]
-        return [(name, ", ".join(value) or None if name == "mirrors" else value) for name, value in pairs]
+        """Name and value of every setting to show, in order: mirrors as one text, without passwords.
+
+        >>> dict(Settings(mirrors=["https://me:secret@mirror.org/data"]).items())["mirrors"]
+        'https://***@mirror.org/data'
+        """
+        values = {name: getattr(self, name) for name in _names()}
+        values["mirrors"] = ", ".join(re.sub(r"//[^/@]*@", "//***@", mirror) for mirror in self.mirrors) or None
+        return list(values.items())
 
 
 def nearest(name: str, start: StrPath | None = None) -> Path | None:

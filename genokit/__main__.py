@@ -1,0 +1,217 @@
+"""The command ``genokit``: a thin skin over the functions of the same names."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from genokit import __version__
+from genokit.errors import GenokitError
+
+EXAMPLES = """\
+examples:
+  genokit doctor                                        what this machine offers, what is missing, what to do
+  genokit fetch mnist                                   bring a data set here and check every byte
+  genokit verify mnist                                  check again what was fetched
+  genokit freeze my-folder --name my-data               describe a folder of data, with hashes, for others to fetch
+  genokit run notebooks/10_lenet.ipynb -p epochs=1      run a notebook with these parameters
+  genokit pipeline notebooks/pipelines/tour.toml        run notebooks that build on one another, -p lenet.epochs=1
+  genokit jobs --status RUNNING                         the jobs of the account, as a table
+  genokit local status                                  the embedded account: at work or at rest, and its jobs
+
+Settings come from GENOKIT_* variables and the nearest genokit.toml; 'genokit doctor' shows them.
+GENOKIT_DEBUG=1 shows the whole traceback of an error.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code: 0, 1 for an error or a check that failed, 130 when interrupted."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    try:
+        code = int(options.command(options)) if options.command else parser.print_help() or 0
+        sys.stdout.flush()
+        return code
+    except GenokitError as error:
+        if os.environ.get("GENOKIT_DEBUG"):
+            raise
+        print(f"genokit: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("genokit: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="genokit",
+        description="A research kit for notebooks: data, training, jobs and pipelines, here or on AWS.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"genokit {__version__}")
+    parser.set_defaults(command=None)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+
+    def add(name: str, command: Any, says: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=says, description=says[0].upper() + says[1:] + ".")
+        added.set_defaults(command=command)
+        return added
+
+    add("doctor", _doctor, "what this machine offers the kit, what is missing, and what to do about it")
+    for name, command, says in (
+        ("fetch", _fetch, "bring a data set here and check every byte of it"),
+        ("verify", _verify, "check fetched data against their hashes"),
+    ):
+        add(name, command, says).add_argument("name", help="a data set's name, or the path of its datapackage.json")
+    freeze = add("freeze", _freeze, "describe a folder of data, with hashes, for others to fetch")
+    freeze.add_argument("folder", type=Path)
+    freeze.add_argument("--name", required=True, help="the data set's name: lower case, digits, '-', '_' and '.'")
+    run = add("run", _run, "run a notebook with parameters and keep the run")
+    run.add_argument("notebook", type=Path)
+    run.add_argument("-p", "--parameter", action="append", default=[], type=_parameter, metavar="NAME=VALUE")
+    run.add_argument("--name", help="the run's name")
+    pipeline = add("pipeline", _pipeline, "run the notebooks of a pipeline, each after those it builds on")
+    pipeline.add_argument("file", type=Path)
+    pipeline.add_argument(
+        "-p", "--parameter", action="append", default=[], type=_notebook_parameter, metavar="NOTEBOOK.NAME=VALUE"
+    )
+    jobs = add("jobs", _jobs, "the jobs of the account")
+    jobs.add_argument("--queue")
+    jobs.add_argument("--status", help="such as RUNNING or FAILED")
+    local = add("local", _local, "the embedded account: look at it, stop it, or clear its jobs away")
+    local.add_argument("action", choices=("status", "stop", "clean"))
+    return parser
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from genokit.doctor import doctor
+
+    report = doctor()
+    print(report)
+    return 1 if report.state == "problem" else 0
+
+
+def _fetch(options: argparse.Namespace) -> int:
+    from genokit import Manifest
+
+    dataset = Manifest(options.name).fetch()
+    print(f"{dataset.title or dataset.name}{' (a sample)' if dataset.sample else ''}")
+    for name, path in dataset.paths.items():
+        print(f"  {name}  {path}")
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from genokit import Manifest
+
+    found = Manifest(options.name).verify()
+    print(found.to_string(index=False))
+    return 0 if (found["state"] == "ok").all() else 1
+
+
+def _freeze(options: argparse.Namespace) -> int:
+    from genokit import Manifest
+
+    manifest = Manifest.freeze(options.folder, options.name)
+    print(f"Described: {manifest}")
+    return 0
+
+
+def _run(options: argparse.Namespace) -> int:
+    from genokit import run
+
+    done = run(options.notebook, dict(options.parameter), name=options.name)
+    _print_outputs(done.outputs)
+    print(f"Run: {done.path}\nPage: {done.html}")
+    return 0
+
+
+def _pipeline(options: argparse.Namespace) -> int:
+    from genokit import Pipeline
+
+    parameters: dict[str, dict[str, object]] = {}
+    for notebook, name, value in options.parameter:
+        parameters.setdefault(notebook, {})[name] = value
+    done = Pipeline(options.file).run(parameters)
+    _print_outputs(done.outputs)
+    print(f"Report: {done.report}")
+    return 0
+
+
+def _jobs(options: argparse.Namespace) -> int:
+    from genokit import Batch
+
+    jobs = Batch().jobs(queue=options.queue, status=options.status)
+    print("No jobs." if jobs.empty else jobs.to_string(index=False))
+    return 0
+
+
+def _local(options: argparse.Namespace) -> int:
+    from genokit import backends
+    from genokit.display import size
+
+    account = backends.account()
+    if options.action == "stop":
+        account.stop()
+    elif options.action == "clean":
+        account.clean()
+    for name, value in account.status().items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{count} {state}" for state, count in value.items()) or "none"
+        shown = "none" if value is None else size(value) if name == "bytes" else value
+        print(f"{name:<12} {shown}")
+    return 0
+
+
+def _print_outputs(outputs: Any) -> None:
+    for name, value in outputs.items():
+        print(f"{name} = {value}")
+
+
+def _parameter(text: str) -> tuple[str, object]:
+    name, sign, value = text.partition("=")
+    if not sign or not name.strip():
+        raise argparse.ArgumentTypeError(f"'{text}' is not NAME=VALUE, such as epochs=3")
+    return name.strip(), literal(value)
+
+
+def _notebook_parameter(text: str) -> tuple[str, str, object]:
+    left, value = _parameter(text)
+    notebook, dot, name = left.partition(".")
+    if not dot or not notebook or not name:
+        raise argparse.ArgumentTypeError(f"'{text}' is not NOTEBOOK.NAME=VALUE, such as lenet.epochs=3")
+    return notebook, name, value
+
+
+def literal(text: str) -> object:
+    """The value that a text spells in TOML or JSON, else the text itself; dates stay text.
+
+    >>> literal("3"), literal("[0.1, 0.2]"), literal("true"), literal("null"), literal('{"a": 1}'), literal("mnist")
+    (3, [0.1, 0.2], True, None, {'a': 1}, 'mnist')
+    """
+    import tomllib
+
+    if "\n" not in text:  # where a second key could follow
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            pass
+        else:
+            return value if isinstance(value, (str, int, float, list, dict)) else text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+if __name__ == "__main__":
+    sys.exit(main())
