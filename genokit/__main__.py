@@ -34,8 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
-        code = int(options.command(options)) if options.command else parser.print_help() or 0
-        sys.stdout.flush()
+        code = int(options.command(options))
+        sys.stdout.flush()  # here, where a reader that has gone is no traceback
         return code
     except GenokitError as error:
         if os.environ.get("GENOKIT_DEBUG"):
@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"genokit {__version__}")
-    parser.set_defaults(command=None)
+    parser.set_defaults(command=_help)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     def add(name: str, command: Any, says: str) -> argparse.ArgumentParser:
@@ -90,6 +90,11 @@ def _parser() -> argparse.ArgumentParser:
     local = add("local", _local, "the embedded account: look at it, stop it, or clear its jobs away")
     local.add_argument("action", choices=("status", "stop", "clean"))
     return parser
+
+
+def _help(options: argparse.Namespace) -> int:
+    _parser().print_help()
+    return 0
 
 
 def _doctor(options: argparse.Namespace) -> int:
@@ -167,7 +172,7 @@ def _local(options: argparse.Namespace) -> int:
     for name, value in account.status().items():
         if isinstance(value, dict):
             value = ", ".join(f"{count} {state}" for state, count in value.items()) or "none"
-        shown = "none" if value is None else size(value) if name == "bytes" else value
+        shown = "none" if value is None else size(float(str(value))) if name == "bytes" else value
         print(f"{name:<12} {shown}")
     return 0
 

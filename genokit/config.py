@@ -246,7 +246,7 @@ def _checked(name: str, value: Any, origin: str) -> Any:
 
 
 def _wrong(name: str, value: object, origin: str, expected: str) -> ConfigError:
-    return ConfigError(f"{name} must be {expected}, but is {value!r}, a {type(value).__name__} ({origin}).")
+    return ConfigError(f"{name} must be {expected}, but is {value!r} of type {type(value).__name__} ({origin}).")
 
 
 def _absolute(path: StrPath, base: Path) -> Path:

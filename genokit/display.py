@@ -14,11 +14,13 @@ import datetime
 import html
 import io
 import numbers
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -124,9 +126,9 @@ def text(words: str) -> Html:
 
 def link(href: str | Path, words: object) -> Html:
     """A link, if it leads to a web page or a file; to anything else (such as a script) only its words."""
-    address = str(href)
-    scheme = re.match(r"\s*([a-zA-Z][a-zA-Z0-9+.-]*):", address)
-    if scheme and scheme[1].lower() not in ("http", "https", "file"):
+    address = quote(os.fsencode(href)) if isinstance(href, Path) else href
+    scheme, colon, _ = re.split("[/?#]", address, maxsplit=1)[0].partition(":")
+    if colon and scheme.lower() not in ("http", "https", "file"):
         return Html(escape(words))
     return Html(f'<a href="{escape(address)}">{escape(words)}</a>')
 

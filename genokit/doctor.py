@@ -57,9 +57,8 @@ class Report:
         return next(state for state in ("problem", "warning", "ok") if state in states or state == "ok")
 
     def __repr__(self) -> str:
-        return (
-            f"<Report {self.state}: {', '.join(row.check for row in self.rows if row.state != 'ok') or 'all is well'}>"
-        )
+        wanting = " ".join(", ".join(row.check for row in self.rows if row.state != "ok").split())
+        return f"<Report {self.state}: {wanting or 'all is well'}>"
 
     def _repr_html_(self) -> Html:
         found = [{"check": r.check, "state": r.state, "found": r.detail, "what to do": r.todo} for r in self.rows]
