@@ -23,15 +23,15 @@ from genokit.errors import InvalidParameters, MissingDependency
 KEPT = ("bool", "Inf")
 
 
-def load(threads: int | None = None) -> ModuleType:
-    """MXNet, imported with this many OpenMP threads; None takes it as it is loaded already, or with one.
+def load(threads: int | None = None, *, prefer: int = 1) -> ModuleType:
+    """MXNet, imported with this many OpenMP threads; None takes it as it is loaded already, or else with ``prefer``.
 
     The thread count decides in which order numbers are summed, hence the last bits of every weight. It is fixed when
     MXNet loads and cannot change afterwards: asking a process that has MXNet for another count raises
     InvalidParameters. Raises MissingDependency if MXNet, or a library that it needs, is not there.
     """
     if "mxnet" not in sys.modules:
-        with _omp_num_threads(threads or 1), _lent(_dropped_names()), warnings.catch_warnings():
+        with _omp_num_threads(threads or prefer), _lent(_dropped_names()), warnings.catch_warnings():
             # distutils, old regular expressions, NumPy's deprecations: MXNet will not be mended any more.
             warnings.simplefilter("ignore")
             mx = _import()

@@ -1,0 +1,118 @@
+"""Digits as arrays, from the files of a data set: MNIST's four IDX files, or a sample in CSV."""
+
+from __future__ import annotations
+
+import gzip
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from genokit.errors import InvalidManifest
+
+if TYPE_CHECKING:
+    from genokit.data import Dataset
+
+IDX = ("train-images", "train-labels", "t10k-images", "t10k-labels")
+SAMPLE = ("images", "labels")
+SIDE = 28
+CLASSES = 10
+HELD_OUT = 0.2
+
+
+class Digits(NamedTuple):
+    """Images to learn from and images to test on: uint8 (N, 28, 28), 0 is paper and 255 is ink; labels uint8 (N,)."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+
+
+def load_digits(dataset: Dataset) -> Digits:
+    """The images and labels of a data set: to learn from, and to test on.
+
+    With MNIST's four files (resources train-images, train-labels, t10k-images, t10k-labels; IDX, gzipped or not) the
+    test images are MNIST's own test set. A sample (resources images, labels; CSV, one image a row) has none: one image
+    in five of every class is held out of it instead, always the same ones. Results on these are results on a sample,
+    not on MNIST's test set. Raises InvalidManifest, naming the file, what was expected and what is in it.
+    """
+    names = set(dataset.paths)
+    if names >= set(IDX):
+        digits = Digits(*(read_idx(dataset.paths[name]) for name in IDX))
+    elif names >= set(SAMPLE):
+        images, labels = (_read_csv(dataset.paths[name]) for name in SAMPLE)
+        if images.ndim != 2 or images.shape[1] != SIDE * SIDE:
+            raise _unfit(dataset.paths["images"], f"{SIDE * SIDE} numbers a row", f"an array {images.shape}")
+        _check_pair(dataset, "images", images, "labels", labels)
+        digits = _hold_out(images.reshape(-1, SIDE, SIDE), labels)
+    else:
+        raise InvalidManifest(
+            f"Data set '{dataset.name}' cannot train LeNet: expected the resources {', '.join(IDX)}, or for a sample "
+            f"{' and '.join(SAMPLE)}; got {', '.join(sorted(names)) or 'none'}. See data_manifests/mnist."
+        )
+    for part in (0, 2):
+        _check_pair(dataset, IDX[part], digits[part], IDX[part + 1], digits[part + 1])
+    return digits
+
+
+def read_idx(path: Path) -> np.ndarray:
+    """The array in an IDX file of unsigned bytes, gzipped or not. Raises InvalidManifest if it is no such file.
+
+    The format (big-endian): two zero bytes, type 8, the number of dimensions, each dimension in four bytes, the data;
+    http://yann.lecun.com/exdb/mnist/ describes it.
+    """
+    data = _bytes(path)
+    if len(data) < 4 or data[:3] != b"\0\0\x08":
+        raise _unfit(path, "an IDX file of unsigned bytes (00 00 08 ..)", f"{data[:4].hex(' ') or 'an empty file'}")
+    start = 4 + 4 * data[3]
+    shape = tuple(int(n) for n in np.frombuffer(data[4:start], ">u4"))
+    if len(data) != start + math.prod(shape):
+        raise _unfit(path, f"{start + math.prod(shape):,} bytes for an array {shape}", f"{len(data):,} bytes")
+    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+
+
+def _read_csv(path: Path) -> np.ndarray:
+    try:
+        rows = np.loadtxt(_bytes(path).decode("ascii").splitlines(), delimiter=",", dtype=np.float64)
+    except ValueError as error:
+        raise _unfit(path, "numbers with commas between them", str(error)) from error
+    if rows.size == 0 or (rows != rows.astype(np.uint8)).any():
+        raise _unfit(path, "whole numbers from 0 to 255", "others" if rows.size else "an empty file")
+    return rows.astype(np.uint8)
+
+
+def _bytes(path: Path) -> bytes:
+    data = path.read_bytes()
+    if data[:2] != b"\x1f\x8b":
+        return data
+    try:
+        return gzip.decompress(data)
+    except (OSError, EOFError) as error:
+        raise _unfit(path, "a whole gzip file", str(error)) from error
+
+
+def _hold_out(images: np.ndarray, labels: np.ndarray) -> Digits:
+    # RandomState's stream is frozen by NumPy's promise: everybody holds out the same images, whatever their seed.
+    order = np.random.RandomState(0).permutation(len(labels))
+    of_class = [order[labels[order] == label] for label in range(CLASSES)]
+    test = np.sort(np.concatenate([rows[: round(len(rows) * HELD_OUT)] for rows in of_class]))
+    kept = np.setdiff1d(np.arange(len(labels)), test)
+    return Digits(images[kept], labels[kept], images[test], labels[test])
+
+
+def _check_pair(dataset: Dataset, image_name: str, images: np.ndarray, label_name: str, labels: np.ndarray) -> None:
+    if images.ndim not in (2, 3) or (images.ndim == 3 and images.shape[1:] != (SIDE, SIDE)) or not len(images):
+        raise _unfit(dataset.paths[image_name], f"images of {SIDE} by {SIDE}", f"an array {images.shape}")
+    if labels.shape != (len(images),):
+        raise _unfit(dataset.paths[label_name], f"{len(images):,} labels, one an image", f"an array {labels.shape}")
+    if labels.max() >= CLASSES:
+        raise _unfit(dataset.paths[label_name], f"labels from 0 to {CLASSES - 1}", f"a label {labels.max()}")
+
+
+def _unfit(path: Path, expected: str, got: str) -> InvalidManifest:
+    return InvalidManifest(
+        f"{path} is not what a data set of digits holds: expected {expected}, got {got}. "
+        "Manifest(...).verify() checks the files against their manifest."
+    )

@@ -1,0 +1,219 @@
+"""How a training went: one row an epoch, one row a stretch of batches, from the training itself or from its log."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from genokit.errors import InvalidParameters, NotFound
+from genokit.train.parameters import Parameters
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from genokit.train.model import Model
+
+EPOCH = ("epoch", "loss", "accuracy", "validation_loss", "validation_accuracy", "seconds", "samples_per_s")
+BATCH = ("epoch", "batch", "loss", "accuracy", "samples_per_s")
+
+
+class History:
+    """The course of a training: ``table`` has one row an epoch, ``batches`` one row a stretch of batches.
+
+    Columns of ``table``: epoch (from 0), loss (mean cross-entropy, in nats) and accuracy (0 to 1) over the epoch's
+    training images as they were seen, validation_loss and validation_accuracy after it, seconds (training only) and
+    samples_per_s. Columns of ``batches``: epoch, batch (the last one of the stretch), loss, accuracy, samples_per_s.
+    What a log does not tell is NaN.
+
+    ``sample`` is True if the data were a sample of MNIST, so that validation is on images held out of that sample;
+    None if unknown. ``parameters``, ``data`` and ``model`` are None where only a log was at hand.
+    """
+
+    def __init__(
+        self,
+        epochs: Iterable[Mapping[str, Any]],
+        batches: Iterable[Mapping[str, Any]] = (),
+        *,
+        parameters: Parameters | None = None,
+        data: Mapping[str, Any] | None = None,
+        model: Model | None = None,
+    ) -> None:
+        self.table = _frame(epochs, EPOCH)
+        self.batches = _frame(batches, BATCH)
+        self.parameters = parameters
+        self.data = None if data is None else dict(data)
+        self._model = model
+
+    @property
+    def sample(self) -> bool | None:
+        return None if self.data is None else bool(self.data.get("sample"))
+
+    @property
+    def model(self) -> Model:
+        """The trained model. Raises NotFound for a history read from a log."""
+        if self._model is None:
+            raise NotFound("A history read from a log has no model. Load the job's checkpoint: train.load(path).")
+        return self._model
+
+    @property
+    def validation_accuracy(self) -> float:
+        """The validation accuracy after the last epoch that has one; NaN if none has."""
+        known = self.table["validation_accuracy"].dropna()
+        return float(known.iloc[-1]) if len(known) else float("nan")
+
+    def plot(self) -> tuple[Axes, Axes]:
+        """Loss and accuracy over the epochs, in two matplotlib Axes."""
+        from genokit.plots import learning_curve
+
+        return learning_curve(self.table, self.batches, note="sample: not MNIST's test set" if self.sample else "")
+
+    @staticmethod
+    def from_log(text: str) -> History:
+        """The history in a log of MXNet's form, the kit's own or another program's; other lines are passed over.
+
+        Reads ``Epoch[0] Batch [100]\\tSpeed: 2999.00 samples/sec\\taccuracy=0.95`` and the lines of an epoch:
+        ``Train-accuracy=``, ``Time cost=``, ``Validation-accuracy=`` and the same with cross-entropy. A log that
+        breaks off gives the epochs that it has; of what a restarted job says twice, the last counts.
+
+        >>> log = "INFO:root:Epoch[0] Train-accuracy=0.912\\nnoise\\nEpoch[0] Validation-accuracy=0.97\\n"
+        >>> History.from_log(log).table[["epoch", "accuracy", "validation_accuracy"]].to_dict("records")
+        [{'epoch': 0, 'accuracy': 0.912, 'validation_accuracy': 0.97}]
+        """
+        return _parse(text)
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __repr__(self) -> str:
+        epochs = f"{len(self)} epoch{'' if len(self) == 1 else 's'}"
+        where = " on images held out of a sample" if self.sample else ""
+        return f"<History {epochs}, validation accuracy {self.validation_accuracy:.4f}{where}>"
+
+    def _repr_html_(self) -> str:
+        from genokit.display import card, seconds, table
+
+        rows: dict[str, object] = {"epochs": len(self)}
+        if len(self):
+            last = self.table.iloc[-1]
+            rows["training accuracy"] = f"{last['accuracy']:.4f}"
+            rows["validation accuracy"] = f"{self.validation_accuracy:.4f}"
+            rows["time"] = f"{seconds(float(self.table['seconds'].sum()))}, {last['samples_per_s']:,.0f} samples/s"
+        if self.data:
+            rows["data"] = f"{self.data['title']}, version {self.data['version']}"
+        if self.sample:
+            rows["validated on"] = "images held out of the sample: not MNIST's test set"
+        if self.parameters:
+            rows["parameters"] = repr(self.parameters)
+        fold: dict[str, object] = {"Epochs": table(self.table.round(4))}
+        if self.parameters:
+            fold["All parameters"] = table(list(self.parameters.to_dict().items()), columns=["parameter", "value"])
+        return card("Training history", rows, fold=fold)
+
+
+def batch_line(row: Mapping[str, Any]) -> str:
+    """A stretch of batches as MXNet's Speedometer writes it.
+
+    >>> batch_line({"epoch": 0, "batch": 100, "loss": 0.2, "accuracy": 0.95, "samples_per_s": 2999})
+    'Epoch[0] Batch [100]\\tSpeed: 2999.00 samples/sec\\taccuracy=0.950000\\tcross-entropy=0.200000'
+    """
+    head = f"Epoch[{row['epoch']}] Batch [{row['batch']}]\tSpeed: {row['samples_per_s']:.2f} samples/sec"
+    return f"{head}\taccuracy={row['accuracy']:.6f}\tcross-entropy={row['loss']:.6f}"
+
+
+def epoch_lines(row: Mapping[str, Any]) -> list[str]:
+    """An epoch as MXNet's ``Module.fit`` writes it."""
+    return [
+        f"Epoch[{row['epoch']}] Train-accuracy={row['accuracy']:.6f}",
+        f"Epoch[{row['epoch']}] Train-cross-entropy={row['loss']:.6f}",
+        f"Epoch[{row['epoch']}] Time cost={row['seconds']:.3f}",
+        f"Epoch[{row['epoch']}] Validation-accuracy={row['validation_accuracy']:.6f}",
+        f"Epoch[{row['epoch']}] Validation-cross-entropy={row['validation_loss']:.6f}",
+    ]
+
+
+def header_lines(parameters: Parameters, data: Mapping[str, Any]) -> list[str]:
+    """The lines by which a log says what it is a training of: ``from_log`` reads them back."""
+    return [f"Data {json.dumps(dict(data))}", f"Parameters {json.dumps(parameters.to_dict())}"]
+
+
+_NUMBER = r"[-+]?(?:\d+(?:\.\d+)?(?:e[-+]?\d+)?|nan|inf)"
+_LINE = re.compile(
+    r"Epoch\[(?P<epoch>\d+)\] (?:"
+    rf"Batch ?\[(?:\d+-)?(?P<batch>\d+)\]\s+Speed: (?P<speed>{_NUMBER}) samples/sec(?P<metrics>(?:\s+[\w-]+={_NUMBER})*)"
+    rf"|(?P<name>(?:Train|Validation)-[\w-]+|Time cost)=(?P<value>{_NUMBER}))"
+)
+_METRIC = re.compile(rf"([\w-]+)=({_NUMBER})")
+_HEADER = re.compile(r"(Data|Parameters) (\{.*\})\s*$")
+_COLUMNS = {
+    "Train-accuracy": "accuracy",
+    "Train-cross-entropy": "loss",
+    "Time cost": "seconds",
+    "Validation-accuracy": "validation_accuracy",
+    "Validation-cross-entropy": "validation_loss",
+}
+
+
+def _parse(text: str) -> History:
+    epochs: dict[int, dict[str, Any]] = {}
+    batches: dict[tuple[int, int], dict[str, Any]] = {}
+    headers: dict[str, Any] = {}
+    for line in _whole_lines(text):
+        if header := _HEADER.search(line):
+            headers[header[1]] = _json(header[2])
+        for found in _LINE.finditer(line):
+            epoch = int(found["epoch"])
+            if found["batch"]:
+                metrics = {name: float(value) for name, value in _METRIC.findall(found["metrics"])}
+                batches[epoch, int(found["batch"])] = {
+                    "epoch": epoch,
+                    "batch": int(found["batch"]),
+                    "loss": metrics.get("cross-entropy"),
+                    "accuracy": metrics.get("accuracy"),
+                    "samples_per_s": float(found["speed"]),
+                }
+            elif found["name"] in _COLUMNS:
+                epochs.setdefault(epoch, {"epoch": epoch})[_COLUMNS[found["name"]]] = float(found["value"])
+    for epoch, row in epochs.items():
+        speeds = [batch["samples_per_s"] for batch in batches.values() if batch["epoch"] == epoch]
+        row["samples_per_s"] = sum(speeds) / len(speeds) if speeds else None
+    try:
+        parameters = Parameters.from_dict(headers["Parameters"]) if headers.get("Parameters") else None
+    except InvalidParameters:  # the log of another version of the kit: its numbers are still good
+        parameters = None
+    ordered = [epochs[epoch] for epoch in sorted(epochs)]
+    return History(ordered, [batches[key] for key in sorted(batches)], parameters=parameters, data=headers.get("Data"))
+
+
+def _whole_lines(text: str) -> list[str]:
+    """The lines; a last one without its end, and with fewer decimals than the log has elsewhere, is cut: it is left out."""
+    *lines, last = re.split(r"[\r\n]", text)
+    cut = re.search(r"=(\d*\.?(\d*))$", last)
+    if cut:
+        name = last[: cut.start()].rpartition("-")[2].rpartition("\t")[2].rpartition("] ")[2]
+        others = re.findall(rf"{re.escape(name)}=\d+\.(\d+)", "\n".join(lines))
+        if others and len(cut[2]) < min(map(len, others)):
+            return lines
+    return [*lines, last]
+
+
+def _json(text: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _frame(rows: Iterable[Mapping[str, Any]], columns: tuple[str, ...]) -> pd.DataFrame:
+    rows = list(rows)
+    whole = {"epoch": "int64", "batch": "int64"}
+    return pd.DataFrame(
+        {
+            name: pd.Series([row.get(name) for row in rows], dtype=whole.get(name, "float64"))
+            for name in columns
+        }
+    )
