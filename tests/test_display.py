@@ -1,6 +1,6 @@
 """What is shown: whatever it is called, it is escaped, well-formed and readable without colour.
 
-To hold a noun of another room to the same, add a line to NOUNS: a function that makes one of a hostile text and a folder.
+To hold a noun of another room to the same, add a line to NOUNS: it makes one of a hostile text and a folder.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ NOUNS: dict[str, Callable[[str, Path], object]] = {
 }
 
 PIECES: dict[str, Callable[[str], Html]] = {
-    "card": lambda text: display.card(text, {text: text, "list": [text]}, status=text, fold={text: text, "r": {text: text}}),
+    "card": lambda text: display.card(text, {text: [text]}, status=text, fold={text: text, "rows": {text: text}}),
     "table of a frame": lambda text: display.table(frame_of(text)),
     "table of dicts": lambda text: display.table([{text: text}, {"other": text}]),
     "table of tuples": lambda text: display.table([(text, 1), (text,)], columns=[text, "n"]),

@@ -1,0 +1,131 @@
+"""Who may import whom, and what may stand where: ARCHITECTURE.md, held by walking the source."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import genokit
+
+PACKAGE = Path(genokit.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+LEAVES = {"config", "errors", "display", "files", "plots"}
+SERVICES = {"batch", "data"}
+APPLICATIONS = {"train", "pipelines"}
+
+# A room may import itself and these; services and applications never their own kind.
+MAY = {
+    **dict.fromkeys(LEAVES, LEAVES),
+    "local": LEAVES,
+    "backends": LEAVES | {"local"},
+    **dict.fromkeys(SERVICES, LEAVES | {"backends"}),
+    **dict.fromkeys(APPLICATIONS, LEAVES | {"backends"} | SERVICES),
+    "doctor": LEAVES | {"backends"} | SERVICES | APPLICATIONS,
+    "__main__": LEAVES | {"backends", "doctor"} | SERVICES | APPLICATIONS,
+    "__init__": LEAVES | SERVICES | APPLICATIONS,
+}
+
+# Small words, so that <Job align RUNNING> in a repr is no tag.
+TAG = re.compile(
+    r"</?(?:a|b|i|p|h[1-6]|br|hr|em|ul|ol|li|dl|dt|dd|td|th|tr|div|img|pre|svg|code|span|body|head|html|link|main|meta|"
+    r"strong|style|table|tbody|thead|script|section|details|summary|iframe|button|input|form)(?:\s[^<>]*)?/?>"
+)
+
+
+def room(file: Path) -> str:
+    return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(tree: ast.AST, *, inside_functions: bool = True) -> Iterator[tuple[str, int]]:
+    """Every module imported when the code runs, with its line; what only type checkers see is left out."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node.lineno) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: imports are absolute"
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                yield (home_of(alias.name) if node.module == "genokit" else whole), node.lineno
+        if inside_functions or not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            yield from imports(node, inside_functions=inside_functions)
+
+
+def home_of(name: str) -> str:
+    """The module behind ``from genokit import name``."""
+    return "genokit.__init__" if name == "__version__" else genokit._HOMES.get(name, f"genokit.{name}")
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(PACKAGE)))
+def test_imports_lead_downwards_only(file):
+    here = room(file)
+    assert here in MAY, f"a new room '{here}': give it a place in MAY and in ARCHITECTURE.md"
+    for name, line in imports(ast.parse(file.read_text())):
+        top, _, rest = name.partition(".")
+        if top == "genokit" and rest and not rest.startswith("__init__"):
+            there = rest.split(".")[0]
+            assert there == here or there in MAY[here], f"{file}:{line}: {here} must not import {there}"
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if room(f) in LEAVES], ids=lambda file: file.name)
+def test_leaves_load_the_standard_library_only(file):
+    for name, line in imports(ast.parse(file.read_text()), inside_functions=False):
+        assert name.split(".")[0] in {*sys.stdlib_module_names, "genokit"}, f"{file}:{line}: {name}"
+
+
+def test_the_switch_reaches_either_side_inside_functions_only():
+    names = {name for name, _ in imports(ast.parse((PACKAGE / "backends.py").read_text()), inside_functions=False)}
+    assert not [name for name in names if name.startswith(("genokit.local", "boto3", "botocore"))]
+
+
+def test_mxnet_is_loaded_behind_its_door_only():
+    for file in FILES:
+        if not (room(file) == "train" and file.name.startswith("mxnet")):
+            names = [name for name, _ in imports(ast.parse(file.read_text())) if name.split(".")[0] == "mxnet"]
+            assert not names, file
+
+
+def test_html_is_made_in_display_only():
+    for file in FILES:
+        if room(file) == "display":
+            continue
+        tree = ast.parse(file.read_text())
+        docstrings = {id(node.body[0].value) for node in ast.walk(tree) if _has_docstring(node)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+                assert not TAG.search(node.value), f"{file}:{node.lineno}: {TAG.search(node.value)[0]}"
+
+
+def _has_docstring(node: ast.AST) -> bool:
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    return isinstance(node, documented) and ast.get_docstring(node) is not None
+
+
+def test_only_the_switch_asks_which_backend():
+    for file in FILES:
+        if room(file) == "backends":
+            continue
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Compare):
+                asked = [
+                    part for part in (node.left, *node.comparators) if ast.unparse(part).split(".")[-1] == "backend"
+                ]
+                assert not asked, f"{file}:{node.lineno}: {ast.unparse(node)}"
+
+
+def test_modules_have_names_that_say_something_and_a_size_for_one_sitting():
+    for file in FILES:
+        assert file.stem not in ("utils", "helpers", "common", "misc", "manager", "handlers", "base")
+        assert len(file.read_text().splitlines()) <= 450, f"{file} is too long to read in one sitting"
+
+
+def test_every_module_says_what_it_is():
+    for file in FILES:
+        assert ast.get_docstring(ast.parse(file.read_text())), file

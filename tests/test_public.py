@@ -1,0 +1,95 @@
+"""The front door: which names it has, and what it costs to come in."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import genokit
+
+ROOT = Path(__file__).parents[1]
+
+# A change here is a change for every user: say so in CHANGELOG.md.
+PUBLIC = [
+    "Batch",
+    "Dataset",
+    "GenokitError",
+    "Job",
+    "JobDefinition",
+    "Manifest",
+    "Pipeline",
+    "Run",
+    "Settings",
+    "__version__",
+    "record",
+    "run",
+    "train",
+]
+
+
+def python(code: str, *options: str) -> str:
+    done = subprocess.run([sys.executable, *options, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_the_public_names_are_these():
+    assert genokit.__all__ == PUBLIC
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_public_name_is_there_and_says_what_it_is(name):
+    thing = getattr(genokit, name)
+    assert name in dir(genokit)
+    if name != "__version__":
+        assert (inspect.getdoc(thing) or "").strip()
+
+
+def test_verbs_are_functions_whatever_was_imported_before():
+    code = "import genokit.pipelines, genokit.train, genokit; print(callable(genokit.run), callable(genokit.record))"
+    assert python(code) == "True True"
+
+
+def test_a_star_import_brings_every_public_name():
+    assert python(f"from genokit import *; print(all(name in globals() for name in {PUBLIC}))") == "True"
+
+
+def test_an_unknown_name_is_an_attribute_error_that_names_it():
+    with pytest.raises(AttributeError, match="'genokit' has no attribute 'Bach'"):
+        _ = genokit.Bach
+
+
+def test_the_version_is_the_project_s():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert genokit.__version__ == project["version"]
+    assert re.fullmatch(r"\d+\.\d+\.\d+", genokit.__version__)
+
+
+def test_coming_in_loads_nothing_but_the_standard_library():
+    code = (
+        "import sys; before = set(sys.modules); import genokit; dir(genokit); "
+        "new = {name.split('.')[0] for name in set(sys.modules) - before}; "
+        "print(sorted(new - set(sys.stdlib_module_names) - {'genokit'}))"
+    )
+    assert python(code) == "[]"
+
+
+@pytest.mark.parametrize("module", ["config", "errors", "display", "files", "backends", "doctor", "__main__"])
+def test_leaves_switch_and_skin_load_nothing_but_the_standard_library(module):
+    code = (
+        f"import sys; before = set(sys.modules); import genokit.{module}; "
+        "new = {name.split('.')[0] for name in set(sys.modules) - before}; "
+        "print(sorted(new - set(sys.stdlib_module_names) - {'genokit'}))"
+    )
+    assert python(code) == "[]"
+
+
+def test_coming_in_takes_less_than_fifteen_hundredths_of_a_second():
+    code = "import time; start = time.perf_counter(); import genokit; print(time.perf_counter() - start)"
+    assert min(float(python(code)) for _ in range(5)) < 0.15
