@@ -1,0 +1,188 @@
+"""The executor: papermill on a kernel of this Python, with a record of its own of what each cell did.
+
+papermill calls every cell completed after its kernel has died, so nothing here is taken from its metadata.
+This module imports papermill (two seconds); it is imported when a notebook runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import papermill
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_core.utils import ensure_event_loop
+from nbclient.exceptions import CellExecutionError, DeadKernelError
+from papermill.clientwrap import PapermillNotebookClient
+from papermill.engines import Engine, papermill_engines
+from papermill.exceptions import PapermillExecutionError
+from papermill.execute import remove_error_markers
+
+from genokit.pipelines import notebook as notebooks
+
+ENGINE = "genokit"
+
+# What the libraries log, the run says itself, once and better.
+_quiet = logging.getLogger("genokit.pipelines.quiet")
+_quiet.addHandler(logging.NullHandler())
+_quiet.propagate = False
+
+
+@dataclass
+class Step:
+    """What one cell did: its state, when it started (monotonic seconds), how long it took, and its error."""
+
+    state: str = "running"
+    started: float = 0.0
+    duration_s: float | None = None
+    error: str = ""
+    error_name: str = ""
+    traceback: str = ""
+
+
+@dataclass
+class Watch:
+    """One execution, seen from outside: the executing thread writes it, the watching thread reads it."""
+
+    save: Callable[[Any], None]
+    node: Any = None
+    steps: dict[int, Step] = field(default_factory=dict)
+    running: int | None = None
+    process: subprocess.Popen[bytes] | None = None
+    exit_code: int | None = None
+    error: BaseException | None = None
+    died: bool = False
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    def started(self, cell: Any, cell_index: int) -> None:
+        self.steps[cell_index] = Step(started=time.monotonic())
+        self.running = cell_index
+
+    def ended(self, cell: Any, cell_index: int, execute_reply: Mapping[str, Any]) -> None:
+        step, reply = self.steps[cell_index], execute_reply["content"]
+        step.duration_s = time.monotonic() - step.started
+        step.state = "completed"
+        self.running = None
+        if reply["status"] == "error":
+            step.error_name, step.error = reply.get("ename", "Error"), reply.get("evalue", "")
+            step.traceback = "\n".join(reply.get("traceback") or [])
+            step.state = "completed" if notebooks.MAY_RAISE in notebooks.tags(cell) else "failed"
+        self.save(self.node)
+        # exit() and quit() let the kernel end some time later, in the middle of another cell.
+        asked = any(payload.get("source") == "ask_exit" for payload in reply.get("payload") or [])
+        if asked and any(notebooks.is_code(later) for later in self.node.cells[cell_index + 1 :]):
+            step.state, step.error_name = "failed", "SystemExit"
+            raise CellExecutionError("", "SystemExit", "")
+
+    def kill(self) -> None:
+        """Kill the kernel and every process it started that has not left its session."""
+        if self.process is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+
+
+class WatchedEngine(Engine):  # type: ignore[misc]
+    """papermill's hook for an engine; everything that happens goes to the ``watch``."""
+
+    @classmethod
+    def execute_managed_notebook(
+        cls, nb_man: Any, kernel_name: str, *, watch: Watch, kernel: Any, start: dict[str, Any], **_: object
+    ) -> None:
+        """Run the cells; ``start`` is what the kernel's process is started with."""
+
+        def process_started(notebook: Any) -> None:
+            watch.process = kernel.provisioner.process
+            if watch.stopping.is_set():
+                watch.kill()
+
+        watch.node = nb_man.nb
+        watch.node.metadata.papermill["input_path"] = None  # papermill put the whole notebook there
+        client = PapermillNotebookClient(
+            nb_man,
+            km=kernel,
+            log=_quiet,
+            shell_timeout_interval=1,
+            on_notebook_start=process_started,
+            on_cell_execute=watch.started,
+            on_cell_executed=watch.ended,
+        )
+        client.execute(cleanup_kc=True, **start)
+
+
+papermill_engines.register(ENGINE, WatchedEngine)
+
+
+def execute(node: Any, watch: Watch, *, cwd: Path, environ: Mapping[str, str], log: Path) -> None:
+    """Execute a notebook in this thread, to its end or to what stopped it; the watch has the result."""
+    # Short: a socket's path may have 107 characters. Private: whoever reads the connection file drives the kernel.
+    room = tempfile.mkdtemp(prefix="gk-", dir="/tmp" if os.path.isdir("/tmp") else None)
+    loop = ensure_event_loop()
+    kernel = AsyncKernelManager(
+        kernel_name="python3",
+        # No folders to search: what is left is the kernel of this very Python, not one found in a home folder.
+        kernel_spec_manager=KernelSpecManager(kernel_dirs=[], log=_quiet),
+        transport="ipc" if os.name == "posix" else "tcp",
+        connection_file=os.path.join(room, "k.json"),
+        log=_quiet,
+    )
+    try:
+        with log.open("wb") as output:
+            start = {"cwd": str(cwd), "env": dict(environ), "stdout": output, "stderr": subprocess.STDOUT}
+            papermill.execute_notebook(
+                node,
+                None,
+                engine_name=ENGINE,
+                kernel_name="python3",
+                progress_bar=False,
+                request_save_on_cell_execute=False,
+                watch=watch,
+                kernel=kernel,
+                start=start,
+            )
+    except PapermillExecutionError:
+        # papermill raises for a cell that may raise, too, and puts marks in; the watch knows better.
+        remove_error_markers(watch.node)
+    except DeadKernelError:
+        watch.died = True
+    except RuntimeError as error:
+        watch.died = watch.process is None and "died" in str(error)
+        watch.error = None if watch.died else error
+    except BaseException as error:  # carried over to the thread that waits
+        watch.error = error
+    finally:
+        watch.kill()
+        if watch.process is not None:
+            watch.exit_code = watch.process.wait()
+        loop.run_until_complete(_close(kernel))
+        loop.close()
+        shutil.rmtree(room, ignore_errors=True)
+
+
+async def _close(kernel: Any) -> None:
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+    await kernel._async_cleanup_resources()
+
+
+def thread(node: Any, watch: Watch, *, cwd: Path, environ: Mapping[str, str], log: Path) -> threading.Thread:
+    """A started thread that executes a notebook: it has its own event loop, so a Jupyter kernel can wait for it."""
+    keywords = {"cwd": cwd, "environ": environ, "log": log}
+    started = threading.Thread(target=execute, args=(node, watch), kwargs=keywords, name=f"run {log.parent.name}")
+    started.daemon = True
+    started.start()
+    return started
