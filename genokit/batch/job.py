@@ -37,8 +37,8 @@ class Job:
             found = self._clients.batch.describe_jobs(jobs=[self.id])["jobs"]
         if not found:
             raise NotFound(
-                f"There is no job '{self.id}' in this account. Batch().jobs() lists those there are; AWS forgets a job some "
-                "days after its end."
+                f"There is no job '{self.id}' in this account. Batch().jobs() lists those there are; "
+                "AWS forgets a job some days after its end."
             )
         self._detail = found[0]
         return self

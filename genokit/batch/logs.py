@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from genokit.backends import Clients, translated_errors
-from genokit.display import Html, Log
+from genokit.display import Log
 from genokit.errors import InvalidRequest
 
 GROUP = "/aws/batch/job"  # where Batch writes unless a definition says otherwise
@@ -62,5 +62,5 @@ class LogStream:
     def __repr__(self) -> str:
         return f"<LogStream {self.group} {self.name}>"
 
-    def _repr_html_(self) -> Html:
+    def _repr_html_(self) -> str:
         return self.last(200)._repr_html_()

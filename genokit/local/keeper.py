@@ -28,8 +28,6 @@ from pathlib import Path
 
 from genokit.local import stream
 
-GRACE_S = 30.0  # between SIGTERM and SIGKILL, as on AWS
-
 
 @dataclass(frozen=True)
 class Task:
@@ -41,6 +39,7 @@ class Task:
     environment: dict[str, str]
     timeout_s: float | None
     wake: Path  # the supervisor's FIFO: a byte says that something ended
+    grace_s: float = 30.0  # between SIGTERM and SIGKILL, as on AWS
 
 
 def start(task: Task) -> int:
@@ -142,7 +141,7 @@ def _run(task: Task) -> dict[str, object]:
         return {"exitCode": 126, "reason": reason}
     os.close(write)
     os.close(null)
-    status = _follow(job, read, log, wakeup_read, task.timeout_s, signals)
+    status = _follow(job, read, log, wakeup_read, task, signals)
     os.close(log)
     code = os.waitstatus_to_exitcode(status)
     record: dict[str, object] = {"exitCode": code if code >= 0 else 128 - code}
@@ -162,14 +161,14 @@ class _Signals:
         self.stop = True
 
 
-def _follow(job: int, read: int, log: int, wakeup: int, timeout_s: float | None, signals: _Signals) -> int:
+def _follow(job: int, read: int, log: int, wakeup: int, task: Task, signals: _Signals) -> int:
     """Copy the job's output to its log until the job has ended and its output is read; returns its wait status."""
     os.set_blocking(read, False)
     poll = select.poll()
     poll.register(read, select.POLLIN)
     poll.register(wakeup, select.POLLIN)
     buffer = bytearray()
-    deadline = time.monotonic() + timeout_s if timeout_s else None
+    deadline = time.monotonic() + task.timeout_s if task.timeout_s else None
     kill_at: float | None = None
     status: int | None = None
     open_output = True
@@ -178,7 +177,7 @@ def _follow(job: int, read: int, log: int, wakeup: int, timeout_s: float | None,
         if deadline and now >= deadline and not signals.stop:
             signals.timed_out = signals.stop = True
         if signals.stop and kill_at is None and status is None:
-            kill_at = now + GRACE_S
+            kill_at = now + task.grace_s
             _signal_group(job, signal.SIGTERM)
         if kill_at and now >= kill_at:
             _signal_group(job, signal.SIGKILL)

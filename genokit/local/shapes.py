@@ -72,10 +72,11 @@ def operation(service: str) -> Callable[[Operation], Operation]:
     return decorate
 
 
-def client_error(operation_name: str, message: str, code: str = "ClientException") -> ClientError:
+def client_error(operation_name: str, message: str, code: str = "ClientException") -> Exception:
     """The error that boto3 raises when AWS answers with ``code``."""
     error = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": 400}}
-    return ClientError(error, operation_name)
+    refusal: Exception = ClientError(error, operation_name)
+    return refusal
 
 
 def unsupported(service: str, method: str) -> Exception:

@@ -43,12 +43,12 @@ def split(buffer: bytearray, *, final: bool = False) -> list[bytes]:
 
 
 def encode(lines: list[bytes], milliseconds: int) -> bytes:
-    """Events of one moment as they stand in the file."""
+    """Events of one moment as they stand in the file. An empty line makes none, as CloudWatch takes no empty event."""
     stamp = b"%d " % milliseconds
     return b"".join(
         stamp + line[start : start + EVENT_BYTES] + b"\n"
         for line in lines
-        for start in range(0, max(len(line), 1), EVENT_BYTES)
+        for start in range(0, len(line), EVENT_BYTES)
     )
 
 

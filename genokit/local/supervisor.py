@@ -48,7 +48,8 @@ class Room:
         return Room(self.vcpus - job["vcpus"], self.memory_mib - job["memory_mib"], left)
 
     def fits(self, job: sqlite3.Row) -> bool:
-        return job["vcpus"] <= self.vcpus and job["memory_mib"] <= self.memory_mib and job["gpus"] <= len(self.gpus)
+        asked = (job["vcpus"], job["memory_mib"], job["gpus"])
+        return all(need <= has for need, has in zip(asked, (self.vcpus, self.memory_mib, len(self.gpus)), strict=True))
 
 
 # --- the steps

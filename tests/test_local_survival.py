@@ -1,0 +1,136 @@
+"""Whatever is killed, no job is lost, none runs twice, and the next to look sees how it ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from genokit import Batch, Settings, backends
+from genokit.local import keeper
+
+SLOW = "import sys, time; open(sys.argv[1], 'a').write('ran '); time.sleep(1.5); print('done')"
+
+
+def supervisor(settings: Settings) -> int:
+    number = backends.account(settings).status()["supervisor"]
+    assert isinstance(number, int)
+    return number
+
+
+def wait_until(true: object, within_s: float = 20) -> None:
+    deadline = time.monotonic() + within_s
+    while not true():  # type: ignore[operator]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def is_gone(process: int) -> bool:
+    """Whether a process has ended, be it that nobody has taken note of its end yet."""
+    try:
+        return psutil.Process(process).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def test_a_job_outlives_the_kernel_and_the_terminal_that_submitted_it(account: Settings, tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from genokit import Batch, Settings; batch = Batch(settings=Settings(home=sys.argv[1])); "
+        "job = batch.submit(batch.define('slow', command=['python', '-c', sys.argv[2], sys.argv[3]], memory_gib=0.1)); "
+        "print(job.id, flush=True); time.sleep(100)"
+    )
+    command = [sys.executable, "-c", code, str(account.home), SLOW, str(tmp_path / "ran")]
+    terminal = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    assert terminal.stdout is not None
+    job_id = terminal.stdout.readline().strip()
+    job = Batch(settings=account).job(job_id)
+    wait_until(lambda: job.status == "RUNNING")
+    os.killpg(terminal.pid, signal.SIGHUP)
+    os.killpg(terminal.pid, signal.SIGKILL)
+    terminal.wait()
+    terminal.stdout.close()
+    assert job.status == "RUNNING"
+    assert (job.wait(30).status, job.log()) == ("SUCCEEDED", "done")
+    assert (tmp_path / "ran").read_text() == "ran "
+
+
+def test_a_killed_supervisor_comes_back_and_adopts_what_still_runs(account: Settings, tmp_path: Path) -> None:
+    batch = Batch(settings=account)
+    job = batch.submit(batch.define("slow", command=["python", "-c", SLOW, str(tmp_path / "ran")], memory_gib=0.1))
+    wait_until(lambda: (tmp_path / "ran").exists())
+    first = supervisor(account)
+    os.kill(first, signal.SIGKILL)
+    wait_until(lambda: is_gone(first))
+    assert job.status == "RUNNING"
+    assert supervisor(account) != first
+    assert (job.wait(30).status, job.exit_code, job.log()) == ("SUCCEEDED", 0, "done")
+    assert (tmp_path / "ran").read_text() == "ran "
+
+
+def test_a_job_that_ended_while_nobody_watched_is_read_from_its_record(account: Settings, tmp_path: Path) -> None:
+    batch = Batch(settings=account)
+    job = batch.submit(batch.define("slow", command=["python", "-c", SLOW, str(tmp_path / "ran")], memory_gib=0.1))
+    wait_until(lambda: (tmp_path / "ran").exists())
+    os.kill(supervisor(account), signal.SIGKILL)
+    wait_until(lambda: bool(list(account.home.glob("jobs/*/1/exit.json"))))
+    assert (job.wait(30).status, job.exit_code) == ("SUCCEEDED", 0)
+    assert job.duration_s is not None
+    assert job.duration_s < 5
+
+
+def test_a_job_whose_keeper_is_gone_fails_as_on_a_lost_host(account: Settings) -> None:
+    batch = Batch(settings=account)
+    job = batch.submit(batch.define("sleep", command=["sleep", "5"], memory_gib=0.1))
+    wait_until(lambda: job.status == "RUNNING")
+    folder = account.home / "jobs" / job.id / "1"
+    wait_until(lambda: (folder / "keeper").read_text())
+    os.kill(int((folder / "keeper").read_text()), signal.SIGKILL)
+    assert job.wait(30).status == "FAILED"
+    assert job.reason.startswith("Host EC2 (instance ")
+
+
+def test_a_store_that_is_no_database_is_named_and_kept(account: Settings) -> None:
+    account.home.mkdir(parents=True)
+    (account.home / "batch.sqlite").write_bytes(b"not a database, but somebody's" * 100)
+    with pytest.raises(Exception, match=r"batch\.sqlite' is not a readable store"):
+        Batch(settings=account).define("x", command=["true"])
+    assert (account.home / "batch.sqlite").read_bytes().startswith(b"not a database")
+    (account.home / "batch.sqlite").unlink()
+
+
+KEEP = """
+import sys
+from pathlib import Path
+from genokit.local import keeper
+folder = Path(sys.argv[1])
+command, environment = ("sh", "-c", sys.argv[2]), {"PATH": "/usr/bin:/bin"}
+timeout_s = float(sys.argv[3]) or None
+keeper.start(keeper.Task(folder, folder / "log", command, environment, timeout_s, wake=folder / "none", grace_s=0.5))
+"""
+
+
+def keep(folder: Path, script: str, timeout_s: float = 0) -> None:
+    subprocess.run([sys.executable, "-c", KEEP, folder, script, str(timeout_s)], check=True)
+
+
+def test_a_keeper_ends_an_attempt_at_its_timeout_even_one_that_will_not_go(tmp_path: Path) -> None:
+    keep(tmp_path, "trap '' TERM; while :; do sleep 0.1; done", timeout_s=0.3)
+    assert keeper.is_kept(tmp_path)
+    wait_until(lambda: keeper.ended(tmp_path))
+    record = keeper.ended(tmp_path)
+    assert record is not None
+    assert (record["exitCode"], record["timed_out"]) == (137, True)
+
+
+def test_nothing_that_a_job_left_behind_outlives_it(tmp_path: Path) -> None:
+    keep(tmp_path, "sleep 300 & echo $! > ../child; echo started")
+    wait_until(lambda: keeper.ended(tmp_path))
+    assert is_gone(int((tmp_path / "child").read_text()))
+    assert (tmp_path / "log").read_text().endswith("started\n")
+    wait_until(lambda: not keeper.is_kept(tmp_path))
