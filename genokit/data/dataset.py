@@ -19,7 +19,7 @@ class Dataset:
 
     >>> digits = Dataset("digits", "Digits", "1.0.0", False, {"images": Path("/a")}, {"images": "5e" * 32}, "digits")
     >>> digits, digits["images"].name, list(digits)
-    (<Dataset digits 1.0.0 "Digits", 1 file, sha256 c1a0d8680fa5>, 'a', ['images'])
+    (<Dataset digits 1.0.0 "Digits", 1 file, sha256 4f09449ad28d>, 'a', ['images'])
     """
 
     name: str

@@ -44,7 +44,7 @@ class Place:
         return self.settings.cache / self.package.name / resource.sha256[:16] / resource.path
 
     def held(self, resource: Resource) -> tuple[Path, str | None]:
-        """Where a file lies, beside the descriptor or in the cache, and the hash of its bytes; None if it is in neither."""
+        """Where a file lies, beside the descriptor or in the cache, and its hash; None if it is in neither."""
         held: tuple[Path, str | None] = (self.cached(resource), None)
         for path in (self.folder / resource.path, self.cached(resource)):
             got = _hash(path)
