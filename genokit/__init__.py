@@ -5,7 +5,8 @@ The public names are below and load on first use, so that ``import genokit`` cos
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+# Type checkers and editors take this name for true; importing it from typing would cost more than all the rest.
+TYPE_CHECKING = False
 
 if TYPE_CHECKING:
     import genokit.train as train
@@ -60,4 +61,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__} - {"TYPE_CHECKING", "annotations"})

@@ -118,9 +118,12 @@ def _fetch(options: argparse.Namespace) -> int:
 def _verify(options: argparse.Namespace) -> int:
     from genokit import Manifest
 
-    found = Manifest(options.name).verify()
+    manifest = Manifest(options.name)
+    found = manifest.verify()
     print(found.to_string(index=False))
-    return 0 if (found["state"] == "ok").all() else 1
+    states = list(found["state"])
+    whole, sample = states[: len(manifest.resources)], states[len(manifest.resources) :]
+    return 0 if "wrong" not in states and ("missing" not in whole or sample) else 1
 
 
 def _freeze(options: argparse.Namespace) -> int:

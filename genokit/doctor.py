@@ -13,10 +13,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from genokit import __version__, backends
 from genokit.config import FILE, Settings, nearest, unknown_variables
@@ -82,10 +83,11 @@ class Report:
         return "\n".join(lines)
 
 
-def doctor(settings: Settings | None = None) -> Report:
+def doctor(settings: Settings | None = None, *, only: Collection[str] | None = None) -> Report:
     """Look at everything the kit leans on and say what to do about what is not there; takes a few seconds.
 
-    Settings that cannot be read are themselves a row, and the checks that need them are then left out.
+    ``only`` names the checks to make (default: all). Settings that cannot be read are themselves a row, and the checks
+    that need them are then left out.
     """
     row, settings = _settings(settings)
     checks: dict[str, Callable[[], Check]] = {
@@ -101,7 +103,9 @@ def doctor(settings: Settings | None = None) -> Report:
         checks |= {name: partial(_folder, name, getattr(settings, name)) for name in ("home", "cache", "runs")}
         checks["manifests"] = partial(_manifests, settings)
         checks |= {name: partial(check, settings) for name, check in BACKEND_CHECKS[settings.backend].items()}
-    return Report((row, *(_guarded(name, check) for name, check in checks.items())), settings)
+    return Report(
+        (row, *(_guarded(name, check) for name, check in checks.items() if only is None or name in only)), settings
+    )
 
 
 def _guarded(name: str, check: Callable[[], Check]) -> Check:
@@ -109,6 +113,8 @@ def _guarded(name: str, check: Callable[[], Check]) -> Check:
         return check()
     except GenokitError as error:
         return Check(name, "problem", str(error))
+    except ImportError as error:
+        return Check(name, "problem", str(error), "Install the environment: make setup")
     except Exception as error:  # whatever is broken about this machine must not hide the other rows
         return Check(name, "problem", f"{type(error).__name__}: {error}".strip(": "))
 
@@ -244,30 +250,38 @@ def _embedded(settings: Settings) -> Check:
 
 
 def _identity(settings: Settings) -> Check:
-    import boto3
-    from botocore.config import Config
-
     try:
-        session = boto3.Session(profile_name=settings.profile, region_name=settings.region)
-        region = session.region_name
-        if not region:
+        session = _session(settings)
+        if not session.region_name:
             todo = f'Set region = "..." in {FILE}, or GENOKIT_REGION.'
             return Check("AWS identity", "problem", "no region is set", todo)
-        quick = Config(connect_timeout=TIMEOUT_S, read_timeout=TIMEOUT_S, retries={"total_max_attempts": 1})
-        who = session.client("sts", config=quick).get_caller_identity()
-    except Exception as error:
+        who = session.client("sts", config=_quick()).get_caller_identity()
+    except Exception as error:  # of botocore's many, each for a way in which signing in fails
         todo = "Sign in (aws sso login, or aws configure), and check profile and region."
         return Check("AWS identity", "problem", str(error), todo)
-    return Check("AWS identity", "ok", f"{who['Arn']} in {region}")
+    return Check("AWS identity", "ok", f"{who['Arn']} in {session.region_name}")
 
 
 def _queues(settings: Settings) -> Check:
+    # Not the kit's own client, which is patient with a service that does not answer.
     with backends.translated_errors("AWS Batch"):
-        queues = backends.clients(settings).batch.describe_job_queues()["jobQueues"]
+        queues = _session(settings).client("batch", config=_quick()).describe_job_queues()["jobQueues"]
     if not queues:
         return Check("AWS Batch", "warning", "answers, but has no job queue", "Make a job queue, or check the region.")
     names = ", ".join(f"{queue['jobQueueName']} {queue['state']} {queue.get('status', '')}".strip() for queue in queues)
     return Check("AWS Batch", "ok", f"queues: {names}")
+
+
+def _session(settings: Settings) -> Any:
+    import boto3
+
+    return boto3.Session(profile_name=settings.profile, region_name=settings.region)
+
+
+def _quick() -> Any:
+    from botocore.config import Config
+
+    return Config(connect_timeout=TIMEOUT_S, read_timeout=TIMEOUT_S, retries={"total_max_attempts": 1})
 
 
 # What to ask of each backend; which of them to use is settled in backends.py alone.
