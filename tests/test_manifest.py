@@ -157,7 +157,7 @@ def test_what_is_no_descriptor_at_all_is_named_with_its_file(tmp_path, text):
 def test_two_resources_of_one_name_are_refused(tmp_path):
     one = {"name": "a", "path": "a", "hash": GOOD_HASH}
     written(tmp_path, resources=[one, one | {"path": "b"}])
-    with pytest.raises(InvalidManifest, match="resource 'a'.* twice"):
+    with pytest.raises(InvalidManifest, match=r"resource 'a'.* twice"):
         _ = Manifest(tmp_path).title
 
 

@@ -73,8 +73,9 @@ class Sources:
             if not answer.is_redirect:
                 return _body(answer)
             target = urljoin(url, answer.headers["location"])
-            if urlsplit(target).scheme != "https" and not url.startswith("http://"):
-                raise Unavailable(f"refused: it redirects from https to {urlsplit(target).scheme}")
+            scheme = urlsplit(target).scheme
+            if scheme != "https" and (scheme != "http" or url.startswith("https://")):
+                raise Unavailable(f"refused: it redirects from {urlsplit(url).scheme} to {scheme}")
             url = target
         raise Unavailable(f"more than {REDIRECTS} redirects")
 
