@@ -61,7 +61,9 @@ class Checkpoint:
         where = locate(target)
         data = _fetch(where)
         if data is None:
-            raise NotFound(f"There is no checkpoint {where}. train.fit(..., checkpoint={where!r}) writes one each epoch.")
+            raise NotFound(
+                f"There is no checkpoint {where}. train.fit(..., checkpoint={where!r}) writes one each epoch."
+            )
         return _decode(where, data)
 
     def _bytes(self) -> bytes:
@@ -112,7 +114,9 @@ def check_writable(target: str | os.PathLike[str]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"The checkpoint's folder {folder} cannot be made: {error.strerror}. Choose another.") from error
+        raise ConfigError(
+            f"The checkpoint's folder {folder} cannot be made: {error.strerror}. Choose another."
+        ) from error
     if not os.access(folder, os.W_OK):
         raise ConfigError(f"The checkpoint's folder {folder} is not writable. Choose another.")
 
@@ -136,7 +140,9 @@ def _decode(where: str, data: bytes) -> Checkpoint:
     except (zipfile.BadZipFile, KeyError, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
         raise _invalid(where, "a zip with checkpoint.json and arrays", f"{len(data):,} bytes ({error})") from error
     if not isinstance(record, dict) or record.get("network") != "lenet":
-        raise _invalid(where, "a checkpoint of 'lenet'", f"{record.get('network')!r}" if isinstance(record, dict) else "none")
+        raise _invalid(
+            where, "a checkpoint of 'lenet'", f"{record.get('network')!r}" if isinstance(record, dict) else "none"
+        )
     if record.get("format") != FORMAT:
         raise _invalid(where, f"format {FORMAT}", f"format {record.get('format')!r}, of another version of genokit")
     weights = _arrays(where, arrays, "weights")
@@ -194,7 +200,9 @@ def _fetch(where: str) -> bytes | None:
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise InvalidCheckpoint(f"{where} cannot be read: {error.strerror}. Give the path of a checkpoint.") from error
+            raise InvalidCheckpoint(
+                f"{where} cannot be read: {error.strerror}. Give the path of a checkpoint."
+            ) from error
     bucket, _, key = where.removeprefix("s3://").partition("/")
     s3, translated_errors = _s3()
     with translated_errors(where):

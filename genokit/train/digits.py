@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from genokit.data import Dataset
 
 IDX = ("train-images", "train-labels", "t10k-images", "t10k-labels")
-SAMPLE = ("images", "labels")
+SAMPLE = "digits"
 SIDE = 28
 CLASSES = 10
 HELD_OUT = 0.2
@@ -34,26 +34,25 @@ def load_digits(dataset: Dataset) -> Digits:
     """The images and labels of a data set: to learn from, and to test on.
 
     With MNIST's four files (resources train-images, train-labels, t10k-images, t10k-labels; IDX, gzipped or not) the
-    test images are MNIST's own test set. A sample (resources images, labels; CSV, one image a row) has none: one image
-    in five of every class is held out of it instead, always the same ones. Results on these are results on a sample,
-    not on MNIST's test set. Raises InvalidManifest, naming the file, what was expected and what is in it.
+    test images are MNIST's own test set. A sample (resource digits: CSV, a row an image, 784 pixels and the
+    label) has none: one image in five of every class is held out of it instead, always the same ones. Results on these
+    are results on a sample, not on MNIST's test set. Raises InvalidManifest, naming the file, what was expected and
+    what is in it.
     """
     names = set(dataset.paths)
     if names >= set(IDX):
         digits = Digits(*(read_idx(dataset.paths[name]) for name in IDX))
-    elif names >= set(SAMPLE):
-        images, labels = (_read_csv(dataset.paths[name]) for name in SAMPLE)
-        if images.ndim != 2 or images.shape[1] != SIDE * SIDE:
-            raise _unfit(dataset.paths["images"], f"{SIDE * SIDE} numbers a row", f"an array {images.shape}")
-        _check_pair(dataset, "images", images, "labels", labels)
-        digits = _hold_out(images.reshape(-1, SIDE, SIDE), labels)
+        files = [dataset.paths[name] for name in IDX]
+    elif SAMPLE in names:
+        digits = _hold_out(*_read_csv(dataset.paths[SAMPLE]))
+        files = [dataset.paths[SAMPLE]] * 4
     else:
         raise InvalidManifest(
-            f"Data set '{dataset.name}' cannot train LeNet: expected the resources {', '.join(IDX)}, or for a sample "
-            f"{' and '.join(SAMPLE)}; got {', '.join(sorted(names)) or 'none'}. See data_manifests/mnist."
+            f"Data set '{dataset.name}' cannot train LeNet: expected the resources {', '.join(IDX)}, or {SAMPLE} for a "
+            f"sample; got {', '.join(sorted(names)) or 'none'}. Manifest('mnist') has them."
         )
     for part in (0, 2):
-        _check_pair(dataset, IDX[part], digits[part], IDX[part + 1], digits[part + 1])
+        _check_pair(files[part], digits[part], files[part + 1], digits[part + 1])
     return digits
 
 
@@ -73,14 +72,17 @@ def read_idx(path: Path) -> np.ndarray:
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
 
 
-def _read_csv(path: Path) -> np.ndarray:
+def _read_csv(path: Path) -> tuple[np.ndarray, np.ndarray]:
     try:
-        rows = np.loadtxt(_bytes(path).decode("ascii").splitlines(), delimiter=",", dtype=np.float64)
+        rows = np.loadtxt(_bytes(path).decode("ascii").splitlines(), delimiter=",", dtype=np.int16, ndmin=2)
     except ValueError as error:
-        raise _unfit(path, "numbers with commas between them", str(error)) from error
-    if rows.size == 0 or (rows != rows.astype(np.uint8)).any():
-        raise _unfit(path, "whole numbers from 0 to 255", "others" if rows.size else "an empty file")
-    return rows.astype(np.uint8)
+        raise _unfit(path, "whole numbers with commas between them", str(error)) from error
+    if not rows.size or rows.shape[1] != SIDE * SIDE + 1:
+        raise _unfit(path, f"{SIDE * SIDE} pixels and a label a row", f"{rows.shape[1]} numbers")
+    if rows.min() < 0 or rows.max() > 255:
+        raise _unfit(path, "numbers from 0 to 255", f"{rows.min()} to {rows.max()}")
+    bytes_ = rows.astype(np.uint8)
+    return bytes_[:, :-1].reshape(-1, SIDE, SIDE), bytes_[:, -1]
 
 
 def _bytes(path: Path) -> bytes:
@@ -102,13 +104,13 @@ def _hold_out(images: np.ndarray, labels: np.ndarray) -> Digits:
     return Digits(images[kept], labels[kept], images[test], labels[test])
 
 
-def _check_pair(dataset: Dataset, image_name: str, images: np.ndarray, label_name: str, labels: np.ndarray) -> None:
-    if images.ndim not in (2, 3) or (images.ndim == 3 and images.shape[1:] != (SIDE, SIDE)) or not len(images):
-        raise _unfit(dataset.paths[image_name], f"images of {SIDE} by {SIDE}", f"an array {images.shape}")
+def _check_pair(images_file: Path, images: np.ndarray, labels_file: Path, labels: np.ndarray) -> None:
+    if images.ndim != 3 or images.shape[1:] != (SIDE, SIDE) or not len(images):
+        raise _unfit(images_file, f"images of {SIDE} by {SIDE}", f"an array {images.shape}")
     if labels.shape != (len(images),):
-        raise _unfit(dataset.paths[label_name], f"{len(images):,} labels, one an image", f"an array {labels.shape}")
+        raise _unfit(labels_file, f"{len(images):,} labels, one an image", f"an array {labels.shape}")
     if labels.max() >= CLASSES:
-        raise _unfit(dataset.paths[label_name], f"labels from 0 to {CLASSES - 1}", f"a label {labels.max()}")
+        raise _unfit(labels_file, f"labels from 0 to {CLASSES - 1}", f"a label {labels.max()}")
 
 
 def _unfit(path: Path, expected: str, got: str) -> InvalidManifest:

@@ -143,7 +143,8 @@ def header_lines(parameters: Parameters, data: Mapping[str, Any]) -> list[str]:
 _NUMBER = r"[-+]?(?:\d+(?:\.\d+)?(?:e[-+]?\d+)?|nan|inf)"
 _LINE = re.compile(
     r"Epoch\[(?P<epoch>\d+)\] (?:"
-    rf"Batch ?\[(?:\d+-)?(?P<batch>\d+)\]\s+Speed: (?P<speed>{_NUMBER}) samples/sec(?P<metrics>(?:\s+[\w-]+={_NUMBER})*)"
+    rf"Batch ?\[(?:\d+-)?(?P<batch>\d+)\]\s+Speed: (?P<speed>{_NUMBER}) samples/sec"
+    rf"(?P<metrics>(?:\s+[\w-]+={_NUMBER})*)"
     rf"|(?P<name>(?:Train|Validation)-[\w-]+|Time cost)=(?P<value>{_NUMBER}))"
 )
 _METRIC = re.compile(rf"([\w-]+)=({_NUMBER})")
@@ -189,7 +190,7 @@ def _parse(text: str) -> History:
 
 
 def _whole_lines(text: str) -> list[str]:
-    """The lines; a last one without its end, and with fewer decimals than the log has elsewhere, is cut: it is left out."""
+    """The lines, but for a last one that is cut: it has no end, and fewer decimals than its like elsewhere."""
     *lines, last = re.split(r"[\r\n]", text)
     cut = re.search(r"=(\d*\.?(\d*))$", last)
     if cut:
@@ -212,8 +213,5 @@ def _frame(rows: Iterable[Mapping[str, Any]], columns: tuple[str, ...]) -> pd.Da
     rows = list(rows)
     whole = {"epoch": "int64", "batch": "int64"}
     return pd.DataFrame(
-        {
-            name: pd.Series([row.get(name) for row in rows], dtype=whole.get(name, "float64"))
-            for name in columns
-        }
+        {name: pd.Series([row.get(name) for row in rows], dtype=whole.get(name, "float64")) for name in columns}
     )

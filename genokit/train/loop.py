@@ -124,7 +124,9 @@ class _Session:
         return float(loss.asnumpy().sum()), int((out.asnumpy().argmax(axis=1) == labels).sum())
 
 
-def _epoch(session: _Session, digits: Digits, parameters: Parameters, epoch: int, progress: bool) -> tuple[Row, list[Row]]:
+def _epoch(
+    session: _Session, digits: Digits, parameters: Parameters, epoch: int, progress: bool
+) -> tuple[Row, list[Row]]:
     """Train for one epoch, then validate: the epoch's row and those of its stretches of batches."""
     from tqdm.auto import tqdm
 
@@ -194,12 +196,12 @@ def _rates(sums: np.ndarray, seconds: float) -> Row:
     return {"loss": loss / images, "accuracy": right / images, "samples_per_s": images / seconds}
 
 
-def _start(
-    parameters: Parameters, data: Row, target: str | os.PathLike[str] | None, resume: bool
-) -> Checkpoint:
+def _start(parameters: Parameters, data: Row, target: str | os.PathLike[str] | None, resume: bool) -> Checkpoint:
     """The state to begin with: fresh weights, or those of the checkpoint if it is one of this same training."""
     if resume and target is None:
-        raise InvalidParameters("resume=True needs a checkpoint to resume from: fit(..., checkpoint=path, resume=True).")
+        raise InvalidParameters(
+            "resume=True needs a checkpoint to resume from: fit(..., checkpoint=path, resume=True)."
+        )
     if not resume or target is None or not checkpoints.exists(target):
         return Checkpoint(parameters, 0, data, [], [], network.first_weights(parameters.seed), {})
     found = Checkpoint.read(target)
@@ -208,8 +210,8 @@ def _start(
     differ = [f"{name} is {has[name]!r} there and {asked[name]!r} here" for name in asked if asked[name] != has[name]]
     if differ:
         raise InvalidParameters(
-            f"{where} is of a training with other parameters: {'; '.join(differ)}. Take those of train.load(...).parameters, "
-            "or another checkpoint, or resume=False to start anew and replace it."
+            f"{where} is of a training with other parameters: {'; '.join(differ)}. Take its own, "
+            "train.load(...).parameters, or another checkpoint, or resume=False to start anew and replace it."
         )
     if found.data.get("sha256") != data["sha256"]:
         raise InvalidCheckpoint(

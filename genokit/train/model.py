@@ -59,7 +59,9 @@ class Model:
     def evaluate(self, images: np.ndarray, labels: np.ndarray) -> float:
         """The part of the images, 0 to 1, whose digit is predicted right."""
         if len(images) != len(labels) or not len(labels):
-            raise InvalidParameters(f"evaluate needs one label an image, got {len(images)} images, {len(labels)} labels.")
+            raise InvalidParameters(
+                f"evaluate needs one label an image, got {len(images)} images, {len(labels)} labels."
+            )
         return float((self.predict(images) == labels).mean())
 
     def save(self, path: str | os.PathLike[str]) -> str:

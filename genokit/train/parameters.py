@@ -19,8 +19,8 @@ class Parameters:
 
     epochs            passes over the training images
     batch_size        images a step
-    learning_rate     of stochastic gradient descent: reached at the end of the warm-up, kept for the first epoch
-    final_rate        the part of it that is left at the last step; the way there is a line from the second epoch on
+    learning_rate     of stochastic gradient descent, at its height, which is the end of the warm-up
+    final_rate        the part of it that is left at the last step; the way there is a line
     warmup_steps      steps over which the rate climbs in a line; never more than a quarter of an epoch
     momentum          of the descent
     weight_decay      L2 penalty on all weights
@@ -114,8 +114,7 @@ class Parameters:
         warmup = min(self.warmup_steps, steps_per_epoch // 4)
         if step < warmup:
             return self.learning_rate * (step + 1) / warmup
-        after_first = max(0, step - steps_per_epoch)
-        way = after_first / (steps_per_epoch * (self.epochs - 1)) if self.epochs > 1 else 0.0
+        way = (step - warmup) / max(1, steps_per_epoch * self.epochs - warmup)
         return self.learning_rate * (1 - (1 - self.final_rate) * way)
 
 

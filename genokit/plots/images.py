@@ -1,0 +1,54 @@
+"""Images with what is written on them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.axes import Axes
+
+WRONG = "#D55E00"
+
+
+def digits(
+    images: np.ndarray,
+    labels: np.ndarray,
+    predictions: np.ndarray | None = None,
+    *,
+    most: int = 40,
+    ax: Axes | None = None,
+) -> Axes:
+    """A grid of digits with their labels; with ``predictions``, of those that were predicted wrong.
+
+    ``images`` uint8 (N, H, W), ``labels`` and ``predictions`` (N,). At most ``most`` are drawn, the first ones; the
+    title says of how many. Under a mistake stands "truth → prediction".
+    """
+    import numpy as np
+    from matplotlib import pyplot as plt
+
+    chosen = np.arange(len(labels)) if predictions is None else np.flatnonzero(labels != predictions)
+    shown = chosen[:most]
+    columns = max(1, min(10, len(shown)))
+    rows = max(1, -(-len(shown) // columns))
+    height, width = images.shape[1:]
+    cell = height + 11  # the digit, and a line of text below it
+    sheet = np.zeros((rows * cell, columns * (width + 2)), dtype=np.uint8)
+    with plt.style.context("default"):  # white paper and dark ink, also in a notebook with a dark style
+        if ax is None:
+            size = (max(3.6, 0.8 * columns), 0.5 + 0.9 * rows)
+            _, ax = plt.subplots(figsize=size, layout="constrained")
+        for place, index in enumerate(shown):
+            top, left = place // columns * cell, place % columns * (width + 2)
+            sheet[top : top + height, left : left + width] = images[index]
+            text = str(labels[index]) if predictions is None else f"{labels[index]} → {predictions[index]}"
+            ax.text(left + width / 2, top + height + 4.5, text, ha="center", va="center", fontsize=8,
+                    color="black" if predictions is None else WRONG)  # fmt: skip
+        ax.imshow(sheet, cmap="gray_r", vmin=0, vmax=255)
+        ax.set_axis_off()
+        part = f"{len(shown)} of " if len(shown) < len(chosen) else ""
+        if predictions is None:
+            ax.set_title(f"{part}{len(chosen):,} digits", fontsize=10)
+        else:
+            ax.set_title(f"{part}{len(chosen):,} mistakes in {len(labels):,} digits: truth → prediction", fontsize=10)
+        return ax

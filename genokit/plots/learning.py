@@ -1,0 +1,85 @@
+"""How a training went, and where its model errs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.axes import Axes
+    from pandas import DataFrame
+
+# Two of Okabe and Ito's colours, told apart by colour-blind readers, and in grey by their markers.
+TRAINING = "#0072B2"
+VALIDATION = "#D55E00"
+
+
+def learning_curve(
+    table: DataFrame, batches: DataFrame | None = None, *, note: str = "", axes: Sequence[Axes] | None = None
+) -> tuple[Axes, Axes]:
+    """Loss and accuracy over the epochs of a training, in two Axes.
+
+    ``table`` has one row an epoch (epoch from 0, loss, accuracy, validation_loss, validation_accuracy), ``batches`` one
+    row a stretch of batches (epoch, batch, loss, accuracy), which is drawn thin: see ``train.History``. ``note`` stands
+    under the title. The axis of epochs counts finished ones, so that a point lies where its epoch ends.
+    """
+    from matplotlib import pyplot as plt
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    with plt.style.context("default"):  # white paper and dark ink, also in a notebook with a dark style
+        if axes is None:
+            figure, made = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+            figure.suptitle("Learning curve" + (f" ({note})" if note else ""), fontsize=11)
+            axes = tuple(made)
+        for ax, column, label in zip(axes, ("loss", "accuracy"), ("cross-entropy (nats)", "accuracy (%)"), strict=True):
+            if batches is not None and len(batches):
+                steps = batches.groupby("epoch")["batch"].transform("max") + 1
+                at = batches["epoch"] + (batches["batch"] + 1) / steps
+                ax.plot(at, batches[column], color=TRAINING, alpha=0.45, lw=1, label="training, stretches of batches")
+            ended = table["epoch"] + 1
+            ax.plot(ended, table[column], color=TRAINING, marker="o", label="training, whole epoch")
+            ax.plot(ended, table[f"validation_{column}"], color=VALIDATION, marker="s", label="validation")
+            ax.set(xlabel="epochs finished", ylabel=label)
+            ax.set_xlim(0, max(1, int(ended.max()) if len(table) else 1) * 1.03)
+            ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+            ax.grid(alpha=0.3)
+            ax.spines[["top", "right"]].set_visible(False)
+        axes[1].yaxis.set_major_formatter(PercentFormatter(1.0, symbol=""))
+        axes[0].legend(frameon=False, fontsize=8)
+        return axes[0], axes[1]
+
+
+def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, *, ax: Axes | None = None) -> Axes:
+    """How often each class was taken for each: rows are the truth, columns the prediction, cells count.
+
+    ``truth`` and ``predicted`` are whole numbers (N,). The colour is the part of its row, with the right answers left
+    pale, so that mistakes stand out.
+    """
+    import numpy as np
+    from matplotlib import pyplot as plt
+
+    classes = int(max(np.max(truth), np.max(predicted))) + 1
+    counts = np.zeros((classes, classes), dtype=int)
+    np.add.at(counts, (truth, predicted), 1)
+    wrong = np.where(np.eye(classes, dtype=bool), 0, counts)
+    rates = wrong / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    with plt.style.context("default"):
+        if ax is None:
+            _, ax = plt.subplots(figsize=(5.6, 5), layout="constrained")
+        most = max(float(rates.max()), 1e-9)
+        ax.imshow(rates, cmap="Oranges", vmin=0, vmax=most)
+        for (row, column), count in np.ndenumerate(counts):
+            if count:
+                style: dict[str, Any] = {"weight": "bold"} if row == column else {}
+                dark = rates[row, column] > 0.6 * most
+                ax.text(column, row, f"{count:,}", ha="center", va="center", fontsize=8,
+                        color="white" if dark else "black", **style)  # fmt: skip
+        right = float(np.trace(counts) / max(counts.sum(), 1))
+        ax.set(xlabel="predicted", ylabel="truth", xticks=range(classes), yticks=range(classes),
+               title=f"{counts.sum() - np.trace(counts):,} wrong of {counts.sum():,} ({right:.2%} right)")  # fmt: skip
+        ax.set_xticks(np.arange(classes + 1) - 0.5, minor=True)
+        ax.set_yticks(np.arange(classes + 1) - 0.5, minor=True)
+        ax.grid(which="minor", color="0.9", lw=0.6)
+        ax.tick_params(which="minor", length=0)
+        return ax

@@ -1,0 +1,66 @@
+"""``python -m genokit.train``: the training as a command, as a job runs it."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from genokit.errors import GenokitError, InvalidParameters, did_you_mean
+from genokit.train import Parameters
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train, with MXNet's progress lines on standard output; 0 if it went well, 1 and one message if not."""
+    try:
+        _train(_parsed(arguments))
+    except GenokitError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _train(given: argparse.Namespace) -> None:
+    from genokit.data import Manifest
+    from genokit.train.checkpoint import FILE
+    from genokit.train.loop import fit, logger
+
+    names = [field.name for field in dataclasses.fields(Parameters)]
+    parameters = Parameters.from_dict({name: value for name, value in vars(given).items() if name in names})
+    lines = logging.StreamHandler(sys.stdout)
+    logger.addHandler(lines)
+    logger.setLevel(logging.INFO)
+    dataset = Manifest(given.data).fetch(progress=False)
+    target = os.path.join(given.out, FILE)  # also right on S3
+    history = fit(dataset, parameters, checkpoint=target, resume=given.resume, progress=False)
+    print(f"Checkpoint {target}, weights sha256 {history.model.sha256}")
+    if history.sample:
+        print("The data are a sample of MNIST: validation is on images held out of it, not on MNIST's test set.")
+
+
+def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "python -m genokit.train", description="Train LeNet on digits.", allow_abbrev=False
+    )
+    parser.add_argument("--data", required=True, help="name or path of the data set's manifest, such as mnist")
+    parser.add_argument("--out", required=True, help="folder for the checkpoint, here or s3://bucket/folder")
+    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in OUT, if there is one")
+    for field in dataclasses.fields(Parameters):
+        kind = type(field.default)
+        parser.add_argument(_option(field.name), type=kind, metavar=kind.__name__, default=field.default)
+    given, unknown = parser.parse_known_args(arguments)
+    for word in unknown:
+        known = [option for action in parser._actions for option in action.option_strings if option.startswith("--")]
+        raise InvalidParameters(f"there is no option '{word}'. {did_you_mean(word, known)}")
+    return given
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
