@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +150,9 @@ def _pipeline(options: argparse.Namespace) -> int:
     for notebook, name, value in options.parameter:
         parameters.setdefault(notebook, {})[name] = value
     done = Pipeline(options.file).run(parameters)
-    _print_outputs(done.outputs)
+    _print_outputs(
+        {f"{notebook}.{name}": value for notebook, outputs in done.outputs.items() for name, value in outputs.items()}
+    )
     print(f"Report: {done.report}")
     return 0
 
@@ -180,7 +182,7 @@ def _local(options: argparse.Namespace) -> int:
     return 0
 
 
-def _print_outputs(outputs: Any) -> None:
+def _print_outputs(outputs: Mapping[str, object]) -> None:
     for name, value in outputs.items():
         print(f"{name} = {value}")
 

@@ -1,0 +1,198 @@
+"""The command line: a thin skin whose errors are one message, never a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from genokit.__main__ import literal, main
+from genokit.errors import NotFound
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("GENOKIT_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("GENOKIT_RUNS", str(tmp_path / "runs"))
+    monkeypatch.delenv("GENOKIT_DEBUG", raising=False)
+
+
+@pytest.fixture
+def notebook(tmp_path):
+    """A notebook with a parameter that records what it was given."""
+    book = nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "python3", "display_name": "Python 3"}})
+    cell = nbformat.v4.new_code_cell
+    book.cells = [
+        cell("epochs = 1\nname = 'nobody'", metadata={"tags": ["parameters"]}),
+        cell("from genokit import record\nrecord('doubled', epochs * 2)\nrecord('who', name)\nassert epochs < 5"),
+    ]
+    nbformat.write(book, tmp_path / "double.ipynb")
+    return tmp_path / "double.ipynb"
+
+
+def genokit(*arguments: str, **options) -> subprocess.Popen:
+    return subprocess.Popen(
+        [sys.executable, "-m", "genokit", *arguments], cwd=ROOT, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options,
+    )  # fmt: skip
+
+
+def test_the_command_alone_shows_an_example_of_each(capsys):
+    assert main([]) == 0
+    shown = capsys.readouterr().out
+    for command in ("doctor", "fetch", "verify", "freeze", "run", "pipeline", "jobs", "local"):
+        assert f"  genokit {command}" in shown
+
+
+def test_every_command_explains_itself(capsys):
+    for command in ("doctor", "fetch", "verify", "freeze", "run", "pipeline", "jobs", "local"):
+        with pytest.raises(SystemExit) as left:
+            main([command, "--help"])
+        assert left.value.code == 0
+        assert f"usage: genokit {command}" in capsys.readouterr().out
+
+
+def test_an_error_of_the_kit_is_one_message_and_exit_code_1(capsys):
+    assert main(["fetch", "no-such-data"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("genokit: ")
+    assert "no-such-data" in err
+    assert "Traceback" not in err
+
+
+def test_debugging_shows_the_traceback(monkeypatch):
+    monkeypatch.setenv("GENOKIT_DEBUG", "1")
+    with pytest.raises(NotFound, match="no-such-data"):
+        main(["fetch", "no-such-data"])
+
+
+def test_wrong_settings_are_one_message_too(tmp_path, monkeypatch, capsys):
+    (tmp_path / "genokit.toml").write_text("run = 1")
+    monkeypatch.chdir(tmp_path)
+    assert main(["jobs"]) == 1
+    assert "Did you mean 'runs'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "a.ipynb", "-p", "epochs"],
+        ["run", "a.ipynb", "-p", "=3"],
+        ["pipeline", "a.toml", "-p", "epochs=3"],
+        ["pipeline", "a.toml", "-p", ".epochs=3"],
+        ["local", "restart"],
+        ["freeze", "folder"],
+        ["dance"],
+    ],
+)
+def test_a_command_that_makes_no_sense_is_usage_and_exit_code_2(arguments, capsys):
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    assert left.value.code == 2
+    assert "usage: genokit" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("3", 3), ("-1", -1), ("1e-4", 1e-4), ("0.05", 0.05), ("true", True), ("false", False), ("null", None),
+        ('"3"', "3"), ("mnist", "mnist"), ("a=b", "a=b"), ("", ""), ("007", "007"), ("[1, 2]", [1, 2]),
+        ('{"a": [1]}', {"a": [1]}), ("{a = 1}", {"a": 1}), ("2026-11-22", "2026-11-22"), ("12:00:00", "12:00:00"),
+        ("s3://bucket/key", "s3://bucket/key"), ("1\nother = 2", "1\nother = 2"), ("it's", "it's"), ("True", "True"),
+    ],
+)  # fmt: skip
+def test_a_value_is_what_it_spells_in_toml_or_json_else_text(text, value):
+    found = literal(text)
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_a_frozen_folder_is_verified_until_a_byte_changes(tmp_path, capsys):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.csv").write_text("x\n1\n")
+    assert main(["freeze", str(tmp_path / "data"), "--name", "small"]) == 0
+    descriptor = tmp_path / "data" / "datapackage.json"
+    assert json.loads(descriptor.read_text())["name"] == "small"
+    assert main(["fetch", str(descriptor)]) == 0
+    assert str(tmp_path / "data" / "a.csv") in capsys.readouterr().out
+    assert main(["verify", str(descriptor)]) == 0
+    (tmp_path / "data" / "a.csv").write_text("x\n2\n")
+    assert main(["verify", str(descriptor)]) == 1
+    assert "wrong" in capsys.readouterr().out
+
+
+def test_a_notebook_runs_with_its_parameters_and_shows_its_outputs(notebook, capsys):
+    assert main(["run", str(notebook), "-p", "epochs=3", "-p", "name=a b"]) == 0
+    out = capsys.readouterr().out
+    assert "doubled = 6\nwho = a b\n" in out
+    page = next(line.removeprefix("Page: ") for line in out.splitlines() if line.startswith("Page: "))
+    assert Path(page).is_file()
+
+
+def test_a_notebook_that_fails_is_a_message_with_the_way_to_it(notebook, capsys):
+    assert main(["run", str(notebook), "-p", "epochs=9"]) == 1
+    err = capsys.readouterr().err
+    assert "genokit: " in err
+    assert "AssertionError" in err
+
+
+def test_a_pipeline_prints_its_outputs_and_where_the_report_is(notebook, tmp_path, capsys):
+    (tmp_path / "tour.toml").write_text(
+        'name = "tour"\ntitle = "Tour"\n'
+        '[[notebook]]\nname = "first"\npath = "double.ipynb"\n'
+        '[[notebook]]\nname = "second"\npath = "double.ipynb"\ninputs = { epochs = "first.doubled" }\n'
+    )
+    assert main(["pipeline", str(tmp_path / "tour.toml"), "-p", "first.epochs=2"]) == 0
+    out = capsys.readouterr().out
+    assert "second.doubled = 8" in out
+    report = next(line.removeprefix("Report: ") for line in out.splitlines() if line.startswith("Report: "))
+    assert Path(report).is_file()
+
+
+def test_an_account_without_jobs_says_so_and_can_be_stopped_and_cleared(capsys):
+    assert main(["jobs"]) == 0
+    assert "No jobs." in capsys.readouterr().out
+    for action in ("status", "stop", "clean"):
+        assert main(["local", action]) == 0
+        assert "supervisor   none" in capsys.readouterr().out
+
+
+def test_the_doctor_s_exit_code_says_whether_there_is_a_problem(tmp_path, monkeypatch, capsys):
+    assert main(["doctor"]) == 0
+    assert "✓ ok       Python" in capsys.readouterr().out
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("GENOKIT_HOME", str(tmp_path / "file" / "home"))
+    assert main(["doctor"]) == 1
+
+
+def test_an_interrupted_command_leaves_with_130_and_no_traceback():
+    with genokit("doctor") as process:
+        # Once it has started a program of its own, it is well inside its work.
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        deadline = time.monotonic() + 30
+        while not children.read_text() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert err == "genokit: interrupted\n"
+
+
+def test_a_reader_that_has_seen_enough_is_no_error():
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "genokit"], cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")
