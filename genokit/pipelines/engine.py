@@ -58,14 +58,17 @@ class Watch:
     """One execution, seen from outside: the executing thread writes it, the watching thread reads it."""
 
     save: Callable[[Any], None]
-    node: Any = None
+    node: Any
     steps: dict[int, Step] = field(default_factory=dict)
     running: int | None = None
     process: subprocess.Popen[bytes] | None = None
     exit_code: int | None = None
     error: BaseException | None = None
-    died: bool = False
-    stopping: threading.Event = field(default_factory=threading.Event)
+    kernel: Any = None
+    over: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.over.set()  # until it starts, there is nothing to wait for
 
     def started(self, cell: Any, cell_index: int) -> None:
         self.steps[cell_index] = Step(started=time.monotonic())
@@ -88,7 +91,9 @@ class Watch:
             raise CellExecutionError("", "SystemExit", "")
 
     def kill(self) -> None:
-        """Kill the kernel and every process it started that has not left its session."""
+        """Kill the kernel, even one that is only starting, and every process of it that has not left its session."""
+        provisioner = getattr(self.kernel, "provisioner", None)
+        self.process = self.process or getattr(provisioner, "process", None)
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, signal.SIGKILL)
@@ -99,14 +104,12 @@ class WatchedEngine(Engine):  # type: ignore[misc]
 
     @classmethod
     def execute_managed_notebook(
-        cls, nb_man: Any, kernel_name: str, *, watch: Watch, kernel: Any, start: dict[str, Any], **_: object
+        cls, nb_man: Any, kernel_name: str, *, watch: Watch, kernel: Any, start_with: dict[str, Any], **_: object
     ) -> None:
-        """Run the cells; ``start`` is what the kernel's process is started with."""
+        """Run the cells; ``start_with`` is what the kernel's process starts with."""
 
         def process_started(notebook: Any) -> None:
             watch.process = kernel.provisioner.process
-            if watch.stopping.is_set():
-                watch.kill()
 
         watch.node = nb_man.nb
         watch.node.metadata.papermill["input_path"] = None  # papermill put the whole notebook there
@@ -119,13 +122,13 @@ class WatchedEngine(Engine):  # type: ignore[misc]
             on_cell_execute=watch.started,
             on_cell_executed=watch.ended,
         )
-        client.execute(cleanup_kc=True, **start)
+        client.execute(cleanup_kc=True, **start_with)
 
 
 papermill_engines.register(ENGINE, WatchedEngine)
 
 
-def execute(node: Any, watch: Watch, *, cwd: Path, environ: Mapping[str, str], log: Path) -> None:
+def execute(watch: Watch, *, cwd: Path, environ: Mapping[str, str], log: Path) -> None:
     """Execute a notebook in this thread, to its end or to what stopped it; the watch has the result."""
     # Short: a socket's path may have 107 characters. Private: whoever reads the connection file drives the kernel.
     room = tempfile.mkdtemp(prefix="gk-", dir="/tmp" if os.path.isdir("/tmp") else None)
@@ -138,11 +141,12 @@ def execute(node: Any, watch: Watch, *, cwd: Path, environ: Mapping[str, str], l
         connection_file=os.path.join(room, "k.json"),
         log=_quiet,
     )
+    watch.kernel = kernel
     try:
         with log.open("wb") as output:
-            start = {"cwd": str(cwd), "env": dict(environ), "stdout": output, "stderr": subprocess.STDOUT}
+            start_with = {"cwd": str(cwd), "env": dict(environ), "stdout": output, "stderr": subprocess.STDOUT}
             papermill.execute_notebook(
-                node,
+                watch.node,
                 None,
                 engine_name=ENGINE,
                 kernel_name="python3",
@@ -150,18 +154,16 @@ def execute(node: Any, watch: Watch, *, cwd: Path, environ: Mapping[str, str], l
                 request_save_on_cell_execute=False,
                 watch=watch,
                 kernel=kernel,
-                start=start,
+                start_with=start_with,
             )
     except PapermillExecutionError:
         # papermill raises for a cell that may raise, too, and puts marks in; the watch knows better.
         remove_error_markers(watch.node)
     except DeadKernelError:
-        watch.died = True
-    except RuntimeError as error:
-        watch.died = watch.process is None and "died" in str(error)
-        watch.error = None if watch.died else error
+        pass  # the exit code says more
     except BaseException as error:  # carried over to the thread that waits
-        watch.error = error
+        if not str(error).startswith("Kernel died"):  # while it started, that is a bare RuntimeError
+            watch.error = error
     finally:
         watch.kill()
         if watch.process is not None:
@@ -169,6 +171,7 @@ def execute(node: Any, watch: Watch, *, cwd: Path, environ: Mapping[str, str], l
         loop.run_until_complete(_close(kernel))
         loop.close()
         shutil.rmtree(room, ignore_errors=True)
+        watch.over.set()
 
 
 async def _close(kernel: Any) -> None:
@@ -179,10 +182,12 @@ async def _close(kernel: Any) -> None:
     await kernel._async_cleanup_resources()
 
 
-def thread(node: Any, watch: Watch, *, cwd: Path, environ: Mapping[str, str], log: Path) -> threading.Thread:
-    """A started thread that executes a notebook: it has its own event loop, so a Jupyter kernel can wait for it."""
+def start(watch: Watch, *, cwd: Path, environ: Mapping[str, str], log: Path) -> None:
+    """Execute a notebook in a thread with an event loop of its own, so that a Jupyter kernel can wait for it.
+
+    Wait for ``watch.over``, not for the thread: before Python 3.12 a join that Ctrl-C interrupts takes it for ended.
+    """
     keywords = {"cwd": cwd, "environ": environ, "log": log}
-    started = threading.Thread(target=execute, args=(node, watch), kwargs=keywords, name=f"run {log.parent.name}")
-    started.daemon = True
-    started.start()
-    return started
+    name = f"run {log.parent.name}"
+    watch.over.clear()
+    threading.Thread(target=execute, args=(watch,), kwargs=keywords, name=name, daemon=True).start()

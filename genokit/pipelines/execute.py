@@ -83,10 +83,9 @@ class Ready:
     """A notebook that is known to be one, with checked parameters."""
 
     path: Path
-    content: dict[str, Any]
     sha256: str
-    given: dict[str, Any]
-    schema: schema.Schema
+    parameters: dict[str, Any]
+    node: Any
 
 
 def prepare(notebook: str | Path, parameters: Mapping[str, object] | None = None) -> Ready:
@@ -94,18 +93,20 @@ def prepare(notebook: str | Path, parameters: Mapping[str, object] | None = None
     path = Path(notebook).expanduser().absolute()
     content = notebooks.read(path)
     known = schema.of(content, path.name)
-    return Ready(path, content, _digest(path), known.check(dict(parameters or {})), known)
+    given = known.check(dict(parameters or {}))
+    node = _node(path, content, given)
+    # Two seconds of imports, while there is nothing yet that an interrupt could leave half done.
+    import genokit.pipelines.engine  # noqa: F401
+
+    return Ready(path, _digest(path), {**known.defaults(), **given}, node)
 
 
 def supervise(
     ready: Ready, folder: Path, name: str, settings: Settings, limits: Limits, *, progress: bool = False
 ) -> Run:
     """Run a checked notebook in its folder and return how it ended; raises only what stopped this process itself."""
-    try:
-        node = _node(ready)
-    except GenokitError:
-        folder.rmdir()
-        raise
+    from genokit.pipelines import engine
+
     begun = Run(
         path=folder,
         name=name,
@@ -113,26 +114,23 @@ def supervise(
         source=ready.path,
         source_sha256=ready.sha256,
         started=datetime.datetime.now(datetime.UTC),
-        parameters={**ready.schema.defaults(), **ready.given},
+        parameters=ready.parameters,
         versions=_versions(),
         process=folders.this_process(),
-    ).save()
-    from genokit.pipelines import engine
-
-    watch = engine.Watch(save=_saver(begun))
-    watch.save(node)
+    )
+    watch = engine.Watch(save=_saver(begun), node=ready.node)
     clock = time.monotonic()
     environ = _environment(settings, folder)
-    thread = engine.thread(node, watch, cwd=ready.path.parent, environ=environ, log=folder / "kernel.log")
     try:
-        why = _wait(thread, watch, limits, _bar(name, node, progress))
+        begun.save()
+        watch.save(watch.node)
+        engine.start(watch, cwd=ready.path.parent, environ=environ, log=folder / "kernel.log")
+        why = _wait(watch, limits, _bar(name, ready.node, progress))
     except BaseException:  # KeyboardInterrupt above all: the kernel must not outlive us, and the record must be true
-        watch.stopping.set()
-        watch.kill()
-        thread.join(30)
-        _finish(begun, watch, node, "interrupted", time.monotonic() - clock)
+        _wait(watch, Limits(timeout_s=1e-9), _bar("", None, False))
+        _finish(begun, watch, "interrupted", time.monotonic() - clock)
         raise
-    return _finish(begun, watch, node, why, time.monotonic() - clock)
+    return _finish(begun, watch, why, time.monotonic() - clock)
 
 
 def failure(ended: Run) -> NotebookFailed:
@@ -160,28 +158,28 @@ def _digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _node(ready: Ready) -> Any:
+def _node(path: Path, content: dict[str, Any], given: dict[str, Any]) -> Any:
     """The notebook to execute: valid, without what an earlier run left, with the given parameters after their cell."""
     import nbformat
 
     try:
-        node = nbformat.reads(json.dumps(ready.content), as_version=4)
+        node = nbformat.reads(json.dumps(content), as_version=4)
         node = nbformat.v4.upgrade(node)
         _, node = nbformat.validator.normalize(node)
         nbformat.validate(node)
     except Exception as error:  # nbformat raises many kinds for a notebook that is none
         reason = str(error).strip().partition("\n")[0]
         raise GenokitError(
-            f"{ready.path} is not a valid notebook: {reason}. Open it in Jupyter and save it again, or take it back "
+            f"{path} is not a valid notebook: {reason}. Open it in Jupyter and save it again, or take it back "
             "from version control."
         ) from None
     node.cells = [cell for cell in node.cells if not {notebooks.INJECTED, notebooks.MARKER} & set(notebooks.tags(cell))]
     for cell in node.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-    if ready.given:
+    if given:
         place = next(i for i, cell in enumerate(node.cells) if "parameters" in notebooks.tags(cell)) + 1
-        code = values.assignments(ready.given)
+        code = values.assignments(given)
         node.cells.insert(place, nbformat.v4.new_code_cell(code, metadata={"tags": [notebooks.INJECTED]}))
     return node
 
@@ -237,12 +235,11 @@ def _bar(name: str, node: Any, shown: bool) -> Iterator[Any]:
         yield bar
 
 
-def _wait(thread: threading.Thread, watch: Watch, limits: Limits, progress: Any) -> str:
+def _wait(watch: Watch, limits: Limits, progress: Any) -> str:
     """Wait for the end of the execution; returns why it was stopped, or ""."""
     begun, why = time.monotonic(), ""
     with progress as bar:
-        while thread.is_alive():
-            thread.join(0.05)
+        while not watch.over.wait(0.05):
             step = watch.steps.get(watch.running) if watch.running is not None else None
             now = time.monotonic()
             if limits.stop is not None and limits.stop.is_set():
@@ -252,18 +249,25 @@ def _wait(thread: threading.Thread, watch: Watch, limits: Limits, progress: Any)
             elif limits.cell_timeout_s is not None and step is not None and now - step.started > limits.cell_timeout_s:
                 why = why or "the cell's limit of " + display.seconds(limits.cell_timeout_s)
             if why:
-                watch.stopping.set()
                 watch.kill()
             if bar is not None:
-                bar.update(sum(s.duration_s is not None for s in list(watch.steps.values())) - bar.n)
+                _advance(bar, watch)
+        if bar is not None:
+            _advance(bar, watch)
     return why
 
 
-def _finish(begun: Run, watch: Watch, node: Any, why: str, duration_s: float) -> Run:
+def _advance(bar: Any, watch: Watch) -> None:
+    done = sum(step.duration_s is not None for step in list(watch.steps.values()))
+    if done != bar.n:
+        bar.update(done - bar.n)
+
+
+def _finish(begun: Run, watch: Watch, why: str, duration_s: float) -> Run:
     """Decide how it ended, and put the executed notebook, its HTML and the record in place, the record last."""
     from genokit.pipelines import html
 
-    node = watch.node or node
+    node = watch.node
     log = begun.path / "kernel.log"
     found = verdict.decide(node, watch, why, log)
     steps = verdict.cells(node, watch)

@@ -62,6 +62,12 @@ class PipelineRun:
             for name in names
         }
 
+    def why(self, name: str) -> str:
+        """Why a notebook did not succeed, in a line; empty if it did."""
+        if name in self.runs:
+            return self.runs[name].error or ""
+        return self.problems[name].partition(": ")[2]
+
     @property
     def outputs(self) -> dict[str, dict[str, Any]]:
         """What the notebooks recorded, by notebook and name."""
@@ -120,7 +126,7 @@ class Pipeline:
             {"notebook": step.name, "file": step.path.name, "after": step.needs, "parameters": dict(step.parameters)}
             for step in self.plan.steps
         ]
-        return display.card(f"Pipeline {self.plan.title}", [("", display.table(rows))])
+        return display.stack(display.text(f"Pipeline {self.plan.title}"), display.table(rows))
 
 
 class _Execution:
@@ -187,9 +193,7 @@ class _Execution:
 
 
 def _failure(ended: PipelineRun) -> PipelineFailed:
-    lines = [f"the pipeline '{ended.plan.name}' failed; its report: {ended.report}"]
-    for name, state in ended.states.items():
-        if state != "SUCCEEDED":
-            why = ended.runs[name].error if name in ended.runs else ended.problems[name].partition(": ")[2]
-            lines.append(f"  - {name} {state}: {why}")
-    return PipelineFailed("\n".join(lines), runs=list(ended.runs.values()))
+    lines = [f"  - {name} {state}: {ended.why(name)}" for name, state in ended.states.items() if state != "SUCCEEDED"]
+    words = [f"the pipeline '{ended.plan.name}' failed:", *lines, f"  Report: {ended.report}"]
+    words.append("  Next: look at the report, mend the first notebook that failed, and run the pipeline again.")
+    return PipelineFailed("\n".join(words), runs=list(ended.runs.values()))

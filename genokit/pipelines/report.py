@@ -28,7 +28,7 @@ def write(ended: PipelineRun) -> None:
     sections.append(("Notebooks", _overview(ended)))
     for step in ended.plan.steps:
         run = ended.runs.get(step.name)
-        sections.append((step.name, _section(run) if run else display.text(ended.problems[step.name])))
+        sections.append((step.name, _section(run) if run else _missed(ended, step.name)))
     lead = display.card("Run", [*_summary(ended), ("Folder", ended.path.name)], status=ended.state)
     write_atomic(ended.report, display.page(ended.plan.title, sections, lead=lead))
 
@@ -42,6 +42,7 @@ def _summary(ended: PipelineRun) -> list[tuple[str, object]]:
     begun = [run.started for run in ended.runs.values()]
     if begun:
         rows.append(("Started", min(begun).astimezone()))
+    rows += [(name, ended.why(name)) for name, state in ended.states.items() if state != "SUCCEEDED"]
     return rows + [(f"{name}.{key}", value) for name, run in ended.runs.items() for key, value in run.outputs.items()]
 
 
@@ -69,6 +70,10 @@ def _section(run: Run) -> display.Html:
     outputs = [(name, value) for name, value in run.outputs.items()]
     parts.append(display.card("Outputs", outputs or [("", "nothing was recorded")], status=run.state, fold=fold))
     return display.stack(*parts)
+
+
+def _missed(ended: PipelineRun, name: str) -> display.Html:
+    return display.card("No run", [("Why", ended.why(name))], status=ended.states[name])
 
 
 def _figures(run: Run) -> list[notebooks.Figure]:

@@ -153,7 +153,7 @@ class Schema:
         return f"<Schema of {self.title}: {inside or 'no parameters'}>"
 
     def _repr_html_(self) -> str:
-        return display.card(f"Parameters of {self.title}", [("", display.table(self._rows()))])
+        return display.stack(display.text(f"Parameters of {self.title}"), display.table(self._rows()))
 
 
 def parameters(notebook: str | Path) -> Schema:

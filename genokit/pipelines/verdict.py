@@ -44,7 +44,7 @@ def decide(node: Any, watch: Watch, why: str, log: Path) -> Verdict:
         if step.error_name == "SystemExit" and step.error in ("", "0", "None"):
             return Verdict("EXITED_EARLY", f"{where} called sys.exit, {_left(unfinished)}", index)
         where = place(node, index, _line(step.traceback))
-        message = f"{step.error_name}: {step.error}" if step.error else step.error_name
+        message = _cut(f"{step.error_name}: {step.error}" if step.error else step.error_name)
         return Verdict("FAILED", f"{where}: {message}", index, display.plain(step.traceback))
     if watch.error is not None:
         what = f"{type(watch.error).__name__}: {watch.error}"
@@ -127,6 +127,12 @@ def mark(node: Any, verdict: Verdict) -> None:
             verdict.cell_index, nbformat.v4.new_markdown_cell(f"### {HEADING}\n\n{quoted}", metadata=tagged)
         )
     node.cells.insert(0, nbformat.v4.new_markdown_cell(top, metadata=tagged))
+
+
+def _cut(message: str) -> str:
+    # A file that does not parse, or a query, may be quoted whole; the traceback keeps all of it.
+    message = display.plain(message).strip()
+    return message if len(message) <= 600 else message[:599] + "…"
 
 
 def _left(unfinished: list[int]) -> str:
