@@ -263,6 +263,18 @@ def test_processes_that_fetch_at_the_same_time_all_end_right(folder, at, tmp_pat
     assert not list(settings.cache.glob(".*"))
 
 
+def test_a_process_killed_in_the_middle_leaves_nothing_for_good(folder, at, tmp_path):
+    settings = at(put(tmp_path / "mirror", {"images": IMAGES, "labels": LABELS}))
+    left, running = settings.cache / ".fetch-killed", settings.cache / ".fetch-running"
+    for place in (left, running):
+        place.mkdir(parents=True)
+        (place / "part").write_bytes(IMAGES[:1000])
+    os.utime(left, (0, 0))
+    Manifest(folder, settings=settings).fetch(progress=False)
+    assert not left.exists()
+    assert running.exists()
+
+
 def test_verify_tells_verified_wrong_and_missing_apart_without_fetching(folder, at, tmp_path):
     settings = at(put(tmp_path / "mirror", {"images": IMAGES, "labels": LABELS}))
     manifest = Manifest(folder, settings=settings)

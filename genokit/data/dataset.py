@@ -68,11 +68,12 @@ class Dataset:
         ]
         rows = {
             "name": f"{self.name} {self.version}",
-            "licence": "; ".join(self.licences) or None,
-            "citation": self.citation or None,
+            "licence": "; ".join(self.licences) or "not stated",
+            "citation": self.citation,
             "sha256": self.sha256,
         }
         fold: dict[str, object] = {f"Files ({len(self)})": table(files)}
         if self.tried:
             fold["Sources that did not deliver"] = table(self.tried, columns=["source", "answer"])
-        return card(self.title, rows, status="sample" if self.sample else "verified", fold=fold)
+        shown = [row for row in rows.items() if row[1]]
+        return card(self.title, shown, status="sample" if self.sample else "verified", fold=fold)

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from genokit.backends import Clients
 
 PIECE = 1 << 18
+DAY_S = 86400.0
 
 
 @dataclass(frozen=True)
@@ -167,6 +170,9 @@ class _Attempt:
         # In the cache: a rename is atomic only within one file system.
         cache = self.place.settings.cache
         cache.mkdir(parents=True, exist_ok=True)
+        for left in cache.glob(".fetch-*"):  # by processes that were killed
+            if time.time() - left.stat().st_mtime > DAY_S:
+                shutil.rmtree(left, ignore_errors=True)
         return Path(self.stack.enter_context(tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache)))
 
     def say(self, words: str) -> None:

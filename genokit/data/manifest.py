@@ -146,13 +146,15 @@ class Manifest:
         ]
         rows = {
             "name": f"{package.name} {package.version}",
-            "about": package.description or None,
-            "licence": "; ".join(package.licences) or None,
-            "citation": package.citation or None,
-            "if nothing delivers": package.sample_title or None,
+            "about": package.description,
+            "licence": "; ".join(package.licences) or "not stated",
+            "citation": package.citation,
+            "last resort": package.sample_title,
             "descriptor": self._file,
         }
-        return card(package.title, rows, fold={f"Files ({len(files)})": table(files)})
+        return card(
+            package.title, [row for row in rows.items() if row[1]], fold={f"Files ({len(files)})": table(files)}
+        )
 
     @cached_property
     def _resolved(self) -> Settings:
