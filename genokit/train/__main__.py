@@ -14,12 +14,15 @@ from genokit.train import Parameters
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train, with MXNet's progress lines on standard output; 0 if it went well, 1 and one message if not."""
+    """Train, with MXNet's progress lines on standard output; 0 if it went well, else one message."""
     try:
         _train(_parsed(arguments))
     except GenokitError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("Interrupted. The checkpoint holds the last whole epoch: --resume goes on from it.", file=sys.stderr)
+        return 130
     return 0
 
 

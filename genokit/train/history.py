@@ -180,7 +180,7 @@ def _parse(text: str) -> History:
                 epochs.setdefault(epoch, {"epoch": epoch})[_COLUMNS[found["name"]]] = float(found["value"])
     for epoch, row in epochs.items():
         speeds = [batch["samples_per_s"] for batch in batches.values() if batch["epoch"] == epoch]
-        row["samples_per_s"] = sum(speeds) / len(speeds) if speeds else None
+        row["samples_per_s"] = sum(speeds) / len(speeds) if speeds else None  # each stretch has as many batches
     try:
         parameters = Parameters.from_dict(headers["Parameters"]) if headers.get("Parameters") else None
     except InvalidParameters:  # the log of another version of the kit: its numbers are still good

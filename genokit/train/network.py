@@ -26,14 +26,12 @@ def lenet(mx: ModuleType | None = None) -> Any:
         mx = load()
     nn = mx.gluon.nn
     net = nn.HybridSequential(prefix="")
-    net.add(
-        nn.Conv2D(
-            20, kernel_size=5, activation="tanh", in_channels=1, prefix="conv1_"
-        ),  # (N, 1, 28, 28) -> (N, 20, 24, 24)
+    net.add(  # (N, 1, 28, 28)
+        nn.Conv2D(20, kernel_size=5, activation="tanh", in_channels=1, prefix="conv1_"),  # -> (N, 20, 24, 24)
         nn.MaxPool2D(pool_size=2, strides=2),  # -> (N, 20, 12, 12)
         nn.Conv2D(50, kernel_size=5, activation="tanh", in_channels=20, prefix="conv2_"),  # -> (N, 50, 8, 8)
         nn.MaxPool2D(pool_size=2, strides=2),  # -> (N, 50, 4, 4)
-        nn.Dense(500, activation="tanh", in_units=800, prefix="dense1_"),  # (N, 800) -> (N, 500)
+        nn.Dense(500, activation="tanh", in_units=800, prefix="dense1_"),  # (N, 800) flattened -> (N, 500)
         nn.Dense(10, in_units=500, prefix="dense2_"),  # -> (N, 10)
     )
     return net

@@ -1,0 +1,178 @@
+"""Training itself: accuracy, bit-for-bit repetition, interruption and resumption, on real digits."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from genokit import Manifest, train
+from genokit.errors import InvalidCheckpoint, InvalidManifest, InvalidParameters, NotFound
+
+
+def write_idx(path: Path, array: np.ndarray) -> None:
+    header = b"\0\0\x08" + bytes([array.ndim]) + np.array(array.shape, ">u4").tobytes()
+    path.write_bytes(header + array.tobytes())
+
+
+@pytest.fixture(scope="module")
+def few(mnist, tmp_path_factory):
+    """A data set of its own, with the first 1,000 images to learn from (a last batch of 40) and 300 to test on."""
+    digits = train.load_digits(mnist)
+    folder = tmp_path_factory.mktemp("few digits")
+    for name, array in zip(("train-images", "train-labels"), digits[:2], strict=True):
+        write_idx(folder / name, array[:1000])
+    for name, array in zip(("t10k-images", "t10k-labels"), digits[2:], strict=True):
+        write_idx(folder / name, array[:300])
+    return Manifest.freeze(folder, "few-digits").fetch(progress=False)
+
+
+@pytest.fixture(scope="module")
+def history(few, tmp_path_factory):
+    checkpoint = tmp_path_factory.mktemp("checkpoints") / "two-epochs.ckpt"
+    return train.fit(few, train.Parameters(epochs=2), checkpoint=checkpoint, progress=False), checkpoint
+
+
+def command(dataset, out: Path, *options: str) -> list[str]:
+    return [sys.executable, "-m", "genokit.train", "--data", dataset.ref, "--out", str(out), *options]
+
+
+@pytest.mark.slow
+def test_one_epoch_on_all_of_mnist_reaches_0975(mnist, tmp_path):
+    history = train.fit(mnist, checkpoint=tmp_path / "lenet.ckpt")
+    if mnist.sample:  # the machine could not get all four files
+        assert "sample" in repr(history)
+        assert history.validation_accuracy > 0.9
+    else:
+        assert history.sample is False
+        assert history.validation_accuracy >= 0.975
+
+
+def test_a_fit_tells_its_course_epoch_by_epoch(few, history):
+    table = history[0].table
+    assert list(table["epoch"]) == [0, 1]
+    assert table.notna().all().all()
+    assert table["loss"][1] < table["loss"][0]
+    assert table["validation_accuracy"][1] > 0.75
+    assert set(history[0].batches["epoch"]) == {0, 1}
+    assert history[0].data["sha256"] == few.sha256
+    assert "Training history" in history[0]._repr_html_()
+    assert "2 epochs" in repr(history[0])
+
+
+def test_the_model_is_as_accurate_as_its_history_says(few, history):
+    digits = train.load_digits(few)
+    model = history[0].model
+    assert model.evaluate(digits.test_images, digits.test_labels) == pytest.approx(history[0].validation_accuracy)
+    probabilities = model.probabilities(digits.test_images[:7])
+    assert probabilities.shape == (7, 10)
+    assert probabilities.sum(axis=1) == pytest.approx(np.ones(7), abs=1e-5)
+    assert (probabilities.argmax(axis=1) == model.predict(digits.test_images[:7])).all()
+    assert model.predict(digits.test_images[:0]).shape == (0,)
+
+
+def test_a_model_takes_uint8_images_only(history):
+    with pytest.raises(InvalidParameters, match=r"got float64 \(28, 28\)"):
+        history[0].model.predict(np.zeros((28, 28)))
+    with pytest.raises(InvalidParameters, match="one label an image"):
+        history[0].model.evaluate(np.zeros((2, 28, 28), np.uint8), np.zeros(3))
+
+
+def test_a_checkpoint_predicts_the_same_in_a_fresh_process(few, history):
+    model, path = history[0].model, history[1]
+    images = train.load_digits(few).test_images
+    program = (
+        "import sys, hashlib; from genokit import train; from genokit.train.digits import read_idx; from pathlib import Path;"
+        "images = read_idx(Path(sys.argv[2])); p = train.load(sys.argv[1]).probabilities(images);"
+        "print(hashlib.sha256(p.tobytes()).hexdigest())"
+    )
+    there = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program, str(path), str(few["t10k-images"])],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert there.stdout.strip() == hashlib.sha256(model.probabilities(images).tobytes()).hexdigest()
+
+
+def test_fresh_processes_an_interrupt_and_a_resumption_end_in_the_same_bits(few, history, tmp_path):
+    straight = subprocess.run(command(few, tmp_path / "a", "--epochs", "2"), capture_output=True, text=True, check=True)
+    assert history[0].model.sha256 in straight.stdout
+
+    with subprocess.Popen(
+        command(few, tmp_path / "b", "--epochs", "2"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as interrupted:
+        for line in interrupted.stdout:
+            if line.startswith("Epoch[1] Batch"):
+                interrupted.send_signal(signal.SIGINT)
+                break
+        _, errors = interrupted.communicate(timeout=60)
+    assert interrupted.returncode == 130
+    assert errors.startswith("Interrupted.")
+    assert train.load(tmp_path / "b").checkpoint.epoch == 1
+
+    resumed = train.fit(few, train.Parameters(epochs=2), checkpoint=tmp_path / "b", resume=True, progress=False)
+    assert resumed.model.sha256 == history[0].model.sha256
+    assert len(resumed.table) == 2
+
+
+def test_a_finished_training_resumed_is_done_at_once(few, history):
+    again = train.fit(few, train.Parameters(epochs=2), checkpoint=history[1], resume=True, progress=False)
+    assert again.table.equals(history[0].table)
+
+
+def test_other_parameters_or_data_cannot_be_resumed(few, mnist, history):
+    path = history[1]
+    with pytest.raises(InvalidParameters, match=r"momentum is 0.9 there and 0.5 here.*resume=False"):
+        train.fit(few, train.Parameters(epochs=2, momentum=0.5), checkpoint=path, resume=True)
+    with pytest.raises(InvalidCheckpoint, match="other data: expected sha256"):
+        train.fit(mnist, train.Parameters(epochs=2), checkpoint=path, resume=True)
+    with pytest.raises(InvalidParameters, match="needs a checkpoint"):
+        train.fit(few, resume=True)
+
+
+def test_without_momentum_there_is_none_to_keep(few, tmp_path):
+    parameters = train.Parameters(momentum=0, batch_size=500)
+    history = train.fit(few, parameters, checkpoint=tmp_path / "plain.ckpt", progress=False)
+    assert train.load(tmp_path / "plain.ckpt").checkpoint.momentum == {}
+    assert train.load(tmp_path / "plain.ckpt").sha256 == history.model.sha256
+
+
+def test_the_bar_shows_accuracy_and_speed(few, capsys):
+    train.fit(few, train.Parameters(batch_size=500))
+    shown = capsys.readouterr().err
+    assert "Epoch 1/1" in shown
+    assert "images/s" in shown
+    assert "validation 0." in shown
+
+
+def test_the_log_of_a_fit_gives_its_history_back(few, caplog):
+    with caplog.at_level(logging.INFO, "genokit.train"):
+        history = train.fit(few, train.Parameters(batch_size=100), progress=False)
+    read = train.History.from_log("\n".join(record.message for record in caplog.records))
+    assert read.parameters == history.parameters
+    assert read.data == history.data
+    columns = ["epoch", "loss", "accuracy", "validation_loss", "validation_accuracy"]
+    assert np.allclose(read.table[columns], history.table[columns], atol=1e-6)
+    assert len(read.batches) == len(history.batches) > 3
+    with pytest.raises(NotFound, match=r"train\.load"):
+        read.model  # noqa: B018
+
+
+def test_a_gpu_that_is_not_there_is_said_so_with_the_way_to_one(few):
+    from genokit.errors import MissingDependency
+
+    with pytest.raises(MissingDependency, match=r"device='gpu'.*device='cpu'"):
+        train.fit(few, train.Parameters(device="gpu"), progress=False)
+
+
+def test_data_without_digits_are_refused_before_anything_is_made(tmp_path):
+    (tmp_path / "notes.txt").write_text("hello")
+    notes = Manifest.freeze(tmp_path, "notes").fetch(progress=False)
+    with pytest.raises(InvalidManifest, match=r"'notes' cannot train LeNet: expected the resources train-images.*got notes"):
+        train.fit(notes, checkpoint=tmp_path / "out" / "lenet.ckpt")
+    assert not (tmp_path / "out").exists()
