@@ -13,6 +13,10 @@ setup = @environments/setup "$(VENV)"
 # Notebooks go to git without outputs, and without what papermill and editors leave behind.
 strip = $(py) -m nbstripout --keep-id --extra-keys "metadata.papermill cell.metadata.papermill metadata.language_info.version"
 
+# What builds this checkout without build isolation, and the pip that installs the rest, come from the lock too.
+compile = printf 'hatchling\neditables\npip\n' | uv pip compile pyproject.toml - --universal --python-version 3.11 --generate-hashes \
+	--no-annotate --no-emit-index-url --custom-compile-command "make lock" -q $(ARGS)
+
 .DEFAULT_GOAL = help
 .NOTPARALLEL:
 .PHONY: help kit dev demo lab notebooks test test-pythons check format bench lock clean
@@ -61,10 +65,8 @@ bench: dev ## measure what must stay fast
 
 lock: ## make the lock files anew from pyproject.toml (needs uv); ARGS=--upgrade takes newer versions
 	@command -v uv >/dev/null || { echo "genokit: make lock needs uv (pip install uv)" >&2; exit 1; }
-	@printf 'hatchling\neditables\n' | uv pip compile pyproject.toml - --universal --python-version 3.11 --generate-hashes --no-annotate \
-		--no-emit-index-url --custom-compile-command "make lock" -q --extra lab $(ARGS) -o environments/kit.lock
-	@printf 'hatchling\neditables\n' | uv pip compile pyproject.toml - --universal --python-version 3.11 --generate-hashes --no-annotate \
-		--no-emit-index-url --custom-compile-command "make lock" -q --extra lab --extra dev -c environments/kit.lock $(ARGS) -o environments/dev.lock
+	@$(compile) --extra lab -o environments/kit.lock
+	@$(compile) --extra lab --extra dev -c environments/kit.lock -o environments/dev.lock
 
 clean: ## remove what make made here: virtual environments and caches
 	rm -rf .venv .venv-3.* dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

@@ -117,7 +117,7 @@ def test_make_alone_prints_every_target_that_people_use() -> None:
 def test_the_locks_hold_what_pyproject_asks_for(lock: str, extras: list[str], python: str) -> None:
     pins = {pin.name.lower(): version for pin, version, _ in locked(lock) if applies(pin.marker, python)}
     asked = PROJECT["dependencies"] + [line for extra in extras for line in PROJECT["optional-dependencies"][extra]]
-    for requirement in map(Requirement, [*asked, "hatchling>=1.27", "editables"]):
+    for requirement in map(Requirement, [*asked, "hatchling>=1.27", "editables", "pip"]):
         if applies(requirement.marker, python):
             version = pins.get(requirement.name.lower())
             assert version is not None, f"{lock}.lock lacks {requirement}: run make lock"
