@@ -103,19 +103,21 @@ def log(text: str) -> Html:
     return _fragment(f'<pre class="gk-log" tabindex="0">{escape(plain(text))}</pre>')
 
 
-def figure(fig: Figure, alt: str) -> Html:
+def figure(fig: Figure, alt: str, *, caption: str = "") -> Html:
     """A matplotlib figure as an image inside the HTML, at its own size in inches; ``alt`` says what it shows."""
     buffer = io.BytesIO()
     # Twice the dots for sharp screens; no Software entry, so that the same figure gives the same bytes.
     fig.savefig(buffer, format="png", dpi=192, bbox_inches="tight", metadata={"Software": None})
-    return image(buffer.getvalue(), alt, scale=0.5)
+    return image(buffer.getvalue(), alt, scale=0.5, caption=caption)
 
 
-def image(png: bytes, alt: str, *, scale: float = 1.0) -> Html:
+def image(png: bytes, alt: str, *, scale: float = 1.0, caption: str = "") -> Html:
     """A PNG inside the HTML, never wider than its place; ``alt`` says what it shows to who cannot see it."""
     width = round(int.from_bytes(png[16:20], "big") * scale)  # the header's first field
     source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
-    return _fragment(f'<img class="gk-image" src="{source}" alt="{escape(alt)}" width="{width}" />')
+    below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+    picture = f'<img class="gk-image" src="{source}" alt="{escape(alt)}" width="{width}" />'
+    return _fragment(f'<figure class="gk-figure">{picture}{below}</figure>')
 
 
 def text(words: str) -> Html:
@@ -152,7 +154,7 @@ def pill(status: str) -> Html:
 def page(title: str, sections: Sequence[tuple[str, Html]], *, lead: object = "") -> Html:
     """A whole HTML document in one file: light and dark as the reader's system is, and made for printing too.
 
-    ``lead`` stands under the title; each section has a heading. It loads nothing and runs no script.
+    ``lead``, a sentence or HTML, stands under the title; each section has a heading. It loads and runs nothing.
     """
     from genokit import __version__
 
@@ -162,7 +164,7 @@ def page(title: str, sections: Sequence[tuple[str, Html]], *, lead: object = "")
         f'<section id="s{i}"><h2>{escape(name)}</h2>{_inner(content)}</section>'
         for i, (name, content) in enumerate(sections, 1)
     )
-    opening = f'<div class="gk-lead">{_inner(lead)}</div>' if lead else ""
+    opening = _inner(lead) if isinstance(lead, Html) else f'<p class="gk-lead">{escape(lead)}</p>' if lead else ""
     return Html(
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8" />'
         '<meta name="viewport" content="width=device-width, initial-scale=1" />'
@@ -290,7 +292,7 @@ def _value(value: object) -> str:
     if isinstance(value, datetime.timedelta):
         return escape(seconds(value.total_seconds()))
     if isinstance(value, datetime.datetime):
-        return escape(value.isoformat(" ", "seconds"))
+        return escape(f"{value:%Y-%m-%d %H:%M:%S %Z}".strip())
     if isinstance(value, Mapping):
         return escape(", ".join(f"{name} = {part}" for name, part in value.items()))
     if isinstance(value, (list, tuple, set, frozenset)):

@@ -51,7 +51,7 @@ PIECES: dict[str, Callable[[str], Html]] = {
     "table of dicts": lambda text: display.table([{text: text}, {"other": text}]),
     "table of tuples": lambda text: display.table([(text, 1), (text,)], columns=[text, "n"]),
     "log": lambda text: display.log(text),
-    "image": lambda text: display.image(png(2, 1), text),
+    "image": lambda text: display.image(png(2, 1), text, caption=text),
     "text": lambda text: display.text(text),
     "link": lambda text: display.stack(display.link(text, text), display.link("https://x.org/" + text, text)),
     "noted": lambda text: display.stack(display.noted(text, text)),
@@ -168,6 +168,7 @@ def test_rows_with_holes_and_chosen_columns_make_a_table():
 def test_values_are_shown_for_people():
     rows = {
         "when": datetime.datetime(2026, 11, 22, 13, 4, 5, 999),
+        "there": datetime.datetime(2026, 11, 22, 13, 4, 5, tzinfo=datetime.UTC),
         "long": datetime.timedelta(seconds=131),
         "loss": np.float32(0.1) + 0,
         "none": None,
@@ -179,6 +180,7 @@ def test_values_are_shown_for_people():
     shown = dict(cells(display.card("t", rows)))
     assert shown == {
         "when": "2026-11-22 13:04:05",
+        "there": "2026-11-22 13:04:05 UTC",
         "long": "2 min 11 s",
         "loss": "0.1",
         "none": "–",
@@ -230,6 +232,11 @@ def test_a_page_is_whole_loads_nothing_and_leads_to_its_sections():
     assert "prefers-color-scheme: dark" in page
     assert not re.search(r"url\(|@import|<link|http://", page)
     assert "default-src 'none'" in page
+
+
+def test_a_page_opens_with_a_sentence_or_with_a_card():
+    assert '<p class="gk-lead">1 &lt; 2</p>' in display.page("t", [], lead="1 < 2")
+    assert parsed(display.page("t", [], lead=display.card("c", {}))).find(".//header//strong").text == "c"
 
 
 def test_the_shape_of_html_needs_neither_pandas_nor_matplotlib():
