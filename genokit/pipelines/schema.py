@@ -204,7 +204,9 @@ def _default(value: ast.expr | None) -> tuple[Any, str]:
 
 
 def _inferred(default: object) -> Any:
-    return Any if default is None or default is COMPUTED else type(default if not isinstance(default, Path) else Path())
+    if default is None or default is COMPUTED:
+        return Any
+    return Path if isinstance(default, Path) else type(default)
 
 
 def _annotation(node: ast.expr) -> Any:

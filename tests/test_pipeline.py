@@ -1,0 +1,209 @@
+"""``Pipeline``: notebooks in their order, side by side where they can, and one page about it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
+
+import nbformat
+import pytest
+
+from genokit import Pipeline, Settings
+from genokit.errors import ConfigError, GenokitError, InvalidParameters, NotFound, PipelineFailed
+
+Files = Callable[..., Path]
+
+FIGURE = "import matplotlib.pyplot as plt\nplt.plot([1, seed])\nplt.show()"
+WALK = (
+    "#parameters\nseed: int = 1\nbase = 0.0",
+    "# <Walks>",
+    FIGURE,
+    "import genokit\ngenokit.record('end', base + seed)",
+)
+BAD = ("#parameters\nx = 1", "raise ValueError('<i>no</i> reads')")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path / "home")
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    """Writes the notebooks and the pipeline's TOML beside them; gives the TOML's path."""
+
+    def write(toml: str, **notebooks: tuple[str, ...]) -> Path:
+        for name, sources in notebooks.items():
+            cells = []
+            for source in sources:
+                if source.startswith("# "):
+                    cells.append(nbformat.v4.new_markdown_cell(source))
+                    continue
+                tags = {"tags": ["parameters"]} if source.startswith("#parameters") else {}
+                cells.append(nbformat.v4.new_code_cell(source, metadata=tags))
+            nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / f"{name}.ipynb")
+        path = tmp_path / "tour.toml"
+        path.write_text('name = "tour"\ntitle = "A <tour>"\n' + toml)
+        return path
+
+    return write
+
+
+def notebook(name: str, file: str, more: str = "") -> str:
+    return f'[[notebook]]\nname = "{name}"\npath = "{file}.ipynb"\n{more}\n'
+
+
+class Page(HTMLParser):
+    """The links, the images' texts and the tags of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.images: list[str] = []
+        self.tags: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.tags.add(tag)
+        self.links += [found["href"]] if tag == "a" and found.get("href") else []
+        self.images += [found["alt"]] if tag == "img" and found.get("alt") else []
+
+
+def test_outputs_become_inputs_and_the_report_shows_figures_first(files: Files, settings: Settings) -> None:
+    path = files(
+        notebook("second", "walk", 'inputs = { base = "first.end" }')
+        + notebook("first", "walk", "parameters = {seed=4}"),
+        walk=WALK,
+    )
+    ended = Pipeline(path, settings=settings).run({"first": {"seed": 7}}, progress=False)
+    assert ended.state == "SUCCEEDED"
+    assert ended.outputs == {"first": {"end": 7.0}, "second": {"end": 8.0}}
+    assert ended.runs["first"].ended <= ended.runs["second"].started
+    assert ended.runs["second"].path == ended.path / "second"
+    assert re.fullmatch(r"<PipelineRun tour SUCCEEDED, 2 of 2 notebooks, .*>", repr(ended))
+
+    text = ended.report.read_text()
+    page = Page(text)
+    assert page.images == ["first: <Walks>", "second: <Walks>"]
+    assert text.index("<img") < text.index("second/notebook.html")
+    for link in page.links:
+        if not link.startswith("#"):
+            assert (ended.path / unquote(link)).is_file(), link
+    assert "script" not in page.tags
+    assert "A &lt;tour&gt;" in text
+    assert "first.end" in ended._repr_html_()
+
+
+def test_a_failure_stops_what_needs_it_and_lets_the_others_finish(files: Files, settings: Settings) -> None:
+    path = files(
+        notebook("bad", "bad")
+        + notebook("after", "walk", 'after = ["bad"]')
+        + notebook("last", "walk", 'after = ["after"]')
+        + notebook("walk", "walk")
+        + notebook("wrong", "walk", 'inputs = { seed = "walk.end" }'),
+        walk=WALK,
+        bad=BAD,
+    )
+    with pytest.raises(PipelineFailed) as raised:
+        Pipeline(path, settings=settings).run(progress=False)
+    said = str(raised.value)
+    assert (
+        "- bad FAILED: code cell 2, line 1 `raise ValueError('<i>no</i> reads')`: ValueError: <i>no</i> reads" in said
+    )
+    assert "- after NOT_RUN: bad did not succeed" in said
+    assert "- last NOT_RUN: after did not succeed" in said
+    assert "- wrong FAILED: 1 problem with the parameters of walk.ipynb" in said
+    assert "'seed': expected int, got 1.0 (float)" in said
+    assert [run.state for run in raised.value.runs] == ["FAILED", "SUCCEEDED"]
+    (folder,) = settings.runs.iterdir()
+    assert f"Report: {folder / 'report.html'}" in said
+    text = (folder / "report.html").read_text()
+    assert "NOT_RUN" in text
+    assert "<i>no" not in text
+    assert sorted(path.name for path in folder.iterdir()) == ["bad", "report.html", "walk"]
+
+
+def test_independent_notebooks_run_side_by_side(files: Files, settings: Settings) -> None:
+    # Each waits for the other's file: one after the other they would never end.
+    meet = "#parameters\nmine = ''\nother = ''"
+    wait = "import pathlib, time\npathlib.Path(mine).touch()\nwhile not pathlib.Path(other).exists(): time.sleep(0.02)"
+    path = files(
+        notebook("one", "meet", "parameters = { mine = 'a', other = 'b' }\ntimeout_s = 60")
+        + notebook("two", "meet", "parameters = { mine = 'b', other = 'a' }\ntimeout_s = 60"),
+        meet=(meet, wait),
+    )
+    assert Pipeline(path, settings=settings).run(progress=False).state == "SUCCEEDED"
+
+
+@pytest.mark.parametrize(
+    ("toml", "error", "said"),
+    [
+        ("[[notebook", ConfigError, "is not valid TOML"),
+        ("", ConfigError, "the file lacks 'notebook'"),
+        ("notebook = []", ConfigError, r"\[\[notebook\]\] table"),
+        ("retries = 3\n" + notebook("a", "walk"), ConfigError, "the file has no key 'retries'"),
+        (notebook("a", "walk", "paramters = {}"), ConfigError, "'a' has no key 'paramters'. Did you mean 'parameters'"),
+        (notebook("a", "walk", "after = 'b'"), ConfigError, "'after' cannot be 'b'"),
+        (notebook("a/b", "walk"), ConfigError, "letters, digits"),
+        (notebook("a", "walk") * 2, ConfigError, "two notebooks named 'a'"),
+        (notebook("a", "walk", "timeout_s = -1"), ConfigError, "timeout_s must be more than 0 seconds, got -1"),
+        (notebook("a", "wlak"), NotFound, r"wlak.ipynb does not exist. Did you mean 'walk.ipynb'"),
+        (notebook("a", "walk", "after = ['c']"), ConfigError, "'a' waits for 'c', and there is none"),
+        (
+            notebook("a", "walk", "after = ['b']") + notebook("b", "walk", "inputs = { seed = 'a.end' }"),
+            ConfigError,
+            "wait for one another: (a -> b -> a|b -> a -> b)",
+        ),
+        (notebook("a", "walk", "inputs = { seed = 'b' }"), ConfigError, "must be 'notebook.output'"),
+        (
+            notebook("a", "walk") + notebook("b", "walk", "inputs = { seed = 'a.ende' }"),
+            ConfigError,
+            r"never calls record\('ende', ...\). Did you mean 'end'",
+        ),
+        (notebook("a", "walk", "parameters = { sed = 1 }"), InvalidParameters, "Did you mean 'seed'"),
+        (
+            notebook("a", "walk") + notebook("b", "walk", "inputs = { sed = 'a.end' }"),
+            InvalidParameters,
+            "Did you mean 'seed'",
+        ),
+        (
+            notebook("a", "walk") + notebook("b", "walk", "parameters = {seed = 1}\ninputs = { seed = 'a.end' }"),
+            InvalidParameters,
+            "both a parameter and an input",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_runs(
+    files: Files, settings: Settings, toml: str, error: type[GenokitError], said: str
+) -> None:
+    path = files(toml, walk=WALK)
+    with pytest.raises(error, match=said):
+        Pipeline(path, settings=settings).run(progress=False)
+    assert not settings.runs.exists()
+
+
+def test_unknown_names_in_parameters_are_said_before_anything_runs(files: Files, settings: Settings) -> None:
+    pipeline = Pipeline(files(notebook("walk", "walk"), walk=WALK), settings=settings)
+    with pytest.raises(InvalidParameters, match=r"has no notebook 'wlak'. Did you mean 'walk'"):
+        pipeline.run({"wlak": {"seed": 1}})
+    with pytest.raises(InvalidParameters, match="'seed': expected int, got 'x'"):
+        pipeline.run({"walk": {"seed": "x"}})
+    assert not settings.runs.exists()
+
+
+def test_a_missing_file_is_said_when_it_is_needed_not_before(tmp_path: Path) -> None:
+    pipeline = Pipeline(tmp_path / "none.toml")
+    assert repr(pipeline) == f"<Pipeline {tmp_path / 'none.toml'}>"
+    with pytest.raises(NotFound, match=r"none.toml does not exist"):
+        pipeline.run()
+
+
+def test_a_pipeline_shows_its_notebooks(files: Files) -> None:
+    shown = Pipeline(files(notebook("walk", "walk", "parameters = { seed = 4 }"), walk=WALK))._repr_html_()
+    assert "walk.ipynb" in shown
+    assert "seed = 4" in shown
+    assert "A &lt;tour&gt;" in shown

@@ -1,0 +1,287 @@
+"""``run(notebook)``: whatever happens in the notebook, the run says it truly and leaves nothing behind."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import nbformat
+import psutil
+import pytest
+
+from genokit import Settings, run
+from genokit.errors import GenokitError, InvalidParameters, NotebookFailed, NotFound
+from genokit.pipelines import Run, runs
+
+PARAMETERS = "#tags parameters\nepochs: int = 3  # passes\nrate = 0.5\nstart = None\n"
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path / "home")
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Writes a notebook: markdown starts with `# `, and `#tags a b` in the first line of a cell tags it."""
+
+    def notebook(name: str, *sources: str) -> Path:
+        cells = []
+        for source in sources:
+            if source.startswith("# "):
+                cells.append(nbformat.v4.new_markdown_cell(source))
+                continue
+            first, _, rest = source.partition("\n")
+            tags = first.split()[1:] if first.startswith("#tags ") else []
+            code = rest if tags else source
+            cells.append(nbformat.v4.new_code_cell(code, metadata={"tags": tags} if tags else {}))
+        path = tmp_path / "a {folder} with" / f"{name}.ipynb"
+        path.parent.mkdir(exist_ok=True)
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+        return path
+
+    return notebook
+
+
+def failed(notebook: Path, settings: Settings, **limits: float) -> NotebookFailed:
+    with pytest.raises(NotebookFailed) as raised:
+        run(notebook, settings=settings, progress=False, **limits)
+    error = raised.value
+    assert error.path == error.run.notebook
+    assert error.path.is_file()
+    assert Run.load(error.run.path) == error.run
+    # No traceback of papermill's or nbclient's under ours.
+    assert error.__cause__ is None
+    assert error.__suppress_context__ or error.__context__ is None
+    return error
+
+
+def states(ended: Run) -> list[str]:
+    return list(ended.cells["state"])
+
+
+def test_a_run_keeps_everything_in_its_folder(write: Write, settings: Settings) -> None:
+    notebook = write(
+        "good",
+        PARAMETERS,
+        "# A figure",
+        "import matplotlib.pyplot as plt\nplt.plot([1, 2]); plt.show()",
+        "from genokit import record, Settings\nimport os, sys\nrecord('product', epochs * rate)",
+        "record('start', start); record('nan', float('nan'))\nrecord('home', Settings.load().home)",
+        "record('cwd', os.getcwd()); record('folder', os.environ['GENOKIT_RUN']); record('python', sys.executable)",
+        "#tags skip-execution\n1 / 0",
+        "#tags raises-exception\n1 / 0",
+        "record('last', True)",
+    )
+    before = notebook.read_bytes()
+    ended = run(notebook, {"epochs": 4, "start": datetime.date(2020, 1, 2)}, settings=settings, progress=False)
+
+    assert ended.state == "SUCCEEDED"
+    assert ended.error is None
+    assert ended.outputs["product"] == 2.0
+    assert ended.outputs["start"] == datetime.date(2020, 1, 2)
+    assert ended.outputs["nan"] != ended.outputs["nan"]
+    assert ended.outputs["home"] == settings.home
+    assert ended.outputs["cwd"] == str(notebook.parent)
+    assert ended.outputs["folder"] == str(ended.path)
+    assert ended.outputs["python"] == sys.executable
+    assert ended.outputs["last"] is True
+    assert ended.parameters == {"epochs": 4, "rate": 0.5, "start": datetime.date(2020, 1, 2)}
+    assert states(ended) == ["completed"] * 5 + ["skipped", "completed", "completed"]
+    assert [figure.heading for figure in ended.figures] == ["A figure"]
+
+    assert notebook.read_bytes() == before
+    assert re.fullmatch(r"\d{8}-\d{6}-good-[0-9a-f]{6}", ended.path.name)
+    assert sorted(path.name for path in ended.path.iterdir()) == ["notebook.html", "notebook.ipynb", "run.json"]
+    json.loads((ended.path / "run.json").read_text(), parse_constant=lambda word: pytest.fail(word))
+    executed = nbformat.read(ended.notebook, as_version=4)
+    assert "epochs = 4" in executed.cells[1].source
+    assert executed.metadata.papermill.exception is False
+    assert executed.metadata.papermill.parameters.epochs == 4
+    assert [record["path"] for record in runs(settings).to_dict("records")] == [str(ended.path)]
+    assert repr(ended).startswith("<Run good SUCCEEDED in ")
+    assert "product" in ended._repr_html_()
+
+    page = ended.html.read_text() if ended.html else ""
+    assert "product = 2.0" in page
+    assert "<script" not in page
+    assert not re.search(r"""(src|href)\s*=\s*["']?(https?:)?//""", page)
+    assert not re.search(r"url\(\s*[\"']?https?:|@import", page)
+
+
+def test_a_failing_cell_is_named_and_the_notebook_kept(write: Write, settings: Settings) -> None:
+    notebook = write("bad", PARAMETERS, "# Bad", "x = 1\nraise ValueError('<b>no</b> reads')", "x")
+    error = failed(notebook, settings)
+    said = str(error)
+    assert said.startswith("bad.ipynb failed: code cell 2, line 2 `raise ValueError('<b>no</b> reads')`: ")
+    assert "ValueError: <b>no</b> reads" in said
+    assert f"Kept: {error.path}" in said
+    assert "Next: " in said
+    assert error.cell == 2
+    assert error.run.state == "FAILED"
+    assert "Traceback" in error.run.traceback
+    assert states(error.run) == ["completed", "failed", "pending"]
+    assert "<b>no" not in error.run._repr_html_()
+
+    kept = nbformat.read(error.path, as_version=4)
+    assert kept.metadata.papermill.exception is True
+    status = [cell.metadata.papermill.status for cell in kept.cells if cell.cell_type == "code"]
+    assert status == ["completed", "failed", "pending"]
+    assert kept.cells[0].source.startswith("**FAILED**")
+    assert [cell.source.partition("\n")[0] for cell in kept.cells if cell.cell_type == "markdown"][2] == (
+        "### Stopped here"
+    )
+
+    # The kept notebook can be mended and run: what the first run put in is gone from the second.
+    kept.cells[
+        [cell.source for cell in kept.cells].index("x = 1\nraise ValueError('<b>no</b> reads')")
+    ].source = "x = 1"
+    nbformat.write(kept, notebook)
+    again = run(notebook, {"epochs": 1}, settings=settings, progress=False)
+    sources = [cell.source for cell in nbformat.read(again.notebook, as_version=4).cells]
+    assert sources[1:] == ["# Parameters\nepochs = 1", "# Bad", "x = 1", "x"]
+
+
+@pytest.mark.parametrize(
+    ("code", "state", "said"),
+    [
+        ("import os\nos._exit(9)", "KERNEL_DIED", "lost its kernel: in code cell 1 `import os` the kernel ended with"),
+        ("import os\nos.kill(os.getpid(), 9)", "KERNEL_DIED", "was killed by SIGKILL: out of memory?"),
+        (
+            "import sys\nsys.exit(0)",
+            "EXITED_EARLY",
+            "code cell 1 `import sys` called sys.exit, 1 cell after it did not",
+        ),
+        ("exit()", "EXITED_EARLY", "code cell 1 `exit()` called sys.exit, 1 cell after it did not run"),
+        ("import os\nos._exit(0)", "EXITED_EARLY", "ended the kernel, 1 cell after it did not run"),
+        ("import sys\nsys.exit(3)", "FAILED", "SystemExit: 3"),
+    ],
+    ids=["exit code 9", "killed", "sys.exit", "exit", "exit code 0", "sys.exit 3"],
+)
+def test_a_kernel_that_ends_half_way_is_an_error(
+    write: Write, settings: Settings, code: str, state: str, said: str
+) -> None:
+    error = failed(write("half", code, "2 + 2"), settings)
+    assert error.run.state == state
+    assert said in str(error)
+    assert "Next: " in str(error)
+    assert error.cell == 1
+    assert states(error.run)[1] == "pending"
+    assert states(error.run)[0] in ("running", "failed")
+
+
+def test_a_cell_that_takes_too_long_is_stopped(write: Write, settings: Settings) -> None:
+    error = failed(write("slow", "1", "import time\ntime.sleep(600)"), settings, cell_timeout_s=0.5)
+    assert error.run.state == "TIMED_OUT"
+    assert "code cell 2 `import time` was running when the cell's limit of 0.50 s was reached" in str(error)
+    assert error.run.duration_s is not None
+    assert error.run.duration_s < 60
+
+
+def test_a_run_that_takes_too_long_is_stopped_even_while_its_kernel_starts(write: Write, settings: Settings) -> None:
+    error = failed(write("slow", "import time\ntime.sleep(600)"), settings, timeout_s=0.01)
+    assert error.run.state == "TIMED_OUT"
+    assert "the run's limit of 0.01 s" in str(error)
+    assert states(error.run) == ["pending"]
+
+
+def test_a_limit_must_be_positive(write: Write, settings: Settings) -> None:
+    with pytest.raises(InvalidParameters, match="timeout_s must be more"):
+        run(write("good", "1"), settings=settings, timeout_s=0)
+    assert not settings.runs.exists()
+
+
+def test_what_the_notebook_started_does_not_outlive_it(write: Write, settings: Settings) -> None:
+    notebook = write(
+        "children",
+        "import subprocess, genokit\nchild = subprocess.Popen(['sleep', '1000'])\ngenokit.record('child', child.pid)",
+        "import os\ngenokit.record('kernel', os.getpid())",
+    )
+    ended = run(notebook, settings=settings, progress=False)
+    for name in ("child", "kernel"):
+        assert not psutil.pid_exists(ended.outputs[name]) or (
+            psutil.Process(ended.outputs[name]).status() == psutil.STATUS_ZOMBIE
+        )
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("run ")]
+
+
+def test_nothing_is_written_when_nothing_was_run(write: Write, settings: Settings, tmp_path: Path) -> None:
+    good = write("good", PARAMETERS)
+    broken = tmp_path / "broken.ipynb"
+    broken.write_text("{")
+    invalid = tmp_path / "invalid.ipynb"
+    invalid.write_text('{"cells": [{"cell_type": "code"}], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}')
+    with pytest.raises(InvalidParameters, match="Did you mean 'epochs'"):
+        run(good, {"epoch": 1}, settings=settings)
+    with pytest.raises(NotFound, match=r"Did you mean 'good.ipynb'"):
+        run(good.with_name("godo.ipynb"), settings=settings)
+    with pytest.raises(GenokitError, match=r"broken.ipynb is not a notebook"):
+        run(broken, settings=settings)
+    with pytest.raises(GenokitError, match=r"invalid.ipynb is not a valid notebook"):
+        run(invalid, settings=settings)
+    assert not settings.runs.exists()
+
+
+def test_a_notebook_runs_notebooks(write: Write, settings: Settings) -> None:
+    write("inner", PARAMETERS, "import genokit\ngenokit.record('twice', epochs * 2)")
+    outer = write(
+        "outer", "import genokit\nr = genokit.run('inner.ipynb', {'epochs': 21})\nr", "genokit.record('it', r.outputs)"
+    )
+    assert run(outer, settings=settings, progress=False).outputs["it"] == {"twice": 42}
+    assert list(runs(settings)["name"]) == ["inner", "outer"]
+
+
+def test_ctrl_c_stops_the_kernel_and_the_record_is_true(write: Write, settings: Settings) -> None:
+    flag = settings.home / "started"
+    settings.home.mkdir()
+    notebook = write("long", f"import os, time\nopen({str(flag)!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)", "1")
+    code = f"from genokit import Settings, run\nrun({str(notebook)!r}, settings=Settings(home={str(settings.home)!r}))"
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: flag.is_file() and flag.read_text() != "")
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert "KeyboardInterrupt" in said
+    (stopped,) = (Run.load(path) for path in settings.runs.iterdir())
+    assert stopped.state == "FAILED"
+    assert stopped.error == "interrupted in code cell 1 `import os, time`"
+    assert states(stopped) == ["running", "pending"]
+    assert not psutil.pid_exists(int(flag.read_text()))
+
+
+def test_a_run_whose_process_was_killed_does_not_stay_running(write: Write, settings: Settings) -> None:
+    notebook = write("long", "import time\ntime.sleep(600)")
+    code = f"from genokit import Settings, run\nrun({str(notebook)!r}, settings=Settings(home={str(settings.home)!r}))"
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    wait_for(lambda: bool(list(settings.runs.glob("*/notebook.ipynb"))))
+    (folder,) = settings.runs.iterdir()
+    assert Run.load(folder).state == "RUNNING"
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    left = Run.load(folder)
+    assert left.state == "KERNEL_DIED"
+    assert "process that ran it is gone" in (left.error or "")
+
+
+def test_a_folder_that_keeps_no_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="is not the folder of a run"):
+        Run.load(tmp_path / "nothing")
+    (tmp_path / "run.json").write_text('{"name": 1}')
+    with pytest.raises(GenokitError, match=r"run.json cannot be read"):
+        Run.load(tmp_path)
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float = 60) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.05)
