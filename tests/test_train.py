@@ -173,6 +173,8 @@ def test_a_gpu_that_is_not_there_is_said_so_with_the_way_to_one(few):
 def test_data_without_digits_are_refused_before_anything_is_made(tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
     notes = Manifest.freeze(tmp_path, "notes").fetch(progress=False)
-    with pytest.raises(InvalidManifest, match=r"'notes' cannot train LeNet: expected the resources train-images.*got notes"):
+    with pytest.raises(
+        InvalidManifest, match=r"'notes' cannot train LeNet: expected the resources train-images.*got notes"
+    ):
         train.fit(notes, checkpoint=tmp_path / "out" / "lenet.ckpt")
     assert not (tmp_path / "out").exists()

@@ -63,9 +63,9 @@ def read_idx(path: Path) -> np.ndarray:
     http://yann.lecun.com/exdb/mnist/ describes it.
     """
     data = _bytes(path)
-    if len(data) < 4 or data[:3] != b"\0\0\x08":
-        raise _unfit(path, "an IDX file of unsigned bytes (00 00 08 ..)", f"{data[:4].hex(' ') or 'an empty file'}")
-    start = 4 + 4 * data[3]
+    start = 4 + 4 * data[3] if len(data) >= 4 else 4
+    if len(data) < start or data[:3] != b"\0\0\x08":
+        raise _unfit(path, "an IDX file of unsigned bytes (00 00 08 ..)", data[:4].hex(" ") or "an empty file")
     shape = tuple(int(n) for n in np.frombuffer(data[4:start], ">u4"))
     if len(data) != start + math.prod(shape):
         raise _unfit(path, f"{start + math.prod(shape):,} bytes for an array {shape}", f"{len(data):,} bytes")
@@ -73,11 +73,14 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 def _read_csv(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    lines = _bytes(path).decode("ascii", "replace").splitlines()
+    if not lines:
+        raise _unfit(path, f"{SIDE * SIDE} pixels and a label a row", "an empty file")
     try:
-        rows = np.loadtxt(_bytes(path).decode("ascii").splitlines(), delimiter=",", dtype=np.int16, ndmin=2)
+        rows = np.loadtxt(lines, delimiter=",", dtype=np.int16, ndmin=2)
     except ValueError as error:
         raise _unfit(path, "whole numbers with commas between them", str(error)) from error
-    if not rows.size or rows.shape[1] != SIDE * SIDE + 1:
+    if rows.shape[1] != SIDE * SIDE + 1:
         raise _unfit(path, f"{SIDE * SIDE} pixels and a label a row", f"{rows.shape[1]} numbers")
     if rows.min() < 0 or rows.max() > 255:
         raise _unfit(path, "numbers from 0 to 255", f"{rows.min()} to {rows.max()}")

@@ -72,12 +72,13 @@ def _import() -> ModuleType:
     try:
         return importlib.import_module("mxnet")
     except ModuleNotFoundError as error:
-        if error.name == "distutils":
+        missing = str(error.name).partition(".")[0]
+        if missing == "distutils":
             raise MissingDependency(
                 "MXNet needs distutils, which Python 3.12 dropped. Install it with: pip install setuptools"
             ) from error
-        if error.name != "mxnet":
-            raise MissingDependency(f"MXNet needs {error.name}. Install it with: pip install {error.name}") from error
+        if missing != "mxnet":
+            raise MissingDependency(f"MXNet needs {missing}. Install it with: pip install {missing}") from error
         raise MissingDependency(
             "Training needs MXNet 1.9.1, which is not installed here. On x86-64 Linux: pip install --no-deps "
             "mxnet==1.9.1 (its own metadata refuse NumPy 2, hence --no-deps; the kit's lock files have it all). "

@@ -1,0 +1,92 @@
+"""What the kit's training costs: samples a second of ``train.fit`` beside a bare gluon loop on the same images.
+
+    python tests/benchmarks/bench_train.py [images]
+
+The bare loop has the same network, batches, optimizer and threads and nothing else: no metrics, no bar, no history.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from genokit import Dataset, Manifest, train
+from genokit.train.digits import Digits
+from genokit.train.mxnet import load
+from genokit.train.network import first_weights, set_weights
+
+EPOCHS = 2  # the first warms up and is not counted
+
+
+def bare(digits: Digits, parameters: train.Parameters) -> float:
+    """Samples a second of a plain loop."""
+    mx = load(parameters.threads)
+    net = train.lenet(mx)
+    set_weights(mx, net, first_weights(parameters.seed), mx.cpu())
+    net.hybridize(static_alloc=True)
+    loss_of = mx.gluon.loss.SoftmaxCrossEntropyLoss()
+    settings = {
+        "learning_rate": parameters.learning_rate,
+        "momentum": parameters.momentum,
+        "wd": parameters.weight_decay,
+    }
+    trainer = mx.gluon.Trainer(net.collect_params(), "sgd", settings, kvstore=None)
+    images = digits.images[:, None].astype(np.float32) / 255
+    size = parameters.batch_size
+    for _ in range(EPOCHS):
+        started = time.perf_counter()
+        for start in range(0, len(images), size):
+            x, y = (mx.nd.array(a[start : start + size]) for a in (images, digits.labels))
+            with mx.autograd.record():
+                loss = loss_of(net(x), y)
+            loss.backward()
+            trainer.step(len(y))
+            loss.wait_to_read()
+        mx.nd.waitall()
+    return len(images) / (time.perf_counter() - started)
+
+
+def fitted(dataset: Dataset, parameters: train.Parameters, progress: bool) -> float:
+    """Samples a second of ``train.fit``, validation not counted."""
+    return float(train.fit(dataset, parameters, progress=progress).table["samples_per_s"].iloc[-1])
+
+
+def main() -> None:
+    wanted = int(sys.argv[1]) if len(sys.argv) > 1 else 6400
+    dataset = Manifest("mnist").fetch(progress=False)
+    digits = train.load_digits(dataset)
+    digits = Digits(*(array[:wanted] for array in digits[:2]), *(array[:500] for array in digits[2:]))
+    with tempfile.TemporaryDirectory() as folder:
+        table(digits, few(digits, Path(folder)))
+
+
+def table(digits: Digits, dataset: Dataset) -> None:
+    """Measure and print."""
+    print(f"{len(digits.images):,} images, one run each, counted in the second epoch\n")
+    print(f"{'':24}{'batch 64':>12}{'batch 256':>12}   samples/s")
+    rows: dict[str, Callable[[train.Parameters], float]] = {
+        "bare gluon loop": lambda p: bare(digits, p),
+        "train.fit": lambda p: fitted(dataset, p, progress=False),
+        "train.fit with its bar": lambda p: fitted(dataset, p, progress=True),
+    }
+    for name, measure in rows.items():
+        speeds = [measure(train.Parameters(epochs=EPOCHS, batch_size=size)) for size in (64, 256)]
+        print(f"{name:24}" + "".join(f"{speed:12,.0f}" for speed in speeds), flush=True)
+
+
+def few(digits: Digits, folder: Path) -> Dataset:
+    """A data set of these arrays, in a folder."""
+    names = ("train-images", "train-labels", "t10k-images", "t10k-labels")
+    for name, array in zip(names, digits, strict=True):
+        header = b"\0\0\x08" + bytes([array.ndim]) + np.array(array.shape, ">u4").tobytes()
+        (folder / name).write_bytes(header + array.tobytes())
+    return Manifest.freeze(folder, "bench-digits").fetch(progress=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,77 @@
+"""Figures: data in, Axes out, the numbers in them those of the data."""
+
+from __future__ import annotations
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pytest
+
+from genokit import plots
+
+TABLE = pd.DataFrame(
+    {"epoch": [0, 1], "loss": [0.5, 0.25], "accuracy": [0.75, 0.875], "validation_loss": [0.375, 0.125],
+     "validation_accuracy": [0.8, 0.9]}
+)  # fmt: skip
+BATCHES = pd.DataFrame(
+    {"epoch": [0, 0, 1, 1], "batch": [4, 9, 4, 9], "loss": [1, 0.5, 0.4, 0.3], "accuracy": [0.5] * 4}
+)
+
+
+@pytest.fixture(autouse=True)
+def _figures_close():
+    from matplotlib import pyplot as plt
+
+    mpl.use("Agg")
+    yield
+    plt.close("all")
+
+
+def test_a_learning_curve_draws_each_epoch_where_it_ends():
+    loss, accuracy = plots.learning_curve(TABLE, BATCHES, note="sample")
+    stretches, epochs, validation = loss.lines
+    assert stretches.get_xdata().tolist() == [0.5, 1, 1.5, 2]
+    assert epochs.get_xdata().tolist() == [1, 2]
+    assert validation.get_ydata().tolist() == [0.375, 0.125]
+    assert "nats" in loss.get_ylabel()
+    assert "%" in accuracy.get_ylabel()
+    assert "sample" in loss.figure.get_suptitle()
+
+
+def test_a_learning_curve_can_be_drawn_into_given_axes_and_of_nothing():
+    from matplotlib import pyplot as plt
+
+    _, axes = plt.subplots(1, 2)
+    assert plots.learning_curve(TABLE, axes=axes)[0] is axes[0]
+    plots.learning_curve(TABLE[:0], BATCHES[:0])[0].figure.canvas.draw()
+
+
+def test_a_confusion_matrix_counts_every_pair():
+    truth, predicted = np.array([0, 0, 1, 2, 2, 2]), np.array([0, 1, 1, 2, 2, 0])
+    ax = plots.confusion_matrix(truth, predicted)
+    cells = {text.get_position(): text.get_text() for text in ax.texts}
+    assert cells == {(0, 0): "1", (1, 0): "1", (1, 1): "1", (2, 2): "2", (0, 2): "1"}  # (predicted, truth)
+    assert ax.get_title() == "2 wrong of 6 (66.67% right)"
+
+
+def test_digits_show_mistakes_only_when_there_are_predictions():
+    images = np.random.RandomState(0).randint(0, 256, (50, 28, 28)).astype(np.uint8)
+    labels = np.arange(50) % 10
+    assert len(plots.digits(images, labels).texts) == 40
+    predictions = labels.copy()
+    predictions[[3, 17]] = 0
+    ax = plots.digits(images, labels, predictions)
+    assert [text.get_text() for text in ax.texts] == ["3 → 0", "7 → 0"]
+    assert ax.get_title().startswith("2 mistakes in 50 digits")
+    assert (ax.images[0].get_array()[:28, 30:58] == images[17]).all()
+    assert plots.digits(images, labels, labels).get_title().startswith("0 mistakes")
+
+
+def test_figures_stay_dark_on_white_in_a_dark_style():
+    from matplotlib import pyplot as plt
+
+    with plt.style.context("dark_background"):
+        loss, _ = plots.learning_curve(TABLE)
+        ax = plots.confusion_matrix(np.array([0, 1]), np.array([0, 1]))
+    assert loss.figure.get_facecolor()[:3] == ax.figure.get_facecolor()[:3] == (1, 1, 1)
+    assert ax.xaxis.label.get_color() == "black"

@@ -1,0 +1,163 @@
+"""Checkpoints: what goes in comes out, and what is no whole checkpoint is said so."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+
+from genokit import train
+from genokit.errors import ConfigError, GenokitError, InvalidCheckpoint, InvalidParameters, NotFound
+from genokit.train.checkpoint import Checkpoint, check_writable, locate
+from genokit.train.network import first_weights
+
+DATA = {"name": "digits", "title": "Digits", "version": "1", "sha256": "5e" * 32, "sample": False}
+EPOCH = {"epoch": 0, "loss": 0.5, "accuracy": 0.75, "validation_accuracy": 0.875, "samples_per_s": 1000.0}
+
+
+@pytest.fixture
+def checkpoint():
+    return Checkpoint(train.Parameters(), 1, DATA, [EPOCH], [], first_weights(1), first_weights(2))
+
+
+def rewritten(path, change):
+    """The checkpoint with its members changed: ``change`` gets and changes {name: bytes}."""
+    with zipfile.ZipFile(path) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    change(files)
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+
+
+def npy(array: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array, allow_pickle=True)
+    return buffer.getvalue()
+
+
+def test_what_is_written_is_read(checkpoint, tmp_path):
+    where = checkpoint.write(tmp_path / "new folder" / "a.ckpt")
+    read = Checkpoint.read(where)
+    assert read.parameters == checkpoint.parameters
+    assert (read.epoch, read.data, read.epochs, read.batches) == (1, DATA, [EPOCH], [])
+    assert read.sha256 == checkpoint.sha256 != Checkpoint(**{**vars(read), "weights": first_weights(3)}).sha256
+    assert all((read.momentum[name] == array).all() for name, array in checkpoint.momentum.items())
+    assert read.versions["numpy"] == np.__version__
+
+
+def test_equal_trainings_make_equal_bytes_and_nothing_is_pickled(checkpoint, tmp_path):
+    one, two = (checkpoint.write(tmp_path / name) for name in ("1.ckpt", "2.ckpt"))
+    with open(one, "rb") as a, open(two, "rb") as b:
+        assert a.read() == b.read()
+    with zipfile.ZipFile(one) as archive:
+        assert {name.rpartition(".")[2] for name in archive.namelist()} == {"json", "npy"}
+
+
+def test_a_model_saves_what_it_was_loaded_from(checkpoint, tmp_path):
+    model = train.load(checkpoint.write(tmp_path))  # a folder: lenet.ckpt in it
+    assert (tmp_path / "lenet.ckpt").exists()
+    again = train.load(model.save(tmp_path / "copy.ckpt"))
+    assert again.sha256 == model.sha256
+    assert again.history.validation_accuracy == 0.875
+    assert repr(again) == f"<Model lenet, 1 epochs, weights {model.sha256[:12]}>"
+    assert model.sha256 in again._repr_html_()
+
+
+def test_a_checkpoint_cut_anywhere_is_refused(checkpoint, tmp_path):
+    path = tmp_path / "cut.ckpt"
+    checkpoint.write(path)
+    data = path.read_bytes()
+    for size in (0, 1, 100, len(data) // 2, len(data) - 1):
+        path.write_bytes(data[:size])
+        with pytest.raises(
+            InvalidCheckpoint, match=rf"cut\.ckpt is not a whole checkpoint: expected .* got {size:,} bytes"
+        ):
+            train.load(path)
+
+
+def test_one_flipped_byte_is_found(checkpoint, tmp_path):
+    path = tmp_path / "flipped.ckpt"
+    checkpoint.write(path)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(InvalidCheckpoint, match="CRC"):
+        train.load(path)
+
+
+class Evil:
+    def __reduce__(self):
+        return print, ("run!",)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda f: f.pop("checkpoint.json"), "expected a zip with checkpoint.json"),
+        (lambda f: f.update({"checkpoint.json": b"[]"}), "expected a checkpoint of 'lenet', got none"),
+        (lambda f: f.update({"checkpoint.json": b'{"network": "lenet", "format": 2}'}), "got format 2, of another version"),
+        (lambda f: f.update({"checkpoint.json": b'{"network": "lenet", "format": 1}'}), "a whole checkpoint.json"),
+        (lambda f: f.pop("weights/conv1_bias.npy"), "expected an array weights/conv1_bias.npy"),
+        (lambda f: f.pop("momentum/conv1_bias.npy"), "expected an array momentum/conv1_bias.npy"),
+        (lambda f: f.update({"weights/conv1_bias.npy": npy(np.zeros(6, np.float32))}),
+         "weights/conv1_bias.npy as float32 (20,), got float32 (6,)"),
+        (lambda f: f.update({"weights/conv1_bias.npy": npy(np.zeros(20))}), "got float64 (20,)"),
+        (lambda f: f.update({"weights/conv1_bias.npy": npy(np.array([Evil()] * 20))}), "as a plain array"),
+        (lambda f: f.update({"weights/conv1_bias.npy": pickle.dumps(Evil())}), "as a plain array"),
+    ],
+)  # fmt: skip
+def test_a_foreign_file_is_refused_and_nothing_in_it_runs(checkpoint, tmp_path, capsys, change, said):
+    path = tmp_path / "foreign.ckpt"
+    checkpoint.write(path)
+    rewritten(path, change)
+    with pytest.raises(InvalidCheckpoint) as raised:
+        train.load(path)
+    assert str(path) in str(raised.value)
+    assert said in str(raised.value)
+    assert "run!" not in capsys.readouterr().out
+
+
+def test_parameters_that_cannot_be_are_refused(checkpoint, tmp_path):
+    path = tmp_path / "odd.ckpt"
+    checkpoint.write(path)
+
+    def spoil(files):
+        record = json.loads(files["checkpoint.json"])
+        record["parameters"]["epochs"] = -3
+        files["checkpoint.json"] = json.dumps(record).encode()
+
+    rewritten(path, spoil)
+    with pytest.raises(InvalidCheckpoint, match="epochs must be a whole number"):
+        train.load(path)
+
+
+def test_a_missing_checkpoint_is_not_found_and_a_bad_place_is_said_before_training(tmp_path):
+    with pytest.raises(NotFound, match=r"There is no checkpoint .*none\.ckpt"):
+        train.load(tmp_path / "none.ckpt")
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ConfigError, match="cannot be made"):
+        check_writable(tmp_path / "file" / "lenet.ckpt")
+    with pytest.raises(InvalidParameters, match="no place on S3"):
+        locate("s3://")
+
+
+def test_a_checkpoint_on_s3_is_as_good_as_one_here(checkpoint, monkeypatch):
+    import boto3
+    from moto import mock_aws
+
+    for name, value in {"GENOKIT_BACKEND": "aws", "GENOKIT_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "x",
+                        "AWS_SECRET_ACCESS_KEY": "x"}.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    with mock_aws():
+        boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="lab")
+        with pytest.raises(NotFound, match="s3://lab/runs/7/lenet.ckpt"):
+            train.load("s3://lab/runs/7")
+        assert checkpoint.write("s3://lab/runs/7") == "s3://lab/runs/7/lenet.ckpt"
+        assert train.load("s3://lab/runs/7").sha256 == checkpoint.sha256
+        with pytest.raises(GenokitError, match="s3://nowhere/lenet.ckpt"):
+            checkpoint.write("s3://nowhere")

@@ -1,0 +1,79 @@
+"""The training as a command, and as a job of the embedded Batch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from genokit import Batch, Manifest, train
+from genokit.errors import InvalidParameters
+from genokit.train.__main__ import main
+
+
+@pytest.fixture(scope="module")
+def few(mnist, tmp_path_factory):
+    digits = train.load_digits(mnist)
+    folder = tmp_path_factory.mktemp("few digits")
+    names = ("train-images", "train-labels", "t10k-images", "t10k-labels")
+    for name, array in zip(names, digits, strict=True):
+        shape = np.array([256, *array.shape[1:]], ">u4").tobytes()
+        (folder / name).write_bytes(b"\0\0\x08" + bytes([array.ndim]) + shape + array[:256].tobytes())
+    return Manifest.freeze(folder, "few-digits").fetch(progress=False)
+
+
+def test_a_job_trains_as_fit_does_and_its_log_and_checkpoint_tell(few, account):
+    parameters = train.Parameters(batch_size=128)
+    job = train.submit(few, parameters, batch=Batch(settings=account), epochs=2).wait()
+    assert job.status == "SUCCEEDED", job.log()
+    assert job.name.startswith("lenet-")
+    model = train.load(job.parameters["out"])
+    assert account.home in model_path(job).parents
+    here = train.fit(few, parameters.replace(epochs=2), progress=False)
+    assert model.sha256 == here.model.sha256
+    assert model.sha256 in job.log()
+    read = train.History.from_log(job.log())
+    assert read.parameters == model.parameters
+    assert np.allclose(read.table["validation_accuracy"], here.table["validation_accuracy"], atol=1e-6)
+
+    # The same out again: the checkpoint there is whole, so there is nothing left to train.
+    again = train.submit(few, parameters, epochs=2, out=job.parameters["out"], batch=Batch(settings=account)).wait()
+    assert again.status == "SUCCEEDED", again.log()
+    assert model.sha256 in again.log()
+    assert "Epoch[" not in again.log()
+
+
+def model_path(job):
+    return Path(job.parameters["out"]) / "lenet.ckpt"
+
+
+def test_what_cannot_be_trained_is_refused_before_there_is_a_job(few, account):
+    batch = Batch(settings=account)
+    with pytest.raises(InvalidParameters, match="'epoch'. Did you mean 'epochs'"):
+        train.submit(few, epoch=3, batch=batch)
+    with pytest.raises(InvalidParameters, match=r"needs a GPU: submit\(\.\.\., gpus=1"):
+        train.submit(few, device="gpu", batch=batch)
+    with pytest.raises(InvalidParameters, match="threads=4 on vcpus=1"):
+        train.submit(few, threads=4, batch=batch)
+    assert len(batch.jobs()) == 0
+
+
+def test_the_command_ends_in_one_line_for_every_wrong_wish(few, tmp_path, capsys):
+    wishes = {
+        "--epohcs 2": "there is no option '--epohcs'. Did you mean '--epochs'?",
+        "--epochs 0 --momentum 2": "epochs must be a whole number from 1 to 10000, got 0\nmomentum must be",
+    }
+    for words, said in wishes.items():
+        assert main(["--data", few.ref, "--out", str(tmp_path), *words.split()]) == 1
+        assert said in capsys.readouterr().err
+    assert main(["--data", "mnits", "--out", str(tmp_path)]) == 1
+    assert "Did you mean 'mnist'?" in capsys.readouterr().err
+
+
+def test_the_command_tells_how_to_use_it():
+    done = subprocess.run([sys.executable, "-m", "genokit.train", "--help"], capture_output=True, text=True, check=True)
+    assert "--learning-rate float" in done.stdout
+    assert done.stderr == ""
