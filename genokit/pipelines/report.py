@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genokit import display
@@ -51,7 +52,7 @@ def _overview(ended: PipelineRun) -> display.Html:
     for step in ended.plan.steps:
         run = ended.runs.get(step.name)
         took = display.seconds(run.duration_s) if run and run.duration_s is not None else None
-        link = display.link(f"{step.name}/notebook.html", step.path.name) if run and run.html else step.path.name
+        link = display.link(Path(step.name, "notebook.html"), step.path.name) if run and run.html else step.path.name
         rows.append((step.name, ended.states[step.name], took, link, ", ".join(step.needs)))
     return display.table(rows, columns=["notebook", "state", "time", "file", "after"])
 
@@ -63,7 +64,7 @@ def _section(run: Run) -> display.Html:
     if run.traceback:
         parts.append(display.log(run.traceback))
     if run.html:
-        parts.append(display.link(f"{run.path.name}/{run.html.name}", "The notebook as it ran"))
+        parts.append(display.link(Path(run.path.name, run.html.name), "The notebook as it ran"))
     fold: dict[str, object] = {"Cells": display.table(run.cells)}
     if run.parameters:
         fold["Parameters"] = display.table(list(run.parameters.items()), columns=["name", "value"])
@@ -82,4 +83,4 @@ def _figures(run: Run) -> list[notebooks.Figure]:
 
 def _picture(name: str, figure: notebooks.Figure) -> display.Html:
     caption = f"{name}: {figure.heading}" if figure.heading else name
-    return display.stack(display.image(figure.png, caption), display.text(caption))
+    return display.image(figure.png, caption, caption=caption)
