@@ -46,7 +46,7 @@ test: dev ## run the tests; ARGS="-k batch" picks some
 test-pythons: ## demo and test on every Python from 3.11 to 3.13 that this machine has
 	@pythons=`environments/find-python --all` && echo "$$pythons" | while read -r version python; do \
 		echo "== Python $$version: $$python" && \
-		$(MAKE) --no-print-directory demo test PYTHON="$$python" VENV=".venv-$$version" </dev/null || exit 1; \
+		$(MAKE) --no-print-directory dev demo test PYTHON="$$python" VENV=".venv-$$version" </dev/null || exit 1; \
 	done
 
 check: dev ## ruff, mypy, and no outputs in notebooks
