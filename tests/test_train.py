@@ -88,7 +88,8 @@ def test_a_checkpoint_predicts_the_same_in_a_fresh_process(few, history):
     model, path = history[0].model, history[1]
     images = train.load_digits(few).test_images
     program = (
-        "import sys, hashlib; from genokit import train; from genokit.train.digits import read_idx; from pathlib import Path;"
+        "import hashlib, sys; from pathlib import Path; from genokit import train;"
+        "from genokit.train.digits import read_idx;"
         "images = read_idx(Path(sys.argv[2])); p = train.load(sys.argv[1]).probabilities(images);"
         "print(hashlib.sha256(p.tobytes()).hexdigest())"
     )

@@ -38,14 +38,14 @@ def test_a_log_gives_one_row_an_epoch_and_one_a_stretch():
 
 def test_other_programs_write_the_lines_a_little_differently():
     text = (
-        "INFO:root:Epoch[3] Batch [0-20]\tSpeed: 41234.5 samples/sec\taccuracy=0.79\n"
+        "INFO:root:Epoch[3] Batch [0-20]\tSpeed: 41234.5 samples/sec\tTrain-accuracy=0.79\n"
         "2017-05-04 12:00:00,123 Node[0] Epoch[3] Train-accuracy=nan\r\n"
         "Epoch[3] Validation-top_k_accuracy_5=0.99\n"
         "Epoch[3] Train-cross-entropy=1.5e-05\n"
     )
     history = History.from_log(text)
     assert history.batches.to_dict("records")[0]["samples_per_s"] == 41234.5
-    assert history.batches["batch"].tolist() == [20]
+    assert history.batches[["batch", "accuracy"]].to_numpy().tolist() == [[20, 0.79]]
     assert history.table["epoch"].tolist() == [3]
     assert np.isnan(history.table["accuracy"][0])
     assert history.table["loss"][0] == 1.5e-05

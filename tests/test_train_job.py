@@ -52,7 +52,7 @@ def model_path(job):
 
 def test_what_cannot_be_trained_is_refused_before_there_is_a_job(few, account):
     batch = Batch(settings=account)
-    with pytest.raises(InvalidParameters, match="'epoch'. Did you mean 'epochs'"):
+    with pytest.raises(InvalidParameters, match=r"'epoch'\. Did you mean 'epochs'"):
         train.submit(few, epoch=3, batch=batch)
     with pytest.raises(InvalidParameters, match=r"needs a GPU: submit\(\.\.\., gpus=1"):
         train.submit(few, device="gpu", batch=batch)

@@ -60,6 +60,22 @@ def test_a_missing_package_ends_in_one_error_that_says_how_to_get_it(missing, sa
     assert said in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("library", "package"), [("libgomp.so.1", "libgomp1"), ("libquadmath.so.0", "libquadmath0"), ("libmxnet.so", None)]
+)
+def test_a_library_that_does_not_load_is_named_with_its_debian_package(tmp_path, library, package):
+    (tmp_path / library).write_text("not a library")
+    done = python(
+        "from genokit.errors import MissingDependency; from genokit.train.mxnet import load\n"
+        "try: load()\nexcept MissingDependency as error: print(error)",
+        LD_LIBRARY_PATH=str(tmp_path),
+        MXNET_LIBRARY_PATH=str(tmp_path / library) if package is None else "",
+    )
+    assert done.stderr == ""
+    assert f"{library}: " in done.stdout
+    assert ("Install it anew." if package is None else f"apt-get install {package}") in done.stdout
+
+
 def test_the_train_room_is_cheap_until_it_is_used():
     done = python(
         "import sys, genokit.train as t; t.Parameters(); dir(t);"

@@ -32,7 +32,7 @@ def test_values_out_of_range_or_kind_are_refused(name, value):
 
 
 def test_unknown_names_come_with_the_nearest_known_one():
-    with pytest.raises(InvalidParameters, match="there is no parameter 'learning_rte'. Did you mean 'learning_rate'?"):
+    with pytest.raises(InvalidParameters, match=r"no parameter 'learning_rte'\. Did you mean 'learning_rate'\?"):
         train.Parameters().replace(learning_rte=0.1, epochs=2)
 
 

@@ -168,7 +168,9 @@ def _parse(text: str) -> History:
         for found in _LINE.finditer(line):
             epoch = int(found["epoch"])
             if found["batch"]:
-                metrics = {name: float(value) for name, value in _METRIC.findall(found["metrics"])}
+                # Older MXNet writes Train-accuracy here too.
+                pairs = _METRIC.findall(found["metrics"])
+                metrics = {name.removeprefix("Train-"): float(value) for name, value in pairs}
                 batches[epoch, int(found["batch"])] = {
                     "epoch": epoch,
                     "batch": int(found["batch"]),

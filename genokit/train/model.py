@@ -78,7 +78,8 @@ class Model:
         return logits(mx, self._net, images, mx.cpu())
 
     def __repr__(self) -> str:
-        return f"<Model lenet, {self.checkpoint.epoch} epochs, weights {self.sha256[:12]}>"
+        epochs = f"{self.checkpoint.epoch} epoch{'' if self.checkpoint.epoch == 1 else 's'}"
+        return f"<Model lenet, {epochs}, weights {self.sha256[:12]}>"
 
     def _repr_html_(self) -> str:
         from genokit.display import card, table

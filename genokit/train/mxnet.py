@@ -85,12 +85,13 @@ def _import() -> ModuleType:
             "There are no wheels for other machines: train on one that has it, with train.submit(...)."
         ) from error
     except OSError as error:
-        missing = {"libgomp": "libgomp1", "libquadmath": "libquadmath0", "libcuda": "an NVIDIA driver"}
-        wanted = next((package for library, package in missing.items() if library in str(error)), None)
-        step = {None: "", "an NVIDIA driver": "This GPU build of MXNet runs only with an NVIDIA driver."}.get(
-            wanted, f"On Debian and Ubuntu: apt-get install {wanted}"
-        )
-        raise MissingDependency(f"MXNet is installed but cannot be loaded: {error}. {step}".strip()) from error
+        steps = {
+            "libgomp": "On Debian and Ubuntu: apt-get install libgomp1",
+            "libquadmath": "On Debian and Ubuntu: apt-get install libquadmath0",
+            "libcuda": "This GPU build of MXNet needs an NVIDIA driver; the package mxnet is the build for CPUs.",
+        }
+        step = next((step for library, step in steps.items() if library in str(error)), "Install it anew.")
+        raise MissingDependency(f"MXNet is installed but cannot be loaded: {error}. {step}") from error
 
 
 def _dropped_names() -> dict[str, object]:
