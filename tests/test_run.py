@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import json
 import os
@@ -21,6 +22,7 @@ import pytest
 from genokit import Settings, run
 from genokit.errors import GenokitError, InvalidParameters, NotebookFailed, NotFound
 from genokit.pipelines import Run, runs
+from genokit.pipelines.notebook import figures
 
 PARAMETERS = "#tags parameters\nepochs: int = 3  # passes\nrate = 0.5\nstart = None\n"
 Write = Callable[..., Path]
@@ -81,7 +83,8 @@ def test_a_run_keeps_everything_in_its_folder(write: Write, settings: Settings) 
         "record('cwd', os.getcwd()); record('folder', os.environ['GENOKIT_RUN']); record('python', sys.executable)",
         "#tags skip-execution\n1 / 0",
         "#tags raises-exception\n1 / 0",
-        "record('last', True)",
+        "from ipywidgets import IntProgress\nIntProgress()",
+        "for i in range(3): print(i, flush=True)\nrecord('last', True)",
     )
     before = notebook.read_bytes()
     ended = run(notebook, {"epochs": 4, "start": datetime.date(2020, 1, 2)}, settings=settings, progress=False)
@@ -97,7 +100,7 @@ def test_a_run_keeps_everything_in_its_folder(write: Write, settings: Settings) 
     assert ended.outputs["python"] == sys.executable
     assert ended.outputs["last"] is True
     assert ended.parameters == {"epochs": 4, "rate": 0.5, "start": datetime.date(2020, 1, 2)}
-    assert states(ended) == ["completed"] * 5 + ["skipped", "completed", "completed"]
+    assert states(ended) == ["completed"] * 5 + ["skipped", "completed", "completed", "completed"]
     assert [figure.heading for figure in ended.figures] == ["A figure"]
 
     assert notebook.read_bytes() == before
@@ -114,6 +117,7 @@ def test_a_run_keeps_everything_in_its_folder(write: Write, settings: Settings) 
 
     page = ended.html.read_text() if ended.html else ""
     assert "product = 2.0" in page
+    assert "IntProgress(" not in page
     assert "<script" not in page
     assert not re.search(r"""(src|href)\s*=\s*["']?(https?:)?//""", page)
     assert not re.search(r"url\(\s*[\"']?https?:|@import", page)
@@ -278,6 +282,24 @@ def test_a_folder_that_keeps_no_run_is_named(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text('{"name": 1}')
     with pytest.raises(GenokitError, match=r"run.json cannot be read"):
         Run.load(tmp_path)
+
+
+def test_a_picture_counts_wherever_it_is_shown_and_keeps_its_size() -> None:
+    png = b"\x89PNG\r\n\x1a\n" + b"\x00\x00\x00\rIHDR" + (200).to_bytes(4, "big") + (100).to_bytes(4, "big")
+    encoded = base64.b64encode(png).decode()
+    html = ["<div>", f'<img class="a" src="data:image/png;base64,{encoded}" alt="x" width="100" />', "</div>"]
+    outputs = [
+        {"data": {"image/png": encoded, "text/html": html}, "metadata": {"image/png": {"width": 50}}},
+        {"data": {"text/html": html}},
+        {"data": {"text/html": "<img src='far.png'>"}},
+        {"output_type": "stream", "text": "x"},
+    ]
+    heading = {"cell_type": "markdown", "source": ["# One\n", "## *Two* ##\n", "words"]}
+    found = list(figures({"cells": [heading, {"cell_type": "code", "source": "x", "outputs": outputs}]}))
+    assert [(figure.png, figure.heading, figure.cell, figure.scale) for figure in found] == [
+        (png, "Two", 1, 0.25),
+        (png, "Two", 1, 0.5),
+    ]
 
 
 def wait_for(condition: Callable[[], bool], timeout_s: float = 60) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import shutil
 import signal
@@ -34,11 +33,6 @@ from papermill.execute import remove_error_markers
 from genokit.pipelines import notebook as notebooks
 
 ENGINE = "genokit"
-
-# What the libraries log, the run says itself, once and better.
-_quiet = logging.getLogger("genokit.pipelines.quiet")
-_quiet.addHandler(logging.NullHandler())
-_quiet.propagate = False
 
 
 @dataclass
@@ -116,8 +110,9 @@ class WatchedEngine(Engine):  # type: ignore[misc]
         client = PapermillNotebookClient(
             nb_man,
             km=kernel,
-            log=_quiet,
+            log=notebooks.quiet,
             shell_timeout_interval=1,
+            coalesce_streams=True,
             on_notebook_start=process_started,
             on_cell_execute=watch.started,
             on_cell_executed=watch.ended,
@@ -136,10 +131,10 @@ def execute(watch: Watch, *, cwd: Path, environ: Mapping[str, str], log: Path) -
     kernel = AsyncKernelManager(
         kernel_name="python3",
         # No folders to search: what is left is the kernel of this very Python, not one found in a home folder.
-        kernel_spec_manager=KernelSpecManager(kernel_dirs=[], log=_quiet),
+        kernel_spec_manager=KernelSpecManager(kernel_dirs=[], log=notebooks.quiet),
         transport="ipc" if os.name == "posix" else "tcp",
         connection_file=os.path.join(room, "k.json"),
-        log=_quiet,
+        log=notebooks.quiet,
     )
     watch.kernel = kernel
     try:

@@ -146,7 +146,7 @@ def card(run: Run, *, pictures: int = 3) -> display.Html:
         fold["Traceback"] = display.log(run.traceback)
     fold["Cells"] = display.table([asdict(cell) for cell in run.steps if cell.number])
     shown = run.figures[:pictures] if pictures and run.notebook.is_file() else []
-    images = [display.image(f.png, f.heading or run.name, caption=f.heading) for f in shown]
+    images = [display.image(f.png, f.heading or run.name, caption=f.heading, scale=f.scale) for f in shown]
     return display.stack(display.card(f"Run {run.name}", rows, status=run.state, fold=fold), *images)
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
+
+from genokit.pipelines import notebook as notebooks
 
 # A static page shows no widget and runs no script.
 _KINDS = [
@@ -15,6 +18,7 @@ _KINDS = [
     "image/jpeg",
     "text/plain",
 ]
+_WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
 def export(node: Any, title: str) -> str:
@@ -23,7 +27,12 @@ def export(node: Any, title: str) -> str:
     from traitlets.config import Config
 
     template = Path(__file__).with_name("notebook.html.j2").read_text(encoding="utf-8")
+    node = copy.deepcopy(node)
+    node.metadata.pop("widgets", None)
+    for cell in node.cells:
+        if cell.cell_type == "code":  # without its script a progress bar would stand at 0% for ever
+            cell.outputs = [output for output in cell.outputs if _WIDGET not in (output.get("data") or {})]
     config = Config({"NbConvertBase": {"display_data_priority": _KINDS}})
-    exporter = HTMLExporter(config=config, raw_template=template, embed_images=True)
+    exporter = HTMLExporter(config=config, log=notebooks.quiet, raw_template=template, embed_images=True)
     body, _ = exporter.from_notebook_node(node, resources={"metadata": {"name": title}})
     return str(body)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +16,11 @@ from genokit.errors import GenokitError, NotFound, did_you_mean
 RECORD = "application/vnd.genokit.record+json"
 SKIP = "skip-execution"
 MAY_RAISE = "raises-exception"
+# For the libraries underneath: what they would log, the run says itself, once and better.
+quiet = logging.getLogger("genokit.pipelines.quiet")
+quiet.addHandler(logging.NullHandler())
+quiet.propagate = False
+
 # The tags of what a run puts in: they are taken out again when an executed notebook is run.
 INJECTED = "injected-parameters"
 MARKER = "genokit-stopped"
@@ -55,8 +61,7 @@ def tags(cell: Json) -> list[str]:
 
 def text(cell: Json) -> str:
     """The cell's source, whichever of the two ways the file keeps it."""
-    source = cell.get("source", "")
-    return source if isinstance(source, str) else "".join(source)
+    return _joined(cell.get("source", ""))
 
 
 def first_line(cell: Json) -> str:
@@ -84,11 +89,12 @@ def outputs(content: Json) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture that a notebook shows: its PNG bytes and the heading it stands under."""
+    """A picture that a notebook shows: its PNG bytes, the heading it stands under, and its size on the page."""
 
     png: bytes
     heading: str
     cell: int
+    scale: float = 1.0
 
     def __repr__(self) -> str:
         return f"<Figure under '{self.heading}', code cell {self.cell}, {len(self.png)} bytes>"
@@ -104,7 +110,26 @@ def figures(content: Json) -> Iterator[Figure]:
         if cell.get("cell_type") == "code":
             code += 1
             for output in cell.get("outputs") or []:
-                picture = (output.get("data") or {}).get("image/png")
-                if picture:
-                    joined = picture if isinstance(picture, str) else "".join(picture)
-                    yield Figure(base64.b64decode(joined), heading, code)
+                for png, width in _pictures(output):
+                    own = int.from_bytes(png[16:20], "big")  # the width in the PNG's header
+                    yield Figure(png, heading, code, width / own if width and own else 1.0)
+
+
+# A card may hold a picture, too.
+_INLINE = re.compile(r'<img\b[^>]*?src="data:image/png;base64,([^"]+)"([^>]*)')
+
+
+def _pictures(output: Json) -> Iterator[tuple[bytes, float]]:
+    """Each picture of an output with the width it is shown at; 0 if that is its own."""
+    data = output.get("data") or {}
+    shown = (output.get("metadata") or {}).get("image/png") or {}
+    if "image/png" in data:
+        yield base64.b64decode(_joined(data["image/png"])), float(shown.get("width") or 0)
+    elif "text/html" in data:
+        for picture, rest in _INLINE.findall(_joined(data["text/html"])):
+            width = re.search(r'width="(\d+)"', rest)
+            yield base64.b64decode(picture), float(width[1]) if width else 0.0
+
+
+def _joined(content: Any) -> str:
+    return content if isinstance(content, str) else "".join(content)

@@ -83,4 +83,4 @@ def _figures(run: Run) -> list[notebooks.Figure]:
 
 def _picture(name: str, figure: notebooks.Figure) -> display.Html:
     caption = f"{name}: {figure.heading}" if figure.heading else name
-    return display.image(figure.png, caption, caption=caption)
+    return display.image(figure.png, caption, caption=caption, scale=figure.scale)
