@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote
 
 import nbformat
+import psutil
 import pytest
 
 from genokit import Pipeline, Settings
@@ -193,6 +198,35 @@ def test_unknown_names_in_parameters_are_said_before_anything_runs(files: Files,
     with pytest.raises(InvalidParameters, match="'seed': expected int, got 'x'"):
         pipeline.run({"walk": {"seed": "x"}})
     assert not settings.runs.exists()
+
+
+def test_a_given_parameter_wins_over_an_input_and_keeps_the_order(files: Files) -> None:
+    path = files(notebook("b", "walk", "inputs = { base = 'a.end' }") + notebook("a", "walk"), walk=WALK)
+    plan = Pipeline(path).plan.with_parameters({"b": {"base": 2}})
+    plan.check()
+    assert plan["b"].needs == ["a"]
+    assert (plan["b"].inputs, plan["b"].parameters) == ({}, {"base": 2})
+
+
+def test_ctrl_c_stops_every_kernel_and_leaves_a_report(files: Files, settings: Settings) -> None:
+    wait = "import os, time\nopen(f'{os.environ[\"GENOKIT_RUN\"]}/pid', 'w').write(str(os.getpid()))\ntime.sleep(600)"
+    more = notebook("one", "wait") + notebook("two", "wait") + notebook("three", "wait")
+    path = files(more, wait=(wait,))
+    home, code = str(settings.home), "from genokit import Pipeline, Settings\nimport sys\n"
+    code += "Pipeline(sys.argv[1], settings=Settings(home=sys.argv[2])).run(progress=False)"
+    process = subprocess.Popen([sys.executable, "-c", code, str(path), home], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while len(pids := [pid for file in settings.runs.glob("*/*/pid") if (pid := file.read_text())]) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert "KeyboardInterrupt" in said
+    assert not [pid for pid in pids if psutil.pid_exists(int(pid))]
+    (report,) = settings.runs.glob("*/report.html")
+    text = report.read_text()
+    assert text.count("interrupted in code cell 1") >= 2
+    assert "NOT_RUN" in text
 
 
 def test_a_missing_file_is_said_when_it_is_needed_not_before(tmp_path: Path) -> None:

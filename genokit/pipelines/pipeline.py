@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -112,8 +113,12 @@ class Pipeline:
         settings = self.settings or Settings.load()
         todo = plan.read(self.path.absolute()).with_parameters(parameters or {})
         todo.check()
-        ended = _Execution(todo, folders.new_folder(settings.runs, todo.name), settings).run(progress)
-        report.write(ended)
+        execution = _Execution(todo, folders.new_folder(settings.runs, todo.name), settings)
+        try:
+            execution.run(progress)
+        finally:  # an interrupted pipeline has a report, too
+            ended = execution.ended()
+            report.write(ended)
         if ended.state != "SUCCEEDED":
             raise _failure(ended)
         return ended
@@ -137,13 +142,11 @@ class _Execution:
         self.runs: dict[str, Run] = {}
         self.problems: dict[str, str] = {}
         self.stop = threading.Event()
+        self.begun = time.monotonic()
 
-    def run(self, progress: bool) -> PipelineRun:
-        import time
-
+    def run(self, progress: bool) -> None:
         from tqdm.auto import tqdm
 
-        begun = time.monotonic()
         order = TopologicalSorter({step.name: step.needs for step in self.todo.steps})
         order.prepare()
         workers = min(2, os.cpu_count() or 1)  # a kernel keeps a core busy, and MXNet more than one
@@ -162,7 +165,10 @@ class _Execution:
             except BaseException:  # the kernels must not outlive us
                 self.stop.set()
                 raise
-        return PipelineRun(self.path, self.todo, self.runs, self.problems, time.monotonic() - begun)
+
+    def ended(self) -> PipelineRun:
+        never = {step.name: "NOT_RUN: the pipeline was interrupted" for step in self.todo.steps}
+        return PipelineRun(self.path, self.todo, self.runs, never | self.problems, time.monotonic() - self.begun)
 
     def _one(self, step: Step) -> None:
         """Run one notebook in this thread, unless one before it did not succeed."""

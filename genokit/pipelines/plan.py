@@ -47,15 +47,15 @@ class Plan:
         return next(step for step in self.steps if step.name == name)
 
     def with_parameters(self, given: Mapping[str, Mapping[str, object]]) -> Plan:
-        """The plan with other parameters for some of its notebooks; raises InvalidParameters for an unknown one."""
+        """The plan with other parameters for some of its notebooks, which then win over inputs, too.
+
+        Raises InvalidParameters for a notebook that there is not.
+        """
         names = [step.name for step in self.steps]
         for name in given:
             if name not in names:
                 raise InvalidParameters(f"{self.file.name} has no notebook '{name}'. {did_you_mean(name, names)}")
-        return replace(
-            self,
-            steps=tuple(replace(s, parameters={**s.parameters, **given.get(s.name, {})}) for s in self.steps),
-        )
+        return replace(self, steps=tuple(_override(step, given.get(step.name, {})) for step in self.steps))
 
     def check(self) -> None:
         """Raise InvalidParameters with the problems of all notebooks, or ConfigError for an output nobody records."""
@@ -133,6 +133,12 @@ def _step(path: Path, table: dict[str, Any]) -> Step:
         timeout_s=table.get("timeout_s"),
         cell_timeout_s=table.get("cell_timeout_s"),
     )
+
+
+def _override(step: Step, given: Mapping[str, object]) -> Step:
+    left = {parameter: source for parameter, source in step.inputs.items() if parameter not in given}
+    # It still comes after the notebooks that it now takes nothing from.
+    return replace(step, after=tuple(step.needs), inputs=left, parameters={**step.parameters, **given})
 
 
 def _check_keys(
