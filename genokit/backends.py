@@ -82,13 +82,13 @@ def account(settings: Settings | None = None) -> Account:
 
 def _embedded(service: str, settings: Settings) -> Any:
     if service == "batch":
-        from genokit.local.batch import EmbeddedBatch
+        from genokit.local import batch
 
-        return EmbeddedBatch(settings.home, settings.environ())
+        return batch.client(settings.home, settings.environ())
     if service == "logs":
-        from genokit.local.logs import EmbeddedLogs
+        from genokit.local import logs
 
-        return EmbeddedLogs(settings.home)
+        return logs.client(settings.home, settings.environ())
     # S3 is not embedded: without an account, public buckets can still be read.
     import boto3
     from botocore import UNSIGNED

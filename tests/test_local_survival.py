@@ -90,7 +90,7 @@ def test_a_job_whose_keeper_is_gone_fails_as_on_a_lost_host(account: Settings) -
     wait_until(lambda: job.status == "RUNNING")
     folder = account.home / "jobs" / job.id / "1"
     wait_until(lambda: (folder / "keeper").read_text())
-    os.kill(int((folder / "keeper").read_text()), signal.SIGKILL)
+    os.kill(int((folder / "keeper").read_text().split()[0]), signal.SIGKILL)
     assert job.wait(30).status == "FAILED"
     assert job.reason.startswith("Host EC2 (instance ")
 
@@ -110,8 +110,8 @@ from pathlib import Path
 from genokit.local import keeper
 folder = Path(sys.argv[1])
 command, environment = ("sh", "-c", sys.argv[2]), {"PATH": "/usr/bin:/bin"}
-timeout_s = float(sys.argv[3]) or None
-keeper.start(keeper.Task(folder, folder / "log", command, environment, timeout_s, wake=folder / "none", grace_s=0.5))
+limits = {"timeout_s": float(sys.argv[3]) or None, "grace_s": 0.5}
+keeper.start(keeper.Task(folder, folder / "log", command, environment, folder / "none", **limits))
 """
 
 

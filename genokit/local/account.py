@@ -7,11 +7,14 @@ import fcntl
 import os
 import shutil
 import signal
+import sqlite3
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from genokit.errors import GenokitError
+from genokit.errors import GenokitError, NotFound
 from genokit.local import keeper, store
 
 
@@ -63,6 +66,32 @@ class Account:
                 )
             time.sleep(0.02)
 
+    def reclaim(self, job_id: str) -> None:
+        """Rehearse a Spot reclaim: the host of a running job is lost, and its retry strategy decides what follows.
+
+        The attempt fails with statusReason ``Host EC2 (instance ...) terminated.`` and no exit code. Raises NotFound
+        where no such job runs.
+        """
+        with store.connect(self.home) as db, store.transaction(db):
+            wish = "update jobs set stop = 'reclaim' where ? in (id, parent) and status = 'RUNNING' and stop is null"
+            if not db.execute(wish, (job_id,)).rowcount:
+                raise NotFound(f"No job '{job_id}' runs in '{self.home}', so there is no host of it to reclaim.")
+        keeper.wake(self.home / "wake")
+
+    def events(self, after: int = 0, most: int = 1000) -> list[dict[str, Any]]:
+        """What has happened to jobs since the event with the cursor ``after``, oldest first, at most ``most`` events.
+
+        Each has EventBridge's shape, and its ``cursor``, from which the next call goes on.
+        https://docs.aws.amazon.com/batch/latest/userguide/batch_cwe_events.html
+        """
+        with store.connect(self.home) as db:
+            rows = db.execute(
+                "select events.*, name, queue, parent, size, idx, kind from events join jobs on jobs.id = events.job "
+                "where events.seq > ? order by events.seq limit ?",
+                (after, most),
+            ).fetchall()
+        return [_event(row) for row in rows]
+
     def clean(self) -> None:
         """Stop the account and remove its jobs, definitions and logs. Fetched data and trained models stay."""
         self.stop()
@@ -90,3 +119,30 @@ class Account:
         finally:
             os.close(lock)
         return None
+
+
+def _event(row: sqlite3.Row) -> dict[str, Any]:
+    arn = f"arn:aws:batch:local:000000000000:job/{row['job']}"
+    detail = {
+        "jobArn": arn,
+        "jobId": row["job"],
+        "jobName": row["name"],
+        "jobQueue": f"arn:aws:batch:local:000000000000:job-queue/{row['queue']}",
+        "status": row["status"],
+    }
+    if row["reason"]:
+        detail["statusReason"] = row["reason"]
+    if row["kind"] == "array":
+        detail["arrayProperties"] = {"size": row["size"]} if row["size"] else {"index": row["idx"]}
+    return {
+        "cursor": row["seq"],
+        "id": f"{row['seq']:032d}",
+        "version": "0",
+        "source": "aws.batch",
+        "detail-type": "Batch Job State Change",
+        "account": "000000000000",
+        "region": "local",
+        "time": datetime.fromtimestamp(row["at"] / 1000, tz=UTC).isoformat(timespec="milliseconds"),
+        "resources": [arn],
+        "detail": detail,
+    }

@@ -1,5 +1,4 @@
-"""One keeper a running attempt: it starts the job's process, writes its log, enforces its timeout, and records how it
-ended.
+"""One keeper a running attempt: it starts the job's process, writes its log, enforces its limits, and records its end.
 
 The supervisor forks it (a fork costs a millisecond; a new interpreter would cost fifty) and may then die: the keeper is
 a session of its own and needs nobody. It holds a lock on ``<attempt>/keeper`` for as long as it lives, so anyone can
@@ -7,9 +6,9 @@ ask whether an attempt is still kept, without trusting process numbers, which th
 
 What an attempt's folder holds:
 
-    keeper      locked while the keeper lives; its process number, for signals
+    keeper      locked while the keeper lives; its process number, the job's, and when the job's process started
     work/       the job's working folder, removed when the attempt ends
-    exit.json   how it ended: {"exitCode", "reason", "stopped_at", "timed_out"}; written once, whole or not at all
+    exit.json   how it ended: {"exitCode", "reason", "stopped_at", ...}; written once, whole or not at all
 """
 
 from __future__ import annotations
@@ -23,10 +22,13 @@ import shutil
 import signal
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from genokit.local import stream
+from genokit.local import processes, store, stream
+
+MEMORY_TICK_S = 1.0  # between two looks at the memory of a job
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,11 @@ class Task:
     log: Path
     command: tuple[str, ...]
     environment: dict[str, str]
-    timeout_s: float | None
     wake: Path  # the supervisor's FIFO: a byte says that something ended
+    timeout_s: float | None = None
+    memory_mib: int | None = None
     grace_s: float = 30.0  # between SIGTERM and SIGKILL, as on AWS
+    refusal: str | None = None  # why it cannot be started at all
 
 
 def start(task: Task) -> int:
@@ -55,6 +59,9 @@ def start(task: Task) -> int:
         return keeper
     finally:
         os.close(lock)
+
+
+# --- what others ask of a keeper
 
 
 def is_kept(folder: Path) -> bool:
@@ -81,167 +88,21 @@ def ended(folder: Path) -> dict[str, object] | None:
     return record
 
 
-def stop(folder: Path) -> None:
-    """Ask the attempt's keeper to stop its job: SIGTERM, then after the grace SIGKILL."""
+def stop(folder: Path, *, reclaim: bool = False) -> None:
+    """Ask the attempt's keeper to stop its job: SIGTERM, then after the grace SIGKILL; or at once, as a lost host."""
     if is_kept(folder):
-        with contextlib.suppress(ProcessLookupError, ValueError):
-            os.kill(int((folder / "keeper").read_text()), signal.SIGTERM)
+        with contextlib.suppress(ProcessLookupError, ValueError, IndexError):
+            keeper = int((folder / "keeper").read_text().split()[0])
+            os.kill(keeper, signal.SIGUSR1 if reclaim else signal.SIGTERM)
 
 
-def _live(task: Task, lock: int) -> None:
-    """The keeper's whole life; never returns into the supervisor's code."""
-    code = 1
-    try:
-        os.setsid()
-        signal.set_wakeup_fd(-1)
-        os.ftruncate(lock, 0)
-        os.write(lock, str(os.getpid()).encode())
-        os.closerange(3, lock)
-        os.closerange(lock + 1, 1 << 16)
-        record = _run(task)
-        _record(task, record)
-        code = 0
-    except BaseException:
-        # The one place that must not raise: there is nobody above. The supervisor's log gets the reason.
-        traceback.print_exc()
-    finally:
-        os._exit(code)
-
-
-def _run(task: Task) -> dict[str, object]:
-    work = task.folder / "work"
-    (work / "tmp").mkdir(parents=True, exist_ok=True)
-    task.log.parent.mkdir(parents=True, exist_ok=True)
-    log = os.open(task.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    environment = {**task.environment, "TMPDIR": str(work / "tmp")}
-    environment.setdefault("HOME", str(work))
-    program = shutil.which(task.command[0], path=environment.get("PATH", os.defpath))
-    if program is None:
-        missing = f'exec: "{task.command[0]}": executable file not found in $PATH'
-        return {"exitCode": 127, "reason": f"CannotStartContainerError: {missing}"}
-
-    wakeup_read, wakeup_write = os.pipe()
-    os.set_blocking(wakeup_write, False)
-    os.set_blocking(wakeup_read, False)
-    signal.set_wakeup_fd(wakeup_write)
-    signals = _Signals()
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.signal(signal.SIGTERM, signals.asked)
-    os.chdir(work)
-    read, write = os.pipe()
-    null = os.open(os.devnull, os.O_RDONLY)
-    actions = [(os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, write, 1), (os.POSIX_SPAWN_DUP2, write, 2)]
-    defaults = [signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE, signal.SIGINT]
-    try:
-        job = os.posix_spawn(
-            program, task.command, environment, file_actions=actions, setpgroup=0, setsigdef=defaults, setsigmask=[]
-        )
-    except OSError as error:
-        reason = f"CannotStartContainerError: exec: '{task.command[0]}': {error.strerror}"
-        return {"exitCode": 126, "reason": reason}
-    os.close(write)
-    os.close(null)
-    status = _follow(job, read, log, wakeup_read, task, signals)
-    os.close(log)
-    code = os.waitstatus_to_exitcode(status)
-    record: dict[str, object] = {"exitCode": code if code >= 0 else 128 - code}
-    if signals.timed_out:
-        record["timed_out"] = True
-    return record
-
-
-class _Signals:
-    """What has been asked of this keeper."""
-
-    def __init__(self) -> None:
-        self.stop = False
-        self.timed_out = False
-
-    def asked(self, *_: object) -> None:
-        self.stop = True
-
-
-def _follow(job: int, read: int, log: int, wakeup: int, task: Task, signals: _Signals) -> int:
-    """Copy the job's output to its log until the job has ended and its output is read; returns its wait status."""
-    os.set_blocking(read, False)
-    poll = select.poll()
-    poll.register(read, select.POLLIN)
-    poll.register(wakeup, select.POLLIN)
-    buffer = bytearray()
-    deadline = time.monotonic() + task.timeout_s if task.timeout_s else None
-    kill_at: float | None = None
-    status: int | None = None
-    open_output = True
-    while status is None or open_output:
-        now = time.monotonic()
-        if deadline and now >= deadline and not signals.stop:
-            signals.timed_out = signals.stop = True
-        if signals.stop and kill_at is None and status is None:
-            kill_at = now + task.grace_s
-            _signal_group(job, signal.SIGTERM)
-        if kill_at and now >= kill_at:
-            _signal_group(job, signal.SIGKILL)
-        next_s = min((at - now for at in (kill_at or deadline, deadline) if at and at > now), default=3600.0)
-        poll.poll(next_s * 1000 if status is None else 0)
-        _drain(wakeup)
-        open_output = _copy(read, log, buffer)
-        if status is None:
-            ended, waited = os.waitpid(job, os.WNOHANG)
-            if ended:
-                status = waited
-                # As in a container, nothing outlives the first process; what it had written is still read.
-                _signal_group(job, signal.SIGKILL)
-                while _copy(read, log, buffer) and _more(read):
-                    pass
-                open_output = False
-    os.write(log, stream.encode(stream.split(buffer, final=True), _milliseconds()))
-    os.close(read)
-    return status
-
-
-def _copy(read: int, log: int, buffer: bytearray) -> bool:
-    """Read what is there, up to a megabyte, into the log; False at the end of the output."""
-    for _ in range(16):  # a job that never pauses must not keep its keeper from the clock
-        try:
-            data = os.read(read, 1 << 16)
-        except BlockingIOError:
-            return True
-        if not data:
-            return False
-        buffer += data
-        lines = stream.split(buffer)
-        if lines:
-            _write(log, stream.encode(lines, _milliseconds()))
-    return True
-
-
-def _more(read: int) -> bool:
-    return bool(select.select([read], [], [], 0)[0])
-
-
-def _write(file: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(file, data) :]
-
-
-def _drain(wakeup: int) -> None:
-    with contextlib.suppress(BlockingIOError):
-        while os.read(wakeup, 512):
-            pass
-
-
-def _signal_group(job: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(job, number)
-
-
-def _record(task: Task, record: dict[str, object]) -> None:
-    shutil.rmtree(task.folder / "work", ignore_errors=True)
-    record["stopped_at"] = _milliseconds()
-    half = task.folder / "exit.half"
-    half.write_text(json.dumps(record))
-    half.replace(task.folder / "exit.json")
-    wake(task.wake)
+def sweep(folder: Path) -> None:
+    """End what a keeper that was killed has left running."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        _, job, began = (folder / "keeper").read_text().split()
+        if processes.started(int(job)) == began:
+            processes.kill_group(int(job))
+    shutil.rmtree(folder / "work", ignore_errors=True)
 
 
 def wake(fifo: Path, news: bytes = b"!") -> bool:
@@ -260,5 +121,164 @@ def wake(fifo: Path, news: bytes = b"!") -> bool:
     return True
 
 
-def _milliseconds() -> int:
-    return time.time_ns() // 1_000_000
+# --- the keeper's own life
+
+
+def _live(task: Task, lock: int) -> None:
+    """From the fork to the end of the process; never returns into the supervisor's code."""
+    code = 1
+    try:
+        os.setsid()
+        signal.set_wakeup_fd(-1)
+        kept = _Kept(task)
+        signal.signal(signal.SIGTERM, kept.asked_to_stop)
+        signal.signal(signal.SIGUSR1, kept.asked_to_vanish)
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}".encode(), 0)
+        os.closerange(3, lock)
+        os.closerange(lock + 1, 1 << 16)
+        record = kept.run(lambda job: os.pwrite(lock, f"{os.getpid()} {job} {processes.started(job)}".encode(), 0))
+        shutil.rmtree(task.folder / "work", ignore_errors=True)
+        half = task.folder / "exit.half"
+        half.write_text(json.dumps(record | {"stopped_at": store.now()}))
+        half.replace(task.folder / "exit.json")
+        wake(task.wake)
+        code = 0
+    except BaseException:
+        # The one place that must not raise: there is nobody above. The supervisor's log gets the reason.
+        traceback.print_exc()
+    finally:
+        os._exit(code)
+
+
+class _Kept:
+    """A job's process under its keeper's eyes."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.job = 0
+        self.stopping = self.timed_out = self.reclaimed = self.out_of_memory = False
+        self.buffer = bytearray()
+
+    def asked_to_stop(self, *_: object) -> None:
+        self.stopping = True
+
+    def asked_to_vanish(self, *_: object) -> None:
+        self.reclaimed = True
+
+    def run(self, tell: Callable[[int], object]) -> dict[str, object]:
+        """Start the process, ``tell`` its number, follow it, and return the record of its end."""
+        if self.task.refusal:
+            return {"reason": self.task.refusal, "status_reason": self.task.refusal}
+        work = self.task.folder / "work"
+        (work / "tmp").mkdir(parents=True, exist_ok=True)
+        self.task.log.parent.mkdir(parents=True, exist_ok=True)
+        log = os.open(self.task.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        # A signal must end the wait that it falls into, or just before.
+        news, told = os.pipe()
+        os.set_blocking(told, False)
+        os.set_blocking(news, False)
+        signal.set_wakeup_fd(told)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        os.chdir(work)
+        started = self._spawn(work)
+        if isinstance(started, dict):
+            return started
+        tell(self.job)
+        try:
+            status = self._follow(started, log, news)
+        finally:
+            # As in a container, nothing outlives the first process.
+            processes.kill_group(self.job)
+        return self._record(os.waitstatus_to_exitcode(status))
+
+    def _spawn(self, work: Path) -> int | dict[str, object]:
+        """Start the process; the end of its output to read from, or the record of why it could not start."""
+        command = self.task.command
+        environment = {"HOME": str(work), "TMPDIR": str(work / "tmp"), **self.task.environment}
+        program = shutil.which(command[0], path=environment.get("PATH", os.defpath))
+        if program is None:
+            return _not_started(127, f'exec: "{command[0]}": executable file not found in $PATH')
+        read, write = os.pipe()
+        null = os.open(os.devnull, os.O_RDONLY)
+        actions = [(os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, write, 1), (os.POSIX_SPAWN_DUP2, write, 2)]
+        defaults = [signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE, signal.SIGINT, signal.SIGUSR1]
+        try:
+            self.job = os.posix_spawn(
+                program, command, environment, file_actions=actions, setpgroup=0, setsigdef=defaults, setsigmask=[]
+            )
+        except OSError as error:
+            return _not_started(126, f'exec: "{command[0]}": {error.strerror}')
+        os.close(write)
+        os.close(null)
+        os.set_blocking(read, False)
+        return read
+
+    def _follow(self, output: int, log: int, news: int) -> int:
+        """Copy the output to the log and hold the limits until the process has ended; returns its wait status."""
+        poll = select.poll()
+        poll.register(output, select.POLLIN)
+        poll.register(news, select.POLLIN)
+        began = time.monotonic()
+        deadline = began + self.task.timeout_s if self.task.timeout_s else None
+        kill_at: float | None = None
+        look_at = began + MEMORY_TICK_S
+        while True:
+            now = time.monotonic()
+            if deadline and now >= deadline and not self.stopping:
+                self.timed_out = self.stopping = True
+            if self.stopping and kill_at is None:
+                kill_at = now + self.task.grace_s
+                processes.kill_group(self.job, signal.SIGTERM)
+            if self.task.memory_mib and now >= look_at:
+                look_at = now + MEMORY_TICK_S
+                self.out_of_memory = processes.memory_mib(self.job, self.task.memory_mib) > self.task.memory_mib
+            if self.reclaimed or self.out_of_memory or (kill_at and now >= kill_at):
+                processes.kill_group(self.job)
+            until = [at for at in (deadline, kill_at, look_at if self.task.memory_mib else None) if at and at > now]
+            poll.poll(1000 * (min(until) - now) if until else None)
+            with contextlib.suppress(BlockingIOError):
+                os.read(news, 512)
+            if output >= 0 and not self._copy(output, log):
+                poll.unregister(output)  # closed by a job that goes on: it would be reported for ever
+                os.close(output)
+                output = -1
+            done, status = os.waitpid(self.job, os.WNOHANG)
+            if done:
+                processes.kill_group(self.job)
+                while output >= 0 and select.select([output], [], [], 0)[0] and self._copy(output, log):
+                    pass
+                _write(log, stream.encode(stream.split(self.buffer, final=True), store.now()))
+                return status
+
+    def _copy(self, output: int, log: int) -> bool:
+        """Copy what is there, up to a megabyte; False at the end of the output."""
+        for _ in range(16):  # a job that never pauses must not keep its keeper from the clock
+            try:
+                data = os.read(output, 1 << 16)
+            except BlockingIOError:
+                return True
+            if not data:
+                return False
+            self.buffer += data
+            _write(log, stream.encode(stream.split(self.buffer), store.now()))
+        return True
+
+    def _record(self, code: int) -> dict[str, object]:
+        record: dict[str, object] = {"exitCode": code if code >= 0 else 128 - code}
+        if self.reclaimed:
+            return {"lost": True}
+        if self.out_of_memory:
+            record["reason"] = "OutOfMemoryError: Container killed due to memory usage"
+        if self.timed_out:
+            record["timed_out"] = True
+        return record
+
+
+def _not_started(code: int, why: str) -> dict[str, object]:
+    return {"exitCode": code, "reason": f"CannotStartContainerError: {why}", "status_reason": "Task failed to start"}
+
+
+def _write(file: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(file, data) :]

@@ -1,90 +1,189 @@
-"""The embedded CloudWatch Logs, in boto3's shape: what jobs wrote, page by page."""
+"""The embedded CloudWatch Logs: what jobs wrote, page by page. One group, a stream an attempt.
+
+https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/
+"""
 
 from __future__ import annotations
 
+import os
+import shlex
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from genokit.local import stream
-from genokit.local.shapes import client_error, operation, unsupported
+from genokit.local.client import Caller, EmbeddedClient, Operation
 
 GROUP = "/aws/batch/job"
+PAGE = 10_000  # events
 
 
-class EmbeddedLogs:
-    """Answers as ``boto3.client("logs")`` does, for the one log group that Batch jobs write to.
+def get_log_events(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
+    """Events of one stream; the end is reached when the forward token comes back as it was sent."""
+    _group(caller, request)
+    file = _file(caller, request["logStreamName"])
+    direction, offset = _position(caller, request)
+    with file.open("rb") as opened:
+        end = stream.size(opened)
+        if offset is not None and not stream.starts_event(opened, offset):
+            raise _bad_token(caller)
+        if direction == "f":
+            before = min(offset or 0, end)
+            events, after = stream.forward(opened, before, _limit(caller, request))
+        else:
+            after = end if offset is None else min(offset, end)
+            events, before = stream.backward(opened, after, _limit(caller, request))
+    return {
+        "events": [
+            {"timestamp": stamp, "message": message, "ingestionTime": stamp}
+            for stamp, message in events
+            if _in_time(request, stamp)
+        ],
+        "nextForwardToken": f"f/{after:020d}",
+        "nextBackwardToken": f"b/{before:020d}",
+    }
 
-    https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_GetLogEvents.html
-    """
 
-    def __init__(self, home: Path) -> None:
-        self._home = home
+def filter_log_events(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
+    """Events of many streams that match a pattern, stream after stream."""
+    _group(caller, request)
+    wanted = _pattern(caller, request.get("filterPattern", ""))
+    limit = _limit(caller, request)
+    names = request.get("logStreamNames") or _names(caller, request.get("logStreamNamePrefix", ""))
+    number, _, digits = request.get("nextToken", "0/0").partition("/")
+    if not (number.isdecimal() and digits.isdecimal()):
+        raise _bad_token(caller)
+    index, offset = int(number), int(digits)
+    found: list[dict[str, Any]] = []
+    while index < len(names) and len(found) < limit:
+        with _file(caller, names[index]).open("rb") as opened:
+            events, after = stream.forward(opened, offset, limit - len(found))
+        found += [
+            {
+                "logStreamName": names[index],
+                "timestamp": stamp,
+                "message": message,
+                "ingestionTime": stamp,
+                "eventId": f"{index:08d}{offset:020d}{place:08d}",
+            }
+            for place, (stamp, message) in enumerate(events)
+            if _in_time(request, stamp) and wanted(message)
+        ]
+        index, offset = (index, after) if events else (index + 1, 0)
+    return {"events": found, "searchedLogStreams": []} | (
+        {"nextToken": f"{index}/{offset}"} if index < len(names) else {}
+    )
 
-    def __getattr__(self, name: str) -> Any:
-        raise unsupported("logs", name)
 
-    @operation("logs")
-    def get_log_events(self, **request: Any) -> dict[str, Any]:
-        """Events of one stream; the end is reached when the forward token comes back as it was sent."""
-        file = self._file("GetLogEvents", request)
-        limit = request.get("limit", 10_000)
-        if not 1 <= limit <= 10_000:
-            raise client_error("GetLogEvents", f"limit: {limit} is not in 1 to 10000", "InvalidParameterException")
-        direction, offset = self._position(request)
-        with file.open("rb") as events_file:
-            end = stream.size(events_file)
-            if offset is not None and not stream.starts_event(events_file, offset):
-                raise self._bad_token()
-            if direction == "f":
-                start = min(offset or 0, end)
-                events, after = stream.forward(events_file, start, limit)
-                before = start
-            else:
-                after = end if offset is None else min(offset, end)
-                events, before = stream.backward(events_file, after, limit)
-        since, until = request.get("startTime", 0), request.get("endTime", float("inf"))
-        return {
-            "events": [
-                {"timestamp": stamp, "message": message, "ingestionTime": stamp}
-                for stamp, message in events
-                if since <= stamp < until
-            ],
-            "nextForwardToken": f"f/{after:020d}",
-            "nextBackwardToken": f"b/{before:020d}",
-        }
+def describe_log_streams(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
+    """The streams of the group, by name or by their last event."""
+    _group(caller, request)
+    names = _names(caller, request.get("logStreamNamePrefix", ""))
+    if request.get("orderBy") == "LastEventTime":
+        names.sort(key=lambda name: (_file(caller, name).stat().st_mtime, name))
+    if request.get("descending"):
+        names.reverse()
+    first = request.get("nextToken", "0")
+    if not first.isdecimal():
+        raise _bad_token(caller)
+    end = int(first) + request.get("limit", 50)
+    found = [_stream(caller, name) for name in names[int(first) : end]]
+    return {"logStreams": found} | ({"nextToken": str(end)} if end < len(names) else {})
 
-    @operation("logs")
-    def describe_log_streams(self, **request: Any) -> dict[str, Any]:
-        """The streams of the group, by name."""
-        self._group("DescribeLogStreams", request)
-        logs = self._home / "logs"
-        names = sorted(str(file.relative_to(logs).with_suffix("")) for file in logs.rglob("*.log"))
-        wanted = [name for name in names if name.startswith(request.get("logStreamNamePrefix", ""))]
-        first = wanted.index(request["nextToken"]) if request.get("nextToken") in wanted else 0
-        page = wanted[first : first + request.get("limit", 50)]
-        rest = wanted[first + len(page) :]
-        return {"logStreams": [{"logStreamName": name} for name in page]} | ({"nextToken": rest[0]} if rest else {})
 
-    def _position(self, request: dict[str, Any]) -> tuple[str, int | None]:
-        token = request.get("nextToken")
-        if token is None:
-            return ("f", 0) if request.get("startFromHead") else ("b", None)
-        direction, _, digits = token.partition("/")
-        if direction not in ("f", "b") or not digits.isdecimal():
-            raise self._bad_token()
-        return direction, int(digits)
+def describe_log_groups(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
+    """The one group that jobs write to."""
+    arn = f"arn:aws:logs:local:000000000000:log-group:{GROUP}"
+    group = {"logGroupName": GROUP, "arn": f"{arn}:*", "logGroupArn": arn}
+    return {"logGroups": [group] if GROUP.startswith(request.get("logGroupNamePrefix", "")) else []}
 
-    def _bad_token(self) -> Exception:
-        return client_error("GetLogEvents", "The specified nextToken is invalid.", "InvalidParameterException")
 
-    def _group(self, operation_name: str, request: dict[str, Any]) -> None:
-        if request.get("logGroupName", request.get("logGroupIdentifier")) != GROUP:
-            message = f"The specified log group does not exist. The embedded account has '{GROUP}' alone."
-            raise client_error(operation_name, message, "ResourceNotFoundException")
+OPERATIONS: dict[str, Operation] = {
+    operation.__name__: operation
+    for operation in (get_log_events, filter_log_events, describe_log_streams, describe_log_groups)
+}
 
-    def _file(self, operation_name: str, request: dict[str, Any]) -> Path:
-        self._group(operation_name, request)
-        file = stream.path(self._home, request["logStreamName"])
-        if file is None or not file.is_file():
-            raise client_error(operation_name, "The specified log stream does not exist.", "ResourceNotFoundException")
-        return file
+
+def client(home: Path, job_environment: Mapping[str, str]) -> EmbeddedClient:
+    """The client."""
+    return EmbeddedClient("logs", OPERATIONS, home, job_environment)
+
+
+def _stream(caller: Caller, name: str) -> dict[str, Any]:
+    with _file(caller, name).open("rb") as opened:
+        end = stream.size(opened)
+        first, last = stream.forward(opened, 0, 1)[0], stream.backward(opened, end, 1)[0]
+    times = {"firstEventTimestamp": first[0][0], "lastEventTimestamp": last[0][0]} if first and last else {}
+    arn = f"arn:aws:logs:local:000000000000:log-group:{GROUP}:log-stream:{name}"
+    return {"logStreamName": name, "arn": arn, "storedBytes": end, **times}
+
+
+def _pattern(caller: Caller, pattern: str) -> Callable[[str], bool]:
+    """What a filter pattern of words means: all of them, any of those with ``?``, none of those with ``-``."""
+    if pattern.strip().startswith(("{", "[", "%")):
+        raise caller.refuse(
+            f"filterPattern: '{pattern}': the embedded account takes words and \"quoted phrases\"",
+            "InvalidParameterException",
+        )
+    try:
+        words = shlex.split(pattern)
+    except ValueError as error:
+        raise caller.refuse(f"filterPattern: '{pattern}': {error}", "InvalidParameterException") from None
+    some = [word[1:] for word in words if word.startswith("?")]
+    none = [word[1:] for word in words if word.startswith("-")]
+    every = [word for word in words if not word.startswith(("?", "-"))]
+
+    def matches(message: str) -> bool:
+        return (
+            all(word in message for word in every)
+            and not any(word in message for word in none)
+            and (not some or any(word in message for word in some))
+        )
+
+    return matches
+
+
+def _names(caller: Caller, prefix: str) -> list[str]:
+    logs = caller.home / "logs"
+    found = (os.path.join(folder, file) for folder, _, files in os.walk(logs) for file in files)
+    names = (os.path.relpath(file, logs).removesuffix(".log") for file in found)
+    return sorted(name for name in names if name.startswith(prefix))
+
+
+def _in_time(request: dict[str, Any], stamp: int) -> bool:
+    return bool(request.get("startTime", 0) <= stamp < request.get("endTime", float("inf")))
+
+
+def _limit(caller: Caller, request: dict[str, Any]) -> int:
+    limit: int = request.get("limit", PAGE)
+    if not 1 <= limit <= PAGE:
+        raise caller.refuse(f"limit: {limit} is not in 1 to {PAGE}", "InvalidParameterException")
+    return limit
+
+
+def _position(caller: Caller, request: dict[str, Any]) -> tuple[str, int | None]:
+    token = request.get("nextToken")
+    if token is None:
+        return ("f", 0) if request.get("startFromHead") else ("b", None)
+    direction, _, digits = token.partition("/")
+    if direction not in ("f", "b") or not digits.isdecimal():
+        raise _bad_token(caller)
+    return direction, int(digits)
+
+
+def _bad_token(caller: Caller) -> Exception:
+    return caller.refuse("The specified nextToken is invalid.", "InvalidParameterException")
+
+
+def _group(caller: Caller, request: dict[str, Any]) -> None:
+    given = request.get("logGroupName") or request.get("logGroupIdentifier", "")
+    if given.removesuffix(":*").rpartition("log-group:")[2] != GROUP:
+        message = f"The specified log group does not exist. The embedded account has '{GROUP}' alone."
+        raise caller.refuse(message, "ResourceNotFoundException")
+
+
+def _file(caller: Caller, name: str) -> Path:
+    file = stream.path(caller.home, name)
+    if file is None or not file.is_file():
+        raise caller.refuse("The specified log stream does not exist.", "ResourceNotFoundException")
+    return file

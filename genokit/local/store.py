@@ -1,7 +1,8 @@
 """The embedded account's memory: one SQLite file in the account's home.
 
 Who writes what keeps it simple: clients insert (definitions, jobs, wishes to stop a job), and the supervisor alone
-changes a job's status. So there is one history of each job, whoever looks."""
+changes a job's status. So there is one history of each job, whoever looks; triggers keep it as events.
+"""
 
 from __future__ import annotations
 
@@ -10,29 +11,64 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 SCHEMA = """
-create table if not exists environments (name text primary key, vcpus real, memory_mib integer, gpus integer);
-create table if not exists queues (name text primary key, priority integer, environment text);
-create table if not exists definitions (
-    name text, revision integer, status text, doc text, primary key (name, revision));
-create table if not exists jobs (
-    seq integer primary key, id text unique not null, name text, queue text, status text,
-    created_at integer, started_at integer, stopped_at integer, status_reason text,
-    doc text,                  -- what SubmitJob resolved to; never changes
-    runtime text,              -- the environment variables that the image brings; never changes
+create table environments (name text primary key, doc text, vcpus real, memory_mib integer, gpus integer);
+
+create table policies (name text primary key, doc text);
+
+create table queues (name text primary key, priority integer, doc text);
+
+create table definitions (name text, revision integer, status text, doc text, primary key (name, revision));
+
+-- An array job, or a multi-node one, is a row with 'size', and its children are rows with 'parent' and 'idx'.
+create table jobs (
+    seq integer primary key, id text unique not null, name text not null, queue text not null, status text not null,
+    parent text, idx integer, size integer, kind text,   -- kind: null, 'array' or 'multinode'
+    share text, scheduling_priority integer,
+    created_at integer not null, started_at integer, stopped_at integer, status_reason text,
+    doc text,                                            -- what SubmitJob resolved to, null in a child: its parent's
+    runtime text,                                        -- the variables that the image brings, null in a child
     vcpus real, memory_mib integer, gpus integer,
-    attempts text default '[]',
-    stop text, stop_reason text -- a client's wish: 'cancel' or 'terminate'
+    environment text, gpu_ids text not null default '[]', -- where it was placed
+    attempts text not null default '[]',
+    waits integer not null default 0,                    -- whether it depends on anything
+    stop text, stop_reason text                          -- a client's wish: 'cancel', 'terminate' or 'reclaim'
 );
-create index if not exists jobs_by_queue on jobs (queue, status, seq);
-create index if not exists jobs_by_status on jobs (status, seq);
+
+create index jobs_by_queue on jobs (queue, status, seq);
+
+create index jobs_by_status on jobs (status, seq);
+
+create index jobs_by_parent on jobs (parent, status, idx);
+
+create index jobs_to_stop on jobs (stop) where stop is not null;
+
+-- type: null, 'N_TO_N' or 'SEQUENTIAL'
+create table dependencies (job text not null, on_job text, type text);
+
+create index dependencies_by_job on dependencies (job);
+
+create index dependencies_by_on_job on dependencies (on_job);
+
+create table events (
+    seq integer primary key autoincrement, at integer not null, job text not null, status text not null, reason text);
+
+create trigger submitted after insert on jobs begin
+    insert into events (at, job, status) values (new.created_at, new.id, new.status); end;
+
+create trigger changed after update of status on jobs when old.status <> new.status begin
+    insert into events (at, job, status, reason)
+    values (cast((julianday('now') - 2440587.5) * 86400000 as integer), new.id, new.status, new.status_reason); end
 """
-LIVE = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")
+WAITING = ("SUBMITTED", "PENDING", "RUNNABLE")
+LIVE = (*WAITING, "STARTING", "RUNNING")
+VERSION = 2
 
 
 class CorruptStore(Exception):
@@ -46,14 +82,16 @@ def connect(home: Path) -> Iterator[sqlite3.Connection]:
     Short-lived on purpose: kernels fork, run threads and are killed, and none of that can then hurt a connection.
     """
     path = home / "batch.sqlite"
-    made = path.exists()
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as db:
+    with closing(sqlite3.connect(path, timeout=60, isolation_level=None)) as db:
         db.row_factory = sqlite3.Row
         try:
             db.execute("pragma synchronous = normal")
-            if not made:
+            version = db.execute("pragma user_version").fetchone()[0]
+            if version == 0:
                 create(db)
+            elif version != VERSION:
+                raise sqlite3.DatabaseError(f"it was written by another version of genokit: {version}, not {VERSION}")
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):
                 raise
@@ -81,11 +119,18 @@ def create(db: sqlite3.Connection) -> None:
     db.execute("pragma journal_mode = wal")
     vcpus, memory_mib, gpus = machine()
     with transaction(db):
-        for statement in SCHEMA.split(";\n"):
+        if db.execute("pragma user_version").fetchone()[0]:
+            return  # another process was faster
+        for statement in SCHEMA.split(";\n\n"):
             db.execute(statement)
-        db.execute("insert or ignore into environments values ('this-machine', ?, ?, ?)", (vcpus, memory_mib, gpus))
-        queues = [("highPriority", 1000), ("lowPriority", 1)] + ([("gpu", 500)] if gpus else [])
-        db.executemany("insert or ignore into queues values (?, ?, 'this-machine')", queues)
+        doc = {"type": "UNMANAGED", "state": "ENABLED", "unmanagedvCpus": vcpus, "tags": {}}
+        db.execute(
+            "insert into environments values ('this-machine', ?, ?, ?, ?)", (json.dumps(doc), vcpus, memory_mib, gpus)
+        )
+        for name, priority in [("highPriority", 1000), ("lowPriority", 1)] + ([("gpu", 500)] if gpus else []):
+            doc = {"state": "ENABLED", "computeEnvironmentOrder": ["this-machine"], "tags": {}}
+            db.execute("insert into queues values (?, ?, ?)", (name, priority, json.dumps(doc)))
+        db.execute(f"pragma user_version = {VERSION}")
 
 
 def machine() -> tuple[int, int, int]:
@@ -105,5 +150,20 @@ def attempt_folder(home: Path, job_id: str, attempt: int) -> Path:
     return home / "jobs" / job_id / str(attempt)
 
 
+def marks(values: tuple[str, ...] | list[str]) -> str:
+    """As many placeholders as there are values.
+
+    >>> marks(("a", "b"))
+    '?, ?'
+    """
+    return ", ".join("?" * len(values))
+
+
 def loads(row: sqlite3.Row, column: str) -> Any:
+    """A column of JSON."""
     return json.loads(row[column])
+
+
+def now() -> int:
+    """Milliseconds since 1970, as AWS counts."""
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,116 @@
+"""An embedded service in boto3's calling shape: a table of operations, and one way in for all of them."""
+
+from __future__ import annotations
+
+import functools
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import genokit
+from genokit.local import keeper, shapes, store
+
+Operation = Callable[["Caller", dict[str, Any]], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks, of which account, in which operation."""
+
+    home: Path
+    operation: str
+    job_environment: Mapping[str, str]
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        with store.connect(self.home) as db:
+            yield db
+
+    @contextmanager
+    def writing(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing; afterwards the supervisor is told that there is news."""
+        with store.connect(self.home) as db, store.transaction(db):
+            yield db
+        self.wake()
+
+    def refuse(self, message: str, code: str = "ClientException") -> Exception:
+        """The error that AWS would answer with."""
+        return shapes.client_error(self.operation, message, code)
+
+    def runtime(self) -> dict[str, str]:
+        """What the image ``genokit`` sets: this Python environment first on the path, nothing of the caller's own."""
+        system = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        return {
+            "PATH": f"{Path(sys.executable).parent}:{system}",
+            "PYTHONPATH": str(Path(genokit.__file__).resolve().parent.parent),
+            "PYTHONUNBUFFERED": "1",
+            "LANG": "C.UTF-8",
+            **self.job_environment,
+        }
+
+    def wake(self, news: bytes = b"!") -> None:
+        """Tell the supervisor that there is news; start one where none listens. Without news only the latter."""
+        if keeper.wake(self.home / "wake", news):
+            return
+        started = subprocess.run(
+            [sys.executable, "-m", "genokit.local.supervisor", str(self.home)],
+            cwd=self.home,
+            env=self.runtime(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        if started.returncode:
+            said = started.stderr.strip()
+            raise self.refuse(f"The embedded account in '{self.home}' has no supervisor: {said}", "ServerException")
+
+
+class EmbeddedClient:
+    """Answers as a client of boto3 does, request and response held against AWS's model of the service."""
+
+    def __init__(
+        self, service: str, offered: Mapping[str, Operation], home: Path, job_environment: Mapping[str, str]
+    ) -> None:
+        self._service = service
+        self._offered = offered
+        self._home = home
+        self._job_environment = job_environment
+
+    def __getattr__(self, method: str) -> Callable[..., dict[str, Any]]:
+        models = shapes.operations(self._service)
+        if method in self._offered:
+            return functools.partial(self._call, models[method], self._offered[method])
+        if method in models:
+            raise NotImplementedError(
+                f"The embedded account does not offer {self._service}'s {models[method].name}. "
+                "It is there with backend = 'aws'."
+            )
+        raise AttributeError(f"'{self._service}' has no operation '{method}'")
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *self._offered})
+
+    def __repr__(self) -> str:
+        return f"<EmbeddedClient {self._service} {self._home}>"
+
+    def _call(self, model: Any, operation: Operation, /, **request: Any) -> dict[str, Any]:
+        shapes.check_request(model, request)
+        response = operation(Caller(self._home, model.name, self._job_environment), request)
+        shapes.check_response(model, response)
+        return {**response, "ResponseMetadata": {"HTTPStatusCode": 200, "HTTPHeaders": {}, "RetryAttempts": 0}}
+
+
+def page(caller: Caller, member: str, found: list[Any], request: dict[str, Any], *, most: int = 100) -> dict[str, Any]:
+    """One page of a list; the token is the number of the first thing on the next."""
+    first = request.get("nextToken") or "0"
+    if not first.isdecimal():
+        raise caller.refuse("nextToken: not a token of this account")
+    end = int(first) + min(request.get("maxResults") or most, most)
+    return {member: found[int(first) : end]} | ({"nextToken": str(end)} if end < len(found) else {})

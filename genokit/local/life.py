@@ -1,0 +1,245 @@
+"""The life of a job after its submission: waiting for others, attempts, retries, children, the end.
+
+Every function works inside the supervisor's transaction, so what belongs together is written together.
+
+https://docs.aws.amazon.com/batch/latest/userguide/job_states.html
+https://docs.aws.amazon.com/batch/latest/userguide/job_dependencies.html
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+from genokit.local import keeper, retries, store
+
+LOST = "Host EC2 (instance i-this-machine) terminated."
+TIMED_OUT = "Job attempt duration exceeded timeout"
+EXITED = "Essential container in task exited"
+
+
+class Ended:
+    """Jobs that have just ended, and what follows from it for their parents and for those that wait for them.
+
+    A queue and no recursion: one failure may end the ten thousand that follow it, one after another.
+    """
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self.db = db
+        self.todo: deque[sqlite3.Row] = deque()
+
+    def end(self, job: sqlite3.Row, status: str, reason: str | None, at: int | None = None) -> None:
+        """The end of a job; what follows from it waits for ``settle``."""
+        self.db.execute(
+            "update jobs set status = ?, status_reason = ?, stopped_at = ? where id = ?",
+            (status, reason, at or store.now(), job["id"]),
+        )
+        self.todo.append(_job(self.db, job["id"]))
+
+    def settle(self) -> None:
+        """Carry every end through to the last that it concerns."""
+        while self.todo:
+            job = self.todo.popleft()
+            if job["parent"]:
+                self._parent(job)
+                self._siblings(job)
+            for dependent in self.db.execute(
+                "select jobs.* from dependencies join jobs on jobs.id = dependencies.job "
+                "where on_job = ? and type is null and jobs.status = 'PENDING'",
+                (job["id"],),
+            ).fetchall():
+                self.look(dependent)
+
+    def look(self, job: sqlite3.Row) -> None:
+        """Let a job that waits for others advance, or fail with them, if it is time."""
+        if job["kind"] == "array" and job["size"]:
+            waiting = self.db.execute(
+                "select * from jobs where parent = ? and status in ('SUBMITTED', 'PENDING') order by idx", (job["id"],)
+            ).fetchall()
+        else:
+            waiting = [job]
+        shared: dict[str, str] = {}
+        for one in waiting:
+            verdict = self._verdict(one, shared)
+            if verdict == "SUCCEEDED":
+                self.db.execute("update jobs set status = 'RUNNABLE' where ? in (id, parent)", (one["id"],))
+            elif verdict == "FAILED":
+                for part in self.db.execute("select * from jobs where ? in (id, parent)", (one["id"],)).fetchall():
+                    self.end(part, "FAILED", "Dependent Job failed")
+
+    def _verdict(self, job: sqlite3.Row, shared: dict[str, str]) -> str:
+        """SUCCEEDED if all it depends on has, FAILED if any of it has, else PENDING. ``shared`` is for one array."""
+        top = job["parent"] or job["id"]
+        if "plain" not in shared:
+            shared["plain"] = _worst(
+                self.db,
+                "select jobs.status from dependencies join jobs on jobs.id = on_job where job = ? and type is null",
+                (top,),
+            )
+        found = [shared["plain"]]
+        if job["idx"] is not None:
+            found.append(
+                _worst(
+                    self.db,
+                    "select jobs.status from dependencies join jobs on jobs.parent = on_job and jobs.idx = "
+                    "case type when 'SEQUENTIAL' then ? - 1 else ? end where job = ? and type is not null",
+                    (job["idx"], job["idx"], top),
+                )
+            )
+        return "FAILED" if "FAILED" in found else "PENDING" if "PENDING" in found else "SUCCEEDED"
+
+    def _parent(self, job: sqlite3.Row) -> None:
+        """An array has ended when its last child has; a multi-node job with its main node."""
+        parent = _job(self.db, job["parent"])
+        if parent["kind"] == "multinode" or parent["status"] not in store.LIVE:
+            return
+        live = f"select 1 from jobs where parent = ? and status in ({store.marks(store.LIVE)}) limit 1"
+        if self.db.execute(live, (parent["id"], *store.LIVE)).fetchone():
+            return
+        failed = self.db.execute(
+            "select 1 from jobs where parent = ? and status = 'FAILED' limit 1", (parent["id"],)
+        ).fetchone()
+        if parent["stop"]:
+            self.end(parent, "FAILED", parent["stop_reason"])
+        else:
+            self.end(parent, "FAILED" if failed else "SUCCEEDED", "Array Child Job failed" if failed else None)
+
+    def _siblings(self, job: sqlite3.Row) -> None:
+        """The children elsewhere that wait for this one: N_TO_N its counterpart, SEQUENTIAL its successor."""
+        for dependent in self.db.execute(
+            "select child.* from dependencies join jobs child on child.parent = dependencies.job and child.idx = "
+            "case type when 'SEQUENTIAL' then ? + 1 else ? end "
+            "where on_job = ? and type is not null and child.status = 'PENDING'",
+            (job["idx"], job["idx"], job["parent"]),
+        ).fetchall():
+            self.look(dependent)
+
+
+def advance(db: sqlite3.Connection, ended: Ended) -> None:
+    """Submitted jobs become RUNNABLE, or PENDING where they wait for others or stand for their children."""
+    if not db.execute("select 1 from jobs where status = 'SUBMITTED' limit 1").fetchone():
+        return
+    db.execute("update jobs set status = 'PENDING' where status = 'SUBMITTED' and (waits or kind = 'array' and size)")
+    db.execute("update jobs set status = 'RUNNABLE' where status = 'SUBMITTED'")
+    for job in db.execute("select * from jobs where status = 'PENDING' and waits and parent is null").fetchall():
+        ended.look(job)
+
+
+def collect(db: sqlite3.Connection, home: Path, ended: Ended) -> None:
+    """Write down the attempts that have ended, and those whose keeper was lost with the machine."""
+    for job in db.execute("select * from jobs where status in ('STARTING', 'RUNNING') and size is null").fetchall():
+        attempts = store.loads(job, "attempts")
+        folder = store.attempt_folder(home, job["id"], len(attempts))
+        record: dict[str, Any] | None = keeper.ended(folder)
+        if record is None:
+            if keeper.is_kept(folder):
+                continue
+            # The keeper may have written its record between the two looks.
+            record = keeper.ended(folder) or {"lost": True, "stopped_at": store.now()}
+            keeper.sweep(folder)
+        close(db, job, attempts, record, ended)
+
+
+def close(
+    db: sqlite3.Connection, job: sqlite3.Row, attempts: list[dict[str, Any]], record: dict[str, Any], ended: Ended
+) -> None:
+    """The end of an attempt: of the job too, unless its retry strategy gives it another."""
+    at, code = record["stopped_at"], record.get("exitCode")
+    last = attempts[-1]
+    last.setdefault("startedAt", at)
+    last["container"] |= {member: record[member] for member in ("exitCode", "reason") if member in record}
+    if job["stop"] == "terminate":
+        reason = job["stop_reason"]
+    elif record.get("timed_out"):
+        reason = TIMED_OUT
+    elif record.get("lost"):
+        reason = LOST
+    else:
+        reason = record.get("status_reason", EXITED)
+    last |= {"stoppedAt": at, "statusReason": reason}
+    db.execute("update jobs set attempts = ? where id = ?", (json.dumps(attempts), job["id"]))
+    if job["kind"] == "multinode":
+        _node_ended(db, job, code == 0 and reason == EXITED, reason, record, ended)
+    elif code == 0 and reason == EXITED:
+        ended.end(job, "SUCCEEDED", reason, at)
+    elif job["stop"] != "terminate" and not record.get("timed_out") and _again(db, job, attempts):
+        # What was asked of the attempt that has gone is not asked of the next.
+        retried = "update jobs set status = 'RUNNABLE', status_reason = ?, stop = null where id = ?"
+        db.execute(retried, (reason, job["id"]))
+    else:
+        ended.end(job, "FAILED", reason, at)
+
+
+def _again(db: sqlite3.Connection, job: sqlite3.Row, attempts: list[dict[str, Any]]) -> bool:
+    doc = json.loads(_job(db, job["parent"])["doc"] if job["parent"] else job["doc"])
+    last = attempts[-1]
+    return retries.again(
+        doc["retryStrategy"],
+        len(attempts),
+        status_reason=last["statusReason"],
+        reason=last["container"].get("reason", ""),
+        exit_code=last["container"].get("exitCode"),
+    )
+
+
+def _node_ended(
+    db: sqlite3.Connection, node: sqlite3.Row, good: bool, reason: str, record: dict[str, Any], ended: Ended
+) -> None:
+    """A node's end is its own; with the main node's the whole job ends, and its other nodes are stopped.
+
+    https://docs.aws.amazon.com/batch/latest/userguide/multi-node-parallel-jobs.html
+    """
+    parent = _job(db, node["parent"])
+    doc = json.loads(parent["doc"])
+    lost = bool(record.get("lost"))
+    ended.end(node, "SUCCEEDED" if good else "FAILED", reason, record["stopped_at"])
+    if node["idx"] == doc["nodes"]["mainNode"] or lost or parent["stop"] == "terminate":
+        db.execute(
+            "update jobs set stop = 'terminate', stop_reason = 'The main node has ended.' "
+            "where parent = ? and status in ('STARTING', 'RUNNING')",
+            (parent["id"],),
+        )
+    live = f"select 1 from jobs where parent = ? and status in ({store.marks(store.LIVE)}) limit 1"
+    if parent["status"] not in store.LIVE or db.execute(live, (parent["id"], *store.LIVE)).fetchone():
+        return
+    nodes = db.execute("select * from jobs where parent = ? order by idx", (parent["id"],)).fetchall()
+    main = nodes[doc["nodes"]["mainNode"]]
+    last = store.loads(main, "attempts")[-1]
+    attempts = [*store.loads(parent, "attempts"), last]
+    db.execute("update jobs set attempts = ? where id = ?", (json.dumps(attempts), parent["id"]))
+    may = parent["stop"] != "terminate" and main["status_reason"] != TIMED_OUT
+    if main["status"] == "FAILED" and may and _again(db, parent, attempts):
+        for one in (*nodes, parent):
+            db.execute(
+                "update jobs set status = 'RUNNABLE', status_reason = ?, stop = null, stopped_at = null where id = ?",
+                (last["statusReason"], one["id"]),
+            )
+    else:
+        why = parent["stop_reason"] if parent["stop"] == "terminate" else main["status_reason"]
+        ended.end(parent, main["status"], why, record["stopped_at"])
+
+
+def obey(db: sqlite3.Connection, home: Path, ended: Ended) -> None:
+    """Fail what was to be stopped before it started; pass on the order to stop what runs."""
+    marks = store.marks(store.LIVE)
+    for job in db.execute(f"select * from jobs where stop is not null and status in ({marks})", store.LIVE).fetchall():
+        stands_for_others = job["size"] and job["kind"] == "array"
+        if job["status"] in store.WAITING and not stands_for_others:
+            ended.end(job, "FAILED", job["stop_reason"])
+        elif job["stop"] in ("terminate", "reclaim") and not job["size"]:
+            folder = store.attempt_folder(home, job["id"], len(store.loads(job, "attempts")))
+            keeper.stop(folder, reclaim=job["stop"] == "reclaim")
+
+
+def _worst(db: sqlite3.Connection, query: str, values: tuple[object, ...]) -> str:
+    """Of the statuses that a query finds: FAILED if any is, else PENDING if any is not over, else SUCCEEDED."""
+    statuses = {row["status"] for row in db.execute(query, values)}
+    return "FAILED" if "FAILED" in statuses else "SUCCEEDED" if statuses <= {"SUCCEEDED"} else "PENDING"
+
+
+def _job(db: sqlite3.Connection, job_id: str) -> sqlite3.Row:
+    row: sqlite3.Row = db.execute("select * from jobs where id = ?", (job_id,)).fetchone()
+    return row

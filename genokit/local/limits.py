@@ -1,0 +1,97 @@
+"""What AWS's documents forbid and its published model does not: each limit once, each refusal naming its field.
+
+https://docs.aws.amazon.com/batch/latest/userguide/service_limits.html and the pages of the operations.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+Refuse = Callable[[str], Exception]  # makes the error that an operation raises
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
+PATTERN = re.compile(r"[A-Za-z0-9.: \t_()/-]*\*?")  # of evaluateOnExit: a star at the end alone
+CODES = re.compile(r"[0-9]*\*?")
+DESCRIBED = 100  # ids in one DescribeJobs
+ARRAY = (2, 10_000)
+DEPENDENCIES = 20
+ATTEMPTS = (1, 10)
+RULES = 5  # of evaluateOnExit
+SHORTEST_TIMEOUT_S = 60
+PRIORITIES = (0, 9999)  # of jobs in a fair-share queue
+QUEUE_PRIORITIES = (0, 1000)
+TAGS = 50
+REQUEST_BYTES = 30 * 1024
+DEFINITION_BYTES = 24 * 1024
+ENVIRONMENTS_A_QUEUE = 3
+QUEUES = 50
+ENVIRONMENTS = 50
+
+
+def name(refuse: Refuse, member: str, value: str) -> None:
+    if not NAME.fullmatch(value):
+        raise refuse(
+            f"{member}: '{value}' must be 1 to 128 letters, digits, hyphens and underscores, a letter or digit first"
+        )
+
+
+def within(refuse: Refuse, member: str, value: int | None, bounds: tuple[int, int]) -> None:
+    if value is not None and not bounds[0] <= value <= bounds[1]:
+        raise refuse(f"{member}: {value} is not in {bounds[0]} to {bounds[1]}")
+
+
+def at_most(refuse: Refuse, member: str, count: int, most: int) -> None:
+    if count > most:
+        raise refuse(f"{member}: {count}, at most {most} are allowed")
+
+
+def payload(refuse: Refuse, request: dict[str, Any], most: int) -> None:
+    at_most(refuse, "request, in bytes", len(json.dumps(request).encode()), most)
+
+
+def tags(refuse: Refuse, given: dict[str, str]) -> None:
+    at_most(refuse, "tags", len(given), TAGS)
+    for key in given:
+        if key.casefold().startswith("aws:"):
+            raise refuse(f"tags: '{key}' begins with aws:, which is AWS's own")
+
+
+def timeout(refuse: Refuse, given: dict[str, int] | None) -> None:
+    seconds = (given or {}).get("attemptDurationSeconds", SHORTEST_TIMEOUT_S)
+    if seconds < SHORTEST_TIMEOUT_S:
+        raise refuse(f"timeout.attemptDurationSeconds: {seconds} is less than {SHORTEST_TIMEOUT_S}")
+
+
+def retries(refuse: Refuse, given: dict[str, Any] | None) -> None:
+    given = given or {}
+    within(refuse, "retryStrategy.attempts", given.get("attempts"), ATTEMPTS)
+    rules = given.get("evaluateOnExit", [])
+    at_most(refuse, "retryStrategy.evaluateOnExit", len(rules), RULES)
+    for rule in rules:
+        for member, allowed in (("onReason", PATTERN), ("onStatusReason", PATTERN), ("onExitCode", CODES)):
+            value = rule.get(member)
+            if value is not None and (len(value) > 512 or not allowed.fullmatch(value)):
+                raise refuse(f"retryStrategy.evaluateOnExit.{member}: '{value}' is not a pattern (* at its end alone)")
+
+
+def environment(refuse: Refuse, pairs: list[dict[str, str]]) -> None:
+    for pair in pairs:
+        if pair.get("name", "").startswith("AWS_BATCH"):
+            raise refuse(f"environment: '{pair['name']}' begins with AWS_BATCH, which is the service's own")
+
+
+def resources(refuse: Refuse, asked: dict[str, str]) -> tuple[float, int, int]:
+    """vCPUs, MiB of memory and GPUs, checked."""
+    for kind in ("VCPU", "MEMORY"):
+        if kind not in asked:
+            raise refuse(f"resourceRequirements: {kind} is missing")
+    try:
+        vcpus, memory_mib, gpus = float(asked["VCPU"]), int(asked["MEMORY"]), int(asked.get("GPU", "0"))
+    except ValueError as error:
+        raise refuse(f"resourceRequirements: {error}") from None
+    if not (0 < vcpus < float("inf")) or memory_mib < 4 or gpus < 0:
+        raise refuse("resourceRequirements: VCPU must be above 0, MEMORY at least 4 (MiB) and GPU at least 0")
+    return vcpus, memory_mib, gpus

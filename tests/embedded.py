@@ -1,0 +1,56 @@
+"""An embedded account with the words that its tests are written in."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from genokit import Settings, backends
+
+SMALL = [{"type": "VCPU", "value": "1"}, {"type": "MEMORY", "value": "64"}]
+
+
+class Box:
+    """Clients of an account in boto3's shape, and what tests do with them again and again."""
+
+    def __init__(self, settings: Settings) -> None:
+        clients = backends.clients(settings)
+        self.batch, self.logs = clients.batch, clients.logs
+        self.account = backends.account(settings)
+
+    def define(self, *command: str, name: str = "task", **properties: Any) -> str:
+        container = {"image": "genokit", "command": list(command), "resourceRequirements": SMALL, **properties}
+        answer = self.batch.register_job_definition(
+            jobDefinitionName=name, type="container", containerProperties=container
+        )
+        return str(answer["jobDefinitionArn"])
+
+    def submit(self, definition: str, queue: str = "highPriority", **request: Any) -> str:
+        answer = self.batch.submit_job(jobName="one", jobQueue=queue, jobDefinition=definition, **request)
+        return str(answer["jobId"])
+
+    def describe(self, job_id: str) -> dict[str, Any]:
+        job: dict[str, Any] = self.batch.describe_jobs(jobs=[job_id])["jobs"][0]
+        return job
+
+    def wait(self, job_id: str, *statuses: str, within_s: float = 60) -> dict[str, Any]:
+        deadline = time.monotonic() + within_s
+        while (job := self.describe(job_id))["status"] not in (statuses or ("SUCCEEDED", "FAILED")):
+            assert time.monotonic() < deadline, f"still {job['status']}: {job}"
+            time.sleep(0.01)
+        return job
+
+    def written(self, job_id: str) -> list[str]:
+        """The lines of a job's newest attempt."""
+        stream = self.describe(job_id)["container"]["logStreamName"]
+        page = self.logs.get_log_events(logGroupName="/aws/batch/job", logStreamName=stream, startFromHead=True)
+        return [event["message"] for event in page["events"]]
+
+    def refusal(self, call: Any, **request: Any) -> tuple[str, str]:
+        """The code and the message of the error that a request is answered with."""
+        with pytest.raises(ClientError) as caught:
+            call(**request)
+        return caught.value.response["Error"]["Code"], caught.value.response["Error"]["Message"]
