@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -77,7 +78,7 @@ def test_children_may_wait_for_their_counterparts_or_one_for_the_other(box: Box)
     chain = box.submit(box.define("true"), dependsOn=[{"type": "SEQUENTIAL"}], arrayProperties={"size": 4})
     assert box.wait(chain)["status"] == "SUCCEEDED"
     times = [box.describe(f"{chain}:{index}") for index in range(4)]
-    assert all(one["stoppedAt"] <= other["startedAt"] for one, other in zip(times, times[1:], strict=False))
+    assert all(one["stoppedAt"] <= other["startedAt"] for one, other in itertools.pairwise(times))
 
 
 def test_a_long_chain_fails_to_its_end_when_its_first_child_does(box: Box) -> None:
