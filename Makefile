@@ -7,6 +7,8 @@ VENV ?= .venv
 PYTHON ?=
 ARGS =
 export PYTHON
+# The set-up compiles nothing ahead, so Python must be free to keep what it compiles.
+unexport PYTHONDONTWRITEBYTECODE
 
 py = "$(VENV)/bin/python"
 setup = @environments/setup "$(VENV)"

@@ -106,7 +106,9 @@ def _boto3(service: str, settings: Settings) -> Any:
 
     try:
         session = boto3.Session(profile_name=settings.profile, region_name=settings.region)
-        return session.client(service, config=Config(retries={"mode": "adaptive", "max_attempts": 8}))
+        # Batch throttles whoever asks often, and the wait pays; data have other sources to turn to.
+        retries = {"mode": "adaptive", "max_attempts": 2 if service == "s3" else 8}
+        return session.client(service, config=Config(retries=retries, connect_timeout=settings.timeout_s))
     except BotoCoreError as error:
         raise ConfigError(
             f"No {service} client for AWS: {error} Set region and profile in genokit.toml, or GENOKIT_REGION and "

@@ -26,7 +26,7 @@ BACKENDS = ("local", "aws")
 PATHS = ("home", "cache", "runs", "manifests")
 
 # Variables of the kit that are not settings.
-OTHER_VARIABLES = ("GENOKIT_DEBUG",)
+OTHER_VARIABLES = ("GENOKIT_DEBUG", "GENOKIT_RUN")
 
 StrPath = str | os.PathLike[str]
 
