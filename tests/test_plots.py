@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import matplotlib as mpl
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
 
-from genokit import plots
+from genokit import Settings, plots, run
 
 TABLE = pd.DataFrame(
     {"epoch": [0, 1], "loss": [0.5, 0.25], "accuracy": [0.75, 0.875], "validation_loss": [0.375, 0.125],
@@ -75,3 +76,16 @@ def test_figures_stay_dark_on_white_in_a_dark_style():
         ax = plots.confusion_matrix(np.array([0, 1]), np.array([0, 1]))
     assert loss.figure.get_facecolor()[:3] == ax.figure.get_facecolor()[:3] == (1, 1, 1)
     assert ax.xaxis.label.get_color() == "black"
+
+
+def test_a_notebook_shows_every_figure_and_not_only_its_first(tmp_path):
+    sources = ["from genokit import plots", *["plots.confusion_matrix([0, 1], [0, 1]);"] * 3]
+    cells = [nbformat.v4.new_code_cell(source) for source in sources]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    path = tmp_path / "figures.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel}), path)
+    finished = run(path, settings=Settings(home=tmp_path), progress=False)
+    outputs = [
+        output for cell in nbformat.read(finished.notebook, as_version=4).cells for output in cell.get("outputs", [])
+    ]
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 3

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from genokit.plots.paper import white_paper
+
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
@@ -34,7 +36,7 @@ def digits(
     height, width = images.shape[1:]
     cell = height + 11  # the digit, and a line of text below it
     sheet = np.zeros((rows * cell, columns * (width + 2)), dtype=np.uint8)
-    with plt.style.context("default"):  # white paper and dark ink, also in a notebook with a dark style
+    with white_paper():
         if ax is None:
             size = (max(3.6, 0.8 * columns), 0.5 + 0.9 * rows)
             _, ax = plt.subplots(figsize=size, layout="constrained")

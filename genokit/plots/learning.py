@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from genokit.plots.paper import white_paper
+
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.axes import Axes
@@ -27,7 +29,7 @@ def learning_curve(
     from matplotlib import pyplot as plt
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-    with plt.style.context("default"):  # white paper and dark ink, also in a notebook with a dark style
+    with white_paper():
         if axes is None:
             figure, made = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
             figure.suptitle("Learning curve" + (f" ({note})" if note else ""), fontsize=11)
@@ -64,7 +66,7 @@ def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, *, ax: Axes | Non
     np.add.at(counts, (truth, predicted), 1)
     wrong = np.where(np.eye(classes, dtype=bool), 0, counts)
     rates = wrong / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    with plt.style.context("default"):
+    with white_paper():
         if ax is None:
             _, ax = plt.subplots(figsize=(5.6, 5), layout="constrained")
         most = max(float(rates.max()), 1e-9)
