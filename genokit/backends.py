@@ -51,6 +51,11 @@ class Clients:
         return f"on AWS, {self.settings.region or 'default region'}"
 
     @property
+    def shares_folders(self) -> bool:
+        """Whether a job sees this machine's folders, so that what it writes there is found here."""
+        return self.settings.backend == "local"
+
+    @property
     def poll_s(self) -> float:
         """Seconds between two looks at a job that runs."""
         return 0.25 if self.settings.backend == "local" else 4.0

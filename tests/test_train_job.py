@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import boto3
 import numpy as np
 import pytest
+from botocore.stub import ANY, Stubber
 
-from genokit import Batch, Manifest, train
+from genokit import Batch, Manifest, Settings, train
+from genokit.backends import Clients
 from genokit.errors import InvalidParameters
 from genokit.train.__main__ import main
 
@@ -39,8 +43,10 @@ def test_a_job_trains_as_fit_does_and_its_log_and_checkpoint_tell(few, account):
     assert read.parameters == model.parameters
     assert np.allclose(read.table["validation_accuracy"], here.table["validation_accuracy"], atol=1e-6)
 
-    # The same out again: the checkpoint there is whole, so there is nothing left to train.
-    again = train.submit(few, parameters, epochs=2, out=job.parameters["out"], batch=Batch(settings=account)).wait()
+    # The same out again, said from here: the checkpoint there is whole, so there is nothing left to train.
+    out = os.path.relpath(job.parameters["out"])
+    again = train.submit(few, parameters, epochs=2, out=out, batch=Batch(settings=account)).wait()
+    assert again.parameters["out"] == job.parameters["out"]
     assert again.status == "SUCCEEDED", again.log()
     assert model.sha256 in again.log()
     assert "Epoch[" not in again.log()
@@ -59,6 +65,22 @@ def test_what_cannot_be_trained_is_refused_before_there_is_a_job(few, account):
     with pytest.raises(InvalidParameters, match="threads=4 on vcpus=1"):
         train.submit(few, threads=4, batch=batch)
     assert len(batch.jobs()) == 0
+
+
+def test_a_job_on_aws_must_be_told_where_to_keep_its_checkpoint(few, tmp_path):
+    client = boto3.client("batch", aws_access_key_id="x", aws_secret_access_key="x", region_name="us-east-1")
+    batch = Batch(Clients(Settings(home=tmp_path, backend="aws"), batch=client))
+    with Stubber(client) as stubber:
+        with pytest.raises(InvalidParameters, match=r"on AWS.*submit\(\.\.\., out='s3://bucket/folder'\)"):
+            train.submit(few, batch=batch)
+        arn = "arn:aws:batch:us-east-1:123456789012:job-definition/lenet:1"
+        stubber.add_response(
+            "register_job_definition", {"jobDefinitionName": "lenet", "jobDefinitionArn": arn, "revision": 1}
+        )
+        given = {"jobName": ANY, "jobQueue": "gpu", "jobDefinition": arn, "parameters": ANY, "containerOverrides": {}}
+        stubber.add_response("submit_job", {"jobName": "lenet", "jobId": "ab12"}, given)
+        assert train.submit(few, queue="gpu", out="s3://lab/7", batch=batch).id == "ab12"
+        stubber.assert_no_pending_responses()
 
 
 def test_the_command_ends_in_one_line_for_every_wrong_wish(few, tmp_path, capsys):

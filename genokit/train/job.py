@@ -33,7 +33,8 @@ def submit(
     The job fetches the data set by its manifest, prints MXNet's progress lines (``History.from_log(job.log())``) and
     keeps its checkpoint, written after each epoch, in the folder ``out``, which may be on S3 (s3://bucket/folder):
     ``train.load(job.parameters["out"])`` is the model. Submitted again with the same ``out``, it goes on from there.
-    Without ``out`` a new folder under ``settings.home/train`` is taken, which only an embedded job shares with you.
+    Without ``out`` an embedded job takes a new folder under ``settings.home/train``; a job on AWS, whose container and
+    all in it are gone with its end, must be given one.
 
     ``gpus`` > 0 trains on the GPU. More ``vcpus`` alone do not train faster: that is ``threads``, which changes the
     last bits of the result. Raises InvalidParameters, and what ``Batch.submit`` raises.
@@ -50,7 +51,7 @@ def submit(
             f"Ask for as many: submit(..., vcpus={parameters.threads})."
         )
     name = f"{DEFINITION}-{uuid.uuid4().hex[:8]}"
-    given = {"data": dataset.ref, "out": os.fspath(out) if out is not None else _own_folder(batch, name)}
+    given = {"data": dataset.ref, "out": _out(out, batch, name)}
     settings = {key: str(value) for key, value in parameters.to_dict().items()}
     command = ["python", "-m", "genokit.train", "--resume"]
     for key in (*given, *settings):
@@ -61,5 +62,13 @@ def submit(
     return batch.submit(definition, queue=queue, name=name, parameters={**given, **settings})
 
 
-def _own_folder(batch: Batch, name: str) -> str:
-    return str(batch.clients.settings.home / "train" / name)
+def _out(out: str | os.PathLike[str] | None, batch: Batch, name: str) -> str:
+    if batch.clients.shares_folders:
+        where = os.fspath(out or batch.clients.settings.home / "train" / name)
+        return where if where.startswith("s3://") else os.path.abspath(where)  # the job works in a folder of its own
+    if out is None:
+        raise InvalidParameters(
+            f"The checkpoint would be lost with the job's container: jobs run {batch.clients.place}, and share no folder "
+            "with this machine. Give a place that stays: submit(..., out='s3://bucket/folder')."
+        )
+    return os.fspath(out)
