@@ -68,7 +68,7 @@ def _out(out: str | os.PathLike[str] | None, batch: Batch, name: str) -> str:
         return where if where.startswith("s3://") else os.path.abspath(where)  # the job works in a folder of its own
     if out is None:
         raise InvalidParameters(
-            f"The checkpoint would be lost with the job's container: jobs run {batch.clients.place}, and share no folder "
-            "with this machine. Give a place that stays: submit(..., out='s3://bucket/folder')."
+            f"The checkpoint would be lost with the job's container: jobs run {batch.clients.place}, and share no "
+            "folder with this machine. Give a place that stays: submit(..., out='s3://bucket/folder')."
         )
     return os.fspath(out)
