@@ -136,7 +136,8 @@ def test_a_reclaimed_host_fails_the_attempt_and_spots_rules_apply(box: Box) -> N
     job = box.wait(job_id)
     reasons = [one["statusReason"] for one in job["attempts"]]
     assert job["status"] == "SUCCEEDED"
-    assert reasons == ["Host EC2 (instance i-this-machine) terminated.", "Essential container in task exited"]
+    assert reasons[0].startswith("Host EC2 (instance i-")
+    assert reasons[1] == "Essential container in task exited"
     assert "exitCode" not in job["attempts"][0]["container"]
 
 

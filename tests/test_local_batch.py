@@ -240,8 +240,9 @@ def test_two_processes_that_submit_at_once_share_one_supervisor(account: Setting
     )
     kernels = [subprocess.Popen([sys.executable, "-c", code, account.home]) for _ in range(3)]
     assert [kernel.wait(120) for kernel in kernels] == [0, 0, 0]
-    ours = [
-        process for process in psutil.process_iter(["cmdline"]) if str(account.home) in (process.info["cmdline"] or [])
-    ]
-    assert len(ours) == 1
+    home = str(account.home)
+    ours = {process.pid for process in psutil.process_iter(["cmdline"]) if home in (process.info["cmdline"] or [])}
+    locks = [account.home / "supervisor.lock", *account.home.glob("hosts/*/lock")]
+    assert ours == {int(lock.read_text()) for lock in locks}
+    assert len(ours) == 2
     assert backends.account(account).status()["jobs"] == {"SUCCEEDED": 15}

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -78,7 +79,7 @@ def test_a_job_that_ended_while_nobody_watched_is_read_from_its_record(account: 
     job = batch.submit(batch.define("slow", command=["python", "-c", SLOW, str(tmp_path / "ran")], memory_gib=0.1))
     wait_until(lambda: (tmp_path / "ran").exists())
     os.kill(supervisor(account), signal.SIGKILL)
-    wait_until(lambda: bool(list(account.home.glob("jobs/*/1/exit.json"))))
+    wait_until(lambda: any('"exitCode"' in journal.read_text() for journal in account.home.glob("hosts/*/journal")))
     assert (job.wait(30).status, job.exit_code) == ("SUCCEEDED", 0)
     assert job.duration_s is not None
     assert job.duration_s < 5
@@ -86,13 +87,14 @@ def test_a_job_that_ended_while_nobody_watched_is_read_from_its_record(account: 
 
 def test_a_job_whose_keeper_is_gone_fails_as_on_a_lost_host(account: Settings) -> None:
     batch = Batch(settings=account)
-    job = batch.submit(batch.define("sleep", command=["sleep", "5"], memory_gib=0.1))
+    job = batch.submit(batch.define("sleep", command=["sleep", "55"], memory_gib=0.1))
     wait_until(lambda: job.status == "RUNNING")
-    folder = account.home / "jobs" / job.id / "1"
-    wait_until(lambda: (folder / "keeper").read_text())
-    os.kill(int((folder / "keeper").read_text().split()[0]), signal.SIGKILL)
+    [host] = (account.home / "hosts").iterdir()
+    process = next(one for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"] == ["sleep", "55"])
+    os.kill(int((host / "lock").read_text()), signal.SIGKILL)
     assert job.wait(30).status == "FAILED"
-    assert job.reason.startswith("Host EC2 (instance ")
+    assert job.reason == f"Host EC2 (instance {host.name}) terminated."
+    assert is_gone(process.pid)
 
 
 def test_a_store_that_is_no_database_is_named_and_kept(account: Settings) -> None:
@@ -108,29 +110,35 @@ KEEP = """
 import sys
 from pathlib import Path
 from genokit.local import keeper
-folder = Path(sys.argv[1])
+host = Path(sys.argv[1])
 command, environment = ("sh", "-c", sys.argv[2]), {"PATH": "/usr/bin:/bin"}
 limits = {"timeout_s": float(sys.argv[3]) or None, "grace_s": 0.5}
-keeper.start(keeper.Task(folder, folder / "log", command, environment, folder / "none", **limits))
+keeper.start(host, host / "nobody")
+task = keeper.Task("job/1", str(host / "work"), str(host / "log"), command, environment, **limits)
+keeper.tell(host, [task, task, {"leave": True}])
 """
 
 
-def keep(folder: Path, script: str, timeout_s: float = 0) -> None:
-    subprocess.run([sys.executable, "-c", KEEP, folder, script, str(timeout_s)], check=True)
+def keep(host: Path, script: str, timeout_s: float = 0) -> dict[str, Any]:
+    """What a keeper writes of an attempt; it is told of the attempt twice, and then to leave."""
+    subprocess.run([sys.executable, "-c", KEEP, host, script, str(timeout_s)], check=True)
+    wait_until(lambda: not keeper.lives(host))
+    started, ended = keeper.journal(host, 0)[0]
+    assert started["key"] == ended["key"] == "job/1"
+    assert not (host / "work").exists()
+    return ended
 
 
 def test_a_keeper_ends_an_attempt_at_its_timeout_even_one_that_will_not_go(tmp_path: Path) -> None:
-    keep(tmp_path, "trap '' TERM; while :; do sleep 0.1; done", timeout_s=0.3)
-    assert keeper.is_kept(tmp_path)
-    wait_until(lambda: keeper.ended(tmp_path))
-    record = keeper.ended(tmp_path)
-    assert record is not None
-    assert (record["exitCode"], record["timed_out"]) == (137, True)
+    ended = keep(tmp_path / "i-1", "trap '' TERM; while :; do sleep 0.1; done", timeout_s=0.3)
+    assert (ended["exitCode"], ended["timed_out"]) == (137, True)
 
 
 def test_nothing_that_a_job_left_behind_outlives_it(tmp_path: Path) -> None:
-    keep(tmp_path, "sleep 300 & echo $! > ../child; echo started")
-    wait_until(lambda: keeper.ended(tmp_path))
-    assert is_gone(int((tmp_path / "child").read_text()))
-    assert (tmp_path / "log").read_text().endswith("started\n")
-    wait_until(lambda: not keeper.is_kept(tmp_path))
+    assert keep(tmp_path / "i-1", "sleep 300 & echo $! > ../child; echo started")["exitCode"] == 0
+    assert is_gone(int((tmp_path / "i-1" / "child").read_text()))
+    assert (tmp_path / "i-1" / "log").read_text().endswith("started\n")
+
+
+def test_a_job_that_closes_its_output_goes_on_to_its_end(tmp_path: Path) -> None:
+    assert keep(tmp_path / "i-1", "echo heard; exec >&- 2>&-; sleep 0.3; exit 4")["exitCode"] == 4

@@ -73,8 +73,8 @@ class Account:
         where no such job runs.
         """
         with store.connect(self.home) as db, store.transaction(db):
-            wish = "update jobs set stop = 'reclaim' where ? in (id, parent) and status = 'RUNNING' and stop is null"
-            if not db.execute(wish, (job_id,)).rowcount:
+            wish = "update jobs set stop = 'reclaim' where (id = ?1 or parent = ?1) and status = 'RUNNING'"
+            if not db.execute(wish + " and stop is null", (job_id,)).rowcount:
                 raise NotFound(f"No job '{job_id}' runs in '{self.home}', so there is no host of it to reclaim.")
         keeper.wake(self.home / "wake")
 
@@ -95,7 +95,7 @@ class Account:
     def clean(self) -> None:
         """Stop the account and remove its jobs, definitions and logs. Fetched data and trained models stay."""
         self.stop()
-        for name in ("jobs", "logs"):
+        for name in ("hosts", "work", "logs"):
             shutil.rmtree(self.home / name, ignore_errors=True)
         for name in (
             "batch.sqlite",

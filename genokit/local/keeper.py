@@ -1,14 +1,14 @@
-"""One keeper a running attempt: it starts the job's process, writes its log, enforces its limits, and records its end.
+"""The keeper: the one process of an account that jobs' processes are children of, as an instance's agent is on AWS.
 
-The supervisor forks it (a fork costs a millisecond; a new interpreter would cost fifty) and may then die: the keeper is
-a session of its own and needs nobody. It holds a lock on ``<attempt>/keeper`` for as long as it lives, so anyone can
-ask whether an attempt is still kept, without trusting process numbers, which the system uses again.
+It starts processes, writes their logs, enforces their limits and records how they ended. It is a session of its own, so
+the supervisor that forked it may be killed, and the next one goes on with it. What they tell one another stands in two
+files that are only ever appended to, each by one of them, so neither waits for the other and nothing is lost with
+either:
 
-What an attempt's folder holds:
-
-    keeper      locked while the keeper lives; its process number, the job's, and when the job's process started
-    work/       the job's working folder, removed when the attempt ends
-    exit.json   how it ended: {"exitCode", "reason", "stopped_at", ...}; written once, whole or not at all
+    hosts/<instance>/tasks     the supervisor's: what to start, by a key that is started once, and what to stop
+    hosts/<instance>/journal   the keeper's: what has started, and how it ended
+    hosts/<instance>/wake      a FIFO; a byte in it says that there are new tasks
+    hosts/<instance>/lock      locked while the keeper lives; a process number proves nothing, as numbers are used again
 """
 
 from __future__ import annotations
@@ -22,52 +22,54 @@ import shutil
 import signal
 import time
 import traceback
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from genokit.local import processes, store, stream
 
-MEMORY_TICK_S = 1.0  # between two looks at the memory of a job
+MEMORY_TICK_S = 1.0  # between two looks at the memory of the jobs
+IDLE_S = 60.0  # how long it stays when it keeps nothing; a supervisor that is there sends it away earlier
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a keeper is asked to keep."""
+    """An attempt to keep: its key is ``<job id>/<attempt>``."""
 
-    folder: Path
-    log: Path
+    key: str
+    folder: str  # the working folder, made for the attempt and removed after it
+    log: str
     command: tuple[str, ...]
     environment: dict[str, str]
-    wake: Path  # the supervisor's FIFO: a byte says that something ended
     timeout_s: float | None = None
     memory_mib: int | None = None
     grace_s: float = 30.0  # between SIGTERM and SIGKILL, as on AWS
     refusal: str | None = None  # why it cannot be started at all
 
 
-def start(task: Task) -> int:
-    """Fork a keeper for ``task`` and return its process number; the attempt counts as kept from before the fork on."""
-    task.folder.mkdir(parents=True, exist_ok=True)
-    lock = os.open(task.folder / "keeper", os.O_RDWR | os.O_CREAT, 0o600)
+# --- what the supervisor does with a keeper
+
+
+def start(host: Path, news: Path) -> None:
+    """Fork a keeper that lives in the new folder ``host`` and writes a byte to the FIFO ``news`` when it has news."""
+    host.mkdir(parents=True)
+    os.mkfifo(host / "wake", 0o600)
+    for name in ("tasks", "journal"):
+        (host / name).touch(0o600)
+    lock = os.open(host / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        # A lock belongs to the open file, which the child shares: no instant passes in which the attempt looks unkept.
+        # A lock belongs to the open file, which the child shares: no instant passes in which the keeper looks dead.
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        keeper = os.fork()
-        if keeper == 0:
-            _live(task, lock)
-        return keeper
+        if os.fork() == 0:
+            _live(host, news, lock)
     finally:
         os.close(lock)
 
 
-# --- what others ask of a keeper
-
-
-def is_kept(folder: Path) -> bool:
-    """Whether the attempt in ``folder`` has a living keeper."""
+def lives(host: Path) -> bool:
+    """Whether the keeper of a folder is alive."""
     try:
-        lock = os.open(folder / "keeper", os.O_RDWR)
+        lock = os.open(f"{host}/lock", os.O_RDWR)
     except FileNotFoundError:
         return False
     try:
@@ -79,34 +81,26 @@ def is_kept(folder: Path) -> bool:
     return False
 
 
-def ended(folder: Path) -> dict[str, object] | None:
-    """How the attempt in ``folder`` ended; None while it has not, or where nobody could record it."""
-    try:
-        record: dict[str, object] = json.loads((folder / "exit.json").read_bytes())
-    except (FileNotFoundError, ValueError):
-        return None
-    return record
+def tell(host: Path, orders: list[Task | dict[str, Any]]) -> None:
+    """Give a keeper orders: tasks, ``{"stop": key}``, ``{"reclaim": key}`` or ``{"leave": true}``."""
+    lines = [json.dumps(vars(order) if isinstance(order, Task) else order) for order in orders]
+    with open(f"{host}/tasks", "a") as file:
+        # The newline in front ends what a full disk may have cut short, which then is no order.
+        file.write("".join(f"\n{line}" for line in lines) + "\n")
+    wake(host / "wake")
 
 
-def stop(folder: Path, *, reclaim: bool = False) -> None:
-    """Ask the attempt's keeper to stop its job: SIGTERM, then after the grace SIGKILL; or at once, as a lost host."""
-    if is_kept(folder):
-        with contextlib.suppress(ProcessLookupError, ValueError, IndexError):
-            keeper = int((folder / "keeper").read_text().split()[0])
-            os.kill(keeper, signal.SIGUSR1 if reclaim else signal.SIGTERM)
-
-
-def sweep(folder: Path) -> None:
-    """End what a keeper that was killed has left running."""
-    with contextlib.suppress(FileNotFoundError, ValueError):
-        _, job, began = (folder / "keeper").read_text().split()
-        if processes.started(int(job)) == began:
-            processes.kill_group(int(job))
-    shutil.rmtree(folder / "work", ignore_errors=True)
+def journal(host: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
+    """What a keeper has written since ``offset``, and where the next reading begins."""
+    with open(f"{host}/journal", "rb") as file:
+        file.seek(offset)
+        lines = file.read().split(b"\n")[:-1]  # what follows the last newline is still being written
+    return [json.loads(line) for line in lines], offset + sum(len(line) + 1 for line in lines)
 
 
 def wake(fifo: Path, news: bytes = b"!") -> bool:
-    """Tell the supervisor that there is news; False where none listens. Empty ``news`` only asks whether one does."""
+    """Tell a reader of a FIFO that there is news; False where none listens. Empty ``news`` only asks whether one
+    does."""
     try:
         end = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
     except OSError:  # ENXIO: nobody reads; ENOENT: nobody ever did
@@ -124,25 +118,17 @@ def wake(fifo: Path, news: bytes = b"!") -> bool:
 # --- the keeper's own life
 
 
-def _live(task: Task, lock: int) -> None:
+def _live(host: Path, news: Path, lock: int) -> None:
     """From the fork to the end of the process; never returns into the supervisor's code."""
     code = 1
     try:
         os.setsid()
         signal.set_wakeup_fd(-1)
-        kept = _Kept(task)
-        signal.signal(signal.SIGTERM, kept.asked_to_stop)
-        signal.signal(signal.SIGUSR1, kept.asked_to_vanish)
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"{os.getpid()}".encode(), 0)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it leaves when it is told to, or keeps nothing
         os.closerange(3, lock)
         os.closerange(lock + 1, 1 << 16)
-        record = kept.run(lambda job: os.pwrite(lock, f"{os.getpid()} {job} {processes.started(job)}".encode(), 0))
-        shutil.rmtree(task.folder / "work", ignore_errors=True)
-        half = task.folder / "exit.half"
-        half.write_text(json.dumps(record | {"stopped_at": store.now()}))
-        half.replace(task.folder / "exit.json")
-        wake(task.wake)
+        os.pwrite(lock, str(os.getpid()).encode(), 0)
+        _Keeper(host, news).keep()
         code = 0
     except BaseException:
         # The one place that must not raise: there is nobody above. The supervisor's log gets the reason.
@@ -151,134 +137,241 @@ def _live(task: Task, lock: int) -> None:
         os._exit(code)
 
 
+class _Keeper:
+    """The loop: orders in, output to logs, limits, ends out."""
+
+    def __init__(self, host: Path, news: Path) -> None:
+        self.host, self.news = host, news
+        self.tasks = os.open(host / "tasks", os.O_RDONLY)
+        self.journal = os.open(host / "journal", os.O_WRONLY | os.O_APPEND)
+        self.half = b""  # of an order that is still being written
+        self.unwritten = b""
+        self.seen: set[str] = set()
+        self.kept: dict[str, _Kept] = {}
+        self.leaving = False
+        self.poll = select.poll()
+        # Open for writing too, or the FIFO would report an end each time the last writer leaves.
+        self.fifo = os.open(host / "wake", os.O_RDWR | os.O_NONBLOCK)
+        children, ended = os.pipe()
+        for end in (children, ended):
+            os.set_blocking(end, False)
+        signal.set_wakeup_fd(ended)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self.children = children
+        for source in (self.fifo, self.children):
+            self.poll.register(source, select.POLLIN)
+
+    def keep(self) -> None:
+        idle_since = time.monotonic()
+        look_at = 0.0
+        try:
+            while not self.leaving or self.kept or self.unwritten:
+                self.obey()
+                self.flush()
+                now = time.monotonic()
+                if now >= look_at:
+                    look_at = now + MEMORY_TICK_S
+                    for kept in self.kept.values():
+                        kept.weigh()
+                until = [look_at] if self.kept or self.unwritten else [idle_since + IDLE_S]
+                for kept in self.kept.values():
+                    until += kept.hold(now)
+                if self.kept or self.unwritten:
+                    idle_since = now
+                elif now >= idle_since + IDLE_S:
+                    return
+                ready = self.poll.poll(max(0.0, 1000 * (min(until) - now)))
+                for source in (self.fifo, self.children):
+                    with contextlib.suppress(BlockingIOError):
+                        os.read(source, 1 << 12)
+                sources = {source for source, _ in ready}
+                for kept in list(self.kept.values()):
+                    if kept.output in sources and not kept.copy():
+                        self.close(kept)
+                self.reap()
+        finally:
+            for kept in self.kept.values():
+                processes.kill_group(kept.process)
+
+    def obey(self) -> None:
+        """Read the new orders and follow them."""
+        data = self.half
+        while more := os.read(self.tasks, 1 << 20):
+            data += more
+        *lines, self.half = data.split(b"\n")
+        for line in lines:
+            try:
+                order = json.loads(line)
+            except ValueError:
+                continue
+            if "key" in order:
+                if order["key"] not in self.seen:  # a supervisor that was killed may not know what it had ordered
+                    self.seen.add(order["key"])
+                    self.start(Task(**order))
+            elif "leave" in order:
+                self.leaving = True
+            else:
+                [(wish, key)] = order.items()
+                if key in self.kept:
+                    self.kept[key].wish(wish)
+
+    def start(self, task: Task) -> None:
+        try:
+            kept = _Kept(task)
+        except _NotStarted as refused:
+            self.write({"key": task.key, "ended": store.now(), **refused.record})
+            return
+        self.kept[task.key] = kept
+        self.poll.register(kept.output, select.POLLIN)
+        process = [kept.process, processes.started(kept.process)]
+        self.write({"key": task.key, "started": store.now(), "process": process})
+
+    def reap(self) -> None:
+        """Record the processes that have ended."""
+        for key, kept in list(self.kept.items()):
+            done, status = os.waitpid(kept.process, os.WNOHANG)
+            if done:
+                record = kept.end(os.waitstatus_to_exitcode(status))
+                self.close(kept)
+                del self.kept[key]
+                self.write({"key": key, "ended": store.now(), **record})
+
+    def close(self, kept: _Kept) -> None:
+        """Stop listening to an output: closed by a job that goes on, it would be reported for ever."""
+        if kept.output >= 0:
+            self.poll.unregister(kept.output)
+            os.close(kept.output)
+            kept.output = -1
+
+    def write(self, record: dict[str, Any]) -> None:
+        self.unwritten += json.dumps(record).encode() + b"\n"
+        self.flush()
+
+    def flush(self) -> None:
+        """Write to the journal what is not in it yet; on a full disk it waits for room, and nothing is lost."""
+        try:
+            while self.unwritten:
+                self.unwritten = self.unwritten[os.write(self.journal, self.unwritten) :]
+                wake(self.news)
+        except OSError:
+            traceback.print_exc()
+
+
+class _NotStarted(Exception):
+    """There is no process to keep; ``record`` says why."""
+
+    def __init__(self, reason: str, status_reason: str, code: int | None = None) -> None:
+        self.record: dict[str, Any] = {"reason": reason, "status_reason": status_reason}
+        if code is not None:
+            self.record["exitCode"] = code
+
+
 class _Kept:
-    """A job's process under its keeper's eyes."""
+    """One attempt's process."""
 
     def __init__(self, task: Task) -> None:
+        if task.refusal:
+            raise _NotStarted(task.refusal, task.refusal)
         self.task = task
-        self.job = 0
-        self.stopping = self.timed_out = self.reclaimed = self.out_of_memory = False
         self.buffer = bytearray()
+        self.unlogged = ""
+        self.stopping = self.timed_out = self.reclaimed = self.out_of_memory = False
+        self.deadline = time.monotonic() + task.timeout_s if task.timeout_s else None
+        self.kill_at: float | None = None
+        os.makedirs(os.path.join(task.folder, "tmp"), exist_ok=True)
+        os.makedirs(os.path.dirname(task.log), exist_ok=True)
+        self.log = os.open(task.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self.process, self.output = self._spawn()
 
-    def asked_to_stop(self, *_: object) -> None:
-        self.stopping = True
-
-    def asked_to_vanish(self, *_: object) -> None:
-        self.reclaimed = True
-
-    def run(self, tell: Callable[[int], object]) -> dict[str, object]:
-        """Start the process, ``tell`` its number, follow it, and return the record of its end."""
-        if self.task.refusal:
-            return {"reason": self.task.refusal, "status_reason": self.task.refusal}
-        work = self.task.folder / "work"
-        (work / "tmp").mkdir(parents=True, exist_ok=True)
-        self.task.log.parent.mkdir(parents=True, exist_ok=True)
-        log = os.open(self.task.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        # A signal must end the wait that it falls into, or just before.
-        news, told = os.pipe()
-        os.set_blocking(told, False)
-        os.set_blocking(news, False)
-        signal.set_wakeup_fd(told)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        os.chdir(work)
-        started = self._spawn(work)
-        if isinstance(started, dict):
-            return started
-        tell(self.job)
-        try:
-            status = self._follow(started, log, news)
-        finally:
-            # As in a container, nothing outlives the first process.
-            processes.kill_group(self.job)
-        return self._record(os.waitstatus_to_exitcode(status))
-
-    def _spawn(self, work: Path) -> int | dict[str, object]:
-        """Start the process; the end of its output to read from, or the record of why it could not start."""
-        command = self.task.command
-        environment = {"HOME": str(work), "TMPDIR": str(work / "tmp"), **self.task.environment}
+    def _spawn(self) -> tuple[int, int]:
+        command, folder = self.task.command, self.task.folder
+        environment = {"HOME": folder, "TMPDIR": os.path.join(folder, "tmp"), **self.task.environment}
         program = shutil.which(command[0], path=environment.get("PATH", os.defpath))
         if program is None:
-            return _not_started(127, f'exec: "{command[0]}": executable file not found in $PATH')
+            missing = f'exec: "{command[0]}": executable file not found in $PATH'
+            raise _NotStarted(f"CannotStartContainerError: {missing}", "Task failed to start", 127)
         read, write = os.pipe()
-        null = os.open(os.devnull, os.O_RDONLY)
-        actions = [(os.POSIX_SPAWN_DUP2, null, 0), (os.POSIX_SPAWN_DUP2, write, 1), (os.POSIX_SPAWN_DUP2, write, 2)]
-        defaults = [signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE, signal.SIGINT, signal.SIGUSR1]
+        actions = [
+            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+            (os.POSIX_SPAWN_DUP2, write, 1),
+            (os.POSIX_SPAWN_DUP2, write, 2),
+        ]
+        defaults = [signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE, signal.SIGINT]
+        os.chdir(folder)  # a spawned process inherits it; this one has a single thread and uses no relative path
         try:
-            self.job = os.posix_spawn(
+            process = os.posix_spawn(
                 program, command, environment, file_actions=actions, setpgroup=0, setsigdef=defaults, setsigmask=[]
             )
         except OSError as error:
-            return _not_started(126, f'exec: "{command[0]}": {error.strerror}')
-        os.close(write)
-        os.close(null)
+            os.close(read)
+            why = f'exec: "{command[0]}": {error.strerror}'
+            raise _NotStarted(f"CannotStartContainerError: {why}", "Task failed to start", 126) from error
+        finally:
+            os.close(write)
+            os.chdir("/")
         os.set_blocking(read, False)
-        return read
+        return process, read
 
-    def _follow(self, output: int, log: int, news: int) -> int:
-        """Copy the output to the log and hold the limits until the process has ended; returns its wait status."""
-        poll = select.poll()
-        poll.register(output, select.POLLIN)
-        poll.register(news, select.POLLIN)
-        began = time.monotonic()
-        deadline = began + self.task.timeout_s if self.task.timeout_s else None
-        kill_at: float | None = None
-        look_at = began + MEMORY_TICK_S
-        while True:
-            now = time.monotonic()
-            if deadline and now >= deadline and not self.stopping:
-                self.timed_out = self.stopping = True
-            if self.stopping and kill_at is None:
-                kill_at = now + self.task.grace_s
-                processes.kill_group(self.job, signal.SIGTERM)
-            if self.task.memory_mib and now >= look_at:
-                look_at = now + MEMORY_TICK_S
-                self.out_of_memory = processes.memory_mib(self.job, self.task.memory_mib) > self.task.memory_mib
-            if self.reclaimed or self.out_of_memory or (kill_at and now >= kill_at):
-                processes.kill_group(self.job)
-            until = [at for at in (deadline, kill_at, look_at if self.task.memory_mib else None) if at and at > now]
-            poll.poll(1000 * (min(until) - now) if until else None)
-            with contextlib.suppress(BlockingIOError):
-                os.read(news, 512)
-            if output >= 0 and not self._copy(output, log):
-                poll.unregister(output)  # closed by a job that goes on: it would be reported for ever
-                os.close(output)
-                output = -1
-            done, status = os.waitpid(self.job, os.WNOHANG)
-            if done:
-                processes.kill_group(self.job)
-                while output >= 0 and select.select([output], [], [], 0)[0] and self._copy(output, log):
-                    pass
-                _write(log, stream.encode(stream.split(self.buffer, final=True), store.now()))
-                return status
+    def wish(self, wish: str) -> None:
+        """To be stopped, or to vanish as with its host."""
+        self.stopping = True
+        self.reclaimed = self.reclaimed or wish == "reclaim"
 
-    def _copy(self, output: int, log: int) -> bool:
-        """Copy what is there, up to a megabyte; False at the end of the output."""
-        for _ in range(16):  # a job that never pauses must not keep its keeper from the clock
+    def weigh(self) -> None:
+        """Note whether the job holds more memory than it asked for."""
+        if self.task.memory_mib:
+            held = processes.memory_mib(self.process, self.task.memory_mib)
+            self.out_of_memory = self.out_of_memory or held > self.task.memory_mib
+
+    def hold(self, now: float) -> list[float]:
+        """Signal what has to be signalled by now; returns when to look again."""
+        if self.deadline and now >= self.deadline and not self.stopping:
+            self.timed_out = self.stopping = True
+        if self.reclaimed or self.out_of_memory or (self.kill_at and now >= self.kill_at):
+            processes.kill_group(self.process)
+        elif self.stopping and self.kill_at is None:
+            self.kill_at = now + self.task.grace_s
+            processes.kill_group(self.process, signal.SIGTERM)
+        return [at for at in (self.deadline, self.kill_at) if at and at > now]
+
+    def copy(self) -> bool:
+        """Copy to the log what there is, up to a megabyte; False at the end of the output."""
+        for _ in range(16):  # a job that never pauses must not keep its keeper from the others
             try:
-                data = os.read(output, 1 << 16)
+                data = os.read(self.output, 1 << 16)
             except BlockingIOError:
                 return True
             if not data:
                 return False
             self.buffer += data
-            _write(log, stream.encode(stream.split(self.buffer), store.now()))
+            self.append(stream.split(self.buffer))
         return True
 
-    def _record(self, code: int) -> dict[str, object]:
-        record: dict[str, object] = {"exitCode": code if code >= 0 else 128 - code}
+    def append(self, lines: list[bytes]) -> None:
+        """Write lines to the log. Where there is no room the job goes on, and its record says that lines are
+        missing."""
+        data = stream.encode(lines, store.now())
+        try:
+            while data:
+                data = data[os.write(self.log, data) :]
+        except OSError as error:
+            self.unlogged = f"LogIncomplete: {error.strerror}"
+
+    def end(self, code: int) -> dict[str, Any]:
+        """Read what is left, clear up, and say how it ended. As in a container, nothing outlives the first process."""
+        processes.kill_group(self.process)
+        while self.output >= 0 and select.select([self.output], [], [], 0)[0] and self.copy():
+            pass
+        self.append(stream.split(self.buffer, final=True))
+        os.close(self.log)
+        shutil.rmtree(self.task.folder, ignore_errors=True)
         if self.reclaimed:
             return {"lost": True}
+        record: dict[str, Any] = {"exitCode": code if code >= 0 else 128 - code}
+        if self.unlogged:
+            record["reason"] = self.unlogged
         if self.out_of_memory:
             record["reason"] = "OutOfMemoryError: Container killed due to memory usage"
         if self.timed_out:
             record["timed_out"] = True
         return record
-
-
-def _not_started(code: int, why: str) -> dict[str, object]:
-    return {"exitCode": code, "reason": f"CannotStartContainerError: {why}", "status_reason": "Task failed to start"}
-
-
-def _write(file: int, data: bytes) -> None:
-    while data:
-        data = data[os.write(file, data) :]

@@ -14,9 +14,8 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
-from genokit.local import keeper, retries, store
+from genokit.local import keeper, processes, retries, store
 
-LOST = "Host EC2 (instance i-this-machine) terminated."
 TIMED_OUT = "Job attempt duration exceeded timeout"
 EXITED = "Essential container in task exited"
 
@@ -37,14 +36,20 @@ class Ended:
             "update jobs set status = ?, status_reason = ?, stopped_at = ? where id = ?",
             (status, reason, at or store.now(), job["id"]),
         )
-        self.todo.append(_job(self.db, job["id"]))
+        self.todo.append(job)
 
     def settle(self) -> None:
         """Carry every end through to the last that it concerns."""
+        if not self.todo:
+            return
+        somebody_waits = self.db.execute("select 1 from dependencies limit 1").fetchone()
         while self.todo:
             job = self.todo.popleft()
             if job["parent"]:
                 self._parent(job)
+            if not somebody_waits:
+                continue
+            if job["parent"]:
                 self._siblings(job)
             for dependent in self.db.execute(
                 "select jobs.* from dependencies join jobs on jobs.id = dependencies.job "
@@ -65,9 +70,9 @@ class Ended:
         for one in waiting:
             verdict = self._verdict(one, shared)
             if verdict == "SUCCEEDED":
-                self.db.execute("update jobs set status = 'RUNNABLE' where ? in (id, parent)", (one["id"],))
+                self.db.execute("update jobs set status = 'RUNNABLE' where id = ?1 or parent = ?1", (one["id"],))
             elif verdict == "FAILED":
-                for part in self.db.execute("select * from jobs where ? in (id, parent)", (one["id"],)).fetchall():
+                for part in self.db.execute("select * from jobs where id = ?1 or parent = ?1", (one["id"],)).fetchall():
                     self.end(part, "FAILED", "Dependent Job failed")
 
     def _verdict(self, job: sqlite3.Row, shared: dict[str, str]) -> str:
@@ -129,25 +134,62 @@ def advance(db: sqlite3.Connection, ended: Ended) -> None:
 
 
 def collect(db: sqlite3.Connection, home: Path, ended: Ended) -> None:
-    """Write down the attempts that have ended, and those whose keeper was lost with the machine."""
-    for job in db.execute("select * from jobs where status in ('STARTING', 'RUNNING') and size is null").fetchall():
-        attempts = store.loads(job, "attempts")
-        folder = store.attempt_folder(home, job["id"], len(attempts))
-        record: dict[str, Any] | None = keeper.ended(folder)
-        if record is None:
-            if keeper.is_kept(folder):
-                continue
-            # The keeper may have written its record between the two looks.
-            record = keeper.ended(folder) or {"lost": True, "stopped_at": store.now()}
-            keeper.sweep(folder)
+    """Write down what the keepers' journals tell; what a dead keeper kept is lost, as with an instance."""
+    for host in db.execute("select * from hosts").fetchall():
+        folder = home / "hosts" / host["instance"]
+        alive = keeper.lives(folder)  # asked before the journal is read: a dead keeper writes nothing more
+        records, offset = keeper.journal(folder, host["offset"])
+        for record in records:
+            _apply(db, record, ended)
+        if records:
+            db.execute("update hosts set offset = ? where instance = ?", (offset, host["instance"]))
+        if not alive:
+            _lose(db, host["instance"], ended)
+
+
+def _apply(db: sqlite3.Connection, record: dict[str, Any], ended: Ended) -> None:
+    """One line of a journal."""
+    job_id, _, attempt = record["key"].rpartition("/")
+    job = _job(db, job_id)
+    if job is None or job["status"] not in ("STARTING", "RUNNING"):
+        return
+    attempts = store.loads(job, "attempts")
+    if len(attempts) != int(attempt):
+        return
+    if "started" in record:
+        run(db, job, attempts, record["started"], record["process"])
+    else:
         close(db, job, attempts, record, ended)
+
+
+def _lose(db: sqlite3.Connection, instance: str, ended: Ended) -> None:
+    """A keeper has died, and with it what it kept."""
+    kept = "select * from jobs where host = ? and status in ('STARTING', 'RUNNING') and size is null"
+    for job in db.execute(kept, (instance,)).fetchall():
+        if job["process"]:
+            number, began = store.loads(job, "process")
+            if processes.started(number) == began:
+                processes.kill_group(number)
+        close(db, job, store.loads(job, "attempts"), {"lost": True, "ended": store.now()}, ended)
+    db.execute("delete from hosts where instance = ?", (instance,))
+
+
+def run(
+    db: sqlite3.Connection, job: sqlite3.Row, attempts: list[dict[str, Any]], at: int, process: list[object]
+) -> None:
+    """Write down that an attempt runs."""
+    attempts[-1]["startedAt"] = at
+    running = "update jobs set status = 'RUNNING', started_at = ?, attempts = ?, process = ? where id = ?"
+    db.execute(running, (at, json.dumps(attempts), json.dumps(process), job["id"]))
+    if job["kind"] == "multinode":
+        db.execute("update jobs set status = 'RUNNING', started_at = ? where id = ?", (at, job["parent"]))
 
 
 def close(
     db: sqlite3.Connection, job: sqlite3.Row, attempts: list[dict[str, Any]], record: dict[str, Any], ended: Ended
 ) -> None:
     """The end of an attempt: of the job too, unless its retry strategy gives it another."""
-    at, code = record["stopped_at"], record.get("exitCode")
+    at, code = record["ended"], record.get("exitCode")
     last = attempts[-1]
     last.setdefault("startedAt", at)
     last["container"] |= {member: record[member] for member in ("exitCode", "reason") if member in record}
@@ -156,7 +198,7 @@ def close(
     elif record.get("timed_out"):
         reason = TIMED_OUT
     elif record.get("lost"):
-        reason = LOST
+        reason = f"Host EC2 (instance {job['host']}) terminated."
     else:
         reason = record.get("status_reason", EXITED)
     last |= {"stoppedAt": at, "statusReason": reason}
@@ -174,7 +216,7 @@ def close(
 
 
 def _again(db: sqlite3.Connection, job: sqlite3.Row, attempts: list[dict[str, Any]]) -> bool:
-    doc = json.loads(_job(db, job["parent"])["doc"] if job["parent"] else job["doc"])
+    doc, _ = store.document(db, job["parent"] or job["id"])
     last = attempts[-1]
     return retries.again(
         doc["retryStrategy"],
@@ -195,7 +237,7 @@ def _node_ended(
     parent = _job(db, node["parent"])
     doc = json.loads(parent["doc"])
     lost = bool(record.get("lost"))
-    ended.end(node, "SUCCEEDED" if good else "FAILED", reason, record["stopped_at"])
+    ended.end(node, "SUCCEEDED" if good else "FAILED", reason, record["ended"])
     if node["idx"] == doc["nodes"]["mainNode"] or lost or parent["stop"] == "terminate":
         db.execute(
             "update jobs set stop = 'terminate', stop_reason = 'The main node has ended.' "
@@ -219,19 +261,26 @@ def _node_ended(
             )
     else:
         why = parent["stop_reason"] if parent["stop"] == "terminate" else main["status_reason"]
-        ended.end(parent, main["status"], why, record["stopped_at"])
+        ended.end(parent, main["status"], why, record["ended"])
 
 
-def obey(db: sqlite3.Connection, home: Path, ended: Ended) -> None:
-    """Fail what was to be stopped before it started; pass on the order to stop what runs."""
+def obey(db: sqlite3.Connection, ended: Ended) -> list[tuple[str, dict[str, Any]]]:
+    """Fail what was to be stopped before it started; returns what to tell which keeper about what runs."""
+    orders = []
     marks = store.marks(store.LIVE)
     for job in db.execute(f"select * from jobs where stop is not null and status in ({marks})", store.LIVE).fetchall():
         stands_for_others = job["size"] and job["kind"] == "array"
         if job["status"] in store.WAITING and not stands_for_others:
             ended.end(job, "FAILED", job["stop_reason"])
         elif job["stop"] in ("terminate", "reclaim") and not job["size"]:
-            folder = store.attempt_folder(home, job["id"], len(store.loads(job, "attempts")))
-            keeper.stop(folder, reclaim=job["stop"] == "reclaim")
+            wish = "reclaim" if job["stop"] == "reclaim" else "stop"
+            orders.append((job["host"], {wish: key(job)}))
+    return orders
+
+
+def key(job: sqlite3.Row) -> str:
+    """What names a job's newest attempt to its keeper."""
+    return f"{job['id']}/{len(store.loads(job, 'attempts'))}"
 
 
 def _worst(db: sqlite3.Connection, query: str, values: tuple[object, ...]) -> str:
@@ -240,6 +289,5 @@ def _worst(db: sqlite3.Connection, query: str, values: tuple[object, ...]) -> st
     return "FAILED" if "FAILED" in statuses else "SUCCEEDED" if statuses <= {"SUCCEEDED"} else "PENDING"
 
 
-def _job(db: sqlite3.Connection, job_id: str) -> sqlite3.Row:
-    row: sqlite3.Row = db.execute("select * from jobs where id = ?", (job_id,)).fetchone()
-    return row
+def _job(db: sqlite3.Connection, job_id: str) -> Any:
+    return db.execute("select * from jobs where id = ?", (job_id,)).fetchone()

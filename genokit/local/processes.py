@@ -12,11 +12,10 @@ from pathlib import Path
 
 def started(process: int) -> str | None:
     """When a process started, as the system tells it; None if there is none. Numbers are used again, starts are not."""
-    proc = Path(f"/proc/{process}/stat")
-    if Path("/proc/self/stat").exists():
-        with contextlib.suppress(OSError):
+    if os.path.exists("/proc/self/stat"):
+        with contextlib.suppress(OSError), open(f"/proc/{process}/stat") as stat:
             # The name, which may hold anything, ends at the last bracket; the start is the 20th field after it.
-            return proc.read_text().rpartition(")")[2].split()[19]
+            return stat.read().rpartition(")")[2].split()[19]
         return None
     said = subprocess.run(["ps", "-o", "lstart=", "-p", str(process)], capture_output=True, text=True, check=False)
     return said.stdout.strip() or None

@@ -9,34 +9,33 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from genokit.local import keeper, resolved, store, stream
+from genokit.local import keeper, life, resolved, store, stream
 
 IMAGE = "genokit"
 
 
 def task(db: sqlite3.Connection, home: Path, job: sqlite3.Row) -> keeper.Task:
     """What the keeper of a job's newest attempt needs to know."""
-    top = db.execute("select * from jobs where id = ?", (job["parent"] or job["id"],)).fetchone()
-    doc, attempts = store.loads(top, "doc"), store.loads(job, "attempts")
+    doc, runtime = store.document(db, job["parent"] or job["id"])
+    attempts = store.loads(job, "attempts")
     container = resolved.container(doc, job["idx"])
     log = stream.path(home, attempts[-1]["container"]["logStreamName"])
     if log is None:
         raise ValueError(f"job '{job['id']}' has no place for its log")
     own = {pair["name"]: pair["value"] for pair in container["environment"]}
-    environment = {**store.loads(top, "runtime"), **own, **given(job, doc, len(attempts))}
     refusal = None
     if container["image"].partition(":")[0] != IMAGE:
         refusal = f"CannotStartContainerError: the image '{container['image']}' needs a container engine"
     elif not container["command"]:
         refusal = f"CannotStartContainerError: the image '{IMAGE}' brings no command, and the job names none"
     return keeper.Task(
-        folder=store.attempt_folder(home, job["id"], len(attempts)),
-        log=log,
+        key=life.key(job),
+        folder=f"{home}/work/{life.key(job)}",
+        log=str(log),
         command=tuple(container["command"]),
-        environment=environment,
+        environment={**runtime, **own, **given(job, doc, len(attempts))},
         timeout_s=doc.get("timeout", {}).get("attemptDurationSeconds"),
         memory_mib=job["memory_mib"],
-        wake=home / "wake",
         refusal=refusal,
     )
 

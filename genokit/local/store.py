@@ -6,6 +6,7 @@ changes a job's status. So there is one history of each job, whoever looks; trig
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -18,6 +19,9 @@ from pathlib import Path
 from typing import Any
 
 SCHEMA = """
+-- The keepers there are, or were: how far their journals have been read.
+create table hosts (instance text primary key, offset integer not null default 0);
+
 create table environments (name text primary key, doc text, vcpus real, memory_mib integer, gpus integer);
 
 create table policies (name text primary key, doc text);
@@ -36,6 +40,7 @@ create table jobs (
     runtime text,                                        -- the variables that the image brings, null in a child
     vcpus real, memory_mib integer, gpus integer,
     environment text, gpu_ids text not null default '[]', -- where it was placed
+    host text, process text,                             -- the keeper's instance; the process and when it started
     attempts text not null default '[]',
     waits integer not null default 0,                    -- whether it depends on anything
     stop text, stop_reason text                          -- a client's wish: 'cancel', 'terminate' or 'reclaim'
@@ -68,7 +73,7 @@ create trigger changed after update of status on jobs when old.status <> new.sta
 """
 WAITING = ("SUBMITTED", "PENDING", "RUNNABLE")
 LIVE = (*WAITING, "STARTING", "RUNNING")
-VERSION = 2
+VERSION = 3
 
 
 class CorruptStore(Exception):
@@ -133,6 +138,7 @@ def create(db: sqlite3.Connection) -> None:
         db.execute(f"pragma user_version = {VERSION}")
 
 
+@functools.cache
 def machine() -> tuple[int, int, int]:
     """This machine's vCPUs, memory in MiB, and GPUs that its driver lists."""
     # Where the process may run, which a cluster or a container may have narrowed; macOS cannot say.
@@ -145,11 +151,6 @@ def machine() -> tuple[int, int, int]:
     return vcpus, memory_mib, gpus
 
 
-def attempt_folder(home: Path, job_id: str, attempt: int) -> Path:
-    """Where attempt number ``attempt`` (from 1) of a job lives."""
-    return home / "jobs" / job_id / str(attempt)
-
-
 def marks(values: tuple[str, ...] | list[str]) -> str:
     """As many placeholders as there are values.
 
@@ -157,6 +158,13 @@ def marks(values: tuple[str, ...] | list[str]) -> str:
     '?, ?'
     """
     return ", ".join("?" * len(values))
+
+
+@functools.lru_cache(maxsize=64)
+def document(db: sqlite3.Connection, job_id: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """What a job, not a child of one, resolved to when it was submitted, and the variables of its image."""
+    row = db.execute("select doc, runtime from jobs where id = ?", (job_id,)).fetchone()
+    return loads(row, "doc"), loads(row, "runtime")
 
 
 def loads(row: sqlite3.Row, column: str) -> Any:

@@ -2,7 +2,7 @@
 
 It is not the kernel's child, so jobs outlive the kernel that submitted them, and it holds nothing that is not on disk,
 so it may be killed at any instant: the next call to the account starts another, which goes on where the store and the
-attempts' folders say.
+keepers' journals say.
 
 One step of its loop: read what has ended, obey wishes to stop, let waiting jobs advance, start what fits. It sleeps on
 a FIFO that clients and keepers write a byte to, and leaves when there is nothing left to follow.
@@ -18,6 +18,7 @@ import json
 import os
 import secrets
 import select
+import shutil
 import signal
 import sqlite3
 import sys
@@ -29,57 +30,83 @@ from pathlib import Path
 from genokit.local import keeper, life, runners, scheduler, store
 
 IDLE_S = 20.0  # how long it stays when nothing runs
-TICK_S = 1.0  # how often it looks after attempts whose end nobody announces
+TICK_S = 1.0  # how often it looks whether the keepers live
 
 # --- the steps
 
 
-def step(db: sqlite3.Connection, home: Path) -> int:
-    """Bring the account up to date and start what fits; returns how many attempts are being kept."""
+def step(db: sqlite3.Connection, home: Path, told: set[tuple[str, str]]) -> int:
+    """Bring the account up to date and start what fits; returns how many attempts are kept.
+
+    ``told`` remembers which wishes have been passed on. What a killed supervisor had decided and not ordered, or
+    ordered and not noted, is ordered again by the next: see ``resume``."""
     with store.transaction(db):
         ended = life.Ended(db)
         life.collect(db, home, ended)
-        life.obey(db, home, ended)
+        wishes = life.obey(db, ended)
         ended.settle()
         life.advance(db, ended)
         ended.settle()
-        starting = [job for placed in scheduler.choose(db) for job in begin(db, placed)]
-    for job in starting:
-        keeper.start(runners.task(db, home, job))
+        placed = scheduler.choose(db)
+        host = instance(db, home) if placed else ""
+        starting = [job for one in placed for job in begin(db, one, host)]
     if starting:
-        with store.transaction(db):
-            for job in starting:
-                run(db, job)
-    return int(db.execute("select count(*) from jobs where status in ('STARTING', 'RUNNING')").fetchone()[0])
+        keeper.tell(home / "hosts" / host, [runners.task(db, home, job) for job in starting])
+    for where, order in wishes:
+        ((wish, key),) = order.items()
+        if (wish, key) not in told:
+            told.add((wish, key))
+            keeper.tell(home / "hosts" / where, [order])
+    kept = "select count(*) from jobs where status in ('STARTING', 'RUNNING') and size is null"
+    return int(db.execute(kept).fetchone()[0])
 
 
-def begin(db: sqlite3.Connection, placed: scheduler.Placed) -> list[sqlite3.Row]:
+def begin(db: sqlite3.Connection, placed: scheduler.Placed, host: str) -> list[sqlite3.Row]:
     """Write down the intent to start a job, or all nodes of one: from here on no attempt is started twice."""
-    where, gpus = placed.environment, list(placed.gpus)
-    for job in db.execute("select * from jobs where ? in (id, parent)", (placed.job_id,)).fetchall():
+    gpus = list(placed.gpus)
+    for job in db.execute("select * from jobs where id = ?1 or parent = ?1", (placed.job_id,)).fetchall():
         mine, gpus = ([], gpus) if job["size"] else (gpus[: job["gpus"]], gpus[job["gpus"] :])
         attempts = store.loads(job, "attempts")
         if not job["size"]:
-            up = db.execute("select doc from jobs where id = ?", (job["parent"] or job["id"],)).fetchone()
+            doc, _ = store.document(db, job["parent"] or job["id"])
             # https://docs.aws.amazon.com/batch/latest/userguide/job_states.html
-            name = f"{store.loads(up, 'doc')['definition'][0][:200]}/default/{secrets.token_hex(16)}"
+            name = f"{doc['definition'][0][:200]}/default/{secrets.token_hex(16)}"
             attempts.append({"container": {"logStreamName": name}})
         db.execute(
-            "update jobs set status = 'STARTING', status_reason = null, environment = ?, gpu_ids = ?, attempts = ? "
-            "where id = ?",
-            (where, json.dumps(mine), json.dumps(attempts), job["id"]),
+            "update jobs set status = 'STARTING', status_reason = null, environment = ?, gpu_ids = ?, attempts = ?, "
+            "host = ?, process = null where id = ?",
+            (placed.environment, json.dumps(mine), json.dumps(attempts), host, job["id"]),
         )
-    return db.execute("select * from jobs where ? in (id, parent) and size is null", (placed.job_id,)).fetchall()
+    kept = "select * from jobs where (id = ?1 or parent = ?1) and size is null"
+    return db.execute(kept, (placed.job_id,)).fetchall()
 
 
-def run(db: sqlite3.Connection, job: sqlite3.Row) -> None:
-    """Write down that an attempt is being kept."""
-    now, attempts = store.now(), store.loads(job, "attempts")
-    attempts[-1]["startedAt"] = now
-    running = "update jobs set status = 'RUNNING', started_at = ? where id = ?"
-    db.execute("update jobs set attempts = ? where id = ?", (json.dumps(attempts), job["id"]))
-    for job_id in (job["id"], job["parent"] if job["kind"] == "multinode" else None):
-        db.execute(running, (now, job_id))
+def instance(db: sqlite3.Connection, home: Path) -> str:
+    """The keeper to start jobs with: the one that lives, or a new one."""
+    for row in db.execute("select instance from hosts"):
+        if keeper.lives(home / "hosts" / row["instance"]):
+            return str(row["instance"])
+    name = f"i-{secrets.token_hex(8)}"
+    keeper.start(home / "hosts" / name, home / "wake")
+    db.execute("insert into hosts (instance) values (?)", (name,))
+    return name
+
+
+def resume(db: sqlite3.Connection, home: Path) -> None:
+    """Order again what was to start and has not: a keeper starts no key twice. Clear away what the dead have left."""
+    for job in db.execute("select * from jobs where status = 'STARTING' and size is null").fetchall():
+        if keeper.lives(home / "hosts" / job["host"]):
+            keeper.tell(home / "hosts" / job["host"], [runners.task(db, home, job)])
+    known = {row["instance"] for row in db.execute("select instance from hosts")}
+    for folder in (home / "hosts").glob("*"):
+        if folder.name not in known and not keeper.lives(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def dismiss(db: sqlite3.Connection, home: Path) -> None:
+    """Send the keepers away that keep nothing."""
+    for row in db.execute("select instance from hosts").fetchall():
+        keeper.tell(home / "hosts" / row["instance"], [{"leave": True}])
 
 
 # --- the loop
@@ -126,13 +153,17 @@ def supervise(home: Path, ready: int) -> None:
             follow(db, home, news, children, asked)
             os.close(news)
             busy = unattended(db)  # a wish that came between the last look and the closing
+        if not db.execute("select 1 from jobs where status in ('STARTING', 'RUNNING')").fetchone():
+            dismiss(db, home)
 
 
 def follow(db: sqlite3.Connection, home: Path, news: int, children: int, asked: list[int]) -> None:
     """Step whenever there is news, until nothing has run for a while or the supervisor is asked to go."""
     idle_since = time.monotonic()
+    told: set[tuple[str, str]] = set()
+    resume(db, home)
     while not asked:
-        kept = step(db, home)
+        kept = step(db, home, told)
         now = time.monotonic()
         if kept:
             idle_since = now
