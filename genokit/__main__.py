@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -23,6 +24,7 @@ examples:
   genokit pipeline notebooks/pipelines/tour.toml        run notebooks that build on one another, -p lenet.epochs=1
   genokit jobs --status RUNNING                         the jobs of the account, as a table
   genokit local status                                  the embedded account: at work or at rest, and its jobs
+  genokit local serve                                   let boto3, the AWS CLI and other tools use it; Ctrl-C ends that
 
 Settings come from GENOKIT_* variables and the nearest genokit.toml; 'genokit doctor' shows them.
 GENOKIT_DEBUG=1 shows the whole traceback of an error.
@@ -87,8 +89,19 @@ def _parser() -> argparse.ArgumentParser:
     jobs = add("jobs", _jobs, "the jobs of the account")
     jobs.add_argument("--queue")
     jobs.add_argument("--status", help="such as RUNNING or FAILED")
-    local = add("local", _local, "the embedded account: look at it, stop it, or clear its jobs away")
-    local.add_argument("action", choices=("status", "stop", "clean"))
+    local = add("local", _local, "the embedded account: look at it, stop it, clear its jobs away, serve it")
+    actions = local.add_subparsers(metavar="ACTION", dest="action", required=True)
+    for name, says in (
+        ("status", "at work or at rest, and its jobs"),
+        ("stop", "end its jobs and let it rest"),
+        ("clean", "stop it and clear its jobs and logs away"),
+    ):
+        actions.add_parser(name, help=says)
+    says = "let boto3, the AWS CLI and other tools of this machine use it, over AWS's protocol"
+    serve = actions.add_parser("serve", help=says, description=says[0].upper() + says[1:] + ".")
+    serve.add_argument("--port", type=int, default=0, help="default: any that is free")
+    serve.add_argument("--verbose", action="store_true", help="a line on stderr for every request")
+    serve.set_defaults(command=_serve)
     return parser
 
 
@@ -179,6 +192,20 @@ def _local(options: argparse.Namespace) -> int:
             value = ", ".join(f"{count} {state}" for state, count in value.items()) or "none"
         shown = "none" if value is None else size(float(str(value))) if name == "bytes" else value
         print(f"{name:<12} {shown}")
+    return 0
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from genokit import Settings, backends
+
+    settings = Settings.load()
+    with backends.door(settings, options.port, verbose=options.verbose) as door:
+        print(f"The embedded account in '{settings.home}' is open to clients of this machine. In their shell:\n")
+        for line in door.environment(settings.region or "us-east-1"):
+            print(line)
+        print("\nCtrl-C closes the door; jobs go on. 'genokit local stop' ends them too.", flush=True)
+        with contextlib.suppress(KeyboardInterrupt):
+            door.serve_forever()
     return 0
 
 

@@ -13,6 +13,7 @@ from genokit.errors import AccessDenied, ConfigError, InvalidRequest, ServiceErr
 
 if TYPE_CHECKING:
     from genokit.local.account import Account
+    from genokit.local.door import Door
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,14 @@ def account(settings: Settings | None = None) -> Account:
     from genokit.local.account import Account
 
     return Account((settings or Settings.load()).home)
+
+
+def door(settings: Settings | None = None, port: int = 0, *, verbose: bool = False) -> Door:
+    """The embedded account over AWS's wire protocol, for other clients; nothing gets in before ``serve_forever()``."""
+    from genokit.local.door import Door
+
+    settings = settings or Settings.load()
+    return Door(settings.home, settings.environ(), port, verbose=verbose)
 
 
 def _embedded(service: str, settings: Settings) -> Any:

@@ -2,22 +2,57 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from typing import Any
 
+import boto3
 import pytest
 from botocore.exceptions import ClientError
 
 from genokit import Settings, backends
+from genokit.local.door import Door
 
 SMALL = [{"type": "VCPU", "value": "1"}, {"type": "MEMORY", "value": "64"}]
 
 
-class Box:
-    """Clients of an account in boto3's shape, and what tests do with them again and again."""
+@contextmanager
+def served(settings: Settings) -> Iterator[Door]:
+    """The account's door, open as long as the block lasts."""
+    with backends.door(settings) as door:
+        thread = threading.Thread(target=door.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield door
+        finally:
+            door.shutdown()
+            thread.join()
 
-    def __init__(self, settings: Settings) -> None:
-        clients = backends.clients(settings)
+
+@contextmanager
+def through(door: Door, **changes: str) -> Iterator[backends.Clients]:
+    """boto3's own clients, led to the door, with its key pair or ``changes`` to what they are told."""
+    told = {
+        "region_name": "eu-central-1",
+        "endpoint_url": door.url,
+        "aws_access_key_id": door.key_pair.access,
+        "aws_secret_access_key": door.key_pair.secret,
+        **changes,
+    }
+    with closing(boto3.client("batch", **told)) as batch, closing(boto3.client("logs", **told)) as logs:
+        yield backends.Clients(Settings(), batch=batch, logs=logs)
+
+
+class Box:
+    """Clients of an account in boto3's shape, and what tests do with them again and again.
+
+    The embedded ones unless others are given: ``with served(settings) as door, through(door) as clients: ...``
+    """
+
+    def __init__(self, settings: Settings, clients: backends.Clients | None = None) -> None:
+        clients = clients or backends.clients(settings)
         self.batch, self.logs = clients.batch, clients.logs
         self.account = backends.account(settings)
 
