@@ -137,7 +137,8 @@ def test_a_lock_pins_each_package_once_with_hashes(lock: str, python: str) -> No
 def test_the_development_lock_holds_all_of_the_kits() -> None:
     kit, dev = ({str(pin) for pin, _, _ in locked(name)} for name in ("kit", "dev"))
     assert kit
-    assert kit <= dev
+    # What the kit needs on Windows alone, a tool of development may need everywhere.
+    assert {pin for pin in kit - dev if pin.partition(";")[0] not in dev} == set()
 
 
 def test_the_locks_name_no_index() -> None:
