@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import genokit
-from genokit.local import keeper, shapes, store
+from genokit.local import keeper, limits, shapes, store
 
 Operation = Callable[["Caller", dict[str, Any]], dict[str, Any]]
 
@@ -107,10 +107,11 @@ class EmbeddedClient:
         return {**response, "ResponseMetadata": {"HTTPStatusCode": 200, "HTTPHeaders": {}, "RetryAttempts": 0}}
 
 
-def page(caller: Caller, member: str, found: list[Any], request: dict[str, Any], *, most: int = 100) -> dict[str, Any]:
+def page(caller: Caller, member: str, found: list[Any], request: dict[str, Any]) -> dict[str, Any]:
     """One page of a list; the token is the number of the first thing on the next."""
     first = request.get("nextToken") or "0"
     if not first.isdecimal():
         raise caller.refuse("nextToken: not a token of this account")
-    end = int(first) + min(request.get("maxResults") or most, most)
+    limits.within(caller.refuse, "maxResults", request.get("maxResults"), limits.PAGE)
+    end = int(first) + request.get("maxResults", limits.PAGE[1])
     return {member: found[int(first) : end]} | ({"nextToken": str(end)} if end < len(found) else {})

@@ -21,8 +21,8 @@ def register_job_definition(caller: Caller, request: dict[str, Any]) -> dict[str
     limits.timeout(caller.refuse, request.get("timeout"))
     limits.retries(caller.refuse, request.get("retryStrategy"))
     limits.within(caller.refuse, "schedulingPriority", request.get("schedulingPriority"), limits.PRIORITIES)
-    if "FARGATE" in request.get("platformCapabilities", []):
-        raise caller.refuse("platformCapabilities: the embedded account is one EC2 machine; FARGATE it has none")
+    if any(one.upper() != "EC2" for one in request.get("platformCapabilities", [])):
+        raise caller.refuse("platformCapabilities: the embedded account is one EC2 machine, and offers nothing else")
     if request["type"] == "container" and "containerProperties" in request:
         _container(caller, "containerProperties", request["containerProperties"])
     elif request["type"] == "multinode" and "nodeProperties" in request:
@@ -42,7 +42,7 @@ def register_job_definition(caller: Caller, request: dict[str, Any]) -> dict[str
 def describe_job_definitions(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
     """Definitions by name, by ``name:revision`` or ARN, by status; newest revision first."""
     wanted = [split(reference) for reference in request.get("jobDefinitions", [])]
-    limits.at_most(caller.refuse, "jobDefinitions", len(wanted), 100)
+    limits.at_most(caller.refuse, "jobDefinitions", len(wanted), limits.DESCRIBED)
     if "jobDefinitionName" in request:
         wanted.append((request["jobDefinitionName"], None))
     status = request.get("status")
@@ -65,9 +65,10 @@ def describe_job_definitions(caller: Caller, request: dict[str, Any]) -> dict[st
 def deregister_job_definition(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
     """Make a revision INACTIVE: what was submitted with it goes on, and nothing new can be."""
     name, revision = split(request["jobDefinition"])
-    if revision is None:
-        raise caller.refuse(f"jobDefinition: '{request['jobDefinition']}' must name a revision, as in name:1")
     with caller.writing() as db:
+        if revision is None:
+            # The text of the API wants a revision, its example names none: then the one that a job would be given.
+            revision = active(caller, db, name)[1]
         changed = db.execute(
             "update definitions set status = 'INACTIVE' where name = ? and revision = ?", (name, revision)
         ).rowcount
@@ -114,6 +115,9 @@ def _nodes(caller: Caller, properties: dict[str, Any]) -> None:
     count, main = properties["numNodes"], properties["mainNode"]
     limits.within(caller.refuse, "nodeProperties.numNodes", count, (1, 1000))
     limits.within(caller.refuse, "nodeProperties.mainNode", main, (0, count - 1))
+    limits.at_most(
+        caller.refuse, "nodeProperties.nodeRangeProperties", len(properties["nodeRangeProperties"]), limits.NODE_RANGES
+    )
     covered: set[int] = set()
     for one in properties["nodeRangeProperties"]:
         if "container" not in one:

@@ -53,7 +53,7 @@ def update_compute_environment(caller: Caller, request: dict[str, Any]) -> dict[
 def describe_compute_environments(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
     """The account's compute environments."""
     with caller.reading() as db:
-        rows = _chosen(db, "environments", request.get("computeEnvironments", []))
+        rows = _chosen(caller, db, "environments", "computeEnvironments", request)
     found = [
         {
             **store.loads(row, "doc"),
@@ -120,7 +120,7 @@ def update_job_queue(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
 def describe_job_queues(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
     """The account's job queues."""
     with caller.reading() as db:
-        rows = _chosen(db, "queues", request.get("jobQueues", []))
+        rows = _chosen(caller, db, "queues", "jobQueues", request)
     found = []
     for row in rows:
         doc = store.loads(row, "doc")
@@ -178,7 +178,12 @@ def _queue_doc(caller: Caller, db: sqlite3.Connection, doc: dict[str, Any], requ
         doc["computeEnvironmentOrder"] = names
     if not doc.get("computeEnvironmentOrder"):
         raise caller.refuse("computeEnvironmentOrder: a queue needs one environment at least")
+    for member in ("jobStateTimeLimitActions", "serviceEnvironmentOrder"):
+        if request.get(member):
+            raise caller.refuse(f"{member}: the embedded account does not offer this")
     if "schedulingPolicyArn" in request:
+        if "jobQueue" in request and "schedulingPolicyArn" not in doc:
+            raise caller.refuse("schedulingPolicyArn: a queue made without one stays first in, first out")
         _row(caller, db, "policies", _name(request["schedulingPolicyArn"]))
     return doc | {key: request[key] for key in ("state", "schedulingPolicyArn", "tags") if key in request}
 
@@ -191,6 +196,7 @@ def create_scheduling_policy(caller: Caller, request: dict[str, Any]) -> dict[st
     name = request["name"]
     limits.name(caller.refuse, "name", name)
     limits.tags(caller.refuse, request.get("tags", {}))
+    _check_policy(caller, request)
     doc = {"fairsharePolicy": {}, "tags": {}, **request}
     with caller.writing() as db:
         if db.execute("select 1 from policies where name = ?", (name,)).fetchone():
@@ -202,6 +208,7 @@ def create_scheduling_policy(caller: Caller, request: dict[str, Any]) -> dict[st
 def update_scheduling_policy(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
     """Change the shares."""
     name = _name(request["arn"])
+    _check_policy(caller, request)
     with caller.writing() as db:
         doc = store.loads(_row(caller, db, "policies", name), "doc")
         doc["fairsharePolicy"] = request.get("fairsharePolicy", doc["fairsharePolicy"])
@@ -209,10 +216,16 @@ def update_scheduling_policy(caller: Caller, request: dict[str, Any]) -> dict[st
     return {}
 
 
+def _check_policy(caller: Caller, request: dict[str, Any]) -> None:
+    if "quotaSharePolicy" in request:
+        raise caller.refuse("quotaSharePolicy: the embedded account does not offer this")
+    limits.fair_shares(caller.refuse, request.get("fairsharePolicy", {}))
+
+
 def describe_scheduling_policies(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
     """Policies by ARN."""
     with caller.reading() as db:
-        rows = _chosen(db, "policies", request["arns"]) if request["arns"] else []
+        rows = _chosen(caller, db, "policies", "arns", request) if request["arns"] else []
     arns = {row["name"]: f"{ARN}:scheduling-policy/{row['name']}" for row in rows}
     return {"schedulingPolicies": [{**store.loads(row, "doc"), "arn": arns[row["name"]]} for row in rows]}
 
@@ -302,8 +315,11 @@ def _row(caller: Caller, db: sqlite3.Connection, table: str, name: str) -> sqlit
     return row
 
 
-def _chosen(db: sqlite3.Connection, table: str, references: list[str]) -> list[sqlite3.Row]:
-    names = [_name(one) for one in references]
+def _chosen(
+    caller: Caller, db: sqlite3.Connection, table: str, member: str, request: dict[str, Any]
+) -> list[sqlite3.Row]:
+    names = [_name(one) for one in request.get(member, [])]
+    limits.at_most(caller.refuse, member, len(names), limits.DESCRIBED)
     return [row for row in db.execute(f"select * from {table} order by name") if not names or row["name"] in names]
 
 

@@ -21,6 +21,7 @@ def submit_job(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
     limits.tags(caller.refuse, request.get("tags", {}))
     size = request.get("arrayProperties", {}).get("size")
     limits.within(caller.refuse, "arrayProperties.size", size, limits.ARRAY)
+    limits.share(caller.refuse, request.get("shareIdentifier"))
     limits.within(
         caller.refuse, "schedulingPriorityOverride", request.get("schedulingPriorityOverride"), limits.PRIORITIES
     )
@@ -267,9 +268,12 @@ def list_jobs(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
         if filters:
             more, these = _filter(caller, filters[0])
             where, values = [*where, more], [*values, *these]
-        else:
+        # A filter stands in place of the status, but that of shares goes with it.
+        if not filters or (filters[0]["name"] == "SHARE_IDENTIFIER" and "jobStatus" in request):
             where, values = [*where, "jobs.status = ?"], [*values, request.get("jobStatus", "RUNNING").upper()]
-        most = min(request.get("maxResults") or 100, 1000 if "jobStatus" in request else 100)
+        page = 100 if filters else 1000
+        limits.within(caller.refuse, "maxResults", request.get("maxResults"), (1, float("inf")))
+        most = min(request.get("maxResults", page), page)
         first = request.get("nextToken") or "0"
         if not first.isdecimal():
             raise caller.refuse("nextToken: not a token of this account")
@@ -317,8 +321,10 @@ def _filter(caller: Caller, one: dict[str, Any]) -> tuple[str, list[Any]]:
     if name == "JOB_DEFINITION":
         names = [value.rpartition("/")[2] for value in values]
         conditions = [_same(DEFINITION if ":" in value else DEFINITION_NAME, value) for value in names]
-    elif name in ("JOB_NAME", "SHARE_IDENTIFIER"):
-        conditions = [_same("jobs.name" if name == "JOB_NAME" else "jobs.share", value) for value in values]
+    elif name == "JOB_NAME":
+        conditions = [_same("jobs.name", value, "nocase") for value in values]
+    elif name == "SHARE_IDENTIFIER":
+        conditions = [_same("jobs.share", value) for value in values]
     else:
         raise caller.refuse(f"filters: there is no filter '{name}'")
     return f"({' or '.join(text for text, _ in conditions)})", [value for _, given in conditions for value in given]
@@ -329,11 +335,11 @@ DEFINITION_NAME = f"json_extract({UP}, '$.definition[0]')"
 DEFINITION = f"({DEFINITION_NAME} || ':' || json_extract({UP}, '$.definition[1]'))"
 
 
-def _same(column: str, value: str) -> tuple[str, list[Any]]:
-    """Names are compared without regard to case; a star at the end means any ending."""
+def _same(column: str, value: str, collation: str = "binary") -> tuple[str, list[Any]]:
+    """Whether a column has a value; a star at the value's end means any ending."""
     if value.endswith("*"):
-        return f"substr({column}, 1, ?) = ? collate nocase", [len(value) - 1, value[:-1]]
-    return f"{column} = ? collate nocase", [value]
+        return f"substr({column}, 1, ?) = ? collate {collation}", [len(value) - 1, value[:-1]]
+    return f"{column} = ? collate {collation}", [value]
 
 
 # --- stop
@@ -350,6 +356,7 @@ def terminate_job(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _stop(caller: Caller, wish: str, request: dict[str, Any], statuses: tuple[str, ...]) -> dict[str, Any]:
+    limits.at_most(caller.refuse, "reason, in characters", len(request["reason"]), limits.REASON)
     with caller.writing() as db:
         if not db.execute("select 1 from jobs where id = ?", (request["jobId"],)).fetchone():
             raise caller.refuse(f"Job {request['jobId']} not found.")

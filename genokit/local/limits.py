@@ -15,7 +15,11 @@ Refuse = Callable[[str], Exception]  # makes the error that an operation raises
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 PATTERN = re.compile(r"[A-Za-z0-9.: \t_()/-]*\*?")  # of evaluateOnExit: a star at the end alone
 CODES = re.compile(r"[0-9]*\*?")
-DESCRIBED = 100  # ids in one DescribeJobs
+SHARE = re.compile(r"[A-Za-z0-9]{1,255}\*?")
+DESCRIBED = 100  # ids in one DescribeJobs, names in every other description
+PAGE = (1, 100)
+REASON = 1024  # characters, of CancelJob and TerminateJob
+NODE_RANGES = 5
 ARRAY = (2, 10_000)
 DEPENDENCIES = 20
 ATTEMPTS = (1, 10)
@@ -24,6 +28,9 @@ SHORTEST_TIMEOUT_S = 60
 PRIORITIES = (0, 9999)  # of jobs in a fair-share queue
 QUEUE_PRIORITIES = (0, 1000)
 TAGS = 50
+DECAY_S = (0, 604_800)
+RESERVATION = (0, 99)  # percent
+WEIGHTS = (0.0001, 999.9999)
 REQUEST_BYTES = 30 * 1024
 DEFINITION_BYTES = 24 * 1024
 ENVIRONMENTS_A_QUEUE = 3
@@ -38,7 +45,7 @@ def name(refuse: Refuse, member: str, value: str) -> None:
         )
 
 
-def within(refuse: Refuse, member: str, value: int | None, bounds: tuple[int, int]) -> None:
+def within(refuse: Refuse, member: str, value: float | None, bounds: tuple[float, float]) -> None:
     if value is not None and not bounds[0] <= value <= bounds[1]:
         raise refuse(f"{member}: {value} is not in {bounds[0]} to {bounds[1]}")
 
@@ -54,9 +61,11 @@ def payload(refuse: Refuse, request: dict[str, Any], most: int) -> None:
 
 def tags(refuse: Refuse, given: dict[str, str]) -> None:
     at_most(refuse, "tags", len(given), TAGS)
-    for key in given:
+    for key, value in given.items():
         if key.casefold().startswith("aws:"):
             raise refuse(f"tags: '{key}' begins with aws:, which is AWS's own")
+        if not 1 <= len(key) <= 128 or len(value) > 256:
+            raise refuse(f"tags: '{key[:20]}...': keys have 1 to 128 characters and values 256 at most")
 
 
 def timeout(refuse: Refuse, given: dict[str, int] | None) -> None:
@@ -70,11 +79,32 @@ def retries(refuse: Refuse, given: dict[str, Any] | None) -> None:
     within(refuse, "retryStrategy.attempts", given.get("attempts"), ATTEMPTS)
     rules = given.get("evaluateOnExit", [])
     at_most(refuse, "retryStrategy.evaluateOnExit", len(rules), RULES)
+    if rules and "attempts" not in given:
+        raise refuse("retryStrategy.attempts is missing, which evaluateOnExit needs")
     for rule in rules:
         for member, allowed in (("onReason", PATTERN), ("onStatusReason", PATTERN), ("onExitCode", CODES)):
             value = rule.get(member)
             if value is not None and (len(value) > 512 or not allowed.fullmatch(value)):
                 raise refuse(f"retryStrategy.evaluateOnExit.{member}: '{value}' is not a pattern (* at its end alone)")
+
+
+def share(refuse: Refuse, given: str | None) -> None:
+    if given is not None and not SHARE.fullmatch(given):
+        raise refuse(f"shareIdentifier: '{given}' must be 1 to 255 letters and digits, then * or nothing")
+
+
+def fair_shares(refuse: Refuse, given: dict[str, Any]) -> None:
+    within(refuse, "fairsharePolicy.shareDecaySeconds", given.get("shareDecaySeconds"), DECAY_S)
+    within(refuse, "fairsharePolicy.computeReservation", given.get("computeReservation"), RESERVATION)
+    names: list[str] = []
+    for one in given.get("shareDistribution", []):
+        share(refuse, one["shareIdentifier"])
+        within(refuse, "fairsharePolicy.shareDistribution.weightFactor", one.get("weightFactor"), WEIGHTS)
+        for other in names:
+            long, short = sorted((one["shareIdentifier"], other), key=len, reverse=True)
+            if long == short or (short.endswith("*") and long.startswith(short[:-1])):
+                raise refuse(f"fairsharePolicy.shareDistribution: '{long}' and '{short}' overlap")
+        names.append(one["shareIdentifier"])
 
 
 def environment(refuse: Refuse, pairs: list[dict[str, str]]) -> None:

@@ -52,8 +52,6 @@ def choose(db: sqlite3.Connection) -> list[Placed]:
     chosen: list[Placed] = []
     closed: set[str] = set()
     for queue in db.execute("select * from queues order by priority desc, name").fetchall():
-        if store.loads(queue, "doc")["state"].upper() != "ENABLED":
-            continue
         order = [name for name in resolved.places(queue) if name in whole]
         for job in waiting(db, queue):
             if not any(whole[name].fits(job) and whole[MACHINE].fits(job) for name in order):

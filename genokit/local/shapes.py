@@ -37,6 +37,9 @@ class _Enums(ParamValidator):  # type: ignore[misc]
         if allowed and isinstance(param, str) and param.casefold() not in {value.casefold() for value in allowed}:
             errors.report(name, "invalid type", param=param, valid_types=allowed)
 
+    def _shape_has_constraints(self, shape: Any) -> bool:
+        return True  # botocore would not look into a list of strings for their values
+
 
 class _Responses(ParamValidator):  # type: ignore[misc]
     def _validate_structure(self, params: Any, shape: Any, errors: Any, name: str) -> None:
