@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,6 +44,10 @@ def rules(count: int) -> list[dict[str, str]]:
 
 def tags(count: int) -> dict[str, str]:
     return {f"t{number}": "x" for number in range(count)}
+
+
+def labels(rows: list[Any]) -> list[str]:
+    return [f"{number}-{row[2]}" for number, row in enumerate(rows)]
 
 
 # --- SubmitJob
@@ -109,7 +114,7 @@ SUBMITTED = [
 ]
 
 
-@pytest.mark.parametrize(("good", "bad", "names"), SUBMITTED, ids=[f"{row[2]}-{i}" for i, row in enumerate(SUBMITTED)])
+@pytest.mark.parametrize(("good", "bad", "names"), SUBMITTED, ids=labels(SUBMITTED))
 def test_submit_job_keeps_its_limits(
     place: Place, definition: str, good: dict[str, Any], bad: dict[str, Any], names: str
 ) -> None:
@@ -177,16 +182,14 @@ REGISTERED = [
     (nodes(**ranges("0:", "1")), nodes(**ranges("0:0")), "targetNodes"),
     (nodes(**ranges("0", "1:")), nodes(**ranges("first")), "targetNodes"),
     (
-        nodes(numNodes=5, **ranges("0", "1", "2", "3", "4")),
+        nodes(numNodes=5, **ranges(*"01234")),
         nodes(numNodes=6, **ranges(*"012345")),
         "nodeRangeProperties",
     ),
 ]
 
 
-@pytest.mark.parametrize(
-    ("good", "bad", "names"), REGISTERED, ids=[f"{row[2]}-{i}" for i, row in enumerate(REGISTERED)]
-)
+@pytest.mark.parametrize(("good", "bad", "names"), REGISTERED, ids=labels(REGISTERED))
 def test_register_job_definition_keeps_its_limits(
     place: Place, good: dict[str, Any], bad: dict[str, Any], names: str
 ) -> None:
@@ -213,9 +216,8 @@ MANY = [
 
 @pytest.mark.parametrize(("operation", "member"), MANY)
 def test_a_description_takes_a_hundred_names(place: Place, operation: str, member: str) -> None:
-    name = {"arns": "arn:aws:batch:us-east-1:012345678901:scheduling-policy/x", "jobDefinitions": "x:1"}.get(
-        member, "x"
-    )
+    policy = "arn:aws:batch:us-east-1:012345678901:scheduling-policy/x"
+    name = {"arns": policy, "jobDefinitions": "x:1"}.get(member, "x")
     getattr(place.batch, operation)(**{member: [name] * 100})
     place.refused(operation, member, **{member: [name] * 101})
 
@@ -356,10 +358,8 @@ def test_tags_keep_their_limits(place: Place, definition: str) -> None:
 
 
 @pytest.mark.parametrize("here", HERE)
-def test_an_account_has_fifty_queues_and_fifty_environments(
-    here: str, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    with PLACES[here](tmp_path_factory.mktemp("fifty") / "account") as place:
+def test_an_account_has_fifty_queues_and_fifty_environments(here: str, tmp_path: Path) -> None:
+    with PLACES[here](tmp_path / "account") as place:
         there = len(place.batch.describe_compute_environments()["computeEnvironments"])
         for _ in range(50 - there):
             last = place.environment()
