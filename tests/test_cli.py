@@ -167,6 +167,19 @@ def test_an_account_without_jobs_says_so_and_can_be_stopped_and_cleared(capsys):
         assert "supervisor   none" in capsys.readouterr().out
 
 
+def test_a_store_that_cannot_be_read_is_one_message_and_clean_starts_afresh(tmp_path, capsys):
+    store = tmp_path / "home" / "batch.sqlite"
+    store.parent.mkdir()
+    store.write_text("not a database, " * 100)
+    for action in ("status", "stop"):
+        assert main(["local", action]) == 1
+        err = capsys.readouterr().err
+        assert err.startswith(f"genokit: '{store}' is not a readable store")
+        assert "genokit local clean" in err
+    assert main(["local", "clean"]) == 0
+    assert "jobs         none" in capsys.readouterr().out
+
+
 def test_the_doctor_s_exit_code_says_whether_there_is_a_problem(tmp_path, monkeypatch, capsys):
     assert main(["doctor"]) == 0
     assert "✓ ok       Python" in capsys.readouterr().out

@@ -54,6 +54,11 @@ class Account:
                 if not db.execute("select 1 from jobs where " + live, store.LIVE).fetchone():
                     break
             time.sleep(0.02)
+        self._dismiss(max(1.0, deadline - time.monotonic()))
+
+    def _dismiss(self, timeout_s: float) -> None:
+        """Let the supervisor go, and wait until it has gone."""
+        deadline = time.monotonic() + timeout_s
         supervisor = self._supervisor()
         if supervisor:
             with contextlib.suppress(ProcessLookupError):
@@ -61,7 +66,7 @@ class Account:
         while self._supervisor():
             if time.monotonic() > deadline:
                 raise GenokitError(
-                    f"The embedded account in '{self.home}' did not stop within {timeout_s:g} s: process {supervisor} "
+                    f"The embedded account in '{self.home}' did not stop within {timeout_s:.0f} s: process {supervisor} "
                     f"is still there. Look into '{self.home / 'supervisor.log'}', or end it with: kill -9 {supervisor}"
                 )
             time.sleep(0.02)
@@ -94,7 +99,10 @@ class Account:
 
     def clean(self) -> None:
         """Stop the account and remove its jobs, definitions and logs. Fetched data and trained models stay."""
-        self.stop()
+        try:
+            self.stop()
+        except store.CorruptStore:  # then nobody can say which jobs run
+            self._dismiss(40.0)
         for name in ("hosts", "work", "logs"):
             shutil.rmtree(self.home / name, ignore_errors=True)
         for name in (

@@ -18,6 +18,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from genokit.errors import GenokitError
+
 SCHEMA = """
 -- The keepers there are, or were: how far their journals have been read.
 create table hosts (instance text primary key, offset integer not null default 0);
@@ -76,7 +78,7 @@ LIVE = (*WAITING, "STARTING", "RUNNING")
 VERSION = 3
 
 
-class CorruptStore(Exception):
+class CorruptStore(GenokitError):
     """The account's file is not a database that this version can read."""
 
 
