@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sqlite3
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import genokit
-from genokit.local import keeper, limits, shapes, store
+from genokit.local import containers, keeper, limits, shapes, store
 
 Operation = Callable[["Caller", dict[str, Any]], dict[str, Any]]
 
@@ -60,7 +61,7 @@ class Caller:
         started = subprocess.run(
             [sys.executable, "-m", "genokit.local.supervisor", str(self.home)],
             cwd=self.home,
-            env=self.runtime(),
+            env=self.runtime() | containers.clients_own(os.environ),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

@@ -45,6 +45,7 @@ class Task:
     memory_mib: int | None = None
     grace_s: float = 30.0  # between SIGTERM and SIGKILL, as on AWS
     refusal: str | None = None  # why it cannot be started at all
+    record: str | None = None  # a file in which the process may say how it ended, in place of its exit code
 
 
 # --- what the supervisor does with a keeper
@@ -364,10 +365,11 @@ class _Kept:
             pass
         self.append(stream.split(self.buffer, final=True))
         os.close(self.log)
+        said = self._said()
         shutil.rmtree(self.task.folder, ignore_errors=True)
         if self.reclaimed:
             return {"lost": True}
-        record: dict[str, Any] = {"exitCode": code if code >= 0 else 128 - code}
+        record: dict[str, Any] = {"exitCode": code if code >= 0 else 128 - code} if said is None else said
         if self.unlogged:
             record["reason"] = self.unlogged
         if self.out_of_memory:
@@ -375,3 +377,11 @@ class _Kept:
         if self.timed_out:
             record["timed_out"] = True
         return record
+
+    def _said(self) -> dict[str, Any] | None:
+        """What the process says of its end; None where it says nothing."""
+        if self.task.record:
+            with contextlib.suppress(OSError, ValueError), open(self.task.record) as file:
+                said: dict[str, Any] = json.load(file)
+                return said
+        return None

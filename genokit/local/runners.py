@@ -1,15 +1,17 @@
 """What a keeper is given to run: the command, its environment, its limits.
 
-A job of image ``genokit`` is a process in the Python environment that submitted it.
+A job of image ``genokit`` is a process in the Python environment that submitted it; of any other, a container.
 """
 
 from __future__ import annotations
 
+import re
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from genokit.local import keeper, life, resolved, store, stream
+from genokit.local import containers, keeper, life, resolved, store, stream
 
 IMAGE = "genokit"
 
@@ -23,20 +25,46 @@ def task(db: sqlite3.Connection, home: Path, job: sqlite3.Row) -> keeper.Task:
     if log is None:
         raise ValueError(f"job '{job['id']}' has no place for its log")
     own = {pair["name"]: pair["value"] for pair in container["environment"]}
-    refusal = None
-    if container["image"].partition(":")[0] != IMAGE:
-        refusal = f"CannotStartContainerError: the image '{container['image']}' needs a container engine"
-    elif not container["command"]:
-        refusal = f"CannotStartContainerError: the image '{IMAGE}' brings no command, and the job names none"
-    return keeper.Task(
+    ours = given(job, doc, len(attempts))
+    folder = f"{home}/work/{life.key(job)}"
+    process = keeper.Task(
         key=life.key(job),
-        folder=f"{home}/work/{life.key(job)}",
+        folder=folder,
         log=str(log),
         command=tuple(container["command"]),
-        environment={**runtime, **own, **given(job, doc, len(attempts))},
+        environment={**runtime, **own, **ours},
         timeout_s=doc.get("timeout", {}).get("attemptDurationSeconds"),
         memory_mib=job["memory_mib"],
-        refusal=refusal,
+    )
+    if container["image"].partition(":")[0] == IMAGE:
+        if container["command"]:
+            return process
+        missing = f"CannotStartContainerError: the image '{IMAGE}' brings no command, and the job names none"
+        return replace(process, refusal=missing)
+    try:
+        command, environment = containers.task(boxed(home, job, container, own, ours))
+    except ValueError as error:
+        return replace(process, refusal=f"CannotStartContainerError: {error}")
+    # The engine holds the limit of memory.
+    return replace(process, command=command, environment=environment, memory_mib=None, record=f"{folder}/record")
+
+
+def boxed(
+    home: Path, job: sqlite3.Row, container: dict[str, Any], own: dict[str, str], ours: dict[str, str]
+) -> containers.Container:
+    """The container of a job. Raises ValueError where there can be none."""
+    engine = containers.find()
+    if engine is None:
+        raise ValueError(containers.NONE.format(image=container["image"]))
+    return containers.plan(
+        engine,
+        f"genokit-{re.sub('[:#/]', '-', life.key(job))}",
+        container,
+        # In a container the job's GPUs are all there are.
+        own | {name: value for name, value in ours.items() if name != "CUDA_VISIBLE_DEVICES"},
+        labels={"genokit.home": str(home), "genokit.job": job["id"]},
+        gpus=store.loads(job, "gpu_ids"),
+        network="host" if job["kind"] == "multinode" else None,
     )
 
 
