@@ -1,9 +1,10 @@
 """The places that the contract of AWS Batch is held against, and the words its tests are written in.
 
-``embedded``: the embedded clients. ``aws`` (asked for by ``-m aws``): a real account, with boto3's usual credentials.
-It needs two variables: CONTRACT_QUEUE, the name of an ENABLED queue without a fair-share policy, and
-CONTRACT_SERVICE_ROLE, the ARN of a role for UNMANAGED environments. What the tests make there bears a name that begins
-with ``genokit-contract-``, and is removed at the end. Nobody has run this half yet: it is written from the documents.
+``embedded``: the embedded clients. ``door``: boto3's own clients, through the embedded account's door. ``aws`` (asked
+for by ``-m aws``): a real account, with boto3's usual credentials. It needs two variables: CONTRACT_QUEUE, the name of
+an ENABLED queue without a fair-share policy, and CONTRACT_SERVICE_ROLE, the ARN of a role for UNMANAGED environments.
+What the tests make there bears a name that begins with ``genokit-contract-``, and is removed at the end. Nobody has run
+that half yet: it is written from the documents.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
+from embedded import SMALL, served, through
 
 from genokit import Settings, backends
 
-SMALL = [{"type": "VCPU", "value": "1"}, {"type": "MEMORY", "value": "64"}]
 ORDER = ["SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING", "SUCCEEDED", "FAILED"]
 GROUP = "/aws/batch/job"
 
@@ -180,6 +181,14 @@ def embedded(home: Path) -> Iterator[Place]:
 
 
 @contextmanager
+def door(home: Path) -> Iterator[Place]:
+    settings = Settings(home=home)
+    with served(settings) as opened, through(opened) as clients:
+        yield Place("door", clients.batch, clients.logs, "highPriority", "genokit", patience_s=60, poll_s=0.01)
+    backends.account(settings).stop()
+
+
+@contextmanager
 def aws(home: Path) -> Iterator[Place]:
     clients = backends.clients(Settings.load(backend="aws"))
     image = "public.ecr.aws/docker/library/busybox:stable"
@@ -190,5 +199,5 @@ def aws(home: Path) -> Iterator[Place]:
         place.tidy()
 
 
-PLACES = {"embedded": embedded, "aws": aws}
+PLACES = {"embedded": embedded, "door": door, "aws": aws}
 EVERYWHERE = [pytest.param(name, marks=[pytest.mark.aws] if name == "aws" else []) for name in PLACES]
