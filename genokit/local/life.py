@@ -89,7 +89,7 @@ class Ended:
             found.append(
                 _worst(
                     self.db,
-                    "select jobs.status from dependencies join jobs on jobs.parent = on_job and jobs.idx = "
+                    "select jobs.status from dependencies join jobs on jobs.id = on_job || ':' || "
                     "case type when 'SEQUENTIAL' then ? - 1 else ? end where job = ? and type is not null",
                     (job["idx"], job["idx"], top),
                 )
@@ -115,7 +115,7 @@ class Ended:
     def _siblings(self, job: sqlite3.Row) -> None:
         """The children elsewhere that wait for this one: N_TO_N its counterpart, SEQUENTIAL its successor."""
         for dependent in self.db.execute(
-            "select child.* from dependencies join jobs child on child.parent = dependencies.job and child.idx = "
+            "select child.* from dependencies join jobs child on child.id = dependencies.job || ':' || "
             "case type when 'SEQUENTIAL' then ? + 1 else ? end "
             "where on_job = ? and type is not null and child.status = 'PENDING'",
             (job["idx"], job["idx"], job["parent"]),
