@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 FILE = "genokit.toml"
 BACKENDS = ("local", "aws")
+NUMBERS = {"timeout_s": "seconds", "retention_days": "days"}
 PATHS = ("home", "cache", "runs", "manifests")
 
 # Variables of the kit that are not settings.
@@ -39,7 +40,8 @@ class Settings:
     runs of notebooks and pipelines; both lie in ``home`` unless told otherwise. ``manifests`` is a folder of data
     manifests; None means the nearest ``data_manifests/`` at or above the working folder, else the package's own.
     ``mirrors`` are folders or URLs tried before a manifest's own sources. ``timeout_s`` bounds connecting to a data
-    source and its first answer. Paths become absolute. Raises ConfigError.
+    source and its first answer. The embedded account forgets ended jobs, their events and logs after
+    ``retention_days``. Paths become absolute. Raises ConfigError.
 
     >>> settings = Settings(home="/data/kit")
     >>> settings.runs
@@ -57,6 +59,7 @@ class Settings:
     region: str | None = None
     profile: str | None = None
     timeout_s: float = 10.0
+    retention_days: float = 30.0
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -86,6 +89,7 @@ class Settings:
         region: str | None = None,
         profile: str | None = None,
         timeout_s: float | None = None,
+        retention_days: float | None = None,
     ) -> Settings:
         """Resolve every setting: keyword, else ``GENOKIT_*`` variable, else the nearest genokit.toml, else default.
 
@@ -95,6 +99,7 @@ class Settings:
         keywords: dict[str, Any] = {
             "backend": backend, "home": home, "cache": cache, "runs": runs, "manifests": manifests,
             "mirrors": mirrors, "region": region, "profile": profile, "timeout_s": timeout_s,
+            "retention_days": retention_days,
         }  # fmt: skip
         values: dict[str, Any] = {}
         origins: dict[str, str] = {}
@@ -203,11 +208,11 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
 
 
 def _parsed(name: str, text: str, variable: str) -> Any:
-    if name == "timeout_s":
+    if name in NUMBERS:
         try:
             return float(text)
         except ValueError:
-            raise ConfigError(f"{variable} must be a number of seconds, but is '{text}'.") from None
+            raise ConfigError(f"{variable} must be a number of {NUMBERS[name]}, but is '{text}'.") from None
     if name == "mirrors":
         if not text.startswith("["):
             return tuple(part.strip() for part in text.split(",") if part.strip())
@@ -222,16 +227,16 @@ def _parsed(name: str, text: str, variable: str) -> Any:
 
 def _checked(name: str, value: Any, origin: str) -> Any:
     """The value in its own type, or ConfigError that names the setting and where it was set."""
-    if value is None and name not in ("backend", "home", "mirrors", "timeout_s"):
+    if value is None and name not in ("backend", "home", "mirrors", *NUMBERS):
         return None
     if name in PATHS:
         if isinstance(value, (str, os.PathLike)):
             return _absolute(value, Path())
         raise _wrong(name, value, origin, "a path")
-    if name == "timeout_s":
+    if name in NUMBERS:
         if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < float("inf"):
             return float(value)
-        raise _wrong(name, value, origin, "a number of seconds above 0")
+        raise _wrong(name, value, origin, f"a number of {NUMBERS[name]} above 0")
     if name == "mirrors":
         # A single text would be taken letter by letter.
         parts = None if isinstance(value, (str, bytes)) or not isinstance(value, Iterable) else tuple(value)

@@ -89,6 +89,7 @@ def test_an_empty_variable_is_no_value():
         ('timeout_s = "10"', "timeout_s must be a number of seconds above 0, but is '10' of type str"),
         ("timeout_s = true", "timeout_s must be a number of seconds above 0"),
         ("timeout_s = 0", "timeout_s must be a number of seconds above 0"),
+        ("retention_days = -1", "retention_days must be a number of days above 0"),
         ('mirrors = "/m"', "mirrors must be a list of folders and URLs"),
         ("mirrors = [1]", "mirrors must be a list of folders and URLs"),
         ('backend = "azure"', "backend must be 'local' or 'aws', but is 'azure'"),

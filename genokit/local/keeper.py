@@ -247,13 +247,14 @@ class _Keeper:
     def write(self, record: dict[str, Any]) -> None:
         self.unwritten += json.dumps(record).encode() + b"\n"
         self.flush()
+        if "ended" in record:  # there is room; that something has started the supervisor expects, and looks for
+            wake(self.news)
 
     def flush(self) -> None:
         """Write to the journal what is not in it yet; on a full disk it waits for room, and nothing is lost."""
         try:
             while self.unwritten:
                 self.unwritten = self.unwritten[os.write(self.journal, self.unwritten) :]
-                wake(self.news)
         except OSError:
             traceback.print_exc()
 

@@ -30,11 +30,14 @@ class Ended:
         self.db = db
         self.todo: deque[sqlite3.Row] = deque()
 
-    def end(self, job: sqlite3.Row, status: str, reason: str | None, at: int | None = None) -> None:
+    def end(
+        self, job: sqlite3.Row, status: str, reason: str | None, at: int | None = None, attempts: str | None = None
+    ) -> None:
         """The end of a job; what follows from it waits for ``settle``."""
         self.db.execute(
-            "update jobs set status = ?, status_reason = ?, stopped_at = ? where id = ?",
-            (status, reason, at or store.now(), job["id"]),
+            "update jobs set status = ?, status_reason = ?, stopped_at = ?, attempts = coalesce(?, attempts) "
+            "where id = ?",
+            (status, reason, at or store.now(), attempts, job["id"]),
         )
         self.todo.append(job)
 
@@ -202,17 +205,18 @@ def close(
     else:
         reason = record.get("status_reason", EXITED)
     last |= {"stoppedAt": at, "statusReason": reason}
-    db.execute("update jobs set attempts = ? where id = ?", (json.dumps(attempts), job["id"]))
+    text = json.dumps(attempts)
     if job["kind"] == "multinode":
+        db.execute("update jobs set attempts = ? where id = ?", (text, job["id"]))
         _node_ended(db, job, code == 0 and reason == EXITED, reason, record, ended)
     elif code == 0 and reason == EXITED:
-        ended.end(job, "SUCCEEDED", reason, at)
+        ended.end(job, "SUCCEEDED", reason, at, text)
     elif job["stop"] != "terminate" and not record.get("timed_out") and _again(db, job, attempts):
         # What was asked of the attempt that has gone is not asked of the next.
-        retried = "update jobs set status = 'RUNNABLE', status_reason = ?, stop = null where id = ?"
-        db.execute(retried, (reason, job["id"]))
+        retried = "update jobs set status = 'RUNNABLE', status_reason = ?, attempts = ?, stop = null where id = ?"
+        db.execute(retried, (reason, text, job["id"]))
     else:
-        ended.end(job, "FAILED", reason, at)
+        ended.end(job, "FAILED", reason, at, text)
 
 
 def _again(db: sqlite3.Connection, job: sqlite3.Row, attempts: list[dict[str, Any]]) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from genokit.local import containers, keeper, life, resolved, store, stream
+from genokit.local import containers, keeper, life, resolved, store
 
 IMAGE = "genokit"
 
@@ -21,16 +21,13 @@ def task(db: sqlite3.Connection, home: Path, job: sqlite3.Row) -> keeper.Task:
     doc, runtime = store.document(db, job["parent"] or job["id"])
     attempts = store.loads(job, "attempts")
     container = resolved.container(doc, job["idx"])
-    log = stream.path(home, attempts[-1]["container"]["logStreamName"])
-    if log is None:
-        raise ValueError(f"job '{job['id']}' has no place for its log")
     own = {pair["name"]: pair["value"] for pair in container["environment"]}
     ours = given(job, doc, len(attempts))
     folder = f"{home}/work/{life.key(job)}"
     process = keeper.Task(
         key=life.key(job),
         folder=folder,
-        log=str(log),
+        log=f"{home}/logs/{attempts[-1]['container']['logStreamName']}.log",
         command=tuple(container["command"]),
         environment={**runtime, **own, **ours},
         timeout_s=doc.get("timeout", {}).get("attemptDurationSeconds"),

@@ -94,6 +94,7 @@ def connect(home: Path) -> Iterator[sqlite3.Connection]:
         db.row_factory = sqlite3.Row
         try:
             db.execute("pragma synchronous = normal")
+            db.execute("pragma wal_autocheckpoint = 10000")  # a checkpoint waits for the disk
             version = db.execute("pragma user_version").fetchone()[0]
             if version == 0:
                 create(db)

@@ -27,16 +27,18 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
-from genokit.local import keeper, life, runners, scheduler, store
+from genokit.local import keeper, life, retention, runners, scheduler, store
 
 IDLE_S = 20.0  # how long it stays when nothing runs
+STARTING_S = 0.02  # how soon it looks whether what it has ordered runs
+PRUNE_S = 3600.0  # how often it looks for what is old enough to be forgotten
 TICK_S = 1.0  # how often it looks whether the keepers live
 
 # --- the steps
 
 
-def step(db: sqlite3.Connection, home: Path, told: set[tuple[str, str]]) -> int:
-    """Bring the account up to date and start what fits; returns how many attempts are kept.
+def step(db: sqlite3.Connection, home: Path, told: set[tuple[str, str]]) -> float | None:
+    """Bring the account up to date and start what fits; returns when to look again, None where nothing runs.
 
     ``told`` remembers which wishes have been passed on. What a killed supervisor had decided and not ordered, or
     ordered and not noted, is ordered again by the next: see ``resume``."""
@@ -57,8 +59,8 @@ def step(db: sqlite3.Connection, home: Path, told: set[tuple[str, str]]) -> int:
         if (wish, key) not in told:
             told.add((wish, key))
             keeper.tell(home / "hosts" / where, [order])
-    kept = "select count(*) from jobs where status in ('STARTING', 'RUNNING') and size is null"
-    return int(db.execute(kept).fetchone()[0])
+    statuses = {row["status"] for row in db.execute("select status from jobs where status in ('STARTING', 'RUNNING')")}
+    return STARTING_S if "STARTING" in statuses else TICK_S if statuses else None
 
 
 def begin(db: sqlite3.Connection, placed: scheduler.Placed, host: str) -> list[sqlite3.Row]:
@@ -160,16 +162,20 @@ def supervise(home: Path, ready: int) -> None:
 def follow(db: sqlite3.Connection, home: Path, news: int, children: int, asked: list[int]) -> None:
     """Step whenever there is news, until nothing has run for a while or the supervisor is asked to go."""
     idle_since = time.monotonic()
+    prune_at = 0.0
     told: set[tuple[str, str]] = set()
     resume(db, home)
     while not asked:
-        kept = step(db, home, told)
+        look_again_s = step(db, home, told)
         now = time.monotonic()
-        if kept:
+        if now >= prune_at:
+            prune_at = now + PRUNE_S
+            retention.prune(db, home, float(os.environ.get("GENOKIT_RETENTION_DAYS", "30")))
+        if look_again_s:
             idle_since = now
         elif now - idle_since >= IDLE_S:
             return
-        select.select([news, children], [], [], TICK_S if kept else idle_since + IDLE_S - now)
+        select.select([news, children], [], [], look_again_s or idle_since + IDLE_S - now)
         for source in (news, children):
             with contextlib.suppress(BlockingIOError):
                 os.read(source, 1 << 16)

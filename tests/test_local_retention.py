@@ -1,0 +1,37 @@
+"""The account forgets what is old, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from genokit import Batch, Settings
+from genokit.local import retention, store
+
+DAY_S = 24 * 3600
+
+
+def test_ended_jobs_their_events_and_logs_are_forgotten_when_they_are_old(account: Settings) -> None:
+    batch = Batch(settings=account)
+    hello = batch.define("hello", command=["echo", "hello"], memory_gib=0.1)
+    old, new = batch.submit(hello).wait(30), batch.submit(hello).wait(30)
+    too_large = batch.submit(batch.define("large", command=["true"], vcpus=999))
+    with store.connect(account.home) as db:
+        age = "update jobs set created_at = created_at - ?, stopped_at = stopped_at - ? where id <> ?"
+        db.execute(age, (3 * DAY_S * 1000, 3 * DAY_S * 1000, new.id))
+        db.execute("update events set at = at - ? where job <> ?", (3 * DAY_S * 1000, new.id))
+        assert old.stream is not None
+        log = account.home / "logs" / f"{old.stream.name}.log"
+        os.utime(log, (time.time() - 3 * DAY_S,) * 2)
+        retention.prune(db, account.home, 2)
+        events = {row["job"] for row in db.execute("select job from events")}
+    assert set(batch.jobs()["job_id"]) == {new.id, too_large.id}
+    assert not log.exists()
+    assert new.log() == "hello"
+    assert events == {new.id}
+
+
+def test_pruning_an_account_without_logs_is_nothing(tmp_path: Path) -> None:
+    with store.connect(tmp_path) as db:
+        retention.prune(db, tmp_path, 1)
