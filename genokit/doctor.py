@@ -246,7 +246,14 @@ def _embedded(settings: Settings) -> Check:
     counts = ", ".join(f"{count} {state}" for state, count in jobs.items()) if isinstance(jobs, Mapping) else ""
     supervisor = status.get("supervisor")
     at_work = f"at work, process {supervisor}" if supervisor else "at rest; it starts with the next job"
-    return Check("embedded account", "ok", f"{at_work}; jobs: {counts or 'none yet'}")
+    detail = f"{at_work}; jobs: {counts or 'none yet'}"
+    stuck = status.get("stuck")
+    if isinstance(stuck, Mapping) and stuck:
+        job_id, reason = next(iter(stuck.items()))
+        more = f" So do {len(stuck) - 1} more." if len(stuck) > 1 else ""
+        todo = "Ask for less, or terminate it."
+        return Check("embedded account", "warning", f"{detail}. Job {job_id} can never start: {reason}{more}", todo)
+    return Check("embedded account", "ok", detail)
 
 
 def _identity(settings: Settings) -> Check:

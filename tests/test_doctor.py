@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from genokit.batch import Batch
 from genokit.config import Settings
 from genokit.doctor import Check, Report, doctor
 
@@ -130,3 +131,13 @@ def test_the_state_is_the_worst_of_all():
     assert Report((ok,), None).state == "ok"
     assert Report((ok, warning), None).state == "warning"
     assert Report((problem, ok, warning), None).state == "problem"
+
+
+def test_a_job_that_can_never_start_is_told_with_its_reason(account: Settings) -> None:
+    batch = Batch(settings=account)
+    batch.submit(batch.define("large", command=["true"], vcpus=999))
+    batch.submit(batch.define("small", command=["true"], memory_gib=0.1)).wait(30)
+    check = row(doctor(account), "embedded account")
+    assert check.state == "warning"
+    assert "can never start: MISCONFIGURATION:JOB_RESOURCE_REQUIREMENT" in check.detail
+    assert "999 vCPU" in check.detail

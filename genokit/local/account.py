@@ -30,14 +30,21 @@ class Account:
     home: Path
 
     def status(self) -> dict[str, object]:
-        """What the account holds: the supervisor's process number (None where none runs), jobs by status, bytes on
-        disk."""
+        """What the account holds.
+
+        ``supervisor`` is its process number (None where none runs), ``jobs`` their number by status, ``stuck`` the ids
+        and reasons of those that can never start as things are, ``bytes`` what all of it takes on disk.
+        """
         jobs: dict[str, int] = {}
+        stuck: dict[str, str] = {}
         if (self.home / "batch.sqlite").exists():
             with store.connect(self.home) as db:
                 jobs = dict(map(tuple, db.execute("select status, count(*) from jobs group by status order by status")))
+                never = "status = 'RUNNABLE' and status_reason like 'MISCONFIGURATION:%'"
+                stuck = dict(map(tuple, db.execute(f"select id, status_reason from jobs where {never} order by seq")))
         sizes = (os.lstat(file).st_size for file in self.home.rglob("*") if file.is_file())
-        return {"home": self.home, "supervisor": self._supervisor(), "jobs": jobs, "bytes": sum(sizes)}
+        size = sum(sizes)
+        return {"home": self.home, "supervisor": self._supervisor(), "jobs": jobs, "stuck": stuck, "bytes": size}
 
     def stop(self, *, timeout_s: float = 40.0) -> None:
         """Terminate what runs, cancel what waits, and let the supervisor go. Raises GenokitError where that takes too
