@@ -100,7 +100,7 @@ def test_programs_of_the_machine_are_asked_and_their_failure_is_a_row(
 ):
     (tmp_path / program).write_text(f"#!/bin/sh\n{script}\n")
     (tmp_path / program).chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+    monkeypatch.setenv("PATH", str(tmp_path))
     found = row(doctor(Settings(home=tmp_path), only=[check]), check)
     assert (found.state, said in found.detail) == (state, True), found
 

@@ -73,8 +73,9 @@ class Account:
         while self._supervisor():
             if time.monotonic() > deadline:
                 raise GenokitError(
-                    f"The embedded account in '{self.home}' did not stop within {timeout_s:.0f} s: process {supervisor} "
-                    f"is still there. Look into '{self.home / 'supervisor.log'}', or end it with: kill -9 {supervisor}"
+                    f"The embedded account in '{self.home}' did not stop within {timeout_s:.0f} s: "
+                    f"process {supervisor} is still there. Look into '{self.home / 'supervisor.log'}', "
+                    f"or end it with: kill -9 {supervisor}"
                 )
             time.sleep(0.02)
 
