@@ -14,6 +14,7 @@
       HashMismatch         bytes are not the promised ones           .expected .got
       InvalidParameters    unknown name, wrong type, out of range    lists what is wrong, all of it
       InvalidCheckpoint    a file that is not a whole checkpoint
+      InvalidNotebook      a file that is not a notebook this kit can run
       NotebookFailed       .run .cell .path
       PipelineFailed       .runs
 
@@ -128,6 +129,10 @@ class InvalidParameters(GenokitError):
 
 class InvalidCheckpoint(GenokitError):
     """A file is not a whole checkpoint of this kit."""
+
+
+class InvalidNotebook(GenokitError):
+    """A file is not a notebook, or not one that this kit can run."""
 
 
 class NotebookFailed(GenokitError):

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genokit.errors import GenokitError, InvalidParameters, NotFound
+from genokit.errors import InvalidNotebook, InvalidParameters, NotFound
 from genokit.pipelines import Schema, parameters, values
 from genokit.pipelines.schema import COMPUTED
 
@@ -186,7 +186,7 @@ def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
 def test_a_corrupt_notebook_is_named_with_the_next_step(tmp_path: Path, text: str) -> None:
     path = tmp_path / "broken.ipynb"
     path.write_text(text)
-    with pytest.raises(GenokitError, match=r"broken.ipynb is not a notebook.*version control"):
+    with pytest.raises(InvalidNotebook, match=r"broken.ipynb is not a notebook.*version control"):
         parameters(path)
 
 
@@ -195,7 +195,7 @@ def test_a_notebook_in_another_language_is_refused(tmp_path: Path) -> None:
     nbformat.write(
         nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "ir", "display_name": "R", "language": "R"}}), path
     )
-    with pytest.raises(GenokitError, match="is a notebook in R"):
+    with pytest.raises(InvalidNotebook, match="is a notebook in R"):
         parameters(path)
 
 

@@ -100,6 +100,7 @@ def test_outputs_become_inputs_and_the_report_shows_figures_first(files: Files, 
             assert (ended.path / unquote(link)).is_file(), link
     assert "script" not in page.tags
     assert "A &lt;tour&gt;" in text
+    assert re.search(r"Started.*\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC<", text)
     assert "first.end" in ended._repr_html_()
 
 

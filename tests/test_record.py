@@ -12,7 +12,7 @@ import pytest
 
 import genokit
 from genokit.errors import InvalidParameters
-from genokit.pipelines import notebook
+from genokit.pipelines import recording
 
 
 @pytest.mark.parametrize("name", ["", "test accuracy", "1st", "class", "a.b", 3, None])
@@ -51,9 +51,9 @@ def test_in_ipython_a_record_is_shown() -> None:
 
 def test_the_last_record_of_a_name_wins() -> None:
     def output(name: str, value: object) -> dict[str, object]:
-        return {"output_type": "display_data", "data": {notebook.RECORD: {"name": name, "value": value}}}
+        return {"output_type": "display_data", "data": {recording.RECORD: {"name": name, "value": value}}}
 
     cells = [{"outputs": [output("loss", 3), output("rate", 1), {"output_type": "stream"}]}, {}, {"outputs": None}]
     cells.append({"outputs": [output("loss", 2)]})
     content = json.loads(json.dumps({"cells": cells}))
-    assert notebook.outputs(content) == {"loss": 2, "rate": 1}
+    assert recording.outputs(content) == {"loss": 2, "rate": 1}

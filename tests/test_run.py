@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from genokit import Settings, run
-from genokit.errors import GenokitError, InvalidParameters, NotebookFailed, NotFound
+from genokit.errors import GenokitError, InvalidNotebook, InvalidParameters, NotebookFailed, NotFound
 from genokit.pipelines import Run, runs
 from genokit.pipelines.notebook import figures
 
@@ -114,6 +114,7 @@ def test_a_run_keeps_everything_in_its_folder(write: Write, settings: Settings) 
     assert [record["path"] for record in runs(settings).to_dict("records")] == [str(ended.path)]
     assert repr(ended).startswith("<Run good SUCCEEDED in ")
     assert "product" in ended._repr_html_()
+    assert re.search(r"Started.*\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC<", ended._repr_html_())
 
     page = ended.html.read_text() if ended.html else ""
     assert "product = 2.0" in page
@@ -229,9 +230,9 @@ def test_nothing_is_written_when_nothing_was_run(write: Write, settings: Setting
         run(good, {"epoch": 1}, settings=settings)
     with pytest.raises(NotFound, match=r"Did you mean 'good.ipynb'"):
         run(good.with_name("godo.ipynb"), settings=settings)
-    with pytest.raises(GenokitError, match=r"broken.ipynb is not a notebook"):
+    with pytest.raises(InvalidNotebook, match=r"broken.ipynb is not a notebook"):
         run(broken, settings=settings)
-    with pytest.raises(GenokitError, match=r"invalid.ipynb is not a valid notebook"):
+    with pytest.raises(InvalidNotebook, match=r"invalid.ipynb is not a valid notebook"):
         run(invalid, settings=settings)
     assert not settings.runs.exists()
 

@@ -9,43 +9,31 @@ import re
 import secrets
 import socket
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genokit import display
 from genokit.config import Settings
-from genokit.errors import GenokitError, NotFound, did_you_mean
+from genokit.errors import GenokitError, NotFound
 from genokit.files import write_atomic
 from genokit.pipelines import notebook as notebooks
 from genokit.pipelines import values
+from genokit.pipelines.state import Cell
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-STATES = ("RUNNING", "SUCCEEDED", "FAILED", "KERNEL_DIED", "TIMED_OUT", "EXITED_EARLY")
 RECORD = "run.json"
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What one code cell did. ``number`` counts the code cells of the source notebook; 0 is the injected one."""
-
-    number: int
-    source: str
-    state: str  # "completed" | "failed" | "running" (when it ended) | "pending" | "skipped"
-    duration_s: float | None = None
-    error: str = ""
 
 
 @dataclass(frozen=True)
 class Run:
     """One run of a notebook, as its folder ``path`` keeps it.
 
-    ``state`` is one of "RUNNING", "SUCCEEDED", "FAILED", "KERNEL_DIED", "TIMED_OUT" and "EXITED_EARLY"; ``outputs`` is
-    what the notebook recorded; ``parameters`` are the given ones over the notebook's defaults; ``error`` says in a
-    line why it did not succeed, and ``traceback`` has the cell's.
+    ``state`` is RUNNING, SUCCEEDED, FAILED, KERNEL_DIED, TIMED_OUT or EXITED_EARLY; ``outputs`` is what the notebook
+    recorded; ``parameters`` are the given ones over the notebook's defaults; ``error`` says in a line why it did not
+    succeed, and ``traceback`` has the cell's. Times are in UTC.
     """
 
     path: Path
@@ -60,7 +48,6 @@ class Run:
     outputs: Mapping[str, Any] = field(default_factory=dict)
     steps: tuple[Cell, ...] = ()
     error: str | None = None
-    failed_cell: int | None = None
     traceback: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     process: tuple[str, int, float] | None = None
@@ -81,13 +68,13 @@ class Run:
         """A row for every code cell: cell, source (its first line), state, duration_s, error."""
         import pandas as pd
 
-        rows = [(c.number, c.source, c.state, c.duration_s, c.error) for c in self.steps if c.number]
+        rows = [(cell.number, cell.source, cell.state, cell.duration_s, cell.error) for cell in self.steps]
         return pd.DataFrame(rows, columns=["cell", "source", "state", "duration_s", "error"])
 
-    @cached_property
+    @property
     def figures(self) -> list[notebooks.Figure]:
         """The pictures in the executed notebook, each with the heading it stands under."""
-        return list(notebooks.figures(notebooks.read(self.notebook)))
+        return list(notebooks.figures(notebooks.read(self.notebook))) if self.notebook.is_file() else []
 
     @classmethod
     def load(cls, folder: str | Path) -> Run:
@@ -97,26 +84,25 @@ class Run:
         """
         path = Path(folder).expanduser().absolute()
         try:
-            stored = json.loads((path / RECORD).read_text(encoding="utf-8"))
-            run = _from_json(path, stored)
+            run = _from_json(path, json.loads((path / RECORD).read_text(encoding="utf-8")))
         except (FileNotFoundError, NotADirectoryError):
-            raise NotFound(f"{path} is not the folder of a run: it has no {RECORD}. {_nearby(path)}") from None
+            known = "genokit.pipelines.runs() lists the runs there are."
+            raise NotFound(f"{path} is not the folder of a run: it has no {RECORD}. {known}") from None
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise GenokitError(f"{path / RECORD} cannot be read: {error!r}. Run the notebook again.") from None
         if run.state == "RUNNING" and run.process is not None and not _alive(*run.process):
             gone = "the Python process that ran it is gone; run the notebook again"
-            return Run(**{**_fields(run), "state": "KERNEL_DIED", "error": gone})
+            return replace(run, state="KERNEL_DIED", error=gone)
         return run
 
     def save(self) -> Run:
         """Write the run's record into its folder, whole or not at all; returns the run."""
-        stored = _fields(self) | {
+        stored = asdict(self) | {
             "source": str(self.source),
             "started": self.started.isoformat(),
             "ended": self.ended and self.ended.isoformat(),
-            "parameters": {name: values.to_json(value) for name, value in self.parameters.items()},
-            "outputs": {name: values.to_json(value) for name, value in self.outputs.items()},
-            "steps": [asdict(cell) for cell in self.steps],
+            "parameters": values.to_json(dict(self.parameters)),
+            "outputs": values.to_json(dict(self.outputs)),
         }
         del stored["path"]
         write_atomic(self.path / RECORD, json.dumps(stored, indent=1, allow_nan=False) + "\n")
@@ -127,45 +113,36 @@ class Run:
         return f"<Run {self.name} {self.state}{took}, {_done(self)} cells, {self.path}>"
 
     def _repr_html_(self) -> str:
-        return card(self)
+        shown = [display.image(f.png, f.heading or self.name, caption=f.heading, scale=f.scale) for f in self.figures]
+        return display.stack(card(self), *shown[:3])
 
 
-def card(run: Run, *, pictures: int = 3) -> display.Html:
-    """The run as a card: state, time, outputs, its first pictures, and where everything is."""
-    rows: list[tuple[str, object]] = [("Cells", _done(run))]
+def card(run: Run, *, seen_from: Path | None = None) -> display.Html:
+    """The run as a card: state, times, outputs, and where everything is; ``seen_from`` makes its links relative."""
+
+    def link(path: Path) -> display.Html:
+        shown = path.relative_to(seen_from) if seen_from else path
+        return display.link(shown, shown)
+
+    rows: list[tuple[str, object]] = [("Cells", _done(run)), ("Started", run.started)]
     if run.duration_s is not None:
         rows.append(("Time", display.seconds(run.duration_s)))
     if run.error:
         rows.append(("Error", run.error))
-    rows += [(name, value) for name, value in run.outputs.items()]
-    rows.append(("Notebook", display.link(run.notebook, run.notebook)))
+    rows += [*run.outputs.items(), ("Notebook", link(run.notebook))]
     if run.html:
-        rows.append(("HTML", display.link(run.html, run.html)))
+        rows.append(("HTML", link(run.html)))
     fold: dict[str, object] = {"Parameters": display.table(list(run.parameters.items()), columns=["name", "value"])}
     if run.traceback:
         fold["Traceback"] = display.log(run.traceback)
-    fold["Cells"] = display.table([asdict(cell) for cell in run.steps if cell.number])
-    shown = run.figures[:pictures] if pictures and run.notebook.is_file() else []
-    images = [display.image(f.png, f.heading or run.name, caption=f.heading, scale=f.scale) for f in shown]
-    return display.stack(display.card(f"Run {run.name}", rows, status=run.state, fold=fold), *images)
+    fold["Cells"] = display.table([asdict(cell) for cell in run.steps])
+    return display.card(f"Run {run.name}", rows, status=run.state, fold=fold)
 
 
-def _done(run: Run) -> str:
-    code = [cell for cell in run.steps if cell.number]
-    return f"{sum(cell.state in ('completed', 'skipped') for cell in code)} of {len(code)}"
-
-
-def new_folder(runs: Path, name: str) -> Path:
-    """A fresh folder for a run, its name sorting by time."""
+def fresh(runs: Path, name: str) -> Path:
+    """The path of a new folder for a run; the names sort by time."""
     label = re.sub(r"[^\w.-]+", "-", name).strip("-.")[:60] or "run"
-    stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    while True:
-        folder = runs / f"{stamp}-{label}-{secrets.token_hex(3)}"
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        return folder
+    return runs / f"{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}-{label}-{secrets.token_hex(3)}"
 
 
 def runs(settings: Settings | None = None) -> DataFrame:
@@ -184,27 +161,30 @@ def runs(settings: Settings | None = None) -> DataFrame:
     return pd.DataFrame(rows, columns=["name", "state", "started", "duration_s", "path"])
 
 
-def _fields(run: Run) -> dict[str, Any]:
-    return {name: getattr(run, name) for name in Run.__dataclass_fields__}
+def _done(run: Run) -> str:
+    return f"{sum(cell.done for cell in run.steps)} of {len(run.steps)}"
 
 
 def _from_json(path: Path, stored: dict[str, Any]) -> Run:
-    ended = stored["ended"]
-    changed = {
-        "source": Path(stored["source"]),
-        "started": datetime.datetime.fromisoformat(stored["started"]),
-        "ended": ended and datetime.datetime.fromisoformat(ended),
-        "parameters": {name: values.from_json(value) for name, value in stored["parameters"].items()},
-        "outputs": {name: values.from_json(value) for name, value in stored["outputs"].items()},
-        "steps": tuple(Cell(**cell) for cell in stored["steps"]),
-        "process": tuple(stored["process"]) if stored["process"] else None,
-    }
-    return Run(path=path, **(stored | changed))
+    ended, process = stored["ended"], stored["process"]
+    return Run(
+        **stored
+        | {
+            "path": path,
+            "source": Path(stored["source"]),
+            "started": datetime.datetime.fromisoformat(stored["started"]),
+            "ended": ended and datetime.datetime.fromisoformat(ended),
+            "parameters": values.from_json(stored["parameters"]),
+            "outputs": values.from_json(stored["outputs"]),
+            "steps": tuple(Cell(**cell) for cell in stored["steps"]),
+            "process": process and tuple(process),
+        }
+    )
 
 
 def this_process() -> tuple[str, int, float]:
     """Machine, number and start time of this process: the number alone may come again."""
-    import psutil  # type: ignore[import-untyped]  # ipykernel brings it
+    import psutil  # type: ignore[import-untyped]
 
     return socket.gethostname(), os.getpid(), psutil.Process().create_time()
 
@@ -218,8 +198,3 @@ def _alive(machine: str, pid: int, created: float) -> bool:
         return bool(abs(psutil.Process(pid).create_time() - created) < 1)
     except psutil.NoSuchProcess:
         return False
-
-
-def _nearby(path: Path) -> str:
-    folders = [record.parent.name for record in path.parent.glob(f"*/{RECORD}")] if path.parent.is_dir() else []
-    return did_you_mean(path.name, folders) if folders else "pipelines.runs() lists the runs there are."

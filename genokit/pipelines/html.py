@@ -9,15 +9,7 @@ from typing import Any
 from genokit.pipelines import notebook as notebooks
 
 # A static page shows no widget and runs no script.
-_KINDS = [
-    "text/html",
-    "text/markdown",
-    "image/svg+xml",
-    "text/latex",
-    "image/png",
-    "image/jpeg",
-    "text/plain",
-]
+_KINDS = ["text/html", "text/markdown", "image/svg+xml", "text/latex", "image/png", "image/jpeg", "text/plain"]
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 
 

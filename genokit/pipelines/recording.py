@@ -1,24 +1,27 @@
-"""``record("accuracy", 0.98)``: what a notebook hands to whoever runs it."""
+"""``record("accuracy", 0.98)``: what a notebook hands to whoever runs it, written and found again."""
 
 from __future__ import annotations
 
+import ast
 import json
 import keyword
 import sys
+from typing import Any
 
 from genokit.errors import InvalidParameters
-from genokit.pipelines import notebook, values
+from genokit.pipelines import notebook as notebooks
+from genokit.pipelines import values
 from genokit.pipelines.schema import SECRET
 
+RECORD = "application/vnd.genokit.record+json"
 LARGEST = 1_000_000  # characters of JSON
 
 
 def record(name: str, value: object) -> None:
     """Show a named result here and keep it for ``Run.outputs``; the last record of a name wins.
 
-    The value is numbers, text, dates, paths, or lists and dicts of them, with numpy's scalars made plain. The record
-    is stored in the output of the notebook's cell; outside a notebook there is nothing to store it in, and nothing
-    happens.
+    The value is numbers, text, dates, paths, or lists and dicts of them, with numpy's scalars made plain. It is stored
+    in the output of the notebook's cell; outside a notebook nothing happens.
     Raises InvalidParameters for a name that is no identifier or a value that is too much for a record.
 
     >>> record("accuracy", 0.98)
@@ -39,6 +42,24 @@ def record(name: str, value: object) -> None:
         return
     from IPython.display import display
 
-    shown = repr(plain) if len(repr(plain)) <= 200 else repr(plain)[:199] + "…"
-    bundle = {notebook.RECORD: {"name": name, "value": stored}, "text/plain": f"{name} = {shown}"}
-    display(bundle, raw=True)
+    shown = f"{name} = {values.shortened(repr(plain), 200)}"
+    display({RECORD: {"name": name, "value": stored}, "text/plain": shown}, raw=True)
+
+
+def outputs(content: notebooks.Json) -> dict[str, Any]:
+    """What the cells of an executed notebook recorded, by name."""
+    shown = [output.get("data") or {} for cell in content["cells"] for output in cell.get("outputs") or []]
+    records = [data[RECORD] for data in shown if RECORD in data]
+    return {found["name"]: values.from_json(found["value"]) for found in records}
+
+
+def names(content: notebooks.Json) -> set[Any] | None:
+    """The names that a notebook's own code records; None if only running it can tell."""
+    code = "\n".join(notebooks.text(cell) for cell in content["cells"] if notebooks.is_code(cell))
+    try:
+        calls = [node for node in ast.walk(ast.parse(notebooks.without_magics(code))) if isinstance(node, ast.Call)]
+    except SyntaxError:
+        return None
+    first = [call.args[:1] for call in calls if ast.unparse(call.func).rpartition(".")[2] == "record"]
+    known = [name.value for [name] in first if isinstance(name, ast.Constant)]
+    return set(known) if len(known) == len(first) else None

@@ -7,12 +7,13 @@ line is the help.
 from __future__ import annotations
 
 import ast
+import contextlib
 import datetime
 import io
 import re
 import tokenize
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
@@ -24,37 +25,17 @@ from genokit.pipelines import values
 
 # `max_tokens` and `tokenizer` are no secrets.
 SECRET = re.compile(r"(?i)password|secret|token(?!s|i[sz])|api_?key|credential")
+COMPUTED = ...  # a default that only Python itself can work out
 
-_TYPES: dict[str, Any] = {
-    "date": datetime.date,
-    "datetime": datetime.datetime,
-    "timedelta": datetime.timedelta,
-    "Path": Path,
-    "Any": Any,
-    "List": list,
-    "Dict": dict,
-    "Tuple": tuple,
-    "Set": set,
-    "Sequence": list,
-    "Mapping": dict,
-} | {kind.__name__: kind for kind in (bool, bytes, dict, float, frozenset, int, list, set, str, tuple)}
-
-
-class _Computed:
-    """The default of a parameter that only Python itself can work out."""
-
-    def __repr__(self) -> str:
-        return "computed"
-
-
-COMPUTED = _Computed()
+_TYPES = values.TYPES | {"List": list, "Dict": dict, "Tuple": tuple, "Set": set, "Sequence": list, "Mapping": dict}
 
 
 @dataclass(frozen=True)
 class Parameter:
     """One parameter: its ``type`` (Any where the notebook does not say), ``default``, and ``help``.
 
-    ``default`` is COMPUTED where it is an expression that needs Python; ``required`` where the cell only annotates.
+    ``code`` is how the cell writes the default, "" where it gives none; then the parameter must be given. ``default``
+    is COMPUTED where it is an expression that needs Python.
     """
 
     name: str
@@ -62,7 +43,6 @@ class Parameter:
     default: Any
     help: str
     code: str
-    required: bool = False
 
     @property
     def kind(self) -> str:
@@ -83,13 +63,11 @@ class Schema:
 
     title: str
     parameters: Mapping[str, Parameter]
-    tagged: bool = True
 
     @classmethod
     def parse(cls, code: str, title: str) -> Schema:
         """The schema that the code of a parameters cell states; raises InvalidParameters where it does not parse."""
-        # A magic or a shell line is IPython's, not Python's.
-        code = re.sub(r"^[ \t]*[%!].*$", "", code, flags=re.MULTILINE)
+        code = notebooks.without_magics(code)
         try:
             statements = ast.parse(code).body
         except SyntaxError as error:
@@ -97,32 +75,44 @@ class Schema:
                 f"the parameters cell of {title} is not valid Python: line {error.lineno}: {error.msg}. "
                 "Mend the cell; nothing was run."
             ) from None
-        found = {item.name: item for item in _parameters(statements, _comments(code))}
-        return cls(title, found)
+        return cls(title, {parameter.name: parameter for parameter in _parameters(statements, _comments(code))})
 
-    def check(self, given: Mapping[str, object], *, later: frozenset[str] | set[str] = frozenset()) -> dict[str, Any]:
+    @classmethod
+    def of(cls, content: notebooks.Json, title: str) -> Schema:
+        """The schema of a notebook that has been read."""
+        cell: notebooks.Json = next(
+            (cell for cell in content["cells"] if notebooks.PARAMETERS in notebooks.tags(cell)), {}
+        )
+        return cls.parse(notebooks.text(cell), title)
+
+    def check(self, given: Mapping[str, object], *, later: Collection[str] = ()) -> dict[str, Any]:
         """The given values in the notebook's types; raises InvalidParameters that lists every problem at once.
 
         ``later`` names parameters whose values come when those before it have run.
         """
-        problems, checked = [], {}
-        for name in [*given, *later]:
-            if name not in self.parameters:
-                problems.append(f"'{name}' is not a parameter of it. {self._hint(name)}")
-        for name, value in given.items():
-            if name in self.parameters and not SECRET.search(name):
-                try:
-                    checked[name] = convert(values.plain(value), self.parameters[name].type)
-                except (TypeError, ValueError) as error:
-                    problems.append(f"'{name}': {error}")
+        problems = [
+            f"'{name}' is not a parameter of it. {self._hint(name)}"
+            for name in (*given, *later)
+            if name not in self.parameters
+        ]
         problems += [
             f"'{name}' looks like a secret, and parameters are written into the notebook: read it inside the notebook, "
             "from the environment or a secret store"
             for name in {**self.parameters, **given}
             if SECRET.search(name)
         ]
-        missing = (item for item in self.parameters.values() if item.required and item.name not in {*given, *later})
-        problems += [f"'{item.name}' ({item.kind}) has no default and was not given" for item in missing]
+        problems += [
+            f"'{name}' ({parameter.kind}) has no default and was not given"
+            for name, parameter in self.parameters.items()
+            if not parameter.code and name not in {*given, *later}
+        ]
+        checked = {}
+        for name, value in given.items():
+            if name in self.parameters and not SECRET.search(name):
+                try:
+                    checked[name] = convert(values.plain(value), self.parameters[name].type)
+                except TypeError as error:
+                    problems.append(f"'{name}': {error}")
         if problems:
             count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
             lines = "".join(f"\n  - {problem}" for problem in problems)
@@ -131,46 +121,30 @@ class Schema:
 
     def defaults(self) -> dict[str, Any]:
         """The defaults that are known without running the cell."""
-        known = self.parameters.values()
-        return {item.name: item.default for item in known if not item.required and item.default is not COMPUTED}
+        return {name: p.default for name, p in self.parameters.items() if p.code and p.default is not COMPUTED}
 
     def _hint(self, name: str) -> str:
-        if not self.tagged:
-            return "It has no cell tagged 'parameters': tag the cell that sets them."
+        if not self.parameters:
+            return "There is no cell tagged 'parameters' that sets any: tag the one that does."
         return did_you_mean(name, self.parameters)
 
-    def _rows(self) -> list[dict[str, object]]:
-        return [
-            {"name": p.name, "type": p.kind, "default": "required" if p.required else p.code, "help": p.help}
-            for p in self.parameters.values()
-        ]
-
     def __repr__(self) -> str:
-        inside = ", ".join(
-            f"{item.name}: {item.kind}" + ("" if item.required else f" = {item.code}")
-            for item in self.parameters.values()
-        )
+        inside = ", ".join(f"{p.name}: {p.kind} = {p.code}".removesuffix(" = ") for p in self.parameters.values())
         return f"<Schema of {self.title}: {inside or 'no parameters'}>"
 
     def _repr_html_(self) -> str:
-        return display.stack(display.text(f"Parameters of {self.title}"), display.table(self._rows()))
+        rows = [(p.name, p.kind, p.code or "required", p.help) for p in self.parameters.values()]
+        table = display.table(rows, columns=["name", "type", "default", "help"])
+        return display.stack(display.text(f"Parameters of {self.title}"), table)
 
 
 def parameters(notebook: str | Path) -> Schema:
     """The typed parameters of a notebook, without running it.
 
-    Raises NotFound, GenokitError (not a notebook) or InvalidParameters (its parameters cell is not valid Python).
+    Raises NotFound, InvalidNotebook, or InvalidParameters where its parameters cell is not valid Python.
     """
     path = Path(notebook).expanduser()
-    return of(notebooks.read(path), path.name)
-
-
-def of(content: notebooks.Json, title: str) -> Schema:
-    """The schema of a notebook that has been read."""
-    for cell in content["cells"]:
-        if cell.get("cell_type") == "code" and "parameters" in notebooks.tags(cell):
-            return Schema.parse(notebooks.text(cell), title)
-    return Schema(title, {}, tagged=False)
+    return Schema.of(notebooks.read(path), path.name)
 
 
 def _comments(code: str) -> dict[int, str]:
@@ -181,32 +155,30 @@ def _comments(code: str) -> dict[int, str]:
 def _parameters(statements: list[ast.stmt], comments: Mapping[int, str]) -> Iterator[Parameter]:
     for statement in statements:
         if isinstance(statement, ast.Assign):
-            targets, note, value = statement.targets, None, statement.value
+            targets, annotation = statement.targets, None
         elif isinstance(statement, ast.AnnAssign):
-            targets, note, value = [statement.target], statement.annotation, statement.value  # type: ignore[assignment]
+            targets, annotation = [statement.target], statement.annotation
         else:
             continue
+        default, inferred = _default(statement.value)
+        kind = _annotation(annotation) if annotation else inferred
         words = comments.get(statement.end_lineno or 0) or comments.get(statement.lineno, "")
-        default, code = _default(value)
-        kind = _annotation(note) if note is not None else _inferred(default)
+        code = ast.unparse(statement.value) if statement.value else ""
         names = [target.id for target in targets if isinstance(target, ast.Name)]
-        yield from (Parameter(name, kind, default, words, code, required=value is None) for name in names)
+        yield from (Parameter(name, kind, default, words, code) for name in names)
 
 
-def _default(value: ast.expr | None) -> tuple[Any, str]:
-    if value is None:
-        return None, ""
-    code = ast.unparse(value)
+def _default(value: ast.expr | None) -> tuple[Any, Any]:
+    """A default and the type that it speaks for."""
     try:
-        return values.evaluate(value), code
+        default = values.evaluate(value) if value else None
     except (ValueError, TypeError, ArithmeticError):
-        return COMPUTED, code
+        return COMPUTED, Any
+    return default, Any if default is None else _type(default)
 
 
-def _inferred(default: object) -> Any:
-    if default is None or default is COMPUTED:
-        return Any
-    return Path if isinstance(default, Path) else type(default)
+def _type(value: object) -> type:
+    return Path if isinstance(value, Path) else type(value)
 
 
 def _annotation(node: ast.expr) -> Any:
@@ -215,94 +187,40 @@ def _annotation(node: ast.expr) -> Any:
         case ast.Constant(value=None):
             return type(None)
         case ast.Constant(value=str(words)):
-            try:
+            with contextlib.suppress(SyntaxError):
                 return _annotation(ast.parse(words, mode="eval").body)
-            except SyntaxError:
-                return Any
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return _TYPES.get(name, Any)
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-            return Union.__getitem__((_annotation(left), _annotation(right)))
-        case ast.Subscript(value=outer, slice=inner):
-            name = ast.unparse(outer).rpartition(".")[2]
+            return _union(left, right)
+        case ast.Subscript(value=ast.Name(id=name) | ast.Attribute(attr=name), slice=inner):
             parts = inner.elts if isinstance(inner, ast.Tuple) else [inner]
             if name == "Literal":
                 return Literal[tuple(part.value for part in parts if isinstance(part, ast.Constant))]
             if name in ("Optional", "Union"):
-                choices = [_annotation(part) for part in parts] + [type(None)] * (name == "Optional")
-                return Union.__getitem__(tuple(choices))  # a plain `|` cannot join two Nones
-            arguments = tuple(... if ast.unparse(part) == "..." else _annotation(part) for part in parts)
-            outer_type = _TYPES.get(name, Any)
-            return Any if outer_type is Any else types.GenericAlias(outer_type, arguments)
-    return _TYPES.get(ast.unparse(node).rpartition(".")[2], Any)
+                return _union(*parts, *[ast.Constant(None)] * (name == "Optional"))
+            if name in _TYPES:
+                inside = tuple(... if ast.unparse(part) == "..." else _annotation(part) for part in parts)
+                return types.GenericAlias(_TYPES[name], inside)
+    return Any
 
 
-_PYTHON_NAMES: dict[Any, str] = {type(None): "None", Any: "any", Path: "Path"}
+def _union(*parts: ast.expr) -> Any:
+    return Union.__getitem__(tuple(_annotation(part) for part in parts))  # a plain `|` cannot join two Nones
 
 
 def _words(kind: Any) -> str:
-    if kind in _PYTHON_NAMES:
-        return _PYTHON_NAMES[kind]
     origin, inside = get_origin(kind), get_args(kind)
     if origin is Literal:
         return " | ".join(repr(word) for word in inside)
-    if origin in (Union, types.UnionType):
+    if origin is Union:
         return " | ".join(_words(part) for part in inside)
     if origin is not None:
         return f"{origin.__name__}[{', '.join('...' if part is ... else _words(part) for part in inside)}]"
-    return str(kind.__name__)
+    return {Any: "any", type(None): "None"}.get(kind) or str(kind.__name__)
 
 
-def convert(value: Any, kind: Any) -> Any:
-    """A plain value in the wanted type where nothing is lost; else TypeError: what was expected, what came.
-
-    >>> convert(3, float), convert("2026-01-02", datetime.date), convert([1, 2], tuple)
-    (3.0, datetime.date(2026, 1, 2), (1, 2))
-    """
-    if kind is Any:
-        return value
-    origin, inside = get_origin(kind), get_args(kind)
-    if origin is Literal:
-        if any(value == word and type(value) is type(word) for word in inside):
-            return value
-        raise _mismatch(value, kind)
-    if origin in (Union, types.UnionType):
-        return _convert_any(value, kind, inside)
-    simple = origin or kind
-    if type(value) is simple:
-        changed = value
-    elif (change := _CHANGES.get((Path if isinstance(value, Path) else type(value), simple))) is not None:
-        try:
-            changed = change(value)
-        except ValueError:
-            raise _mismatch(value, kind) from None
-    elif simple is Path and isinstance(value, Path):
-        changed = value
-    else:
-        raise _mismatch(value, kind)
-    return _convert_items(changed, simple, inside) if inside else changed
-
-
-def _convert_any(value: Any, kind: Any, choices: tuple[Any, ...]) -> Any:
-    # An exact match first: in `float | int` a 3 stays an int.
-    exact: list[Any] = [choice for choice in choices if type(value) is (get_origin(choice) or choice)]
-    for choice in [*exact, *choices]:
-        try:
-            return convert(value, choice)
-        except TypeError:
-            continue
-    raise _mismatch(value, kind)
-
-
-def _convert_items(value: Any, simple: type, inside: tuple[Any, ...]) -> Any:
-    if simple is dict and len(inside) == 2:
-        return {convert(key, inside[0]): convert(item, inside[1]) for key, item in value.items()}
-    if simple is tuple and inside[-1] is not ...:
-        if len(value) != len(inside):
-            raise TypeError(f"expected {len(inside)} items, got {len(value)}: {value!r}")
-        return tuple(convert(item, part) for item, part in zip(value, inside, strict=True))
-    return simple(convert(item, inside[0]) for item in value)
-
-
-_CHANGES: dict[tuple[type, type], Any] = {
+_CHANGES: dict[tuple[type, Any], Any] = {
     (int, float): float,
     (list, tuple): tuple,
     (list, set): set,
@@ -317,6 +235,37 @@ _CHANGES: dict[tuple[type, type], Any] = {
 }
 
 
-def _mismatch(value: Any, kind: Any) -> TypeError:
-    shown = repr(value) if len(repr(value)) <= 60 else repr(value)[:59] + "…"
-    return TypeError(f"expected {_words(kind)}, got {shown} ({_words(type(value))})")
+def convert(value: Any, kind: Any) -> Any:
+    """A plain value in the wanted type where nothing is lost; else TypeError: what was expected, what came.
+
+    >>> convert(3, float), convert("2026-01-02", datetime.date), convert([1, 2], tuple)
+    (3.0, datetime.date(2026, 1, 2), (1, 2))
+    """
+    wanted, inside, came = _outer(kind), get_args(kind), _type(value)
+    if kind is Any or (wanted is Literal and any(value == word and came is type(word) for word in inside)):
+        return value
+    if wanted is Union:
+        # An exact match first: in `float | int` a 3 stays an int.
+        for choice in sorted(inside, key=lambda choice: _outer(choice) is not came):
+            with contextlib.suppress(TypeError):
+                return convert(value, choice)
+    try:
+        changed = value if came is wanted else _CHANGES[came, wanted](value)
+    except (KeyError, ValueError, OverflowError):
+        said = values.shortened(repr(value), 60)
+        raise TypeError(f"expected {_words(kind)}, got {said} ({_words(type(value))})") from None
+    return _convert_items(changed, wanted, inside) if inside else changed
+
+
+def _outer(kind: Any) -> Any:
+    return get_origin(kind) or kind
+
+
+def _convert_items(items: Any, wanted: Any, inside: tuple[Any, ...]) -> Any:
+    if wanted is dict:
+        return {convert(key, inside[0]): convert(item, inside[-1]) for key, item in items.items()}
+    if wanted is tuple and inside[-1] is not ...:
+        if len(items) != len(inside):
+            raise TypeError(f"expected {len(inside)} items, got {len(items)}: {items!r}")
+        return tuple(convert(item, part) for item, part in zip(items, inside, strict=True))
+    return wanted(convert(item, inside[0]) for item in items)

@@ -10,14 +10,19 @@ import ast
 import datetime
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
-# With an underscore in the injected cell, so that a notebook's own `from datetime import datetime` survives.
-_IMPORTS = {"_datetime.": "import datetime as _datetime", "_pathlib.": "import pathlib as _pathlib"}
-_TAG = "$python"
+TYPES: dict[str, Any] = {
+    "date": datetime.date,
+    "datetime": datetime.datetime,
+    "timedelta": datetime.timedelta,
+    "Path": Path,
+    **{kind.__name__: kind for kind in (bool, bytes, dict, float, frozenset, int, list, set, str, tuple)},
+}
 _BASES: tuple[Any, ...] = (int, float, str, bytes)
+_TAG = "$python"
 
 
 def plain(value: object) -> Any:
@@ -28,22 +33,22 @@ def plain(value: object) -> Any:
     """
     kind = type(value)
     owner = kind.__module__.partition(".")[0]
-    if owner == "pandas" and hasattr(value, "to_pydatetime") and str(value) != "NaT":
+    if owner == "pandas" and hasattr(value, "to_pydatetime") and value == value:  # NaT is not itself
         return value.to_pydatetime()
     if owner in {"pandas", "numpy", "mxnet", "torch"} and getattr(value, "shape", None) != ():
         raise TypeError(f"a {kind.__name__} is too much for one value: write it to a file and use the file's path")
     if owner == "numpy":
-        stamp = getattr(value, "dtype", None)
-        if stamp is not None and stamp.kind == "M":  # nanoseconds would come out as a bare integer
-            value = value.astype("datetime64[us]")  # type: ignore[attr-defined]
-        return plain(value.item())  # type: ignore[attr-defined]
+        scalar: Any = value
+        if scalar.dtype.kind == "M":  # nanoseconds would come out as a bare integer
+            scalar = scalar.astype("datetime64[us]")
+        return plain(scalar.item())
     if value is None or isinstance(value, bool | datetime.date | datetime.timedelta):
         return value
-    for base in _BASES:  # subclasses (an IntEnum, a numpy.str_) become what they hold
-        if isinstance(value, base):
-            return base(value)
     if isinstance(value, PurePath):
         return Path(value)
+    for base in _BASES:  # subclasses, such as an IntEnum, become what they hold
+        if isinstance(value, base):
+            return base(value)
     if isinstance(value, dict):
         return {plain(key): plain(item) for key, item in value.items()}
     for container in (list, tuple, set, frozenset):
@@ -60,34 +65,33 @@ def source(value: object) -> str:
     >>> source({"when": datetime.date(2026, 1, 2), "rate": float("nan")})
     "{'when': _datetime.date.fromisoformat('2026-01-02'), 'rate': float('nan')}"
     """
-    if isinstance(value, float) and not math.isfinite(value):
-        return f"float('{value}')"
-    if isinstance(value, datetime.datetime):
-        return f"_datetime.datetime.fromisoformat({value.isoformat()!r})"
-    if isinstance(value, datetime.date):
-        return f"_datetime.date.fromisoformat({value.isoformat()!r})"
-    if isinstance(value, datetime.timedelta):
-        return f"_datetime.timedelta({value.days}, {value.seconds}, {value.microseconds})"
-    if isinstance(value, PurePath):
-        return f"_pathlib.Path({str(value)!r})"
-    if isinstance(value, dict):
-        return "{" + ", ".join(f"{source(key)}: {source(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, set | frozenset):
-        items = ", ".join(sorted(source(item) for item in value))
-        name = type(value).__name__
-        return f"{{{items}}}" if name == "set" and items else f"{name}([{items}])"
-    if isinstance(value, list):
-        return f"[{', '.join(source(item) for item in value)}]"
-    if isinstance(value, tuple):
-        return f"({', '.join(source(item) for item in value)}{',' if len(value) == 1 else ''})"
+    match value:
+        case float() if not math.isfinite(value):
+            return f"float('{value}')"
+        case datetime.date():
+            name = "datetime" if isinstance(value, datetime.datetime) else "date"
+            return f"_datetime.{name}.fromisoformat('{value.isoformat()}')"
+        case datetime.timedelta():
+            return f"_datetime.timedelta({value.days}, {value.seconds}, {value.microseconds})"
+        case PurePath():
+            return f"_pathlib.Path({str(value)!r})"
+        case dict():
+            return "{" + ", ".join(f"{source(key)}: {source(item)}" for key, item in value.items()) + "}"
+        case set() | frozenset():
+            return f"{type(value).__name__}([{', '.join(sorted(source(item) for item in value))}])"
+        case list():
+            return f"[{', '.join(source(item) for item in value)}]"
+        case tuple():
+            return f"({', '.join(source(item) for item in value)}{',' if len(value) == 1 else ''})"
     return repr(value)
 
 
-def assignments(parameters: dict[str, Any]) -> str:
+def assignments(parameters: Mapping[str, Any]) -> str:
     """The lines of an injected cell: the imports it needs, then one assignment a parameter."""
-    lines = [f"{name} = {source(value)}" for name, value in parameters.items()]
-    body = "\n".join(lines)
-    return "\n".join(["# Parameters", *(line for mark, line in _IMPORTS.items() if mark in body), body])
+    body = "\n".join(f"{name} = {source(value)}" for name, value in parameters.items())
+    # Under another name, so that a notebook's own `from datetime import datetime` survives.
+    needed = [f"import {name} as _{name}\n" for name in ("datetime", "pathlib") if f"_{name}." in body]
+    return "# Parameters\n" + "".join(needed) + body
 
 
 def to_json(value: object) -> Any:
@@ -127,20 +131,9 @@ _OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv,
 }
-_SIGNS: dict[type[ast.unaryop], Callable[[Any], Any]] = {
-    ast.USub: operator.neg,
-    ast.UAdd: operator.pos,
-    ast.Not: operator.not_,
-}
-_KINDS: tuple[type, ...] = (bool, bytes, dict, float, frozenset, int, list, set, str, tuple)
-_CALLS: dict[str, Callable[..., Any]] = {
-    "date": datetime.date,
-    "datetime": datetime.datetime,
-    "timedelta": datetime.timedelta,
+_CALLS: dict[str, Callable[..., Any]] = TYPES | {
     "date.fromisoformat": datetime.date.fromisoformat,
     "datetime.fromisoformat": datetime.datetime.fromisoformat,
-    "Path": Path,
-    **{kind.__name__: kind for kind in _KINDS},
 }
 
 
@@ -158,18 +151,18 @@ def evaluate(node: ast.expr) -> Any:
             return tuple(evaluate(item) for item in items)
         case ast.Set(elts=items):
             return {evaluate(item) for item in items}
-        case ast.Dict(keys=keys, values=values) if None not in keys:
-            return {evaluate(key): evaluate(value) for key, value in zip(keys, values, strict=True) if key}
-        case ast.UnaryOp(op=sign, operand=operand) if type(sign) in _SIGNS:
-            return _SIGNS[type(sign)](_number(operand))
+        case ast.Dict(keys=keys, values=values):
+            # A `**other` has no key: one too few, and zip's ValueError.
+            return dict(zip(map(evaluate, filter(None, keys)), map(evaluate, values), strict=True))
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            return -_number(operand)
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
             return _OPERATORS[type(op)](_number(left), _number(right))
         case ast.Call(func=func, args=args, keywords=keywords) if all(word.arg for word in keywords):
             name = ast.unparse(func).split(".")
             call = _CALLS.get(".".join(name[-2:])) or _CALLS.get(name[-1])
             if call is not None:
-                named = {str(word.arg): evaluate(word.value) for word in keywords}
-                return call(*(evaluate(item) for item in args), **named)
+                return call(*map(evaluate, args), **{str(word.arg): evaluate(word.value) for word in keywords})
     raise ValueError(f"{ast.unparse(node)} is not a literal")
 
 
@@ -178,3 +171,8 @@ def _number(node: ast.expr) -> Any:
     if not isinstance(value, int | float):
         raise ValueError(f"{ast.unparse(node)} is not a number")
     return value
+
+
+def shortened(text: str, most: int) -> str:
+    """The text, or its beginning and "…"."""
+    return text if len(text) <= most else text[: most - 1] + "…"

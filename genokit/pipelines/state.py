@@ -1,0 +1,159 @@
+"""What each cell did and how a run ended: decided from what was watched, never from what papermill wrote."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genokit.errors import NotebookFailed
+from genokit.pipelines import notebook as notebooks
+from genokit.pipelines import values
+
+if TYPE_CHECKING:
+    from genokit.pipelines.engine import Execution
+    from genokit.pipelines.folder import Run
+
+
+@dataclass
+class Cell:
+    """What one code cell did. ``number`` counts the code cells of the source notebook; 0 is the injected one."""
+
+    number: int
+    source: str
+    state: str  # "pending" | "skipped" | "running" | "completed" | "failed"
+    duration_s: float | None = None
+    error: str = ""
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to do in it."""
+        return self.state in ("completed", "skipped")
+
+
+def cells(node: Any) -> dict[int, Cell]:
+    """The code cells of a notebook by their place in it, before anything has run."""
+    found: dict[int, Cell] = {}
+    number = 0
+    for index, cell in enumerate(node.cells):
+        if cell.cell_type == "code":
+            injected = notebooks.INJECTED in notebooks.tags(cell)
+            number += not injected
+            state = "pending" if notebooks.is_code(cell) else "skipped"
+            found[index] = Cell(0 if injected else number, notebooks.first_line(cell), state)
+    return found
+
+
+def decide(execution: Execution, why: str, log: Path) -> tuple[str, str | None]:
+    """The state of an execution that is over, and a line that explains it; ``why`` says what stopped it from outside.
+
+    ``log`` has what the kernel said outside of its cells.
+    """
+    unfinished = [index for index, cell in execution.cells.items() if not cell.done]
+    if not unfinished:
+        return "SUCCEEDED", None
+    cell = execution.cells[unfinished[0]]
+    where = f"code cell {cell.number} `{cell.source}`" if cell.number else "the injected parameters"
+    left = f"{len(unfinished) - 1} cell{'' if len(unfinished) == 2 else 's'} after it did not run"
+    if why == "interrupted":
+        return "FAILED", f"interrupted in {where}"
+    if why:
+        return "TIMED_OUT", f"{where} was running when {why} was reached"
+    if cell.state == "failed":
+        if cell.error in ("SystemExit", "SystemExit: 0", "SystemExit: None"):
+            return "EXITED_EARLY", f"{where} called sys.exit, {left}"
+        line = _line(execution.traceback, execution.node.cells[unfinished[0]])
+        return "FAILED", f"{f'code cell {cell.number}, {line}' if line else where}: {cell.error}"
+    if execution.error is not None:
+        error = f"{type(execution.error).__name__}: {execution.error}"
+        return "FAILED", f"the executor stopped at {where}: {error}{_last_words(log)}"
+    if execution.exit_code == 0:
+        return "EXITED_EARLY", f"{where} ended the kernel, {left}"
+    return "KERNEL_DIED", f"in {where} the kernel {_death(execution.exit_code)}{_last_words(log)}"
+
+
+def stamp(node: Any, cells: dict[int, Cell], run: Run) -> None:
+    """Put the truth into the executed notebook: where papermill's readers look for it, and for whoever opens it."""
+    node.metadata["papermill"] = {
+        "version": run.versions.get("papermill", ""),
+        "input_path": str(run.source),
+        "output_path": str(run.notebook),
+        "parameters": values.to_json(dict(run.parameters)),
+        "start_time": run.started.isoformat(),
+        "end_time": run.ended and run.ended.isoformat(),
+        "duration": run.duration_s,
+        "exception": run.state != "SUCCEEDED",
+    }
+    node.metadata["genokit"] = {"run": run.path.name, "state": run.state, "version": run.versions["genokit"]}
+    for cell in node.cells:
+        cell.metadata.pop("papermill", None)
+    for index, cell in cells.items():
+        done = {"status": cell.state, "duration": cell.duration_s, "exception": cell.state == "failed"}
+        node.cells[index].metadata["papermill"] = done
+    if run.error:
+        _mark(node, run, next(index for index, cell in cells.items() if not cell.done))
+
+
+def _mark(node: Any, run: Run, index: int) -> None:
+    from nbformat.v4 import new_markdown_cell
+
+    # Four spaces: a code block, in which nothing of the message is markdown.
+    quoted = "\n".join(f"    {line}" for line in str(run.error).splitlines())
+    top = f"**{run.state}**: this notebook did not run to its end. [Go there](#Stopped-here)."
+    tagged = {"tags": [notebooks.MARKER]}
+    node.cells.insert(index, new_markdown_cell(f"### Stopped here\n\n{quoted}", metadata=tagged))
+    node.cells.insert(0, new_markdown_cell(top, metadata=tagged))
+
+
+_VERBS_AND_NEXT = {
+    "FAILED": ("failed", "look at the kept notebook, mend the cell, and run it again."),
+    "KERNEL_DIED": (
+        "lost its kernel",
+        "free memory or use less of it, or look for a crash in a compiled library; then run it again.",
+    ),
+    "TIMED_OUT": (
+        "ran out of time",
+        "give it more time (timeout_s, cell_timeout_s) or less to do, and run it again.",
+    ),
+    "EXITED_EARLY": (
+        "left before its end",
+        "let it run to its end: take the exit out, or tag the cells after it 'skip-execution'.",
+    ),
+}
+
+
+def failure(run: Run) -> NotebookFailed:
+    """The error of a run that did not get to its end: what, where, and what to do next."""
+    verb, following = _VERBS_AND_NEXT[run.state]
+    words = f"{run.source.name} {verb}: {run.error}\n  Kept: {run.notebook}\n  Next: {following}"
+    cell = next((cell.number for cell in run.steps if not cell.done), None)
+    return NotebookFailed(words, run=run, cell=cell, path=run.notebook)
+
+
+def _line(traceback: str, cell: notebooks.Json) -> str:
+    """The line of a cell where it failed, in words; "" if the traceback does not say."""
+    # The last frame in a cell may be in an earlier cell's function; the first is in this one.
+    found = re.search(r"Cell In\[\d+\], line (\d+)", traceback)
+    number = int(found[1]) if found else 0
+    lines = notebooks.text(cell).splitlines()
+    return f"line {number} `{lines[number - 1].strip()[:80]}`" if 0 < number <= len(lines) else ""
+
+
+def _death(code: int | None) -> str:
+    if code is None:
+        return "did not start"
+    if code > 0:
+        return f"ended with exit code {code}"
+    name = f"signal {-code}"
+    with contextlib.suppress(ValueError):
+        name = signal.Signals(-code).name
+    hint = {"SIGKILL": ": out of memory?", "SIGSEGV": ": a crash in a compiled library"}.get(name, "")
+    return f"was killed by {name}{hint}"
+
+
+def _last_words(log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines() if log.is_file() else []
+    return f" (it said: {' / '.join(lines[-3:])[-300:]})" if lines else ""
