@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -22,7 +21,7 @@ from typing import Any
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_core.utils import ensure_event_loop
-from nbclient.exceptions import CellExecutionError, DeadKernelError
+from nbclient.exceptions import CellExecutionError
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NotebookExecutionManager
 
@@ -75,34 +74,27 @@ class Execution:
             self._kill()
 
     def _run(self, cwd: Path, environ: Mapping[str, str], log: Path) -> None:
-        # Short: a socket's path may have 107 characters. Private: whoever reads the connection file drives the kernel.
-        room = tempfile.mkdtemp(prefix="gk-", dir="/tmp" if os.path.isdir("/tmp") else None)
-        loop = ensure_event_loop()
-        self._kernel = AsyncKernelManager(
-            kernel_name="python3",
-            # No folders to search: what is left is the kernel of this very Python, not one found in a home folder.
-            kernel_spec_manager=KernelSpecManager(kernel_dirs=[], log=notebooks.quiet),
-            transport="ipc" if os.name == "posix" else "tcp",
-            connection_file=os.path.join(room, "k.json"),
-            log=notebooks.quiet,
-        )
         try:
-            with log.open("wb") as output:
-                self._client().execute(
-                    cleanup_kc=True, cwd=str(cwd), env=dict(environ), stdout=output, stderr=subprocess.STDOUT
-                )
-        except DeadKernelError:
-            pass  # the exit code says more
+            # Short: a socket's path may have 107 characters. Private: whoever reads the connection file has the kernel.
+            with (
+                tempfile.TemporaryDirectory(prefix="gk-", dir="/tmp", ignore_cleanup_errors=True) as room,
+                asyncio.Runner(loop_factory=ensure_event_loop) as runner,
+                log.open("wb") as output,
+            ):
+                runner.get_loop()
+                self._kernel = _kernel(f"{room}/k.json")
+                try:
+                    self._client().execute(
+                        cleanup_kc=True, cwd=str(cwd), env=dict(environ), stdout=output, stderr=subprocess.STDOUT
+                    )
+                finally:
+                    self._kill()
+                    self.exit_code = self._process.wait() if self._process else None
+                    runner.run(self._kernel._async_cleanup_resources())
         except BaseException as error:  # carried over to the thread that waits
-            if not str(error).startswith("Kernel died"):  # while it started, that is a bare RuntimeError
+            if not str(error).startswith("Kernel died"):  # of which the exit code says more
                 self.error = error
         finally:
-            self._kill()
-            if self._process is not None:
-                self.exit_code = self._process.wait()
-            loop.run_until_complete(_close(self._kernel))
-            loop.close()
-            shutil.rmtree(room, ignore_errors=True)
             self.over.set()
 
     def _client(self) -> Any:
@@ -154,9 +146,12 @@ class Execution:
                 os.killpg(self._process.pid, signal.SIGKILL)
 
 
-async def _close(kernel: Any) -> None:
-    others = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
-    await kernel._async_cleanup_resources()
+def _kernel(connection_file: str) -> Any:
+    return AsyncKernelManager(
+        kernel_name="python3",
+        # No folders to search: what is left is the kernel of this very Python, not one found in a home folder.
+        kernel_spec_manager=KernelSpecManager(kernel_dirs=[], log=notebooks.quiet),
+        transport="ipc",  # no ports that another run could take at the same time
+        connection_file=connection_file,
+        log=notebooks.quiet,
+    )

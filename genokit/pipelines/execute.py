@@ -6,7 +6,6 @@ when the time is up. So a run ends as it should in a script, in a Jupyter kernel
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import logging
 import math
@@ -17,8 +16,9 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from genokit import __version__, display
 from genokit.config import Settings
@@ -43,12 +43,15 @@ def run(
     cell_timeout_s: float | None = None,
     timeout_s: float | None = None,
     progress: bool = True,
+    folder: Path | None = None,
+    stop: threading.Event | None = None,
 ) -> Run:
     """Run a notebook from top to bottom in a kernel of its own and keep everything in a run folder.
 
     ``parameters`` replace the defaults of the notebook's cell tagged ``parameters``; they are checked before a kernel
     starts. The kernel works in the notebook's folder, with the same Python and settings as here. ``name`` names the
-    run (default: the notebook's name). ``cell_timeout_s`` and ``timeout_s`` bound one cell and the whole run.
+    run (default: the notebook's name) and ``folder`` is where to keep it (default: a new one among ``settings.runs``).
+    ``cell_timeout_s`` and ``timeout_s`` bound one cell and the whole run; ``stop``, when set, ends it at once.
 
     Raises NotFound, InvalidNotebook or InvalidParameters before anything is run or written, and NotebookFailed (with
     ``.run``) when the notebook did not get to its end; the notebook, as far as it came, is kept in the run folder.
@@ -58,51 +61,21 @@ def run(
             raise InvalidParameters(f"{limit} must be more than 0 seconds, or None for no limit; got {value!r}.")
     settings = settings or Settings.load()
     path = Path(notebook).expanduser().absolute()
-    name = name or path.stem
-    ended = execute(
-        path,
-        parameters or {},
-        folders.fresh(settings.runs, name),
-        name=name,
-        settings=settings,
-        cell_timeout_s=cell_timeout_s,
-        timeout_s=timeout_s,
-        progress=progress,
-    )
-    if ended.state != "SUCCEEDED":
-        raise state.failure(ended)
-    return ended
-
-
-def execute(
-    notebook: Path,
-    parameters: Mapping[str, object],
-    folder: Path,
-    *,
-    name: str,
-    settings: Settings,
-    cell_timeout_s: float | None = None,
-    timeout_s: float | None = None,
-    stop: threading.Event | None = None,
-    progress: bool = False,
-) -> Run:
-    """Check a notebook, run it in a new folder, and return how it ended; ``stop``, when set, ends it at once.
-
-    Raises what the check finds, before anything is written; after that only what stopped this process itself.
-    """
-    content = notebooks.read(notebook)
-    schema = Schema.of(content, notebook.name)
-    given = schema.check(parameters)
-    node = notebooks.executable(notebook, content, given)
+    content = notebooks.read(path)
+    schema = Schema.of(content, path.name)
+    given = schema.check(parameters or {})
+    node = notebooks.executable(path, content, given)
     # Two seconds of imports, while there is nothing yet that an interrupt could leave half done.
+    from tqdm.auto import tqdm
+
     from genokit.pipelines.engine import Execution
 
     begun = Run(
-        path=folder,
-        name=name,
+        path=folder or folders.fresh(settings.runs, name or path.stem),
+        name=name or path.stem,
         state="RUNNING",
-        source=notebook,
-        source_sha256=sha256(notebook),
+        source=path,
+        source_sha256=sha256(path),
         started=_now(),
         parameters={**schema.defaults(), **given},
         versions=_versions(),
@@ -114,38 +87,32 @@ def execute(
     try:
         begun.save()
         execution.save()
-        execution.start(cwd=notebook.parent, environ=_environment(settings, folder), log=folder / "kernel.log")
-        why = _watch(execution, name, progress, cell_timeout_s or math.inf, timeout_s or math.inf, stop)
+        execution.start(cwd=path.parent, environ=_environment(settings, begun.path), log=begun.path / "kernel.log")
+        with tqdm(total=execution.left, desc=begun.name, unit="cell", disable=not progress) as bar:
+            why = _watch(execution, bar, cell_timeout_s or math.inf, timeout_s or math.inf, stop or threading.Event())
     finally:  # an interrupt above all: the kernel must not outlive us, and the record must be true
         execution.stop()
         ended = _finish(begun, execution, why, time.monotonic() - clock)
+    if ended.state != "SUCCEEDED":
+        raise state.failure(ended)
     return ended
 
 
-def _watch(
-    execution: Execution,
-    name: str,
-    progress: bool,
-    cell_timeout_s: float,
-    timeout_s: float,
-    stop: threading.Event | None,
-) -> str:
+def _watch(execution: Execution, bar: Any, cell_timeout_s: float, timeout_s: float, stop: threading.Event) -> str:
     """Wait for the end of the execution, or for a reason to stop it; returns that reason, or ""."""
-    from tqdm.auto import tqdm
-
     begun = time.monotonic()
-    with tqdm(total=execution.left, desc=name, unit="cell", disable=not progress) as bar:
-        while not execution.over.wait(0.05):
-            bar.update(bar.total - execution.left - bar.n)
-            now = time.monotonic()
-            if stop is not None and stop.is_set():
-                return "interrupted"
-            if now - begun > timeout_s:
-                return "the run's limit of " + display.seconds(timeout_s)
-            if now - (execution.since or now) > cell_timeout_s:
-                return "the cell's limit of " + display.seconds(cell_timeout_s)
+    while True:
+        over = execution.over.wait(0.05)
         bar.update(bar.total - execution.left - bar.n)
-    return ""
+        now = time.monotonic()
+        if over:
+            return ""
+        if stop.is_set():
+            return "interrupted"
+        if now - begun > timeout_s:
+            return "the run's limit of " + display.seconds(timeout_s)
+        if now - (execution.since or now) > cell_timeout_s:
+            return "the cell's limit of " + display.seconds(cell_timeout_s)
 
 
 def _finish(begun: Run, execution: Execution, why: str, duration_s: float) -> Run:
@@ -188,10 +155,5 @@ def _environment(settings: Settings, folder: Path) -> dict[str, str]:
 
 
 def _versions() -> dict[str, str]:
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {"python": platform.python_version(), "genokit": __version__}
-    for package in ("papermill", "nbclient", "ipykernel", "numpy", "mxnet"):
-        with contextlib.suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
+    packages = ("papermill", "nbclient", "ipykernel", "numpy")
+    return {"python": platform.python_version(), "genokit": __version__} | {name: version(name) for name in packages}

@@ -84,13 +84,25 @@ class Run:
         """
         path = Path(folder).expanduser().absolute()
         try:
-            run = _from_json(path, json.loads((path / RECORD).read_text(encoding="utf-8")))
+            stored = json.loads((path / RECORD).read_text(encoding="utf-8"))
+            ended, process = stored["ended"], stored["process"]
+            stored |= {
+                "path": path,
+                "source": Path(stored["source"]),
+                "started": datetime.datetime.fromisoformat(stored["started"]),
+                "ended": ended and datetime.datetime.fromisoformat(ended),
+                "parameters": values.from_json(stored["parameters"]),
+                "outputs": values.from_json(stored["outputs"]),
+                "steps": tuple(Cell(**cell) for cell in stored["steps"]),
+                "process": process and tuple(process),
+            }
+            run = cls(**stored)
         except (FileNotFoundError, NotADirectoryError):
             known = "genokit.pipelines.runs() lists the runs there are."
             raise NotFound(f"{path} is not the folder of a run: it has no {RECORD}. {known}") from None
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise GenokitError(f"{path / RECORD} cannot be read: {error!r}. Run the notebook again.") from None
-        if run.state == "RUNNING" and run.process is not None and not _alive(*run.process):
+        if run.state == "RUNNING" and run.process and _gone(*run.process):
             gone = "the Python process that ran it is gone; run the notebook again"
             return replace(run, state="KERNEL_DIED", error=gone)
         return run
@@ -165,23 +177,6 @@ def _done(run: Run) -> str:
     return f"{sum(cell.done for cell in run.steps)} of {len(run.steps)}"
 
 
-def _from_json(path: Path, stored: dict[str, Any]) -> Run:
-    ended, process = stored["ended"], stored["process"]
-    return Run(
-        **stored
-        | {
-            "path": path,
-            "source": Path(stored["source"]),
-            "started": datetime.datetime.fromisoformat(stored["started"]),
-            "ended": ended and datetime.datetime.fromisoformat(ended),
-            "parameters": values.from_json(stored["parameters"]),
-            "outputs": values.from_json(stored["outputs"]),
-            "steps": tuple(Cell(**cell) for cell in stored["steps"]),
-            "process": process and tuple(process),
-        }
-    )
-
-
 def this_process() -> tuple[str, int, float]:
     """Machine, number and start time of this process: the number alone may come again."""
     import psutil  # type: ignore[import-untyped]
@@ -189,12 +184,9 @@ def this_process() -> tuple[str, int, float]:
     return socket.gethostname(), os.getpid(), psutil.Process().create_time()
 
 
-def _alive(machine: str, pid: int, created: float) -> bool:
+def _gone(machine: str, pid: int, created: float) -> bool:
     import psutil
 
     if machine != socket.gethostname():
-        return True  # a shared file system: only that machine could tell
-    try:
-        return bool(abs(psutil.Process(pid).create_time() - created) < 1)
-    except psutil.NoSuchProcess:
-        return False
+        return False  # a shared file system: only that machine could tell
+    return not psutil.pid_exists(pid) or abs(psutil.Process(pid).create_time() - created) >= 1

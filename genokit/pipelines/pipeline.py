@@ -17,10 +17,10 @@ from typing import Any
 
 from genokit import display
 from genokit.config import Settings
-from genokit.errors import GenokitError, PipelineFailed
+from genokit.errors import GenokitError, NotebookFailed, PipelineFailed
 from genokit.pipelines import folder as folders
 from genokit.pipelines import plan, report
-from genokit.pipelines.execute import execute
+from genokit.pipelines.execute import run
 from genokit.pipelines.folder import Run
 from genokit.pipelines.plan import Plan, Step
 
@@ -152,16 +152,19 @@ def _run_one(step: Step, ended: PipelineRun, settings: Settings, stop: threading
         ended.problems[step.name] = ("NOT_RUN", f"{' and '.join(missing)} did not succeed")
     elif not stop.is_set():
         try:
-            ended.runs[step.name] = execute(
+            ended.runs[step.name] = run(
                 step.path,
                 {**step.parameters, **_inputs(step, ended.runs)},
-                ended.path / step.name,
                 name=step.name,
                 settings=settings,
                 cell_timeout_s=step.cell_timeout_s,
                 timeout_s=step.timeout_s,
+                progress=False,
+                folder=ended.path / step.name,
                 stop=stop,
             )
+        except NotebookFailed as error:
+            ended.runs[step.name] = error.run
         except GenokitError as error:
             ended.problems[step.name] = ("FAILED", str(error))
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,26 +106,20 @@ def _mark(node: Any, run: Run, index: int) -> None:
     node.cells.insert(0, new_markdown_cell(top, metadata=tagged))
 
 
-_VERBS_AND_NEXT = {
+_VERB_AND_NEXT = {
     "FAILED": ("failed", "look at the kept notebook, mend the cell, and run it again."),
     "KERNEL_DIED": (
         "lost its kernel",
-        "free memory or use less of it, or look for a crash in a compiled library; then run it again.",
+        "use less memory, or look for a crash in a compiled library; then run it again.",
     ),
-    "TIMED_OUT": (
-        "ran out of time",
-        "give it more time (timeout_s, cell_timeout_s) or less to do, and run it again.",
-    ),
-    "EXITED_EARLY": (
-        "left before its end",
-        "let it run to its end: take the exit out, or tag the cells after it 'skip-execution'.",
-    ),
+    "TIMED_OUT": ("ran out of time", "raise timeout_s or cell_timeout_s, or give it less to do; then run it again."),
+    "EXITED_EARLY": ("left before its end", "take the exit out, or tag the cells after it 'skip-execution'."),
 }
 
 
 def failure(run: Run) -> NotebookFailed:
     """The error of a run that did not get to its end: what, where, and what to do next."""
-    verb, following = _VERBS_AND_NEXT[run.state]
+    verb, following = _VERB_AND_NEXT[run.state]
     words = f"{run.source.name} {verb}: {run.error}\n  Kept: {run.notebook}\n  Next: {following}"
     cell = next((cell.number for cell in run.steps if not cell.done), None)
     return NotebookFailed(words, run=run, cell=cell, path=run.notebook)
@@ -147,11 +139,8 @@ def _death(code: int | None) -> str:
         return "did not start"
     if code > 0:
         return f"ended with exit code {code}"
-    name = f"signal {-code}"
-    with contextlib.suppress(ValueError):
-        name = signal.Signals(-code).name
-    hint = {"SIGKILL": ": out of memory?", "SIGSEGV": ": a crash in a compiled library"}.get(name, "")
-    return f"was killed by {name}{hint}"
+    signals = {-9: "SIGKILL: out of memory?", -11: "SIGSEGV: a crash in a compiled library"}
+    return f"was killed by {signals.get(code, f'signal {-code}')}"
 
 
 def _last_words(log: Path) -> str:
