@@ -87,6 +87,13 @@ def test_a_container_is_privileged_only_where_its_definition_says_so() -> None:
     assert "--privileged" not in plan(privileged=False).options
 
 
+def test_nodes_of_a_job_share_the_hosts_network_unless_they_want_none() -> None:
+    asked = {"image": "tools:1", "resourceRequirements": SMALL}
+    for wish, option in (({}, "--network=host"), ({"GENOKIT_NETWORK": "none"}, "--network=none")):
+        box = containers.plan("docker", "box", asked, wish, labels={}, gpus=[], network="host")
+        assert [one for one in box.options if "network" in one] == [option]
+
+
 HOST = {"name": "data", "host": {"sourcePath": "/data"}}
 
 
@@ -209,6 +216,15 @@ def test_without_a_command_the_images_own_runs(box: Box) -> None:
 
 
 @real
+def test_children_of_an_array_and_later_attempts_have_containers_of_their_own(box: Box) -> None:
+    script = 'echo "$AWS_BATCH_JOB_ARRAY_INDEX $AWS_BATCH_JOB_ATTEMPT"; exit 1'
+    definition = box.define("sh", "-c", script, image="genokit-test:1")
+    job = box.submit(definition, arrayProperties={"size": 2}, retryStrategy={"attempts": 2})
+    assert box.wait(job)["status"] == "FAILED"
+    assert [box.written(f"{job}:{number}") for number in range(2)] == [["0 2"], ["1 2"]]
+
+
+@real
 def test_volumes_user_and_read_only_root_are_as_the_definition_says(box: Box, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "reads").write_text("ACGT\n")
@@ -288,11 +304,13 @@ def test_an_image_that_cannot_be_had_fails_the_job_with_the_engines_words(box: B
 
 
 @real
-def test_a_program_that_the_image_lacks_gives_127_and_its_name(box: Box) -> None:
-    ended = box.wait(box.submit(box.define("bwa", "mem", image="genokit-test:1")))
-    assert (ended["statusReason"], ended["container"]["exitCode"]) == ("Task failed to start", 127)
+def test_a_program_that_the_image_lacks_fails_the_job_with_the_engines_words(box: Box) -> None:
+    job = box.submit(box.define("bwa", "mem", image="genokit-test:1"))
+    ended = box.wait(job)
+    assert ended["statusReason"] == "Task failed to start"
+    assert ended["container"]["exitCode"] in (127, 125)  # docker's, podman's
     assert ended["container"]["reason"].startswith("CannotStartContainerError: ")
-    assert "bwa" in ended["container"]["reason"]
+    assert '"bwa": executable file not found' in box.written(job)[-1]
 
 
 @real

@@ -9,7 +9,8 @@ multi-node job share the host's network, so that they find their main node.
 Not as on AWS: a VCPU is a hard limit, not a share. An image that is here is not pulled again. The engine's own login
 serves private registries; roles and log configuration mean nothing here; secrets and EFS volumes are refused. Other
 jobs have the engine's default network; with the variable ``GENOKIT_NETWORK=none`` in its environment a job has none,
-which AWS Batch cannot offer. A limit that the kernel cannot hold is named in the first line of the log.
+which AWS Batch cannot offer. The timeout counts the pull. A limit that the kernel cannot hold is named in the first
+line of the log. Podman makes no missing host path, and 4.3 on control groups v1 tells of no lack of memory.
 
 Containers carry the labels ``genokit.home`` and ``genokit.job``: ``docker ps --all --filter label=genokit.home``.
 
