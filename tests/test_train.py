@@ -11,26 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_mnist import small_mnist
 
 from genokit import Manifest, train
 from genokit.errors import InvalidCheckpoint, InvalidManifest, InvalidParameters, NotFound
 
 
-def write_idx(path: Path, array: np.ndarray) -> None:
-    header = b"\0\0\x08" + bytes([array.ndim]) + np.array(array.shape, ">u4").tobytes()
-    path.write_bytes(header + array.tobytes())
-
-
 @pytest.fixture(scope="module")
 def few(mnist, tmp_path_factory):
     """A data set of its own, with the first 1,000 images to learn from (a last batch of 40) and 300 to test on."""
-    digits = train.load_digits(mnist)
-    folder = tmp_path_factory.mktemp("few digits")
-    for name, array in zip(("train-images", "train-labels"), digits[:2], strict=True):
-        write_idx(folder / name, array[:1000])
-    for name, array in zip(("t10k-images", "t10k-labels"), digits[2:], strict=True):
-        write_idx(folder / name, array[:300])
-    return Manifest.freeze(folder, "few-digits").fetch(progress=False)
+    return small_mnist(train.load_digits(mnist), tmp_path_factory.mktemp("few digits"), 1000, 300)
 
 
 @pytest.fixture(scope="module")

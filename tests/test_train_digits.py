@@ -6,6 +6,7 @@ import gzip
 
 import numpy as np
 import pytest
+from small_mnist import idx
 
 from genokit import Dataset, train
 from genokit.errors import InvalidManifest
@@ -15,10 +16,6 @@ from genokit.train.digits import read_idx
 def dataset(sample: bool, **files):
     paths = {name.replace("_", "-"): path for name, path in files.items()}
     return Dataset("digits", "Digits", "1", sample, paths, dict.fromkeys(paths, "0" * 64), "digits")
-
-
-def idx(array: np.ndarray) -> bytes:
-    return b"\0\0\x08" + bytes([array.ndim]) + np.array(array.shape, ">u4").tobytes() + array.tobytes()
 
 
 @pytest.fixture

@@ -11,8 +11,9 @@ import boto3
 import numpy as np
 import pytest
 from botocore.stub import ANY, Stubber
+from small_mnist import small_mnist
 
-from genokit import Batch, Manifest, Settings, train
+from genokit import Batch, Settings, train
 from genokit.backends import Clients
 from genokit.errors import InvalidParameters
 from genokit.train.__main__ import main
@@ -20,13 +21,7 @@ from genokit.train.__main__ import main
 
 @pytest.fixture(scope="module")
 def few(mnist, tmp_path_factory):
-    digits = train.load_digits(mnist)
-    folder = tmp_path_factory.mktemp("few digits")
-    names = ("train-images", "train-labels", "t10k-images", "t10k-labels")
-    for name, array in zip(names, digits, strict=True):
-        shape = np.array([256, *array.shape[1:]], ">u4").tobytes()
-        (folder / name).write_bytes(b"\0\0\x08" + bytes([array.ndim]) + shape + array[:256].tobytes())
-    return Manifest.freeze(folder, "few-digits").fetch(progress=False)
+    return small_mnist(train.load_digits(mnist), tmp_path_factory.mktemp("few digits"), 256, 256)
 
 
 def test_a_job_trains_as_fit_does_and_its_log_and_checkpoint_tell(few, account):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from genokit.plots.paper import white_paper
@@ -32,16 +33,15 @@ def digits(
     chosen = np.arange(len(labels)) if predictions is None else np.flatnonzero(labels != predictions)
     shown = chosen[:most]
     columns = max(1, min(10, len(shown)))
-    rows = max(1, -(-len(shown) // columns))
+    rows = max(1, math.ceil(len(shown) / columns))
     height, width = images.shape[1:]
-    cell = height + 11  # the digit, and a line of text below it
-    sheet = np.zeros((rows * cell, columns * (width + 2)), dtype=np.uint8)
+    high, wide = height + 11, width + 2  # a digit with a line of text below it and a gap beside it
+    sheet = np.zeros((rows * high, columns * wide), dtype=np.uint8)
     with white_paper():
         if ax is None:
-            size = (max(3.6, 0.8 * columns), 0.5 + 0.9 * rows)
-            _, ax = plt.subplots(figsize=size, layout="constrained")
+            _, ax = plt.subplots(figsize=(max(3.6, 0.8 * columns), 0.5 + 0.9 * rows), layout="constrained")
         for place, index in enumerate(shown):
-            top, left = place // columns * cell, place % columns * (width + 2)
+            top, left = place // columns * high, place % columns * wide
             sheet[top : top + height, left : left + width] = images[index]
             text = str(labels[index]) if predictions is None else f"{labels[index]} → {predictions[index]}"
             ax.text(left + width / 2, top + height + 4.5, text, ha="center", va="center", fontsize=8,
@@ -49,8 +49,6 @@ def digits(
         ax.imshow(sheet, cmap="gray_r", vmin=0, vmax=255)
         ax.set_axis_off()
         part = f"{len(shown)} of " if len(shown) < len(chosen) else ""
-        if predictions is None:
-            ax.set_title(f"{part}{len(chosen):,} digits", fontsize=10)
-        else:
-            ax.set_title(f"{part}{len(chosen):,} mistakes in {len(labels):,} digits: truth → prediction", fontsize=10)
+        what = "digits" if predictions is None else f"mistakes in {len(labels):,} digits: truth → prediction"
+        ax.set_title(f"{part}{len(chosen):,} {what}", fontsize=10)
         return ax

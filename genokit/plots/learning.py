@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from genokit.plots.paper import white_paper
 
@@ -31,19 +31,17 @@ def learning_curve(
 
     with white_paper():
         if axes is None:
-            figure, made = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+            figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
             figure.suptitle("Learning curve" + (f" ({note})" if note else ""), fontsize=11)
-            axes = tuple(made)
+        ended = table["epoch"] + 1
         for ax, column, label in zip(axes, ("loss", "accuracy"), ("cross-entropy (nats)", "accuracy (%)"), strict=True):
-            if batches is not None and len(batches):
+            if batches is not None:
                 steps = batches.groupby("epoch")["batch"].transform("max") + 1
                 at = batches["epoch"] + (batches["batch"] + 1) / steps
                 ax.plot(at, batches[column], color=TRAINING, alpha=0.45, lw=1, label="training, stretches of batches")
-            ended = table["epoch"] + 1
             ax.plot(ended, table[column], color=TRAINING, marker="o", label="training, whole epoch")
             ax.plot(ended, table[f"validation_{column}"], color=VALIDATION, marker="s", label="validation")
-            ax.set(xlabel="epochs finished", ylabel=label)
-            ax.set_xlim(0, max(1, int(ended.max()) if len(table) else 1) * 1.03)
+            ax.set(xlabel="epochs finished", ylabel=label, xlim=(0, max([1, *ended]) * 1.03))
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
             ax.grid(alpha=0.3)
             ax.spines[["top", "right"]].set_visible(False)
@@ -64,22 +62,20 @@ def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, *, ax: Axes | Non
     classes = int(max(np.max(truth), np.max(predicted))) + 1
     counts = np.zeros((classes, classes), dtype=int)
     np.add.at(counts, (truth, predicted), 1)
-    wrong = np.where(np.eye(classes, dtype=bool), 0, counts)
-    rates = wrong / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    right = np.trace(counts)
+    rates = np.where(np.eye(classes, dtype=bool), 0, counts) / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    most = max(rates.max(), 1e-9)
     with white_paper():
         if ax is None:
             _, ax = plt.subplots(figsize=(5.6, 5), layout="constrained")
-        most = max(float(rates.max()), 1e-9)
         ax.imshow(rates, cmap="Oranges", vmin=0, vmax=most)
         for (row, column), count in np.ndenumerate(counts):
             if count:
-                style: dict[str, Any] = {"weight": "bold"} if row == column else {}
-                dark = rates[row, column] > 0.6 * most
                 ax.text(column, row, f"{count:,}", ha="center", va="center", fontsize=8,
-                        color="white" if dark else "black", **style)  # fmt: skip
-        right = float(np.trace(counts) / max(counts.sum(), 1))
-        ax.set(xlabel="predicted", ylabel="truth", xticks=range(classes), yticks=range(classes),
-               title=f"{counts.sum() - np.trace(counts):,} wrong of {counts.sum():,} ({right:.2%} right)")  # fmt: skip
+                        color="white" if rates[row, column] > 0.6 * most else "black",
+                        weight="bold" if row == column else "normal")  # fmt: skip
+        ax.set(xlabel="predicted", ylabel="truth", xticks=range(classes), yticks=range(classes))
+        ax.set_title(f"{counts.sum() - right:,} wrong of {counts.sum():,} ({right / counts.sum():.2%} right)")
         ax.set_xticks(np.arange(classes + 1) - 0.5, minor=True)
         ax.set_yticks(np.arange(classes + 1) - 0.5, minor=True)
         ax.grid(which="minor", color="0.9", lw=0.6)

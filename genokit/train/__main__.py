@@ -31,10 +31,8 @@ def _train(given: argparse.Namespace) -> None:
     from genokit.train.checkpoint import FILE
     from genokit.train.loop import fit, logger
 
-    names = [field.name for field in dataclasses.fields(Parameters)]
-    parameters = Parameters.from_dict({name: value for name, value in vars(given).items() if name in names})
-    lines = logging.StreamHandler(sys.stdout)
-    logger.addHandler(lines)
+    parameters = Parameters(**{field.name: getattr(given, field.name) for field in dataclasses.fields(Parameters)})
+    logger.addHandler(logging.StreamHandler(sys.stdout))
     logger.setLevel(logging.INFO)
     dataset = Manifest(given.data).fetch(progress=False)
     target = os.path.join(given.out, FILE)  # also right on S3
@@ -48,21 +46,19 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "python -m genokit.train", description="Train LeNet on digits.", allow_abbrev=False
     )
-    parser.add_argument("--data", required=True, help="name or path of the data set's manifest, such as mnist")
-    parser.add_argument("--out", required=True, help="folder for the checkpoint, here or s3://bucket/folder")
-    parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in OUT, if there is one")
+    options = [
+        parser.add_argument("--data", required=True, help="name or path of the data set's manifest, such as mnist"),
+        parser.add_argument("--out", required=True, help="folder for the checkpoint, here or s3://bucket/folder"),
+        parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in OUT, if there is one"),
+    ]
     for field in dataclasses.fields(Parameters):
-        kind = type(field.default)
-        parser.add_argument(_option(field.name), type=kind, metavar=kind.__name__, default=field.default)
+        name, kind = f"--{field.name.replace('_', '-')}", type(field.default)
+        options.append(parser.add_argument(name, type=kind, metavar=kind.__name__, default=field.default))
     given, unknown = parser.parse_known_args(arguments)
-    for word in unknown:
-        known = [option for action in parser._actions for option in action.option_strings if option.startswith("--")]
-        raise InvalidParameters(f"there is no option '{word}'. {did_you_mean(word, known)}")
+    if unknown:
+        known = [option.option_strings[0] for option in options]
+        raise InvalidParameters(f"there is no option '{unknown[0]}'. {did_you_mean(unknown[0], known)}")
     return given
-
-
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
 
 
 if __name__ == "__main__":

@@ -39,21 +39,21 @@ def load_digits(dataset: Dataset) -> Digits:
     are results on a sample, not on MNIST's test set. Raises InvalidManifest, naming the file, what was expected and
     what is in it.
     """
-    names = set(dataset.paths)
-    if names >= set(IDX):
-        digits = Digits(*(read_idx(dataset.paths[name]) for name in IDX))
-        files = [dataset.paths[name] for name in IDX]
-    elif SAMPLE in names:
-        digits = _hold_out(*_read_csv(dataset.paths[SAMPLE]))
-        files = [dataset.paths[SAMPLE]] * 4
-    else:
-        raise InvalidManifest(
-            f"Data set '{dataset.name}' cannot train LeNet: expected the resources {', '.join(IDX)}, or {SAMPLE} for a "
-            f"sample; got {', '.join(sorted(names)) or 'none'}. Manifest('mnist') has them."
-        )
-    for part in (0, 2):
-        _check_pair(files[part], digits[part], files[part + 1], digits[part + 1])
-    return digits
+    paths = dataset.paths
+    if paths.keys() >= set(IDX):
+        files = [paths[name] for name in IDX]
+        images, labels, test_images, test_labels = map(read_idx, files)
+        _check(images, labels, *files[:2])
+        _check(test_images, test_labels, *files[2:])
+        return Digits(images, labels, test_images, test_labels)
+    if SAMPLE in paths:
+        images, labels = _read_csv(paths[SAMPLE])
+        _check(images, labels, paths[SAMPLE], paths[SAMPLE])
+        return _hold_out(images, labels)
+    raise InvalidManifest(
+        f"Data set '{dataset.name}' cannot train LeNet: expected the resources {', '.join(IDX)}, or {SAMPLE} for a "
+        f"sample; got {', '.join(sorted(paths)) or 'none'}. Manifest('mnist') has them."
+    )
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -66,34 +66,30 @@ def read_idx(path: Path) -> np.ndarray:
     start = 4 + 4 * data[3] if len(data) >= 4 else 4
     if len(data) < start or data[:3] != b"\0\0\x08":
         raise _unfit(path, "an IDX file of unsigned bytes (00 00 08 ..)", data[:4].hex(" ") or "an empty file")
-    shape = tuple(int(n) for n in np.frombuffer(data[4:start], ">u4"))
+    shape = tuple(np.frombuffer(data[4:start], ">u4").tolist())
     if len(data) != start + math.prod(shape):
         raise _unfit(path, f"{start + math.prod(shape):,} bytes for an array {shape}", f"{len(data):,} bytes")
     return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
 
 
 def _read_csv(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    expected = f"{SIDE * SIDE} pixels and a label a row, whole numbers from 0 to 255 with commas between them"
     lines = _bytes(path).decode("ascii", "replace").splitlines()
     if not lines:
-        raise _unfit(path, f"{SIDE * SIDE} pixels and a label a row", "an empty file")
+        raise _unfit(path, expected, "an empty file")
     try:
-        rows = np.loadtxt(lines, delimiter=",", dtype=np.int16, ndmin=2)
+        rows = np.loadtxt(lines, delimiter=",", dtype=np.uint8, ndmin=2)
     except ValueError as error:
-        raise _unfit(path, "whole numbers with commas between them", str(error)) from error
+        raise _unfit(path, expected, str(error)) from error
     if rows.shape[1] != SIDE * SIDE + 1:
-        raise _unfit(path, f"{SIDE * SIDE} pixels and a label a row", f"{rows.shape[1]} numbers")
-    if rows.min() < 0 or rows.max() > 255:
-        raise _unfit(path, "numbers from 0 to 255", f"{rows.min()} to {rows.max()}")
-    bytes_ = rows.astype(np.uint8)
-    return bytes_[:, :-1].reshape(-1, SIDE, SIDE), bytes_[:, -1]
+        raise _unfit(path, expected, f"{rows.shape[1]} numbers a row")
+    return rows[:, :-1].reshape(-1, SIDE, SIDE), rows[:, -1]
 
 
 def _bytes(path: Path) -> bytes:
     data = path.read_bytes()
-    if data[:2] != b"\x1f\x8b":
-        return data
     try:
-        return gzip.decompress(data)
+        return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
     except (OSError, EOFError) as error:
         raise _unfit(path, "a whole gzip file", str(error)) from error
 
@@ -101,13 +97,14 @@ def _bytes(path: Path) -> bytes:
 def _hold_out(images: np.ndarray, labels: np.ndarray) -> Digits:
     # RandomState's stream is frozen by NumPy's promise: everybody holds out the same images, whatever their seed.
     order = np.random.RandomState(0).permutation(len(labels))
-    of_class = [order[labels[order] == label] for label in range(CLASSES)]
-    test = np.sort(np.concatenate([rows[: round(len(rows) * HELD_OUT)] for rows in of_class]))
-    kept = np.setdiff1d(np.arange(len(labels)), test)
-    return Digits(images[kept], labels[kept], images[test], labels[test])
+    held = np.zeros(len(labels), dtype=bool)
+    for digit in range(CLASSES):
+        of_class = order[labels[order] == digit]
+        held[of_class[: round(len(of_class) * HELD_OUT)]] = True
+    return Digits(images[~held], labels[~held], images[held], labels[held])
 
 
-def _check_pair(images_file: Path, images: np.ndarray, labels_file: Path, labels: np.ndarray) -> None:
+def _check(images: np.ndarray, labels: np.ndarray, images_file: Path, labels_file: Path) -> None:
     if images.ndim != 3 or images.shape[1:] != (SIDE, SIDE) or not len(images):
         raise _unfit(images_file, f"images of {SIDE} by {SIDE}", f"an array {images.shape}")
     if labels.shape != (len(images),):

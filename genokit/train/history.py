@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from genokit.display import card, seconds
 from genokit.errors import InvalidParameters, NotFound
+from genokit.plots import learning_curve
 from genokit.train.parameters import Parameters
 
 if TYPE_CHECKING:
@@ -19,6 +21,15 @@ if TYPE_CHECKING:
 
 EPOCH = ("epoch", "loss", "accuracy", "validation_loss", "validation_accuracy", "seconds", "samples_per_s")
 BATCH = ("epoch", "batch", "loss", "accuracy", "samples_per_s")
+
+# What MXNet's Module.fit calls the columns of an epoch.
+LOGGED = {
+    "Train-accuracy": "accuracy",
+    "Train-cross-entropy": "loss",
+    "Time cost": "seconds",
+    "Validation-accuracy": "validation_accuracy",
+    "Validation-cross-entropy": "validation_loss",
+}
 
 
 class History:
@@ -45,7 +56,7 @@ class History:
         self.table = _frame(epochs, EPOCH)
         self.batches = _frame(batches, BATCH)
         self.parameters = parameters
-        self.data = None if data is None else dict(data)
+        self.data = data
         self._model = model
 
     @property
@@ -67,8 +78,6 @@ class History:
 
     def plot(self) -> tuple[Axes, Axes]:
         """Loss and accuracy over the epochs, in two matplotlib Axes."""
-        from genokit.plots import learning_curve
-
         return learning_curve(self.table, self.batches, note="sample: not MNIST's test set" if self.sample else "")
 
     @staticmethod
@@ -83,19 +92,10 @@ class History:
         >>> History.from_log(log).table[["epoch", "accuracy", "validation_accuracy"]].to_dict("records")
         [{'epoch': 0, 'accuracy': 0.912, 'validation_accuracy': 0.97}]
         """
-        return _parse(text)
+        return _parse(_without_half_a_number(text))
 
-    def __len__(self) -> int:
-        return len(self.table)
-
-    def __repr__(self) -> str:
-        epochs = f"{len(self)} epoch{'' if len(self) == 1 else 's'}"
-        where = " on images held out of a sample" if self.sample else ""
-        return f"<History {epochs}, validation accuracy {self.validation_accuracy:.4f}{where}>"
-
-    def _repr_html_(self) -> str:
-        from genokit.display import card, seconds, table
-
+    def rows(self) -> dict[str, object]:
+        """What a card says of it."""
         rows: dict[str, object] = {"epochs": len(self)}
         if len(self):
             last = self.table.iloc[-1]
@@ -108,10 +108,23 @@ class History:
             rows["validated on"] = "images held out of the sample: not MNIST's test set"
         if self.parameters:
             rows["parameters"] = repr(self.parameters)
-        fold: dict[str, object] = {"Epochs": table(self.table.round(4))}
-        if self.parameters:
-            fold["All parameters"] = table(list(self.parameters.to_dict().items()), columns=["parameter", "value"])
-        return card("Training history", rows, fold=fold)
+        return rows
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __repr__(self) -> str:
+        epochs = f"{len(self)} epoch{'' if len(self) == 1 else 's'}"
+        where = " on images held out of a sample" if self.sample else ""
+        return f"<History {epochs}, validation accuracy {self.validation_accuracy:.4f}{where}>"
+
+    def _repr_html_(self) -> str:
+        return card("Training history", self.rows(), fold={"Epochs": self.table.round(4)})
+
+
+def _frame(rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> pd.DataFrame:
+    types = {name: "int64" if name in ("epoch", "batch") else "float64" for name in columns}
+    return pd.DataFrame(list(rows), columns=list(columns)).astype(types)
 
 
 def batch_line(row: Mapping[str, Any]) -> str:
@@ -126,94 +139,62 @@ def batch_line(row: Mapping[str, Any]) -> str:
 
 def epoch_lines(row: Mapping[str, Any]) -> list[str]:
     """An epoch as MXNet's ``Module.fit`` writes it."""
-    return [
-        f"Epoch[{row['epoch']}] Train-accuracy={row['accuracy']:.6f}",
-        f"Epoch[{row['epoch']}] Train-cross-entropy={row['loss']:.6f}",
-        f"Epoch[{row['epoch']}] Time cost={row['seconds']:.3f}",
-        f"Epoch[{row['epoch']}] Validation-accuracy={row['validation_accuracy']:.6f}",
-        f"Epoch[{row['epoch']}] Validation-cross-entropy={row['validation_loss']:.6f}",
-    ]
+    return [f"Epoch[{row['epoch']}] {name}={row[column]:.6f}" for name, column in LOGGED.items()]
 
 
 def header_lines(parameters: Parameters, data: Mapping[str, Any]) -> list[str]:
     """The lines by which a log says what it is a training of: ``from_log`` reads them back."""
-    return [f"Data {json.dumps(dict(data))}", f"Parameters {json.dumps(parameters.to_dict())}"]
+    return [f"Data {json.dumps(data)}", f"Parameters {json.dumps(parameters.to_dict())}"]
 
 
 _NUMBER = r"[-+]?(?:\d+(?:\.\d+)?(?:e[-+]?\d+)?|nan|inf)"
 _LINE = re.compile(
     r"Epoch\[(?P<epoch>\d+)\] (?:"
     rf"Batch ?\[(?:\d+-)?(?P<batch>\d+)\]\s+Speed: (?P<speed>{_NUMBER}) samples/sec"
-    rf"(?P<metrics>(?:\s+[\w-]+={_NUMBER})*)"
-    rf"|(?P<name>(?:Train|Validation)-[\w-]+|Time cost)=(?P<value>{_NUMBER}))"
+    rf"(?P<metrics>(?:[ \t]+[\w-]+={_NUMBER})*)"
+    rf"|(?P<name>{'|'.join(LOGGED)})=(?P<value>{_NUMBER}))"
 )
-_METRIC = re.compile(rf"([\w-]+)=({_NUMBER})")
-_HEADER = re.compile(r"(Data|Parameters) (\{.*\})\s*$")
-_COLUMNS = {
-    "Train-accuracy": "accuracy",
-    "Train-cross-entropy": "loss",
-    "Time cost": "seconds",
-    "Validation-accuracy": "validation_accuracy",
-    "Validation-cross-entropy": "validation_loss",
-}
+_METRIC = re.compile(rf"(accuracy|cross-entropy)=({_NUMBER})")  # older MXNet writes Train-accuracy
+_HEADER = re.compile(r"\b(Data|Parameters) (\{.*\})")
 
 
 def _parse(text: str) -> History:
     epochs: dict[int, dict[str, Any]] = {}
     batches: dict[tuple[int, int], dict[str, Any]] = {}
-    headers: dict[str, Any] = {}
-    for line in _whole_lines(text):
-        if header := _HEADER.search(line):
-            headers[header[1]] = _json(header[2])
-        for found in _LINE.finditer(line):
-            epoch = int(found["epoch"])
-            if found["batch"]:
-                # Older MXNet writes Train-accuracy here too.
-                pairs = _METRIC.findall(found["metrics"])
-                metrics = {name.removeprefix("Train-"): float(value) for name, value in pairs}
-                batches[epoch, int(found["batch"])] = {
-                    "epoch": epoch,
-                    "batch": int(found["batch"]),
-                    "loss": metrics.get("cross-entropy"),
-                    "accuracy": metrics.get("accuracy"),
-                    "samples_per_s": float(found["speed"]),
-                }
-            elif found["name"] in _COLUMNS:
-                epochs.setdefault(epoch, {"epoch": epoch})[_COLUMNS[found["name"]]] = float(found["value"])
+    for found in _LINE.finditer(text):
+        epoch = int(found["epoch"])
+        if found["batch"]:
+            metrics = dict(_METRIC.findall(found["metrics"]))
+            batches[epoch, int(found["batch"])] = {
+                "epoch": epoch,
+                "batch": int(found["batch"]),
+                "loss": metrics.get("cross-entropy"),
+                "accuracy": metrics.get("accuracy"),
+                "samples_per_s": float(found["speed"]),
+            }
+        else:
+            epochs.setdefault(epoch, {"epoch": epoch})[LOGGED[found["name"]]] = float(found["value"])
     for epoch, row in epochs.items():
         speeds = [batch["samples_per_s"] for batch in batches.values() if batch["epoch"] == epoch]
         row["samples_per_s"] = sum(speeds) / len(speeds) if speeds else None  # each stretch has as many batches
-    try:
-        parameters = Parameters.from_dict(headers["Parameters"]) if headers.get("Parameters") else None
-    except InvalidParameters:  # the log of another version of the kit: its numbers are still good
-        parameters = None
-    ordered = [epochs[epoch] for epoch in sorted(epochs)]
-    return History(ordered, [batches[key] for key in sorted(batches)], parameters=parameters, data=headers.get("Data"))
+    in_order = [epochs[key] for key in sorted(epochs)]
+    return History(in_order, [batches[key] for key in sorted(batches)], **_headers(text))
 
 
-def _whole_lines(text: str) -> list[str]:
-    """The lines, but for a last one that is cut: it has no end, and fewer decimals than its like elsewhere."""
-    *lines, last = re.split(r"[\r\n]", text)
-    cut = re.search(r"=(\d*\.?(\d*))$", last)
-    if cut:
-        name = last[: cut.start()].rpartition("-")[2].rpartition("\t")[2].rpartition("] ")[2]
-        others = re.findall(rf"{re.escape(name)}=\d+\.(\d+)", "\n".join(lines))
-        if others and len(cut[2]) < min(map(len, others)):
-            return lines
-    return [*lines, last]
+def _headers(text: str) -> dict[str, Any]:
+    """What the header lines say; what another version of the kit wrote differently is left out."""
+    headers = {}
+    for name, record in _HEADER.findall(text):
+        try:
+            value = json.loads(record)
+            headers[name.lower()] = Parameters.from_dict(value) if name == "Parameters" else value
+        except (ValueError, InvalidParameters):
+            continue
+    return headers
 
 
-def _json(text: str) -> dict[str, Any] | None:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def _frame(rows: Iterable[Mapping[str, Any]], columns: tuple[str, ...]) -> pd.DataFrame:
-    rows = list(rows)
-    whole = {"epoch": "int64", "batch": "int64"}
-    return pd.DataFrame(
-        {name: pd.Series([row.get(name) for row in rows], dtype=whole.get(name, "float64")) for name in columns}
-    )
+def _without_half_a_number(text: str) -> str:
+    """The text less the number that it breaks off in: one at its very end with fewer decimals than its like before."""
+    last = re.search(r"(\w+)=\d*\.?(\d*)\Z", text)
+    like = re.findall(rf"{last[1]}=\d+\.(\d+)\s", text) if last else []
+    return text[: last.start()] if last and len(last[2]) < min(map(len, like), default=0) else text

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from genokit.batch import Batch, Job
     from genokit.data import Dataset
 
-DEFINITION = "lenet"
-
 
 def submit(
     dataset: Dataset,
@@ -50,14 +48,14 @@ def submit(
             f"threads={parameters.threads} on vcpus={vcpus:g} would wait for one another. "
             f"Ask for as many: submit(..., vcpus={parameters.threads})."
         )
-    name = f"{DEFINITION}-{uuid.uuid4().hex[:8]}"
+    name = f"lenet-{uuid.uuid4().hex[:8]}"
     given = {"data": dataset.ref, "out": _out(out, batch, name)}
     settings = {key: str(value) for key, value in parameters.to_dict().items()}
     command = ["python", "-m", "genokit.train", "--resume"]
     for key in (*given, *settings):
         command += [f"--{key.replace('_', '-')}", f"Ref::{key}"]
     definition = batch.define(
-        DEFINITION, command=command, vcpus=vcpus, memory_gib=memory_gib, gpus=gpus, parameters=settings
+        "lenet", command=command, vcpus=vcpus, memory_gib=memory_gib, gpus=gpus, parameters=settings
     )
     return batch.submit(definition, queue=queue, name=name, parameters={**given, **settings})
 

@@ -12,7 +12,7 @@ import importlib
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
@@ -20,24 +20,20 @@ from typing import Any
 from genokit.errors import InvalidParameters, MissingDependency
 
 # NumPy < 2 has no `bool`, NumPy 2 no `Inf`; MXNet reads both inside functions, long after its import.
-KEPT = ("bool", "Inf")
+KEPT = {"bool", "Inf"}
 
 
-def load(threads: int | None = None, *, prefer: int = 1) -> ModuleType:
-    """MXNet, imported with this many OpenMP threads; None takes it as it is loaded already, or else with ``prefer``.
+def load(threads: int | None = None) -> ModuleType:
+    """MXNet, imported with this many OpenMP threads; None takes it as it is loaded already, or else with one.
 
     The thread count decides in which order numbers are summed, hence the last bits of every weight. It is fixed when
     MXNet loads and cannot change afterwards: asking a process that has MXNet for another count raises
     InvalidParameters. Raises MissingDependency if MXNet, or a library that it needs, is not there.
     """
     if "mxnet" not in sys.modules:
-        with _omp_num_threads(threads or prefer), _lent(_dropped_names()), warnings.catch_warnings():
-            # distutils, old regular expressions, NumPy's deprecations: MXNet will not be mended any more.
-            warnings.simplefilter("ignore")
-            mx = _import()
-            mx.nd.zeros(1).wait_to_read()  # starts the engine, which reads OMP_NUM_THREADS once
-    else:
-        mx = _import()
+        with _prepared(threads or 1):
+            _import().nd.zeros(1).wait_to_read()  # starts the engine, which reads OMP_NUM_THREADS once
+    mx = _import()
     running = threads_running()
     if threads is not None and threads != running:
         raise InvalidParameters(
@@ -73,17 +69,14 @@ def _import() -> ModuleType:
         return importlib.import_module("mxnet")
     except ModuleNotFoundError as error:
         missing = str(error.name).partition(".")[0]
-        if missing == "distutils":
-            raise MissingDependency(
-                "MXNet needs distutils, which Python 3.12 dropped. Install it with: pip install setuptools"
-            ) from error
-        if missing != "mxnet":
-            raise MissingDependency(f"MXNet needs {missing}. Install it with: pip install {missing}") from error
-        raise MissingDependency(
-            "Training needs MXNet 1.9.1, which is not installed here. On x86-64 Linux: pip install --no-deps "
-            "mxnet==1.9.1 (its own metadata refuse NumPy 2, hence --no-deps; the kit's lock files have it all). "
-            "There are no wheels for other machines: train on one that has it, with train.submit(...)."
-        ) from error
+        steps = {
+            "mxnet": "On x86-64 Linux: pip install --no-deps mxnet==1.9.1 (its own metadata refuse NumPy 2, hence "
+            "--no-deps; the kit's lock files have it all). There are no wheels for other machines: train on one that "
+            "has it, with train.submit(...).",
+            "distutils": "Python 3.12 dropped it. Install it with: pip install setuptools",
+        }
+        step = steps.get(missing, f"Install it with: pip install {missing}")
+        raise MissingDependency(f"Training needs MXNet 1.9.1, and {missing} is not installed here. {step}") from error
     except OSError as error:
         steps = {
             "libgomp": "On Debian and Ubuntu: apt-get install libgomp1",
@@ -122,28 +115,21 @@ def _dropped_names() -> dict[str, object]:
 
 
 @contextmanager
-def _lent(names: Mapping[str, object]) -> Iterator[None]:
+def _prepared(threads: int) -> Iterator[None]:
+    """NumPy, warnings and OMP_NUM_THREADS as MXNet needs them, and then as they were: they are not ours to set."""
     import numpy as np
 
-    for name, value in names.items():
-        setattr(np, name, value)
-    try:
-        yield
-    finally:
-        for name in names:
-            if name not in KEPT:
-                delattr(np, name)
-
-
-@contextmanager
-def _omp_num_threads(threads: int) -> Iterator[None]:
-    """The variable as MXNet shall read it; put back afterwards, for it is not ours to set for other libraries."""
-    before = os.environ.get("OMP_NUM_THREADS")
+    names, before = _dropped_names(), os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = str(threads)
+    vars(np).update(names)
     try:
-        yield
+        with warnings.catch_warnings():
+            # distutils, old regular expressions, NumPy's deprecations: MXNet will not be mended any more.
+            warnings.simplefilter("ignore")
+            yield
     finally:
-        if before is None:
-            del os.environ["OMP_NUM_THREADS"]
-        else:
+        for name in names.keys() - KEPT:
+            delattr(np, name)
+        del os.environ["OMP_NUM_THREADS"]
+        if before is not None:
             os.environ["OMP_NUM_THREADS"] = before

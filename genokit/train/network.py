@@ -1,4 +1,4 @@
-"""LeNet, the network."""
+"""LeNet, the network: what it is, where its weights begin, what it says of images."""
 
 from __future__ import annotations
 
@@ -6,6 +6,24 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+
+from genokit.errors import InvalidParameters
+
+Weights = dict[str, np.ndarray]
+
+SHAPES: dict[str, tuple[int, ...]] = {
+    "conv1_weight": (20, 1, 5, 5),
+    "conv1_bias": (20,),
+    "conv2_weight": (50, 20, 5, 5),
+    "conv2_bias": (50,),
+    "dense1_weight": (500, 800),
+    "dense1_bias": (500,),
+    "dense2_weight": (10, 500),
+    "dense2_bias": (10,),
+}
+
+# Images at a time when nothing is learned: enough to be fast, few enough to need 30 MB.
+AT_ONCE = 500
 
 
 def lenet(mx: ModuleType | None = None) -> Any:
@@ -37,19 +55,7 @@ def lenet(mx: ModuleType | None = None) -> Any:
     return net
 
 
-SHAPES: dict[str, tuple[int, ...]] = {
-    "conv1_weight": (20, 1, 5, 5),
-    "conv1_bias": (20,),
-    "conv2_weight": (50, 20, 5, 5),
-    "conv2_bias": (50,),
-    "dense1_weight": (500, 800),
-    "dense1_bias": (500,),
-    "dense2_weight": (10, 500),
-    "dense2_bias": (10,),
-}
-
-
-def first_weights(seed: int) -> dict[str, np.ndarray]:
+def first_weights(seed: int) -> Weights:
     """Weights to start from: normal with deviation sqrt(2 / inputs) (He et al. 2015), biases 0; float32.
 
     Drawn by NumPy's RandomState, whose stream NumPy has promised never to change, and not by MXNet's generator, whose
@@ -59,23 +65,44 @@ def first_weights(seed: int) -> dict[str, np.ndarray]:
     True
     """
     random = np.random.RandomState(seed)
-    weights = {}
+    weights = {name: np.zeros(shape, np.float32) for name, shape in SHAPES.items()}
     for name, shape in SHAPES.items():
-        if name.endswith("_bias"):
-            weights[name] = np.zeros(shape, np.float32)
-        else:
-            inputs = int(np.prod(shape[1:]))
-            weights[name] = random.normal(0.0, (2.0 / inputs) ** 0.5, shape).astype(np.float32)
+        if name.endswith("_weight"):
+            weights[name][:] = random.normal(0.0, (2.0 / np.prod(shape[1:])) ** 0.5, shape)
     return weights
 
 
-def set_weights(mx: ModuleType, net: Any, weights: dict[str, np.ndarray], device: Any) -> None:
+def set_weights(mx: ModuleType, net: Any, weights: Weights, device: Any) -> None:
     """Give a network these weights, on this device."""
     for name, parameter in net.collect_params().items():
         parameter.initialize(init=mx.init.Zero(), ctx=device, force_reinit=True)
         parameter.set_data(mx.nd.array(weights[name]))
 
 
-def get_weights(net: Any) -> dict[str, np.ndarray]:
+def get_weights(net: Any) -> Weights:
     """A network's weights, copied."""
     return {name: parameter.data().asnumpy() for name, parameter in net.collect_params().items()}
+
+
+def to_input(images: np.ndarray) -> np.ndarray:
+    """uint8 (N, 28, 28), 0 to 255 -> float32 (N, 1, 28, 28), 0 to 1."""
+    return images.astype(np.float32)[:, None] * np.float32(1 / 255)
+
+
+def logits(mx: ModuleType, net: Any, images: np.ndarray, device: Any) -> np.ndarray:
+    """What the network says of each image: uint8 (N, 28, 28) -> float32 (N, 10)."""
+    if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (28, 28):
+        raise InvalidParameters(
+            f"images must be uint8 (N, 28, 28), 0 to 255, got {images.dtype} {images.shape}. One image is images[:1]."
+        )
+    parts = [np.zeros((0, 10), np.float32)]
+    for start in range(0, len(images), AT_ONCE):
+        x = mx.nd.array(to_input(images[start : start + AT_ONCE]), ctx=device)
+        parts.append(net(x).asnumpy())
+    return np.concatenate(parts)
+
+
+def log_softmax(values: np.ndarray) -> np.ndarray:
+    """Logarithms of the softmax of each row: (N, C) -> (N, C)."""
+    shifted = values - values.max(axis=1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))

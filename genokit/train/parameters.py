@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 from genokit.errors import InvalidParameters, did_you_mean
@@ -53,13 +54,14 @@ class Parameters:
 
     def __post_init__(self) -> None:
         wrong = []
-        for name, (kind, low, high) in _RANGES.items():
+        for name, (kind, low, below) in _RANGES.items():
             value = getattr(self, name)
-            if _fits(value, kind, low, high):
+            number: Any = math.nan if isinstance(value, bool) or not isinstance(value, Real) else value
+            if low <= number < below and kind(number) == number:
                 # So that 1 and 1.0, or NumPy's numbers, are one and the same parameter.
-                object.__setattr__(self, name, kind(value))
+                object.__setattr__(self, name, kind(number))
             else:
-                wrong.append(f"{name} must be {_wording(kind, low, high)}, got {value!r}")
+                wrong.append(f"{name} must be {_wording(kind, low, below)}, got {value!r}")
         for name, choices in _CHOICES.items():
             value = getattr(self, name)
             if value not in choices:
@@ -93,16 +95,12 @@ class Parameters:
         ...
         genokit.errors.InvalidParameters: there is no parameter 'epoch'. Did you mean 'epochs'?
         """
-        known = [field.name for field in dataclasses.fields(Parameters)]
-        wrong = [f"there is no parameter '{name}'. {did_you_mean(name, known)}" for name in values if name not in known]
-        parameters = None
-        try:
-            parameters = Parameters(**{name: value for name, value in values.items() if name in known})
-        except InvalidParameters as error:
-            wrong.append(str(error))
-        if parameters is None or wrong:
-            raise InvalidParameters("\n".join(wrong))
-        return parameters
+        known = Parameters.__dataclass_fields__
+        if unknown := [name for name in values if name not in known]:
+            raise InvalidParameters(
+                "\n".join(f"there is no parameter '{name}'. {did_you_mean(name, known)}" for name in unknown)
+            )
+        return Parameters(**values)
 
     def learning_rate_at(self, step: int, steps_per_epoch: int) -> float:
         """The learning rate of a step, counted from 0 over all epochs.
@@ -119,31 +117,22 @@ class Parameters:
         return self.learning_rate * (1 - (1 - self.final_rate) * way)
 
 
-# Name -> type, least, most (floats: most is excluded).
+# Name -> type, least, and what it must stay below.
 _RANGES: dict[str, tuple[type[int] | type[float], float, float]] = {
-    "epochs": (int, 1, 10_000),
-    "batch_size": (int, 1, 65_536),
+    "epochs": (int, 1, 10_001),
+    "batch_size": (int, 1, 65_537),
     "learning_rate": (float, 0, math.inf),
     "final_rate": (float, 0, math.inf),
     "warmup_steps": (int, 0, 10**9),
     "momentum": (float, 0, 1),
     "weight_decay": (float, 0, math.inf),
-    "seed": (int, 0, 2**32 - 1),
-    "threads": (int, 1, 1024),
+    "seed": (int, 0, 2**32),
+    "threads": (int, 1, 1025),
 }
 _CHOICES = {"device": ("cpu", "gpu"), "engine": ("mxnet",)}
 
 
-def _fits(value: Any, kind: type, low: float, high: float) -> bool:
-    try:
-        if isinstance(value, (bool, str)) or kind(value) != value:
-            return False
-    except (TypeError, ValueError, OverflowError):
-        return False
-    return bool(low <= value <= high if kind is int else low <= value < high)
-
-
-def _wording(kind: type, low: float, high: float) -> str:
+def _wording(kind: type, low: float, below: float) -> str:
     if kind is int:
-        return f"a whole number from {low:.0f} to {high:.0f}"
-    return f"a number of at least {low:g}" + ("" if high == math.inf else f" and below {high:g}")
+        return f"a whole number from {low} to {below - 1}"
+    return f"a number of at least {low}" + ("" if below == math.inf else f" and below {below}")

@@ -20,6 +20,9 @@ from genokit.train.digits import Digits
 from genokit.train.mxnet import load
 from genokit.train.network import first_weights, set_weights
 
+sys.path.append(str(Path(__file__).parents[1]))
+from small_mnist import small_mnist  # the tests' own
+
 EPOCHS = 2  # the first warms up and is not counted
 
 
@@ -58,11 +61,10 @@ def fitted(dataset: Dataset, parameters: train.Parameters, progress: bool) -> fl
 
 def main() -> None:
     wanted = int(sys.argv[1]) if len(sys.argv) > 1 else 6400
-    dataset = Manifest("mnist").fetch(progress=False)
-    digits = train.load_digits(dataset)
-    digits = Digits(*(array[:wanted] for array in digits[:2]), *(array[:500] for array in digits[2:]))
+    digits = train.load_digits(Manifest("mnist").fetch(progress=False))
     with tempfile.TemporaryDirectory() as folder:
-        table(digits, few(digits, Path(folder)))
+        small = small_mnist(digits, Path(folder), wanted, 500)
+        table(train.load_digits(small), small)
 
 
 def table(digits: Digits, dataset: Dataset) -> None:
@@ -77,15 +79,6 @@ def table(digits: Digits, dataset: Dataset) -> None:
     for name, measure in rows.items():
         speeds = [measure(train.Parameters(epochs=EPOCHS, batch_size=size)) for size in (64, 256)]
         print(f"{name:24}" + "".join(f"{speed:12,.0f}" for speed in speeds), flush=True)
-
-
-def few(digits: Digits, folder: Path) -> Dataset:
-    """A data set of these arrays, in a folder."""
-    names = ("train-images", "train-labels", "t10k-images", "t10k-labels")
-    for name, array in zip(names, digits, strict=True):
-        header = b"\0\0\x08" + bytes([array.ndim]) + np.array(array.shape, ">u4").tobytes()
-        (folder / name).write_bytes(header + array.tobytes())
-    return Manifest.freeze(folder, "bench-digits").fetch(progress=False)
 
 
 if __name__ == "__main__":
