@@ -104,7 +104,7 @@ def test_fresh_processes_an_interrupt_and_a_resumption_end_in_the_same_bits(few,
         _, errors = interrupted.communicate(timeout=60)
     assert interrupted.returncode == 130
     assert errors.startswith("Interrupted.")
-    assert train.load(tmp_path / "b").checkpoint.epoch == 1
+    assert train.load(tmp_path / "b").epoch == 1
 
     resumed = train.fit(few, train.Parameters(epochs=2), checkpoint=tmp_path / "b", resume=True, progress=False)
     assert resumed.model.sha256 == history[0].model.sha256
@@ -129,7 +129,7 @@ def test_other_parameters_or_data_cannot_be_resumed(few, mnist, history):
 def test_without_momentum_there_is_none_to_keep(few, tmp_path):
     parameters = train.Parameters(momentum=0, batch_size=500)
     history = train.fit(few, parameters, checkpoint=tmp_path / "plain.ckpt", progress=False)
-    assert train.load(tmp_path / "plain.ckpt").checkpoint.momentum == {}
+    assert train.load(tmp_path / "plain.ckpt").momentum == {}
     assert train.load(tmp_path / "plain.ckpt").sha256 == history.model.sha256
 
 

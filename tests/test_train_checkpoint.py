@@ -12,7 +12,8 @@ import pytest
 
 from genokit import train
 from genokit.errors import ConfigError, GenokitError, InvalidCheckpoint, InvalidParameters, NotFound
-from genokit.train.checkpoint import Checkpoint, check_writable, locate
+from genokit.train.checkpoint import check_writable, locate
+from genokit.train.model import Model
 from genokit.train.network import first_weights
 
 DATA = {"name": "digits", "title": "Digits", "version": "1", "sha256": "5e" * 32, "sample": False}
@@ -20,8 +21,8 @@ EPOCH = {"epoch": 0, "loss": 0.5, "accuracy": 0.75, "validation_accuracy": 0.875
 
 
 @pytest.fixture
-def checkpoint():
-    return Checkpoint(train.Parameters(), 1, DATA, [EPOCH], [], first_weights(1), first_weights(2))
+def model():
+    return Model(train.Parameters(), 1, DATA, [EPOCH], [], first_weights(1), first_weights(2))
 
 
 def rewritten(path, change):
@@ -40,26 +41,26 @@ def npy(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def test_what_is_written_is_read(checkpoint, tmp_path):
-    where = checkpoint.write(tmp_path / "new folder" / "a.ckpt")
-    read = Checkpoint.read(where)
-    assert read.parameters == checkpoint.parameters
+def test_what_is_written_is_read(model, tmp_path):
+    where = model.save(tmp_path / "new folder" / "a.ckpt")
+    read = train.load(where)
+    assert read.parameters == model.parameters
     assert (read.epoch, read.data, read.epochs, read.batches) == (1, DATA, [EPOCH], [])
-    assert read.sha256 == checkpoint.sha256 != Checkpoint(**{**vars(read), "weights": first_weights(3)}).sha256
-    assert all((read.momentum[name] == array).all() for name, array in checkpoint.momentum.items())
+    assert read.sha256 == model.sha256 != Model(**{**vars(read), "weights": first_weights(3)}).sha256
+    assert all((read.momentum[name] == array).all() for name, array in model.momentum.items())
     assert read.versions["numpy"] == np.__version__
 
 
-def test_equal_trainings_make_equal_bytes_and_nothing_is_pickled(checkpoint, tmp_path):
-    one, two = (checkpoint.write(tmp_path / name) for name in ("1.ckpt", "2.ckpt"))
+def test_equal_trainings_make_equal_bytes_and_nothing_is_pickled(model, tmp_path):
+    one, two = (model.save(tmp_path / name) for name in ("1.ckpt", "2.ckpt"))
     with open(one, "rb") as a, open(two, "rb") as b:
         assert a.read() == b.read()
     with zipfile.ZipFile(one) as archive:
         assert {name.rpartition(".")[2] for name in archive.namelist()} == {"json", "npy"}
 
 
-def test_a_model_saves_what_it_was_loaded_from(checkpoint, tmp_path):
-    model = train.load(checkpoint.write(tmp_path))  # a folder: lenet.ckpt in it
+def test_a_model_saves_what_it_was_loaded_from(model, tmp_path):
+    model = train.load(model.save(tmp_path))  # a folder: lenet.ckpt in it
     assert (tmp_path / "lenet.ckpt").exists()
     again = train.load(model.save(tmp_path / "copy.ckpt"))
     assert again.sha256 == model.sha256
@@ -68,9 +69,9 @@ def test_a_model_saves_what_it_was_loaded_from(checkpoint, tmp_path):
     assert model.sha256 in again._repr_html_()
 
 
-def test_a_checkpoint_cut_anywhere_is_refused(checkpoint, tmp_path):
+def test_a_checkpoint_cut_anywhere_is_refused(model, tmp_path):
     path = tmp_path / "cut.ckpt"
-    checkpoint.write(path)
+    model.save(path)
     data = path.read_bytes()
     for size in (0, 1, 100, len(data) // 2, len(data) - 1):
         path.write_bytes(data[:size])
@@ -80,9 +81,9 @@ def test_a_checkpoint_cut_anywhere_is_refused(checkpoint, tmp_path):
             train.load(path)
 
 
-def test_one_flipped_byte_is_found(checkpoint, tmp_path):
+def test_one_flipped_byte_is_found(model, tmp_path):
     path = tmp_path / "flipped.ckpt"
-    checkpoint.write(path)
+    model.save(path)
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
@@ -111,9 +112,9 @@ class Evil:
         (lambda f: f.update({"weights/conv1_bias.npy": pickle.dumps(Evil())}), "as a plain array"),
     ],
 )  # fmt: skip
-def test_a_foreign_file_is_refused_and_nothing_in_it_runs(checkpoint, tmp_path, capsys, change, said):
+def test_a_foreign_file_is_refused_and_nothing_in_it_runs(model, tmp_path, capsys, change, said):
     path = tmp_path / "foreign.ckpt"
-    checkpoint.write(path)
+    model.save(path)
     rewritten(path, change)
     with pytest.raises(InvalidCheckpoint) as raised:
         train.load(path)
@@ -122,9 +123,9 @@ def test_a_foreign_file_is_refused_and_nothing_in_it_runs(checkpoint, tmp_path, 
     assert "run!" not in capsys.readouterr().out
 
 
-def test_parameters_that_cannot_be_are_refused(checkpoint, tmp_path):
+def test_parameters_that_cannot_be_are_refused(model, tmp_path):
     path = tmp_path / "odd.ckpt"
-    checkpoint.write(path)
+    model.save(path)
 
     def spoil(files):
         record = json.loads(files["checkpoint.json"])
@@ -146,7 +147,7 @@ def test_a_missing_checkpoint_is_not_found_and_a_bad_place_is_said_before_traini
         locate("s3://")
 
 
-def test_a_checkpoint_on_s3_is_as_good_as_one_here(checkpoint, monkeypatch):
+def test_a_checkpoint_on_s3_is_as_good_as_one_here(model, monkeypatch):
     import boto3
     from moto import mock_aws
 
@@ -157,7 +158,7 @@ def test_a_checkpoint_on_s3_is_as_good_as_one_here(checkpoint, monkeypatch):
         boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="lab")
         with pytest.raises(NotFound, match=r"s3://lab/runs/7/lenet\.ckpt"):
             train.load("s3://lab/runs/7")
-        assert checkpoint.write("s3://lab/runs/7") == "s3://lab/runs/7/lenet.ckpt"
-        assert train.load("s3://lab/runs/7").sha256 == checkpoint.sha256
+        assert model.save("s3://lab/runs/7") == "s3://lab/runs/7/lenet.ckpt"
+        assert train.load("s3://lab/runs/7").sha256 == model.sha256
         with pytest.raises(GenokitError, match=r"s3://nowhere/lenet\.ckpt"):
-            checkpoint.write("s3://nowhere")
+            model.save("s3://nowhere")

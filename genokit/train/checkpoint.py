@@ -6,22 +6,18 @@ pickled, so that a file from somebody else can be opened without running what is
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
-import platform
-import sys
 import tempfile
 import zipfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from genokit import __version__, backends
+from genokit import backends
 from genokit.errors import ConfigError, InvalidCheckpoint, InvalidParameters, NotFound
 from genokit.files import write_atomic
 from genokit.train.network import SHAPES, Weights
@@ -31,62 +27,34 @@ FORMAT = 1
 FILE = "lenet.ckpt"
 
 
-def versions() -> dict[str, str]:
-    """What trains here: Python and the packages that have a say in the bits."""
-    mxnet = getattr(sys.modules.get("mxnet"), "__version__", "not loaded")
-    return {"genokit": __version__, "python": platform.python_version(), "machine": platform.machine(),
-            "numpy": np.__version__, "mxnet": mxnet}  # fmt: skip
+def write(target: str | os.PathLike[str], training: Mapping[str, Any]) -> str:
+    """Store the fields of a Model at a path, or at s3://bucket/key: whole or not at all. Returns where."""
+    where = locate(target)
+    if where.startswith("s3://"):
+        bucket, _, key = where.removeprefix("s3://").partition("/")
+        with backends.translated_errors(where):
+            backends.clients().s3.put_object(Bucket=bucket, Key=key, Body=_encode(training))
+    else:
+        write_atomic(where, _encode(training))
+    return where
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """A training after ``epoch`` epochs; ``data`` says on which data, ``epochs`` and ``batches`` how it went."""
-
-    parameters: Parameters
-    epoch: int
-    data: Mapping[str, Any]
-    epochs: Sequence[Mapping[str, Any]]
-    batches: Sequence[Mapping[str, Any]]
-    weights: Weights = field(repr=False)
-    momentum: Weights = field(repr=False)
-    versions: Mapping[str, str] = field(default_factory=versions)
-
-    @property
-    def sha256(self) -> str:
-        """One hash of all weights: equal if and only if they are equal, bit for bit."""
-        digest = hashlib.sha256()
-        for name in sorted(self.weights):
-            digest.update(name.encode() + self.weights[name].astype("<f4").tobytes())
-        return digest.hexdigest()
-
-    def write(self, target: str | os.PathLike[str]) -> str:
-        """Store it at a path, or at s3://bucket/key: whole or not at all. Returns where."""
-        where = locate(target)
-        if where.startswith("s3://"):
-            bucket, _, key = where.removeprefix("s3://").partition("/")
-            with backends.translated_errors(where):
-                backends.clients().s3.put_object(Bucket=bucket, Key=key, Body=_encode(self))
-        else:
-            write_atomic(where, _encode(self))
-        return where
-
-    @staticmethod
-    def read(target: str | os.PathLike[str]) -> Checkpoint:
-        """Read one. Raises NotFound if there is none, InvalidCheckpoint if the file is not a whole one."""
-        where = locate(target)
-        try:
-            return _decode(_fetch(where))
-        except FileNotFoundError as error:
-            raise NotFound(
-                f"There is no checkpoint {where}. train.fit(..., checkpoint={where!r}) writes one each epoch."
-            ) from error
-        except OSError as error:
-            raise InvalidCheckpoint(f"{where} cannot be read: {error.strerror}. Take another checkpoint.") from error
-        except ValueError as error:
-            raise InvalidCheckpoint(
-                f"{where} is not a whole checkpoint: {error}. "
-                "Take another file, or train again: train.fit(..., checkpoint=...) replaces it."
-            ) from error
+def read(target: str | os.PathLike[str]) -> dict[str, Any]:
+    """The fields of a Model. Raises NotFound if there is none, InvalidCheckpoint if the file is not a whole one."""
+    where = locate(target)
+    try:
+        return _decode(_fetch(where))
+    except FileNotFoundError as error:
+        raise NotFound(
+            f"There is no checkpoint {where}. train.fit(..., checkpoint={where!r}) writes one each epoch."
+        ) from error
+    except OSError as error:
+        raise InvalidCheckpoint(f"{where} cannot be read: {error.strerror}. Take another checkpoint.") from error
+    except ValueError as error:
+        raise InvalidCheckpoint(
+            f"{where} is not a whole checkpoint: {error}. "
+            "Take another file, or train again: train.fit(..., checkpoint=...) replaces it."
+        ) from error
 
 
 def locate(target: str | os.PathLike[str]) -> str:
@@ -134,8 +102,8 @@ def _fetch(where: str) -> bytes:
             raise FileNotFoundError(where) from error
 
 
-def _encode(checkpoint: Checkpoint) -> bytes:
-    record = {"format": FORMAT, "network": "lenet", **vars(checkpoint), "parameters": checkpoint.parameters.to_dict()}
+def _encode(training: Mapping[str, Any]) -> bytes:
+    record = {"format": FORMAT, "network": "lenet", **training, "parameters": training["parameters"].to_dict()}
     arrays = {kind: record.pop(kind) for kind in ("weights", "momentum")}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
@@ -149,8 +117,8 @@ def _encode(checkpoint: Checkpoint) -> bytes:
     return buffer.getvalue()
 
 
-def _decode(data: bytes) -> Checkpoint:
-    """The checkpoint in the bytes of a file. Raises ValueError with what was expected and what is there."""
+def _decode(data: bytes) -> dict[str, Any]:
+    """The fields of a Model in the bytes of a file. Raises ValueError with what was expected and what is there."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             files = {name: archive.read(name) for name in archive.namelist()}
@@ -172,7 +140,7 @@ def _decode(data: bytes) -> Checkpoint:
     except (KeyError, TypeError, AttributeError, InvalidParameters) as error:
         raise ValueError(f"expected a whole checkpoint.json, got one that is not: {error}") from error
     momentum = _arrays(files, "momentum") if parameters.momentum else {}
-    return Checkpoint(parameters, weights=_arrays(files, "weights"), momentum=momentum, **rest)
+    return {"parameters": parameters, "weights": _arrays(files, "weights"), "momentum": momentum, **rest}
 
 
 def _arrays(files: Mapping[str, bytes], kind: str) -> Weights:

@@ -13,10 +13,10 @@ import numpy as np
 
 from genokit.errors import InvalidCheckpoint, InvalidParameters, NotFound
 from genokit.train import network
-from genokit.train.checkpoint import Checkpoint, check_writable, locate
+from genokit.train.checkpoint import check_writable, locate
 from genokit.train.digits import Digits, load_digits
 from genokit.train.history import History, batch_line, epoch_lines, header_lines
-from genokit.train.model import Model
+from genokit.train.model import Model, load
 from genokit.train.mxnet import context
 from genokit.train.mxnet import load as load_mxnet
 from genokit.train.parameters import Parameters
@@ -51,7 +51,7 @@ def fit(
     digits = load_digits(dataset)
     data = {name: getattr(dataset, name) for name in ("name", "title", "version", "sha256", "sample")}
     data |= {"images": len(digits.images), "validation_images": len(digits.test_images)}
-    state = _start(p, data, checkpoint, resume)
+    model = _start(p, data, checkpoint, resume)
     if checkpoint is not None:
         check_writable(checkpoint)
     _log(*header_lines(p, data))
@@ -59,18 +59,18 @@ def fit(
     mx = load_mxnet(p.threads)
     device = context(mx, p.device)
     net = network.lenet(mx)
-    network.set_weights(mx, net, state.weights, device)
+    network.set_weights(mx, net, model.weights, device)
     net.hybridize(static_alloc=True)
-    start = state.momentum or {name: np.zeros(shape) for name, shape in network.SHAPES.items()}
+    start = model.momentum or {name: np.zeros(shape) for name, shape in network.SHAPES.items()}
     momentum = {name: mx.nd.array(array, ctx=device) for name, array in start.items()}
-    for epoch in range(state.epoch, p.epochs):
+    for epoch in range(model.epoch, p.epochs):
         row, stretches = _epoch(mx, device, net, momentum, digits, p, epoch, progress)
         kept = {name: array.asnumpy() for name, array in momentum.items()} if p.momentum else {}
-        epochs, batches = [*state.epochs, row], [*state.batches, *stretches]
-        state = Checkpoint(p, epoch + 1, data, epochs, batches, network.get_weights(net), kept)
+        epochs, batches = [*model.epochs, row], [*model.batches, *stretches]
+        model = Model(p, epoch + 1, data, epochs, batches, network.get_weights(net), kept)
         if checkpoint is not None:
-            state.write(checkpoint)
-    return Model(state).history
+            model.save(checkpoint)
+    return model.history
 
 
 def _epoch(
@@ -135,9 +135,9 @@ def _log(*lines: str) -> None:
         logger.info(line)
 
 
-def _start(p: Parameters, data: Row, target: str | os.PathLike[str] | None, resume: bool) -> Checkpoint:
-    """The state to begin with: fresh weights, or those of the checkpoint if it is one of this same training."""
-    fresh = Checkpoint(p, 0, data, [], [], network.first_weights(p.seed), {})
+def _start(p: Parameters, data: Row, target: str | os.PathLike[str] | None, resume: bool) -> Model:
+    """The model to begin with: a fresh one, or the checkpoint's if that is one of this same training."""
+    fresh = Model(p, 0, data, [], [], network.first_weights(p.seed), {})
     if not resume:
         return fresh
     if target is None:
@@ -145,7 +145,7 @@ def _start(p: Parameters, data: Row, target: str | os.PathLike[str] | None, resu
             "resume=True needs a checkpoint to resume from: fit(..., checkpoint=path, resume=True)."
         )
     try:
-        found = Checkpoint.read(target)
+        found = load(target)
     except NotFound:
         return fresh
     asked, has = p.to_dict(), found.parameters.to_dict()
