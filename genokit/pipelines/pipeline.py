@@ -29,7 +29,7 @@ from genokit.pipelines.plan import Plan, Step
 class PipelineRun:
     """One run of a pipeline: ``state`` ("SUCCEEDED" or "FAILED"), ``runs`` by name, ``report``, ``path``.
 
-    ``problems`` has, by name, state and reason of the notebooks that have no run.
+    ``problems`` has the states and reasons of notebooks that have no run.
     """
 
     path: Path
@@ -41,21 +41,19 @@ class PipelineRun:
     @property
     def state(self) -> str:
         """ "SUCCEEDED" if every notebook did, else "FAILED"."""
-        return "SUCCEEDED" if set(self.states.values()) == {"SUCCEEDED"} else "FAILED"
+        return "SUCCEEDED" if {state for state, _ in self.outcomes.values()} == {"SUCCEEDED"} else "FAILED"
 
     @property
-    def states(self) -> dict[str, str]:
-        """The state of every notebook in the pipeline's order; "NOT_RUN" if one before it failed."""
-        return {step.name: self._outcome(step.name)[0] for step in self.plan.steps}
+    def outcomes(self) -> dict[str, tuple[str, str]]:
+        """The state of every notebook in the pipeline's order, "NOT_RUN" if one before it failed, and why."""
+        ran = {name: (run.state, run.error or "") for name, run in self.runs.items()}
+        never = ("NOT_RUN", "the pipeline was interrupted")
+        return {step.name: (ran | self.problems).get(step.name, never) for step in self.plan.steps}
 
-    def why(self, name: str) -> str:
-        """Why a notebook did not succeed, in a line; empty if it did."""
-        return self._outcome(name)[1]
-
-    def _outcome(self, name: str) -> tuple[str, str]:
-        if name in self.runs:
-            return self.runs[name].state, self.runs[name].error or ""
-        return self.problems.get(name, ("NOT_RUN", "the pipeline was interrupted"))
+    @property
+    def done(self) -> str:
+        """How many notebooks succeeded, of how many."""
+        return f"{sum(state == 'SUCCEEDED' for state, _ in self.outcomes.values())} of {len(self.plan.steps)}"
 
     @property
     def outputs(self) -> dict[str, dict[str, Any]]:
@@ -68,9 +66,8 @@ class PipelineRun:
         return self.path / "report.html"
 
     def __repr__(self) -> str:
-        states = list(self.states.values())
-        good = f"{states.count('SUCCEEDED')} of {len(states)} notebooks"
-        return f"<PipelineRun {self.plan.name} {self.state}, {good}, {display.seconds(self.duration_s)}, {self.path}>"
+        took = display.seconds(self.duration_s)
+        return f"<PipelineRun {self.plan.name} {self.state}, {self.done} notebooks, {took}, {self.path}>"
 
     def _repr_html_(self) -> str:
         return report.card(self)
@@ -147,7 +144,7 @@ def _run_all(ended: PipelineRun, settings: Settings, progress: bool) -> None:
 
 def _run_one(step: Step, ended: PipelineRun, settings: Settings, stop: threading.Event) -> None:
     """Run one notebook in this thread, unless one before it did not succeed."""
-    missing = [name for name in step.needs if ended.states[name] != "SUCCEEDED"]
+    missing = [name for name in step.needs if name not in ended.runs or ended.runs[name].state != "SUCCEEDED"]
     if missing:
         ended.problems[step.name] = ("NOT_RUN", f"{' and '.join(missing)} did not succeed")
     elif not stop.is_set():
@@ -183,7 +180,9 @@ def _inputs(step: Step, runs: Mapping[str, Run]) -> dict[str, Any]:
 
 
 def _failure(ended: PipelineRun) -> PipelineFailed:
-    lines = [f"  - {name} {state}: {ended.why(name)}" for name, state in ended.states.items() if state != "SUCCEEDED"]
-    words = [f"the pipeline '{ended.plan.name}' failed:", *lines, f"  Report: {ended.report}"]
-    words.append("  Next: look at the report, mend the first notebook that failed, and run the pipeline again.")
-    return PipelineFailed("\n".join(words), runs=list(ended.runs.values()))
+    lines = [f"\n  - {name} {state}: {why}" for name, (state, why) in ended.outcomes.items() if state != "SUCCEEDED"]
+    words = (
+        f"the pipeline '{ended.plan.name}' failed:{''.join(lines)}\n  Report: {ended.report}\n"
+        "  Next: look at the report, mend the first notebook that failed, and run the pipeline again."
+    )
+    return PipelineFailed(words, runs=list(ended.runs.values()))

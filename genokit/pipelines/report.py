@@ -27,24 +27,21 @@ def write(ended: PipelineRun) -> None:
             pictures.append(display.image(figure.png, caption, caption=caption, scale=figure.scale))
     sections = [("Figures", display.stack(*pictures))] if pictures else []
     sections.append(("Notebooks", _overview(ended)))
-    for name, state in ended.states.items():
+    for name, (state, why) in ended.outcomes.items():
         if name in ended.runs:
             sections.append((name, folders.card(ended.runs[name], seen_from=ended.path)))
         else:
-            sections.append((name, display.card("No run", [("Why", ended.why(name))], status=state)))
+            sections.append((name, display.card("No run", {"Why": why}, status=state)))
     lead = display.card("Run", [*_summary(ended), ("Folder", ended.path.name)], status=ended.state)
     write_atomic(ended.report, display.page(ended.plan.title, sections, lead=lead))
 
 
 def _summary(ended: PipelineRun) -> list[tuple[str, object]]:
-    states = list(ended.states.values())
-    rows: list[tuple[str, object]] = [
-        ("Notebooks", f"{states.count('SUCCEEDED')} of {len(states)} succeeded"),
-        ("Time", display.seconds(ended.duration_s)),
-    ]
+    rows: list[tuple[str, object]] = [("Notebooks", f"{ended.done} succeeded")]
+    rows.append(("Time", display.seconds(ended.duration_s)))
     if ended.runs:
         rows.append(("Started", min(run.started for run in ended.runs.values())))
-    rows += [(name, ended.why(name)) for name, state in ended.states.items() if state != "SUCCEEDED"]
+    rows += [(name, why) for name, (state, why) in ended.outcomes.items() if state != "SUCCEEDED"]
     return rows + [(f"{name}.{key}", value) for name, run in ended.runs.items() for key, value in run.outputs.items()]
 
 
@@ -56,5 +53,5 @@ def _overview(ended: PipelineRun) -> display.Html:
         file: object = step.path.name
         if run and run.html:
             file = display.link(run.html.relative_to(ended.path), step.path.name)
-        rows.append((step.name, ended.states[step.name], took, file, step.needs))
+        rows.append((step.name, ended.outcomes[step.name][0], took, file, step.needs))
     return display.table(rows, columns=["notebook", "state", "time", "file", "after"])

@@ -80,10 +80,8 @@ class Schema:
     @classmethod
     def of(cls, content: notebooks.Json, title: str) -> Schema:
         """The schema of a notebook that has been read."""
-        cell: notebooks.Json = next(
-            (cell for cell in content["cells"] if notebooks.PARAMETERS in notebooks.tags(cell)), {}
-        )
-        return cls.parse(notebooks.text(cell), title)
+        tagged = (cell for cell in content["cells"] if notebooks.PARAMETERS in notebooks.tags(cell))
+        return cls.parse(notebooks.text(next(tagged, {})), title)
 
     def check(self, given: Mapping[str, object], *, later: Collection[str] = ()) -> dict[str, Any]:
         """The given values in the notebook's types; raises InvalidParameters that lists every problem at once.
@@ -160,7 +158,8 @@ def _parameters(statements: list[ast.stmt], comments: Mapping[int, str]) -> Iter
             targets, annotation = [statement.target], statement.annotation
         else:
             continue
-        default, inferred = _default(statement.value)
+        default = _default(statement.value)
+        inferred = Any if default in (None, COMPUTED) else _type(default)
         kind = _annotation(annotation) if annotation else inferred
         words = comments.get(statement.end_lineno or 0) or comments.get(statement.lineno, "")
         code = ast.unparse(statement.value) if statement.value else ""
@@ -168,13 +167,11 @@ def _parameters(statements: list[ast.stmt], comments: Mapping[int, str]) -> Iter
         yield from (Parameter(name, kind, default, words, code) for name in names)
 
 
-def _default(value: ast.expr | None) -> tuple[Any, Any]:
-    """A default and the type that it speaks for."""
+def _default(value: ast.expr | None) -> Any:
     try:
-        default = values.evaluate(value) if value else None
+        return values.evaluate(value) if value else None
     except (ValueError, TypeError, ArithmeticError):
-        return COMPUTED, Any
-    return default, Any if default is None else _type(default)
+        return COMPUTED
 
 
 def _type(value: object) -> type:
@@ -222,16 +219,11 @@ def _words(kind: Any) -> str:
 
 _CHANGES: dict[tuple[type, Any], Any] = {
     (int, float): float,
-    (list, tuple): tuple,
-    (list, set): set,
-    (list, frozenset): frozenset,
-    (tuple, list): list,
-    (tuple, set): set,
-    (set, list): sorted,
     (str, Path): Path,
     (Path, str): str,
     (str, datetime.date): datetime.date.fromisoformat,
     (str, datetime.datetime): datetime.datetime.fromisoformat,
+    **{(came, wanted): wanted for came in (list, tuple) for wanted in (list, tuple, set, frozenset)},
 }
 
 

@@ -76,9 +76,8 @@ def decide(execution: Execution, why: str, log: Path) -> tuple[str, str | None]:
 def stamp(node: Any, cells: dict[int, Cell], run: Run) -> None:
     """Put the truth into the executed notebook: where papermill's readers look for it, and for whoever opens it."""
     node.metadata["papermill"] = {
-        "version": run.versions.get("papermill", ""),
+        "version": run.versions["papermill"],
         "input_path": str(run.source),
-        "output_path": str(run.notebook),
         "parameters": values.to_json(dict(run.parameters)),
         "start_time": run.started.isoformat(),
         "end_time": run.ended and run.ended.isoformat(),
@@ -108,10 +107,7 @@ def _mark(node: Any, run: Run, index: int) -> None:
 
 _VERB_AND_NEXT = {
     "FAILED": ("failed", "look at the kept notebook, mend the cell, and run it again."),
-    "KERNEL_DIED": (
-        "lost its kernel",
-        "use less memory, or look for a crash in a compiled library; then run it again.",
-    ),
+    "KERNEL_DIED": ("lost its kernel", "use less memory, or look for a crash in compiled code; then run it again."),
     "TIMED_OUT": ("ran out of time", "raise timeout_s or cell_timeout_s, or give it less to do; then run it again."),
     "EXITED_EARLY": ("left before its end", "take the exit out, or tag the cells after it 'skip-execution'."),
 }
