@@ -19,9 +19,11 @@ https://docs.aws.amazon.com/batch/latest/APIReference/API_ContainerProperties.ht
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import subprocess
@@ -36,6 +38,7 @@ from genokit.local import resolved
 
 NETWORK = "GENOKIT_NETWORK"
 LEAST_MIB = 6  # docker takes no smaller limit
+MAKING_S = 3.0  # what making a container takes at most, its image being here
 ANSWER_S = 20.0  # how long an engine may take for a small question
 NONE = (
     "the image '{image}' needs a container engine, and neither docker nor podman is installed "
@@ -43,7 +46,6 @@ NONE = (
     "none."
 )
 PLAN = "GENOKIT_CONTAINER"
-LISTENED = {signal.SIGTERM, signal.SIGCHLD}
 PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")  # names that a file of variables can hold
 CLIENTS = re.compile(r"HOME|PATH|TMPDIR|XDG_.*|DOCKER_.*|CONTAINERS?_.*|SSH_AUTH_SOCK|(?i:https?|no|all)_proxy")
 
@@ -172,22 +174,28 @@ def task(box: Container) -> tuple[tuple[str, ...], dict[str, str]]:
 def main() -> int:
     """Make the container, follow it to its end, remove it, and say in the file ``record`` how it ended."""
     box = Container(**json.loads(os.environ.pop(PLAN)))
+    news, told = os.pipe()
+    for end in (news, told):
+        os.set_blocking(end, False)
+    signal.set_wakeup_fd(told)  # no signal is lost, whatever it falls into
     for number in (signal.SIGTERM, signal.SIGCHLD):
         signal.signal(number, lambda *_: None)
-    signal.pthread_sigmask(signal.SIG_BLOCK, LISTENED)  # _run asks for them when it is ready
-    Path("record").write_text(json.dumps(run(box)))
+    Path("record").write_text(json.dumps(run(box, news)))
     return 0
 
 
-def run(box: Container) -> dict[str, object]:
-    """How a container ended: ``exitCode`` where it has one, ``reason`` and ``status_reason`` where there is one."""
+def run(box: Container, news: int) -> dict[str, object]:
+    """How a container ended: its ``exitCode``, ``reason`` and ``status_reason``, where it has them.
+
+    The numbers of the signals to this process arrive at ``news``.
+    """
     silence = unanswered(box)
     if silence:
         return {"reason": silence, "status_reason": silence}
     done = watch(box)
     try:
         with open("words", "w+b") as words:
-            code, stopped = _run(*create(box, Path("variables")), output=words.fileno())
+            code, stopped = _run(*create(box, Path("variables")), news, done, output=words.fileno())
             words.seek(0)
             said = words.read().decode(errors="replace")
         if stopped:
@@ -197,7 +205,7 @@ def run(box: Container) -> dict[str, object]:
         warnings = [line for line in said.splitlines() if line.startswith("WARNING")]
         os.write(1, "".join(f"{line}\n" for line in warnings).encode())
         command = (box.engine, "start", "--attach", box.name)
-        client, _ = _run(command, clients_own(os.environ), stop=lambda: terminate(box))
+        client, _ = _run(command, clients_own(os.environ), news, done, lambda: terminate(box))
         return ended(box, client)
     finally:
         _ask(box, *_removal(box))
@@ -205,10 +213,10 @@ def run(box: Container) -> dict[str, object]:
 
 
 def watch(box: Container) -> int:
-    """Have the container removed when this process dies without writing to the pipe that is returned.
+    """Have the container removed when this process dies before it has written ``!`` to the pipe that is returned.
 
     The watcher is a session of its own: what kills this process with its group leaves the watcher, and no container
-    outlives the job that it is.
+    outlives the job that it is. It is told the process number of each client of the engine.
     """
     told, done = os.pipe()
     if os.fork() == 0:
@@ -218,8 +226,12 @@ def watch(box: Container) -> int:
             null = os.open(os.devnull, os.O_RDWR)
             os.dup2(null, 1)
             os.dup2(null, 2)
-            if not os.read(told, 1):
+            news = b"".join(iter(lambda: os.read(told, 64), b""))
+            if not news.endswith(b"!"):
                 _ask(box, *_removal(box))
+                for client in news.split()[-1:]:
+                    _end(int(client))
+                _ask(box, *_removal(box))  # it may have been on its way
         finally:
             os._exit(0)
     os.close(told)
@@ -229,34 +241,49 @@ def watch(box: Container) -> int:
 def _run(
     command: tuple[str, ...],
     environment: dict[str, str],
-    *,
-    output: int | None = None,
+    news: int,
+    watcher: int,
     stop: Callable[[], object] | None = None,
+    output: int = 1,
 ) -> tuple[int, bool]:
     """Run a client of the engine to its end: its exit code, and whether this process was asked to stop meanwhile.
 
-    A client with a ``stop`` of its own is a group of its own, so that it is there to the end of the container's output.
+    The client is a group of its own, and ``stop`` ends what it does. Without one it makes a container: what it is about
+    to make it may finish, or nobody would know to remove it; what it pulls it may not.
     """
-    actions: list[Any] = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)]
-    if output is not None:
-        actions += [(os.POSIX_SPAWN_DUP2, output, 1), (os.POSIX_SPAWN_DUP2, output, 2)]
-    group = 0 if stop else os.getpgrp()
-    defaults = {*LISTENED, signal.SIGPIPE}
-    client = os.posix_spawn(
-        command[0], command, environment, file_actions=actions, setpgroup=group, setsigmask=[], setsigdef=defaults
-    )
-    stopped = False
+    actions = [
+        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+        (os.POSIX_SPAWN_DUP2, output, 1),
+        (os.POSIX_SPAWN_DUP2, output, 2),
+    ]
+    defaults = {signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE}
+    client = os.posix_spawn(command[0], command, environment, file_actions=actions, setpgroup=0, setsigdef=defaults)
+    os.write(watcher, b"%d " % client)
+    stopped, end_at = False, None
     while True:
         gone, status = os.waitpid(client, os.WNOHANG)
         if gone:
             code = os.waitstatus_to_exitcode(status)
             return (code if code >= 0 else 128 - code), stopped
-        if signal.sigwait(LISTENED) == signal.SIGTERM:
+        heard, _, _ = select.select([news], [], [], None if end_at is None else max(0.0, end_at - time.monotonic()))
+        if heard and signal.SIGTERM in os.read(news, 512):
             stopped = True
             if stop:
                 stop()
             else:
-                os.kill(client, signal.SIGTERM)
+                end_at = time.monotonic() + MAKING_S
+        if end_at is not None and time.monotonic() >= end_at:
+            os.kill(client, signal.SIGKILL)
+
+
+def _end(client: int) -> None:
+    """The same for a client that is no child of this process."""
+    deadline = time.monotonic() + MAKING_S
+    with contextlib.suppress(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.kill(client, 0)
+            time.sleep(0.05)
+        os.kill(client, signal.SIGKILL)
 
 
 # --- what is asked of the engine
@@ -303,8 +330,9 @@ def terminate(box: Container) -> None:
     """SIGTERM to the container's first process; by the engine, as not every client passes signals on."""
     deadline = time.monotonic() + 5
     while _ask(box, "kill", "--signal=TERM", "--", box.name)[0] and time.monotonic() < deadline:
-        if not _state(box).get("StartedAt", "").startswith("0001"):
-            return  # it has ended, or is not there; else it is about to start
+        state = _state(box)
+        if not state or not (state["Running"] or _unstarted(state)):
+            return  # it has ended; else it has just been about to start
         time.sleep(0.05)
 
 
@@ -313,7 +341,7 @@ def ended(box: Container, client: int) -> dict[str, object]:
     state = _state(box)
     if not state:
         return {"reason": "CannotInspectContainerError: the container, or its engine, is gone"}
-    if state["StartedAt"].startswith("0001"):
+    if _unstarted(state):
         why = _last(state.get("Error") or "the log ends with the engine's words")  # which podman keeps nowhere
         code = state["ExitCode"] or client or 128
         return {
@@ -340,6 +368,10 @@ def _state(box: Container) -> dict[str, Any]:
     return state
 
 
+def _unstarted(state: dict[str, Any]) -> bool:
+    return str(state["StartedAt"]).startswith("0001")  # the year that stands for never
+
+
 def _ask(box: Container, *words: str) -> tuple[int, str]:
     """The exit code of a small command to the engine, and what it says: all of it where it failed."""
     try:
@@ -348,6 +380,7 @@ def _ask(box: Container, *words: str) -> tuple[int, str]:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             env=clients_own(os.environ),
+            process_group=0,  # a signal to this process's group is none to it
             timeout=ANSWER_S,
             check=False,
         )
