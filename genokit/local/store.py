@@ -95,10 +95,13 @@ def connect(home: Path) -> Iterator[sqlite3.Connection]:
         try:
             db.execute("pragma synchronous = normal")
             db.execute("pragma wal_autocheckpoint = 10000")  # a checkpoint waits for the disk
-            version = db.execute("pragma user_version").fetchone()[0]
-            if version == 0:
+            # One statement, so that it is one look, however many processes make the account at this moment.
+            look = "select user_version, (select count(*) from sqlite_master) from pragma_user_version"
+            version, tables = db.execute(look).fetchone()
+            if not tables:
                 create(db)
-            elif version != VERSION:
+                version = VERSION
+            if version != VERSION:
                 raise sqlite3.DatabaseError(f"it was written by another version of genokit: {version}, not {VERSION}")
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):
