@@ -43,7 +43,7 @@ notebooks: kit ## run every notebook from its first cell to its last
 	@for notebook in notebooks/*.ipynb; do $(py) -m genokit run "$$notebook" $(ARGS) || exit 1; done
 
 test: dev ## run the tests; ARGS="-k batch" picks some
-	@$(py) -m pytest -m "not aws and not containers" $(ARGS)
+	@$(py) -m pytest -n 2 -m "not aws and not containers" $(ARGS)
 
 test-containers: dev ## run the tests that need docker or podman; as root, docker is started for them where it is not running
 	@tests/with-engine $(py) -m pytest -m containers tests/test_local_containers.py $(ARGS)

@@ -48,7 +48,7 @@ class Clients:
     def place(self) -> str:
         """Where jobs run, and what that place cannot keep of AWS Batch, in words for a card."""
         if self.settings.backend == "local":
-            return "here, embedded: processes of this user, without the walls of containers or IAM"
+            return "here, embedded: image genokit is a process of this user, without the walls of a container or of IAM"
         return f"on AWS, {self.settings.region or 'default region'}"
 
     @property

@@ -160,6 +160,6 @@ def test_cards_escape_what_jobs_say(account: Settings) -> None:
     card = job._repr_html_()
     assert "<script>" not in card
     assert "&lt;script&gt;" in card
-    assert "without the walls of containers" in card
+    assert "without the walls of a container" in card
     assert repr(job).startswith(f"<Job hostile {job.id[:8]} SUCCEEDED highPriority")
     assert "highPriority" in batch._repr_html_()

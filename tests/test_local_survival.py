@@ -68,7 +68,7 @@ def test_a_killed_supervisor_comes_back_and_adopts_what_still_runs(account: Sett
     first = supervisor(account)
     os.kill(first, signal.SIGKILL)
     wait_until(lambda: is_gone(first))
-    assert job.status == "RUNNING"
+    wait_until(lambda: job.status == "RUNNING")
     assert supervisor(account) != first
     assert (job.wait(30).status, job.exit_code, job.log()) == ("SUCCEEDED", 0, "done")
     assert (tmp_path / "ran").read_text() == "ran "

@@ -185,4 +185,5 @@ def _failure(ended: PipelineRun) -> PipelineFailed:
         f"the pipeline '{ended.plan.name}' failed:{''.join(lines)}\n  Report: {ended.report}\n"
         "  Next: look at the report, mend the first notebook that failed, and run the pipeline again."
     )
-    return PipelineFailed(words, runs=list(ended.runs.values()))
+    # Side by side, any may end first; told in the plan's order.
+    return PipelineFailed(words, runs=[ended.runs[name] for name in ended.outcomes if name in ended.runs])
