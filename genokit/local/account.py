@@ -42,8 +42,7 @@ class Account:
                 jobs = dict(map(tuple, db.execute("select status, count(*) from jobs group by status order by status")))
                 never = "status = 'RUNNABLE' and status_reason like 'MISCONFIGURATION:%'"
                 stuck = dict(map(tuple, db.execute(f"select id, status_reason from jobs where {never} order by seq")))
-        sizes = (os.lstat(file).st_size for file in self.home.rglob("*") if file.is_file())
-        size = sum(sizes)
+        size = sum(_size(os.path.join(folder, file)) for folder, _, files in os.walk(self.home) for file in files)
         return {"home": self.home, "supervisor": self._supervisor(), "jobs": jobs, "stuck": stuck, "bytes": size}
 
     def stop(self, *, timeout_s: float = 40.0) -> None:
@@ -126,7 +125,7 @@ class Account:
     def _supervisor(self) -> int | None:
         try:
             lock = os.open(self.home / "supervisor.lock", os.O_RDWR)
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -135,6 +134,12 @@ class Account:
         finally:
             os.close(lock)
         return None
+
+
+def _size(file: str) -> int:
+    with contextlib.suppress(FileNotFoundError):  # jobs at work make files and remove them
+        return os.lstat(file).st_size
+    return 0
 
 
 def _event(row: sqlite3.Row) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from botocore.exceptions import ClientError, ParamValidationError
 
-from genokit.errors import ConfigError
+from genokit.errors import ConfigError, GenokitError
 from genokit.local import batch, logs, shapes, signatures
 from genokit.local.signatures import Refused
 
@@ -216,5 +216,7 @@ def _error(error: Exception, service: str) -> tuple[int, str, str]:
         return 400, INVALID[service], str(error)
     if isinstance(error, NotImplementedError):
         return 501, "NotImplemented", str(error)
+    if isinstance(error, GenokitError):
+        return 500, "ServerException", str(error)
     traceback.print_exception(error)
     return 500, "InternalFailure", f"{type(error).__name__}: {error}"

@@ -93,9 +93,12 @@ def tell(host: Path, orders: list[Task | dict[str, Any]]) -> None:
 
 def journal(host: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
     """What a keeper has written since ``offset``, and where the next reading begins."""
-    with open(f"{host}/journal", "rb") as file:
-        file.seek(offset)
-        lines = file.read().split(b"\n")[:-1]  # what follows the last newline is still being written
+    try:
+        with open(f"{host}/journal", "rb") as file:
+            file.seek(offset)
+            lines = file.read().split(b"\n")[:-1]  # what follows the last newline is still being written
+    except FileNotFoundError:  # a crash of the machine may keep the store and lose the folder
+        return [], offset
     return [json.loads(line) for line in lines], offset + sum(len(line) + 1 for line in lines)
 
 

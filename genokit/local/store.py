@@ -78,7 +78,11 @@ LIVE = (*WAITING, "STARTING", "RUNNING")
 VERSION = 3
 
 
-class CorruptStore(GenokitError):
+class UnusableStore(GenokitError):
+    """The account's folder cannot be read or written: it is read-only, or its disk is full."""
+
+
+class CorruptStore(UnusableStore):
     """The account's file is not a database that this version can read."""
 
 
@@ -88,6 +92,18 @@ def connect(home: Path) -> Iterator[sqlite3.Connection]:
 
     Short-lived on purpose: kernels fork, run threads and are killed, and none of that can then hurt a connection.
     """
+    try:
+        with _connected(home) as db:
+            yield db
+    except (OSError, sqlite3.OperationalError) as error:
+        raise UnusableStore(
+            f"The embedded account in '{home}' cannot be used: {error}. Nothing of it was changed. See that its folder "
+            "can be written and that its disk has room, or set GENOKIT_HOME to another folder."
+        ) from error
+
+
+@contextmanager
+def _connected(home: Path) -> Iterator[sqlite3.Connection]:
     path = home / "batch.sqlite"
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
     with closing(sqlite3.connect(path, timeout=60, isolation_level=None)) as db:
@@ -120,7 +136,8 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        db.execute("rollback")
+        if db.in_transaction:  # a full disk may have ended it
+            db.execute("rollback")
         raise
     db.execute("commit")
 

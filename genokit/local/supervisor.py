@@ -7,7 +7,7 @@ keepers' journals say.
 One step of its loop: read what has ended, obey wishes to stop, let waiting jobs advance, start what fits. It sleeps on
 a FIFO that clients and keepers write a byte to, and leaves when there is nothing left to follow.
 
-    python -m genokit.local.supervisor HOME      starts one in the background, and returns when it listens
+    python -m genokit.local.supervisor HOME [--idle-s 20]    starts one in the background, returns when it listens
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from pathlib import Path
 from genokit.local import keeper, life, retention, runners, scheduler, store
 
 IDLE_S = 20.0  # how long it stays when nothing runs
+PATIENCE_S = 30.0  # how long it waits for another that comes or goes
 STARTING_S = 0.02  # how soon it looks whether what it has ordered runs
 PRUNE_S = 3600.0  # how often it looks for what is old enough to be forgotten
 TICK_S = 1.0  # how often it looks whether the keepers live
@@ -131,7 +132,7 @@ def only_one(home: Path) -> Iterator[bool]:
         os.close(lock)
 
 
-def supervise(home: Path, ready: int) -> None:
+def supervise(home: Path, ready: int, idle_s: float) -> None:
     """Follow the account's jobs until there are none to follow."""
     asked: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
@@ -152,14 +153,14 @@ def supervise(home: Path, ready: int) -> None:
                 os.write(ready, b"ready")
                 os.close(ready)
                 ready = -1
-            follow(db, home, news, children, asked)
+            follow(db, home, news, children, asked, idle_s)
             os.close(news)
             busy = unattended(db)  # a wish that came between the last look and the closing
         if not db.execute("select 1 from jobs where status in ('STARTING', 'RUNNING')").fetchone():
             dismiss(db, home)
 
 
-def follow(db: sqlite3.Connection, home: Path, news: int, children: int, asked: list[int]) -> None:
+def follow(db: sqlite3.Connection, home: Path, news: int, children: int, asked: list[int], idle_s: float) -> None:
     """Step whenever there is news, until nothing has run for a while or the supervisor is asked to go."""
     idle_since = time.monotonic()
     prune_at = 0.0
@@ -173,9 +174,9 @@ def follow(db: sqlite3.Connection, home: Path, news: int, children: int, asked: 
             retention.prune(db, home, float(os.environ.get("GENOKIT_RETENTION_DAYS", "30")))
         if look_again_s:
             idle_since = now
-        elif now - idle_since >= IDLE_S:
+        elif now - idle_since >= idle_s:
             return
-        select.select([news, children], [], [], look_again_s or idle_since + IDLE_S - now)
+        select.select([news, children], [], [], look_again_s or idle_since + idle_s - now)
         for source in (news, children):
             with contextlib.suppress(BlockingIOError):
                 os.read(source, 1 << 16)
@@ -195,7 +196,7 @@ def reap() -> None:
             pass
 
 
-def main(home: Path) -> int:
+def main(home: Path, idle_s: float = IDLE_S) -> int:
     """Start a supervisor in the background unless one runs; 0 when one listens, else 1 with the reason on stderr."""
     told, ready = os.pipe()
     if os.fork():
@@ -208,21 +209,27 @@ def main(home: Path) -> int:
     os.setsid()
     os.close(told)
     try:
-        with only_one(home) as mine:
-            if not mine:
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            with only_one(home) as mine:
+                if mine:
+                    log = os.open(home / "supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+                    os.dup2(log, 1)
+                    os.dup2(log, 2)
+                    supervise(home, ready, idle_s)
+                    return 0
+            if keeper.wake(home / "wake"):
                 os.write(ready, b"ready")
                 return 0
-            log = os.open(home / "supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-            os.dup2(log, 1)
-            os.dup2(log, 2)
-            supervise(home, ready)
-    except (OSError, sqlite3.Error, store.CorruptStore) as error:
+            time.sleep(0.005)  # the other does not listen yet, or is leaving and would miss what is new
+        os.write(ready, b"another supervisor holds the lock and does not listen")
+        return 1
+    except (OSError, sqlite3.Error, store.UnusableStore) as error:
         with contextlib.suppress(OSError):  # once it has said that it is ready, only the log is left to tell
             os.write(ready, str(error).encode())
         traceback.print_exc()
         return 1
-    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(Path(sys.argv[1]), float(sys.argv[3]) if sys.argv[2:3] == ["--idle-s"] else IDLE_S))
