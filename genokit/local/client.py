@@ -16,6 +16,8 @@ from typing import Any
 import genokit
 from genokit.local import containers, keeper, limits, shapes, store
 
+STARTS = 10  # how often a supervisor is started that is killed before it can say a word
+
 Operation = Callable[["Caller", dict[str, Any]], dict[str, Any]]
 
 
@@ -34,9 +36,10 @@ class Caller:
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing; afterwards the supervisor is told that there is news."""
+        """All or nothing, and nothing too where no supervisor can be had; afterwards it is told that there is news."""
         with store.connect(self.home) as db, store.transaction(db):
             yield db
+            self.wake(b"")
         self.wake()
 
     def refuse(self, message: str, code: str = "ClientException") -> Exception:
@@ -56,21 +59,25 @@ class Caller:
 
     def wake(self, news: bytes = b"!") -> None:
         """Tell the supervisor that there is news; start one where none listens. Without news only the latter."""
-        if keeper.wake(self.home / "wake", news):
-            return
-        started = subprocess.run(
-            [sys.executable, "-m", "genokit.local.supervisor", str(self.home)],
-            cwd=self.home,
-            env=self.runtime() | containers.clients_own(os.environ),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
-        if started.returncode:
+        for _ in range(STARTS):
+            if keeper.wake(self.home / "wake", news):
+                return
+            started = subprocess.run(
+                [sys.executable, "-m", "genokit.local.supervisor", str(self.home)],
+                cwd=self.home,
+                env=self.runtime() | containers.clients_own(os.environ),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                text=True,
+                check=False,
+            )
             said = started.stderr.strip()
-            raise self.refuse(f"The embedded account in '{self.home}' has no supervisor: {said}", "ServerException")
+            if started.returncode == 0:
+                return
+            if said:
+                break
+        raise self.refuse(f"The embedded account in '{self.home}' has no supervisor: {said}", "ServerException")
 
 
 class EmbeddedClient:

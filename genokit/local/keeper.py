@@ -29,6 +29,7 @@ from typing import Any
 from genokit.local import processes, store, stream
 
 MEMORY_TICK_S = 1.0  # between two looks at the memory of the jobs
+LEFT = {"left": True}  # the last line of a journal: what it has not told of by now was never started
 IDLE_S = 60.0  # how long it stays when it keeps nothing; a supervisor that is there sends it away earlier
 
 
@@ -102,6 +103,20 @@ def journal(host: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
     return [json.loads(line) for line in lines], offset + sum(len(line) + 1 for line in lines)
 
 
+def sweep(host: Path) -> None:
+    """End what a keeper that was killed has left running, told of in its journal or not yet."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        processes.kill_session(int((host / "lock").read_text()))
+
+
+def has_left(host: Path) -> bool:
+    """Whether a keeper that is dead went by itself, keeping nothing, rather than died."""
+    try:
+        return Path(host, "journal").read_bytes().endswith(json.dumps(LEFT).encode() + b"\n")
+    except FileNotFoundError:
+        return False
+
+
 def wake(fifo: Path, news: bytes = b"!") -> bool:
     """Tell a reader of a FIFO that there is news; False where none listens. Empty ``news`` only asks whether one
     does."""
@@ -169,7 +184,7 @@ class _Keeper:
         idle_since = time.monotonic()
         look_at = 0.0
         try:
-            while not self.leaving or self.kept or self.unwritten:
+            while True:
                 self.obey()
                 self.flush()
                 now = time.monotonic()
@@ -182,7 +197,8 @@ class _Keeper:
                     until += kept.hold(now)
                 if self.kept or self.unwritten:
                     idle_since = now
-                elif now >= idle_since + IDLE_S:
+                elif self.leaving or now >= idle_since + IDLE_S:
+                    self.write(LEFT)
                     return
                 ready = self.poll.poll(max(0.0, 1000 * (min(until) - now)))
                 for source in (self.fifo, self.children):

@@ -143,11 +143,13 @@ def collect(db: sqlite3.Connection, home: Path, ended: Ended) -> None:
         alive = keeper.lives(folder)  # asked before the journal is read: a dead keeper writes nothing more
         records, offset = keeper.journal(folder, host["offset"])
         for record in records:
-            _apply(db, record, ended)
+            if record != keeper.LEFT:
+                _apply(db, record, ended)
         if records:
             db.execute("update hosts set offset = ? where instance = ?", (offset, host["instance"]))
         if not alive:
-            _lose(db, host["instance"], ended)
+            keeper.sweep(folder)
+            _lose(db, host["instance"], ended, left=keeper.has_left(folder))
 
 
 def _apply(db: sqlite3.Connection, record: dict[str, Any], ended: Ended) -> None:
@@ -165,15 +167,22 @@ def _apply(db: sqlite3.Connection, record: dict[str, Any], ended: Ended) -> None
         close(db, job, attempts, record, ended)
 
 
-def _lose(db: sqlite3.Connection, instance: str, ended: Ended) -> None:
-    """A keeper has died, and with it what it kept."""
+def _lose(db: sqlite3.Connection, instance: str, ended: Ended, *, left: bool) -> None:
+    """A keeper has died, and with it what it kept; where it had left, what it was told too late waits again."""
     kept = "select * from jobs where host = ? and status in ('STARTING', 'RUNNING') and size is null"
     for job in db.execute(kept, (instance,)).fetchall():
+        attempts = store.loads(job, "attempts")
+        if left:
+            back = "update jobs set status = 'RUNNABLE', attempts = ? where id = ?"
+            db.execute(back, (json.dumps(attempts[:-1]), job["id"]))
+            if job["kind"] == "multinode":
+                db.execute("update jobs set status = 'RUNNABLE' where id = ?", (job["parent"],))
+            continue
         if job["process"]:
             number, began = store.loads(job, "process")
             if processes.started(number) == began:
                 processes.kill_group(number)
-        close(db, job, store.loads(job, "attempts"), {"lost": True, "ended": store.now()}, ended)
+        close(db, job, attempts, {"lost": True, "ended": store.now()}, ended)
     db.execute("delete from hosts where instance = ?", (instance,))
 
 

@@ -13,9 +13,8 @@ from pathlib import Path
 def started(process: int) -> str | None:
     """When a process started, as the system tells it; None if there is none. Numbers are used again, starts are not."""
     if os.path.exists("/proc/self/stat"):
-        with contextlib.suppress(OSError), open(f"/proc/{process}/stat") as stat:
-            # The name, which may hold anything, ends at the last bracket; the start is the 20th field after it.
-            return stat.read().rpartition(")")[2].split()[19]
+        with contextlib.suppress(OSError):
+            return _stat(process)[19]
         return None
     said = subprocess.run(["ps", "-o", "lstart=", "-p", str(process)], capture_output=True, text=True, check=False)
     return said.stdout.strip() or None
@@ -36,6 +35,25 @@ def kill_group(process: int, number: int = signal.SIGKILL) -> None:
     """Signal a process and those of its group; nothing happens where they have gone."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process, number)
+
+
+def kill_session(leader: int) -> None:
+    """Kill what is left of a session whose leader has died. Nothing happens where the system does not tell (outside
+    Linux)."""
+    with contextlib.suppress(OSError):
+        if _stat(leader)[0] != "Z":
+            return  # the number is another's by now: a session that has members keeps it
+    for entry in os.listdir("/proc") if os.path.exists("/proc/self/stat") else []:
+        with contextlib.suppress(OSError, ValueError):
+            if int(entry) != leader and _stat(int(entry))[3] == str(leader):
+                os.kill(int(entry), signal.SIGKILL)
+
+
+def _stat(process: int) -> list[str]:
+    """The fields of /proc/PID/stat from the third, the state, on: the name may hold anything, and ends at the last
+    bracket."""
+    with open(f"/proc/{process}/stat") as stat:
+        return stat.read().rpartition(")")[2].split()
 
 
 def _tree(process: int) -> Iterator[int]:
