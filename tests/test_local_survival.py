@@ -123,7 +123,8 @@ def keep(host: Path, script: str, timeout_s: float = 0) -> dict[str, Any]:
     """What a keeper writes of an attempt; it is told of the attempt twice, and then to leave."""
     subprocess.run([sys.executable, "-c", KEEP, host, script, str(timeout_s)], check=True)
     wait_until(lambda: not keeper.lives(host))
-    started, ended = keeper.journal(host, 0)[0]
+    started, ended, left = keeper.journal(host, 0)[0]
+    assert left == keeper.LEFT
     assert started["key"] == ended["key"] == "job/1"
     assert not (host / "work").exists()
     return ended
