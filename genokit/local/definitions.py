@@ -23,6 +23,9 @@ def register_job_definition(caller: Caller, request: dict[str, Any]) -> dict[str
     limits.within(caller.refuse, "schedulingPriority", request.get("schedulingPriority"), limits.PRIORITIES)
     if any(one.upper() != "EC2" for one in request.get("platformCapabilities", [])):
         raise caller.refuse("platformCapabilities: the embedded account is one EC2 machine, and offers nothing else")
+    for member in ("eksProperties", "ecsProperties", "consumableResourceProperties"):
+        if request.get(member):
+            raise caller.refuse(f"{member}: the embedded account does not offer this")
     if request["type"] == "container" and "containerProperties" in request:
         _container(caller, "containerProperties", request["containerProperties"])
     elif request["type"] == "multinode" and "nodeProperties" in request:
