@@ -7,11 +7,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings as hypothesis_settings
 
 import genokit
 from genokit import Settings, backends
 
 USERS_CACHE = Settings.load().cache  # fetched data are verified, so tests share them with their user
+
+
+# How long one example takes says more of the machine than of the code.
+hypothesis_settings.register_profile("genokit", deadline=None)
+hypothesis_settings.load_profile("genokit")
 
 
 @pytest.fixture(scope="session", autouse=True)
