@@ -37,9 +37,11 @@ class Caller:
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """All or nothing, and nothing too where no supervisor can be had; afterwards it is told that there is news."""
-        with store.connect(self.home) as db, store.transaction(db):
-            yield db
-            self.wake(b"")
+        with store.connect(self.home) as db:
+            db.execute("pragma synchronous = full")  # what a client has been answered outlives the power
+            with store.transaction(db):
+                yield db
+                self.wake(b"")
         self.wake()
 
     def refuse(self, message: str, code: str = "ClientException") -> Exception:
