@@ -382,7 +382,7 @@ def test_a_container_that_will_not_go_is_killed_and_removed_after_the_grace(imag
     host = tmp_path / "i-1"
     subprocess.run([sys.executable, "-c", KEEP, host, "trap '' TERM; echo up; while :; do sleep 1; done"], check=True)
     wait_until(lambda: not keeper.lives(host))
-    _, ended = keeper.journal(host, 0)[0]
+    _, ended, _ = keeper.journal(host, 0)[0]
     assert (ended["exitCode"], ended["timed_out"]) == (137, True)
     assert (host / "log").read_text().endswith(" up\n")
     wait_until(lambda: not engine("ps", "--all", "--quiet", "--filter", "name=genokit-stubborn"))
