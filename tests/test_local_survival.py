@@ -143,3 +143,14 @@ def test_nothing_that_a_job_left_behind_outlives_it(tmp_path: Path) -> None:
 
 def test_a_job_that_closes_its_output_goes_on_to_its_end(tmp_path: Path) -> None:
     assert keep(tmp_path / "i-1", "echo heard; exec >&- 2>&-; sleep 0.3; exit 4")["exitCode"] == 4
+
+
+def test_an_attempt_that_has_no_place_for_its_log_fails_alone(account: Settings) -> None:
+    batch = Batch(settings=account)
+    good = batch.submit(batch.define("good", command=["sleep", "0.5"], memory_gib=0.1))
+    wait_until(lambda: good.status == "RUNNING")
+    (account.home / "logs" / "bad").write_text("a file where a folder should be")
+    bad = batch.submit(batch.define("bad", command=["true"], memory_gib=0.1)).wait(30)
+    assert bad.status == "FAILED"
+    assert bad.reason.startswith("CannotCreateContainerError")
+    assert good.wait(30).status == "SUCCEEDED"

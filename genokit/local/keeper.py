@@ -241,6 +241,10 @@ class _Keeper:
         except _NotStarted as refused:
             self.write({"key": task.key, "ended": store.now(), **refused.record})
             return
+        except OSError as error:  # no room for its folder or its log: its own failure, and not that of all others
+            reason = f"CannotCreateContainerError: {error}"
+            self.write({"key": task.key, "ended": store.now(), "reason": reason, "status_reason": reason})
+            return
         self.kept[task.key] = kept
         self.poll.register(kept.output, select.POLLIN)
         process = [kept.process, processes.started(kept.process)]

@@ -21,11 +21,9 @@ def prune(db: sqlite3.Connection, home: Path, days: float) -> None:
         db.execute(f"delete from jobs where parent in ({old})", (before,))
         db.execute("delete from jobs where parent is null and stopped_at < ?", (before,))
         db.execute("delete from events where at < ?", (before,))
-    for folder, _, files in os.walk(home / "logs", topdown=False):
+    # The folders stay, empty or not: a keeper may be about to write into them.
+    for folder, _, files in os.walk(home / "logs"):
         for name in files:
             with contextlib.suppress(FileNotFoundError):
                 if os.stat(os.path.join(folder, name)).st_mtime * 1000 < before:
                     os.unlink(os.path.join(folder, name))
-        with contextlib.suppress(OSError):  # not empty, or just filled
-            if folder != str(home / "logs"):
-                os.rmdir(folder)

@@ -93,40 +93,48 @@ def connect(home: Path) -> Iterator[sqlite3.Connection]:
     Short-lived on purpose: kernels fork, run threads and are killed, and none of that can then hurt a connection.
     """
     try:
-        with _connected(home) as db:
-            yield db
+        db = _open(home)
     except (OSError, sqlite3.OperationalError) as error:
-        raise UnusableStore(
-            f"The embedded account in '{home}' cannot be used: {error}. Nothing of it was changed. See that its folder "
-            "can be written and that its disk has room, or set GENOKIT_HOME to another folder."
-        ) from error
+        raise _unusable(home, error) from error
+    with closing(db):
+        try:
+            yield db
+        except sqlite3.OperationalError as error:
+            raise _unusable(home, error) from error
 
 
-@contextmanager
-def _connected(home: Path) -> Iterator[sqlite3.Connection]:
+def _open(home: Path) -> sqlite3.Connection:
     path = home / "batch.sqlite"
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with closing(sqlite3.connect(path, timeout=60, isolation_level=None)) as db:
+    db = sqlite3.connect(path, timeout=60, isolation_level=None)
+    try:
         db.row_factory = sqlite3.Row
-        try:
-            db.execute("pragma synchronous = normal")
-            db.execute("pragma wal_autocheckpoint = 10000")  # a checkpoint waits for the disk
-            # One statement, so that it is one look, however many processes make the account at this moment.
-            look = "select user_version, (select count(*) from sqlite_master) from pragma_user_version"
-            version, tables = db.execute(look).fetchone()
-            if not tables:
-                create(db)
-                version = VERSION
-            if version != VERSION:
-                raise sqlite3.DatabaseError(f"it was written by another version of genokit: {version}, not {VERSION}")
-        except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError):
-                raise
-            raise CorruptStore(
-                f"'{path}' is not a readable store of jobs ({error}). "
-                "Move it aside to keep it, or start afresh with 'genokit local clean'."
-            ) from error
-        yield db
+        db.execute("pragma synchronous = normal")
+        db.execute("pragma wal_autocheckpoint = 10000")  # a checkpoint waits for the disk
+        # One statement, so that it is one look, however many processes make the account at this moment.
+        look = "select user_version, (select count(*) from sqlite_master) from pragma_user_version"
+        version, tables = db.execute(look).fetchone()
+        if not tables:
+            create(db)
+            version = VERSION
+        if version != VERSION:
+            raise sqlite3.DatabaseError(f"it was written by another version of genokit: {version}, not {VERSION}")
+    except sqlite3.DatabaseError as error:
+        db.close()
+        if isinstance(error, sqlite3.OperationalError):
+            raise
+        raise CorruptStore(
+            f"'{path}' is not a readable store of jobs ({error}). "
+            "Move it aside to keep it, or start afresh with 'genokit local clean'."
+        ) from error
+    return db
+
+
+def _unusable(home: Path, error: Exception) -> UnusableStore:
+    return UnusableStore(
+        f"The embedded account in '{home}' cannot be used: {error}. Nothing of it was changed. See that its folder "
+        "can be written and that its disk has room, or set GENOKIT_HOME to another folder."
+    )
 
 
 @contextmanager
