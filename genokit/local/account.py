@@ -110,7 +110,7 @@ class Account:
             self.stop()
         except store.CorruptStore:  # then nobody can say which jobs run
             self._dismiss(40.0)
-        for name in ("hosts", "work", "logs"):
+        for name in ("hosts", "scratch", "logs"):
             shutil.rmtree(self.home / name, ignore_errors=True)
         for name in (
             "batch.sqlite",

@@ -23,7 +23,7 @@ def task(db: sqlite3.Connection, home: Path, job: sqlite3.Row) -> keeper.Task:
     container = resolved.container(doc, job["idx"])
     own = {pair["name"]: pair["value"] for pair in container["environment"]}
     ours = given(job, doc, len(attempts))
-    folder = f"{home}/work/{life.key(job)}"
+    folder = f"{home}/scratch/{life.key(job)}"
     process = keeper.Task(
         key=life.key(job),
         folder=folder,
