@@ -187,6 +187,10 @@ class Beside(RuleBasedStateMachine):
             if keeper.lives(host):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int((host / "lock").read_text()), signal.SIGKILL)
+                while keeper.lives(
+                    host
+                ):  # what is placed on a dying host is lost with it, which the model does not know
+                    time.sleep(0.001)
         for leaf in self.model.leaves():
             if leaf.status == "RUNNING":
                 leaf.fail_or_retry()
