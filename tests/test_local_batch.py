@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -246,3 +247,9 @@ def test_two_processes_that_submit_at_once_share_one_supervisor(account: Setting
     assert ours == {int(lock.read_text()) for lock in locks}
     assert len(ours) == 2
     assert backends.account(account).status()["jobs"] == {"SUCCEEDED": 15}
+
+
+def test_a_client_can_be_copied_and_names_its_operations(batch: Any) -> None:
+    assert copy.copy(batch).describe_job_queues()["jobQueues"] == batch.describe_job_queues()["jobQueues"]
+    assert "submit_job" in dir(batch)
+    assert not hasattr(batch, "_repr_html_")

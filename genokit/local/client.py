@@ -94,6 +94,8 @@ class EmbeddedClient:
         self._job_environment = job_environment
 
     def __getattr__(self, method: str) -> Callable[..., dict[str, Any]]:
+        if method.startswith("_"):  # copy, pickle and notebooks look for such names, before there is anything to ask
+            raise AttributeError(method)
         models = shapes.operations(self._service)
         if method in self._offered:
             return functools.partial(self._call, models[method], self._offered[method])
