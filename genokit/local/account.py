@@ -85,8 +85,8 @@ class Account:
         where no such job runs.
         """
         with store.connect(self.home) as db, store.transaction(db):
-            wish = "update jobs set stop = 'reclaim' where (id = ?1 or parent = ?1) and status = 'RUNNING'"
-            if not db.execute(wish + " and stop is null", (job_id,)).rowcount:
+            wish = "update jobs set stop = 'reclaim' where (id = :id or parent = :id) and status = 'RUNNING'"
+            if not db.execute(wish + " and stop is null", {"id": job_id}).rowcount:
                 raise NotFound(f"No job '{job_id}' runs in '{self.home}', so there is no host of it to reclaim.")
         keeper.wake(self.home / "wake")
 

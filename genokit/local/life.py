@@ -73,9 +73,11 @@ class Ended:
         for one in waiting:
             verdict = self._verdict(one, shared)
             if verdict == "SUCCEEDED":
-                self.db.execute("update jobs set status = 'RUNNABLE' where id = ?1 or parent = ?1", (one["id"],))
+                self.db.execute("update jobs set status = 'RUNNABLE' where id = :id or parent = :id", {"id": one["id"]})
             elif verdict == "FAILED":
-                for part in self.db.execute("select * from jobs where id = ?1 or parent = ?1", (one["id"],)).fetchall():
+                for part in self.db.execute(
+                    "select * from jobs where id = :id or parent = :id", {"id": one["id"]}
+                ).fetchall():
                     self.end(part, "FAILED", "Dependent Job failed")
 
     def _verdict(self, job: sqlite3.Row, shared: dict[str, str]) -> str:

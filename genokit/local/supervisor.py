@@ -67,7 +67,7 @@ def step(db: sqlite3.Connection, home: Path, told: set[tuple[str, str]]) -> floa
 def begin(db: sqlite3.Connection, placed: scheduler.Placed, host: str) -> list[sqlite3.Row]:
     """Write down the intent to start a job, or all nodes of one: from here on no attempt is started twice."""
     gpus = list(placed.gpus)
-    for job in db.execute("select * from jobs where id = ?1 or parent = ?1", (placed.job_id,)).fetchall():
+    for job in db.execute("select * from jobs where id = :id or parent = :id", {"id": placed.job_id}).fetchall():
         mine, gpus = ([], gpus) if job["size"] else (gpus[: job["gpus"]], gpus[job["gpus"] :])
         attempts = store.loads(job, "attempts")
         if not job["size"]:
@@ -80,8 +80,8 @@ def begin(db: sqlite3.Connection, placed: scheduler.Placed, host: str) -> list[s
             "host = ?, process = null where id = ?",
             (placed.environment, json.dumps(mine), json.dumps(attempts), host, job["id"]),
         )
-    kept = "select * from jobs where (id = ?1 or parent = ?1) and size is null"
-    return db.execute(kept, (placed.job_id,)).fetchall()
+    kept = "select * from jobs where (id = :id or parent = :id) and size is null"
+    return db.execute(kept, {"id": placed.job_id}).fetchall()
 
 
 def instance(db: sqlite3.Connection, home: Path) -> str:

@@ -68,6 +68,14 @@ def compare(settings: Settings) -> None:
     row("genokit, array of 10,000 x true", 10_000, lambda: array(batch, 10_000))
     print(f"{'supervisor after it':52} {'':>9} {mib(supervisor):>10.0f} MiB")
 
+    for name, code in (
+        ("a job that writes a GiB and no newline", "import sys; [sys.stdout.write('x' * 2**20) for _ in range(1024)]"),
+        ("a job that writes a million lines", "for number in range(1_000_000): print(number)"),
+    ):
+        row(name, 1, lambda code=code: output(batch, code))
+    for lock in settings.home.glob("hosts/*/lock"):
+        print(f"{'keeper after them':52} {'':>9} {mib(psutil.Process(int(lock.read_text()))):>10.0f} MiB")
+
 
 def row(name: str, count: int, work: Callable[[], Any]) -> None:
     began = time.perf_counter()
@@ -85,6 +93,15 @@ def submit(batch: Any, size: int) -> str:
 
 def array(batch: Any, size: int) -> None:
     job_id = submit(batch, size)
+    while batch.describe_jobs(jobs=[job_id])["jobs"][0]["status"] not in ("SUCCEEDED", "FAILED"):
+        time.sleep(0.1)
+
+
+def output(batch: Any, code: str) -> None:
+    resources = [{"type": "MEMORY", "value": "512"}]
+    overrides = {"command": ["python", "-c", code], "resourceRequirements": resources}
+    job = {"jobName": "output", "jobQueue": "highPriority", "jobDefinition": "true", "containerOverrides": overrides}
+    job_id = batch.submit_job(**job)["jobId"]
     while batch.describe_jobs(jobs=[job_id])["jobs"][0]["status"] not in ("SUCCEEDED", "FAILED"):
         time.sleep(0.1)
 
