@@ -33,7 +33,7 @@ IDLE_S = 20.0  # how long it stays when nothing runs
 PATIENCE_S = 30.0  # how long it waits for another that comes or goes
 STARTING_S = 0.02  # how soon it looks whether what it has ordered runs
 PRUNE_S = 3600.0  # how often it looks for what is old enough to be forgotten
-TICK_S = 1.0  # how often it looks whether the keepers live
+TICK_S = 2.0  # how often it looks whether the keepers live
 
 # --- the steps
 

@@ -68,11 +68,15 @@ def compare(settings: Settings) -> None:
     row("genokit, array of 10,000 x true", 10_000, lambda: array(batch, 10_000))
     print(f"{'supervisor after it':52} {'':>9} {mib(supervisor):>10.0f} MiB")
 
-    for name, code in (
-        ("a job that writes a GiB and no newline", "import sys; [sys.stdout.write('x' * 2**20) for _ in range(1024)]"),
-        ("a job that writes a million lines", "for number in range(1_000_000): print(number)"),
+    for name, count, code in (
+        (
+            "MiB of output, a GiB without a newline",
+            1024,
+            "import sys; [sys.stdout.write('x' * 2**20) for _ in range(1024)]",
+        ),
+        ("lines of output, a million", 1_000_000, "for number in range(1_000_000): print(number)"),
     ):
-        row(name, 1, lambda code=code: output(batch, code))
+        row(name, count, lambda code=code: output(batch, code))
     for lock in settings.home.glob("hosts/*/lock"):
         print(f"{'keeper after them':52} {'':>9} {mib(psutil.Process(int(lock.read_text()))):>10.0f} MiB")
 
