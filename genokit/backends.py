@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from genokit.config import Settings
@@ -18,31 +18,87 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Clients:
-    """The services' clients in boto3's shape: ``batch``, ``logs``, ``s3``. Any of them can be given; the rest are made
-    on first use.
+    """The services' clients in boto3's shape: ``batch``, ``logs``, ``s3``, and any other by ``client(name)``. Each can be
+    given; the rest are made on first use.
 
     >>> Clients(Settings(), batch="a Stubber's client").batch
     "a Stubber's client"
     """
 
     settings: Settings
-    given: dict[str, Any] = field(default_factory=dict)
+    made: dict[str, Any] = field(default_factory=dict)
 
     def __init__(self, settings: Settings, **given: Any) -> None:
         object.__setattr__(self, "settings", settings)
-        object.__setattr__(self, "given", given)
+        object.__setattr__(self, "made", given)
 
-    @cached_property
+    @property
     def batch(self) -> Any:
-        return self._client("batch")
+        return self.client("batch")
 
-    @cached_property
+    @property
     def logs(self) -> Any:
-        return self._client("logs")
+        return self.client("logs")
 
-    @cached_property
+    @property
     def s3(self) -> Any:
-        return self._client("s3")
+        return self.client("s3")
+
+    def client(self, service: str) -> Any:
+        """The client of any service, by boto3's name; what the embedded account lacks raises NotImplementedError when
+        it is called."""
+        if service not in self.made:
+            make = _embedded if self.settings.backend == "local" else _boto3
+            self.made[service] = make(service, self.settings)
+        return self.made[service]
+
+    # --- what the deployed stack offers to jobs
+
+    def outputs(self) -> dict[str, str]:
+        """The outputs of the stack that the settings name; empty where it is not deployed. Raises AccessDenied."""
+        if "outputs" not in self.made:
+            name = self.settings.stack
+            try:
+                with translated_errors(f"stack '{name}'"):
+                    found = self.client("cloudformation").describe_stacks(StackName=name)["Stacks"][0]
+            except InvalidRequest:  # AWS's word for a stack that is not there
+                return {}
+            outputs = {one["OutputKey"]: one["OutputValue"] for one in found.get("Outputs", [])}
+            if not found["StackStatus"].endswith("_COMPLETE"):
+                return outputs
+            self.made["outputs"] = outputs
+        return dict(self.made["outputs"])
+
+    def output(self, key: str) -> str:
+        """One output of the stack. Raises ConfigError where it is not deployed."""
+        outputs = self.outputs()
+        if key not in outputs:
+            raise ConfigError(
+                f"The stack '{self.settings.stack}' is not deployed in {self.settings.region or 'the default region'}, "
+                f"or has no output '{key}'. Deploy it with Stack('batch').deploy(), or name another: "
+                'stack = "..." in genokit.toml.'
+            )
+        return outputs[key]
+
+    @property
+    def bucket(self) -> str:
+        """The bucket for code, parameters and results; the embedded account has one from its first day."""
+        if self.settings.backend == "local":
+            return self.outputs().get("Bucket", "genokit")
+        return self.output("Bucket")
+
+    def image(self, name: str, *, gpus: int = 0) -> str:
+        """The image that a definition must name: ``genokit`` is this kit's own, wherever that is."""
+        if self.settings.backend == "local" or name != "genokit":
+            return name
+        return self.output("ImageGpu" if gpus else "ImageCpu")
+
+    def job_environment(self) -> dict[str, str]:
+        """The variables by which the kit inside a job finds the same account."""
+        if self.settings.backend == "local":
+            return {}  # the embedded account gives them to every job
+        told = {"GENOKIT_BACKEND": "aws", "GENOKIT_STACK": self.settings.stack}
+        return told | {"GENOKIT_REGION": self.settings.region or self.batch.meta.region_name}
 
     @property
     def place(self) -> str:
@@ -66,13 +122,6 @@ class Clients:
         """Seconds by which the last log lines may come after the job's end."""
         return 0.0 if self.settings.backend == "local" else 4.0
 
-    def _client(self, service: str) -> Any:
-        if service in self.given:
-            return self.given[service]
-        if self.settings.backend == "local":
-            return _embedded(service, self.settings)
-        return _boto3(service, self.settings)
-
 
 def clients(settings: Settings | None = None) -> Clients:
     """Batch, Logs and S3 clients with boto3's calling shape, for the place that the settings name."""
@@ -94,15 +143,16 @@ def door(settings: Settings | None = None, port: int = 0, *, verbose: bool = Fal
     return Door(settings.home, settings.environ(), port, verbose=verbose)
 
 
+EMBEDDED = ("batch", "logs")  # the services that have a module in genokit.local
+
+
 def _embedded(service: str, settings: Settings) -> Any:
-    if service == "batch":
-        from genokit.local import batch
+    if service in EMBEDDED:
+        return import_module(f"genokit.local.{service}").client(settings.home, settings.environ())
+    if service != "s3":
+        from genokit.local.client import EmbeddedClient
 
-        return batch.client(settings.home, settings.environ())
-    if service == "logs":
-        from genokit.local import logs
-
-        return logs.client(settings.home, settings.environ())
+        return EmbeddedClient(service, {}, settings.home, {})
     # S3 is not embedded: without an account, public buckets can still be read.
     import boto3
     from botocore import UNSIGNED

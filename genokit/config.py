@@ -39,7 +39,8 @@ class Settings:
     ``backend`` is "local" (the embedded account in ``home``) or "aws". ``cache`` holds fetched data and ``runs`` the
     runs of notebooks and pipelines; both lie in ``home`` unless told otherwise. ``manifests`` is a folder of data
     manifests; None means the nearest ``data_manifests/`` at or above the working folder, else the package's own.
-    ``mirrors`` are folders or URLs tried before a manifest's own sources. ``timeout_s`` bounds connecting to a data
+    ``mirrors`` are folders or URLs tried before a manifest's own sources. ``stack`` names the CloudFormation stack that
+    jobs on AWS run in; ``project`` is the tag that their costs are summed by. ``timeout_s`` bounds connecting to a data
     source and its first answer. The embedded account forgets ended jobs, their events and logs after
     ``retention_days``. Paths become absolute. Raises ConfigError.
 
@@ -58,6 +59,8 @@ class Settings:
     mirrors: tuple[str, ...] = field(default=(), repr=False)  # an address may hold a password
     region: str | None = None
     profile: str | None = None
+    stack: str = "genokit-batch"
+    project: str | None = None
     timeout_s: float = 10.0
     retention_days: float = 30.0
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
@@ -88,6 +91,8 @@ class Settings:
         mirrors: Iterable[str] | None = None,
         region: str | None = None,
         profile: str | None = None,
+        stack: str | None = None,
+        project: str | None = None,
         timeout_s: float | None = None,
         retention_days: float | None = None,
     ) -> Settings:
@@ -98,8 +103,8 @@ class Settings:
         """
         keywords: dict[str, Any] = {
             "backend": backend, "home": home, "cache": cache, "runs": runs, "manifests": manifests,
-            "mirrors": mirrors, "region": region, "profile": profile, "timeout_s": timeout_s,
-            "retention_days": retention_days,
+            "mirrors": mirrors, "region": region, "profile": profile, "stack": stack,
+            "project": project, "timeout_s": timeout_s, "retention_days": retention_days,
         }  # fmt: skip
         values: dict[str, Any] = {}
         origins: dict[str, str] = {}
@@ -227,7 +232,7 @@ def _parsed(name: str, text: str, variable: str) -> Any:
 
 def _checked(name: str, value: Any, origin: str) -> Any:
     """The value in its own type, or ConfigError that names the setting and where it was set."""
-    if value is None and name not in ("backend", "home", "mirrors", *NUMBERS):
+    if value is None and name not in ("backend", "home", "mirrors", "stack", *NUMBERS):
         return None
     if name in PATHS:
         if isinstance(value, (str, os.PathLike)):
