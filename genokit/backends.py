@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Clients:
-    """The services' clients in boto3's shape: ``batch``, ``logs``, ``s3``, and any other by ``client(name)``. Each can be
-    given; the rest are made on first use.
+    """The services' clients in boto3's shape: ``batch``, ``logs``, ``s3``, and any other by ``client(name)``.
+
+    Each can be given; the rest are made on first use.
 
     >>> Clients(Settings(), batch="a Stubber's client").batch
     "a Stubber's client"
