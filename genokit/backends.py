@@ -99,7 +99,14 @@ class Clients:
         if self.settings.backend == "local":
             return {}  # the embedded account gives them to every job
         told = {"GENOKIT_BACKEND": "aws", "GENOKIT_STACK": self.settings.stack}
-        return told | {"GENOKIT_REGION": self.settings.region or self.batch.meta.region_name}
+        return told | {"GENOKIT_REGION": self.region}
+
+    @property
+    def region(self) -> str:
+        """The region that jobs run in; for the embedded account the one whose prices and names are meant."""
+        if self.settings.backend == "local":
+            return self.settings.region or "us-east-1"
+        return str(self.settings.region or self.batch.meta.region_name)
 
     @property
     def place(self) -> str:
@@ -171,9 +178,12 @@ def _boto3(service: str, settings: Settings) -> Any:
 
     try:
         session = boto3.Session(profile_name=settings.profile, region_name=settings.region)
-        # Batch throttles whoever asks often, and the wait pays; data have other sources to turn to.
-        retries = {"mode": "adaptive", "max_attempts": 2 if service == "s3" else 8}
-        return session.client(service, config=Config(retries=retries, connect_timeout=settings.timeout_s))
+        # Batch throttles whoever asks often, and the wait pays; data and prices have other sources to turn to.
+        retries = {"mode": "adaptive", "max_attempts": 2 if service in ("s3", "pricing") else 8}
+        region = "us-east-1" if service == "pricing" else None  # the price list of all regions is asked for there
+        return session.client(
+            service, region_name=region, config=Config(retries=retries, connect_timeout=settings.timeout_s)
+        )
     except BotoCoreError as error:
         raise ConfigError(
             f"No {service} client for AWS: {error} Set region and profile in genokit.toml, or GENOKIT_REGION and "

@@ -1,0 +1,254 @@
+"""EC2 instance types: how large they are and what an hour costs, each answer with its source and date.
+
+Sizes come from a table in the package, ``instances.json``. Prices come from AWS's pricing API and from EC2's Spot price
+history where they can be reached and are allowed, else from the table, which holds one region on one day. What none of
+them tells is unknown, never zero.
+
+https://docs.aws.amazon.com/aws-cost-management/latest/APIReference/API_pricing_GetProducts.html
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from genokit.backends import Clients, translated_errors
+from genokit.errors import GenokitError
+
+# What Batch picks from where an environment names one of these; "optimal" means default_x86_64 since November 2025.
+# https://docs.aws.amazon.com/batch/latest/userguide/instance-type-compute-table.html
+BUNDLES = {
+    "optimal": ("m6i", "c6i", "r6i", "c7i"),
+    "default_x86_64": ("m6i", "c6i", "r6i", "c7i"),
+    "default_arm64": ("m6g", "c6g", "r6g", "c7g"),
+}
+
+
+@dataclass(frozen=True)
+class Instance:
+    """An EC2 instance type; ``usd_per_hour`` is the table's price, of its region and day."""
+
+    name: str
+    vcpus: int
+    memory_gib: float
+    gpus: int
+    gpu_name: str
+    gpu_memory_gib: float
+    arch: str
+    usd_per_hour: float | None
+
+    @property
+    def family(self) -> str:
+        return self.name.partition(".")[0]
+
+    @property
+    def job_memory_gib(self) -> float:
+        """About what jobs can have of the memory: AWS advises to leave 5% to the system and the ECS agent.
+
+        https://docs.aws.amazon.com/batch/latest/userguide/memory-management.html
+        """
+        return 0.95 * self.memory_gib
+
+    def holds(self, vcpus: float, memory_gib: float, gpus: int = 0) -> int:
+        """How many jobs of that size run side by side on one such instance; 0 where none fits.
+
+        >>> g4dn = next(one for one in instances() if one.name == "g4dn.12xlarge")
+        >>> g4dn.holds(4, 15), g4dn.holds(4, 15, gpus=1), g4dn.holds(4, 192)
+        (12, 4, 0)
+        """
+        asked = ((self.vcpus, vcpus), (self.job_memory_gib, memory_gib), (self.gpus, gpus))
+        return min(int(has // need) for has, need in asked if need)
+
+
+@dataclass(frozen=True)
+class Price:
+    """US dollars for an hour of one instance, the lowest and the highest found, and who said so when."""
+
+    low: float | None
+    high: float | None
+    source: str
+    as_of: str = ""
+
+    @property
+    def known(self) -> bool:
+        return self.low is not None
+
+    def __str__(self) -> str:
+        if self.low is None or self.high is None:
+            return f"unknown ({self.source})"
+        span = f"{self.low:.4g}" if self.low == self.high else f"{self.low:.4g} to {self.high:.4g}"
+        return f"{span} USD/h ({self.source}, {self.as_of})"
+
+
+# --- sizes
+
+
+def instances() -> list[Instance]:
+    """Every instance type of the table, family by family, small ones first."""
+    return list(_table()[0].values())
+
+
+def instance(name: str) -> Instance | None:
+    """One instance type; None where the table does not hold it.
+
+    >>> instance("g5.xlarge").gpu_name
+    'A10G'
+    """
+    return _table()[0].get(name)
+
+
+def expand(names: Iterable[str]) -> tuple[list[Instance], list[str]]:
+    """The types that an environment's ``instanceTypes`` mean, and the names that the table does not know.
+
+    >>> found, unknown = expand(["c7i", "m5.large", "x1e"])
+    >>> found[0].name, found[-1].name, unknown
+    ('m5.large', 'c7i.metal-48xl', ['x1e'])
+    """
+    table, wanted, unknown = _table()[0], set[str](), []
+    for name in names:
+        families = BUNDLES.get(name, (name,))
+        meant = {one.name for one in table.values() if one.name == name or one.family in families}
+        wanted |= meant
+        if not meant:
+            unknown.append(name)
+    return [one for one in table.values() if one.name in wanted], unknown
+
+
+@cache
+def _table() -> tuple[dict[str, Instance], Mapping[str, str]]:
+    told = json.loads(Path(__file__).with_name("instances.json").read_text(encoding="utf-8"))
+    found = (Instance(**dict(zip(told["columns"], row, strict=True))) for row in told["instances"])
+    return {one.name: one for one in found}, {key: told[key] for key in ("region", "as_of", "price_source")}
+
+
+# --- prices
+
+
+def price(
+    clients: Clients, name: str, *, spot: bool = False, region: str | None = None, when: datetime | None = None
+) -> Price:
+    """What an hour of one instance type costs; see ``of``."""
+    return of(clients, [name], spot=spot, region=region, when=when)[name]
+
+
+def of(
+    clients: Clients,
+    names: Sequence[str],
+    *,
+    spot: bool = False,
+    region: str | None = None,
+    when: datetime | None = None,
+) -> dict[str, Price]:
+    """What an hour of each costs in a region (the clients' own unless told), on demand or on Spot.
+
+    On demand it is today's price; Spot's is the one at ``when`` (now unless told, at most 90 days ago), from the
+    cheapest Availability Zone to the dearest. Each is asked for once; who does not answer is not asked again.
+    """
+    region = region or clients.region
+    known: dict[Any, Price] = clients.made.setdefault("prices", {})
+    moment = f"{when or datetime.now(UTC):%Y-%m-%d %H}"
+    keys = {name: (name, region, moment if spot else "") for name in names}
+    missing = [name for name, key in keys.items() if key not in known]
+    if missing:
+        found = _spot(clients, missing, region, when) if spot else _on_demand(clients, missing, region)
+        known |= {keys[name]: one for name, one in found.items()}
+    return {name: known[key] for name, key in keys.items()}
+
+
+def _on_demand(clients: Clients, names: Sequence[str], region: str) -> dict[str, Price]:
+    table, told = _table()
+    listed: dict[str, tuple[float, str]] = {}
+    why = ""
+    for family in dict.fromkeys(name.partition(".")[0] for name in names):
+        products, why = _ask(clients, "pricing", "get_products", "PriceList", _products(family, region))
+        for product in products:
+            listed |= _listed(json.loads(product))
+    found = {}
+    for name in names:
+        own = table.get(name)
+        if name in listed:
+            usd, as_of = listed[name]
+            found[name] = Price(usd, usd, "AWS pricing API", as_of)
+        elif own and own.usd_per_hour is not None and region == told["region"]:
+            found[name] = Price(own.usd_per_hour, own.usd_per_hour, "the kit's table", told["as_of"])
+        else:
+            lacks = "does not hold it" if region == told["region"] else f"is of {told['region']} alone, not of {region}"
+            found[name] = Price(None, None, f"the kit's table {lacks}; {why or 'the pricing API does not list it'}")
+    return found
+
+
+def _products(family: str, region: str) -> dict[str, Any]:
+    """The GetProducts request for a family's Linux instances on demand, shared tenancy, nothing preinstalled."""
+    same = {
+        "regionCode": region,
+        "operatingSystem": "Linux",
+        "tenancy": "Shared",
+        "preInstalledSw": "NA",
+        "capacitystatus": "Used",
+        "marketoption": "OnDemand",
+    }
+    filters = [{"Type": "TERM_MATCH", "Field": field, "Value": value} for field, value in same.items()]
+    return {
+        "ServiceCode": "AmazonEC2",
+        "FormatVersion": "aws_v1",
+        "Filters": [*filters, {"Type": "CONTAINS", "Field": "instanceType", "Value": f"{family}."}],
+    }
+
+
+def _listed(product: Mapping[str, Any]) -> dict[str, tuple[float, str]]:
+    """The instance type, dollars an hour and date of one product of the price list; nothing where it names no price."""
+    for term in product.get("terms", {}).get("OnDemand", {}).values():
+        for dimension in term["priceDimensions"].values():
+            usd = float(dimension.get("pricePerUnit", {}).get("USD", 0))
+            if usd > 0 and dimension.get("unit") == "Hrs":
+                return {product["product"]["attributes"]["instanceType"]: (usd, term.get("effectiveDate", "")[:10])}
+    return {}
+
+
+def _spot(clients: Clients, names: Sequence[str], region: str, when: datetime | None) -> dict[str, Price]:
+    if region != clients.region:
+        why = f"the Spot prices of {region} are asked for with region = '{region}'"
+        return {name: Price(None, None, why) for name in names}
+    moment = when or datetime.now(UTC)
+    asked = {
+        "InstanceTypes": list(names),
+        "ProductDescriptions": ["Linux/UNIX"],
+        "StartTime": moment,
+        "EndTime": moment,
+    }
+    history, why = _ask(clients, "ec2", "describe_spot_price_history", "SpotPriceHistory", asked)
+    found = {}
+    for name in names:
+        mine = [float(one["SpotPrice"]) for one in history if one["InstanceType"] == name]
+        if mine:
+            found[name] = Price(min(mine), max(mine), "EC2 Spot price history", f"{moment:%Y-%m-%d}")
+        else:
+            found[name] = Price(None, None, why or f"EC2 has no Spot price of it in {region}")
+    return found
+
+
+def _ask(clients: Clients, service: str, operation: str, member: str, request: dict[str, Any]) -> tuple[list[Any], str]:
+    """Everything that a paged call lists, and why there is nothing where it cannot be asked. That is remembered."""
+    refused: dict[str, str] = clients.made.setdefault("prices refused", {})
+    if service in refused:
+        return [], refused[service]
+    found: list[Any] = []
+    try:
+        with translated_errors(f"prices of {service}"):
+            call = getattr(clients.client(service), operation)
+            while True:
+                page = call(**request)
+                found += page.get(member, [])
+                if not page.get("NextToken"):
+                    return found, ""
+                request = {**request, "NextToken": page["NextToken"]}
+    except NotImplementedError:
+        refused[service] = "the embedded account knows no prices"
+    except GenokitError as error:
+        refused[service] = str(error)
+    return [], refused[service]
