@@ -21,6 +21,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from genokit import display
+from genokit.batch import resources
 from genokit.config import Settings
 from genokit.display import Html, Log
 from genokit.doctor import Check, Report
@@ -42,6 +43,8 @@ HOSTILE = {
 NOUNS: dict[str, Callable[[str, Path], object]] = {
     "Log": lambda text, folder: Log(text),
     "Settings": lambda text, folder: Settings(home=folder, profile=text, mirrors=[text]),
+    "ComputeEnvironment": lambda text, folder: environment(text),
+    "JobQueue": lambda text, folder: resources.JobQueue(text, text, text, text, text, 1, text, (environment(text),)),
     "doctor's Report": lambda text, folder: Report((Check(text, "warning", text, text),), Settings(region=text)),
 }
 
@@ -57,6 +60,12 @@ PIECES: dict[str, Callable[[str], Html]] = {
     "noted": lambda text: display.stack(display.noted(text, text)),
     "page": lambda text: display.page(text, [(text, display.log(text))] * 3, lead=text),
 }  # fmt: skip
+
+
+def environment(text: str) -> resources.ComputeEnvironment:
+    texts = dict.fromkeys(("name", "arn", "type", "state", "status", "reason", "image_type", "cluster"), text)
+    numbers = {"min_vcpus": 0, "desired_vcpus": None, "max_vcpus": 2.5, "spot": False, "room": None}
+    return resources.ComputeEnvironment(**texts, **numbers, instance_types=(text,), only_image=text)
 
 
 def parsed(html: str) -> ElementTree.Element:

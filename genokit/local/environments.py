@@ -7,7 +7,7 @@ import sqlite3
 import uuid
 from typing import Any
 
-from genokit.local import limits, resolved, store
+from genokit.local import containers, limits, resolved, store
 from genokit.local.client import Caller, page
 from genokit.local.definitions import ARN
 
@@ -54,6 +54,7 @@ def describe_compute_environments(caller: Caller, request: dict[str, Any]) -> di
     """The account's compute environments."""
     with caller.reading() as db:
         rows = _chosen(caller, db, "environments", "computeEnvironments", request)
+    alone = "" if containers.find() else "; with neither docker nor podman, the image genokit alone"
     found = [
         {
             **store.loads(row, "doc"),
@@ -62,7 +63,7 @@ def describe_compute_environments(caller: Caller, request: dict[str, Any]) -> di
             "ecsClusterArn": f"arn:aws:ecs:local:000000000000:cluster/{row['name']}",
             "status": "VALID",
             "statusReason": f"ComputeEnvironment Healthy: up to {row['vcpus']:g} vCPU, {row['memory_mib']} MiB and "
-            f"{row['gpus']} GPU of this machine",
+            f"{row['gpus']} GPU of this machine{alone}",
             "containerOrchestrationType": "ECS",
             "uuid": str(uuid.uuid5(uuid.NAMESPACE_URL, row["name"])),
         }

@@ -1,0 +1,109 @@
+"""Job queues and compute environments as a notebook holds them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import boto3
+import pytest
+from botocore.stub import Stubber
+
+from genokit import Settings
+from genokit.backends import Clients
+from genokit.batch import resources
+from genokit.batch.resources import Room
+from genokit.errors import AccessDenied
+
+SECRET = {"aws_access_key_id": "x", "aws_secret_access_key": "x", "region_name": "us-east-1"}
+ARN = "arn:aws:batch:us-east-1:123456789012"
+
+
+def environment(name: str, kind: str = "EC2", **changes: Any) -> dict[str, Any]:
+    """A managed environment as AWS describes it; ``changes`` to it and to what it computes with."""
+    compute = {"type": kind, "maxvCpus": 256, "minvCpus": 0, "desiredvCpus": 0, "instanceTypes": ["optimal"],
+               "subnets": ["subnet-1"], "ec2Configuration": [{"imageType": "ECS_AL2023"}]}  # fmt: skip
+    told = {
+        "computeEnvironmentName": name,
+        "computeEnvironmentArn": f"{ARN}:compute-environment/{name}",
+        "ecsClusterArn": f"arn:aws:ecs:us-east-1:123456789012:cluster/AWSBatch-{name}-1f2e",
+        "type": "MANAGED",
+        "state": "ENABLED",
+        "status": "VALID",
+        "statusReason": "ComputeEnvironment Healthy",
+        "computeResources": compute | {key: changes.pop(key) for key in list(changes) if key in compute},
+    }
+    return told | changes
+
+
+def queue(name: str, *places: str, priority: int = 1, **changes: Any) -> dict[str, Any]:
+    """A job queue as AWS describes it."""
+    order = [{"order": i, "computeEnvironment": f"{ARN}:compute-environment/{one}"} for i, one in enumerate(places, 1)]
+    return {
+        "jobQueueName": name,
+        "jobQueueArn": f"{ARN}:job-queue/{name}",
+        "state": "ENABLED",
+        "status": "VALID",
+        "statusReason": "JobQueue Healthy",
+        "priority": priority,
+        "computeEnvironmentOrder": order,
+    } | changes
+
+
+def test_the_embedded_account_tells_its_queues_and_the_room_of_this_machine(account: Settings) -> None:
+    clients = Clients(account)
+    high, low = resources.queues(clients)
+    assert (high.name, high.priority, high.state, high.status) == ("highPriority", 1000, "ENABLED", "VALID")
+    assert (low.name, low.policy) == ("lowPriority", None)
+    (here,) = high.environments
+    assert (here.name, here.type, here.usable, here.cluster) == ("this-machine", "UNMANAGED", True, here.cluster)
+    assert here.room is not None
+    assert here.room.vcpus == here.max_vcpus
+    assert here.room.memory_mib > 100
+    assert [one.name for one in resources.queues(clients, ["lowPriority", "nobody"])] == ["lowPriority"]
+
+
+def test_the_environments_stand_in_their_queue_s_order_whatever_page_they_came_on(account: Settings) -> None:
+    batch = boto3.client("batch", **SECRET)
+    with Stubber(batch) as stubber:
+        stubber.add_response("describe_job_queues", {"jobQueues": [queue("low", "b", "a")], "nextToken": "2"})
+        fair = queue("high", "a", priority=9, schedulingPolicyArn=f"{ARN}:scheduling-policy/fair")
+        stubber.add_response("describe_job_queues", {"jobQueues": [fair]}, {"nextToken": "2"})
+        spot = environment("b", "SPOT", instanceTypes=["c5", "m5.xlarge"], desiredvCpus=8)
+        stubber.add_response("describe_compute_environments", {"computeEnvironments": [spot], "nextToken": "2"})
+        bad = environment("a", status="INVALID", statusReason="CLIENT_ERROR - Clusters can not be blank.")
+        stubber.add_response("describe_compute_environments", {"computeEnvironments": [bad]}, {"nextToken": "2"})
+        high, low = resources.queues(Clients(account, batch=batch))
+    assert (high.name, high.policy) == ("high", "fair")
+    b, a = low.environments
+    assert (b.name, b.type, b.spot, b.desired_vcpus, b.instance_types) == ("b", "SPOT", True, 8, ("c5", "m5.xlarge"))
+    assert (a.usable, a.reason, a.room, a.image_type) == (False, bad["statusReason"], None, "ECS_AL2023")
+    assert repr(low) == "<JobQueue low priority 1 ENABLED VALID -> b, a>"
+    assert repr(b) == "<ComputeEnvironment b SPOT ENABLED VALID up to 256 vCPU>"
+
+
+def test_an_environment_is_usable_while_it_is_enabled_valid_and_has_room() -> None:
+    for changes, usable in (
+        ({}, True),
+        ({"status": "UPDATING"}, True),
+        ({"state": "DISABLED"}, False),
+        ({"status": "INVALID"}, False),
+        ({"maxvCpus": 0}, False),
+    ):
+        assert resources._environment(environment("a", **changes)).usable is usable
+
+
+def test_without_a_container_engine_the_environment_says_which_image_it_can_run(
+    account: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    (here,) = resources.environments(Clients(account))
+    assert here.only_image == "genokit"
+    assert isinstance(here.room, Room)
+
+
+def test_a_refusal_names_what_was_asked_for(account: Settings) -> None:
+    batch = boto3.client("batch", **SECRET)
+    with Stubber(batch) as stubber:
+        stubber.add_client_error("describe_job_queues", "AccessDeniedException", "no")
+        with pytest.raises(AccessDenied, match="job queues: AWS denies DescribeJobQueues"):
+            resources.queues(Clients(account, batch=batch))
