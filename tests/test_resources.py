@@ -4,49 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import boto3
 import pytest
-from botocore.stub import Stubber
+from described import ARN, environment, queue, stubbed
 
 from genokit import Settings
 from genokit.backends import Clients
 from genokit.batch import resources
 from genokit.batch.resources import Room
 from genokit.errors import AccessDenied
-
-SECRET = {"aws_access_key_id": "x", "aws_secret_access_key": "x", "region_name": "us-east-1"}
-ARN = "arn:aws:batch:us-east-1:123456789012"
-
-
-def environment(name: str, kind: str = "EC2", **changes: Any) -> dict[str, Any]:
-    """A managed environment as AWS describes it; ``changes`` to it and to what it computes with."""
-    compute = {"type": kind, "maxvCpus": 256, "minvCpus": 0, "desiredvCpus": 0, "instanceTypes": ["optimal"],
-               "subnets": ["subnet-1"], "ec2Configuration": [{"imageType": "ECS_AL2023"}]}  # fmt: skip
-    told = {
-        "computeEnvironmentName": name,
-        "computeEnvironmentArn": f"{ARN}:compute-environment/{name}",
-        "ecsClusterArn": f"arn:aws:ecs:us-east-1:123456789012:cluster/AWSBatch-{name}-1f2e",
-        "type": "MANAGED",
-        "state": "ENABLED",
-        "status": "VALID",
-        "statusReason": "ComputeEnvironment Healthy",
-        "computeResources": compute | {key: changes.pop(key) for key in list(changes) if key in compute},
-    }
-    return told | changes
-
-
-def queue(name: str, *places: str, priority: int = 1, **changes: Any) -> dict[str, Any]:
-    """A job queue as AWS describes it."""
-    order = [{"order": i, "computeEnvironment": f"{ARN}:compute-environment/{one}"} for i, one in enumerate(places, 1)]
-    return {
-        "jobQueueName": name,
-        "jobQueueArn": f"{ARN}:job-queue/{name}",
-        "state": "ENABLED",
-        "status": "VALID",
-        "statusReason": "JobQueue Healthy",
-        "priority": priority,
-        "computeEnvironmentOrder": order,
-    } | changes
 
 
 def test_the_embedded_account_tells_its_queues_and_the_room_of_this_machine(account: Settings) -> None:
@@ -63,16 +28,17 @@ def test_the_embedded_account_tells_its_queues_and_the_room_of_this_machine(acco
 
 
 def test_the_environments_stand_in_their_queue_s_order_whatever_page_they_came_on(account: Settings) -> None:
-    batch = boto3.client("batch", **SECRET)
-    with Stubber(batch) as stubber:
-        stubber.add_response("describe_job_queues", {"jobQueues": [queue("low", "b", "a")], "nextToken": "2"})
-        fair = queue("high", "a", priority=9, schedulingPolicyArn=f"{ARN}:scheduling-policy/fair")
-        stubber.add_response("describe_job_queues", {"jobQueues": [fair]}, {"nextToken": "2"})
-        spot = environment("b", "SPOT", instanceTypes=["c5", "m5.xlarge"], desiredvCpus=8)
-        stubber.add_response("describe_compute_environments", {"computeEnvironments": [spot], "nextToken": "2"})
-        bad = environment("a", status="INVALID", statusReason="CLIENT_ERROR - Clusters can not be blank.")
-        stubber.add_response("describe_compute_environments", {"computeEnvironments": [bad]}, {"nextToken": "2"})
-        high, low = resources.queues(Clients(account, batch=batch))
+    fair = queue("high", "a", priority=9, schedulingPolicyArn=f"{ARN}:scheduling-policy/fair")
+    spot = environment("b", "SPOT", instanceTypes=["c5", "m5.xlarge"], desiredvCpus=8)
+    bad = environment("a", status="INVALID", statusReason="CLIENT_ERROR - Clusters can not be blank.")
+    batch = stubbed(
+        "batch",
+        ("describe_job_queues", {"jobQueues": [queue("low", "b", "a")], "nextToken": "2"}),
+        ("describe_job_queues", {"jobQueues": [fair]}),
+        ("describe_compute_environments", {"computeEnvironments": [spot], "nextToken": "2"}),
+        ("describe_compute_environments", {"computeEnvironments": [bad]}),
+    )
+    high, low = resources.queues(Clients(account, batch=batch))
     assert (high.name, high.policy) == ("high", "fair")
     b, a = low.environments
     assert (b.name, b.type, b.spot, b.desired_vcpus, b.instance_types) == ("b", "SPOT", True, 8, ("c5", "m5.xlarge"))
@@ -102,8 +68,6 @@ def test_without_a_container_engine_the_environment_says_which_image_it_can_run(
 
 
 def test_a_refusal_names_what_was_asked_for(account: Settings) -> None:
-    batch = boto3.client("batch", **SECRET)
-    with Stubber(batch) as stubber:
-        stubber.add_client_error("describe_job_queues", "AccessDeniedException", "no")
-        with pytest.raises(AccessDenied, match="job queues: AWS denies DescribeJobQueues"):
-            resources.queues(Clients(account, batch=batch))
+    batch = stubbed("batch", ("describe_job_queues", "AccessDeniedException"))
+    with pytest.raises(AccessDenied, match="job queues: AWS denies DescribeJobQueues"):
+        resources.queues(Clients(account, batch=batch))

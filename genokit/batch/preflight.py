@@ -1,0 +1,258 @@
+"""What would keep a job from running, found before it is submitted: one finding for each thing looked at.
+
+A *problem* is sure to keep the job from running as it is meant; a *warning* is for the eye; *unknown* is what could not
+be asked, for want of a permission or of an answer, and stops nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from genokit.backends import Clients, translated_errors
+from genokit.batch import fit, resources
+from genokit.batch.resources import GONE, JobQueue, one_line
+from genokit.display import Html, card, pill, table
+from genokit.errors import GenokitError, did_you_mean
+
+# Endings such as _FILE and _ARN say where a secret is, which is no secret.
+SECRET_NAME = re.compile(
+    r"(?:^|_)(?:TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|API_?KEY|ACCESS_KEY|PRIVATE_KEY|CREDENTIALS?)(?:_ID|_KEY|$)",
+    re.IGNORECASE,
+)
+SECRET_VALUE = re.compile(r"(?:AKIA|ASIA)[0-9A-Z]{16}|-----BEGIN [A-Z ]*PRIVATE KEY-----|gh[pousr]_[0-9A-Za-z]{36}")
+REGISTRY = re.compile(r"(\d{12})\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?/([^:@]+)(?::([^@]+))?(?:@(sha256:.+))?")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at: ``level`` is ok, warning, unknown or problem, ``about`` names the thing."""
+
+    level: Literal["ok", "warning", "unknown", "problem"]
+    about: str
+    message: str
+
+    def __repr__(self) -> str:
+        return one_line(f"<Finding {self.level} {self.about}: {self.message}>")
+
+    def _repr_html_(self) -> Html:
+        return card(self.about, {"Finding": self.message}, status=self.level)
+
+
+class Findings(list[Finding]):
+    """All that was looked at, as a list that shows itself."""
+
+    @property
+    def problems(self) -> list[Finding]:
+        """What keeps the job from running."""
+        return [one for one in self if one.level == "problem"]
+
+    @property
+    def level(self) -> str:
+        """The worst level of all: problem, warning, unknown, ok."""
+        found = {one.level for one in self}
+        return next((level for level in ("problem", "warning", "unknown") if level in found), "ok")
+
+    def __str__(self) -> str:
+        return "\n".join(f"{one.level:8} {one.about}: {one.message}" for one in self)
+
+    def __repr__(self) -> str:
+        counts = {level: sum(one.level == level for one in self) for level in ("problem", "warning", "unknown", "ok")}
+        return f"<Findings {', '.join(f'{count} {level}' for level, count in counts.items() if count) or 'none'}>"
+
+    def _repr_html_(self) -> Html:
+        rows = [(pill(one.level), one.about, one.message) for one in self]
+        return card("Preflight", {"Looked at": table(rows, columns=["", "thing", "finding"])}, status=self.level)
+
+
+def check(
+    clients: Clients,
+    request: Mapping[str, Any],
+    definition: Mapping[str, Any],
+    *,
+    queues: Sequence[JobQueue] | None = None,
+    known: MutableMapping[str, Finding] | None = None,
+) -> Findings:
+    """What would keep a SubmitJob ``request`` of a ``definition`` from running; both in AWS's words.
+
+    ``queues`` are those of the account, where they were read lately; ``known`` keeps what was found of roles and
+    images, so that many submissions of one definition ask once. Raises AccessDenied where queues cannot be read.
+    """
+    if queues is None:
+        queues = resources.queues(clients)
+    known = {} if known is None else known
+    name = request["jobQueue"].rpartition("/")[2]
+    queue = next((one for one in queues if one.name == name), None)
+    found = Findings()
+    if queue is None:
+        near = did_you_mean(name, [one.name for one in queues])
+        found.append(Finding("problem", f"queue '{name}'", f"There is no job queue '{name}'. {near}"))
+    else:
+        found += [*_queue(queue, request), *_places(queue), *_fits(queue, request, definition)]
+        found += _only_image(queue, request, definition)
+    found += [*_words(request, definition), *_secrets(request, definition)]
+    account = queue.arn.split(":")[4] if queue else ""
+    for container in _containers(request, definition):
+        for member in ("jobRoleArn", "executionRoleArn"):
+            if container.get(member):
+                found.append(_once(known, container[member], lambda arn: _role(clients, arn, account)))
+        if REGISTRY.fullmatch(container.get("image", "")):
+            found.append(_once(known, container["image"], lambda image: _image(clients, image, account)))
+    return Findings(dict.fromkeys(found))
+
+
+# --- the queue and its environments
+
+
+def _queue(queue: JobQueue, request: Mapping[str, Any]) -> Iterator[Finding]:
+    about = f"queue '{queue.name}'"
+    if queue.state != "ENABLED":
+        yield Finding("problem", about, f"It is {queue.state} and takes no jobs. Enable it, or name another.")
+    if queue.status in GONE:
+        yield Finding("problem", about, f"Its status is {queue.status}: {queue.reason or 'no reason given'}")
+    elif queue.status != "VALID":
+        yield Finding("unknown", about, f"Its status is {queue.status}: it is not ready yet.")
+    if queue.policy and not request.get("shareIdentifier"):
+        yield Finding("problem", about, f"It shares by the policy '{queue.policy}', and the job names no share.")
+    if request.get("shareIdentifier") and not queue.policy:
+        yield Finding("problem", about, "The job names a share, and the queue has no fair-share policy.")
+    if queue.state == "ENABLED" and queue.status == "VALID":
+        yield Finding("ok", about, "It is ENABLED and VALID.")
+
+
+def _places(queue: JobQueue) -> Iterator[Finding]:
+    usable = [one for one in queue.environments if one.usable]
+    for place in queue.environments:
+        about = f"environment '{place.name}'"
+        level: Literal["warning", "problem"] = "warning" if usable else "problem"
+        if place.state != "ENABLED":
+            yield Finding(level, about, f"It is {place.state}: no job starts there. Enable it.")
+        elif place.status in GONE:
+            yield Finding(level, about, f"Its status is {place.status}: {place.reason or 'no reason given'}")
+        elif place.max_vcpus == 0:
+            yield Finding(level, about, "Its maxvCpus are 0: no job starts there.")
+        else:
+            yield Finding("ok", about, f"It is ENABLED and {place.status}.")
+    if not queue.environments:
+        yield Finding("problem", f"queue '{queue.name}'", "It has no compute environment that could be read.")
+
+
+def _fits(queue: JobQueue, request: Mapping[str, Any], definition: Mapping[str, Any]) -> Iterator[Finding]:
+    job = fit.asked(definition, request.get("containerOverrides"))
+    usable = [one for one in queue.environments if one.usable]
+    if job is None:
+        yield Finding("unknown", "size", "The definition does not say vCPU and memory in a way that is known here.")
+        return
+    if not usable:
+        return
+    tried = {verdict.verdict: verdict.why for verdict in reversed([fit.fit(job, place) for place in usable])}
+    if "fits" in tried:
+        yield Finding("ok", "size", f"{job}: {tried['fits']}")
+    elif "unknown" in tried:
+        yield Finding("unknown", "size", f"{job}: {tried['unknown']}")
+    elif "tight" in tried:
+        yield Finding("warning", "size", f"{job}: {tried['tight']} Ask for less, or the job may wait for ever.")
+    else:
+        whys = " ".join(dict.fromkeys(fit.fit(job, place).why for place in usable))
+        yield Finding("problem", "size", f"{whys} Ask for less, or submit to a queue with larger instances.")
+
+
+def _only_image(queue: JobQueue, request: Mapping[str, Any], definition: Mapping[str, Any]) -> Iterator[Finding]:
+    only = {one.only_image for one in queue.environments if one.usable}
+    for container in _containers(request, definition):
+        image = container.get("image", "")
+        if only and None not in only and image.partition(":")[0] not in only:
+            yield Finding(
+                "problem",
+                f"image '{image}'",
+                "It needs a container engine, and neither docker nor podman is installed here. Install one, or use "
+                f"the image '{next(iter(only))}', which needs none.",
+            )
+
+
+# --- the words of the job itself
+
+
+def _words(request: Mapping[str, Any], definition: Mapping[str, Any]) -> Iterator[Finding]:
+    given = {**definition.get("parameters", {}), **request.get("parameters", {})}
+    words = [word for one in _containers(request, definition) for word in one.get("command", [])]
+    used = [word.removeprefix("Ref::") for word in words if word.startswith("Ref::")]
+    for name in dict.fromkeys(used):
+        if name not in given:
+            near = did_you_mean(name, given)
+            yield Finding("problem", "parameters", f"The command has Ref::{name}, and nothing gives '{name}'. {near}")
+    for name in request.get("parameters", {}):
+        if name not in used:
+            yield Finding("warning", "parameters", f"'{name}' is given, and no word of the command is Ref::{name}.")
+
+
+def _secrets(request: Mapping[str, Any], definition: Mapping[str, Any]) -> Iterator[Finding]:
+    pairs = [
+        (f"environment variable '{pair['name']}'", pair["name"], pair.get("value", ""))
+        for container in (*_containers(request, definition), request.get("containerOverrides", {}))
+        for pair in container.get("environment", [])
+    ]
+    pairs += [(f"parameter '{name}'", name, value) for name, value in request.get("parameters", {}).items()]
+    for about, name, value in pairs:
+        if value and (SECRET_NAME.search(name) or SECRET_VALUE.search(value)):
+            yield Finding(
+                "warning",
+                about,
+                "It looks like a secret, and whoever may describe jobs can read it. Keep it in AWS Secrets Manager "
+                "and name it in the definition's secrets.",
+            )
+
+
+def _containers(request: Mapping[str, Any], definition: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The containers of a definition, the one of a plain job with the command that its submission gives it."""
+    nodes = definition.get("nodeProperties", {}).get("nodeRangeProperties", [])
+    tasks = definition.get("ecsProperties", {}).get("taskProperties", [])
+    plain = dict(definition.get("containerProperties") or {})
+    if request.get("containerOverrides", {}).get("command"):
+        plain["command"] = request["containerOverrides"]["command"]
+    several = [one for task in tasks for one in task.get("containers", [])]
+    return [one for one in (plain, *(node.get("container") or {} for node in nodes), *several) if one]
+
+
+# --- what other services tell
+
+
+def _once(known: MutableMapping[str, Finding], thing: str, look: Callable[[str], Finding]) -> Finding:
+    if thing not in known:
+        known[thing] = look(thing)
+    return known[thing]
+
+
+def _role(clients: Clients, arn: str, account: str) -> Finding:
+    name = arn.rpartition("/")[2]
+    about = f"role '{name}'"
+    if not re.fullmatch(rf"arn:[^:]+:iam::{account}:role/.+", arn):
+        return Finding("unknown", about, f"{arn} is not a role of this account, so it was not looked up.")
+    try:
+        with translated_errors(about):
+            clients.client("iam").get_role(RoleName=name)
+    except (GenokitError, NotImplementedError) as error:
+        if getattr(error, "code", "") == "NoSuchEntity":
+            return Finding("problem", about, f"There is no such role: {arn}. Without it the job cannot start.")
+        return Finding("unknown", about, f"It could not be looked up. {error}")
+    return Finding("ok", about, "It exists.")
+
+
+def _image(clients: Clients, image: str, account: str) -> Finding:
+    about = f"image '{image}'"
+    said = REGISTRY.fullmatch(image)
+    if said is None or said[1] != account:
+        return Finding("unknown", about, "It is not in a registry of this account, so it was not looked up.")
+    by = {"imageDigest": said[4]} if said[4] else {"imageTag": said[3] or "latest"}
+    try:
+        with translated_errors(about):
+            clients.client("ecr").describe_images(registryId=said[1], repositoryName=said[2], imageIds=[by])
+    except (GenokitError, NotImplementedError) as error:
+        code = getattr(error, "code", "")
+        if code in ("ImageNotFoundException", "RepositoryNotFoundException"):
+            lacks = "repository" if code.startswith("Repo") else "image"
+            return Finding("problem", about, f"The registry has no such {lacks}. Push it, or name another.")
+        return Finding("unknown", about, f"It could not be looked up. {error}")
+    return Finding("ok", about, "It exists.")
