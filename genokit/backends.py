@@ -88,11 +88,16 @@ class Clients:
             return self.outputs().get("Bucket", "genokit")
         return self.output("Bucket")
 
-    def image(self, name: str, *, gpus: int = 0) -> str:
-        """The image that a definition must name: ``genokit`` is this kit's own, wherever that is."""
-        if self.settings.backend == "local" or name != "genokit":
-            return name
-        return self.output("ImageGpu" if gpus else "ImageCpu")
+    def container(self, image: str, *, gpus: int = 0) -> dict[str, Any]:
+        """The containerProperties that an image brings: ``genokit`` is this kit's own, wherever that is."""
+        if self.settings.backend == "local" or image != "genokit":
+            return {"image": image}
+        return {
+            "image": self.output("ImageGpu" if gpus else "ImageCpu"),
+            "jobRoleArn": self.output("JobRole"),
+            "executionRoleArn": self.output("ExecutionRole"),
+            "logConfiguration": {"logDriver": "awslogs", "options": {"awslogs-group": self.output("LogGroup")}},
+        }
 
     def job_environment(self) -> dict[str, str]:
         """The variables by which the kit inside a job finds the same account."""

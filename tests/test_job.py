@@ -1,80 +1,30 @@
-"""Jobs as a notebook uses them; what is marked ``both`` runs over the embedded account and over boto3's own clients."""
+"""Jobs as a notebook uses them, over the embedded clients and over boto3's own that the embedded account feeds."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
-from typing import Any
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError
 from botocore.stub import Stubber
+from embedded import PLACES
 
 from genokit import Batch, Job, Settings
 from genokit.backends import Clients
+from genokit.batch import LogStream
 from genokit.errors import AccessDenied, ConfigError, InvalidRequest, JobFailed, JobTimeout, NotFound, ServiceError
 
 COMMAND = ["sh", "-c", "echo one; echo two; exit 3"]
 SECRET = {"aws_access_key_id": "x", "aws_secret_access_key": "x", "region_name": "us-east-1"}
-STREAM = "two-lines/default/0123456789abcdef"
 
 
-def boto_clients(settings: Settings) -> Clients:
-    """boto3's own clients, which will get the answers that AWS's documents show, and check the requests on the way."""
-    batch, logs = boto3.client("batch", **SECRET), boto3.client("logs", **SECRET)
-    batches, streams = Stubber(batch), Stubber(logs)
-    arn = "arn:aws:batch:us-east-1:123456789012"
-    batches.add_response(
-        "register_job_definition",
-        {"jobDefinitionName": "two-lines", "jobDefinitionArn": f"{arn}:job-definition/two-lines:1", "revision": 1},
-    )
-    batches.add_response("submit_job", {"jobName": "two-lines", "jobId": "ab12", "jobArn": f"{arn}:job/ab12"})
-    job: dict[str, Any] = {
-        "jobName": "two-lines",
-        "jobId": "ab12",
-        "jobQueue": f"{arn}:job-queue/highPriority",
-        "jobDefinition": f"{arn}:job-definition/two-lines:1",
-        "createdAt": 1_700_000_000_000,
-        "startedAt": 1_700_000_001_000,
-    }
-    running = {**job, "status": "RUNNING", "container": {"logStreamName": STREAM}}
-    failed = {
-        **job,
-        "status": "FAILED",
-        "statusReason": "Essential container in task exited",
-        "stoppedAt": 1_700_000_003_000,
-        "container": {"logStreamName": STREAM, "exitCode": 3},
-    }
-    for detail in (running, running, failed):
-        batches.add_response("describe_jobs", {"jobs": [detail]}, {"jobs": ["ab12"]})
-    asked = {"logGroupName": "/aws/batch/job", "logStreamName": STREAM}
-
-    def events(token: str, *messages: str) -> dict[str, Any]:
-        found = [{"timestamp": 1, "message": message, "ingestionTime": 2} for message in messages]
-        return {"events": found, "nextForwardToken": token, "nextBackwardToken": "b/0"}
-
-    streams.add_response("get_log_events", events("f/1", "one"), {**asked, "startFromHead": True})
-    streams.add_response("get_log_events", events("f/1"), {**asked, "nextToken": "f/1"})
-    streams.add_response("get_log_events", events("f/1"), {**asked, "nextToken": "f/1"})
-    # An empty page is not the end of a stream; the token that comes back is.
-    streams.add_response("get_log_events", events("f/2"), {**asked, "nextToken": "f/1"})
-    streams.add_response("get_log_events", events("f/3", "two"), {**asked, "nextToken": "f/2"})
-    streams.add_response("get_log_events", events("f/3"), {**asked, "nextToken": "f/3"})
-    streams.add_response("get_log_events", events("f/3", "one", "two"), {**asked, "limit": 20})
-    batches.activate()
-    streams.activate()
-    return Clients(settings, batch=batch, logs=logs)
+@pytest.fixture(params=PLACES)
+def batch(request: pytest.FixtureRequest, account: Settings) -> Batch:
+    return Batch(PLACES[request.param](account))
 
 
-both = pytest.mark.parametrize("clients_of", [Clients, boto_clients], ids=["embedded", "boto3"])
-
-
-@both
-def test_a_failing_job_is_followed_to_its_end_and_tells_why(
-    account: Settings, clients_of: Callable[[Settings], Clients]
-) -> None:
-    batch = Batch(clients_of(account))
+def test_a_failing_job_is_followed_to_its_end_and_tells_why(batch: Batch) -> None:
     job = batch.submit(batch.define("two-lines", command=COMMAND, memory_gib=0.1))
     out = io.StringIO()
     job.tail(out)
@@ -88,24 +38,21 @@ def test_a_failing_job_is_followed_to_its_end_and_tells_why(
     assert job.duration_s is not None
 
 
-def test_another_kernel_takes_a_job_up_by_its_id(account: Settings) -> None:
-    batch = Batch(settings=account)
+def test_another_kernel_takes_a_job_up_by_its_id(batch: Batch, account: Settings) -> None:
     mine = batch.submit(batch.define("hello", command=["echo", "Ref::who"], memory_gib=0.1), parameters={"who": "you"})
     theirs = Batch(settings=account).job(mine.id)
     assert theirs.wait(30).raise_for_status().log() == "you"
     assert theirs.parameters == {"who": "you"}
 
 
-def test_waiting_has_an_end_and_the_job_goes_on(account: Settings) -> None:
-    batch = Batch(settings=account)
+def test_waiting_has_an_end_and_the_job_goes_on(batch: Batch) -> None:
     job = batch.submit(batch.define("sleep", command=["sleep", "1"], memory_gib=0.1))
     with pytest.raises(JobTimeout, match="goes on"):
         job.wait(0.2)
     assert job.wait(30).status == "SUCCEEDED"
 
 
-def test_jobs_are_a_table_newest_first(account: Settings) -> None:
-    batch = Batch(settings=account)
+def test_jobs_are_a_table_newest_first(batch: Batch) -> None:
     assert batch.jobs().empty
     first = batch.submit(batch.define("first", command=["true"], memory_gib=0.1)).wait(30)
     second = batch.submit(batch.define("second", command=["false"], memory_gib=0.1), queue="lowPriority").wait(30)
@@ -119,18 +66,17 @@ def test_jobs_are_a_table_newest_first(account: Settings) -> None:
         batch.jobs(status="FAILD")
 
 
-def test_wrong_names_are_answered_with_the_nearest_right_one(account: Settings) -> None:
-    batch = Batch(settings=account)
+def test_wrong_names_are_answered_with_the_nearest_right_one(batch: Batch) -> None:
     hello = batch.define("hello", command=["true"])
     with pytest.raises(NotFound, match=r"no job queue 'highPrio'\. Did you mean 'highPriority'"):
         batch.submit(hello, queue="highPrio")
-    with pytest.raises(InvalidRequest, match=r"nobody not found"):
-        batch.submit("nobody")
+    with pytest.raises(NotFound, match=r"no active job definition 'helo'\. Did you mean 'hello'"):
+        batch.submit("helo")
     with pytest.raises(NotFound, match="no job 'x'"):
         batch.job("x")
     with pytest.raises(InvalidRequest, match="list of words"):
         batch.define("hello", command="echo hello")
-    with pytest.raises(InvalidRequest, match="Invalid type for parameter jobName"):
+    with pytest.raises(InvalidRequest, match=r"Invalid type for parameter .*value: 3"):
         batch.submit(hello, name=3)  # type: ignore[arg-type]
 
 
@@ -154,8 +100,7 @@ def test_what_aws_answers_becomes_one_of_our_errors(account: Settings, code: str
     assert isinstance(caught.value.__cause__, ClientError)
 
 
-def test_cards_escape_what_jobs_say(account: Settings) -> None:
-    batch = Batch(settings=account)
+def test_cards_escape_what_jobs_say(batch: Batch) -> None:
     job = batch.submit(batch.define("hostile", command=["echo", "<script>alert(1)</script>"], memory_gib=0.1)).wait(30)
     card = job._repr_html_()
     assert "<script>" not in card
@@ -163,3 +108,22 @@ def test_cards_escape_what_jobs_say(account: Settings) -> None:
     assert "without the walls of a container" in card
     assert repr(job).startswith(f"<Job hostile {job.id[:8]} SUCCEEDED highPriority")
     assert "highPriority" in batch._repr_html_()
+
+
+def test_an_empty_page_is_not_the_end_of_a_stream(account: Settings) -> None:
+    """As CloudWatch pages: the token that comes back is the end."""
+    client = boto3.client("logs", **SECRET)
+    asked = {"logGroupName": "/aws/batch/job", "logStreamName": "two/default/1"}
+    pages = [
+        ({"startFromHead": True}, "f/1", ["one"]),
+        ({"nextToken": "f/1"}, "f/2", []),
+        ({"nextToken": "f/2"}, "f/3", ["two"]),
+        ({"nextToken": "f/3"}, "f/3", []),
+    ]
+    with Stubber(client) as stubber:
+        for request, token, messages in pages:
+            events = [{"timestamp": 1, "message": message, "ingestionTime": 2} for message in messages]
+            answer = {"events": events, "nextForwardToken": token, "nextBackwardToken": "b/0"}
+            stubber.add_response("get_log_events", answer, asked | request)
+        assert list(LogStream(Clients(account, logs=client), "two/default/1").new_lines()) == ["one", "two"]
+        stubber.assert_no_pending_responses()

@@ -63,19 +63,32 @@ def test_what_cannot_be_trained_is_refused_before_there_is_a_job(few, account):
 
 
 def test_a_job_on_aws_must_be_told_where_to_keep_its_checkpoint(few, tmp_path):
-    client = boto3.client("batch", aws_access_key_id="x", aws_secret_access_key="x", region_name="us-east-1")
-    batch = Batch(Clients(Settings(home=tmp_path, backend="aws"), batch=client))
-    with Stubber(client) as stubber:
+    keys = {"aws_access_key_id": "x", "aws_secret_access_key": "x", "region_name": "us-east-1"}
+    client, formation = boto3.client("batch", **keys), boto3.client("cloudformation", **keys)
+    batch = Batch(Clients(Settings(home=tmp_path, backend="aws"), batch=client, cloudformation=formation))
+    arn = "arn:aws:batch:us-east-1:123456789012:job-definition/lenet:1"
+    with Stubber(client) as stubber, Stubber(formation) as formed:
         with pytest.raises(InvalidParameters, match=r"on AWS.*submit\(\.\.\., out='s3://bucket/folder'\)"):
             train.submit(few, batch=batch)
-        arn = "arn:aws:batch:us-east-1:123456789012:job-definition/lenet:1"
+        formed.add_response("describe_stacks", {"Stacks": [stack()]}, {"StackName": "genokit-batch"})
+        stubber.add_response("describe_job_definitions", {"jobDefinitions": []})
         stubber.add_response(
             "register_job_definition", {"jobDefinitionName": "lenet", "jobDefinitionArn": arn, "revision": 1}
         )
-        given = {"jobName": ANY, "jobQueue": "gpu", "jobDefinition": arn, "parameters": ANY, "containerOverrides": {}}
+        given = {
+            "jobName": ANY, "jobQueue": "gpu", "jobDefinition": arn, "parameters": ANY, "containerOverrides": {},
+            "propagateTags": True, "tags": ANY,
+        }  # fmt: skip
         stubber.add_response("submit_job", {"jobName": "lenet", "jobId": "ab12"}, given)
         assert train.submit(few, queue="gpu", out="s3://lab/7", batch=batch).id == "ab12"
         stubber.assert_no_pending_responses()
+
+
+def stack():
+    """A deployed stack, as far as a submission asks for it."""
+    names = ("ImageCpu", "ImageGpu", "JobRole", "ExecutionRole", "LogGroup", "Bucket")
+    outputs = [{"OutputKey": name, "OutputValue": name.lower()} for name in names]
+    return {"StackName": "genokit-batch", "StackStatus": "CREATE_COMPLETE", "CreationTime": 0, "Outputs": outputs}
 
 
 def test_the_command_ends_in_one_line_for_every_wrong_wish(few, tmp_path, capsys):

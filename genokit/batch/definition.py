@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from genokit.backends import Clients, translated_errors
+from genokit.batch.pages import pages
 from genokit.display import Html, card
+from genokit.errors import InvalidRequest, NotFound, did_you_mean
+
+CONTENT = "genokit:content"  # the tag by which a definition, or a job, is found again
 
 
 @dataclass(frozen=True)
@@ -25,6 +32,7 @@ class JobDefinition:
     vcpus: float
     memory_gib: float
     gpus: int
+    described: Mapping[str, Any] = field(repr=False, compare=False)  # as DescribeJobDefinitions tells it
 
     def __repr__(self) -> str:
         return f"<JobDefinition {self.name}:{self.revision} {self.image}>"
@@ -44,7 +52,6 @@ class JobDefinition:
 def request(
     name: str,
     *,
-    image: str,
     command: Sequence[str],
     vcpus: float,
     memory_gib: float,
@@ -52,32 +59,80 @@ def request(
     parameters: Mapping[str, str],
     environment: Mapping[str, str],
     timeout_min: float | None,
+    retry: int | str | Mapping[str, Any] | None,
+    container: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The RegisterJobDefinition request that a definition in plain words means.
+    """The RegisterJobDefinition request that a definition in plain words means; ``container`` has the last word.
 
-    >>> asked = request("align", image="genokit", command=["true"], vcpus=2, memory_gib=0.5, gpus=0, parameters={},
-    ...                 environment={"LANG": "C"}, timeout_min=2)
+    >>> asked = request("align", command=["true"], vcpus=2, memory_gib=0.5, gpus=0, parameters={}, environment={},
+    ...                 timeout_min=2, retry=3, container={"image": "genokit", "user": "nobody"})
     >>> asked["containerProperties"]["resourceRequirements"]
     [{'type': 'VCPU', 'value': '2'}, {'type': 'MEMORY', 'value': '512'}]
-    >>> asked["timeout"]
-    {'attemptDurationSeconds': 120}
+    >>> asked["timeout"], asked["retryStrategy"], asked["containerProperties"]["user"]
+    ({'attemptDurationSeconds': 120}, {'attempts': 3}, 'nobody')
     """
-    resources = [("VCPU", f"{vcpus:g}"), ("MEMORY", str(round(memory_gib * 1024)))] + (
-        [("GPU", str(gpus))] if gpus else []
-    )
     asked: dict[str, Any] = {
         "jobDefinitionName": name,
         "type": "container",
         "parameters": dict(parameters),
+        "propagateTags": True,
         "containerProperties": {
-            "image": image,
-            "command": list(command),
-            "resourceRequirements": [{"type": kind, "value": value} for kind, value in resources],
+            "command": words(name, command),
+            "resourceRequirements": resources(vcpus=vcpus, memory_gib=memory_gib, gpus=gpus),
             "environment": pairs(environment),
+            **container,
         },
     }
+    return asked | limits(timeout_min=timeout_min, retry=retry)
+
+
+def words(thing: str, command: Sequence[str]) -> list[str]:
+    """A command as a list of words. Raises InvalidRequest for a text, which could mean more than one list."""
+    if isinstance(command, str):
+        raise InvalidRequest(
+            f"'{thing}': command must be a list of words, not the text {command!r}. "
+            f"Write {command.split()!r}, or ['sh', '-c', ...] where a shell is meant."
+        )
+    return [str(word) for word in command]
+
+
+def resources(
+    *, vcpus: float | None = None, memory_gib: float | None = None, gpus: int | None = None
+) -> list[dict[str, str]]:
+    """resourceRequirements in AWS's units: MEMORY in MiB, all as text.
+
+    >>> resources(memory_gib=1.5, gpus=1)
+    [{'type': 'MEMORY', 'value': '1536'}, {'type': 'GPU', 'value': '1'}]
+    """
+    asked = {
+        "VCPU": None if vcpus is None else f"{vcpus:g}",
+        "MEMORY": None if memory_gib is None else str(round(memory_gib * 1024)),
+        "GPU": str(gpus) if gpus else None,
+    }
+    return [{"type": kind, "value": value} for kind, value in asked.items() if value is not None]
+
+
+def limits(*, timeout_min: float | None, retry: int | str | Mapping[str, Any] | None) -> dict[str, Any]:
+    """The timeout of an attempt, and what is tried again: a number of attempts, "spot", or AWS's own retryStrategy.
+
+    "spot" tries again, four times at most, when the host is taken back, and never when the program itself failed.
+    https://docs.aws.amazon.com/batch/latest/userguide/best-practices.html
+
+    >>> limits(timeout_min=None, retry="spot")["retryStrategy"]["evaluateOnExit"][0]
+    {'onStatusReason': 'Host EC2*', 'action': 'RETRY'}
+    """
+    asked: dict[str, Any] = {}
     if timeout_min is not None:
         asked["timeout"] = {"attemptDurationSeconds": round(timeout_min * 60)}
+    if retry == "spot":
+        reclaimed = {"onStatusReason": "Host EC2*", "action": "RETRY"}
+        asked["retryStrategy"] = {"attempts": 5, "evaluateOnExit": [reclaimed, {"onReason": "*", "action": "EXIT"}]}
+    elif isinstance(retry, Mapping):
+        asked["retryStrategy"] = dict(retry)
+    elif isinstance(retry, int):
+        asked["retryStrategy"] = {"attempts": retry}
+    elif retry is not None:
+        raise InvalidRequest(f"retry must be a number of attempts, 'spot' or a retryStrategy, but is {retry!r}.")
     return asked
 
 
@@ -87,4 +142,59 @@ def pairs(environment: Mapping[str, str]) -> list[dict[str, str]]:
     >>> pairs({"LANG": "C"})
     [{'name': 'LANG', 'value': 'C'}]
     """
-    return [{"name": name, "value": value} for name, value in environment.items()]
+    return [{"name": name, "value": str(value)} for name, value in environment.items()]
+
+
+def content(*parts: object) -> str:
+    """What tells one request from another, whatever the order of its members: 16 hexadecimal digits.
+
+    >>> content({"a": 1, "b": 2}) == content({"b": 2, "a": 1}) != content({"a": 1})
+    True
+    """
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def registered(clients: Clients, asked: dict[str, Any]) -> JobDefinition:
+    """The ACTIVE revision that was registered from this very request, or a new one."""
+    name, mark = asked["jobDefinitionName"], content(asked)
+    with translated_errors(f"job definition '{name}'"):
+        for one in _active(clients, name):
+            if one.get("tags", {}).get(CONTENT) == mark:
+                return of(one)
+        answer = clients.batch.register_job_definition(**asked, tags={CONTENT: mark})
+    return of({**asked, "revision": answer["revision"], "jobDefinitionArn": answer["jobDefinitionArn"]})
+
+
+def found(clients: Clients, reference: str) -> JobDefinition:
+    """The definition behind a name (its newest ACTIVE revision), a name:revision or an ARN. Raises NotFound."""
+    with translated_errors(f"job definition '{reference}'"):
+        name, _, revision = reference.rpartition("/")[2].partition(":")
+        known = [of(one) for one in _active(clients, name) if revision in ("", str(one["revision"]))]
+        if known:
+            return max(known, key=lambda one: one.revision)
+        names = {one["jobDefinitionName"] for one in _active(clients)}
+    raise NotFound(f"There is no active job definition '{reference}'. {did_you_mean(name, names)}")
+
+
+def _active(clients: Clients, name: str | None = None) -> Any:
+    chosen = {"jobDefinitionName": name} if name else {}
+    return pages(clients.batch.describe_job_definitions, "jobDefinitions", status="ACTIVE", **chosen)
+
+
+def of(described: Mapping[str, Any]) -> JobDefinition:
+    """The noun behind a description by DescribeJobDefinitions; one of several containers speaks by its first."""
+    nodes = described.get("nodeProperties", {}).get("nodeRangeProperties", [{}])
+    container = described.get("containerProperties") or nodes[0].get("container", {})
+    asked = {one["type"]: one["value"] for one in container.get("resourceRequirements", [])}
+    return JobDefinition(
+        name=described["jobDefinitionName"],
+        revision=described["revision"],
+        arn=described["jobDefinitionArn"],
+        image=container.get("image", ""),
+        command=tuple(container.get("command", ())),
+        vcpus=float(asked.get("VCPU", container.get("vcpus", 0))),
+        memory_gib=float(asked.get("MEMORY", container.get("memory", 0))) / 1024,
+        gpus=int(asked.get("GPU", 0)),
+        described=described,
+    )

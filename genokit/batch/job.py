@@ -1,4 +1,4 @@
-"""A job: follow it, read it, stop it, and know how it ended. The same code here and on AWS."""
+"""A job, or an array of them: follow it, read it, stop it, and know how it ended. The same code here and on AWS."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import shlex
 import sys
 import time
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from genokit.backends import Clients, translated_errors
+from genokit.batch import children
 from genokit.batch.logs import GROUP, LogStream
 from genokit.display import Html, Log, card, log, seconds
 from genokit.errors import JobFailed, JobTimeout, NotFound
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ENDED = ("SUCCEEDED", "FAILED")
 
@@ -24,8 +28,9 @@ class Job:
     https://docs.aws.amazon.com/batch/latest/userguide/job_states.html
     """
 
-    def __init__(self, clients: Clients, job_id: str) -> None:
+    def __init__(self, clients: Clients, job_id: str, *, reunited: bool = False) -> None:
         self.id = job_id
+        self.reunited = reunited  # whether a submission found this job rather than made it
         self._clients = clients
         self._detail: dict[str, Any] = {}
 
@@ -94,6 +99,39 @@ class Job:
         started, stopped = self.detail.get("startedAt"), self.detail.get("stoppedAt")
         return ((stopped or time.time() * 1000) - started) / 1000 if started else None
 
+    # --- arrays
+
+    @property
+    def size(self) -> int | None:
+        """How many children an array job has; None for any other job."""
+        size: int | None = self.detail.get("arrayProperties", {}).get("size")
+        return size
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many of an array's children are in each status, now; those statuses that there are."""
+        self.status  # noqa: B018  asks anew until the array has ended
+        return self._counts()
+
+    def _counts(self) -> dict[str, int]:
+        summary = self.detail.get("arrayProperties", {}).get("statusSummary", {})
+        return {status: summary[status] for status in children.STATUSES if summary.get(status)}
+
+    def child(self, index: int) -> Job:
+        """One child of an array job. Raises NotFound where it has no such child."""
+        if self.size is None or not 0 <= index < self.size:
+            raise NotFound(f"Job '{self.name}' ({self.id}) has no child {index}: it has {self.size or 'no'} children.")
+        return Job(self._clients, f"{self.id}:{index}")
+
+    def table(self) -> pd.DataFrame:
+        """The children as a table, one row each: what ``each`` gave them, status, exit code, seconds, reason."""
+        return children.table(self._clients, self.id)
+
+    @property
+    def failed(self) -> list[int]:
+        """The numbers of the children that FAILED: ``only=job.failed`` submits their rows again."""
+        return children.failed(self._clients, self.id)
+
     # --- logs
 
     @property
@@ -113,24 +151,28 @@ class Job:
     def tail(self, out: TextIO | None = None) -> Job:
         """Print the job's lines as they come, and return when it has ended.
 
-        An interrupt stops the printing; the job goes on. Every attempt's lines are printed, under its status changes.
+        An interrupt stops the printing; the job goes on. Every attempt's lines are printed, under its status changes;
+        of an array, how many of its children stand where.
         """
         out = out or sys.stdout
         shown, stream = "", None
         for status in self._changes():
-            if status != shown and status not in ENDED:
-                print(self._line(status), file=out, flush=True)
+            line = self._line(status)
+            if line != shown and status not in ENDED:
+                print(line, file=out, flush=True)
             if self.stream and (stream is None or stream.name != self.stream.name):
                 stream = self.stream
             for line in stream.new_lines() if stream else ():
                 print(line, file=out)
             out.flush()
-            shown = status
-        print(self._line(shown), file=out, flush=True)
+            shown = self._line(status)
+        print(shown, file=out, flush=True)
         return self
 
     def _line(self, status: str) -> str:
-        return f"[{self.name}] {status}{f' ({self.reason})' if self.reason else ''}"
+        counts = ", ".join(f"{number:,} {one}" for one, number in self._counts().items())
+        said = [f": {counts}"] * bool(counts) + [f" ({self.reason})"] * bool(self.reason)
+        return f"[{self.name}] {status}{''.join(said)}"
 
     def wait(self, timeout_s: float | None = None) -> Job:
         """Return when the job has ended. Raises JobTimeout after ``timeout_s`` seconds; the job goes on."""
@@ -161,20 +203,26 @@ class Job:
     # --- the ending
 
     def raise_for_status(self) -> Job:
-        """Raise JobFailed, with the reason and the last lines, if the job FAILED; else return it."""
-        if self.status == "FAILED":
-            lines = self.stream.last().splitlines() if self.stream else []
-            code = "no exit code" if self.exit_code is None else f"exit code {self.exit_code}"
-            said = "".join(f"\n    {line}" for line in lines) or " nothing"
-            raise JobFailed(
-                f"Job '{self.name}' ({self.id}) failed with {code}: {self.reason or 'no reason given'}. "
-                f"Its last lines:{said}\nSee job.log() for all of them.",
-                job=self,
-                exit_code=self.exit_code,
-                reason=self.reason,
-                last_lines=lines,
-            )
-        return self
+        """Raise JobFailed, with the reason, what helps and the last lines, if the job FAILED; else return it."""
+        if self.status != "FAILED":
+            return self
+        told: Job = self
+        failed = self.failed if self.size else []
+        if failed:
+            told = self.child(failed[0]).refresh()
+        lines = told.stream.last().splitlines() if told.stream else []
+        code = "no exit code" if told.exit_code is None else f"exit code {told.exit_code}"
+        some = f"{len(failed):,} of {self.size:,} children failed, the first is {failed[0]}: " if failed else ""
+        said = "".join(f"\n    {line}" for line in lines) or " nothing"
+        raise JobFailed(
+            f"Job '{self.name}' ({self.id}) failed: {some}{code}: {told.reason or 'no reason given'}. "
+            f"Its last lines:{said}\n"
+            f"See job{f'.child({failed[0]})' if failed else ''}.log() for all of them.",
+            job=self,
+            exit_code=told.exit_code,
+            reason=told.reason,
+            last_lines=lines,
+        )
 
     def cancel(self, reason: str = "Cancelled by its user") -> Job:
         """Take the job out of its queue; if it has started it goes on: see ``terminate``."""
@@ -204,6 +252,8 @@ class Job:
             "Exit code": "none" if self.exit_code is None else self.exit_code,
             "Reason": self.reason or "none",
             "Attempts": len(self.detail.get("attempts", [])) or "none ended",
+            **({"Children": ", ".join(f"{n:,} {one}" for one, n in self._counts().items())} if self.size else {}),
+            **({"Reunited": "this job was there already, with the same name and content"} if self.reunited else {}),
             "Runs": self._clients.place,
             "Id": self.id,
         }

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from genokit import backends
 from genokit.backends import Clients, translated_errors
 from genokit.batch import definition as definitions
-from genokit.batch.definition import JobDefinition
+from genokit.batch import submission
+from genokit.batch.children import STATUSES
+from genokit.batch.definition import CONTENT, JobDefinition
 from genokit.batch.job import Job
+from genokit.batch.pages import pages
 from genokit.config import Settings
 from genokit.display import Html, card
 from genokit.errors import InvalidRequest, NotFound, did_you_mean
@@ -17,11 +21,9 @@ from genokit.errors import InvalidRequest, NotFound, did_you_mean
 if TYPE_CHECKING:
     import pandas as pd
 
-STATUSES = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING", "SUCCEEDED", "FAILED")
-
 
 class Batch:
-    """AWS Batch, or the embedded one where the settings say so.
+    """AWS Batch, or the embedded one of this machine: whichever the settings name, the calls are the same.
 
     >>> batch = Batch()
     >>> hello = batch.define("hello", command=["echo", "hello", "Ref::who"], memory_gib=0.1)
@@ -44,6 +46,8 @@ class Batch:
             self._clients = backends.clients(self._settings)
         return self._clients
 
+    # --- definitions
+
     def define(
         self,
         name: str,
@@ -56,43 +60,38 @@ class Batch:
         parameters: Mapping[str, str] | None = None,
         environment: Mapping[str, str] | None = None,
         timeout_min: float | None = None,
+        retry: int | str | Mapping[str, Any] | None = None,
+        container: Mapping[str, Any] | None = None,
     ) -> JobDefinition:
-        """Register what to run, as a new revision of ``name``.
+        """What to run, under a name: the revision that says just this, registered where there is none yet.
 
         ``Ref::word`` in ``command`` stands for a parameter, whose default ``parameters`` may hold. The image
-        ``genokit`` is this Python environment. ``timeout_min`` bounds each attempt, at least one minute. Raises
-        InvalidRequest.
+        ``genokit`` is this Python environment. ``timeout_min`` bounds each attempt, at least one minute. ``retry`` is a
+        number of attempts, "spot" (again when the host is taken back, never when the program failed), or AWS's
+        retryStrategy. ``container`` adds to AWS's containerProperties, or replaces there. Raises InvalidRequest.
 
         https://docs.aws.amazon.com/batch/latest/APIReference/API_RegisterJobDefinition.html
         """
-        if isinstance(command, str):
-            raise InvalidRequest(
-                f"job definition '{name}': command must be a list of words, not the text {command!r}. "
-                f"Write {command.split()!r}, or ['sh', '-c', ...] where a shell is meant."
-            )
-        request = definitions.request(
+        asked = definitions.request(
             name,
-            image=image,
             command=command,
             vcpus=vcpus,
             memory_gib=memory_gib,
             gpus=gpus,
             parameters=parameters or {},
-            environment=environment or {},
+            environment={**self.clients.job_environment(), **(environment or {})},
             timeout_min=timeout_min,
+            retry=retry,
+            container={**self.clients.container(image, gpus=gpus), **(container or {})},
         )
-        with translated_errors(f"job definition '{name}'"):
-            answer = self.clients.batch.register_job_definition(**request)
-        return JobDefinition(
-            name=name,
-            revision=answer["revision"],
-            arn=answer["jobDefinitionArn"],
-            image=image,
-            command=tuple(command),
-            vcpus=vcpus,
-            memory_gib=memory_gib,
-            gpus=gpus,
-        )
+        return definitions.registered(self.clients, asked)
+
+    def definition(self, name: str) -> JobDefinition:
+        """The definition that is registered under a name (its newest revision), a name:revision or an ARN. Raises
+        NotFound."""
+        return definitions.found(self.clients, name)
+
+    # --- jobs
 
     def submit(
         self,
@@ -101,38 +100,87 @@ class Batch:
         queue: str = "highPriority",
         name: str | None = None,
         parameters: Mapping[str, str] | None = None,
-        environment: Mapping[str, str] | None = None,
+        size: int | None = None,
+        after: Job | Iterable[Job] | None = None,
+        after_each: Job | None = None,
+        one_by_one: bool = False,
         command: Sequence[str] | None = None,
+        environment: Mapping[str, str] | None = None,
+        vcpus: float | None = None,
+        memory_gib: float | None = None,
+        gpus: int | None = None,
+        timeout_min: float | None = None,
+        retry: int | str | Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | None = None,
+        again: bool = False,
     ) -> Job:
         """Submit a job of ``definition`` (its newest revision where only a name is given) to ``queue``.
 
-        ``parameters`` fill the ``Ref::`` words of the command; ``environment`` and ``command`` override the
-        definition's own. Raises NotFound for an unknown queue and InvalidRequest for anything else that Batch refuses.
+        A ``name`` is an identity: where a job of this name and of the very same content is in the queue already, or
+        SUCCEEDED there, that job is returned and no second one starts; ``again=True`` starts one. Without a name each
+        call is a new job.
+
+        ``parameters`` fill the ``Ref::`` words of the command. ``each``, a list of dicts or a DataFrame, makes an array
+        of one child a row, whose columns fill ``Ref::`` words too; ``only=range(10)`` tries ten rows first. ``size``
+        makes an array without rows, whose children tell themselves apart by AWS_BATCH_JOB_ARRAY_INDEX.
+
+        The job starts when those in ``after`` have SUCCEEDED; each child when its twin in ``after_each`` has;
+        ``one_by_one`` runs an array's children in turn.
+
+        ``code`` is a folder to take along: it is unpacked where the job starts, so a change needs no new image. With
+        ``code`` or ``each`` the image must hold genokit, as ``genokit`` does. The rest overrides the definition's own.
+
+        What could never run is refused before it is sent, unless ``check=False``. Raises NotFound, InvalidRequest.
 
         https://docs.aws.amazon.com/batch/latest/APIReference/API_SubmitJob.html
         """
-        reference = definition if isinstance(definition, str) else definition.arn
-        overrides: dict[str, Any] = {}
-        if environment:
-            overrides["environment"] = definitions.pairs(environment)
-        if command:
-            overrides["command"] = list(command)
-        name = name or reference.rpartition("/")[2].partition(":")[0]
+        known = definition if isinstance(definition, JobDefinition) else self.definition(definition)
+        name_given, name = name is not None, known.name if name is None else name
+        words = None if command is None else definitions.words(name, command)
+        overrides: dict[str, Any] = {
+            "command": words,
+            "environment": definitions.pairs(environment or {}),
+            "resourceRequirements": definitions.resources(vcpus=vcpus, memory_gib=memory_gib, gpus=gpus),
+        }
+        asked: dict[str, Any] = {
+            "jobName": name,
+            "jobQueue": queue,
+            "jobDefinition": known.arn,
+            "parameters": {key: str(value) for key, value in (parameters or {}).items()},
+            "containerOverrides": {key: value for key, value in overrides.items() if value},
+            "propagateTags": True,
+            **submission.array(None, size),
+            **submission.dependencies(after, after_each, one_by_one),
+            **definitions.limits(timeout_min=timeout_min, retry=retry),
+        }
+        mark = definitions.content(asked)
+        own = {**(tags or {}), **({CONTENT: mark} if name_given else {})}
+        with self._queue_must_be_there(queue, name), translated_errors(f"job '{name}'"):
+            if name_given and not again and (there := self._same(queue, name, mark)):
+                return there
+            answer = self.clients.batch.submit_job(**asked, tags=submission.tags(self.clients.settings.project, own))
+        return Job(self.clients, answer["jobId"])
+
+    @contextmanager
+    def _queue_must_be_there(self, queue: str, job: str) -> Iterator[None]:
         try:
-            with translated_errors(f"job '{name}'"):
-                answer = self.clients.batch.submit_job(
-                    jobName=name,
-                    jobQueue=queue,
-                    jobDefinition=reference,
-                    parameters=dict(parameters or {}),
-                    containerOverrides=overrides,
-                )
+            yield
         except InvalidRequest as error:
             queues = self.queues()
             if queue.rpartition("/")[2] in queues:
                 raise
-            raise NotFound(f"job '{name}': there is no job queue '{queue}'. {did_you_mean(queue, queues)}") from error
-        return Job(self.clients, answer["jobId"])
+            raise NotFound(f"job '{job}': there is no job queue '{queue}'. {did_you_mean(queue, queues)}") from error
+
+    def _same(self, queue: str, name: str, mark: str) -> Job | None:
+        """The newest job of this name and content that has not FAILED."""
+        by_name = [{"name": "JOB_NAME", "values": [name]}]
+        listed = pages(self.clients.batch.list_jobs, "jobSummaryList", jobQueue=queue, filters=by_name)
+        ids = [job["jobId"] for job in listed if job["status"] != "FAILED"]
+        for first in range(0, len(ids), 100):
+            for detail in self.clients.batch.describe_jobs(jobs=ids[first : first + 100])["jobs"]:
+                if detail.get("tags", {}).get(CONTENT) == mark:
+                    return Job(self.clients, detail["jobId"], reunited=True)
+        return None
 
     def job(self, job_id: str) -> Job:
         """The job with this id, whoever submitted it. Raises NotFound."""
@@ -141,7 +189,7 @@ class Batch:
     def queues(self) -> list[str]:
         """The names of the job queues, highest priority first."""
         with translated_errors("job queues"):
-            found = list(_pages(self.clients.batch.describe_job_queues, "jobQueues"))
+            found = list(pages(self.clients.batch.describe_job_queues, "jobQueues"))
         return [queue["jobQueueName"] for queue in sorted(found, key=lambda queue: -queue["priority"])]
 
     def jobs(self, *, queue: str | None = None, status: str | None = None) -> pd.DataFrame:
@@ -155,7 +203,7 @@ class Batch:
         for one in [queue] if queue else self.queues():
             for state in [status] if status else STATUSES:
                 with translated_errors(f"jobs of queue '{one}'"):
-                    found = _pages(self.clients.batch.list_jobs, "jobSummaryList", jobQueue=one, jobStatus=state)
+                    found = pages(self.clients.batch.list_jobs, "jobSummaryList", jobQueue=one, jobStatus=state)
                     rows += [{"queue": one, **job} for job in found]
         columns = {
             "jobId": "job_id",
@@ -178,13 +226,3 @@ class Batch:
 
     def _repr_html_(self) -> Html:
         return card("AWS Batch", {"Runs": self.clients.place, "Queues": ", ".join(self.queues())})
-
-
-def _pages(call: Any, member: str, **request: Any) -> Iterator[dict[str, Any]]:
-    """Everything that a paged call lists."""
-    while True:
-        page = call(**request)
-        yield from page[member]
-        if not page.get("nextToken"):
-            return
-        request = {**request, "nextToken": page["nextToken"]}

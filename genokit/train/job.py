@@ -57,7 +57,7 @@ def submit(
     definition = batch.define(
         "lenet", command=command, vcpus=vcpus, memory_gib=memory_gib, gpus=gpus, parameters=settings
     )
-    return batch.submit(definition, queue=queue, name=name, parameters={**given, **settings})
+    return batch.submit(definition, queue=queue, name=name, parameters={**given, **settings}, again=True)
 
 
 def _out(out: str | os.PathLike[str] | None, batch: Batch, name: str) -> str:

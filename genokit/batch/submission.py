@@ -1,0 +1,115 @@
+"""What a submission in plain words means to Batch: the SubmitJob request, as pure functions."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genokit.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from genokit.batch.job import Job
+
+MOST_CHILDREN = 10_000
+
+
+def rows(each: Iterable[Mapping[str, object]] | pd.DataFrame, only: Iterable[int] | None) -> list[dict[str, str]]:
+    """The rows of an array as texts, those numbered in ``only`` where it is given. Raises InvalidRequest.
+
+    >>> rows([{"rate": 0.1}, {"rate": 0.2}, {"rate": 0.3}], only=range(2))
+    [{'rate': '0.1'}, {'rate': '0.2'}]
+    """
+    records: list[Any] = each.to_dict("records") if hasattr(each, "to_dict") else list(each)
+    if only is not None:
+        numbers = list(only)
+        strange = [number for number in numbers if not 0 <= number < len(records)]
+        if strange:
+            raise InvalidRequest(
+                f"only names row {strange[0]}, but the {len(records):,} rows are 0 to {len(records) - 1}."
+            )
+        records = [records[number] for number in numbers]
+    if not 1 <= len(records) <= MOST_CHILDREN:
+        raise InvalidRequest(
+            f"each has {len(records):,} rows, but an array job takes 1 to {MOST_CHILDREN:,}. "
+            "Submit several arrays, with only=range(...) for each."
+        )
+    names = list(records[0])
+    for number, record in enumerate(records):
+        if not isinstance(record, Mapping) or list(record) != names:
+            raise InvalidRequest(
+                f"each: row {number} must have the columns {', '.join(map(str, names))}, as row 0 has."
+            )
+        lacking = [name for name, value in record.items() if value is None or value != value]
+        if lacking:
+            raise InvalidRequest(f"each: row {number} has no value for '{lacking[0]}'. Fill it, or leave the row out.")
+    return [{str(name): str(value) for name, value in record.items()} for record in records]
+
+
+def array(rows: Sequence[object] | None, size: int | None) -> dict[str, Any]:
+    """arrayProperties, where there is more than one child: Batch knows no array of one.
+
+    >>> array([{}, {}, {}], None), array([{}], None)
+    ({'arrayProperties': {'size': 3}}, {})
+    """
+    if rows is not None and size is not None:
+        raise InvalidRequest("Give each=rows or size=number, not both: each row is a child.")
+    children = len(rows) if rows is not None else size
+    return {"arrayProperties": {"size": children}} if children is not None and (children > 1 or rows is None) else {}
+
+
+def dependencies(
+    after: Job | Iterable[Job] | None, after_each: Job | None, one_by_one: bool
+) -> dict[str, list[dict[str, str]]]:
+    """dependsOn: jobs that must have SUCCEEDED, an array whose children go before ours one to one, our own order.
+
+    https://docs.aws.amazon.com/batch/latest/userguide/job_dependencies.html
+    """
+    jobs = [] if after is None else [after] if hasattr(after, "id") else list(after)
+    on = [{"jobId": job.id} for job in jobs]
+    if after_each is not None:
+        on.append({"jobId": after_each.id, "type": "N_TO_N"})
+    if one_by_one:
+        on.append({"type": "SEQUENTIAL"})
+    return {"dependsOn": on} if on else {}
+
+
+def tags(project: str | None, own: Mapping[str, str]) -> dict[str, str]:
+    """The tags by which jobs are found and their costs summed: who, in which run, for which project; and ``own``."""
+    given = {"genokit:user": _user(), "genokit:run": run(), "genokit:project": project}
+    return {key: _taggable(value) for key, value in given.items() if value} | dict(own)
+
+
+def run() -> str:
+    """The run of a notebook or pipeline that this process belongs to; where it is none, this session of work."""
+    folder = os.environ.get("GENOKIT_RUN")
+    return Path(folder).name if folder else _session(os.getpid())
+
+
+@cache
+def _session(pid: int) -> str:
+    return f"session-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError, ImportError):  # a container's user may have no name
+        return f"uid-{os.getuid()}"
+
+
+def _taggable(value: str) -> str:
+    r"""A text with the characters that AWS takes in a tag.
+
+    >>> _taggable("Müller & Söhne <lab>")
+    'Müller _ Söhne _lab_'
+    """
+    return re.sub(r"[^\w\s+\-=.:/@]", "_", value)[:256]

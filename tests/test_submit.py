@@ -1,0 +1,203 @@
+"""Submissions: definitions found again, arrays, dependencies, retries, tags, reuniting; over both kinds of clients."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pandas as pd
+import pytest
+from embedded import PLACES
+
+from genokit import Batch, Settings
+from genokit.batch import submission
+from genokit.errors import InvalidRequest, JobFailed, NotFound
+
+
+@pytest.fixture(params=PLACES)
+def batch(request: pytest.FixtureRequest, account: Settings) -> Batch:
+    return Batch(PLACES[request.param](account))
+
+
+# --- definitions
+
+
+def test_the_same_definition_is_found_again_and_another_is_a_new_revision(batch: Batch) -> None:
+    first = batch.define("align", command=["true"], memory_gib=0.1)
+    assert batch.define("align", command=["true"], memory_gib=0.1) == first
+    second = batch.define("align", command=["true"], memory_gib=0.2)
+    assert (first.revision, second.revision) == (1, 2)
+    assert batch.define("align", command=["true"], memory_gib=0.1) == first
+    assert batch.definition("align") == second
+    assert batch.definition("align:1") == batch.definition(first.arn) == first
+
+
+def test_a_revision_that_was_deregistered_is_not_taken_for_the_same(batch: Batch) -> None:
+    first = batch.define("align", command=["true"], memory_gib=0.1)
+    batch.clients.batch.deregister_job_definition(jobDefinition=first.arn)
+    with pytest.raises(NotFound, match="no active job definition 'align'"):
+        batch.definition("align")
+    assert batch.define("align", command=["true"], memory_gib=0.1).revision == 2
+
+
+def test_what_the_kit_has_no_word_for_goes_into_the_container_raw(batch: Batch) -> None:
+    scratch = {
+        "volumes": [{"name": "scratch", "host": {"sourcePath": "/docker_scratch"}}],
+        "mountPoints": [{"sourceVolume": "scratch", "containerPath": "/scratch"}],
+    }
+    made = batch.define("isaac", command=["true"], image="isaac:1", container=scratch)
+    registered = batch.definition("isaac").described["containerProperties"]
+    assert registered["volumes"] == scratch["volumes"]
+    assert batch.define("isaac", command=["true"], image="isaac:1", container=scratch) == made
+    with pytest.raises(InvalidRequest, match="mountPoint"):
+        batch.define("isaac", command=["true"], container={"mountPoint": []})
+
+
+# --- overrides, retries, timeouts
+
+
+def test_a_submission_overrides_its_definition(batch: Batch) -> None:
+    small = batch.define("small", command=["sh", "-c", "echo $WHO"], memory_gib=0.1, environment={"WHO": "nobody"})
+    job = batch.submit(small, environment={"WHO": "you"}, memory_gib=0.25, timeout_min=2, retry=3).wait(30)
+    assert job.log() == "you"
+    asked = {one["type"]: one["value"] for one in job.detail["container"]["resourceRequirements"]}
+    assert asked == {"VCPU": "1", "MEMORY": "256"}
+    assert job.detail["timeout"] == {"attemptDurationSeconds": 120}
+    assert job.detail["retryStrategy"]["attempts"] == 3
+
+
+def test_spot_tries_again_after_a_reclaim_and_not_after_a_failure(batch: Batch) -> None:
+    broken = batch.define("broken", command=["false"], memory_gib=0.1, retry="spot")
+    assert len(batch.submit(broken).wait(30).detail["attempts"]) == 1
+    assert broken.described["retryStrategy"]["attempts"] == 5
+    with pytest.raises(InvalidRequest, match="retry must be a number of attempts, 'spot' or a retryStrategy"):
+        batch.submit(broken, retry="sometimes")
+
+
+# --- arrays without rows
+
+
+def test_an_array_is_a_job_with_children(batch: Batch) -> None:
+    odd = batch.define("odd", command=["sh", "-c", "exit $(( AWS_BATCH_JOB_ARRAY_INDEX % 2 ))"], memory_gib=0.05)
+    job = batch.submit(odd, size=4)
+    out = io.StringIO()
+    job.tail(out)
+    assert out.getvalue().splitlines()[-1].startswith("[odd] FAILED: 2 SUCCEEDED, 2 FAILED")
+    assert (job.size, job.counts, job.failed) == (4, {"SUCCEEDED": 2, "FAILED": 2}, [1, 3])
+    table = job.table()
+    assert list(table["status"]) == ["SUCCEEDED", "FAILED"] * 2
+    assert list(table["exit_code"]) == [0, 1, 0, 1]
+    assert job.child(2).status == "SUCCEEDED"
+    with pytest.raises(NotFound, match=r"no child 4: it has 4 children"):
+        job.child(4)
+    with pytest.raises(JobFailed, match="2 of 4 children failed, the first is 1: exit code 1"):
+        job.raise_for_status()
+    assert "2 SUCCEEDED, 2 FAILED" in job._repr_html_()
+
+
+def test_a_plain_job_has_no_children(batch: Batch) -> None:
+    job = batch.submit(batch.define("plain", command=["true"], memory_gib=0.1)).wait(30)
+    assert (job.size, job.counts, job.failed) == (None, {}, [])
+    assert job.table().empty
+    with pytest.raises(NotFound, match="it has no children"):
+        job.child(0)
+
+
+# --- dependencies
+
+
+def test_a_job_starts_after_those_it_is_given(batch: Batch) -> None:
+    say = batch.define("say", command=["sh", "-c", "date +%s%N"], memory_gib=0.05)
+    first, second = batch.submit(say), batch.submit(say)
+    last = batch.submit(say, after=[first, second]).wait(30)
+    assert last.status == "SUCCEEDED"
+    assert int(last.log()) > max(int(first.wait().log()), int(second.wait().log()))
+    assert batch.submit(say, after=first).wait(30).status == "SUCCEEDED"
+
+
+def test_a_failed_dependency_fails_what_waits_for_it(batch: Batch) -> None:
+    broken = batch.submit(batch.define("broken", command=["false"], memory_gib=0.05))
+    after = batch.submit(batch.define("after", command=["true"], memory_gib=0.05), after=broken).wait(30)
+    assert (after.status, after.exit_code) == ("FAILED", None)
+    assert "dependent job failed" in after.reason.lower() or broken.id in after.reason
+
+
+def test_children_wait_for_their_twins_or_for_one_another(batch: Batch) -> None:
+    say = batch.define("say", command=["sh", "-c", "date +%s%N"], memory_gib=0.05)
+    ours = batch.submit(say, size=3)
+    twins = batch.submit(say, size=3, after_each=ours).wait(60)
+    assert twins.status == "SUCCEEDED"
+    in_turn = batch.submit(say, size=3, one_by_one=True).wait(60)
+    times = [int(in_turn.child(number).log()) for number in range(3)]
+    assert times == sorted(times)
+
+
+# --- rows, as pure functions
+
+
+def test_rows_come_from_dicts_and_data_frames_alike() -> None:
+    frame = pd.DataFrame({"rate": [0.1, 0.2], "epochs": [1, 2]})
+    as_dicts = [{"rate": 0.1, "epochs": 1}, {"rate": 0.2, "epochs": 2}]
+    assert submission.rows(frame, None) == submission.rows(as_dicts, None)
+    assert submission.rows(frame, [1]) == [{"rate": "0.2", "epochs": "2"}]
+
+
+@pytest.mark.parametrize(
+    ("each", "only", "says"),
+    [
+        ([], None, "0 rows, but an array job takes 1 to 10,000"),
+        ([{"a": 1}] * 10_001, None, "10,001 rows"),
+        ([{"a": 1}, {"b": 1}], None, "row 1 must have the columns a, as row 0 has"),
+        ([{"a": 1}, {"a": None}], None, "row 1 has no value for 'a'"),
+        (pd.DataFrame({"a": [1.0, float("nan")]}), None, "row 1 has no value for 'a'"),
+        ([{"a": 1}], range(3), "only names row 1, but the 1 rows are 0 to 0"),
+        ([{"a": 1}], [-1], "only names row -1"),
+        (["a"], None, "row 0"),
+    ],
+)
+def test_rows_that_make_no_array_are_refused(each: object, only: object, says: str) -> None:
+    with pytest.raises(InvalidRequest, match=says):
+        submission.rows(each, only)  # type: ignore[arg-type]
+
+
+# --- tags and reuniting
+
+
+def test_jobs_are_tagged_by_project_run_and_user(account: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = Batch(settings=Settings(home=account.home, project="asthma & <co>"))
+    one = batch.define("one", command=["true"], memory_gib=0.1)
+    tags = batch.submit(one, tags={"sample": "NA12878"}).detail["tags"]
+    assert tags["genokit:project"] == "asthma _ _co_"
+    assert tags["sample"] == "NA12878"
+    assert tags["genokit:user"]
+    assert re.fullmatch(r"session-\d{8}-\d{6}-[0-9a-f]{4}", tags["genokit:run"])
+    assert batch.submit(one).detail["tags"]["genokit:run"] == tags["genokit:run"]
+    monkeypatch.setenv("GENOKIT_RUN", "/somewhere/runs/20261122-tour")
+    assert batch.submit(one).detail["tags"]["genokit:run"] == "20261122-tour"
+
+
+def test_a_name_and_the_same_content_find_the_job_that_is_there(batch: Batch, account: Settings) -> None:
+    slow = batch.define("slow", command=["sleep", "1"], memory_gib=0.1)
+    first = batch.submit(slow, name="sample-1", parameters={"a": "1"})
+    another_kernel = Batch(settings=account)
+    same = another_kernel.submit(slow, name="sample-1", parameters={"a": "1"})
+    assert (same.id, same.reunited, first.reunited) == (first.id, True, False)
+    assert "was there already" in same._repr_html_()
+    first.wait(30)
+    assert batch.submit(slow, name="sample-1", parameters={"a": "1"}).id == first.id
+    assert batch.submit(slow, name="sample-1", parameters={"a": "2"}).id != first.id
+    assert batch.submit(slow, name="sample-2", parameters={"a": "1"}).id != first.id
+    again = batch.submit(slow, name="sample-1", parameters={"a": "1"}, again=True)
+    assert again.id != first.id
+    assert batch.submit(slow, name="sample-1", parameters={"a": "1"}).id == again.id
+
+
+def test_without_a_name_each_submission_is_a_new_job(batch: Batch) -> None:
+    one = batch.define("one", command=["true"], memory_gib=0.1)
+    assert batch.submit(one).id != batch.submit(one).id
+
+
+def test_a_failed_job_is_not_taken_up_again(batch: Batch) -> None:
+    broken = batch.define("broken", command=["false"], memory_gib=0.1)
+    first = batch.submit(broken, name="sample-1").wait(30)
+    assert batch.submit(broken, name="sample-1").id != first.id
