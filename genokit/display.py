@@ -62,7 +62,7 @@ def card(
     pairs = rows.items() if isinstance(rows, Mapping) else rows
     body = _rows(pairs)
     folds = "".join(
-        f"<details><summary>{escape(label)}</summary>{_inner(content)}</details>"
+        f"<details><summary>{escape(label)}</summary>{bare(content)}</details>"
         for label, content in (fold or {}).items()
     )
     mark = f" {pill(status)}" if status is not None else ""
@@ -137,7 +137,7 @@ def link(href: str | Path, words: object) -> Html:
 
 def stack(*parts: object) -> Html:
     """Fragments one below the other; what is not HTML of this module is escaped."""
-    return _fragment("".join(_inner(part) for part in parts))
+    return _fragment("".join(bare(part) for part in parts))
 
 
 def noted(value: object, note: str) -> Html:
@@ -161,10 +161,10 @@ def page(title: str, sections: Sequence[tuple[str, Html]], *, lead: object = "")
     items = "".join(f'<li><a href="#s{i}">{escape(name)}</a></li>' for i, (name, _) in enumerate(sections, 1))
     index = f'<nav aria-label="Contents"><ol>{items}</ol></nav>' if len(sections) > 2 else ""
     parts = "".join(
-        f'<section id="s{i}"><h2>{escape(name)}</h2>{_inner(content)}</section>'
+        f'<section id="s{i}"><h2>{escape(name)}</h2>{bare(content)}</section>'
         for i, (name, content) in enumerate(sections, 1)
     )
-    opening = _inner(lead) if isinstance(lead, Html) else f'<p class="gk-lead">{escape(lead)}</p>' if lead else ""
+    opening = bare(lead) if isinstance(lead, Html) else f'<p class="gk-lead">{escape(lead)}</p>' if lead else ""
     return Html(
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8" />'
         '<meta name="viewport" content="width=device-width, initial-scale=1" />'
@@ -236,6 +236,17 @@ _TERMINAL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\
 # What HTML and XML cannot hold: control characters, halves of surrogate pairs, and two that are no characters.
 _UNSHOWABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
+# Okabe and Ito's colours, which colour-blind readers can tell apart too, in the order of a job's life.
+STATUS_COLOURS = {
+    "SUBMITTED": "#c3c8ce",
+    "PENDING": "#8b929a",
+    "RUNNABLE": "#e69f00",
+    "STARTING": "#56b4e9",
+    "RUNNING": "#0072b2",
+    "SUCCEEDED": "#009e73",
+    "FAILED": "#d55e00",
+}
+
 _KINDS = {
     "good": ("succeeded", "ok", "complete", "completed", "verified", "valid", "enabled", "passed", "done"),
     "bad": ("failed", "problem", "error", "kernel_died", "timed_out", "invalid", "mismatch", "wrong"),
@@ -243,6 +254,16 @@ _KINDS = {
     "busy": ("running", "starting"),
 }
 _SIGNS = {"good": "✓", "bad": "✕", "warn": "!", "busy": "●", "idle": "○"}
+
+
+def sheets(*names: str) -> str:
+    """Style sheets of this package, as short as they can be."""
+    return "".join(map(_style, names))
+
+
+def sign(status: str) -> str:
+    """The sign that goes with a status, beside its colour."""
+    return _SIGNS[_kind(status)]
 
 
 def _kind(status: str) -> str:
@@ -264,14 +285,14 @@ def _fragment(body: str) -> Html:
     return Html(f'<div class="genokit"><style>{_style("display.css")}</style>{body}</div>')
 
 
-def _inner(content: object) -> str:
+def bare(content: object) -> str:
     """What goes inside another fragment: HTML without its own copy of the style, everything else escaped."""
     if isinstance(content, Html):
         return content.replace(f"<style>{_style('display.css')}</style>", "")
     if isinstance(content, Log):
-        return _inner(log(content))
+        return bare(log(content))
     if _is_frame(content):
-        return _inner(table(content))
+        return bare(table(content))
     if isinstance(content, Mapping):
         return _rows(content.items())
     return _value(content)
@@ -284,7 +305,7 @@ def _rows(pairs: Iterable[tuple[object, object]]) -> str:
 
 def _value(value: object) -> str:
     if isinstance(value, Html):
-        return _inner(value)
+        return bare(value)
     if _is_missing(value):
         return '<span class="gk-none">–</span>'
     if isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral):

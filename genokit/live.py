@@ -1,0 +1,121 @@
+"""Pieces of views that change while they are looked at: with ``display``, the only place that makes HTML.
+
+They share one style, which ``style()`` brings to a page once, so that a change carries little more than what changed.
+"""
+
+from __future__ import annotations
+
+import base64
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
+
+from genokit.display import STATUS_COLOURS, Html, bare, escape, sheets, sign
+
+NONE = ' class="gk-none"'
+
+
+def view(*parts: object) -> Html:
+    """Fragments for a view that is changed often: without the style, which ``style`` brings once."""
+    return Html(f'<div class="genokit gk-live">{"".join(bare(part) for part in parts)}</div>')
+
+
+def livestyle() -> Html:
+    """The style of views on the same page."""
+    return Html(f'<div class="genokit"><style>{sheets("display.css", "live.css")}</style></div>')
+
+
+def notice(words: str) -> Html:
+    """Something that went wrong, which screen readers say at once."""
+    return Html(f'<div class="gk-notice gk-bad" role="alert">{sign("FAILED")} {escape(words)}</div>')
+
+
+def tallies(counts: Mapping[str, int]) -> Html:
+    """How many there are in each status: a bar in parts, and below it every status with its sign and number."""
+    total = sum(counts.values())
+    shares = "".join(
+        f'<span class="gk-fill" style="flex-grow:{n};background:{_colour(status)}"></span>'
+        for status, n in counts.items()
+        if n
+    )
+    keys = "".join(
+        f'<li{"" if n else NONE}><span class="gk-key" style="background:{_colour(status)}"></span>'
+        f"<strong>{n:,}</strong> {sign(status)} {escape(status)}</li>"
+        for status, n in counts.items()
+    )
+    said = ", ".join(f"{n:,} {status}" for status, n in counts.items() if n) or "none"
+    bar = f'<div class="gk-bar" role="img" aria-label="{escape(f"{total:,} jobs: {said}")}">{shares}</div>'
+    return Html(f'{bar}<ul class="gk-keys">{keys}</ul>')
+
+
+def meter(label: str, part: float, whole: float | None, note: str = "") -> Html:
+    """How much of something is in use, as words and a bar; ``whole`` None where nobody says how much there is."""
+    words = f"{part:,.4g} of {whole:,.4g}{note}" if whole else f"{part:,.4g}, of an unknown size"
+    share = min(100.0, 100 * part / whole) if whole else 0
+    bar = f'<span class="gk-meter"><span style="width:{share:.1f}%"></span></span>'
+    return Html(f'<div class="gk-usage"><span>{escape(label)} <strong>{escape(words)}</strong></span>{bar}</div>')
+
+
+def lanes(
+    bars: Sequence[tuple[str, str, float, float, str]], ticks: Sequence[tuple[float, str]], *, named: int = 20
+) -> Html:
+    """Bars in time: (name, status, left, right, words), left and right from 0 to 1, with ``ticks`` below.
+
+    Up to ``named`` bars have a line and a name each; more are drawn thin, without names.
+    """
+    marks = "".join(f'<span style="left:{100 * at:.2f}%">{escape(words)}</span>' for at, words in ticks)
+    axis = f'<div class="gk-lane"><span class="gk-who"></span><span class="gk-axis">{marks}</span></div>'
+    if len(bars) > named:
+        return Html(f'<div class="gk-lanes gk-thin">{_thin(bars)}{axis}</div>')
+    lines = "".join(
+        f'<div class="gk-lane"><bdi class="gk-who" title="{escape(name)}">{escape(name)}</bdi>'
+        f'<span class="gk-track" role="img" aria-label="{escape(f"{status}, {words}")}"><span class="gk-fill" '
+        f'title="{escape(f"{status}, {words}")}" style="left:{100 * left:.2f}%;width:{100 * (right - left):.2f}%;'
+        f'background:{_colour(status)}">{sign(status)}</span></span></div>'
+        for name, status, left, right, words in bars
+    )
+    return Html(f'<div class="gk-lanes">{lines}{axis}</div>')
+
+
+def strip(places: bytes, words: str, *, across: int = 250) -> Html:
+    """An array's children as one picture, a dot a child, row after row; a byte is a place in STATUS_COLOURS."""
+    across = min(across, max(1, len(places)))
+    down = -(-len(places) // across)
+    picture = _picture(places.ljust(across * down, b"\xfe"), across)
+    tall = max(14, min(4 * down, 160))
+    return Html(
+        f'<img class="gk-strip" alt="{escape(words)}" style="height:{tall}px" '
+        f'src="data:image/png;base64,{base64.b64encode(picture).decode()}" />'
+    )
+
+
+def _colour(status: str) -> str:
+    return STATUS_COLOURS.get(status, "rgba(128,128,128,.4)")
+
+
+def _thin(bars: Sequence[tuple[str, str, float, float, str]]) -> str:
+    """Many bars as one drawing: at most 150 lines, a path a status, what lies on itself drawn once."""
+    paths: dict[str, dict[str, None]] = {}
+    for place, (_, status, left, right, _) in enumerate(bars):
+        y, x = place * 150 // len(bars), round(1000 * left)
+        paths.setdefault(status, {})[f"M{x} {y}h{max(2, round(1000 * right) - x)}v1H{x}z"] = None
+    drawn = "".join(f'<path fill="{_colour(status)}" d="{"".join(parts)}" />' for status, parts in paths.items())
+    words = f"{len(bars):,} attempts, one below the other by their start"
+    svg = f'<svg viewBox="0 0 1000 150" preserveAspectRatio="none" role="img" aria-label="{words}">{drawn}</svg>'
+    return f'<div class="gk-lane"><span class="gk-who">{len(bars):,} attempts</span>{svg}</div>'
+
+
+def _picture(places: bytes, across: int) -> bytes:
+    """A PNG with a palette: the statuses' colours, a grey for what nobody has seen, and nothing at all."""
+    palette = bytes.fromhex("".join(STATUS_COLOURS.values()).replace("#", ""))
+    known = len(STATUS_COLOURS)
+    dots = bytes(byte if byte < known else known + (byte == 0xFE) for byte in range(256))
+    rows = (b"\0" + places[at : at + across].translate(dots) for at in range(0, len(places), across))
+    header = struct.pack(">IIBBBBB", across, len(places) // across, 8, 3, 0, 0, 0)
+    chunks = {"IHDR": header, "PLTE": palette + b"\x80\x80\x80" * 2, "tRNS": b"\xff" * known + b"\x50\0"}
+    chunks |= {"IDAT": zlib.compress(b"".join(rows)), "IEND": b""}
+    parts = (
+        struct.pack(">I", len(data)) + name.encode() + data + struct.pack(">I", zlib.crc32(name.encode() + data))
+        for name, data in chunks.items()
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
