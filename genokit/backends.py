@@ -121,6 +121,11 @@ class Clients:
         return f"on AWS, {self.settings.region or 'default region'}"
 
     @property
+    def billed(self) -> bool:
+        """Whether somebody pays for the hours of a job."""
+        return self.settings.backend != "local"
+
+    @property
     def shares_folders(self) -> bool:
         """Whether a job sees this machine's folders, so that what it writes there is found here."""
         return self.settings.backend == "local"

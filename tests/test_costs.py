@@ -1,0 +1,330 @@
+"""What jobs will cost, and what they did cost: hours of every attempt, shares of instances, and what nobody knows."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import boto3
+import pandas as pd
+import pytest
+from botocore.stub import Stubber
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from genokit import Batch, Settings
+from genokit.backends import Clients
+from genokit.batch import JobDefinition, costs, prices
+from genokit.batch.estimate import total
+from genokit.batch.prices import Price
+from genokit.batch.resources import ComputeEnvironment
+from genokit.errors import InvalidRequest, NotFound
+from genokit.plots import cost_bars
+
+SECRET = {"aws_access_key_id": "x", "aws_secret_access_key": "x", "region_name": "us-east-1"}
+ARN = "arn:aws:batch:us-east-1:123456789012"
+HOST = "arn:aws:ecs:us-east-1:123456789012:container-instance/AWSBatch-spot/0123"
+HOUR = 3_600_000
+
+
+def environment(name: str, *types: str, kind: str = "EC2") -> ComputeEnvironment:
+    return ComputeEnvironment(
+        name=name, arn=f"{ARN}:compute-environment/{name}", type=kind, state="ENABLED", status="VALID", reason="",
+        min_vcpus=0, desired_vcpus=0, max_vcpus=64, instance_types=types, image_type="", spot=kind.endswith("SPOT"),
+        cluster=f"arn:aws:ecs:us-east-1:123456789012:cluster/AWSBatch-{name}", room=None, only_image=None,
+    )  # fmt: skip
+
+
+def job(*hours: float, vcpus: float = 2, memory_gib: float = 4, gpus: int = 0, **more: Any) -> dict[str, Any]:
+    """A job as DescribeJobs tells it, whose attempts took so many hours."""
+    asked = {"VCPU": vcpus, "MEMORY": memory_gib * 1024, "GPU": gpus}
+    resources = [{"type": kind, "value": f"{value:g}"} for kind, value in asked.items() if value]
+    return {
+        "jobId": "ab12",
+        "jobName": "align",
+        "jobQueue": f"{ARN}:job-queue/highPriority",
+        "jobDefinition": f"{ARN}:job-definition/align:1",
+        "status": "SUCCEEDED",
+        "container": {"resourceRequirements": resources},
+        "attempts": [{"startedAt": 1000, "stoppedAt": 1000 + one * HOUR, "container": {}} for one in hours],
+        **more,
+    }
+
+
+def definition(vcpus: float = 2, memory_gib: float = 4, gpus: int = 0) -> JobDefinition:
+    return JobDefinition("align", 1, f"{ARN}:job-definition/align:1", "genokit", ("true",), vcpus, memory_gib, gpus)
+
+
+def flat(usd: float) -> Price:
+    return Price(usd, usd, "a test", "2026-11-22")
+
+
+# --- after
+
+
+def test_every_attempt_counts_the_failed_and_the_reclaimed_too() -> None:
+    [row] = costs.actual([job(1, 0.5, 2)]).to_dict("records")
+    assert (row["attempts"], row["hours"], row["vcpu_hours"], row["gib_hours"]) == (3, 3.5, 7.0, 14.0)
+    assert (row["usd"], row["price_source"]) == (0.0, "no charge: here")
+
+
+def test_a_running_job_has_cost_something_already() -> None:
+    running = job(1, status="RUNNING", startedAt=10 * HOUR)
+    [row] = costs.actual([running], now_ms=12 * HOUR).to_dict("records")
+    assert row["hours"] == 3
+    never = {"attempts": [{"container": {}, "statusReason": "Host EC2 (instance i-1) terminated."}], "status": "FAILED"}
+    [row] = costs.actual([job(**never)], on_demand={}).to_dict("records")
+    assert (row["hours"], row["usd"], row["price_source"]) == (0, 0, "it never started")
+
+
+def test_a_job_pays_the_largest_share_that_it_takes_of_its_instance() -> None:
+    places = {"highPriority": [environment("spot", "m5.xlarge")]}  # 4 vCPU, 16 GiB
+    on_demand = {"m5.xlarge": flat(0.2)}
+    half = costs.actual([job(1, vcpus=2, memory_gib=1)], places=places, on_demand=on_demand)
+    assert half["usd"].tolist() == [0.1]
+    most = costs.actual([job(1, vcpus=1, memory_gib=12)], places=places, on_demand=on_demand)
+    assert most["usd"].tolist() == [pytest.approx(0.15)]
+    assert most["price_source"].tolist() == ["a test, 2026-11-22"]
+
+
+def test_the_instance_that_it_ran_on_counts_where_it_is_known_else_the_range_over_those_that_fit() -> None:
+    places = {"highPriority": [environment("ondemand", "c5.xlarge"), environment("spot", "m5", kind="SPOT")]}
+    on_demand, spot = {"c5.xlarge": flat(0.4)}, {one.name: Price(0.1, 0.2, "spot", "now") for one in prices.instances()}
+    seen = job(1, vcpus=4, memory_gib=2)
+    seen["attempts"][0]["container"] = {"containerInstanceArn": HOST}
+    [row] = costs.actual([seen], places=places, hosts={HOST: "m5.xlarge"}, on_demand=on_demand, spot=spot).to_dict(
+        "records"
+    )
+    assert (row["environment"], row["instance"]) == ("spot", "m5.xlarge")
+    assert (row["usd_low"], row["usd_high"]) == (0.1, 0.2)
+    assert pd.isna(row["usd"])
+    [row] = costs.actual([seen], places=places, on_demand=on_demand, spot=spot).to_dict("records")
+    assert row["environment"] == "spot"
+    assert row["price_source"].startswith("range over 8 instance types that fit")
+    assert row["usd_high"] == 0.2
+    assert row["usd_low"] == pytest.approx(0.1 * 4 / 96)
+    [row] = costs.actual([job(1, vcpus=4, memory_gib=2)], places=places, on_demand=on_demand, spot=spot).to_dict(
+        "records"
+    )
+    assert (pd.isna(row["environment"]), pd.isna(row["instance"]), row["usd_high"]) == (True, True, 0.4)
+
+
+@pytest.mark.parametrize(
+    ("place", "why"),
+    [
+        (environment("odd", "x1e"), "'x1e' is not in the kit's table"),
+        (environment("far", "FARGATE", kind="FARGATE"), "Fargate"),
+        (environment("small", "m5.large"), "no instance type of the table fits"),
+        (environment("spot", "m5.xlarge", kind="SPOT"), "m5.xlarge: nobody was asked"),
+        (environment("on", "m5.24xlarge"), "m5.24xlarge: asked in vain"),
+    ],
+    ids=lambda one: one if isinstance(one, str) else one.name,
+)
+def test_unknown_is_said_and_never_zero(place: ComputeEnvironment, why: str) -> None:
+    asked = {"m5.24xlarge": Price(None, None, "asked in vain")}
+    frame = costs.actual([job(1, vcpus=4)], places={"highPriority": [place]}, on_demand=asked)
+    assert frame[["usd", "usd_low", "usd_high"]].isna().all(axis=None)
+    assert frame["price_source"].tolist()[0].startswith("unknown: ")
+    assert why in frame["price_source"].tolist()[0]
+    sums = costs.grouped(frame, "queue")
+    assert sums["usd_high"].isna().all()
+    assert sums["unpriced"].tolist() == [1]
+    assert "unknown" in repr(costs.Costs(frame, "queue", "on AWS"))
+
+
+def test_containers_that_the_kit_does_not_read_are_unknown_too() -> None:
+    odd = job(1, container={}, ecsProperties={"taskProperties": []})
+    frame = costs.actual([odd], on_demand={})
+    assert frame[["vcpu_hours", "gib_hours", "gpu_hours", "usd"]].isna().all(axis=None)
+    assert frame["hours"].tolist() == [1]
+
+
+KEYS = st.sampled_from(["run", "project", "user", "queue", "definition", "name", "job", "tissue"])
+TAGS = st.dictionaries(st.sampled_from(["genokit:run", "genokit:user", "tissue"]), st.text("ab", max_size=2))
+JOBS = st.lists(
+    st.builds(
+        lambda hours, vcpus, tags, priced: job(*hours, vcpus=vcpus, tags=tags, jobQueue="known" if priced else "other"),
+        st.lists(st.floats(0, 100), max_size=4),
+        st.floats(0.25, 4),
+        TAGS,
+        st.booleans(),
+    ),
+    max_size=8,
+)
+
+
+@settings(max_examples=40)
+@given(JOBS, KEYS)
+def test_sums_are_the_same_however_they_are_grouped(jobs: list[dict[str, Any]], by: str) -> None:
+    places = {"known": [environment("ec2", "m5.xlarge")], "other": [environment("odd", "x1e")]}
+    frame = costs.actual(jobs, places=places, on_demand={"m5.xlarge": flat(0.192)})
+    if by == "tissue" and jobs and not any("tissue" in one["tags"] for one in jobs):
+        with pytest.raises(InvalidRequest, match="no job has a tag 'tissue'"):
+            costs.grouped(frame, by)
+        return
+    sums = costs.grouped(frame, by)
+    assert sums["jobs"].sum() == len(jobs)
+    for column in ("hours", "vcpu_hours", "gib_hours", "usd_low", "usd_high"):
+        assert math.isclose(sums[column].sum(), frame[column].sum(), rel_tol=1e-9, abs_tol=1e-12), column
+    assert sums["unpriced"].sum() == frame["usd"].isna().sum()
+    assert (frame["usd_low"].dropna() <= frame["usd_high"].dropna()).all()
+    assert frame["vcpu_hours"].sum() == pytest.approx(
+        sum(
+            (attempt["stoppedAt"] - attempt["startedAt"])
+            / HOUR
+            * float(one["container"]["resourceRequirements"][0]["value"])
+            for one in jobs
+            for attempt in one["attempts"]
+        )
+    )
+
+
+def test_here_arrays_count_by_their_children_from_their_lines_in_lists(account: Settings) -> None:
+    batch = Batch(settings=account)
+    clients = batch.clients
+    task = batch.define("task", command=["sh", "-c", "sleep 0.2"], memory_gib=0.1)
+    asked = {"jobQueue": "highPriority", "jobDefinition": task.arn, "tags": {"genokit:user": "ana", "tissue": "liver"}}
+    array = clients.batch.submit_job(jobName="many", arrayProperties={"size": 3}, **asked)["jobId"]
+    again = {"attempts": 2}
+    single = batch.submit(batch.define("fails", command=["false"], memory_gib=0.1))
+    retried = clients.batch.submit_job(jobName="again", arrayProperties={"size": 2}, retryStrategy=again, **asked)[
+        "jobId"
+    ]
+    for one in (array, retried, single.id):
+        batch.job(one).wait(60)
+    found = costs.costs(clients, by="user")
+    children = [f"{array}:{n}" for n in range(3)] + [f"{retried}:{n}" for n in range(2)]
+    assert sorted(found.jobs["job_id"]) == sorted([*children, single.id])
+    assert (found.jobs["hours"] > 0).all()
+    assert found.table.set_index("user").loc["ana", "jobs"] == 5
+    assert found.jobs["environment"].unique().tolist() == ["this-machine"]
+    assert repr(found) == "<Costs of 6 jobs by user: no charge: here>"
+    assert costs.costs(clients, [array], by="tissue").table["tissue"].tolist() == ["liver"]
+    assert costs.costs(clients, queue="lowPriority").jobs.empty
+    there = costs.costs(clients, [array], on="aws")
+    assert (there.jobs["usd_low"] > 0).all()
+    assert there.jobs["price_source"].str.contains("the kit's table").all()
+    assert "<script>" not in there._repr_html_()
+    with pytest.raises(InvalidRequest, match=r"no job has a tag 'usr'\. Did you mean 'user'"):
+        costs.costs(clients, by="usr")
+
+
+def test_on_aws_children_are_described_in_hundreds_and_ended_ones_once() -> None:
+    batch, ecs = boto3.client("batch", **SECRET), boto3.client("ecs", **SECRET)
+    batches, clusters = Stubber(batch), Stubber(ecs)
+    clients = Clients(Settings(backend="aws", region="us-east-1"), batch=batch, ecs=ecs)
+    size = 250
+    parent = job(jobId="ar", status="PENDING", arrayProperties={"size": size}, tags={"genokit:run": "r"})
+    parent |= {"startedAt": 1000, "attempts": []}
+    lines = [{"jobId": f"ar:{n}", "jobName": "align", "status": "SUCCEEDED"} for n in range(size)]
+    children = [job(1, jobId=f"ar:{n}", startedAt=1000) for n in range(size)]
+    for child in children:
+        child["attempts"][0]["container"] = {"containerInstanceArn": HOST}
+
+    def listed(*ended: dict[str, Any]) -> None:
+        batches.add_response("describe_jobs", {"jobs": [parent]}, {"jobs": ["ar"]})
+        for status in ("RUNNABLE", "STARTING", "RUNNING", "SUCCEEDED", "FAILED"):
+            asked = {"arrayJobId": "ar", "jobStatus": status, "maxResults": 1000}
+            batches.add_response("list_jobs", {"jobSummaryList": list(ended) if status == "SUCCEEDED" else []}, asked)
+
+    listed(*lines)
+    for first in (0, 100, 200):
+        part = children[first : first + 100]
+        batches.add_response("describe_jobs", {"jobs": part}, {"jobs": [one["jobId"] for one in part]})
+    listed(*lines)
+    with batches:
+        assert len(list(costs.read(clients, ["ar"]))) == size + 1
+        details = list(costs.read(clients, ["ar"]))  # nothing is described again
+        batches.assert_no_pending_responses()
+    frame = costs.actual(details, on_demand={})
+    assert len(frame) == size
+    assert frame["run"].unique().tolist() == ["r"]
+    attributes = [{"name": "ecs.instance-type", "value": "m5.xlarge"}]
+    told = {"containerInstances": [{"containerInstanceArn": HOST, "attributes": attributes}]}
+    clusters.add_response(
+        "describe_container_instances", told, {"cluster": "AWSBatch-spot", "containerInstances": [HOST]}
+    )
+    with clusters:
+        assert costs.hosts(clients, details) == {HOST: "m5.xlarge"}
+    other = [job(1, attempts=[{"startedAt": 1, "stoppedAt": 2, "container": {"containerInstanceArn": f"{HOST}4"}}])]
+    clusters.add_client_error("describe_container_instances", "AccessDeniedException", "no")
+    with clusters:
+        assert costs.hosts(clients, other) == {HOST: "m5.xlarge"}  # what may not be seen stays unknown
+
+
+# --- before
+
+ROOMS = st.builds(definition, st.floats(0.25, 64), st.floats(0.1, 256), st.integers(0, 4))
+SIZES = st.lists(st.sampled_from(prices.instances()), max_size=6, unique=True)
+
+
+@given(ROOMS, SIZES, st.floats(0.01, 10), st.floats(1, 3), st.integers(1, 500), st.randoms())
+def test_an_estimate_is_a_range_that_grows_with_time_and_size(
+    task: JobDefinition, types: list[prices.Instance], hours: float, longer: float, size: int, dice: Any
+) -> None:
+    fit = [one for one in types if one.holds(task.vcpus, task.memory_gib, task.gpus)]
+    known = {one.name: Price(0.5, 0.5 + dice.random(), "a test") for one in fit}
+    span = total(task, fit, known, (hours, hours * longer), size)
+    if not fit:
+        assert span is None
+        return
+    assert span is not None
+    assert 0 < span[0] <= span[1] * (1 + 1e-9)
+    more = total(task, fit, known, (hours * 2, hours * longer * 2), size)
+    assert more == (pytest.approx(span[0] * 2), pytest.approx(span[1] * 2))
+    larger = total(task, fit, known, (hours, hours * longer), size + 1)
+    assert larger is not None
+    assert larger[0] >= span[0]
+    assert larger[1] >= span[1]
+    assert total(task, fit, {}, (hours, hours), size) is None
+    assert total(task, fit, known, None, size) is None
+
+
+def test_here_nothing_is_charged_and_aws_can_be_asked_for(account: Settings) -> None:
+    batch = Batch(settings=account)
+    task = batch.define("task", command=["sh", "-c", "sleep 0.1"], vcpus=1, memory_gib=0.1)
+    here = costs.estimate(batch.clients, task, minutes=30)
+    assert (here.charged, here.on_demand, here.unknown) == (False, None, ())
+    assert repr(here) == "<Estimate task x 1: no charge>"
+    there = costs.estimate(batch.clients, definition(vcpus=2, memory_gib=3), minutes=60, size=10, on="aws")
+    assert there.on_demand == (pytest.approx(0.85), pytest.approx(1.26))  # ten shares of c6i.large; ten r6i.large
+    assert there.spot is None
+    assert "Spot prices of" in there.unknown[0]
+    assert "at most what it costs on demand" in there._repr_html_()
+    untold = costs.estimate(batch.clients, task, on="aws")
+    assert untold.on_demand is None
+    assert "how long a job takes: say minutes=" in untold.unknown
+    batch.submit(task).wait(30)
+    known = costs.estimate(batch.clients, task, on="aws")
+    assert known.minutes_from.endswith("of 1 earlier job")
+    assert known.on_demand is not None
+    too_large = costs.estimate(batch.clients, definition(memory_gib=100_000), minutes=1, on="aws")
+    assert any("none of the table's does" in one for one in too_large.unknown)
+    gpu = costs.estimate(batch.clients, definition(gpus=1), minutes=60, on="aws")
+    assert set(gpu.types["instance"].str.partition(".")[0]) == {"g4dn", "g5"}
+    with pytest.raises(NotFound, match="Did you mean 'highPriority'"):
+        costs.estimate(batch.clients, task, queue="highPrio")
+    with pytest.raises(InvalidRequest, match="no place 'azure'"):
+        costs.estimate(batch.clients, task, on="azure")
+    with pytest.raises(InvalidRequest, match="more than 0"):
+        costs.estimate(batch.clients, task, size=0)
+
+
+# --- shown
+
+
+def test_bars_show_ranges_and_say_what_is_unknown() -> None:
+    frame = costs.actual(
+        [job(1, tags={"genokit:run": "a"}), job(2, tags={"genokit:run": "b"}, jobQueue="odd")],
+        places={"highPriority": [environment("ec2", "m5.large", "m5.xlarge")], "odd": [environment("odd", "x1e")]},
+        on_demand={"m5.large": flat(0.1), "m5.xlarge": flat(0.3)},
+    )
+    sums = costs.grouped(frame, "run")
+    axes = cost_bars(sums, "usd", by="run")
+    words = [text.get_text().strip() for text in axes.texts]
+    assert words == ["0.1 to 0.15", "unknown"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
+    hours = cost_bars(sums, "vcpu_hours", by="run")
+    assert [text.get_text().strip() for text in hours.texts] == ["4", "2"]
+    assert costs.Costs(frame, "run", "on AWS").plot().get_xlabel() == "US dollars"
+    assert "and 1 job of unknown cost" in costs.Costs(frame, "run", "on AWS")._repr_html_()
