@@ -161,24 +161,15 @@ def door(settings: Settings | None = None, port: int = 0, *, verbose: bool = Fal
     return Door(settings.home, settings.environ(), port, verbose=verbose)
 
 
-EMBEDDED = ("batch", "logs")  # the services that have a module in genokit.local
+EMBEDDED = ("batch", "logs", "s3")  # the services that have a module in genokit.local
 
 
 def _embedded(service: str, settings: Settings) -> Any:
     if service in EMBEDDED:
         return import_module(f"genokit.local.{service}").client(settings.home, settings.environ())
-    if service != "s3":
-        from genokit.local.client import EmbeddedClient
+    from genokit.local.client import EmbeddedClient
 
-        return EmbeddedClient(service, {}, settings.home, {})
-    # S3 is not embedded: without an account, public buckets can still be read.
-    import boto3
-    from botocore import UNSIGNED
-    from botocore.config import Config
-
-    config = Config(signature_version=UNSIGNED, connect_timeout=settings.timeout_s, read_timeout=settings.timeout_s,
-                    retries={"total_max_attempts": 1})  # fmt: skip
-    return boto3.client(service, region_name=settings.region or "us-east-1", config=config)
+    return EmbeddedClient(service, {}, settings.home, {})
 
 
 def _boto3(service: str, settings: Settings) -> Any:

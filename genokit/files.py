@@ -33,7 +33,7 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> Path:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
     return path
 
 
@@ -67,7 +67,7 @@ def _umask() -> int:
     return 0o022
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:  # Windows cannot open a folder

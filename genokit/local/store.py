@@ -95,12 +95,12 @@ def connect(home: Path) -> Iterator[sqlite3.Connection]:
     try:
         db = _open(home)
     except (OSError, sqlite3.OperationalError) as error:
-        raise _unusable(home, error) from error
+        raise unusable(home, error) from error
     with closing(db):
         try:
             yield db
         except sqlite3.OperationalError as error:
-            raise _unusable(home, error) from error
+            raise unusable(home, error) from error
 
 
 def _open(home: Path) -> sqlite3.Connection:
@@ -130,7 +130,7 @@ def _open(home: Path) -> sqlite3.Connection:
     return db
 
 
-def _unusable(home: Path, error: Exception) -> UnusableStore:
+def unusable(home: Path, error: Exception) -> UnusableStore:
     return UnusableStore(
         f"The embedded account in '{home}' cannot be used: {error}. Nothing of it was changed. See that its folder "
         "can be written and that its disk has room, or set GENOKIT_HOME to another folder."

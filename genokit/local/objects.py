@@ -1,0 +1,261 @@
+"""The embedded S3's objects on disk: a folder for each bucket, in it a file for each object, named after its key.
+
+``runs/7/plot 1.png`` lies at ``runs%2F/7%2F/plot%201.png``: the names of folders end with their slash, so that ``runs``
+may be an object too, and whatever a path must not hold is percent-encoded. What else S3 keeps of an object (ETag, type,
+metadata) lies beside, under ``.about``, and counts only as long as it fits the file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import quote, unquote
+
+from genokit.files import sync_folder, write_atomic
+
+FIRST = "genokit"  # the bucket that every account has
+NAME = re.compile(r"(?!.*\.\.)(?!\d+(\.\d+){3}$)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+PIECE = 200  # characters of a file's name; file systems take 255
+CHUNK = 1024 * 1024
+STALE_S = 24 * 3600.0  # what is still half-written after a day, nobody writes any more
+
+
+def path_of(key: str) -> str:
+    """Where an object lies in its bucket's folder; no two keys share a path, and none leads out.
+
+    >>> path_of("runs/7/plot 1.png"), path_of("runs"), path_of("../../etc"), path_of("/a//"), path_of(".hidden")
+    ('runs%2F/7%2F/plot%201.png', 'runs', '%2E.%2F/%2E.%2F/etc', '%2F/a%2F%2F/=', '%2Ehidden')
+    """
+    # Slashes in a row are one folder's: one folder each would make longer paths than systems take.
+    *folders, file = re.findall(r"[^/]*/+|[^/]+$", key if not key.endswith("/") else f"{key}=")
+    names: list[str] = []
+    for folder in folders:
+        name = quote(folder, safe="")
+        names += [name] if len(name) <= PIECE else [*(f"{piece}=" for piece in _pieces(name[:-3])), "%2F"]
+    *pieces, last = _pieces(quote(file, safe="")) if not key.endswith("/") else ["="]
+    names += [*(f"{piece}=" for piece in pieces), last]
+    return "/".join(f"%2E{name[1:]}" if name.startswith(".") else name for name in names)
+
+
+def key_of(path: str) -> str:
+    """The key of the object that lies at a path.
+
+    >>> key_of("runs%2F/7%2F/plot%201.png"), key_of("%2F/a%2F%2F/=")
+    ('runs/7/plot 1.png', '/a//')
+    """
+    return unquote(path.replace("/", "").replace("=", ""))
+
+
+def _pieces(name: str) -> list[str]:
+    return [name[start : start + PIECE] for start in range(0, len(name), PIECE)]
+
+
+def _plain(path: str) -> str:
+    """A path without what only the file system asks for: the percent-encoded key."""
+    return path.replace("/", "").replace("=", "").replace("%2E", ".")
+
+
+@dataclass(frozen=True)
+class Found:
+    """An object as it is now; ``about`` holds what its writer told of it, in S3's words."""
+
+    key: str
+    size: int
+    modified: datetime
+    etag: str
+    about: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Received:
+    """Bytes that have come whole, and have no place yet."""
+
+    file: Path
+    size: int
+    md5: str
+
+
+class Objects:
+    """The buckets of the account in ``home``. Callers give names of buckets that ``has`` knows."""
+
+    def __init__(self, home: Path) -> None:
+        self.root = home / "s3"
+
+    # --- buckets
+
+    def has(self, bucket: str) -> bool:
+        return bucket == FIRST or (bool(NAME.fullmatch(bucket)) and (self.root / bucket).is_dir())
+
+    def buckets(self) -> dict[str, datetime]:
+        """Every bucket, and when it was made or last changed at its top."""
+        (self.root / FIRST).mkdir(parents=True, exist_ok=True)
+        found = sorted(one for one in self.root.iterdir() if NAME.fullmatch(one.name) and one.is_dir())
+        return {one.name: _moment(one.stat().st_mtime) for one in found}
+
+    def create(self, bucket: str) -> None:
+        (self.root / bucket).mkdir(parents=True, exist_ok=True)
+
+    def remove(self, bucket: str) -> bool:
+        """Remove a bucket, if it is empty."""
+        with self._locked():
+            if any(self._paths(bucket, "")):
+                return False
+            shutil.rmtree(self.root / bucket, ignore_errors=True)
+            shutil.rmtree(self.root / ".about" / bucket, ignore_errors=True)
+        return True
+
+    # --- objects
+
+    def keys(self, bucket: str, prefix: str) -> list[str]:
+        """The keys that begin with ``prefix``, in the order of their bytes, which is S3's."""
+        return sorted((key_of(path) for path in self._paths(bucket, quote(prefix, safe=""))), key=str.encode)
+
+    def find(self, bucket: str, key: str) -> Found:
+        """Raises FileNotFoundError."""
+        with self._locked(fcntl.LOCK_SH):
+            return self._found(bucket, key)
+
+    def open(self, bucket: str, key: str) -> tuple[IO[bytes], Found]:
+        """The bytes of an object as it is now, whatever is written or deleted later. Raises FileNotFoundError."""
+        with self._locked(fcntl.LOCK_SH):
+            file = (self.root / bucket / path_of(key)).open("rb")
+            return file, self._found(bucket, key)
+
+    def receive(self, body: Any) -> Received:
+        """Take in bytes, text or all that a file still has to say, piece by piece."""
+        folder = self.root / ".parts"
+        folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.iterdir():
+            with contextlib.suppress(FileNotFoundError):  # others tidy too
+                if left.stat().st_mtime < time.time() - STALE_S:
+                    left.unlink()
+        handle, name = tempfile.mkstemp(dir=folder)
+        digest, size = hashlib.md5(usedforsecurity=False), 0
+        try:
+            with os.fdopen(handle, "wb") as file:
+                for piece in _read(body):
+                    digest.update(piece)
+                    size += file.write(piece)
+                file.flush()
+                os.fsync(file.fileno())
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+        return Received(Path(name), size, digest.hexdigest())
+
+    def place(
+        self,
+        bucket: str,
+        key: str,
+        received: Received,
+        about: Mapping[str, Any],
+        *,
+        etag: str | None = None,
+        allowed: Callable[[Found | None], None] = lambda old: None,
+    ) -> Found:
+        """Make what was received the object, all at once; ``allowed`` may look at the old one and raise."""
+        file, beside = self._files(bucket, key)
+        try:
+            with self._locked():
+                allowed(self._found(bucket, key) if file.is_file() else None)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                os.chmod(received.file, 0o644)
+                os.replace(received.file, file)
+                told = {"of": _stamp(file), "etag": etag or received.md5, "about": dict(about)}
+                write_atomic(beside, json.dumps(told))
+                found = self._found(bucket, key)
+        except BaseException:
+            received.file.unlink(missing_ok=True)
+            raise
+        sync_folder(file.parent)
+        return found
+
+    def delete(self, bucket: str, key: str) -> None:
+        """Afterwards there is no such object, and no empty folder where it was."""
+        with self._locked():
+            for file, top in zip(self._files(bucket, key), (self.root / bucket, self._about(bucket)), strict=True):
+                with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                    file.unlink()
+                with contextlib.suppress(OSError):  # not empty, or not there
+                    while (file := file.parent) != top:
+                        file.rmdir()
+
+    # --- the folder
+
+    def _about(self, bucket: str) -> Path:
+        return self.root / ".about" / bucket
+
+    def _files(self, bucket: str, key: str) -> tuple[Path, Path]:
+        path = path_of(key)
+        return self.root / bucket / path, self._about(bucket) / path
+
+    def _found(self, bucket: str, key: str) -> Found:
+        file, beside = self._files(bucket, key)
+        size, nanoseconds = _stamp(file)
+        try:
+            told = json.loads(beside.read_bytes())
+        except (OSError, ValueError):
+            told = {}
+        if told.get("of") != [size, nanoseconds]:  # another program wrote the file, or a machine stopped in between
+            with file.open("rb") as opened:
+                told = {"etag": hashlib.file_digest(opened, "md5").hexdigest(), "about": {}}
+        return Found(key, size, _moment(nanoseconds / 1e9), told["etag"], told["about"])
+
+    def _paths(self, bucket: str, prefix: str, path: str = "") -> Iterator[str]:
+        """The paths of objects whose encoded key begins with ``prefix``."""
+        try:
+            entries = list(os.scandir(self.root / bucket / path))
+        except FileNotFoundError:  # deleted meanwhile, or the first bucket, which nobody has used yet
+            return
+        for entry in entries:
+            inner = f"{path}/{entry.name}" if path else entry.name
+            name = _plain(inner)
+            if entry.is_dir(follow_symlinks=False):
+                if name.startswith(prefix) or prefix.startswith(name):
+                    yield from self._paths(bucket, prefix, inner)
+            elif name.startswith(prefix) and path_of(key_of(inner)) == inner:  # not the file of another program
+                yield inner
+
+    @contextmanager
+    def _locked(self, kind: int = fcntl.LOCK_EX) -> Iterator[None]:
+        """Alone among all processes, or with others that only look."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        handle = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(handle, kind)
+            yield
+        finally:
+            os.close(handle)
+
+
+def _read(body: Any) -> Iterator[bytes]:
+    if isinstance(body, str):
+        yield body.encode()
+    elif isinstance(body, (bytes, bytearray)):
+        yield bytes(body)
+    else:
+        while piece := body.read(CHUNK):
+            yield piece if isinstance(piece, bytes) else piece.encode()
+
+
+def _stamp(file: Path) -> list[int]:
+    status = file.stat()
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _moment(seconds: float) -> datetime:
+    """To the second, as S3 tells it."""
+    return datetime.fromtimestamp(int(seconds), tz=UTC)
