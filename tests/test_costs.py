@@ -52,7 +52,7 @@ def job(*hours: float, vcpus: float = 2, memory_gib: float = 4, gpus: int = 0, *
 
 
 def definition(vcpus: float = 2, memory_gib: float = 4, gpus: int = 0) -> JobDefinition:
-    return JobDefinition("align", 1, f"{ARN}:job-definition/align:1", "genokit", ("true",), vcpus, memory_gib, gpus)
+    return JobDefinition("align", 1, f"{ARN}:job-definition/align:1", "genokit", ("true",), vcpus, memory_gib, gpus, {})
 
 
 def flat(usd: float) -> Price:
@@ -186,7 +186,7 @@ def test_here_arrays_count_by_their_children_from_their_lines_in_lists(account: 
     asked = {"jobQueue": "highPriority", "jobDefinition": task.arn, "tags": {"genokit:user": "ana", "tissue": "liver"}}
     array = clients.batch.submit_job(jobName="many", arrayProperties={"size": 3}, **asked)["jobId"]
     again = {"attempts": 2}
-    single = batch.submit(batch.define("fails", command=["false"], memory_gib=0.1))
+    single = batch.submit(batch.define("fails", command=["sh", "-c", "sleep 0.1; exit 1"], memory_gib=0.1))
     retried = clients.batch.submit_job(jobName="again", arrayProperties={"size": 2}, retryStrategy=again, **asked)[
         "jobId"
     ]

@@ -58,7 +58,7 @@ class Estimate:
     def _repr_html_(self) -> Html:
         job = self.definition
         rows: dict[str, object] = {
-            "Each job": f"{job.vcpus:g} vCPU, {job.memory_gib:g} GiB" + (f", {job.gpus} GPU" if job.gpus else ""),
+            "Each job": f"{job.vcpus:g} vCPU, {job.memory_gib:.4g} GiB" + (f", {job.gpus} GPU" if job.gpus else ""),
             "Runs": self.place,
             "Takes": self.minutes_from,
         }
