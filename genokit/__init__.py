@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from genokit.data import Dataset, Manifest
     from genokit.errors import GenokitError
     from genokit.pipelines import Pipeline, Run, record, run
+    from genokit.stacks import Stack
 
 __version__ = "0.1.0"
 
@@ -28,6 +29,7 @@ __all__ = [
     "Pipeline",
     "Run",
     "Settings",
+    "Stack",
     "__version__",
     "record",
     "run",
@@ -44,6 +46,7 @@ _HOMES = {
     "Pipeline": "genokit.pipelines",
     "Run": "genokit.pipelines",
     "Settings": "genokit.config",
+    "Stack": "genokit.stacks",
     "record": "genokit.pipelines",
     "run": "genokit.pipelines",
 }

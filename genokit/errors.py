@@ -7,6 +7,8 @@
       AccessDenied         AWS said no                               .action
       InvalidRequest       a request that the service refuses        .code
       ServiceError         throttled, unreachable, or broken         .code
+      ConfirmationNeeded   data or jobs would be lost                .losses
+      StackFailed          .stack .resource .reason                  the first to fail
       JobFailed            .job .exit_code .reason .last_lines
       JobTimeout           waited long enough                        .job
       InvalidManifest      a datapackage.json that cannot be used
@@ -78,6 +80,24 @@ class ServiceError(GenokitError):
     def __init__(self, message: str, *, code: str = "") -> None:
         super().__init__(message)
         self.code = code
+
+
+class ConfirmationNeeded(GenokitError):
+    """Data or jobs would be lost, and nobody said that they may be."""
+
+    def __init__(self, message: str, *, losses: Sequence[str]) -> None:
+        super().__init__(message)
+        self.losses = list(losses)
+
+
+class StackFailed(GenokitError):
+    """A CloudFormation stack could not become what it should; ``resource`` is the first that failed, if one did."""
+
+    def __init__(self, message: str, *, stack: str, resource: str = "", reason: str = "") -> None:
+        super().__init__(message)
+        self.stack = stack
+        self.resource = resource
+        self.reason = reason
 
 
 class JobFailed(GenokitError):

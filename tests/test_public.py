@@ -26,6 +26,7 @@ PUBLIC = [
     "Pipeline",
     "Run",
     "Settings",
+    "Stack",
     "__version__",
     "record",
     "run",

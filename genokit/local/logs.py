@@ -1,5 +1,7 @@
 """The embedded CloudWatch Logs: what jobs wrote, page by page. One group, a stream an attempt.
 
+Groups of stacks are further names of that one.
+
 https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/
 """
 
@@ -11,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from genokit.local import stream
+from genokit.local import provisions, stream
 from genokit.local.client import Caller, EmbeddedClient, Operation
 
 GROUP = "/aws/batch/job"
@@ -92,10 +94,14 @@ def describe_log_streams(caller: Caller, request: dict[str, Any]) -> dict[str, A
 
 
 def describe_log_groups(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
-    """The one group that jobs write to."""
-    arn = f"arn:aws:logs:local:000000000000:log-group:{GROUP}"
-    group = {"logGroupName": GROUP, "arn": f"{arn}:*", "logGroupArn": arn}
-    return {"logGroups": [group] if GROUP.startswith(request.get("logGroupNamePrefix", "")) else []}
+    """The group that jobs write to, and those of stacks."""
+    found = []
+    for name in _groups(caller):
+        arn = f"arn:aws:logs:local:000000000000:log-group:{name}"
+        found.append({"logGroupName": name, "arn": f"{arn}:*", "logGroupArn": arn})
+    return {
+        "logGroups": [one for one in found if one["logGroupName"].startswith(request.get("logGroupNamePrefix", ""))]
+    }
 
 
 OPERATIONS: dict[str, Operation] = {
@@ -176,10 +182,16 @@ def _bad_token(caller: Caller) -> Exception:
 
 
 def _group(caller: Caller, request: dict[str, Any]) -> None:
-    given = request.get("logGroupName") or request.get("logGroupIdentifier", "")
-    if given.removesuffix(":*").rpartition("log-group:")[2] != GROUP:
-        message = f"The specified log group does not exist. The embedded account has '{GROUP}' alone."
+    told = request.get("logGroupName") or request.get("logGroupIdentifier", "")
+    given = told.removesuffix(":*").rpartition("log-group:")[2]
+    if given != GROUP and given not in _groups(caller):
+        message = f"The specified log group does not exist. The embedded account has {', '.join(_groups(caller))}."
         raise caller.refuse(message, "ResourceNotFoundException")
+
+
+def _groups(caller: Caller) -> list[str]:
+    with caller.reading() as db:
+        return [GROUP, *provisions.named(db, "AWS::Logs::LogGroup")]
 
 
 def _file(caller: Caller, name: str) -> Path:

@@ -14,6 +14,8 @@ from typing import Any
 from genokit.local import containers, keeper, life, resolved, store
 
 IMAGE = "genokit"
+# By its own name, or by the tag that a stack's repository has for it: no such registry is anywhere else.
+OWN = re.compile(r"genokit(:.*)?|000000000000\.dkr\.ecr\.local\.amazonaws\.com/[^:]+:genokit-[cg]pu")
 
 
 def task(db: sqlite3.Connection, home: Path, job: sqlite3.Row) -> keeper.Task:
@@ -33,7 +35,7 @@ def task(db: sqlite3.Connection, home: Path, job: sqlite3.Row) -> keeper.Task:
         timeout_s=doc.get("timeout", {}).get("attemptDurationSeconds"),
         memory_mib=job["memory_mib"],
     )
-    if container["image"].partition(":")[0] == IMAGE:
+    if OWN.fullmatch(container["image"]):
         if container["command"]:
             return process
         missing = f"CannotStartContainerError: the image '{IMAGE}' brings no command, and the job names none"

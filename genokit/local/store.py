@@ -63,6 +63,14 @@ create index dependencies_by_job on dependencies (job);
 
 create index dependencies_by_on_job on dependencies (on_job);
 
+-- CloudFormation's stacks, those deleted too; their resources; and what happened to these.
+create table stacks (id text primary key, name text not null, doc text);
+
+create table stack_resources (
+    stack text not null, logical text not null, type text, physical text, doc text, primary key (stack, logical));
+
+create table stack_events (seq integer primary key autoincrement, stack text not null, doc text);
+
 create table events (
     seq integer primary key autoincrement, at integer not null, job text not null, status text not null, reason text);
 
@@ -75,7 +83,7 @@ create trigger changed after update of status on jobs when old.status <> new.sta
 """
 WAITING = ("SUBMITTED", "PENDING", "RUNNABLE")
 LIVE = (*WAITING, "STARTING", "RUNNING")
-VERSION = 3
+VERSION = 4
 
 
 class UnusableStore(GenokitError):

@@ -1,0 +1,41 @@
+"""The embedded ECR: the repositories that stacks name, which hold no images, as jobs here run without any.
+
+https://docs.aws.amazon.com/AmazonECR/latest/APIReference/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from genokit.local import provisions
+from genokit.local.client import Caller, EmbeddedClient, Operation
+
+
+def list_images(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
+    """The images of a repository: none."""
+    _repository(caller, request["repositoryName"])
+    return {"imageIds": []}
+
+
+def batch_delete_image(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
+    """Delete images: there are none."""
+    _repository(caller, request["repositoryName"])
+    failure = {"failureCode": "ImageNotFound", "failureReason": "Requested image not found"}
+    return {"imageIds": [], "failures": [{"imageId": one, **failure} for one in request["imageIds"]]}
+
+
+def _repository(caller: Caller, name: str) -> None:
+    with caller.reading() as db:
+        if name not in provisions.named(db, "AWS::ECR::Repository"):
+            message = f"The repository with name '{name}' does not exist in the registry with id '{provisions.ACCOUNT}'"
+            raise caller.refuse(message, "RepositoryNotFoundException")
+
+
+OPERATIONS: dict[str, Operation] = {one.__name__: one for one in (list_images, batch_delete_image)}
+
+
+def client(home: Path, job_environment: Mapping[str, str]) -> EmbeddedClient:
+    """The client."""
+    return EmbeddedClient("ecr", OPERATIONS, home, job_environment)

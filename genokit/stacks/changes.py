@@ -1,0 +1,123 @@
+"""What a deploy would change: a change set for people, and what would be lost by it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from genokit.display import Html, card, table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# What holds data or jobs, so that its replacement or removal loses them.
+HOLDS = {
+    "AWS::Batch::ComputeEnvironment": "running jobs",
+    "AWS::Batch::JobQueue": "waiting and running jobs",
+    "AWS::ECR::Repository": "images",
+    "AWS::Logs::LogGroup": "the logs of jobs",
+    "AWS::S3::Bucket": "files",
+}
+SIGNS = {"add": "+", "change": "~", "replace": "!", "may replace": "!", "remove": "-"}
+MANY = 8  # changes of one kind that are listed by name
+
+
+@dataclass(frozen=True)
+class Change:
+    """One resource of a change set: ``does`` is add, change, replace, may replace or remove."""
+
+    does: str
+    resource: str
+    type: str
+    properties: tuple[str, ...] = ()
+    kept: bool = False  # removed from the stack, not from the account
+
+    @property
+    def loses(self) -> str:
+        """What would be lost with it; nothing of most resources.
+
+        >>> Change("replace", "Bucket", "AWS::S3::Bucket").loses, Change("change", "Bucket", "AWS::S3::Bucket").loses
+        ('files', '')
+        """
+        return HOLDS.get(self.type, "") if self.does in ("replace", "may replace", "remove") and not self.kept else ""
+
+
+@dataclass(frozen=True)
+class Changes:
+    """What a deploy of a stack would change, nothing where it is empty.
+
+    >>> changes = Changes("genokit-batch", (Change("add", "Bucket", "AWS::S3::Bucket"),))
+    >>> print(changes)
+    Stack genokit-batch: 1 to add
+      + Bucket (AWS::S3::Bucket)
+    """
+
+    stack: str
+    changes: tuple[Change, ...]
+
+    @property
+    def losses(self) -> list[Change]:
+        """Those that would remove or replace what holds data or jobs."""
+        return [change for change in self.changes if change.loses]
+
+    def table(self) -> pd.DataFrame:
+        """A row for each resource."""
+        import pandas as pd
+
+        rows = [(one.does, one.resource, one.type, ", ".join(one.properties), one.loses) for one in self.changes]
+        return pd.DataFrame(rows, columns=["does", "resource", "type", "properties", "loses"])
+
+    def __len__(self) -> int:
+        return len(self.changes)
+
+    @property
+    def summary(self) -> str:
+        """How many of each kind, in words."""
+        counts = Counter(one.does for one in self.changes)
+        return ", ".join(f"{counts[does]} to {does}" for does in SIGNS if counts[does]) or "nothing to change"
+
+    def __repr__(self) -> str:
+        return f"<Changes {self.stack}: {self.summary}>"
+
+    def __str__(self) -> str:
+        lines = [f"Stack {self.stack}: {self.summary}"]
+        for does, sign in SIGNS.items():
+            found = [one for one in self.changes if one.does == does]
+            if does == "add" and len(found) > MANY:
+                kinds = Counter(one.type for one in found)
+                lines += [f"  {sign} {count} {kind}" for kind, count in sorted(kinds.items())]
+                continue
+            for one in found:
+                told = f": {', '.join(one.properties)}" if one.properties else ""
+                lines.append(f"  {sign} {one.resource} ({one.type}){told}{_loss(one)}")
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> Html:
+        frame = self.table()
+        shown = table(frame[[name for name in frame if frame[name].astype(bool).any()]], most=200)
+        fold = {"Resources": shown} if self.changes else None
+        lost = [f"{one.resource}: {one.loses}" for one in self.losses]
+        rows: dict[str, object] = {"Changes": self.summary}
+        if lost:
+            rows["Would lose"] = ", ".join(lost)
+        return card(f"Changes of stack {self.stack}", rows, fold=fold)
+
+
+def _loss(change: Change) -> str:
+    return f"  <- loses {change.loses}" if change.loses else ""
+
+
+def from_change_set(stack: str, found: list[dict[str, Any]]) -> Changes:
+    """The changes that DescribeChangeSet told of."""
+    return Changes(stack, tuple(_change(one["ResourceChange"]) for one in found if "ResourceChange" in one))
+
+
+def _change(told: dict[str, Any]) -> Change:
+    does = {"Add": "add", "Remove": "remove", "Import": "add"}.get(told["Action"], "change")
+    if does == "change":
+        does = {"True": "replace", "Conditional": "may replace"}.get(told.get("Replacement", ""), "change")
+    targets = [detail.get("Target", {}) for detail in told.get("Details", [])]
+    names = dict.fromkeys(target.get("Name") or target.get("Attribute", "") for target in targets)
+    kept = told.get("PolicyAction") in ("Retain", "ReplaceAndRetain")
+    return Change(does, told["LogicalResourceId"], told["ResourceType"], tuple(filter(None, names)), kept)

@@ -1,0 +1,85 @@
+"""A stack's events: read as they come, shown as a bar, and asked for what failed first."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+from genokit.backends import Clients, translated_errors
+
+STACK = "AWS::CloudFormation::Stack"
+Event = dict[str, Any]
+
+
+def read(clients: Clients, stack: str, known: set[str]) -> list[Event]:
+    """The events that are not in ``known`` yet, oldest first; the newest pages are read, and no more."""
+    found: list[Event] = []
+    request = {"StackName": stack}
+    while True:
+        with translated_errors(f"events of stack '{stack}'"):
+            page = clients.client("cloudformation").describe_stack_events(**request)
+        new = [event for event in page["StackEvents"] if event["EventId"] not in known]
+        found += new
+        if len(new) < len(page["StackEvents"]) or not page.get("NextToken"):
+            return found[::-1]
+        request = {"StackName": stack, "NextToken": page["NextToken"]}
+
+
+def follow(
+    clients: Clients, stack: str, known: set[str], total: int | None = None, *, removing: bool = False
+) -> tuple[str, list[Event]]:
+    """Show a stack's events until its work has ended: returns the status it ended in, and the events.
+
+    ``known`` holds the ids of the events before that work; an interrupt stops the showing, the work goes on.
+    """
+    from tqdm.auto import tqdm
+
+    name = stack.rpartition(":stack/")[2].partition("/")[0] or stack
+    done: set[str] = set()
+    seen: list[Event] = []
+    pause_s = clients.poll_s / 8
+    with tqdm(total=total, desc=name, unit="resource", leave=False) as bar:
+        while True:
+            new = read(clients, stack, known)
+            if removing and not new and _gone(clients, stack):
+                return "DELETE_COMPLETE", seen
+            for event in new:
+                known.add(event["EventId"])
+                seen.append(event)
+                status, logical = event.get("ResourceStatus", ""), event.get("LogicalResourceId", "")
+                if _of_stack(event, name):
+                    bar.set_description(f"{name} {status}")
+                    if not status.endswith("_IN_PROGRESS"):
+                        return status, seen
+                elif status.endswith("_FAILED") and not _cancelled(event):
+                    bar.write(f"{logical}: {status}: {event.get('ResourceStatusReason', '')}", file=sys.stdout)
+                elif status.endswith(("_COMPLETE", "_SKIPPED")) and logical not in done:
+                    done.add(logical)
+                    bar.set_postfix_str(logical, refresh=False)
+                    bar.update()
+            time.sleep(pause_s)
+            pause_s = min(clients.poll_s, pause_s * 1.3)
+
+
+def first_failure(events: list[Event]) -> Event | None:
+    """The failure that the others followed from: the first, of a resource if there is one."""
+    failed = [event for event in events if event.get("ResourceStatus", "").endswith("_FAILED")]
+    own = [event for event in failed if event.get("ResourceType") != STACK and not _cancelled(event)]
+    return next(iter(own or failed), None)
+
+
+def _gone(clients: Clients, stack: str) -> bool:
+    """Whether a stack has been deleted, which one that was never made does without an event."""
+    with translated_errors(f"stack '{stack}'"):
+        found = clients.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
+    return bool(found[0]["StackStatus"] == "DELETE_COMPLETE")
+
+
+def _of_stack(event: Event, name: str) -> bool:
+    return event.get("ResourceType") == STACK and event.get("LogicalResourceId") == name
+
+
+def _cancelled(event: Event) -> bool:
+    """Whether a resource failed because another had: CloudFormation then stops what it is at."""
+    return "cancelled" in event.get("ResourceStatusReason", "").lower()

@@ -1,0 +1,228 @@
+"""What must be emptied before CloudFormation can delete a stack, and what is lost with it."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from genokit.backends import Clients, translated_errors
+from genokit.errors import InvalidRequest, ServiceError
+
+LIVE = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")
+COUNTED = 10_000  # more than this is not counted to the end
+PATIENCE_S = 900.0  # for a queue or an environment to change, and for jobs to end
+
+Resource = dict[str, Any]
+
+
+def resources(clients: Clients, stack: str) -> list[Resource]:
+    """What the stack still has."""
+    found: list[Resource] = []
+    request = {"StackName": stack}
+    while True:
+        with translated_errors(f"resources of stack '{stack}'"):
+            page = clients.client("cloudformation").list_stack_resources(**request)
+        found += [one for one in page["StackResourceSummaries"] if one["ResourceStatus"] != "DELETE_COMPLETE"]
+        if not page.get("NextToken"):
+            return found
+        request = {"StackName": stack, "NextToken": page["NextToken"]}
+
+
+def losses(clients: Clients, made: list[Resource]) -> list[str]:
+    """What would be lost, in words with numbers."""
+    lost = []
+    for queue in _ids(made, "AWS::Batch::JobQueue"):
+        jobs = _count(job for status in LIVE for job in _jobs(clients, queue, status))
+        lost.append(f"queue {_last(queue)}: {jobs} jobs that wait or run")
+    for bucket in _ids(made, "AWS::S3::Bucket"):
+        lost.append(f"bucket {bucket}: {_count(_versions(clients, bucket))} files and old versions of files")
+    for repository in _ids(made, "AWS::ECR::Repository"):
+        lost.append(f"repository {repository}: {_count(_images(clients, repository))} images")
+    groups = _ids(made, "AWS::Logs::LogGroup")
+    return lost + ([f"all lines in the log groups {', '.join(groups)}"] if groups else [])
+
+
+def empty(clients: Clients, stack: str, made: list[Resource]) -> None:
+    """End the jobs, disable queues and then environments, empty buckets, and deregister old revisions.
+
+    Each step looks at what is there, so that it may be broken off and begun again anywhere. A repository is emptied by
+    CloudFormation (EmptyOnDelete).
+    """
+    queues = _ids(made, "AWS::Batch::JobQueue")
+    for queue in queues:
+        _disable(clients, "job_queue", queue)
+    for queue in queues:
+        _end_jobs(clients, queue)
+    for environment in _ids(made, "AWS::Batch::ComputeEnvironment"):
+        _disable(clients, "compute_environment", environment)
+    for bucket in _ids(made, "AWS::S3::Bucket"):
+        _empty_bucket(clients, bucket)
+    for definition in _ids(made, "AWS::Batch::JobDefinition"):
+        _deregister_older(clients, stack, definition)
+
+
+# --- Batch
+
+MEMBERS = {
+    "job_queue": ("jobQueues", "jobQueue"),
+    "compute_environment": ("computeEnvironments", "computeEnvironment"),
+}
+
+
+def _disable(clients: Clients, noun: str, arn: str) -> None:
+    members, member = MEMBERS[noun]
+    describe, update = (getattr(clients.batch, name) for name in (f"describe_{noun}s", f"update_{noun}"))
+
+    def settled() -> dict[str, Any] | None:
+        found = describe(**{members: [arn]})[members]
+        if found and found[0]["status"] in ("CREATING", "UPDATING"):
+            return None
+        return dict(found[0]) if found else {}
+
+    with translated_errors(f"{noun.replace('_', ' ')} '{_last(arn)}'"):
+        found = _wait(clients, settled, f"{_last(arn)} to settle")
+        if found and found["state"] != "DISABLED" and found["status"] not in ("DELETING", "DELETED"):
+            _say(f"Disabling {noun.replace('_', ' ')} {_last(arn)}")
+            update(**{member: arn, "state": "DISABLED"})
+            _wait(clients, settled, f"{_last(arn)} to be disabled")
+
+
+def _end_jobs(clients: Clients, queue: str) -> None:
+    """Terminate what lives in a queue, and wait until nothing does."""
+    asked: set[str] = set()
+
+    def ended() -> bool | None:
+        live = [job["jobId"] for status in LIVE for job in _jobs(clients, queue, status)]
+        new = [job for job in live if job not in asked]
+        if new:
+            _say(f"Ending {len(new)} jobs of queue {_last(queue)}")
+        for job in new:
+            clients.batch.terminate_job(jobId=job, reason="The stack of its queue is being removed.")
+            asked.add(job)
+        return None if live else True
+
+    with translated_errors(f"jobs of queue '{_last(queue)}'"):
+        _wait(clients, ended, f"the jobs of queue {_last(queue)} to end")
+
+
+def _jobs(clients: Clients, queue: str, status: str) -> Iterator[dict[str, Any]]:
+    request = {"jobQueue": queue, "jobStatus": status}
+    while True:
+        try:
+            with translated_errors(f"jobs of queue '{_last(queue)}'"):
+                page = clients.batch.list_jobs(**request)
+        except InvalidRequest:  # the queue has gone already
+            return
+        yield from page["jobSummaryList"]
+        if not page.get("nextToken"):
+            return
+        request["nextToken"] = page["nextToken"]
+
+
+def _deregister_older(clients: Clients, stack: str, arn: str) -> None:
+    """Deregister the revisions that the stack made before the one that it has now, and would leave behind."""
+    name = _last(arn).partition(":")[0]
+    with translated_errors(f"job definition '{name}'"):
+        request = {"jobDefinitionName": name, "status": "ACTIVE"}
+        while True:
+            page = clients.batch.describe_job_definitions(**request)
+            for one in page["jobDefinitions"]:
+                if one["jobDefinitionArn"] != arn and one.get("tags", {}).get("genokit:stack") == stack:
+                    clients.batch.deregister_job_definition(jobDefinition=one["jobDefinitionArn"])
+            if not page.get("nextToken"):
+                return
+            request["nextToken"] = page["nextToken"]
+
+
+# --- S3, ECR
+
+
+def _empty_bucket(clients: Clients, bucket: str) -> None:
+    gone = 0
+    with translated_errors(f"bucket '{bucket}'"):
+        while batch := _first(_versions(clients, bucket), 1000):
+            answer = clients.s3.delete_objects(Bucket=bucket, Delete={"Objects": batch, "Quiet": True})
+            for error in answer.get("Errors", []):
+                raise ServiceError(
+                    f"bucket '{bucket}': '{error.get('Key')}' cannot be deleted: {error.get('Message')} "
+                    "Call teardown again when that is settled.",
+                    code=error.get("Code", ""),
+                )
+            gone += len(batch)
+    if gone:
+        _say(f"Emptied bucket {bucket}: {gone} files and old versions")
+
+
+def _versions(clients: Clients, bucket: str) -> Iterator[dict[str, str]]:
+    """Every version and every mark of a deletion, as DeleteObjects asks for them."""
+    request = {"Bucket": bucket}
+    while True:
+        try:
+            with translated_errors(f"bucket '{bucket}'"):
+                page = clients.s3.list_object_versions(**request)
+        except InvalidRequest as error:
+            if error.code == "NoSuchBucket":
+                return
+            raise
+        for one in [*page.get("Versions", []), *page.get("DeleteMarkers", [])]:
+            yield {"Key": one["Key"], "VersionId": one["VersionId"]}
+        if not page.get("IsTruncated"):
+            return
+        request |= {"KeyMarker": page["NextKeyMarker"], "VersionIdMarker": page.get("NextVersionIdMarker", "")}
+
+
+def _images(clients: Clients, repository: str) -> Iterator[dict[str, str]]:
+    request = {"repositoryName": repository}
+    while True:
+        try:
+            with translated_errors(f"repository '{repository}'"):
+                page = clients.client("ecr").list_images(**request)
+        except InvalidRequest as error:
+            if error.code == "RepositoryNotFoundException":
+                return
+            raise
+        yield from page["imageIds"]
+        if not page.get("nextToken"):
+            return
+        request["nextToken"] = page["nextToken"]
+
+
+# --- shared
+
+
+def _ids(made: list[Resource], kind: str) -> list[str]:
+    return [one["PhysicalResourceId"] for one in made if one["ResourceType"] == kind and one.get("PhysicalResourceId")]
+
+
+def _last(arn: str) -> str:
+    return arn.rpartition("/")[2]
+
+
+def _first(found: Iterator[Any], most: int) -> list[Any]:
+    return [one for _, one in zip(range(most), found, strict=False)]
+
+
+def _count(found: Iterator[Any]) -> str:
+    number = len(_first(found, COUNTED + 1))
+    return f"more than {COUNTED:,}" if number > COUNTED else f"{number:,}"
+
+
+def _wait(clients: Clients, look: Callable[[], Any], what: str) -> Any:
+    """What ``look`` finds, as soon as that is more than None. Raises ServiceError when it takes too long."""
+    deadline, pause_s = time.monotonic() + PATIENCE_S, clients.poll_s / 8
+    while (found := look()) is None:
+        if time.monotonic() > deadline:
+            raise ServiceError(
+                f"Waited {PATIENCE_S / 60:.0f} minutes for {what}. Call teardown again: it goes on from here.",
+                code="Timeout",
+            )
+        time.sleep(pause_s)
+        pause_s = min(clients.poll_s, pause_s * 1.3)
+    return found
+
+
+def _say(words: str) -> None:
+    out = sys.stdout
+    print(words, file=out, flush=True)
