@@ -77,6 +77,26 @@ def test_the_kit_s_stack_brings_queues_and_definitions_in_which_jobs_really_run(
     assert not stack.diff()
 
 
+def test_the_kit_s_stack_is_removed_with_all_that_lies_in_it(account):
+    stack = Stack(settings=account).deploy()
+    bucket = stack.outputs["Bucket"]
+    for number in range(3):
+        stack.clients.s3.put_object(Bucket=bucket, Key=f"runs/{number}.txt", Body=b"result")
+    with pytest.raises(ConfirmationNeeded, match=f"bucket {bucket}: 3 files and old versions of files"):
+        stack.teardown()
+    stack.clients.client("cloudformation").delete_stack(StackName="genokit-batch")  # as a console would
+    assert stack.status == "DELETE_FAILED"
+    assert list(stack.resources()["resource"]) == ["Bucket"]
+    assert "not empty" in stack.resources()["reason"][0]
+    with pytest.raises(StackFailed, match="end its removal with teardown"):
+        stack.deploy()
+    stack.teardown(confirm="genokit-batch")
+    assert stack.status == "NOT_DEPLOYED"
+    assert [one["Name"] for one in stack.clients.s3.list_buckets()["Buckets"]] == ["genokit"]
+    assert (queues(stack), definitions(stack)) == ({"highPriority": 1000, "lowPriority": 1}, [])
+    assert stack.clients.bucket == "genokit"
+
+
 # --- deploy, diff, update
 
 

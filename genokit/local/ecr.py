@@ -16,14 +16,7 @@ from genokit.local.client import Caller, EmbeddedClient, Operation
 def list_images(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
     """The images of a repository: none."""
     _repository(caller, request["repositoryName"])
-    return {"imageIds": []}
-
-
-def batch_delete_image(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
-    """Delete images: there are none."""
-    _repository(caller, request["repositoryName"])
-    failure = {"failureCode": "ImageNotFound", "failureReason": "Requested image not found"}
-    return {"imageIds": [], "failures": [{"imageId": one, **failure} for one in request["imageIds"]]}
+    return {}
 
 
 def _repository(caller: Caller, name: str) -> None:
@@ -33,7 +26,7 @@ def _repository(caller: Caller, name: str) -> None:
             raise caller.refuse(message, "RepositoryNotFoundException")
 
 
-OPERATIONS: dict[str, Operation] = {one.__name__: one for one in (list_images, batch_delete_image)}
+OPERATIONS: dict[str, Operation] = {"list_images": list_images}
 
 
 def client(home: Path, job_environment: Mapping[str, str]) -> EmbeddedClient:

@@ -1,7 +1,7 @@
 """What a stack's resources are in the embedded account: Batch's and S3's are real, the others are names.
 
 AWS::Batch::* come and go by the embedded Batch's own operations, so what AWS Batch would refuse is refused here too.
-Buckets are folders. Log groups, queues of SQS and repositories are there for their services to look up by name.
+Buckets are the embedded S3's. Log groups, SQS's queues and repositories are there for their services to find.
 Everything else (roles, networks, functions, rules) has no effect on this machine, and its event says so.
 """
 
@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import ParamValidationError
 
-from genokit.local import batch, shapes
+from genokit.local import batch, s3_calls, shapes
 from genokit.local.client import Caller
+from genokit.local.objects import Objects
 
 ACCOUNT = "000000000000"
 REGION = "local"
@@ -149,12 +148,8 @@ def make(caller: Within, resource: Resource, undo: list[Callable[[], object]]) -
         return
     resource.physical = _physical(resource)
     if resource.type == "AWS::S3::Bucket":
-        folder = bucket(caller.home, resource.physical)
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            raise caller.refuse(f"{resource.physical} already exists", "BucketAlreadyExists") from None
-        undo.append(lambda: shutil.rmtree(folder))
+        _in_s3(caller, s3_calls.create_bucket, resource)
+        undo.append(lambda: _in_s3(caller, s3_calls.delete_bucket, resource))
     elif resource.type in REAL and _taken(caller, resource):
         raise caller.refuse(f"{resource.physical} already exists", "AlreadyExists")
     if resource.type not in REAL:
@@ -186,11 +181,8 @@ def change(caller: Within, old: Resource, new: Resource, names: list[str]) -> No
 def remove(caller: Within, resource: Resource) -> None:
     """Take the resource away; one that has gone already is gone. Raises ClientError."""
     if resource.type == "AWS::S3::Bucket":
-        folder = bucket(caller.home, resource.physical)
-        if folder.exists():
-            if any(folder.iterdir()):
-                raise caller.refuse("The bucket you tried to delete is not empty", "BucketNotEmpty")
-            folder.rmdir()
+        if Objects(caller.home).has(resource.physical):
+            _in_s3(caller, s3_calls.delete_bucket, resource)
     elif resource.before:
         row = resource.before
         caller.db.execute(
@@ -206,15 +198,17 @@ def remove(caller: Within, resource: Resource) -> None:
             caller.call(f"delete_{part.noun}", {part.reference: resource.physical})
 
 
-def bucket(home: Path, name: str) -> Path:
-    """The folder of a bucket."""
-    return home / "s3" / name
-
-
 def named(db: sqlite3.Connection, kind: str) -> list[str]:
     """The physical ids of all resources of a type, of all stacks: how a service finds what stacks made for it."""
     rows = db.execute("select physical from stack_resources where type = ? order by physical", (kind,))
     return [row["physical"] for row in rows]
+
+
+def _in_s3(caller: Caller, operation: Callable[[Objects, dict[str, Any]], object], resource: Resource) -> None:
+    try:
+        operation(Objects(caller.home), {"Bucket": resource.physical})
+    except s3_calls.Refused as refusal:
+        raise caller.refuse(str(refusal), refusal.code) from None
 
 
 def _taken(caller: Within, resource: Resource) -> bool:

@@ -170,7 +170,7 @@ def _versions(clients: Clients, bucket: str) -> Iterator[dict[str, str]]:
             yield {"Key": one["Key"], "VersionId": one["VersionId"]}
         if not page.get("IsTruncated"):
             return
-        request |= {"KeyMarker": page["NextKeyMarker"], "VersionIdMarker": page.get("NextVersionIdMarker", "")}
+        request |= {"KeyMarker": page["NextKeyMarker"], "VersionIdMarker": page["NextVersionIdMarker"]}
 
 
 def _images(clients: Clients, repository: str) -> Iterator[dict[str, str]]:
@@ -183,7 +183,7 @@ def _images(clients: Clients, repository: str) -> Iterator[dict[str, str]]:
             if error.code == "RepositoryNotFoundException":
                 return
             raise
-        yield from page["imageIds"]
+        yield from page.get("imageIds", [])
         if not page.get("nextToken"):
             return
         request["nextToken"] = page["nextToken"]
