@@ -160,6 +160,33 @@ def test_rows_that_make_no_array_are_refused(each: object, only: object, says: s
         submission.rows(each, only)  # type: ignore[arg-type]
 
 
+# --- what could not run
+
+
+def test_what_could_not_run_is_refused_before_it_is_sent(batch: Batch) -> None:
+    one = batch.define("one", command=["echo", "Ref::who"], memory_gib=0.1)
+    with pytest.raises(InvalidRequest, match=r"(?s)'one' was not submitted.*Ref::who.*check=False"):
+        batch.submit(one)
+    with pytest.raises(InvalidRequest, match="Ask for less"):
+        batch.submit(one, parameters={"who": "you"}, vcpus=100_000)
+    assert batch.jobs().empty
+    assert batch.preflight(one).level == "problem"
+    assert batch.preflight(one, parameters={"who": "you"}).problems == []
+    job = batch.submit(one, parameters={"who": "you"}, vcpus=100_000, check=False)
+    job.cancel()
+    assert job.wait(30).status == "FAILED"
+
+
+def test_a_mended_queue_is_looked_at_again_before_a_refusal(batch: Batch) -> None:
+    one = batch.define("one", command=["true"], memory_gib=0.1)
+    client = batch.clients.batch
+    client.update_job_queue(jobQueue="lowPriority", state="DISABLED")
+    with pytest.raises(InvalidRequest, match=r"queue 'lowPriority': It is DISABLED"):
+        batch.submit(one, queue="lowPriority")
+    client.update_job_queue(jobQueue="lowPriority", state="ENABLED")
+    assert batch.submit(one, queue="lowPriority").wait(30).status == "SUCCEEDED"
+
+
 # --- tags and reuniting
 
 

@@ -75,6 +75,12 @@ def test_a_job_on_aws_must_be_told_where_to_keep_its_checkpoint(few, tmp_path):
         stubber.add_response(
             "register_job_definition", {"jobDefinitionName": "lenet", "jobDefinitionArn": arn, "revision": 1}
         )
+        place = {"computeEnvironmentName": "gpus", "computeEnvironmentArn": "arn:gpus", "ecsClusterArn": "arn:cluster"}
+        order = [{"order": 1, "computeEnvironment": "arn:gpus"}]
+        queue = {"jobQueueName": "gpu", "jobQueueArn": "arn:aws:batch:us-east-1:123456789012:job-queue/gpu"}
+        queue |= {"state": "ENABLED", "priority": 1, "computeEnvironmentOrder": order}
+        stubber.add_response("describe_job_queues", {"jobQueues": [queue]})
+        stubber.add_response("describe_compute_environments", {"computeEnvironments": [place]})
         given = {
             "jobName": ANY, "jobQueue": "gpu", "jobDefinition": arn, "parameters": ANY, "containerOverrides": {},
             "propagateTags": True, "tags": ANY,

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from genokit import backends
 from genokit.backends import Clients, translated_errors
 from genokit.batch import definition as definitions
-from genokit.batch import submission
+from genokit.batch import preflight, resources, submission
 from genokit.batch.children import STATUSES
 from genokit.batch.definition import CONTENT, JobDefinition
 from genokit.batch.job import Job
 from genokit.batch.pages import pages
+from genokit.batch.preflight import Finding, Findings
+from genokit.batch.resources import ComputeEnvironment, JobQueue
 from genokit.config import Settings
 from genokit.display import Html, card
-from genokit.errors import InvalidRequest, NotFound, did_you_mean
+from genokit.errors import AccessDenied, InvalidRequest, NotFound, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,6 +41,9 @@ class Batch:
     def __init__(self, clients: Clients | None = None, settings: Settings | None = None) -> None:
         self._clients = clients
         self._settings = settings
+        self._queues: list[JobQueue] = []  # as of the moment _looked, for what is asked before each submission
+        self._known: dict[str, Finding] = {}
+        self._looked = float("-inf")
 
     @property
     def clients(self) -> Clients:
@@ -113,6 +118,7 @@ class Batch:
         retry: int | str | Mapping[str, Any] | None = None,
         tags: Mapping[str, str] | None = None,
         again: bool = False,
+        check: bool = True,
     ) -> Job:
         """Submit a job of ``definition`` (its newest revision where only a name is given) to ``queue``.
 
@@ -154,43 +160,91 @@ class Batch:
             **definitions.limits(timeout_min=timeout_min, retry=retry),
         }
         mark = definitions.content(asked)
+        if name_given and not again and (there := self._same(queue, name, mark)):
+            return there
+        if check:
+            self._refuse_hopeless(asked, known)
         own = {**(tags or {}), **({CONTENT: mark} if name_given else {})}
-        with self._queue_must_be_there(queue, name), translated_errors(f"job '{name}'"):
-            if name_given and not again and (there := self._same(queue, name, mark)):
-                return there
+        with translated_errors(f"job '{name}'"):
             answer = self.clients.batch.submit_job(**asked, tags=submission.tags(self.clients.settings.project, own))
         return Job(self.clients, answer["jobId"])
-
-    @contextmanager
-    def _queue_must_be_there(self, queue: str, job: str) -> Iterator[None]:
-        try:
-            yield
-        except InvalidRequest as error:
-            queues = self.queues()
-            if queue.rpartition("/")[2] in queues:
-                raise
-            raise NotFound(f"job '{job}': there is no job queue '{queue}'. {did_you_mean(queue, queues)}") from error
 
     def _same(self, queue: str, name: str, mark: str) -> Job | None:
         """The newest job of this name and content that has not FAILED."""
         by_name = [{"name": "JOB_NAME", "values": [name]}]
-        listed = pages(self.clients.batch.list_jobs, "jobSummaryList", jobQueue=queue, filters=by_name)
-        ids = [job["jobId"] for job in listed if job["status"] != "FAILED"]
-        for first in range(0, len(ids), 100):
-            for detail in self.clients.batch.describe_jobs(jobs=ids[first : first + 100])["jobs"]:
-                if detail.get("tags", {}).get(CONTENT) == mark:
-                    return Job(self.clients, detail["jobId"], reunited=True)
+        try:
+            with translated_errors(f"jobs named '{name}'"):
+                listed = pages(self.clients.batch.list_jobs, "jobSummaryList", jobQueue=queue, filters=by_name)
+                ids = [job["jobId"] for job in listed if job["status"] != "FAILED"]
+                for first in range(0, len(ids), 100):
+                    for detail in self.clients.batch.describe_jobs(jobs=ids[first : first + 100])["jobs"]:
+                        if detail.get("tags", {}).get(CONTENT) == mark:
+                            return Job(self.clients, detail["jobId"], reunited=True)
+        except InvalidRequest:  # no such queue or no such name: the submission will be refused for it, and says more
+            return None
+        return None
+
+    def preflight(
+        self,
+        definition: JobDefinition | str,
+        *,
+        queue: str = "highPriority",
+        parameters: Mapping[str, str] | None = None,
+        vcpus: float | None = None,
+        memory_gib: float | None = None,
+        gpus: int | None = None,
+    ) -> Findings:
+        """What would keep a job from running, looked up before it is submitted: queue, environments, room, words of the
+        command, roles, image. What could not be asked is said to be unknown."""
+        known = definition if isinstance(definition, JobDefinition) else self.definition(definition)
+        asked = {
+            "jobQueue": queue,
+            "parameters": dict(parameters or {}),
+            "containerOverrides": {
+                "resourceRequirements": definitions.resources(vcpus=vcpus, memory_gib=memory_gib, gpus=gpus)
+            },
+        }
+        return preflight.check(self.clients, asked, known.described)
+
+    def _refuse_hopeless(self, asked: dict[str, Any], definition: JobDefinition) -> None:
+        """Raise where a job could not run; what is there is looked at once a minute, and before a refusal."""
+        fresh = time.monotonic() - self._looked > 60
+        if fresh:
+            try:
+                self._queues, self._known, self._looked = resources.queues(self.clients), {}, time.monotonic()
+            except AccessDenied:  # who may submit and not look submits
+                return None
+        names = [queue.name for queue in self._queues]
+        found = preflight.check(
+            self.clients, asked, definition.described, queues=self._queues, known=self._known
+        ).problems
+        if found and not fresh:
+            self._looked = float("-inf")
+            return self._refuse_hopeless(asked, definition)
+        name, queue = asked["jobName"], asked["jobQueue"].rpartition("/")[2]
+        if found and queue not in names:
+            raise NotFound(f"job '{name}': there is no job queue '{queue}'. {did_you_mean(queue, names)}")
+        if found:
+            told = "".join(f"\n    {one.about}: {one.message}" for one in found)
+            raise InvalidRequest(
+                f"job '{name}' was not submitted, for it could not run:{told}\n"
+                "submit(..., check=False) submits it as it is."
+            )
         return None
 
     def job(self, job_id: str) -> Job:
         """The job with this id, whoever submitted it. Raises NotFound."""
         return Job(self.clients, job_id).refresh()
 
-    def queues(self) -> list[str]:
-        """The names of the job queues, highest priority first."""
-        with translated_errors("job queues"):
-            found = list(pages(self.clients.batch.describe_job_queues, "jobQueues"))
-        return [queue["jobQueueName"] for queue in sorted(found, key=lambda queue: -queue["priority"])]
+    # --- queues and environments
+
+    def queues(self) -> list[JobQueue]:
+        """The job queues with their environments, highest priority first."""
+        return resources.queues(self.clients)
+
+    def environments(self) -> list[ComputeEnvironment]:
+        """The compute environments, by name."""
+        return resources.environments(self.clients)
 
     def jobs(self, *, queue: str | None = None, status: str | None = None) -> pd.DataFrame:
         """Jobs as a table, newest first: of one queue or all, in one status or all. Times are UTC, durations
@@ -200,7 +254,7 @@ class Batch:
         if status not in (None, *STATUSES):
             raise InvalidRequest(f"There is no job status '{status}'. {did_you_mean(status or '', STATUSES)}")
         rows = []
-        for one in [queue] if queue else self.queues():
+        for one in [queue] if queue else [one.name for one in self.queues()]:
             for state in [status] if status else STATUSES:
                 with translated_errors(f"jobs of queue '{one}'"):
                     found = pages(self.clients.batch.list_jobs, "jobSummaryList", jobQueue=one, jobStatus=state)
@@ -225,4 +279,6 @@ class Batch:
         return f"<Batch {self.clients.place}>"
 
     def _repr_html_(self) -> Html:
-        return card("AWS Batch", {"Runs": self.clients.place, "Queues": ", ".join(self.queues())})
+        return card(
+            "AWS Batch", {"Runs": self.clients.place, "Queues": ", ".join(queue.name for queue in self.queues())}
+        )
