@@ -161,7 +161,7 @@ def door(settings: Settings | None = None, port: int = 0, *, verbose: bool = Fal
     return Door(settings.home, settings.environ(), port, verbose=verbose)
 
 
-EMBEDDED = ("batch", "cloudformation", "ecr", "logs", "s3")  # the services that have a module in genokit.local
+EMBEDDED = ("batch", "cloudformation", "ecr", "logs", "s3", "sqs")  # the services that have a module in genokit.local
 
 
 def _embedded(service: str, settings: Settings) -> Any:

@@ -1,0 +1,115 @@
+"""The embedded SQS: a queue hears what happens to jobs, waits without work, and takes nobody's news."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+
+import pytest
+from embedded import Box
+
+from genokit import backends
+
+PROPERTIES = {"MessageRetentionPeriod": "60"}
+
+
+@pytest.fixture
+def sqs(account):
+    return backends.clients(account).client("sqs")
+
+
+@pytest.fixture
+def queue(sqs) -> str:
+    return str(sqs.create_queue(QueueName="events", Attributes=PROPERTIES)["QueueUrl"])
+
+
+@pytest.fixture
+def box(account) -> Box:
+    return Box(account)
+
+
+def bodies(answer) -> list[dict]:
+    return [json.loads(message["Body"]) for message in answer.get("Messages", [])]
+
+
+def test_queues_are_made_found_and_deleted(sqs, queue, box):
+    assert sqs.create_queue(QueueName="events", Attributes=PROPERTIES)["QueueUrl"] == queue
+    assert sqs.get_queue_url(QueueName="events")["QueueUrl"] == queue
+    assert sqs.list_queues()["QueueUrls"] == [queue]
+    attributes = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["All"])["Attributes"]
+    assert attributes["QueueArn"] == "arn:aws:sqs:local:000000000000:events"
+    assert (attributes["MessageRetentionPeriod"], attributes["ApproximateNumberOfMessages"]) == ("60", "0")
+    only = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["VisibilityTimeout"])["Attributes"]
+    assert only == {"VisibilityTimeout": "30"}
+    assert box.refusal(sqs.create_queue, QueueName="events")[0] == "QueueAlreadyExists"
+    assert box.refusal(sqs.create_queue, QueueName="../events")[0] == "InvalidParameterValue"
+    sqs.delete_queue(QueueUrl=queue)
+    for call, told in ((sqs.get_queue_url, {"QueueName": "events"}), (sqs.receive_message, {"QueueUrl": queue})):
+        assert box.refusal(call, **told)[0] == "AWS.SimpleQueueService.NonExistentQueue"
+    assert box.refusal(sqs.receive_message, QueueUrl="https://elsewhere/events")[0].endswith("NonExistentQueue")
+    assert "QueueUrls" not in sqs.list_queues()
+
+
+def test_a_queue_tells_what_happened_to_jobs_since_it_was_made_the_newest_first(sqs, box):
+    box.wait(box.submit(box.define("true")))
+    queue = sqs.create_queue(QueueName="events", Attributes=PROPERTIES)["QueueUrl"]
+    assert "Messages" not in sqs.receive_message(QueueUrl=queue)
+    job_id = box.submit(box.define("true"))
+    box.wait(job_id)
+    told = bodies(sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10, VisibilityTimeout=0))
+    assert [event["detail"]["status"] for event in told][::-1] == [
+        "SUBMITTED", "RUNNABLE", "STARTING", "RUNNING", "SUCCEEDED",
+    ]  # fmt: skip
+    assert {event["detail"]["jobId"] for event in told} == {job_id}
+    assert {(event["source"], event["detail-type"]) for event in told} == {("aws.batch", "Batch Job State Change")}
+    assert all("cursor" not in event for event in told)
+
+
+def test_reading_takes_the_news_from_nobody(sqs, queue, box, account):
+    box.wait(box.submit(box.define("true")))
+    for client in (sqs, sqs, backends.clients(account).client("sqs")):
+        assert len(client.receive_message(QueueUrl=queue, MaxNumberOfMessages=10, VisibilityTimeout=0)["Messages"]) == 5
+
+
+def test_hidden_messages_come_again_and_deleted_ones_do_not(sqs, queue, box):
+    box.wait(box.submit(box.define("true")))
+    first = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=3, VisibilityTimeout=1)["Messages"]
+    rest = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10)["Messages"]
+    assert (len(first), len(rest)) == (3, 2)
+    for message in first[1:]:
+        sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
+    again = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10, WaitTimeSeconds=5)["Messages"]
+    assert [message["MessageId"] for message in again] == [first[0]["MessageId"]]
+
+
+def test_messages_are_kept_no_longer_than_the_queue_says(sqs, box):
+    queue = sqs.create_queue(QueueName="short", Attributes={"MessageRetentionPeriod": "1"})["QueueUrl"]
+    box.wait(box.submit(box.define("true")))
+    time.sleep(1.2)
+    assert "Messages" not in sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10)
+
+
+def test_waiting_ends_with_the_first_news(sqs, queue, box):
+    definition = box.define("true")
+    threading.Timer(0.5, box.submit, (definition,)).start()
+    start = time.monotonic()
+    told = bodies(sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10, WaitTimeSeconds=20))
+    assert told[-1]["detail"]["status"] == "SUBMITTED"
+    assert 0.3 < time.monotonic() - start < 5
+
+
+def test_waiting_in_vain_ends_in_time_and_costs_next_to_nothing(sqs, queue):
+    sqs.receive_message(QueueUrl=queue)
+    start, cpu = time.monotonic(), time.thread_time()
+    assert "Messages" not in sqs.receive_message(QueueUrl=queue, WaitTimeSeconds=3)
+    assert 2.9 < time.monotonic() - start < 4.5
+    assert time.thread_time() - cpu < 0.1
+
+
+def test_what_sqs_refuses_is_refused(sqs, queue, box):
+    for told in ({"WaitTimeSeconds": 21}, {"MaxNumberOfMessages": 11}, {"MaxNumberOfMessages": 0}):
+        assert box.refusal(sqs.receive_message, QueueUrl=queue, **told)[0] == "InvalidParameterValue"
+    assert box.refusal(sqs.delete_message, QueueUrl=queue, ReceiptHandle="x")[0] == "ReceiptHandleIsInvalid"
+    with pytest.raises(NotImplementedError, match="sqs's SendMessage"):
+        sqs.send_message(QueueUrl=queue, MessageBody="x")
