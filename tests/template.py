@@ -1,0 +1,150 @@
+"""The stack's template as CloudFormation would read it: short forms, parameters, conditions, references."""
+
+from __future__ import annotations
+
+import base64
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import genokit
+
+PATH = Path(genokit.__file__).parent / "stacks" / "batch.yaml"
+ACCOUNT, REGION, STACK = "123456789012", "us-east-1", "genokit-batch"
+PSEUDO = {
+    "AWS::AccountId": ACCOUNT,
+    "AWS::Region": REGION,
+    "AWS::Partition": "aws",
+    "AWS::StackName": STACK,
+    "AWS::NoValue": None,
+}
+# What GetAtt and Ref mean for the resources that policies speak of.
+ARNS = {
+    "AWS::IAM::Role": "arn:aws:iam::{account}:role/{RoleName}",
+    "AWS::IAM::InstanceProfile": "arn:aws:iam::{account}:instance-profile/{InstanceProfileName}",
+    "AWS::IAM::ManagedPolicy": "arn:aws:iam::{account}:policy/{ManagedPolicyName}",
+    "AWS::S3::Bucket": "arn:aws:s3:::genokit-batch-bucket-x1",
+    "AWS::SQS::Queue": "arn:aws:sqs:{region}:{account}:genokit-batch-EventQueue-x1",
+    "AWS::Logs::LogGroup": "arn:aws:logs:{region}:{account}:log-group:{LogGroupName}:*",
+    "AWS::ECR::Repository": "arn:aws:ecr:{region}:{account}:repository/{RepositoryName}",
+    "AWS::Events::Rule": "arn:aws:events:{region}:{account}:rule/{Name}",
+    "AWS::Lambda::Function": "arn:aws:lambda:{region}:{account}:function:{FunctionName}",
+    "AWS::Batch::JobQueue": "arn:aws:batch:{region}:{account}:job-queue/{JobQueueName}",
+    "AWS::Batch::ComputeEnvironment": "arn:aws:batch:{region}:{account}:compute-environment/{logical}-x1",
+}
+REFS = {
+    "AWS::S3::Bucket": "genokit-batch-bucket-x1",
+    "AWS::SQS::Queue": "https://sqs.{region}.amazonaws.com/{account}/genokit-batch-EventQueue-x1",
+    "AWS::Logs::LogGroup": "{LogGroupName}",
+    "AWS::IAM::Role": "{RoleName}",
+    "AWS::Batch::JobQueue": ARNS["AWS::Batch::JobQueue"],
+    "AWS::Batch::ComputeEnvironment": ARNS["AWS::Batch::ComputeEnvironment"],
+    "AWS::IAM::ManagedPolicy": ARNS["AWS::IAM::ManagedPolicy"],
+}
+
+
+class Loader(yaml.SafeLoader):
+    """YAML with CloudFormation's tags, in their long forms."""
+
+
+def _long(loader: Loader, tag: str, node: yaml.Node) -> dict[str, Any]:
+    if isinstance(node, yaml.ScalarNode):
+        value: Any = loader.construct_scalar(node)
+        if tag == "GetAtt":
+            value = value.split(".", 1)
+    else:
+        value = loader.construct_sequence(node, deep=True)
+    return {tag if tag in ("Ref", "Condition") else f"Fn::{tag}": value}
+
+
+Loader.add_multi_constructor("!", _long)
+
+
+class Template:
+    """The template with its intrinsic functions worked out, for ``parameters`` over the defaults."""
+
+    def __init__(self, **parameters: str) -> None:
+        self.raw = yaml.load(PATH.read_text(), Loader)
+        self._given = {name: parameters.get(name, one.get("Default")) for name, one in self.raw["Parameters"].items()}
+        for name, one in self.raw["Parameters"].items():
+            if one["Type"] == "CommaDelimitedList":
+                self._given[name] = self._given[name].split(",")
+
+    @property
+    def resources(self) -> dict[str, Any]:
+        """Those that the conditions leave, worked out."""
+        return {
+            name: self.value({key: part for key, part in one.items() if key != "Condition"})
+            for name, one in self.raw["Resources"].items()
+            if "Condition" not in one or self.holds(one["Condition"])
+        }
+
+    def of(self, kind: str) -> dict[str, dict[str, Any]]:
+        """The properties of the resources of one type, by logical name."""
+        return {name: one["Properties"] for name, one in self.resources.items() if one["Type"] == f"AWS::{kind}"}
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        return {name: self.value(one["Value"]) for name, one in self.raw["Outputs"].items()}
+
+    def holds(self, condition: str) -> bool:
+        return bool(self.value(self.raw["Conditions"][condition]))
+
+    def value(self, one: Any) -> Any:
+        if isinstance(one, list):
+            return [value for value in map(self.value, one) if value is not None]
+        if not isinstance(one, dict):
+            return one
+        if len(one) == 1:
+            name, told = next(iter(one.items()))
+            if name in ("Ref", "Condition") or name.startswith("Fn::"):
+                return self._function(name.removeprefix("Fn::"), told)
+        values = {key: self.value(part) for key, part in one.items()}
+        return {key: value for key, value in values.items() if value is not None}
+
+    def _function(self, name: str, told: Any) -> Any:
+        if name == "If":
+            return self.value(told[1] if self.holds(told[0]) else told[2])
+        if name == "Ref":
+            return self._reference(told, REFS)
+        if name == "GetAtt":
+            return self._attribute(*told)
+        if name == "Condition":
+            return self.holds(told)
+        if name == "Sub":
+            return re.sub(r"\$\{([^}]+)\}", lambda found: str(self._named(found[1])), told)
+        told = self.value(told)
+        return {
+            "Equals": lambda: told[0] == told[1],
+            "Not": lambda: not told[0],
+            "And": lambda: all(told),
+            "Join": lambda: told[0].join(told[1]),
+            "Split": lambda: told[1].split(told[0]),
+            "Select": lambda: told[1][int(told[0])],
+            "GetAZs": lambda: [f"{REGION}{letter}" for letter in "abcdef"],
+            "Base64": lambda: base64.b64encode(told.encode()).decode(),
+        }[name]()
+
+    def _named(self, name: str) -> Any:
+        return self._attribute(*name.split(".", 1)) if "." in name else self._reference(name, REFS)
+
+    def _attribute(self, name: str, attribute: str) -> str:
+        if attribute == "RepositoryUri":
+            return f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/{STACK}"
+        return self._reference(name, ARNS) if attribute == "Arn" else f"{name}.{attribute}"
+
+    def _reference(self, name: str, forms: dict[str, str]) -> Any:
+        if name in PSEUDO:
+            return PSEUDO[name]
+        if name in self._given:
+            return self._given[name]
+        one = self.raw["Resources"][name]
+        properties = {
+            key: self.value(part)
+            for key, part in one.get("Properties", {}).items()
+            if key.endswith("Name") and key != "KeyName"
+        } | ({"Name": self.value(one["Properties"]["Name"])} if "Name" in one.get("Properties", {}) else {})
+        form = forms.get(one["Type"], "{logical}")
+        return form.format(account=ACCOUNT, region=REGION, logical=name, **properties)
