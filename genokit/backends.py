@@ -136,6 +136,11 @@ class Clients:
         return 0.25 if self.settings.backend == "local" else 4.0
 
     @property
+    def grace_s(self) -> float:
+        """Seconds that a job may wait before anything is thought to be wrong."""
+        return 2.0 if self.settings.backend == "local" else 120.0
+
+    @property
     def log_delay_s(self) -> float:
         """Seconds by which the last log lines may come after the job's end."""
         return 0.0 if self.settings.backend == "local" else 4.0

@@ -22,6 +22,8 @@ from matplotlib.figure import Figure
 
 from genokit import display
 from genokit.batch import resources
+from genokit.batch.causes import Cause
+from genokit.batch.explain import Explanation
 from genokit.batch.preflight import Finding, Findings
 from genokit.config import Settings
 from genokit.display import Html, Log
@@ -46,6 +48,9 @@ NOUNS: dict[str, Callable[[str, Path], object]] = {
     "Settings": lambda text, folder: Settings(home=folder, profile=text, mirrors=[text]),
     "ComputeEnvironment": lambda text, folder: environment(text),
     "JobQueue": lambda text, folder: resources.JobQueue(text, text, text, text, text, 1, text, (environment(text),)),
+    "Explanation": lambda text, folder: Explanation(
+        text, text, text, text, False, (Cause(text, text, text, "likely"),), (text,), (text,), (text,), text
+    ),
     "Finding": lambda text, folder: Finding(text, text, text),
     "Findings": lambda text, folder: Findings([Finding("problem", text, text)]),
     "doctor's Report": lambda text, folder: Report((Check(text, "warning", text, text),), Settings(region=text)),

@@ -6,7 +6,7 @@ https://docs.aws.amazon.com/batch/latest/userguide/fargate.html
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -28,13 +28,13 @@ COMBINATIONS = {
 
 @dataclass(frozen=True)
 class Asked:
-    """What a job asks for: the ``room`` of its largest part, and the vCPUs of all its parts together.
+    """What a job asks for: the ``room`` of its largest node, and that of all its nodes together.
 
     ``platforms`` are those that its definition is made for: EC2, FARGATE, MANAGED_INSTANCES.
     """
 
     room: Room
-    vcpus: float
+    total: Room
     nodes: int
     platforms: tuple[str, ...]
 
@@ -74,20 +74,24 @@ def asked(described: Mapping[str, Any], overrides: Mapping[str, Any] | None = No
     elif described.get("ecsProperties"):
         rooms = [_room(one) for task in described["ecsProperties"]["taskProperties"] for one in task["containers"]]
         known = [one for one in rooms if one is not None]
-        whole = Room(sum(r.vcpus for r in known), sum(r.memory_mib for r in known), sum(r.gpus for r in known))
-        parts = [(whole if known else None, 1)]
+        parts = [(_combined(sum, [(room, 1) for room in known], each=True) if known else None, 1)]
     else:
         container = described.get("containerProperties") or described.get("container") or {}
         parts = [(_room(container, overrides or {}), 1)]
     sized = [(room, count) for room, count in parts if room is not None]
     if not sized or len(sized) < len(parts):
         return None
-    largest = Room(
-        max(room.vcpus for room, _ in sized),
-        max(room.memory_mib for room, _ in sized),
-        max(room.gpus for room, _ in sized),
+    largest, total = _combined(max, sized, each=False), _combined(sum, sized, each=True)
+    return Asked(largest, total, sum(count for _, count in sized), platforms)
+
+
+def _combined(how: Callable[[list[float]], float], parts: list[tuple[Room, int]], *, each: bool) -> Room:
+    times = [count if each else 1 for _, count in parts]
+    vcpus, memory, gpus = (
+        how([value * time for value, time in zip(column, times, strict=True)])
+        for column in zip(*((room.vcpus, room.memory_mib, room.gpus) for room, _ in parts), strict=True)
     )
-    return Asked(largest, sum(r.vcpus * n for r, n in sized), sum(n for _, n in sized), platforms)
+    return Room(vcpus, memory, int(gpus))
 
 
 def fit(job: Asked, place: ComputeEnvironment) -> Fit:
@@ -98,11 +102,11 @@ def fit(job: Asked, place: ComputeEnvironment) -> Fit:
         return Fit("never", f"The definition is made for {made}, and the compute environment '{place.name}' is {kind}.")
     if job.nodes > 1 and (place.type == "SPOT" or (place.type == "UNMANAGED" and place.room is None)):
         return Fit("never", f"The compute environment '{place.name}' is {place.type}, which takes no multi-node jobs.")
-    if place.max_vcpus is not None and job.vcpus > place.max_vcpus:
-        return Fit("never", _more(place.name, [f"{job.vcpus:g} vCPU of {place.max_vcpus:g} (its maxvCpus)"]))
     if place.room is not None:
-        over = _over(job.room, place.room)
+        over = _over(job.total, place.room)
         return Fit("never", _more(place.name, over)) if over else Fit("fits", f"'{place.name}' has the room.")
+    if place.max_vcpus is not None and job.total.vcpus > place.max_vcpus:
+        return Fit("never", _more(place.name, [f"{job.total.vcpus:g} vCPU of {place.max_vcpus:g} (its maxvCpus)"]))
     if place.type in FARGATE:
         return _fargate(job.room, place)
     if not place.instance_types:
