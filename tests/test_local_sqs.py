@@ -90,6 +90,20 @@ def test_messages_are_kept_no_longer_than_the_queue_says(sqs, box):
     assert "Messages" not in sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10)
 
 
+def test_the_queue_of_a_stack_hears_too(sqs, box, account):
+    template = {"Resources": {"Events": {"Type": "AWS::SQS::Queue", "Properties": {
+        "QueueName": "of-a-stack", "MessageRetentionPeriod": 60, "VisibilityTimeout": 0}}}}  # fmt: skip
+    cloudformation = backends.clients(account).client("cloudformation")
+    told = {"StackName": "news", "ChangeSetName": "first"}
+    cloudformation.create_change_set(**told, ChangeSetType="CREATE", TemplateBody=json.dumps(template))
+    cloudformation.execute_change_set(**told)
+    [queue] = sqs.list_queues()["QueueUrls"]
+    assert sqs.get_queue_url(QueueName="of-a-stack")["QueueUrl"] == queue
+    box.wait(box.submit(box.define("true")))
+    for _ in range(2):
+        assert bodies(sqs.receive_message(QueueUrl=queue))[0]["detail"]["status"] == "SUCCEEDED"
+
+
 def test_waiting_ends_with_the_first_news(sqs, queue, box):
     definition = box.define("true")
     threading.Timer(0.5, box.submit, (definition,)).start()

@@ -18,16 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from genokit.files import write_atomic
-from genokit.local import store
+from genokit.local import provisions, store
 from genokit.local.account import Account
 from genokit.local.client import Caller, EmbeddedClient, Operation
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,80}")
-URL = "https://sqs.local.amazonaws.com/000000000000/"
-ARN = "arn:aws:sqs:local:000000000000:"
+URL = f"https://sqs.{provisions.REGION}.amazonaws.com/{provisions.ACCOUNT}/"
+ARN = f"arn:aws:sqs:{provisions.REGION}:{provisions.ACCOUNT}:"
 DEFAULTS = {"MessageRetentionPeriod": "345600", "VisibilityTimeout": "30", "ReceiveMessageWaitTimeSeconds": "0"}
 HEARD = 100  # events
 LOOK_S = 0.2
+TYPE = "AWS::SQS::Queue"
 MISSING = "AWS.SimpleQueueService.NonExistentQueue"
 
 
@@ -83,13 +84,14 @@ def get_queue_attributes(caller: Caller, request: dict[str, Any]) -> dict[str, A
 
 def list_queues(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
     """The addresses of all queues, or of those whose names begin with a prefix, on one page."""
-    prefix = request.get("QueueNamePrefix", "")
-    names = sorted(file.stem for file in _folder(caller).glob("*.json") if file.stem.startswith(prefix))
-    return {"QueueUrls": [URL + name for name in names]} if names else {}
+    with caller.reading() as db:
+        urls = [*provisions.named(db, TYPE), *(URL + file.stem for file in _folder(caller).glob("*.json"))]
+    found = sorted(url for url in urls if url.startswith(URL + request.get("QueueNamePrefix", "")))
+    return {"QueueUrls": found} if found else {}
 
 
 def delete_queue(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
-    """Forget a queue."""
+    """Forget a queue; one of a stack goes with its stack."""
     _queue(caller, request["QueueUrl"])
     (_folder(caller) / f"{request['QueueUrl'].removeprefix(URL)}.json").unlink(missing_ok=True)
     return {}
@@ -166,9 +168,17 @@ def _folder(caller: Caller) -> Path:
 
 
 def _queue(caller: Caller, url: str) -> dict[str, Any]:
+    """What a queue was made with, by a client or by a stack."""
     name = url.removeprefix(URL)
     file = _folder(caller) / f"{name}.json"
-    if not url.startswith(URL) or not NAME.fullmatch(name) or not file.is_file():
+    with caller.reading() as db:
+        row = db.execute("select doc from stack_resources where type = ? and physical = ?", (TYPE, url)).fetchone()
+    if row:
+        properties = store.loads(row, "doc")["properties"]
+        given = {name: str(value) for name, value in properties.items() if isinstance(value, str | int)}
+        queue: dict[str, Any] = {"given": given, "created": 0.0}
+    elif url.startswith(URL) and NAME.fullmatch(name) and file.is_file():
+        queue = json.loads(file.read_bytes())
+    else:
         raise caller.refuse("The specified queue does not exist.", MISSING)
-    queue: dict[str, Any] = json.loads(file.read_bytes())
     return queue
