@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from email.utils import mktime_tz, parsedate_tz
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -185,7 +188,7 @@ def _boto3(service: str, settings: Settings) -> Any:
     try:
         session = boto3.Session(profile_name=settings.profile, region_name=settings.region)
         # Batch throttles whoever asks often, and the wait pays; data and prices have other sources to turn to.
-        retries = {"mode": "adaptive", "max_attempts": 2 if service in ("s3", "pricing") else 8}
+        retries = {"mode": "adaptive", "total_max_attempts": 3 if service in ("s3", "pricing") else 6}
         region = "us-east-1" if service == "pricing" else None  # the price list of all regions is asked for there
         return session.client(
             service, region_name=region, config=Config(retries=retries, connect_timeout=settings.timeout_s)
@@ -207,7 +210,14 @@ def translated_errors(thing: str) -> Iterator[None]:
     Traceback (most recent call last):
     genokit.errors.InvalidRequest: job 'align': SubmitJob was refused: too many
     """
-    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, NoRegionError, ParamValidationError
+    from botocore.exceptions import (
+        BotoCoreError,
+        ClientError,
+        ConnectionError,
+        HTTPClientError,
+        ParamValidationError,
+        SSLError,
+    )
 
     try:
         yield
@@ -215,47 +225,127 @@ def translated_errors(thing: str) -> Iterator[None]:
         raise _translated(thing, error) from error
     except ParamValidationError as error:
         raise InvalidRequest(f"{thing}: {error}", code="ParamValidation") from error
-    except (NoCredentialsError, NoRegionError) as error:
-        raise ConfigError(
-            f"{thing}: {error}. Set profile and region in genokit.toml; 'genokit doctor' shows what is set."
-        ) from error
     except BotoCoreError as error:
-        raise ServiceError(f"{thing}: AWS could not be reached: {error}", code=type(error).__name__) from error
+        said, code = str(error).rstrip("."), type(error).__name__
+        if code.startswith(SIGN_IN):
+            raise ConfigError(f"{thing}: there are no credentials to sign with: {said}. {SET_UP}") from error
+        if code.startswith(SETTINGS):
+            raise ConfigError(f"{thing}: the request could not be made: {said}. {SET_UP}") from error
+        if not isinstance(error, (ConnectionError, HTTPClientError)):
+            raise ServiceError(f"{thing}: {said}", code=code) from error
+        ask = "is there a network, and are region and proxy right?"
+        if isinstance(error, SSLError):
+            ask = "does a proxy stand between? AWS_CA_BUNDLE names the file with its certificate."
+        raise ServiceError(f"{thing}: AWS could not be reached: {said}: {ask}", code=code) from error
 
 
-ACCESS = ("AccessDeniedException", "AccessDenied", "UnauthorizedOperation", "NotAuthorized")
-CREDENTIALS = (
-    "ExpiredTokenException",
-    "ExpiredToken",
-    "UnrecognizedClientException",
-    "InvalidClientTokenId",
-    "InvalidSignatureException",
+SET_UP = (
+    "Set region and profile in genokit.toml, or GENOKIT_REGION and GENOKIT_PROFILE, and sign in (aws sso login, or "
+    "aws configure); 'genokit doctor' shows what is set."
 )
+SIGN_IN = (
+    "NoCredentials", "PartialCredentials", "Credential", "SSO", "UnauthorizedSSO", "Token", "NoAuthToken", "Login",
+    "RefreshWithMFA", "Metadata",
+)  # fmt: skip  # how the names of botocore's errors begin that a sign-in would mend
+SETTINGS = ("NoRegion", "InvalidRegion", "UnknownRegion", "Profile", "ConfigNotFound", "ConfigParse", "EndpointP")
+ACCESS = (
+    "AccessDeniedException", "AccessDenied", "UnauthorizedOperation", "NotAuthorized", "AuthorizationError",
+    "AuthorizationErrorException",
+)  # fmt: skip
+CREDENTIALS = (
+    "ExpiredTokenException", "ExpiredToken", "UnrecognizedClientException", "InvalidClientTokenId",
+    "InvalidAccessKeyId", "AuthFailure", "MissingAuthenticationToken", "MissingAuthenticationTokenException",
+)  # fmt: skip
+SIGNATURE = (
+    "InvalidSignatureException", "SignatureDoesNotMatch", "RequestExpired", "RequestTimeTooSkewed",
+    "IncompleteSignature", "IncompleteSignatureException",
+)  # fmt: skip
+THROTTLED = (
+    "TooManyRequestsException", "ThrottlingException", "Throttling", "ThrottledException", "RequestLimitExceeded",
+    "RequestThrottled", "RequestThrottledException", "SlowDown",
+)  # fmt: skip
 REFUSED = (
     "ClientException",
     "InvalidParameterException",
     "ResourceNotFoundException",
     "ValidationException",
     "ValidationError",
-    "AlreadyExistsException",
-    "InsufficientCapabilitiesException",
-    "InvalidChangeSetStatus",
-    "NoSuchBucket",
-    "RepositoryNotFoundException",
 )
 
 
 def _translated(thing: str, error: Any) -> Exception:
     code, message = error.response["Error"].get("Code", ""), error.response["Error"].get("Message", "")
-    operation = error.operation_name
+    operation, told = error.operation_name, error.response.get("ResponseMetadata", {})
     if code in ACCESS:
-        return AccessDenied(f"{thing}: AWS denies {operation}: {message}", action=operation)
+        return _denied(thing, operation, message)
     if code in CREDENTIALS:
         return ConfigError(
-            f"{thing}: AWS does not accept the credentials ({code}): {message} Sign in again, then retry."
+            f"{thing}: AWS does not accept the credentials ({code}): {_ended(message)} Sign in again, then retry."
         )
+    if code in SIGNATURE:
+        skew = _skew_s(told.get("HTTPHeaders", {}).get("date", ""))
+        cause = "the secret key is not that of the access key, or this machine's clock is wrong"
+        if abs(skew) > 60:
+            cause = (
+                f"this machine's clock is {abs(skew) / 60:.0f} min {'behind' if skew > 0 else 'ahead of'} AWS's: set it"
+            )
+        return ConfigError(f"{thing}: AWS does not accept the signature of {operation} ({code}): {cause}. {message}")
     if code in REFUSED:
         return InvalidRequest(f"{thing}: {operation} was refused: {message}", code=code)
+    if code in THROTTLED:
+        tries = told.get("RetryAttempts", 0) + 1
+        return ServiceError(
+            f"{thing}: AWS throttles {operation} ({code}), also at try {tries}: {_ended(message)} "
+            "This may pass: wait a minute, and ask for many jobs in one call.",
+            code=code,
+        )
+    if code.isdecimal() or code.startswith("Unknown"):  # an answer in no form of AWS's
+        return ServiceError(
+            f"{thing}: what answered {operation} does not speak as AWS does ({code} {message}): are AWS_ENDPOINT_URL "
+            "and the proxy right?",
+            code=code,
+        )
     return ServiceError(
-        f"{thing}: {operation} failed ({code}): {message} This may pass: try again in a minute.", code=code
+        f"{thing}: {operation} failed ({code}): {_ended(message)} This may pass: try again in a minute.", code=code
     )
+
+
+def _denied(thing: str, operation: str, message: str) -> AccessDenied:
+    """What was denied, on what, to whom and why, as far as AWS tells; and which policy would give it."""
+    told = re.search(
+        r"User: (?P<who>\S+) is not authorized to perform: (?P<action>[\w:*]+)"
+        r"(?: on resource: (?P<resource>\S+))?(?:.*?(?:because|with) (?P<why>.*))?",
+        message,
+        flags=re.DOTALL,
+    )
+    action, resource, who, why = (told[name] or "" if told else "" for name in ("action", "resource", "who", "why"))
+    what = f"{action or operation}" + (f" on {resource}" if resource else "") + (f" to {who}" if who else "")
+    if re.search("explicit deny|service control policy|permissions boundary", message):
+        advice = "Somebody forbids it: whoever keeps the account can say why."
+    else:
+        advice = (
+            "A policy must give it: the stack's output UserPolicy names the one that gives what this kit asks of AWS; "
+            "have it attached to your user or role. docs/aws.md lists its actions."
+        )
+    return AccessDenied(
+        f"{thing}: AWS denies {what}: {_ended(why or message)} {advice}", action=action or operation, resource=resource
+    )
+
+
+def _ended(message: str) -> str:
+    """A sentence with its full stop.
+
+    >>> _ended("Too Many Requests"), _ended("Denied.")
+    ('Too Many Requests.', 'Denied.')
+    """
+    return f"{message.rstrip('. ')}."
+
+
+def _skew_s(date: str) -> float:
+    """Seconds by which a server's date is ahead of this machine's clock; 0 where it says none.
+
+    >>> _skew_s(""), _skew_s("no date")
+    (0.0, 0.0)
+    """
+    told = parsedate_tz(date)
+    return mktime_tz(told) - time.time() if told else 0.0

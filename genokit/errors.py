@@ -4,7 +4,7 @@
       ConfigError          a setting is missing or wrong             names the file or variable it came from
       MissingDependency    a package or program is not installed     says how to get it
       NotFound             a queue, definition, job, data set ...    lists near misses
-      AccessDenied         AWS said no                               .action
+      AccessDenied         AWS said no                               .action .resource
       InvalidRequest       a request that the service refuses        .code
       ServiceError         throttled, unreachable, or broken         .code
       ConfirmationNeeded   data or jobs would be lost                .losses
@@ -61,9 +61,10 @@ class NotFound(GenokitError):
 class AccessDenied(GenokitError):
     """AWS refused the call for want of a permission."""
 
-    def __init__(self, message: str, *, action: str = "") -> None:
+    def __init__(self, message: str, *, action: str = "", resource: str = "") -> None:
         super().__init__(message)
         self.action = action
+        self.resource = resource
 
 
 class InvalidRequest(GenokitError):
