@@ -21,7 +21,7 @@ compile = printf 'hatchling\neditables\npip\n' | uv pip compile pyproject.toml -
 
 .DEFAULT_GOAL = help
 .NOTPARALLEL:
-.PHONY: help kit dev demo lab notebooks test test-containers test-pythons check format bench lock clean
+.PHONY: help kit dev demo lab notebooks test test-containers test-gpu test-pythons check format bench lock clean
 
 help: # prints the targets
 	@echo "genokit: make TARGET"
@@ -43,10 +43,13 @@ notebooks: kit ## run every notebook from its first cell to its last
 	@for notebook in notebooks/*.ipynb; do $(py) -m genokit run "$$notebook" $(ARGS) || exit 1; done
 
 test: dev ## run the tests; ARGS="-k batch" picks some
-	@$(py) -m pytest -n 2 -m "not aws and not containers" $(ARGS)
+	@$(py) -m pytest -n 2 -m "not aws and not containers and not gpu" $(ARGS)
 
 test-containers: dev ## run the tests that need docker or podman; as root, docker is started for them where it is not running
 	@tests/with-engine $(py) -m pytest -m containers tests/test_local_containers.py $(ARGS)
+
+test-gpu: dev ## run the tests that need an NVIDIA GPU
+	@$(py) -m pytest -m gpu tests/test_gpu.py $(ARGS)
 
 test-pythons: ## demo and test on every Python from 3.11 to 3.13 that this machine has
 	@pythons=`environments/find-python --all` && echo "$$pythons" | while read -r version python; do \
