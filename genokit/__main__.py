@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from genokit import __version__
-from genokit.errors import GenokitError
+from genokit.errors import GenokitError, InvalidParameters
 
 EXAMPLES = """\
 examples:
@@ -23,6 +23,7 @@ examples:
   genokit run notebooks/10_lenet.ipynb -p epochs=1      run a notebook with these parameters
   genokit pipeline notebooks/pipelines/tour.toml        run notebooks that build on one another, -p lenet.epochs=1
   genokit jobs --status RUNNING                         the jobs of the account, as a table
+  genokit stack diff batch spot_max_vcpus=64            what jobs stand on, and what a change of it would do
   genokit local status                                  the embedded account: at work or at rest, and its jobs
   genokit local serve                                   let boto3, the AWS CLI and other tools use it; Ctrl-C ends that
 
@@ -89,6 +90,15 @@ def _parser() -> argparse.ArgumentParser:
     jobs = add("jobs", _jobs, "the jobs of the account")
     jobs.add_argument("--queue")
     jobs.add_argument("--status", help="such as RUNNING or FAILED")
+    stack = add("stack", _stack, "deploy what jobs stand on, see what a change would do, take it away again")
+    stack.add_argument("action", choices=("deploy", "diff", "update", "teardown", "outputs", "parameters", "policy"))
+    stack.add_argument("name", nargs="?", default="batch", help="the template's name, or the path of one's own")
+    stack.add_argument("parameter", nargs="*", help="NAME=VALUE, such as spot_max_vcpus=64")
+    stack.add_argument("--stack-name", help="what CloudFormation calls the stack; default: as the settings say")
+    stack.add_argument(
+        "--replace", action="store_true", help="even if that removes or replaces what holds data or jobs"
+    )
+    stack.add_argument("--confirm", metavar="STACK", help="the stack's name, to remove it with all that lies in it")
     local = add("local", _local, "the embedded account: look at it, stop it, clear its jobs away, serve it")
     actions = local.add_subparsers(metavar="ACTION", dest="action", required=True)
     for name, says in (
@@ -175,6 +185,35 @@ def _jobs(options: argparse.Namespace) -> int:
 
     jobs = Batch().jobs(queue=options.queue, status=options.status)
     print("No jobs." if jobs.empty else jobs.to_string(index=False))
+    return 0
+
+
+def _stack(options: argparse.Namespace) -> int:
+    from genokit import Stack
+
+    words = [options.name, *options.parameter]
+    name = "batch" if "=" in options.name else words.pop(0)
+    pairs = [word.partition("=") for word in words]
+    wrong = [left for left, sign, _ in pairs if not sign or not left.isidentifier()]
+    if wrong:
+        raise InvalidParameters(f"'{wrong[0]}' is not NAME=VALUE, such as spot_max_vcpus=64")
+    parameters: dict[str, Any] = {left: value for left, _, value in pairs}
+    stack = Stack(name, stack_name=options.stack_name)
+    if options.action == "diff":
+        print(stack.diff(**parameters))
+    elif options.action == "deploy":
+        _print_outputs(stack.deploy(replace=options.replace, **parameters).outputs)
+    elif options.action == "update":
+        _print_outputs(stack.update(replace=options.replace, **parameters).outputs)
+    elif options.action == "teardown":
+        stack.teardown(confirm=options.confirm)
+    elif options.action == "outputs":
+        _print_outputs(stack.outputs)
+    elif options.action == "parameters":
+        for keyword, row in stack.parameters().iterrows():
+            print(f"{keyword} = {row['default']}\n    {row['description']}")
+    else:
+        print(stack.policy())
     return 0
 
 

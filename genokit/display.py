@@ -267,7 +267,18 @@ def sign(status: str) -> str:
 
 
 def _kind(status: str) -> str:
-    return next((kind for kind, words in _KINDS.items() if status.lower() in words), "idle")
+    """What a status means; of CloudFormation's long ones the end tells, unless they speak of a rollback.
+
+    >>> _kind("SUCCEEDED"), _kind("UPDATE_COMPLETE"), _kind("ROLLBACK_COMPLETE"), _kind("DELETE_IN_PROGRESS")
+    ('good', 'good', 'bad', 'busy')
+    """
+    word = status.lower()
+    if "rollback" in word:
+        return "bad"
+    for end, kind in (("_complete", "good"), ("_failed", "bad"), ("_in_progress", "busy")):
+        if word.endswith(end):
+            return kind
+    return next((kind for kind, words in _KINDS.items() if word in words), "idle")
 
 
 def _sign(match: re.Match[str]) -> str:

@@ -28,6 +28,7 @@ from genokit.batch.preflight import Finding, Findings
 from genokit.config import Settings
 from genokit.display import Html, Log
 from genokit.doctor import Check, Report
+from genokit.stacks import Change, Changes
 
 HOSTILE = {
     "script": "<script>alert(1)</script>",
@@ -53,6 +54,7 @@ NOUNS: dict[str, Callable[[str, Path], object]] = {
     ),
     "Finding": lambda text, folder: Finding(text, text, text),
     "Findings": lambda text, folder: Findings([Finding("problem", text, text)]),
+    "Changes": lambda text, folder: Changes(text, (Change("replace", text, text, (text,)),)),
     "doctor's Report": lambda text, folder: Report((Check(text, "warning", text, text),), Settings(region=text)),
 }
 

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+
+import boto3
 import pandas as pd
 import pytest
+from botocore.stub import Stubber
+from stacked import SERVICES, drive, wrapped
 
-from genokit import Batch, Stack, backends
-from genokit.errors import ConfirmationNeeded, InvalidParameters, InvalidRequest, NotFound, StackFailed
+from genokit import Batch, Settings, Stack, backends
+from genokit.errors import AccessDenied, ConfirmationNeeded, InvalidParameters, InvalidRequest, NotFound, StackFailed
 
 SMALL = """
 Description: queues and a definition, and nothing that holds files
@@ -288,3 +298,274 @@ def test_the_embedded_account_is_one_of_many(small, tmp_path, account):
     assert small.status == "CREATE_COMPLETE"
     elsewhere = backends.clients(account.__class__(home=tmp_path / "elsewhere"))
     assert Stack(small.name, clients=elsewhere).status == "NOT_DEPLOYED"
+
+
+# --- broken off
+
+
+def test_a_stack_has_a_whole_life_over_any_clients(account):
+    called = set()
+
+    def around(service, operation, call):
+        called.add(f"{service}:{operation}")
+        return call
+
+    drive(wrapped(account, around), backends.clients(account))
+    assert called == {
+        "batch:deregister_job_definition", "batch:describe_compute_environments", "batch:describe_job_definitions",
+        "batch:describe_job_queues", "batch:list_jobs", "batch:terminate_job", "batch:update_compute_environment",
+        "batch:update_job_queue",
+        "cloudformation:create_change_set", "cloudformation:delete_change_set", "cloudformation:delete_stack",
+        "cloudformation:describe_change_set", "cloudformation:describe_stack_events", "cloudformation:describe_stacks",
+        "cloudformation:execute_change_set", "cloudformation:list_stack_resources", "ecr:list_images",
+        "s3:delete_objects", "s3:list_object_versions",
+    }  # fmt: skip
+
+
+class Broken(BaseException):
+    """The kernel is gone: the call was answered, and nobody got the answer."""
+
+
+def breaking(at: int):
+    left = iter(range(at))
+
+    def around(service, operation, call):
+        def once(**request):
+            answer = call(**request)
+            if next(left, None) is None:
+                raise Broken
+            return answer
+
+        return once
+
+    return around
+
+
+@pytest.mark.slow
+def test_whatever_is_broken_off_anywhere_goes_on_when_it_is_called_again(small, account, tmp_path):
+    (tmp_path / "small.yaml").write_text(SMALL.replace("Resources:", "Resources:\n  Files: {Type: AWS::S3::Bucket}", 1))
+    for call in range(100):
+        deploying = Stack(small.name, clients=wrapped(account, breaking(call)))
+        try:
+            deploying.deploy()
+            finished = True
+        except Broken:
+            finished = False
+        small.deploy()
+        assert small.status == "CREATE_COMPLETE"
+        small.update(word=f"word {call}")
+        bucket = small.resources().set_index("resource").loc["Files", "id"]
+        small.clients.s3.put_object(Bucket=bucket, Key="a", Body=b"a")
+        removing = Stack(small.name, clients=wrapped(account, breaking(call)))
+        try:
+            removing.teardown(confirm="genokit-small")
+        except Broken:
+            finished = False
+        small.teardown(confirm="genokit-small")
+        assert small.status == "NOT_DEPLOYED"
+        assert (queues(small), definitions(small)) == ({"highPriority": 1000, "lowPriority": 1}, [])
+        assert [one["Name"] for one in small.clients.s3.list_buckets()["Buckets"]] == ["genokit"]
+        if finished:
+            break
+    assert call > 15
+
+
+def test_a_kernel_killed_at_any_moment_leaves_a_stack_that_can_be_deployed(account):
+    code = "from genokit import Stack; Stack().deploy()"
+    for delay_s in (0.6, 0.8, 1.0, 1.2, 1.4):
+        child = subprocess.Popen(
+            [sys.executable, "-c", code],
+            env={**os.environ, **account.environ()},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(delay_s)
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+        status = Stack(settings=account).status
+        assert status in ("NOT_DEPLOYED", "REVIEW_IN_PROGRESS", "CREATE_COMPLETE")
+    stack = Stack(settings=account).deploy()
+    assert stack.status in ("CREATE_COMPLETE", "UPDATE_COMPLETE")
+    assert len(stack.resources()) == 40
+
+
+def test_jobs_in_the_queue_are_counted_before_they_are_lost(small):
+    small.deploy()
+    batch = Batch(settings=small.clients.settings)
+    for _ in range(3):
+        batch.submit("greet", command=["sleep", "60"])
+    with pytest.raises(ConfirmationNeeded, match="queue highPriority: 3 jobs that wait or run"):
+        small.teardown()
+    small.teardown(confirm="genokit-small")
+    assert set(batch.jobs(queue="highPriority")["status"]) == {"FAILED"}
+
+
+# --- over boto3's own clients
+
+
+def test_the_same_stack_over_boto3_s_clients_and_moto(tmp_path, capsys):
+    from moto import mock_aws
+
+    (tmp_path / "plain.yaml").write_text(PLAIN)
+    with mock_aws():
+        stack = Stack(str(tmp_path / "plain.yaml"), clients=aws())
+        assert (stack.status, stack.outputs) == ("NOT_DEPLOYED", {})
+        assert len(stack.diff()) == 5
+        assert stack.status == "NOT_DEPLOYED"
+        stack.deploy()
+        assert stack.status == "CREATE_COMPLETE"
+        assert list(stack.resources()["resource"]) == ["Bucket", "Lines", "News", "Images", "Hello"]
+        bucket = stack.resources()["id"][0]
+        stack.clients.s3.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+        for body in (b"one", b"two"):
+            stack.clients.s3.put_object(Bucket=bucket, Key="a", Body=body)
+        stack.clients.s3.delete_object(Bucket=bucket, Key="a")
+        with pytest.raises(ConfirmationNeeded, match=f"bucket {bucket}: 3 files and old versions"):
+            stack.teardown()
+        stack.teardown(confirm="genokit-plain")
+        assert stack.status == "NOT_DEPLOYED"
+        assert stack.clients.s3.list_buckets()["Buckets"] == []
+    assert f"Emptied bucket {bucket}: 3 files and old versions" in capsys.readouterr().out
+
+
+PLAIN = """
+Resources:
+  Bucket: {Type: AWS::S3::Bucket}
+  Lines: {Type: AWS::Logs::LogGroup, Properties: {LogGroupName: !Sub "/genokit/${AWS::StackName}"}}
+  News: {Type: AWS::SQS::Queue}
+  Images: {Type: AWS::ECR::Repository, Properties: {RepositoryName: !Ref AWS::StackName, EmptyOnDelete: true}}
+  Hello:
+    Type: AWS::Batch::JobDefinition
+    Properties:
+      JobDefinitionName: hello
+      Type: container
+      RetryStrategy: {Attempts: 2}
+      ContainerProperties:
+        Image: busybox
+        ResourceRequirements: [{Type: VCPU, Value: "1"}, {Type: MEMORY, Value: "64"}]
+"""
+NOW = datetime(2026, 11, 22, tzinfo=UTC)
+IDENTITY = "arn:aws:cloudformation:eu-central-1:123456789012:stack/genokit-batch/1"
+
+
+def aws() -> backends.Clients:
+    told = {"region_name": "eu-central-1", "aws_access_key_id": "x", "aws_secret_access_key": "y"}
+    settings = Settings(backend="aws", region="eu-central-1")
+    return backends.Clients(settings, **{name: boto3.client(name, **told) for name in SERVICES})
+
+
+@pytest.fixture
+def stubbed():
+    """The kit's stack over a boto3 client of CloudFormation that answers what it is told to."""
+    stack = Stack(clients=aws())
+    with Stubber(stack.clients.client("cloudformation")) as stubber:
+        yield stack, stubber
+        stubber.assert_no_pending_responses()
+
+
+def described(status: str, **more: object) -> dict[str, object]:
+    told = {"StackId": IDENTITY, "StackName": "genokit-batch", "CreationTime": NOW, "StackStatus": status, **more}
+    return {"Stacks": [told]}
+
+
+def event(number: int, logical: str, status: str, reason: str = "", kind: str = "AWS::S3::Bucket") -> dict[str, object]:
+    return {
+        "StackId": IDENTITY, "EventId": str(number), "StackName": "genokit-batch", "Timestamp": NOW,
+        "LogicalResourceId": logical, "ResourceType": kind, "ResourceStatus": status, "ResourceStatusReason": reason,
+    }  # fmt: skip
+
+
+OF_STACK = "AWS::CloudFormation::Stack"
+ABSENT = {"service_error_code": "ValidationError", "service_message": "Stack with id genokit-batch does not exist"}
+
+
+def test_what_aws_denies_is_told_by_its_name(stubbed):
+    stack, stubber = stubbed
+    stubber.add_client_error("describe_stacks", "AccessDenied", "User: x is not authorized", http_status_code=403)
+    with pytest.raises(AccessDenied, match="stack 'genokit-batch': AWS denies DescribeStacks") as caught:
+        stack.deploy()
+    assert caught.value.action == "DescribeStacks"
+    stubber.add_client_error("describe_stacks", **ABSENT)
+    stubber.add_client_error("create_change_set", "AccessDenied", "not authorized to perform: iam:PassRole")
+    with pytest.raises(AccessDenied, match="iam:PassRole"):
+        stack.deploy()
+
+
+def test_a_change_set_is_read_page_by_page_when_it_is_ready_and_removed_after_a_diff(stubbed):
+    stack, stubber = stubbed
+
+    def change(action, logical, kind, replacement="False", policy="Delete"):
+        told = {"Action": action, "LogicalResourceId": logical, "ResourceType": kind, "Replacement": replacement}
+        detail = {"Target": {"Attribute": "Properties", "Name": "Tags"}}
+        return {"Type": "Resource", "ResourceChange": {**told, "PolicyAction": policy, "Details": [detail, detail]}}
+
+    stubber.add_response("describe_stacks", described("UPDATE_COMPLETE"))
+    stubber.add_response("create_change_set", {"Id": "c", "StackId": IDENTITY})
+    stubber.add_response("describe_change_set", {"Status": "CREATE_IN_PROGRESS"})
+    first = [change("Modify", "Spot", "AWS::Batch::ComputeEnvironment", "Conditional")]
+    stubber.add_response("describe_change_set", {"Status": "CREATE_COMPLETE", "Changes": first, "NextToken": "2"})
+    second = [change("Remove", "Old", "AWS::S3::Bucket", policy="Retain"), change("Remove", "Gone", "AWS::S3::Bucket")]
+    stubber.add_response("describe_change_set", {"Status": "CREATE_COMPLETE", "Changes": second})
+    stubber.add_response("delete_change_set", {})
+    changes = stack.diff(keep=True)
+    assert [(one.does, one.resource, one.properties, one.loses) for one in changes.changes] == [
+        ("may replace", "Spot", ("Tags",), "running jobs"),
+        ("remove", "Old", ("Tags",), ""),
+        ("remove", "Gone", ("Tags",), "files"),
+    ]
+    assert str(changes).splitlines()[1:3] == [
+        "  ! Spot (AWS::Batch::ComputeEnvironment): Tags  <- loses running jobs",
+        "  - Old (AWS::S3::Bucket): Tags",
+    ]
+
+
+def test_a_change_set_that_cannot_be_made_is_a_failure_with_its_reason(stubbed):
+    stack, stubber = stubbed
+    stubber.add_client_error("describe_stacks", **ABSENT)
+    stubber.add_response("create_change_set", {"Id": "c", "StackId": IDENTITY})
+    stubber.add_response("describe_change_set", {"Status": "FAILED", "StatusReason": "Transform X is not known"})
+    stubber.add_response("delete_change_set", {})
+    stubber.add_response("delete_stack", {})
+    with pytest.raises(StackFailed, match="cannot become this: Transform X is not known"):
+        stack.deploy()
+
+
+def test_the_first_failure_is_told_and_not_those_that_followed_from_it(stubbed, capsys):
+    stack, stubber = stubbed
+    stubber.add_response("describe_stacks", described("CREATE_COMPLETE"))
+    stubber.add_response("create_change_set", {"Id": "c", "StackId": IDENTITY})
+    change = {"Action": "Add", "LogicalResourceId": "Bucket", "ResourceType": "AWS::S3::Bucket"}
+    told = {"Status": "CREATE_COMPLETE", "Changes": [{"Type": "Resource", "ResourceChange": change}]}
+    stubber.add_response("describe_change_set", told)
+    stubber.add_response("describe_stacks", described("CREATE_COMPLETE"))
+    before = [event(1, "genokit-batch", "CREATE_COMPLETE", kind=OF_STACK)]
+    stubber.add_response("describe_stack_events", {"StackEvents": before})
+    stubber.add_response("execute_change_set", {})
+    story = [
+        event(2, "genokit-batch", "UPDATE_IN_PROGRESS", "User Initiated", OF_STACK),
+        event(3, "Role", "CREATE_FAILED", "Resource creation cancelled"),
+        event(4, "Bucket", "CREATE_FAILED", "TooManyBuckets"),
+        event(5, "Queue", "CREATE_FAILED", "Resource creation cancelled"),
+    ]
+    stubber.add_response("describe_stack_events", {"StackEvents": [*story[::-1], *before]})
+    story += [event(6, "genokit-batch", "UPDATE_ROLLBACK_COMPLETE", kind=OF_STACK)]
+    stubber.add_response("describe_stack_events", {"StackEvents": story[:1:-1], "NextToken": "2"})
+    with pytest.raises(StackFailed, match="TooManyBuckets The stack is as it was before") as caught:
+        stack.deploy()
+    assert (caught.value.resource, caught.value.reason) == ("Bucket", "TooManyBuckets")
+    shown = capsys.readouterr().out
+    assert "Bucket: CREATE_FAILED: TooManyBuckets" in shown
+    assert "cancelled" not in shown
+
+
+def test_a_stack_that_somebody_is_at_work_on_is_waited_for(stubbed, capsys):
+    stack, stubber = stubbed
+    stubber.add_response("describe_stacks", described("UPDATE_IN_PROGRESS"))
+    work = [event(1, "genokit-batch", "UPDATE_IN_PROGRESS", kind=OF_STACK)]
+    stubber.add_response("describe_stack_events", {"StackEvents": work})
+    work.insert(0, event(2, "genokit-batch", "UPDATE_COMPLETE", kind=OF_STACK))
+    stubber.add_response("describe_stack_events", {"StackEvents": work})
+    stubber.add_response("describe_stacks", described("UPDATE_ROLLBACK_FAILED"))
+    with pytest.raises(StackFailed, match="continue-update-rollback --stack-name genokit-batch"):
+        stack.deploy()
+    assert "waiting for that to end" in capsys.readouterr().out

@@ -78,7 +78,7 @@ class Changes:
         return ", ".join(f"{counts[does]} to {does}" for does in SIGNS if counts[does]) or "nothing to change"
 
     def __repr__(self) -> str:
-        return f"<Changes {self.stack}: {self.summary}>"
+        return f"<Changes {' '.join(self.stack.split())}: {self.summary}>"
 
     def __str__(self) -> str:
         lines = [f"Stack {self.stack}: {self.summary}"]
@@ -94,13 +94,18 @@ class Changes:
         return "\n".join(lines)
 
     def _repr_html_(self) -> Html:
-        frame = self.table()
-        shown = table(frame[[name for name in frame if frame[name].astype(bool).any()]], most=200)
+        names = ("does", "resource", "type", "properties", "loses")
+        found = [(one.does, one.resource, one.type, ", ".join(one.properties), one.loses) for one in self.changes]
+        used = [place for place in range(len(names)) if any(row[place] for row in found)]
+        shown = table([[row[i] for i in used] for row in found], columns=[names[i] for i in used], most=200)
         fold = {"Resources": shown} if self.changes else None
-        lost = [f"{one.resource}: {one.loses}" for one in self.losses]
         rows: dict[str, object] = {"Changes": self.summary}
-        if lost:
-            rows["Would lose"] = ", ".join(lost)
+        for does in SIGNS:
+            named = [one.resource for one in self.changes if one.does == does]
+            if named and (does != "add" or len(named) <= MANY):
+                rows[f"To {does}"] = ", ".join(named)
+        if self.losses:
+            rows["Would lose"] = ", ".join(f"{one.resource}: {one.loses}" for one in self.losses)
         return card(f"Changes of stack {self.stack}", rows, fold=fold)
 
 

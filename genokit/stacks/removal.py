@@ -34,7 +34,7 @@ def losses(clients: Clients, made: list[Resource]) -> list[str]:
     """What would be lost, in words with numbers."""
     lost = []
     for queue in _ids(made, "AWS::Batch::JobQueue"):
-        jobs = _count(job for status in LIVE for job in _jobs(clients, queue, status))
+        jobs = _count(_live(clients, queue))
         lost.append(f"queue {_last(queue)}: {jobs} jobs that wait or run")
     for bucket in _ids(made, "AWS::S3::Bucket"):
         lost.append(f"bucket {bucket}: {_count(_versions(clients, bucket))} files and old versions of files")
@@ -94,7 +94,7 @@ def _end_jobs(clients: Clients, queue: str) -> None:
     asked: set[str] = set()
 
     def ended() -> bool | None:
-        live = [job["jobId"] for status in LIVE for job in _jobs(clients, queue, status)]
+        live = list(_live(clients, queue))
         new = [job for job in live if job not in asked]
         if new:
             _say(f"Ending {len(new)} jobs of queue {_last(queue)}")
@@ -105,6 +105,16 @@ def _end_jobs(clients: Clients, queue: str) -> None:
 
     with translated_errors(f"jobs of queue '{_last(queue)}'"):
         _wait(clients, ended, f"the jobs of queue {_last(queue)} to end")
+
+
+def _live(clients: Clients, queue: str) -> Iterator[str]:
+    """The ids of the jobs that wait or run, each once: some move on while the statuses are asked for in turn."""
+    seen: set[str] = set()
+    for status in LIVE:
+        for job in _jobs(clients, queue, status):
+            if job["jobId"] not in seen:
+                seen.add(job["jobId"])
+                yield job["jobId"]
 
 
 def _jobs(clients: Clients, queue: str, status: str) -> Iterator[dict[str, Any]]:

@@ -6,6 +6,8 @@ import re
 import secrets
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +15,7 @@ from genokit import backends
 from genokit.backends import Clients, translated_errors
 from genokit.config import Settings
 from genokit.display import Html, card, table
-from genokit.errors import ConfirmationNeeded, InvalidRequest, NotFound, StackFailed
+from genokit.errors import ConfirmationNeeded, GenokitError, InvalidRequest, NotFound, StackFailed
 from genokit.stacks import progress, removal, templates
 from genokit.stacks.changes import Changes, from_change_set
 
@@ -246,11 +248,8 @@ class Stack:
                 Capabilities=["CAPABILITY_NAMED_IAM"],
                 Tags=[{"Key": key, "Value": value} for key, value in tags.items()],
             )
-        try:
+        with self._forgetting(title, found):
             return title, self._read(title)
-        except BaseException:
-            self._forget(title, found)
-            raise
 
     def _read(self, title: str) -> Changes:
         """A change set's changes, when CloudFormation has worked them out. Raises StackFailed."""
@@ -282,9 +281,19 @@ class Stack:
             if found is None:
                 self.clients.client("cloudformation").delete_stack(StackName=self.stack_name)
 
+    @contextmanager
+    def _forgetting(self, title: str, found: dict[str, Any] | None) -> Iterator[None]:
+        """Forget the change set where something goes wrong, and tell of that alone."""
+        try:
+            yield
+        except BaseException:
+            with suppress(GenokitError):
+                self._forget(title, found)
+            raise
+
     def _become(self, found: dict[str, Any] | None, given: list[dict[str, Any]], replace: bool) -> Stack:
         title, changes = self._foreseen(found, given)
-        try:
+        with self._forgetting(title, found):
             _show(changes)
             if changes.losses and not replace:
                 lost = [f"{one.resource} ({one.type}): {one.does}, with {one.loses}" for one in changes.losses]
@@ -294,14 +303,11 @@ class Stack:
                     + "\nNothing was changed. To do it all the same: replace=True.",
                     losses=lost,
                 )
-            if not changes:
-                self._forget(title, found)
-                return self
             identity = self._there()["StackId"]
             known = self._known(identity)
-        except BaseException:
+        if not changes:
             self._forget(title, found)
-            raise
+            return self
         with translated_errors(f"stack '{self.stack_name}'"):
             asked = {"StackName": self.stack_name, "ChangeSetName": title}
             self.clients.client("cloudformation").execute_change_set(**asked)
@@ -363,7 +369,7 @@ class Stack:
             rows["Reason"] = found["StackStatusReason"]
         rows["Changed"] = found.get("LastUpdatedTime", found["CreationTime"])
         given = {one["ParameterKey"]: one.get("ParameterValue", "") for one in found.get("Parameters", [])}
-        resources = self.resources()[["resource", "type", "id", "status"]]
+        resources = self.resources()[["resource", "status", "type", "id"]]
         fold = {"Outputs": self.outputs, "Parameters": given, f"{len(resources)} resources": table(resources, most=200)}
         return card(f"Stack {self.stack_name}", rows, status=found["StackStatus"], fold=fold)
 
