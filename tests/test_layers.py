@@ -16,7 +16,7 @@ PACKAGE = Path(genokit.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 LEAVES = {"config", "errors", "display", "files", "live", "plots"}
-SERVICES = {"batch", "data", "stacks"}
+SERVICES = {"batch", "data", "omop", "stacks"}
 APPLICATIONS = {"train", "pipelines"}
 
 # A room may import itself and these; services and applications never their own kind.
