@@ -14,6 +14,7 @@ from embedded import Box
 from genokit import Settings, backends
 from genokit.backends import Clients
 from genokit.batch.explain import Explanation, explain
+from genokit.local import store
 
 SUBMITTED = datetime.fromtimestamp(1_700_000_000, tz=UTC)
 LARGE = [{"type": "VCPU", "value": "4096"}, {"type": "MEMORY", "value": "64"}]
@@ -151,7 +152,10 @@ def test_a_lost_instance_and_the_attempts_before(account: Settings) -> None:
     [
         (["no-such-program"], "The image has no such program"),
         (["sh", "-c", "no-such-program"], "The command was not found."),
-        (["python", "-c", "bytearray(2**30)"], "The job took more memory than the 64.0 MiB that it had."),
+        (
+            ["python", "-c", "x = b'x' * 2**28; import time; time.sleep(60)"],
+            "The job took more memory than the 64.0 MiB that it had.",
+        ),
         (["sh", "-c", "kill -9 $$"], "killed (SIGKILL)"),
         (["sh", "-c", "kill -11 $$"], "segmentation fault"),
         (["sh", "-c", "exit 3"], "itself ended with exit code 3"),
@@ -175,13 +179,24 @@ def test_the_last_lines_are_read_for_known_words(account: Settings) -> None:
     assert "Last lines" in found._repr_html_()
 
 
-def test_a_job_that_was_stopped_or_ran_out_of_time(account: Settings) -> None:
+def test_a_job_that_somebody_stopped(account: Settings) -> None:
     box = Box(account)
     job_id = box.submit(box.define("sleep", "60"))
     box.wait(job_id, "RUNNING")
     box.batch.terminate_job(jobId=job_id, reason="wrong reference")
     box.wait(job_id)
     assert why(box, account, job_id).headline == "Somebody terminated the job: wrong reference"
+
+
+def test_a_job_that_took_longer_than_its_timeout(account: Settings) -> None:
+    box = Box(account)
+    box.batch.update_compute_environment(computeEnvironment="this-machine", state="DISABLED")
+    job_id = box.submit(box.define("sleep", "60"), timeout={"attemptDurationSeconds": 60})
+    with store.connect(account.home) as db:  # no client may ask for less than a minute
+        db.execute("update jobs set doc = json_set(doc, '$.timeout.attemptDurationSeconds', 1)")
+    box.batch.update_compute_environment(computeEnvironment="this-machine", state="ENABLED")
+    box.wait(job_id)
+    assert why(box, account, job_id).headline == "An attempt ran longer than its timeout allows."
 
 
 def test_an_array_of_which_some_children_failed(account: Settings) -> None:
@@ -365,8 +380,23 @@ def test_an_instance_that_ec2_would_not_launch(message: str, says: str, sure: st
 def test_what_concerns_other_groups_or_times_is_no_evidence() -> None:
     other = activity("limit of 0 vCPU capacity", AutoScalingGroupName="spot2-asg-1")
     old = activity("limit of 0 vCPU capacity", StartTime=SUBMITTED - timedelta(days=1))
-    found = on_aws(environment("spot"), activities=[other, old])
+    found = on_aws(environment("spot", desiredvCpus=2), activities=[other, old], waited_s=300)
+    assert [cause.sure for cause in found.causes] == ["possible"]
+    assert "0 activities" in str(found)
+
+
+def test_a_failure_that_a_later_launch_made_good_is_no_evidence() -> None:
+    later = activity("ok", StatusCode="Successful", StartTime=SUBMITTED + timedelta(seconds=90))
+    full = {**CLUSTER, "registeredContainerInstancesCount": 1, "runningTasksCount": 2}
+    found = on_aws(environment("spot", desiredvCpus=4), activities=[later, activity("vCPU limit of 0")], cluster=full)
     assert found.causes == ()
+    assert any("has 1 instances and 2 running tasks" in line for line in found.looked)
+
+
+def test_an_unmanaged_environment_has_the_instances_that_somebody_starts() -> None:
+    place = environment("spot") | {"type": "UNMANAGED"}
+    del place["computeResources"]
+    assert "unmanaged, and no instance has joined" in on_aws(place).headline
 
 
 def test_a_cluster_that_somebody_deleted() -> None:
@@ -404,6 +434,12 @@ def test_a_queue_of_higher_priority_over_the_same_environment_is_looked_at_too()
     assert any("1 waits before this one" in line for line in found.looked)
 
 
+def test_a_fair_share_queue_does_not_go_by_age() -> None:
+    fair = queue("highPriority", "spot", schedulingPolicyArn=f"{ARN}:scheduling-policy/labs")
+    found = on_aws(environment("spot"), queues=(fair,))
+    assert "the queue shares by the policy 'labs': who has had less goes first" in found.looked
+
+
 def test_a_queue_that_is_gone_or_invalid() -> None:
     gone = on_aws(environment("spot"), queues=(queue("other", "spot"),))
     assert gone.headline == "The queue 'highPriority' is gone."
@@ -411,12 +447,20 @@ def test_a_queue_that_is_gone_or_invalid() -> None:
     assert "is INVALID" in invalid.headline
 
 
-def test_it_is_honest_when_it_does_not_know() -> None:
+def test_batch_that_asks_for_no_instance_at_all_is_only_a_hint() -> None:
     found = on_aws(environment("spot"))
+    assert not found.known
+    assert [cause.sure for cause in found.causes] == ["possible"]
+    assert "Batch does not ask EC2 for an instance of 'spot'" in found.headline
+    assert "Batch wants 0 vCPU" in found.causes[0].evidence
+
+
+def test_it_is_honest_when_it_does_not_know() -> None:
+    found = on_aws(environment("spot", desiredvCpus=2), cluster={**CLUSTER, "registeredContainerInstancesCount": 1})
     assert (found.known, found.causes) == (False, ())
     assert found.headline == "It waits since 1 h 00 min, and nothing that could be read says why."
-    assert "the cluster of 'spot' has 0 instances" in str(found)
-    assert "Where to look next:" in str(found)
+    for said in ("has 1 instances and 0 running tasks", "no other job runs, none waits before", "Where to look next:"):
+        assert said in str(found)
     assert "job_stuck_in_runnable" in found._repr_html_()
 
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from genokit.backends import Clients, translated_errors
 from genokit.batch import fit, resources
 from genokit.batch.resources import GONE, JobQueue, one_line
-from genokit.display import Html, card, pill, table
+from genokit.display import Html, card, stack, table
 from genokit.errors import GenokitError, did_you_mean
 
 # Endings such as _FILE and _ARN say where a secret is, which is no secret.
@@ -23,7 +23,9 @@ SECRET_NAME = re.compile(
     re.IGNORECASE,
 )
 SECRET_VALUE = re.compile(r"(?:AKIA|ASIA)[0-9A-Z]{16}|-----BEGIN [A-Z ]*PRIVATE KEY-----|gh[pousr]_[0-9A-Za-z]{36}")
-REGISTRY = re.compile(r"(\d{12})\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?/([^:@]+)(?::([^@]+))?(?:@(sha256:.+))?")
+REGISTRY = re.compile(
+    r"(\d{12})\.dkr\.ecr\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?/([^:@]+)(?::([^@]+))?(?:@(sha256:.+))?"
+)
 
 
 @dataclass(frozen=True)
@@ -59,12 +61,16 @@ class Findings(list[Finding]):
         return "\n".join(f"{one.level:8} {one.about}: {one.message}" for one in self)
 
     def __repr__(self) -> str:
-        counts = {level: sum(one.level == level for one in self) for level in ("problem", "warning", "unknown", "ok")}
-        return f"<Findings {', '.join(f'{count} {level}' for level, count in counts.items() if count) or 'none'}>"
+        return f"<Findings {self._counted()}>"
 
     def _repr_html_(self) -> Html:
-        rows = [(pill(one.level), one.about, one.message) for one in self]
-        return card("Preflight", {"Looked at": table(rows, columns=["", "thing", "finding"])}, status=self.level)
+        rows = [(one.level, one.about, one.message) for one in self]
+        head = card("Preflight", {"Found": self._counted()}, status=self.level)
+        return stack(head, table(rows, columns=["status", "thing", "finding"]))
+
+    def _counted(self) -> str:
+        counts = {level: sum(one.level == level for one in self) for level in ("problem", "warning", "unknown", "ok")}
+        return ", ".join(f"{count} {level}" for level, count in counts.items() if count) or "nothing"
 
 
 def check(
@@ -93,13 +99,13 @@ def check(
         found += [*_queue(queue, request), *_places(queue), *_fits(queue, request, definition)]
         found += _only_image(queue, request, definition)
     found += [*_words(request, definition), *_secrets(request, definition)]
-    account = queue.arn.split(":")[4] if queue else ""
+    region, account = queue.arn.split(":")[3:5] if queue else ("", "")
     for container in _containers(request, definition):
         for member in ("jobRoleArn", "executionRoleArn"):
             if container.get(member):
                 found.append(_once(known, container[member], lambda arn: _role(clients, arn, account)))
         if REGISTRY.fullmatch(container.get("image", "")):
-            found.append(_once(known, container["image"], lambda image: _image(clients, image, account)))
+            found.append(_once(known, container["image"], lambda image: _image(clients, image, region, account)))
     return Findings(dict.fromkeys(found))
 
 
@@ -240,15 +246,15 @@ def _role(clients: Clients, arn: str, account: str) -> Finding:
     return Finding("ok", about, "It exists.")
 
 
-def _image(clients: Clients, image: str, account: str) -> Finding:
+def _image(clients: Clients, image: str, region: str, account: str) -> Finding:
     about = f"image '{image}'"
     said = REGISTRY.fullmatch(image)
-    if said is None or said[1] != account:
-        return Finding("unknown", about, "It is not in a registry of this account, so it was not looked up.")
-    by = {"imageDigest": said[4]} if said[4] else {"imageTag": said[3] or "latest"}
+    if said is None or said[1] != account or said[2] != region:
+        return Finding("unknown", about, "It is not in this account's registry of this region, and was not looked up.")
+    by = {"imageDigest": said[5]} if said[5] else {"imageTag": said[4] or "latest"}
     try:
         with translated_errors(about):
-            clients.client("ecr").describe_images(registryId=said[1], repositoryName=said[2], imageIds=[by])
+            clients.client("ecr").describe_images(registryId=said[1], repositoryName=said[3], imageIds=[by])
     except (GenokitError, NotImplementedError) as error:
         code = getattr(error, "code", "")
         if code in ("ImageNotFoundException", "RepositoryNotFoundException"):

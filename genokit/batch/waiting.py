@@ -195,21 +195,22 @@ def _turn(
     """Whether others have the room, or stand before it."""
     names = {place.name for place in places}
     here = any(place.room for place in places)  # then all environments share one machine
+    if queue.policy:
+        notes.looked.append(f"the queue shares by the policy '{queue.policy}': who has had less goes first")
     others = [one for one in queues if here or names & {place.name for place in one.environments}]
     used = _usage(clients, detail, queue, others, here, notes)
     if used is None:
         return
-    least, among = "" if used.whole else "at least ", ", ".join(sorted(names))
     before = f"{_count(used.ahead, 'waits', 'wait')} before this one"
-    said = f"{_count(used.jobs, 'other job uses', 'other jobs use')} {least}{used.vcpus:g} vCPU and "
-    said += f"{used.memory_mib:g} MiB of {among}, and {before}"
+    room = f"{'' if used.whole else 'at least '}{used.vcpus:g} vCPU and {used.memory_mib:g} MiB"
+    said = f"{_count(used.jobs, 'other job uses', 'other jobs use')} {room}" if used.jobs else "no other job runs"
+    said += f", {before}; " + "; ".join(f"'{one.name}' has {_size(one)}" for one in places)
     notes.looked.append(said)
     if job and all(_is_full(place, job, used) for place in places):
         taken = f"The room is taken by {_count(used.jobs, 'other job', 'other jobs')}"
         what = f"{taken if used.jobs else 'It is not its turn'}{f', and {before}' if used.ahead else ''}."
-        most = ", ".join(f"'{place.name}' has {_size(place)}" for place in places)
         do = "Wait for its turn; or cancel what is not needed, raise maxvCpus, or use another queue."
-        notes.causes.append(Cause(what, f"{said}; {most}", do, "certain" if here else "likely"))
+        notes.causes.append(Cause(what, said, do, "certain" if here else "likely"))
     elif used.first is not None and not here:
         blocked = meaning("blocked", used.first.get("statusReason", ""), "")
         if blocked:
@@ -245,11 +246,13 @@ def _usage(
     mine = {detail["jobId"], detail["jobId"].partition(":")[0]}
     working: list[str] = []
     ahead: list[dict[str, Any]] = []
+    whole = True
     for one in queues:
         for status in ("PENDING", "RUNNABLE", "STARTING", "RUNNING"):
             page = notes.ask(clients, "batch", "list_jobs", jobQueue=one.name, jobStatus=status)
             if page is None:
                 return None
+            whole = whole and not page.get("nextToken")
             listed = [job for job in page["jobSummaryList"] if job["jobId"] not in mine]
             if status == "RUNNABLE":
                 if here:  # one machine lets nobody wait for a job that it can never start
@@ -275,7 +278,7 @@ def _usage(
             memory_mib += size.total.memory_mib * running
             gpus += size.total.gpus * running
     first = min((job for job in ahead), key=lambda job: job["createdAt"], default=None)
-    return Usage(vcpus, memory_mib, gpus, jobs, len(ahead) + waiting, first, len(working) <= DESCRIBED)
+    return Usage(vcpus, memory_mib, gpus, jobs, len(ahead) + waiting, first, whole and len(working) <= DESCRIBED)
 
 
 def described(clients: Clients, ids: Sequence[str], notes: Notes) -> Iterator[dict[str, Any]]:
@@ -290,44 +293,59 @@ def described(clients: Clients, ids: Sequence[str], notes: Notes) -> Iterator[di
 
 def _instances(clients: Clients, place: ComputeEnvironment, waited_s: float, now: datetime, notes: Notes) -> None:
     """Whether instances start, and join the environment's cluster."""
-    if place.room is not None or place.type not in ("EC2", "SPOT"):
+    if place.room is not None:
         return
     notes.elsewhere += ELSEWHERE
-    failed, ended = _launches(clients, place, now - timedelta(seconds=waited_s), notes)
+    failed, ended = None, 0
+    if place.type in ("EC2", "SPOT"):
+        failed, ended = _launches(clients, place, now - timedelta(seconds=waited_s), notes)
     if failed:
         evidence = f"Auto Scaling of '{place.name}': {failed}"
         do = "Try to launch one instance by hand with the environment's settings; EC2 then says what is wrong."
         known = meaning("launches", failed, evidence)
         notes.causes.append(known or Cause("EC2 could not launch an instance.", evidence, do, "likely"))
-    if not place.cluster:
-        return
-    answer = notes.ask(clients, "ecs", "describe_clusters", clusters=[place.cluster])
-    if answer is None:
-        return
-    clusters = [one for one in answer.get("clusters", []) if one.get("status") != "INACTIVE"]
-    if not clusters:
+    if place.cluster and place.type in ("EC2", "SPOT", "UNMANAGED"):
+        answer = notes.ask(clients, "ecs", "describe_clusters", clusters=[place.cluster])
+        if answer is not None:
+            cause = _cluster(place, answer.get("clusters", []), waited_s, ended, notes)
+            notes.causes += [cause] if cause and not (failed and cause.sure == "possible") else []
+
+
+def _cluster(
+    place: ComputeEnvironment, clusters: Sequence[dict[str, Any]], waited_s: float, ended: int, notes: Notes
+) -> Cause | None:
+    """What the number of instances in an environment's cluster tells."""
+    active = [one for one in clusters if one.get("status") != "INACTIVE"]
+    if not active:
         what = f"The ECS cluster of the compute environment '{place.name}' is gone."
         do = "Disable and enable the environment, or make it anew; nobody should delete its cluster."
-        notes.causes.append(Cause(what, f"ECS knows no active cluster {place.cluster}", do, "likely"))
-        return
-    joined, tasks = clusters[0].get("registeredContainerInstancesCount", 0), clusters[0].get("runningTasksCount", 0)
-    wanted = f"Batch wants {place.desired_vcpus or 0} vCPU"
-    said = f"the cluster of '{place.name}' has {joined} instances and {tasks} running tasks, and {wanted}"
+        return Cause(what, f"ECS knows no active cluster {place.cluster}", do, "likely")
+    joined, tasks = active[0].get("registeredContainerInstancesCount", 0), active[0].get("runningTasksCount", 0)
+    said = f"the cluster of '{place.name}' has {joined} instances and {tasks} running tasks"
+    if place.type == "UNMANAGED":
+        notes.looked.append(said)
+        what = f"The compute environment '{place.name}' is unmanaged, and no instance has joined its cluster."
+        return None if joined else Cause(what, said, f"Start instances for its ECS cluster. {JOIN}", "likely")
+    said += f", and Batch wants {place.desired_vcpus or 0} vCPU"
     notes.looked.append(said)
-    if joined or not place.desired_vcpus:
-        return
-    if ended:
-        said += f", and {ended} instances were ended again"
-    if waited_s > BOOT_S:
-        what = f"Instances of '{place.name}' start and do not join its ECS cluster."
-        notes.causes.append(Cause(what, f"{said} after {seconds(waited_s)}", JOIN, "likely"))
-    elif not failed:
+    if joined:
+        return None
+    if not place.desired_vcpus and waited_s <= BOOT_S:
+        return None
+    if not place.desired_vcpus:
+        what = f"Batch does not ask EC2 for an instance of '{place.name}', though the job would fit."
+        do = "See in CloudTrail what Batch's service role was refused; disable and enable the environment."
+        return Cause(what, f"{said} after {seconds(waited_s)}", do, "possible")
+    if waited_s <= BOOT_S:
         what = f"An instance for '{place.name}' is on its way: starting one takes some minutes."
-        notes.causes.append(Cause(what, said, "Wait; ask again after ten minutes.", "possible"))
+        return Cause(what, said, "Wait; ask again after ten minutes.", "possible")
+    said += f", and {ended} instances were ended again" if ended else ""
+    what = f"Instances of '{place.name}' start and do not join its ECS cluster."
+    return Cause(what, f"{said} after {seconds(waited_s)}", JOIN, "likely")
 
 
 def _launches(clients: Clients, place: ComputeEnvironment, since: datetime, notes: Notes) -> tuple[str | None, int]:
-    """What Auto Scaling said last of an instance that it could not launch, and how many it has ended since then."""
+    """What Auto Scaling says if the last instance could not be launched, and how many it has ended since then."""
     page = notes.ask(clients, "autoscaling", "describe_scaling_activities", MaxRecords=100)
     told = [
         one
@@ -336,6 +354,8 @@ def _launches(clients: Clients, place: ComputeEnvironment, since: datetime, note
     ]
     if page is not None:
         notes.looked.append(f"Auto Scaling tells {len(told)} activities of '{place.name}' since the job waits")
-    failed = [one for one in told if one["StatusCode"] in ("Failed", "Cancelled")]
-    ended = [one for one in told if one.get("Description", "").startswith("Terminating") and one not in failed]
-    return (failed[0].get("StatusMessage") or failed[0].get("Description", "") if failed else None), len(ended)
+    ended = [one for one in told if one.get("Description", "").startswith("Terminating")]
+    launches = sorted((one for one in told if one not in ended), key=lambda one: one["StartTime"])
+    if not launches or launches[-1]["StatusCode"] not in ("Failed", "Cancelled"):
+        return None, len(ended)
+    return launches[-1].get("StatusMessage") or launches[-1].get("Description", "no reason given"), len(ended)
