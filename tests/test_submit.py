@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import time
 
 import pandas as pd
 import pytest
@@ -185,6 +186,44 @@ def test_a_mended_queue_is_looked_at_again_before_a_refusal(batch: Batch) -> Non
         batch.submit(one, queue="lowPriority")
     client.update_job_queue(jobQueue="lowPriority", state="ENABLED")
     assert batch.submit(one, queue="lowPriority").wait(30).status == "SUCCEEDED"
+
+
+# --- how it ended, and what it took
+
+
+def test_a_result_says_what_the_exit_code_means_and_what_to_do(batch: Batch) -> None:
+    hungry = ["python", "-c", "import time; kept = bytearray(300 << 20); time.sleep(10)"]
+    job = batch.submit(batch.define("hungry", command=hungry, memory_gib=0.125))
+    result = job.result(60)
+    assert (result.status, result.exit_code, result.attempts) == ("FAILED", 137, 1)
+    assert "more memory" in result.meaning
+    assert "memory_gib=" in result.advice
+    assert "memory_gib=" in result._repr_html_()
+    with pytest.raises(JobFailed, match=r"exit code 137.*memory_gib="):
+        job.raise_for_status()
+    good = batch.submit(batch.define("good", command=["true"], memory_gib=0.1)).result(30)
+    assert (good.status, good.exit_code, good.meaning, good.advice) == ("SUCCEEDED", 0, "", "")
+
+
+def test_a_job_explains_itself(batch: Batch) -> None:
+    job = batch.submit(batch.define("large", command=["true"], vcpus=1000), check=False)
+    while "MISCONFIGURATION" not in job.refresh().reason:
+        time.sleep(0.05)
+    explanation = job.explain()
+    assert explanation.known
+    assert "1000 vCPU" in str(explanation)
+    job.terminate()
+
+
+def test_costs_are_foreseen_and_summed(batch: Batch) -> None:
+    one = batch.define("one", command=["sleep", "0.2"], memory_gib=0.1)
+    jobs = [batch.submit(one), batch.submit(one, size=2)]
+    for job in jobs:
+        job.wait(30)
+    assert batch.estimate(one, minutes=5).size == 1
+    costs = batch.costs(jobs, by="definition")
+    assert len(costs.jobs) == 3
+    assert costs.table["vcpu_hours"].sum() >= 3 * 0.2 / 3600
 
 
 # --- tags and reuniting

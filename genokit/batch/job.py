@@ -5,11 +5,13 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
 from genokit.backends import Clients, translated_errors
 from genokit.batch import children
+from genokit.batch.explain import Explanation, ending, explain
 from genokit.batch.logs import GROUP, LogStream
 from genokit.display import Html, Log, card, log, seconds
 from genokit.errors import JobFailed, JobTimeout, NotFound
@@ -202,6 +204,21 @@ class Job:
 
     # --- the ending
 
+    def result(self, timeout_s: float | None = None) -> Result:
+        """How the job ended, once it has: exit code, what that means, what to do about it. Raises JobTimeout."""
+        self.wait(timeout_s)
+        meaning, advice = ending(self.detail) or ("", "")
+        return Result(
+            job=self,
+            status=self.status,
+            exit_code=self.exit_code,
+            reason=self.reason,
+            meaning=meaning,
+            advice=advice,
+            attempts=len(self.detail.get("attempts", [])),
+            duration_s=self.duration_s,
+        )
+
     def raise_for_status(self) -> Job:
         """Raise JobFailed, with the reason, what helps and the last lines, if the job FAILED; else return it."""
         if self.status != "FAILED":
@@ -212,17 +229,22 @@ class Job:
             told = self.child(failed[0]).refresh()
         lines = told.stream.last().splitlines() if told.stream else []
         code = "no exit code" if told.exit_code is None else f"exit code {told.exit_code}"
+        _, advice = ending(told.detail) or ("", "")
         some = f"{len(failed):,} of {self.size:,} children failed, the first is {failed[0]}: " if failed else ""
         said = "".join(f"\n    {line}" for line in lines) or " nothing"
         raise JobFailed(
             f"Job '{self.name}' ({self.id}) failed: {some}{code}: {told.reason or 'no reason given'}. "
-            f"Its last lines:{said}\n"
+            f"{advice}{' ' if advice else ''}Its last lines:{said}\n"
             f"See job{f'.child({failed[0]})' if failed else ''}.log() for all of them.",
             job=self,
             exit_code=told.exit_code,
             reason=told.reason,
             last_lines=lines,
         )
+
+    def explain(self) -> Explanation:
+        """Why the job stands where it does, above all why it does not start, and what to do: in plain words."""
+        return explain(self._clients, self.refresh().detail)
 
     def cancel(self, reason: str = "Cancelled by its user") -> Job:
         """Take the job out of its queue; if it has started it goes on: see ``terminate``."""
@@ -265,3 +287,28 @@ class Job:
 
 def _moment(milliseconds: int) -> datetime:
     return datetime.fromtimestamp(milliseconds / 1000, tz=UTC)
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a job ended. ``meaning`` and ``advice`` are empty where there is nothing to say."""
+
+    job: Job = field(repr=False)
+    status: str
+    exit_code: int | None
+    reason: str
+    meaning: str
+    advice: str
+    attempts: int
+    duration_s: float | None
+
+    def _repr_html_(self) -> Html:
+        rows: dict[str, object] = {
+            "Exit code": "none" if self.exit_code is None else self.exit_code,
+            "Reason": self.reason or "none",
+            "Meaning": self.meaning or "none known",
+            "What to do": self.advice or "nothing",
+            "Attempts": self.attempts,
+            "Duration": seconds(self.duration_s) if self.duration_s is not None else "never started",
+        }
+        return card(f"Result of {self.job.name}", rows, status=self.status)

@@ -21,7 +21,11 @@ from genokit.display import Html, card
 from genokit.errors import AccessDenied, InvalidRequest, NotFound, did_you_mean
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     import pandas as pd
+
+    from genokit.batch.costs import Costs, Estimate
 
 
 class Batch:
@@ -235,6 +239,47 @@ class Batch:
     def job(self, job_id: str) -> Job:
         """The job with this id, whoever submitted it. Raises NotFound."""
         return Job(self.clients, job_id).refresh()
+
+    # --- what it costs, and how it goes
+
+    def estimate(
+        self,
+        definition: JobDefinition | str,
+        *,
+        queue: str = "highPriority",
+        minutes: float | None = None,
+        size: int = 1,
+        on: str | None = None,
+    ) -> Estimate:
+        """What ``size`` jobs of a definition will cost in ``queue``, each taking ``minutes``: a range, and what is not
+        known.
+
+        Without ``minutes`` the times of earlier jobs of the definition are taken. Here there is no charge;
+        ``on="aws"`` says what the same would cost there. Raises NotFound, InvalidRequest.
+        """
+        from genokit.batch import costs
+
+        known = definition if isinstance(definition, JobDefinition) else self.definition(definition)
+        return costs.estimate(self.clients, known, queue=queue, minutes=minutes, size=size, on=on)
+
+    def costs(
+        self,
+        jobs: Iterable[Job] | None = None,
+        *,
+        by: str = "run",
+        queue: str | None = None,
+        since: datetime | None = None,
+        on: str | None = None,
+    ) -> Costs:
+        """What jobs used and cost so far: these, or those of a queue, or all since a moment.
+
+        ``by`` is job, name, run, project, user, queue, definition, environment, instance or any tag. Here there is no
+        charge; ``on="aws"`` says what the same hours would cost there.
+        """
+        from genokit.batch import costs
+
+        ids = None if jobs is None else [job.id for job in jobs]
+        return costs.costs(self.clients, ids, by=by, queue=queue, since=since, on=on)
 
     # --- queues and environments
 
