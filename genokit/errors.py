@@ -11,6 +11,7 @@
       StackFailed          .stack .resource .reason                  the first to fail
       JobFailed            .job .exit_code .reason .last_lines
       JobTimeout           waited long enough                        .job
+      InvalidProject       a folder that cannot be shipped as code
       InvalidManifest      a datapackage.json that cannot be used
       FetchFailed          no source delivered                       .resource .tried
       HashMismatch         bytes are not the promised ones           .expected .got
@@ -120,6 +121,10 @@ class JobTimeout(GenokitError):
     def __init__(self, message: str, *, job: Job) -> None:
         super().__init__(message)
         self.job = job
+
+
+class InvalidProject(GenokitError):
+    """A folder cannot be shipped to jobs as code."""
 
 
 class InvalidManifest(GenokitError):

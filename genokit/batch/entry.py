@@ -1,0 +1,152 @@
+"""Where a job with shipped code or with rows begins: it unpacks the code, fills in its row, and becomes the command.
+
+``python -m genokit.batch.entry --code s3://... --rows s3://... -- python fit.py Row::rate``
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence, Set
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from genokit.errors import GenokitError, HashMismatch, InvalidRequest
+
+if TYPE_CHECKING:
+    from genokit.backends import Clients
+
+REFERENCE, FIELD = "Ref::", "Row::"
+WRONG, CANNOT_RUN, NO_COMMAND = 2, 126, 127  # exit codes, the last two a shell's
+
+
+def command(words: Sequence[str], *, code: str | None, rows: str | None, columns: Set[str]) -> list[str]:
+    """The command that brings code and row to ``words``, or ``words`` themselves where there is neither.
+
+    >>> command(["fit", "Ref::rate", "Ref::out"], code=None, rows="s3://b/rows/1.json", columns={"rate"})[3:]
+    ['--rows', 's3://b/rows/1.json', '--', 'fit', 'Row::rate', 'Ref::out']
+    """
+    if code is None and rows is None:
+        return list(words)
+    told = [*(["--code", code] if code else []), *(["--rows", rows] if rows else [])]
+    return ["python", "-m", "genokit.batch.entry", *told, "--", *(_field(word, columns) for word in words)]
+
+
+def _field(word: str, columns: Set[str]) -> str:
+    # Batch itself must not take a row's column for a parameter, which it would look for in vain.
+    name = word.removeprefix(REFERENCE)
+    return FIELD + name if word.startswith(REFERENCE) and name in columns else word
+
+
+def filled(words: Sequence[str], row: Mapping[str, str]) -> list[str]:
+    """The words, with those that name a column of the row replaced by its value: whole words, as Batch does it.
+
+    >>> filled(["--rate", "Row::rate", "x=Row::rate", "Row::other"], {"rate": "0.1; rm"})
+    ['--rate', '0.1; rm', 'x=Row::rate', 'Row::other']
+    """
+    return [row.get(word.removeprefix(FIELD), word) if word.startswith(FIELD) else word for word in words]
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Become the command; leave with exit code 2 and one line where that cannot be."""
+    try:
+        code, rows, words = _parsed(arguments)
+        if rows:
+            words = filled(words, _row(rows, os.environ.get("AWS_BATCH_JOB_ARRAY_INDEX", "0")))
+        if code:
+            _enter(code)
+    except GenokitError as error:
+        _leave(WRONG, str(error))
+    for name in ("SIGPIPE", "SIGXFSZ"):  # which Python ignores, and the command would inherit that
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
+    try:
+        os.execvp(words[0], words)
+    except FileNotFoundError:
+        _leave(NO_COMMAND, f"There is no program '{words[0]}' in this job's image or code.")
+    except OSError as error:
+        _leave(CANNOT_RUN, f"'{words[0]}' cannot be run: {error.strerror}.")
+
+
+def _parsed(arguments: Sequence[str]) -> tuple[str | None, str | None, list[str]]:
+    told: dict[str, str] = {}
+    rest = list(arguments)
+    while len(rest) > 1 and rest[0] in ("--code", "--rows"):
+        told[rest[0]], rest = rest[1], rest[2:]
+    if len(rest) < 2 or rest[0] != "--":
+        raise InvalidRequest(f"Expected [--code URI] [--rows URI] -- COMMAND..., got: {' '.join(arguments)}")
+    return told.get("--code"), told.get("--rows"), rest[1:]
+
+
+def _row(uri: str, index: str) -> Mapping[str, str]:
+    from genokit.batch import rows
+
+    found = rows.load(_clients(), uri)
+    if not (index.isdecimal() and int(index) < len(found)):
+        raise InvalidRequest(f"This job is child {index} of an array with {len(found)} rows in {uri}: it has no row.")
+    return found[int(index)]
+
+
+def _enter(uri: str) -> None:
+    """Unpack the code, and make it the working folder and the first place to import from."""
+    folder = unpack(_clients(), uri)
+    os.chdir(folder)
+    others = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = f"{folder}{os.pathsep}{others}" if others else str(folder)
+
+
+def unpack(clients: Clients, uri: str) -> Path:
+    """Unpack shipped code into the folder ``code``, a new one. Raises HashMismatch, before anything is written, where
+    the bytes are not those that were shipped."""
+    import hashlib
+    import tarfile
+    import tempfile
+
+    from genokit.backends import translated_errors
+
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    with tempfile.TemporaryFile() as archive:
+        digest = hashlib.sha256()
+        with translated_errors(uri):
+            for piece in clients.s3.get_object(Bucket=bucket, Key=key)["Body"].iter_chunks(1024 * 1024):
+                digest.update(piece)
+                archive.write(piece)
+        expected, got = key.rpartition("/")[2].partition(".")[0], digest.hexdigest()
+        if got != expected:
+            raise HashMismatch(f"{uri} is not the code that was shipped. Submit again.", expected=expected, got=got)
+        archive.seek(0)
+        folder = _new_folder()
+        try:
+            with tarfile.open(fileobj=archive, mode="r:gz") as tar:
+                # Whoever can write the bucket can make such an archive by hand; nothing of it may leave the folder.
+                tar.extractall(folder, filter="data")
+        except (tarfile.TarError, OSError, EOFError) as error:
+            raise InvalidRequest(f"{uri} cannot be unpacked: {error}") from error
+    return folder
+
+
+def _new_folder() -> Path:
+    import tempfile
+
+    folder = Path.cwd() / "code"
+    try:
+        folder.mkdir()
+    except OSError:  # an image's own working folder may hold one already, or be closed to writing
+        return Path(tempfile.mkdtemp(prefix="code-"))
+    return folder
+
+
+def _clients() -> Clients:
+    from genokit import backends
+
+    return backends.clients()
+
+
+def _leave(status: int, message: str) -> None:
+    sys.stderr.write(f"genokit: {message}\n")
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,210 @@
+"""Code for jobs: a project's folder as one archive on S3, under the hash of its bytes; no image need be built."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import os
+import re
+import shutil
+import stat
+import subprocess
+import tarfile
+import tempfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from genokit.backends import Clients, translated_errors
+from genokit.errors import InvalidProject
+
+MOST_MIB = 50  # packed
+LEFT_OUT = {".git", ".venv", "__pycache__", "runs"}  # where git does not say what belongs to the project
+# Files that hold secrets by habit. Their names say nothing of what is in them, so they are left out and named.
+SECRETS = re.compile(
+    r"\.env(\.(?!example$|sample$|template$|dist$).+)?|.+\.(pem|key|p12|pfx|kdbx|ppk)|id_(rsa|dsa|ecdsa|ed25519)(_sk)?|"
+    r"\.?credentials(\.(json|csv|ini|toml|ya?ml))?|\.netrc|\.pgpass|\.pypirc|\.npmrc|\.git-credentials|\.htpasswd|"
+    r"service[-_]account.*\.json|client_secret.*\.json",
+    re.IGNORECASE,
+)
+SECRET_FOLDERS = {".aws", ".ssh", ".gnupg", ".kube"}
+
+
+def ship(clients: Clients, folder: str | os.PathLike[str]) -> str:
+    """Put a folder on S3, where it is not there yet, for jobs to unpack: ``s3://bucket/code/<sha256>.tar.gz``.
+
+    What git tracks and what it does not ignore; without git all but ``.git``, ``.venv``, ``__pycache__`` and ``runs``.
+    Files that hold secrets by habit are left out, with a warning that names them. The same files make the same archive.
+    Raises InvalidProject where the folder cannot be shipped, or is larger than 50 MiB when packed.
+    """
+    root = Path(folder).expanduser().resolve()
+    if not root.is_dir():
+        raise InvalidProject(f"There is no folder '{root}' to ship as code. Name the folder of the project.")
+    settings = clients.settings  # the kit's own folders are no part of the project
+    kept = {one.resolve() for one in (settings.home, settings.cache, settings.runs)} - {root, *root.parents}
+    names, secrets = _chosen(root, kept)
+    if secrets:
+        warnings.warn(
+            f"Not shipped with '{root}', as such files hold secrets: {', '.join(secrets)}. "
+            "A job that needs one of them should be told by other means, not by its code.",
+            stacklevel=2,
+        )
+    if not names:
+        raise InvalidProject(f"There is no file to ship in '{root}'. Name the folder of the project, with its code.")
+    with tempfile.TemporaryFile() as archive:
+        digest = _pack(root, names, archive)
+        key = f"code/{digest}.tar.gz"
+        put_once(clients, key, archive)
+    return f"s3://{clients.bucket}/{key}"
+
+
+def put_once(clients: Clients, key: str, body: IO[bytes] | bytes) -> None:
+    """Put an object whose key is made of its content into the kit's bucket, unless it is there."""
+    from botocore.exceptions import ClientError
+
+    uri = f"s3://{clients.bucket}/{key}"
+    with translated_errors(uri):
+        try:
+            clients.s3.head_object(Bucket=clients.bucket, Key=key)
+            return
+        except ClientError as error:
+            # 403 is S3's word for an absent object too, to those who may not list the bucket.
+            if error.response["Error"]["Code"] not in ("404", "403"):
+                raise
+        clients.s3.put_object(Bucket=clients.bucket, Key=key, Body=body)
+
+
+# --- which files
+
+
+def _chosen(root: Path, kept: set[Path]) -> tuple[list[str], list[str]]:
+    """The names of the files to ship, in order, and of those that are left out as secrets."""
+    listed = sorted(set(_listed(root, kept)), key=os.fsencode)
+    secrets = [name for name in listed if _secret(name)]
+    return [name for name in listed if name not in set(secrets)], secrets
+
+
+def _secret(name: str) -> bool:
+    *folders, file = name.split("/")
+    return bool(SECRETS.fullmatch(file)) or not SECRET_FOLDERS.isdisjoint(folders)
+
+
+def _listed(root: Path, kept: set[Path]) -> Iterator[str]:
+    """The project's files below ``root``, with slashes between folders."""
+    known = _from_git(root)
+    if known is None:
+        yield from _walked(root, kept)
+        return
+    for name in known:
+        path = root / name
+        if any(path.is_relative_to(one) for one in kept):
+            continue
+        if path.is_dir() and not path.is_symlink():  # a repository inside: git names its folder alone
+            yield from (f"{name.rstrip('/')}/{inner}" for inner in _listed(path, kept))
+        elif os.path.lexists(path):  # not deleted since git heard of it
+            yield name
+
+
+def _from_git(root: Path) -> list[str] | None:
+    """What git tracks or would; None where there is no git, or nothing of git's."""
+    if shutil.which("git") is None or not any((one / ".git").exists() for one in (root, *root.parents)):
+        return None
+    asked = ["git", "-C", str(root), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    # A hook of git's own would set these, and the answer would be another repository's.
+    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    done = subprocess.run(asked, capture_output=True, check=False, env=own)
+    if done.returncode:
+        raise InvalidProject(
+            f"git does not say which files of '{root}' belong to the project: {os.fsdecode(done.stderr).strip()}"
+        )
+    return [os.fsdecode(name) for name in done.stdout.split(b"\0") if name]
+
+
+def _walked(root: Path, kept: set[Path]) -> Iterator[str]:
+    for place, folders, files in os.walk(root):
+        here = Path(place)
+        links = {name for name in folders if (here / name).is_symlink()}
+        folders[:] = [name for name in folders if name not in LEFT_OUT | links and here / name not in kept]
+        yield from ((here / name).relative_to(root).as_posix() for name in (*files, *links))
+
+
+# --- one archive
+
+
+def _pack(root: Path, names: list[str], archive: IO[bytes]) -> str:
+    """Write the files as a .tar.gz that depends on nothing but their names and bytes; returns its SHA-256."""
+    sink: Any = _Sink(archive)
+    try:
+        with (
+            gzip.GzipFile("", "wb", 6, sink, mtime=0) as packed,
+            tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
+        ):
+            for name in names:
+                _add(root, name, tar)
+    except _TooLarge:
+        raise InvalidProject(_too_large(root, names)) from None
+    archive.seek(0)
+    return str(sink.digest.hexdigest())
+
+
+def _add(root: Path, name: str, tar: tarfile.TarFile) -> None:
+    path, entry = root / name, tarfile.TarInfo(name)  # owner 0, no names, time 0
+    try:
+        if path.is_symlink():
+            entry.type, entry.linkname = tarfile.SYMTYPE, _target(root, path)
+            tar.addfile(entry)
+            return
+        if not path.is_file():
+            raise InvalidProject(f"'{path}' is no file, folder or link, so it cannot be shipped. Remove or ignore it.")
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            entry.size = status.st_size
+            entry.mode = 0o755 if status.st_mode & stat.S_IXUSR else 0o644
+            tar.addfile(entry, file)
+    except OSError as error:
+        why = error.strerror or error
+        raise InvalidProject(f"'{path}' cannot be shipped: {why}. Make it readable, or ignore it.") from error
+
+
+def _target(root: Path, link: Path) -> str:
+    """What a link says in the archive: relative, and inside the project."""
+    said = os.readlink(link)
+    target = Path(os.path.normpath(link.parent / said))
+    if not (target.is_relative_to(root) and Path(os.path.realpath(target)).is_relative_to(root)):
+        raise InvalidProject(
+            f"'{link}' leads out of the project, to '{said}', which a job does not have. "
+            "Copy what it leads to into the project, or ignore the link."
+        )
+    return os.path.relpath(target, link.parent) if os.path.isabs(said) else said
+
+
+class _TooLarge(Exception):
+    """The archive has more bytes than may be shipped."""
+
+
+class _Sink(io.RawIOBase):
+    """Where the archive's bytes go: hashed and counted."""
+
+    def __init__(self, archive: IO[bytes]) -> None:
+        self._archive, self._left, self.digest = archive, MOST_MIB * 1024 * 1024, hashlib.sha256()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._left -= len(data)
+        if self._left < 0:
+            raise _TooLarge
+        self.digest.update(data)
+        return self._archive.write(data)
+
+
+def _too_large(root: Path, names: list[str]) -> str:
+    sizes = sorted(((os.lstat(root / name).st_size, name) for name in names), reverse=True)
+    largest = ", ".join(f"{name} ({size / 1024**2:,.1f} MiB)" for size, name in sizes[:5])
+    return (
+        f"'{root}' has more than {MOST_MIB} MiB when packed, too much to ship as code with {len(names)} files. "
+        f"The largest: {largest}. Keep data out of it (.gitignore), and give jobs the address of data on S3."
+    )

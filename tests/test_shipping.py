@@ -1,0 +1,456 @@
+"""Code and rows for jobs: packed, stored once, unpacked where the job begins; embedded, and with the S3 of moto."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import boto3
+import pytest
+from embedded import Box
+from hypothesis import given
+from hypothesis import strategies as st
+from moto import mock_aws
+
+from genokit import Settings, backends
+from genokit.backends import Clients
+from genokit.batch import entry, rows, shipping
+from genokit.errors import GenokitError, HashMismatch, InvalidProject, InvalidRequest
+
+
+@pytest.fixture(params=["embedded", "aws"])
+def clients(request, account, monkeypatch):
+    """Clients of an account with a bucket for the kit: an embedded one, and one of AWS as far as moto plays it."""
+    if request.param == "embedded":
+        yield backends.clients(account)
+        return
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    with mock_aws():
+        s3 = boto3.client("s3", region_name="us-east-1")
+        s3.create_bucket(Bucket="lab")
+        yield Clients(Settings(backend="aws", home=account.home, region="us-east-1"), s3=s3, outputs={"Bucket": "lab"})
+
+
+@pytest.fixture
+def embedded(account) -> Clients:
+    return backends.clients(account)
+
+
+@pytest.fixture
+def project(tmp_path) -> Path:
+    return written(tmp_path / "project", {"fit.py": "print('old')", "lab/__init__.py": "", "data/notes.md": "é"})
+
+
+def written(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+    return root
+
+
+def git(root: Path, *words: str) -> None:
+    named = ["-c", "user.name=x", "-c", "user.email=x@example.org"]
+    subprocess.run(["git", *named, *words], cwd=root, check=True, capture_output=True)
+
+
+def archive(clients: Clients, uri: str) -> bytes:
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    return bytes(clients.s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+
+
+def shipped(clients: Clients, folder: Path) -> list[str]:
+    """The names in the archive of a folder."""
+    with tarfile.open(fileobj=io.BytesIO(archive(clients, shipping.ship(clients, folder)))) as tar:
+        return tar.getnames()
+
+
+# --- what is shipped
+
+
+def test_a_folder_is_shipped_under_the_hash_of_its_archive(clients, project):
+    uri = shipping.ship(clients, project)
+    data = archive(clients, uri)
+    assert uri == f"s3://{clients.bucket}/code/{hashlib.sha256(data).hexdigest()}.tar.gz"
+    with tarfile.open(fileobj=io.BytesIO(data)) as tar:
+        assert tar.getnames() == ["data/notes.md", "fit.py", "lab/__init__.py"]
+        assert {(one.mtime, one.uid, one.gid, one.uname, one.gname) for one in tar} == {(0, 0, 0, "", "")}
+
+
+def test_the_same_files_are_the_same_archive_whenever_and_wherever(embedded, project, tmp_path):
+    (project / "run.sh").write_text("#!/bin/sh\n")
+    (project / "run.sh").chmod(0o700)
+    first = shipping.ship(embedded, project)
+    copy = tmp_path / "elsewhere"
+    for name in sorted(["fit.py", "lab/__init__.py", "data/notes.md", "run.sh"], reverse=True):
+        written(copy, {name: (project / name).read_text()})
+        os.utime(copy / name, (0, 0))
+        (copy / name).chmod(0o600)
+    (copy / "run.sh").chmod(0o755)
+    assert shipping.ship(embedded, copy) == first
+    (copy / "run.sh").chmod(0o644)
+    assert shipping.ship(embedded, copy) != first
+
+
+def test_what_is_there_is_not_sent_again(clients, project):
+    uri = shipping.ship(clients, project)
+    sent: list[str] = []
+    clients.s3.meta.events.register("before-parameter-build.s3.PutObject", lambda **_: sent.append("put"))
+    assert shipping.ship(clients, project) == uri
+    assert sent == []
+    (project / "fit.py").write_text("print('new')")
+    assert shipping.ship(clients, project) != uri
+    assert sent == ["put"]
+
+
+def test_with_git_what_it_tracks_and_what_it_does_not_ignore(embedded, project):
+    written(project, {".gitignore": "*.csv\n", "big.csv": "1", "new é.py": "", "gone.py": ""})
+    git(project, "init", "-q")
+    git(project, "add", "fit.py", ".gitignore", "gone.py")
+    git(project, "commit", "-qm", "x")
+    (project / "gone.py").unlink()
+    written(project / "inner", {"a.py": "", "b.csv": "", ".gitignore": "*.csv"})
+    git(project / "inner", "init", "-q")
+    assert shipped(embedded, project) == [
+        ".gitignore", "data/notes.md", "fit.py", "inner/.gitignore", "inner/a.py", "lab/__init__.py", "new é.py",
+    ]  # fmt: skip
+    assert shipped(embedded, project / "lab") == ["__init__.py"]
+
+
+def test_without_git_all_but_what_is_nobodys_work(embedded, project, monkeypatch, tmp_path):
+    others = [".git/config", ".venv/bin/python", "lab/__pycache__/x.pyc", "runs/1/a"]
+    written(project, dict.fromkeys([*others, "x.csv"], ""))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert shipped(embedded, project) == ["data/notes.md", "fit.py", "lab/__init__.py", "x.csv"]
+
+
+@pytest.mark.parametrize("with_git", [True, False])
+def test_the_account_s_own_folders_are_never_shipped(project, with_git):
+    if with_git:
+        git(project, "init", "-q")
+    settings = Settings(home=project / ".account", runs=project / "lab" / "out", cache=project / "cache")
+    clients = backends.clients(settings)
+    written(project, {"cache/a": "", "lab/out/1": ""})
+    names = shipped(clients, project)
+    assert shipped(clients, project) == names == ["data/notes.md", "fit.py", "lab/__init__.py"]
+
+
+def test_secrets_by_habit_are_left_out_and_named(embedded, project):
+    secrets = [".env", ".env.local", ".aws/config", "keys/lab.pem", "id_rsa", "credentials.json", ".netrc", "lab/X.KEY"]
+    written(project, dict.fromkeys([*secrets, ".env.example", "id_rsa.pub", "environment.py"], "x"))
+    with pytest.warns(UserWarning, match="hold secrets") as warned:
+        names = shipped(embedded, project)
+    assert names == [".env.example", "data/notes.md", "environment.py", "fit.py", "id_rsa.pub", "lab/__init__.py"]
+    assert all(name in str(warned[0].message) for name in secrets)
+    assert warned[0].filename == __file__
+
+
+# --- what is refused
+
+
+def test_a_folder_that_is_too_large_is_refused_with_its_largest_files(embedded, project):
+    random.seed(7)
+    for number in range(7):
+        (project / f"big{number}.bin").write_bytes(random.randbytes((9 + number) * 1024 * 1024))
+    with pytest.raises(
+        InvalidProject, match=r"more than 50 MiB.*big6\.bin \(15\.0 MiB\), big5.*big2.*\. Keep data"
+    ) as caught:
+        shipping.ship(embedded, project)
+    assert "big1" not in str(caught.value)
+    assert "Contents" not in embedded.s3.list_objects_v2(Bucket=embedded.bucket)
+
+
+def test_links_inside_stay_links_and_links_out_are_refused(embedded, project, tmp_path):
+    (project / "latest").symlink_to("data/notes.md")
+    (project / "lab" / "data").symlink_to("../data")
+    (project / "absolute").symlink_to(project / "fit.py")
+    (project / "loop").symlink_to("loop")
+    with tarfile.open(fileobj=io.BytesIO(archive(embedded, shipping.ship(embedded, project)))) as tar:
+        links = {one.name: one.linkname for one in tar if one.issym()}
+    assert links == {"latest": "data/notes.md", "lab/data": "../data", "absolute": "fit.py", "loop": "loop"}
+    for target in (tmp_path, "../../etc", "/etc/passwd", "lab/../../x"):
+        (project / "out").symlink_to(target)
+        with pytest.raises(InvalidProject, match=r"out' leads out of the project"):
+            shipping.ship(embedded, project)
+        (project / "out").unlink()
+    (tmp_path / "door").symlink_to("/etc")
+    (project / "through").symlink_to(tmp_path / "door")
+    with pytest.raises(InvalidProject, match="through"):
+        shipping.ship(embedded, project)
+
+
+def test_what_cannot_be_shipped_says_why(embedded, project, tmp_path):
+    with pytest.raises(InvalidProject, match="There is no folder"):
+        shipping.ship(embedded, tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InvalidProject, match="no file to ship"):
+        shipping.ship(embedded, tmp_path / "empty")
+    with socket.socket(socket.AF_UNIX) as there:
+        there.bind(os.path.relpath(project / "socket"))
+        with pytest.raises(InvalidProject, match="socket' is no file"):
+            shipping.ship(embedded, project)
+
+
+def test_a_bucket_that_is_not_there_is_a_clear_error(account, project):
+    clients = Clients(account, outputs={"Bucket": "nobody-has-this"})
+    with pytest.raises(GenokitError, match="nobody-has-this"):
+        shipping.ship(clients, project)
+
+
+# --- unpacking
+
+
+def test_what_was_shipped_is_unpacked(clients, project, tmp_path, monkeypatch):
+    (project / "run.sh").write_text("#!/bin/sh\n")
+    (project / "run.sh").chmod(0o755)
+    (project / "latest").symlink_to("data/notes.md")
+    uri = shipping.ship(clients, project)
+    (tmp_path / "job").mkdir()
+    monkeypatch.chdir(tmp_path / "job")
+    folder = entry.unpack(clients, uri)
+    assert folder == tmp_path / "job" / "code"
+    assert (folder / "latest").read_text() == "é"
+    assert os.access(folder / "run.sh", os.X_OK)
+    assert not os.access(folder / "fit.py", os.X_OK)
+    assert entry.unpack(clients, uri) != folder  # there is a folder 'code' already: it is left alone
+
+
+def test_an_archive_that_was_changed_is_refused_before_anything_is_written(clients, project, tmp_path, monkeypatch):
+    uri = shipping.ship(clients, project)
+    clients.s3.put_object(
+        Bucket=clients.bucket, Key=uri.partition("code/")[1] + uri.partition("code/")[2], Body=b"other"
+    )
+    (tmp_path / "job").mkdir()
+    monkeypatch.chdir(tmp_path / "job")
+    with pytest.raises(HashMismatch, match="not the code that was shipped"):
+        entry.unpack(clients, uri)
+    assert os.listdir() == []
+
+
+def made_by_hand(clients: Clients, *entries: tarfile.TarInfo) -> str:
+    """An archive that shipping never makes, under its right hash."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for one in entries:
+            tar.addfile(one, io.BytesIO(b"x" * one.size))
+    data = gzip.compress(packed.getvalue())
+    key = f"code/{hashlib.sha256(data).hexdigest()}.tar.gz"
+    clients.s3.put_object(Bucket=clients.bucket, Key=key, Body=data)
+    return f"s3://{clients.bucket}/{key}"
+
+
+def entry_of(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.TarInfo:
+    one = tarfile.TarInfo(name)
+    one.type, one.linkname, one.size = kind, link, 1 if kind == tarfile.REGTYPE else 0
+    return one
+
+
+ESCAPES = {
+    "up": [entry_of("../escaped")],
+    "up inside": [entry_of("a/../../escaped")],
+    "link out": [entry_of("a", tarfile.SYMTYPE, "../.."), entry_of("a/escaped")],
+    "absolute link": [entry_of("a", tarfile.SYMTYPE, "/etc")],
+    "hard link out": [entry_of("a", tarfile.LNKTYPE, "../../secret")],
+    "device": [entry_of("a", tarfile.CHRTYPE)],
+}
+
+
+@pytest.mark.parametrize("kind", ESCAPES)
+def test_an_archive_that_leads_out_is_refused(embedded, tmp_path, monkeypatch, kind):
+    uri = made_by_hand(embedded, *ESCAPES[kind])
+    (tmp_path / "x" / "job").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "x" / "job")
+    with pytest.raises(InvalidRequest, match="cannot be unpacked"):
+        entry.unpack(embedded, uri)
+    assert not list(tmp_path.rglob("escaped"))
+
+
+def test_an_absolute_name_stays_inside(embedded, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = entry.unpack(embedded, made_by_hand(embedded, entry_of("/tmp/escaped")))
+    assert (folder / "tmp" / "escaped").is_file()
+
+
+# --- rows
+
+
+def test_rows_come_back_and_are_stored_once(clients):
+    given_rows = [{"rate": "0.1", "name": "é; rm -rf"}, {"rate": "", "name": "b"}]
+    uri = rows.store(clients, given_rows)
+    assert uri.startswith(f"s3://{clients.bucket}/rows/")
+    assert rows.store(clients, given_rows) == uri
+    assert rows.load(clients, uri) == given_rows
+    clients.s3.put_object(Bucket=clients.bucket, Key=uri.removeprefix(f"s3://{clients.bucket}/"), Body=b"[]")
+    with pytest.raises(HashMismatch, match="does not hold the rows"):
+        rows.load(clients, uri)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ([], "0 rows"),
+        ([{"a": "1"}] * 10_001, "10,001 rows, but an array has 1 to 10,000"),
+        ([{"a": "1"}, {"b": "1"}], "row 1 has other columns than row 0; they differ in: a, b"),
+        ([{"a": 1}], "row 0 has values that are no text: a=1"),
+    ],
+)
+def test_rows_that_no_array_can_have_are_refused(embedded, wrong, said):
+    with pytest.raises(InvalidRequest, match=said):
+        rows.store(embedded, wrong)
+
+
+def test_a_command_without_code_and_rows_is_left_as_it_is():
+    assert entry.command(["a", "Ref::b"], code=None, rows=None, columns={"b"}) == ["a", "Ref::b"]
+    wrapped = entry.command(["a", "Ref::b", "Ref::c"], code="s3://x/code/1", rows=None, columns=set())
+    assert wrapped[-5:] == ["s3://x/code/1", "--", "a", "Ref::b", "Ref::c"]
+
+
+WORDS = st.text(max_size=8) | st.sampled_from(["Ref::a", "Ref::b", "Row::a", "--", "--code", "", "x Ref::a"])
+
+
+@given(st.lists(WORDS, min_size=1), st.dictionaries(st.sampled_from(["a", "b", ""]), st.text(), max_size=2))
+def test_a_row_fills_whole_words_and_touches_no_other(words, row):
+    words = [word for word in words if not word.startswith("Row::")] or ["x"]
+    wrapped = entry.command(words, code="s3://code", rows="s3://rows", columns=set(row))
+    code, uri, inner = entry._parsed(wrapped[3:])
+    assert (code, uri) == ("s3://code", "s3://rows")
+    expected = [row.get(word.removeprefix("Ref::"), word) if word.startswith("Ref::") else word for word in words]
+    assert entry.filled(inner, row) == expected
+
+
+# --- the entry point as a process
+
+
+def begin(account: Settings, folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    folder.mkdir(exist_ok=True)
+    return subprocess.run(
+        [sys.executable, *words[1:]] if words[0] == "python" else list(words),
+        cwd=folder,
+        env=os.environ | account.environ() | environment,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_the_command_takes_the_place_of_the_entry_point(account, embedded, project, tmp_path):
+    (project / "lab" / "__init__.py").write_text("where = __file__")
+    code, table = shipping.ship(embedded, project), rows.store(embedded, [{"x": "a"}, {"x": "$(b) 'c'\n"}])
+    say = "import lab, os, sys; print(lab.where, os.getcwd(), sys.argv[1:]); sys.exit(7)"
+    words = entry.command([sys.executable, "-c", say, "Ref::x", "x=Ref::x"], code=code, rows=table, columns={"x"})
+    done = begin(account, tmp_path / "job", *words, AWS_BATCH_JOB_ARRAY_INDEX="1", PYTHONPATH=os.pathsep.join(sys.path))
+    folder = tmp_path / "job" / "code"
+    filled = ["$(b) 'c'\n", "x=Ref::x"]
+    assert done.stdout == f"{folder}/lab/__init__.py {folder} {filled}\n"
+    assert (done.returncode, done.stderr) == (7, "")
+    first = entry.command(["echo", "Ref::x"], code=None, rows=table, columns={"x"})
+    assert begin(account, tmp_path / "job", *first).stdout == "a\n"
+
+
+def test_signals_reach_the_command_itself(account, embedded, project, tmp_path):
+    (project / "fit.py").write_text("import os; print(os.getpid(), flush=True); import time; time.sleep(60)")
+    words = entry.command([sys.executable, "fit.py"], code=shipping.ship(embedded, project), rows=None, columns=set())
+    told = {"cwd": tmp_path, "env": os.environ | account.environ(), "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, *words[1:]], **told) as process:
+        assert process.stdout
+        assert int(process.stdout.readline()) == process.pid
+        process.terminate()
+        assert process.wait(20) == -signal.SIGTERM
+
+
+def test_a_pipe_that_closes_ends_the_command_as_in_a_shell(account, embedded, tmp_path):
+    table = rows.store(embedded, [{"x": "1"}])
+    words = entry.command(["sh", "-c", "yes | head -1; true"], code=None, rows=table, columns={"x"})
+    done = begin(account, tmp_path, *words)
+    assert (done.stdout, done.stderr, done.returncode) == ("y\n", "", 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "index", "code", "said"),
+    [
+        (["--rows", "ROWS", "--", "true"], "2", 2, "child 2 of an array with 2 rows"),
+        (["--rows", "ROWS", "--", "true"], "-1", 2, "child -1 of an array"),
+        (["--rows", "ROWS"], "0", 2, "Expected [--code URI]"),
+        (["--rows", "s3://genokit/rows/none.json", "--", "true"], "0", 2, "NoSuchKey"),
+        (["--rows", "ROWS", "--", "no-such-program"], "0", 127, "no program 'no-such-program'"),
+        (["--rows", "ROWS", "--", "/etc"], "0", 126, "'/etc' cannot be run"),
+    ],
+)
+def test_what_cannot_begin_says_so_in_one_line(account, embedded, tmp_path, words, index, code, said):
+    table = rows.store(embedded, [{"x": "a"}, {"x": "b"}])
+    words = [table if word == "ROWS" else word for word in words]
+    done = begin(account, tmp_path, "python", "-m", "genokit.batch.entry", *words, AWS_BATCH_JOB_ARRAY_INDEX=index)
+    assert done.returncode == code
+    assert said in done.stderr
+    assert done.stderr.startswith("genokit: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_the_entry_point_loads_little():
+    code = (
+        "import sys; before = set(sys.modules); import genokit.batch.entry; "
+        "new = {name.split('.')[0] for name in set(sys.modules) - before}; "
+        "print(sorted(new - set(sys.stdlib_module_names) - {'genokit'}))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+# --- real jobs
+
+
+@pytest.fixture
+def box(account) -> Box:
+    return Box(account)
+
+
+def test_a_changed_file_runs_in_the_next_job(embedded, box, project):
+    said = []
+    for text in ("old", "new"):
+        (project / "fit.py").write_text(f"import lab; print('{text}', lab.__name__)")
+        words = entry.command(["python", "fit.py"], code=shipping.ship(embedded, project), rows=None, columns=set())
+        job_id = box.submit(box.define(*words))
+        assert box.wait(job_id)["status"] == "SUCCEEDED", box.written(job_id)
+        said += box.written(job_id)
+    assert said == ["old lab", "new lab"]
+
+
+def test_each_child_of_an_array_gets_its_row(embedded, box):
+    given_rows = [{"rate": f"0.{number}", "name": f"n {number}; 'x'"} for number in range(3)]
+    table = rows.store(embedded, given_rows)
+    words = entry.command(
+        ["echo", "Ref::rate", "Ref::name", "Ref::out"], code=None, rows=table, columns={"rate", "name"}
+    )
+    job_id = box.submit(box.define(*words), arrayProperties={"size": 3}, parameters={"out": "s3://lab/out"})
+    assert box.wait(job_id)["status"] == "SUCCEEDED"
+    said = [box.written(f"{job_id}:{number}") for number in range(3)]
+    assert said == [[f"0.{number} n {number}; 'x' s3://lab/out"] for number in range(3)]
+
+
+def test_a_job_s_failure_is_the_command_s_own(embedded, box, project):
+    (project / "fit.py").write_text("import sys; sys.exit(9)")
+    words = entry.command(["python", "fit.py"], code=shipping.ship(embedded, project), rows=None, columns=set())
+    job = box.wait(box.submit(box.define(*words)))
+    assert (job["status"], job["container"]["exitCode"]) == ("FAILED", 9)
+
+
+def test_terminating_a_job_with_code_ends_it_at_once(embedded, box, project):
+    (project / "fit.py").write_text("import time; print('here', flush=True); time.sleep(60)")
+    words = entry.command(["python", "fit.py"], code=shipping.ship(embedded, project), rows=None, columns=set())
+    job_id = box.submit(box.define(*words))
+    box.wait(job_id, "RUNNING")
+    deadline = time.monotonic() + 30
+    while not box.written(job_id) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    start = time.monotonic()
+    box.batch.terminate_job(jobId=job_id, reason="enough")
+    assert box.wait(job_id)["container"]["exitCode"] == 143
+    assert time.monotonic() - start < 10
