@@ -251,7 +251,7 @@ _KINDS = {
     "good": ("succeeded", "ok", "complete", "completed", "verified", "valid", "enabled", "passed", "done"),
     "bad": ("failed", "problem", "error", "kernel_died", "timed_out", "invalid", "mismatch", "wrong"),
     "warn": ("warning", "exited_early", "cancelled", "missing", "skipped", "sample"),
-    "busy": ("running", "starting"),
+    "busy": ("running", "starting", "live"),
 }
 _SIGNS = {"good": "✓", "bad": "✕", "warn": "!", "busy": "●", "idle": "○"}
 

@@ -10,7 +10,7 @@ import struct
 import zlib
 from collections.abc import Mapping, Sequence
 
-from genokit.display import STATUS_COLOURS, Html, bare, escape, sheets, sign
+from genokit.display import STATUS_COLOURS, Html, bare, escape, pill, sheets, sign
 
 NONE = ' class="gk-none"'
 
@@ -20,9 +20,50 @@ def view(*parts: object) -> Html:
     return Html(f'<div class="genokit gk-live">{"".join(bare(part) for part in parts)}</div>')
 
 
-def livestyle() -> Html:
+def style() -> Html:
     """The style of views on the same page."""
     return Html(f'<div class="genokit"><style>{sheets("display.css", "live.css")}</style></div>')
+
+
+def group(*parts: Html) -> Html:
+    """Pieces one below the other."""
+    return Html("".join(map(bare, parts)))
+
+
+def beside(*parts: Html) -> Html:
+    """Pieces side by side, where there is room."""
+    return Html(f'<div class="gk-usages">{"".join(map(bare, parts))}</div>')
+
+
+def heading(title: str, place: str, state: str, said: str) -> Html:
+    """What is watched, where, and how fresh it is."""
+    return Html(
+        f'<div class="gk-title"><strong>{escape(title)}</strong> {pill(state)} '
+        f'<span class="gk-note">{escape(said)}</span></div><div class="gk-note">Jobs run {escape(place)}.</div>'
+    )
+
+
+def quiet(words: str) -> Html:
+    """A remark."""
+    return Html(f'<p class="gk-note">{escape(words)}</p>')
+
+
+def grid(names: Sequence[str], lines: Sequence[Sequence[object]]) -> Html:
+    """A table of lines of one height each, so that something else can stand beside every line."""
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{bare(value) if isinstance(value, Html) else escape(value)}</td>" for value in line)
+        + "</tr>" for line in lines
+    )  # fmt: skip
+    return Html(f'<table class="gk-grid"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>')
+
+
+def share(counts: Mapping[str, int]) -> Html:
+    """How far an array is: a small bar in parts, and the numbers that matter."""
+    ended, total = counts.get("SUCCEEDED", 0) + counts.get("FAILED", 0), sum(counts.values())
+    failed = f", {sign('FAILED')} {counts['FAILED']:,}" if counts.get("FAILED") else ""
+    words = f"{ended:,} of {total:,}{failed}"
+    return Html(f'<span class="gk-share">{_bar(counts, words)}<span>{escape(words)}</span></span>')
 
 
 def notice(words: str) -> Html:
@@ -32,20 +73,13 @@ def notice(words: str) -> Html:
 
 def tallies(counts: Mapping[str, int]) -> Html:
     """How many there are in each status: a bar in parts, and below it every status with its sign and number."""
-    total = sum(counts.values())
-    shares = "".join(
-        f'<span class="gk-fill" style="flex-grow:{n};background:{_colour(status)}"></span>'
-        for status, n in counts.items()
-        if n
-    )
     keys = "".join(
         f'<li{"" if n else NONE}><span class="gk-key" style="background:{_colour(status)}"></span>'
         f"<strong>{n:,}</strong> {sign(status)} {escape(status)}</li>"
         for status, n in counts.items()
     )
     said = ", ".join(f"{n:,} {status}" for status, n in counts.items() if n) or "none"
-    bar = f'<div class="gk-bar" role="img" aria-label="{escape(f"{total:,} jobs: {said}")}">{shares}</div>'
-    return Html(f'{bar}<ul class="gk-keys">{keys}</ul>')
+    return Html(f'{_bar(counts, f"{sum(counts.values()):,} jobs: {said}")}<ul class="gk-keys">{keys}</ul>')
 
 
 def meter(label: str, part: float, whole: float | None, note: str = "") -> Html:
@@ -87,6 +121,15 @@ def strip(places: bytes, words: str, *, across: int = 250) -> Html:
         f'<img class="gk-strip" alt="{escape(words)}" style="height:{tall}px" '
         f'src="data:image/png;base64,{base64.b64encode(picture).decode()}" />'
     )
+
+
+def _bar(counts: Mapping[str, int], words: str) -> str:
+    shares = "".join(
+        f'<span class="gk-fill" style="flex-grow:{n};background:{_colour(status)}"></span>'
+        for status, n in counts.items()
+        if n
+    )
+    return f'<div class="gk-bar" role="img" aria-label="{escape(words)}">{shares}</div>'
 
 
 def _colour(status: str) -> str:

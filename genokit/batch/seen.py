@@ -278,18 +278,26 @@ class Snapshot:
         names = "job_id name queue status created started stopped exit_code reason size vcpus memory_gib gpus"
         return _table(rows, names, moments=("created", "started", "stopped"), whole=("exit_code", "size"))
 
-    @cached_property
-    def attempts(self) -> pd.DataFrame:
-        """A row an attempt that has started, oldest first; ``status`` is how it ended, or RUNNING."""
-        rows = [
-            (job.id, job.name, job.queue, number, _ending(job, number), one.started, one.stopped, job.vcpus)
+    @property
+    def tries(self) -> list[tuple[Seen, int, Attempt, str]]:
+        """Every attempt that has started, oldest first: its job, its number, itself, and how it ended, or RUNNING."""
+        found = [
+            (job, number, one, _ending(job, number))
             for job in self.seen
             for number, one in enumerate(_attempts(job), start=1)
             if one.started
         ]
-        names = "job_id name queue attempt status started stopped vcpus"
-        table = _table(rows, names, moments=("started", "stopped"))
-        return table.sort_values("started", kind="stable", ignore_index=True)
+        return sorted(found, key=lambda one: one[2].started or 0)
+
+    @cached_property
+    def attempts(self) -> pd.DataFrame:
+        """A row an attempt that has started, oldest first; ``status`` is how it ended, or RUNNING."""
+        rows = [
+            (job.id, job.name, job.queue, number, status, one.started, one.stopped, one.exit_code, one.reason)
+            for job, number, one, status in self.tries
+        ]
+        names = "job_id name queue attempt status started stopped exit_code reason"
+        return _table(rows, names, moments=("started", "stopped"), whole=("exit_code",))
 
     @cached_property
     def environments(self) -> pd.DataFrame:

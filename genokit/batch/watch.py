@@ -79,6 +79,11 @@ class Watch:
         """Ask no more for this watch; with the last one the thread ends."""
         self._poller.leave(self)
 
+    def reopen(self) -> None:
+        """Ask again after ``close()``; what was known still is."""
+        if self.closed:
+            self._poller.join(self)
+
     @property
     def closed(self) -> bool:
         return not self._poller.serves(self)

@@ -126,12 +126,12 @@ def picture(
     now: Timestamp | None = None,
     title: str = "",
 ) -> Figure:
-    """The three together in one figure."""
-    from matplotlib import pyplot as plt
+    """The three together in one figure, which is no pyplot's: a notebook shows it as a result only, not twice."""
+    from matplotlib.figure import Figure
 
     with white_paper():
         tall = 1.0 + 0.24 * max(2, len(attempts)) if len(attempts) <= NAMED else 4.2
-        figure = plt.figure(figsize=(9, tall + 2.4), layout="constrained")
+        figure = Figure(figsize=(9, tall + 2.4), layout="constrained")
         grid = figure.add_gridspec(2, 2, height_ratios=[2.4, tall])
         counts(jobs, ax=figure.add_subplot(grid[0, 0]))
         usage(used, ax=figure.add_subplot(grid[0, 1]))

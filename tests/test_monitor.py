@@ -1,0 +1,256 @@
+"""The monitor: live where it can be, a bar and a picture elsewhere, and never more than what was seen."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import time
+from contextlib import redirect_stderr
+from datetime import UTC, datetime
+from typing import Any
+
+import nbformat
+import pytest
+from embedded import Box
+from test_display import HOSTILE, parsed
+
+from genokit import Settings, backends, run
+from genokit.batch import panes
+from genokit.batch.monitor import Monitor, lives_here, monitor
+from genokit.batch.seen import STATUSES, UNKNOWN, Attempt, Seen, Snapshot, Strip
+from genokit.batch.view import View
+from genokit.batch.watch import Watch
+from genokit.display import plain
+from genokit.errors import ServiceError
+from genokit.live import view
+
+
+@pytest.fixture
+def box(tmp_path):
+    box = Box(Settings(home=tmp_path / "home"))
+    yield box
+    box.account.clean()
+
+
+def clients_of(box: Box) -> backends.Clients:
+    return backends.Clients(Settings(home=box.account.home), batch=box.batch, logs=box.logs)
+
+
+def text(html: str) -> str:
+    return " ".join("".join(parsed(html).itertext()).split())
+
+
+# --- where nothing can be live
+
+
+def test_in_a_terminal_jobs_are_followed_by_a_bar_until_they_have_ended(box):
+    jobs = [box.submit(box.define("sh", "-c", f"sleep 0.2; exit {code}")) for code in (0, 3)]
+    with redirect_stderr(said := io.StringIO()):
+        shown = monitor(clients_of(box), jobs=jobs)
+    assert repr(shown) == "<Monitor 2 jobs: 1 SUCCEEDED, 1 FAILED>"
+    assert "2/2" in plain(said.getvalue())
+    assert "1 FAILED" in plain(said.getvalue())
+    assert shown.snapshot().over
+    assert "✕ FAILED" in text(shown._repr_html_())
+
+
+def test_of_a_queue_there_is_a_picture_of_the_moment(box):
+    job = box.submit(box.define("sleep", "60"))
+    box.wait(job, "RUNNING")
+    shown = monitor(clients_of(box), queue="highPriority")
+    assert repr(shown) == "<Monitor Queue highPriority: nothing seen>", "nothing is asked before somebody looks"
+    assert shown.snapshot().counts["RUNNING"] == 1
+    figure = shown.picture()
+    assert "Queue highPriority" in figure.get_suptitle()
+    assert len(figure.axes) == 3
+    assert "data:image/png" in shown._repr_html_()
+    assert "text/html" in shown._repr_mimebundle_()
+    assert not lives_here()
+
+
+def test_one_job_or_its_id_will_do(box):
+    job = box.submit(box.define("true"))
+    for one in (job, [job], type("Job", (), {"id": job})()):
+        with redirect_stderr(io.StringIO()):
+            assert monitor(clients_of(box), jobs=one).snapshot().seen[0].id == job
+
+
+def test_following_what_cannot_be_asked_for_is_an_error_and_no_endless_wait(box):
+    with redirect_stderr(io.StringIO()), pytest.raises(ServiceError, match="nosuch"):
+        monitor(clients_of(box), queue="nosuch", wait=True)
+
+
+def test_papermill_gets_a_bar_and_a_picture_and_no_widget(tmp_path):
+    code = (
+        "from genokit import Batch\nfrom genokit.batch.monitor import monitor\nbatch = Batch()\n"
+        "job = batch.submit(batch.define('t', command=['true'], memory_gib=0.1))\nmonitor(batch.clients, jobs=job)"
+    )
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)], metadata={"kernelspec": kernel})
+    nbformat.write(book, tmp_path / "m.ipynb")
+    done = run(tmp_path / "m.ipynb", settings=Settings(home=tmp_path / "home"), progress=False)
+    outputs = nbformat.read(done.notebook, as_version=4).cells[0].outputs
+    (shown,) = [one for one in outputs if one.output_type == "execute_result"]
+    assert "data:image/png" in shown.data["text/html"]
+    assert shown.data["text/plain"] == "<Monitor 1 job: 1 SUCCEEDED>"
+    backends.account(Settings(home=tmp_path / "home")).clean()
+
+
+# --- what is shown
+
+
+def a_snapshot(name: str, *, n: int = 3, **changes: Any) -> Snapshot:
+    counts = {"RUNNING": 1, "SUCCEEDED": 2}
+    jobs = tuple(
+        Seen(f"{i}", name, "RUNNING", queue=name, created=i, started=1000 * i + 1, reason=name, vcpus=1,
+             attempts=(Attempt(1000 * i + 1, None),), described=True)
+        for i in range(n)
+    )  # fmt: skip
+    array = Seen("array", name, "PENDING", queue="q", created=5, size=3, counts=counts, described=True)
+    strip = Strip(bytes([5, 4, UNKNOWN]))
+    return Snapshot(seen=(*jobs, array), at=datetime.fromtimestamp(60, UTC), strips={"array": strip}, **changes)
+
+
+@pytest.mark.parametrize("name", HOSTILE.values(), ids=HOSTILE)
+def test_whatever_a_job_is_called_every_pane_is_well_formed_and_inert(name):
+    for n in (3, 60):
+        now = a_snapshot(name, n=n, problem=name)
+        job, array = now.seen[0], now.seen[-1]
+        for pane in (
+            panes.head(name, name, now, closed=False),
+            panes.counts(now),
+            panes.timeline(now),
+            panes.rows(now.seen, now),
+            panes.detail("0", job, None, None, now),
+            panes.detail("array", array, array, now.strips["array"], now),
+            panes.lines(Seen("1", name, "RUNNING", stream="s"), name),
+            panes.question("Cancel", name, job),
+        ):
+            parsed(view(pane))
+        assert "\n" not in panes.label(job)
+        assert "\n" not in repr(Monitor(backends.Clients(Settings()), queue=name))
+
+
+def test_the_strip_tells_of_each_child_or_that_nobody_has_looked():
+    now = a_snapshot("a")
+    said = text(panes.detail("array", now.seen[-1], now.seen[-1], now.strips["array"], now))
+    assert "3 children, row by row from 0: 1 RUNNING, 2 SUCCEEDED. Grey: 1 not looked at one by one yet." in said
+
+
+def test_ten_thousand_children_make_one_small_picture():
+    places = bytes(STATUSES.index("FAILED") if i % 7 == 0 else 5 for i in range(10_000))
+    array = Seen("array", "a", "PENDING", size=10_000, counts={"SUCCEEDED": 8571, "FAILED": 1429}, described=True)
+    shown = panes.detail("array", array, array, Strip(places), Snapshot())
+    assert shown.count("<img") == 1
+    assert len(shown) < 40_000
+    assert "Failed: 0, 7, 14, 21, 28, 35, 42, 49, 56, 63 and 1,419 more." in text(shown)
+
+
+def test_a_timeline_of_ten_thousand_attempts_is_one_small_drawing():
+    shown = panes.timeline(a_snapshot("a", n=10_000))
+    assert len(parsed(shown).findall(".//path")) == 1
+    assert len(shown) < 400_000
+
+
+def test_the_table_says_how_many_it_leaves_out():
+    assert "newest 50 of 61 jobs" in text(panes.how_many(50, 61, 200))
+    assert "3 of 3 jobs" in text(panes.how_many(3, 3, 3))
+
+
+def test_the_head_says_how_fresh_the_view_is_and_what_went_wrong():
+    now = a_snapshot("a", calls_a_minute=9, next_s=4.0)
+    assert "asks every 4 s, 9 calls in the last minute" in text(panes.head("q", "here", now, closed=False))
+    assert "told by events" in text(panes.head("q", "here", a_snapshot("a", by_events=True, next_s=60), closed=False))
+    assert "all have ended" in text(panes.head("q", "here", a_snapshot("a"), closed=False))
+    assert "CLOSED" in text(panes.head("q", "here", now, closed=True))
+    broken = panes.head("q", "here", a_snapshot("a", problem="AWS could not be reached", next_s=8), closed=False)
+    assert 'role="alert"' in broken
+    assert "shown is of 00:01:00 UTC. AWS could not be reached The next look is in about 8 s." in text(broken)
+
+
+# --- the live view, driven by hand
+
+
+@pytest.fixture
+def live(box):
+    opened = []
+
+    def open_view(**what: Any) -> View:
+        clients = clients_of(box)
+        opened.append(View(clients, Watch(clients, **what), "All queues"))
+        return opened[-1]
+
+    yield open_view
+    for one in opened:
+        one.close()
+
+
+def until(holds: Any, within_s: float = 30) -> None:
+    deadline = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_job_is_chosen_read_and_terminated_after_a_yes(box, live):
+    job = box.submit(box.define("sh", "-c", "echo one; echo two; sleep 60"))
+    box.wait(job, "RUNNING")
+    shown = live()
+    until(lambda: shown._names.options)
+    shown._names.value = job
+    until(lambda: "two" in shown._lines.value)
+    assert shown._cancel.disabled, "it has started"
+    shown._terminate.click()
+    assert "Terminate job" in text(shown._question.value)
+    shown._no.click()
+    assert shown._confirm.layout.display == "none"
+    shown._terminate.click()
+    shown._yes.click()
+    assert box.wait(job)["statusReason"] == "Terminated in the monitor"
+    until(lambda: "✕ FAILED" in text(shown._detail.value))
+    assert shown._terminate.disabled
+    shown._explain.click()
+    assert shown._answer.value
+
+
+def test_the_filter_leaves_jobs_by_name_and_status(box, live):
+    first, second = box.submit(box.define("true")), box.submit(box.define("false"))
+    box.wait(first), box.wait(second)
+    shown = live()
+    until(lambda: len(shown._names.options) == 2)
+    shown._status.value = "FAILED"
+    assert [job for _, job in shown._names.options] == [second]
+    shown._filter.value = "nothing is called so"
+    assert shown._names.options == ()
+    assert "0 of 2 jobs" in text(shown._note.value)
+
+
+def test_a_child_of_an_array_has_a_log_of_its_own(box, live):
+    array = box.submit(box.define("sh", "-c", "echo child $AWS_BATCH_JOB_ARRAY_INDEX"), arrayProperties={"size": 3})
+    box.wait(array)
+    shown = live(jobs=[array])
+    until(lambda: shown._names.options)
+    shown._names.value = array
+    shown._child.value = "2"
+    until(lambda: "child 2" in shown._lines.value)
+    shown._child.value = "3"
+    assert "There is no child" in text(shown._answer.value)
+
+
+def test_a_closed_view_asks_nothing_and_says_so(box, live):
+    box.submit(box.define("sleep", "60"))
+    shown = live()
+    until(lambda: shown._names.options)
+    shown.close()
+    assert "CLOSED" in shown._head.value
+    assert shown._watch.closed
+    made = sum(shown._watch.calls.values())
+    time.sleep(1.5)
+    assert sum(shown._watch.calls.values()) <= made + 2  # of a look that was under way
+    assert shown._explain.disabled
+
+
+def test_a_view_loads_no_pandas_and_no_matplotlib():
+    code = "import sys, genokit.batch.view; print([m for m in ('pandas', 'matplotlib') if m in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
