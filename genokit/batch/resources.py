@@ -65,14 +65,14 @@ class ComputeEnvironment:
         most = "unknown" if self.max_vcpus is None else f"{self.max_vcpus:g}"
         rows = {
             "Type": self.type,
-            "State": self.state,
+            "State": f"{self.state}, {self.status}",
             "Reason": self.reason or "none",
             "vCPU": f"{self.min_vcpus} at least, {desired} now, {most} at most",
             "Instances": ", ".join(self.instance_types) or "not of its choosing",
             "Image": self.image_type or "the default",
             "ARN": self.arn,
         }
-        return card(f"Compute environment {self.name}", rows, status=self.status)
+        return card(f"Compute environment {self.name}", rows, status=_standing(self.state, self.status))
 
 
 @dataclass(frozen=True)
@@ -101,14 +101,14 @@ class JobQueue:
         columns = ["environment", "type", "state", "status", "vCPU at most"]
         places = [(one.name, one.type, one.state, one.status, one.max_vcpus) for one in self.environments]
         rows = {
-            "State": self.state,
+            "State": f"{self.state}, {self.status}",
             "Reason": self.reason or "none",
             "Priority": self.priority,
             "Order": f"fair shares by {self.policy}" if self.policy else "first in, first out",
             "Environments": table(places, columns=columns),
             "ARN": self.arn,
         }
-        return card(f"Job queue {self.name}", rows, status=self.status)
+        return card(f"Job queue {self.name}", rows, status=_standing(self.state, self.status))
 
 
 def queues(clients: Clients, names: Sequence[str] = ()) -> list[JobQueue]:
@@ -178,6 +178,11 @@ def _room(reason: str) -> Room | None:
     """
     said = re.search(r"up to (\S+) vCPU, (\d+) MiB and (\d+) GPU of this machine", reason)
     return Room(float(said[1]), float(said[2]), int(said[3])) if said else None
+
+
+def _standing(state: str, status: str) -> str:
+    """The one word that says whether jobs go on: VALID counts for little where the state is DISABLED."""
+    return status if state == "ENABLED" else state
 
 
 def one_line(text: str) -> str:
