@@ -49,12 +49,16 @@ def test_the_account_finds_its_gpus_and_a_job_sees_those_that_it_asked_for(accou
 
 def test_a_gpu_job_waits_until_one_is_free_and_others_go_on(account: Settings) -> None:
     batch = Batch(settings=account)
-    sleep = batch.define("sleep", command=["sleep", "2"], memory_gib=0.1, gpus=1)
-    running = [follow(batch.submit(sleep, queue="gpu", name=f"first-{one}"), "RUNNING") for one in gpus()]
+    sleep = batch.define("sleep", command=["sleep", "4"], vcpus=0.25, memory_gib=0.1, gpus=1)
+    running = [batch.submit(sleep, queue="gpu", name="first", again=True) for _ in gpus()]
+    for job in running:
+        follow(job, "RUNNING")
     waits = batch.submit(sleep, queue="gpu", name="second")
-    plain = batch.submit(batch.define("plain", command=["true"], memory_gib=0.1)).wait(30).raise_for_status()
+    free = batch.define("plain", command=["true"], vcpus=0.25, memory_gib=0.1)
+    plain = batch.submit(free).wait(30).raise_for_status()
     assert waits.status == "RUNNABLE"
-    assert any("GPU" in str(cause) for cause in explain.explain(batch.clients, waits.detail).causes)
+    [cause] = explain.explain(batch.clients, waits.detail).causes
+    assert f"{len(gpus())} GPU" in cause.evidence
     waits.wait(60).raise_for_status()
     ended = min(job.wait(60).detail["stoppedAt"] for job in running)
     assert waits.detail["startedAt"] >= ended

@@ -202,7 +202,7 @@ def _turn(
     if used is None:
         return
     before = f"{_count(used.ahead, 'waits', 'wait')} before this one"
-    room = f"{'' if used.whole else 'at least '}{used.vcpus:g} vCPU and {used.memory_mib:g} MiB"
+    room = f"{'' if used.whole else 'at least '}{_amount(used.vcpus, used.memory_mib, used.gpus)}"
     said = f"{_count(used.jobs, 'other job uses', 'other jobs use')} {room}" if used.jobs else "no other job runs"
     said += f", {before}; " + "; ".join(f"'{one.name}' has {_size(one)}" for one in places)
     notes.looked.append(said)
@@ -234,9 +234,13 @@ def _count(number: int, one: str, several: str) -> str:
     return f"{number} {one if number == 1 else several}" if number else f"none {one}"
 
 
+def _amount(vcpus: float, memory_mib: float, gpus: int) -> str:
+    return f"{vcpus:g} vCPU, {memory_mib:g} MiB and {gpus} GPU" if gpus else f"{vcpus:g} vCPU and {memory_mib:g} MiB"
+
+
 def _size(place: ComputeEnvironment) -> str:
     if place.room:
-        return f"{place.room.vcpus:g} vCPU and {place.room.memory_mib:g} MiB"
+        return _amount(place.room.vcpus, place.room.memory_mib, place.room.gpus)
     return f"{place.desired_vcpus} of at most {place.max_vcpus:g} vCPU" if place.max_vcpus else "an unknown size"
 
 
