@@ -270,6 +270,11 @@ REFUSED = (
     "ResourceNotFoundException",
     "ValidationException",
     "ValidationError",
+    "AlreadyExistsException",
+    "InsufficientCapabilitiesException",
+    "InvalidChangeSetStatus",
+    "NoSuchBucket",
+    "RepositoryNotFoundException",
 )
 
 
@@ -325,7 +330,8 @@ def _denied(thing: str, operation: str, message: str) -> AccessDenied:
     else:
         advice = (
             "A policy must give it: the stack's output UserPolicy names the one that gives what this kit asks of AWS; "
-            "have it attached to your user or role. docs/aws.md lists its actions."
+            "have it attached to your user or role. docs/aws.md lists its actions. What deploying needs is in "
+            "Stack('batch').policy()."
         )
     return AccessDenied(
         f"{thing}: AWS denies {what}: {_ended(why or message)} {advice}", action=action or operation, resource=resource

@@ -148,6 +148,13 @@ def test_an_update_keeps_what_it_is_not_given_and_touches_what_changed_alone(sma
     assert queues(small)["highPriority"] == 10
 
 
+def test_a_new_output_is_a_change_that_is_carried_out(small, tmp_path):
+    small.deploy()
+    (tmp_path / "small.yaml").write_text(SMALL + "  Greet: {Value: !Ref Greet}\n")
+    assert repr(small.diff()) == "<Changes genokit-small: outputs or tags alone>"
+    assert small.deploy().outputs["Greet"].endswith("greet:1")
+
+
 def test_another_kernel_finds_the_stack(small, account):
     small.deploy(max_vcpus=1)
     again = Stack(small.name, settings=account)

@@ -60,11 +60,16 @@ def create_change_set(caller: Caller, request: dict[str, Any]) -> dict[str, Any]
         try:
             template = read(body)
             wanted["parameters"] = parameters(template, _given(stack, request.get("Parameters", [])))
-            foreseen = changes(stack, scope_of(stack, wanted, template), resources_of(db, stack), wanted["tags"])
+            scope = scope_of(stack, wanted, template)
+            foreseen = changes(stack, scope, resources_of(db, stack), wanted["tags"])
+            outputs = scope.outputs()
         except TemplateError as error:
             raise _invalid(caller, str(error)) from None
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise _invalid(caller, f"Template format error: unsupported structure ({error})") from None
         _check_capabilities(caller, template, request.get("Capabilities", []))
-        same = not foreseen and wanted["tags"] == stack["tags"] and not creates
+        told = outputs == stack["outputs"] and wanted["tags"] == stack["tags"]
+        same = not foreseen and told and not creates
         identity = f"arn:aws:cloudformation:{REGION}:{ACCOUNT}:changeSet/{title}/{uuid.uuid4()}"
         stack["change_sets"][title] = {
             **wanted,

@@ -176,7 +176,10 @@ class Work:
 def _wanted(stack: dict[str, Any], scope: Scope, logical: str, needs: list[str], tags: dict[str, str]) -> Resource:
     """A resource as the template asks for it now; a stack's tags are its resources' tags."""
     told = scope.template["Resources"][logical]
-    properties = scope.value(told.get("Properties") or {})
+    given = told.get("Properties")
+    properties = scope.value({} if given is None else given)
+    if not isinstance(properties, dict):
+        raise TemplateError(f"Template format error: [/Resources/{logical}/Properties] must be an object")
     if told["Type"] in provisions.BATCH and isinstance(properties.get("Tags", {}), dict):
         properties["Tags"] = {**tags, **properties.get("Tags", {})}
     keep = told.get("DeletionPolicy") in ("Retain", "RetainExceptOnCreate")

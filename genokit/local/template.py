@@ -65,13 +65,16 @@ def read(body: str) -> dict[str, Any]:
         raise TemplateError(f"Invalid template property or properties [{', '.join(map(str, unknown))}]")
     if template.get("Transform"):
         raise TemplateError("Transform: the embedded account runs no macros")
-    if not isinstance(template.get("Resources"), dict) or not template["Resources"]:
+    if not template.get("Resources"):
         raise TemplateError("Template format error: At least one Resources member must be defined.")
-    for logical, resource in template["Resources"].items():
-        if not isinstance(resource, dict) or not isinstance(resource.get("Type"), str):
-            raise TemplateError(
-                f"Template format error: [/Resources/{logical}] Every Resources object must have a Type"
-            )
+    for section, member in (("Resources", "Type"), ("Parameters", "Type"), ("Outputs", "Value")):
+        found = template.get(section) or {}
+        if not isinstance(found, dict):
+            raise TemplateError(f"Template format error: [/{section}] must be an object")
+        for name, one in found.items():
+            if not isinstance(one, dict) or not isinstance(one.get(member), str if member == "Type" else (str, dict)):
+                told = f"Every {section} object must contain a {member} member."
+                raise TemplateError(f"Template format error: [/{section}/{name}] {told}")
     return template
 
 

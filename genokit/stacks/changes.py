@@ -55,6 +55,7 @@ class Changes:
 
     stack: str
     changes: tuple[Change, ...]
+    outputs: bool = False  # or tags, which are no resource's either
 
     @property
     def losses(self) -> list[Change]:
@@ -68,6 +69,9 @@ class Changes:
         rows = [(one.does, one.resource, one.type, ", ".join(one.properties), one.loses) for one in self.changes]
         return pd.DataFrame(rows, columns=["does", "resource", "type", "properties", "loses"])
 
+    def __bool__(self) -> bool:
+        return self.outputs or bool(self.changes)
+
     def __len__(self) -> int:
         return len(self.changes)
 
@@ -75,7 +79,8 @@ class Changes:
     def summary(self) -> str:
         """How many of each kind, in words."""
         counts = Counter(one.does for one in self.changes)
-        return ", ".join(f"{counts[does]} to {does}" for does in SIGNS if counts[does]) or "nothing to change"
+        nothing = "outputs or tags alone" if self.outputs else "nothing to change"
+        return ", ".join(f"{counts[does]} to {does}" for does in SIGNS if counts[does]) or nothing
 
     def __repr__(self) -> str:
         return f"<Changes {' '.join(self.stack.split())}: {self.summary}>"
@@ -115,7 +120,8 @@ def _loss(change: Change) -> str:
 
 def from_change_set(stack: str, found: list[dict[str, Any]]) -> Changes:
     """The changes that DescribeChangeSet told of."""
-    return Changes(stack, tuple(_change(one["ResourceChange"]) for one in found if "ResourceChange" in one))
+    changes = tuple(_change(one["ResourceChange"]) for one in found if "ResourceChange" in one)
+    return Changes(stack, changes, outputs=not changes)
 
 
 def _change(told: dict[str, Any]) -> Change:
