@@ -24,7 +24,7 @@ from moto import mock_aws
 
 from genokit import Settings, backends
 from genokit.backends import Clients
-from genokit.batch import entry, rows, shipping
+from genokit.batch import entry, rows, shipping, wrapping
 from genokit.errors import GenokitError, HashMismatch, InvalidProject, InvalidRequest
 
 
@@ -310,8 +310,8 @@ def test_rows_that_no_array_can_have_are_refused(embedded, wrong, said):
 
 
 def test_a_command_without_code_and_rows_is_left_as_it_is():
-    assert entry.command(["a", "Ref::b"], code=None, rows=None, columns={"b"}) == ["a", "Ref::b"]
-    wrapped = entry.command(["a", "Ref::b", "Ref::c"], code="s3://x/code/1", rows=None, columns=set())
+    assert wrapping.wrapped(["a", "Ref::b"], code=None, rows=None, columns={"b"}) == ["a", "Ref::b"]
+    wrapped = wrapping.wrapped(["a", "Ref::b", "Ref::c"], code="s3://x/code/1", rows=None, columns=set())
     assert wrapped[-5:] == ["s3://x/code/1", "--", "a", "Ref::b", "Ref::c"]
 
 
@@ -321,11 +321,11 @@ WORDS = st.text(max_size=8) | st.sampled_from(["Ref::a", "Ref::b", "Row::a", "--
 @given(st.lists(WORDS, min_size=1), st.dictionaries(st.sampled_from(["a", "b", ""]), st.text(), max_size=2))
 def test_a_row_fills_whole_words_and_touches_no_other(words, row):
     words = [word for word in words if not word.startswith("Row::")] or ["x"]
-    wrapped = entry.command(words, code="s3://code", rows="s3://rows", columns=set(row))
-    code, uri, inner = entry._parsed(wrapped[3:])
+    wrapped = wrapping.wrapped(words, code="s3://code", rows="s3://rows", columns=set(row))
+    code, uri, inner = wrapping.parsed(wrapped[3:])
     assert (code, uri) == ("s3://code", "s3://rows")
     expected = [row.get(word.removeprefix("Ref::"), word) if word.startswith("Ref::") else word for word in words]
-    assert entry.filled(inner, row) == expected
+    assert wrapping.filled(inner, row) == expected
 
 
 # --- the entry point as a process
@@ -346,19 +346,21 @@ def test_the_command_takes_the_place_of_the_entry_point(account, embedded, proje
     (project / "lab" / "__init__.py").write_text("where = __file__")
     code, table = shipping.ship(embedded, project), rows.store(embedded, [{"x": "a"}, {"x": "$(b) 'c'\n"}])
     say = "import lab, os, sys; print(lab.where, os.getcwd(), sys.argv[1:]); sys.exit(7)"
-    words = entry.command([sys.executable, "-c", say, "Ref::x", "x=Ref::x"], code=code, rows=table, columns={"x"})
+    words = wrapping.wrapped([sys.executable, "-c", say, "Ref::x", "x=Ref::x"], code=code, rows=table, columns={"x"})
     done = begin(account, tmp_path / "job", *words, AWS_BATCH_JOB_ARRAY_INDEX="1", PYTHONPATH=os.pathsep.join(sys.path))
     folder = tmp_path / "job" / "code"
     filled = ["$(b) 'c'\n", "x=Ref::x"]
     assert done.stdout == f"{folder}/lab/__init__.py {folder} {filled}\n"
     assert (done.returncode, done.stderr) == (7, "")
-    first = entry.command(["echo", "Ref::x"], code=None, rows=table, columns={"x"})
+    first = wrapping.wrapped(["echo", "Ref::x"], code=None, rows=table, columns={"x"})
     assert begin(account, tmp_path / "job", *first).stdout == "a\n"
 
 
 def test_signals_reach_the_command_itself(account, embedded, project, tmp_path):
     (project / "fit.py").write_text("import os; print(os.getpid(), flush=True); import time; time.sleep(60)")
-    words = entry.command([sys.executable, "fit.py"], code=shipping.ship(embedded, project), rows=None, columns=set())
+    words = wrapping.wrapped(
+        [sys.executable, "fit.py"], code=shipping.ship(embedded, project), rows=None, columns=set()
+    )
     told = {"cwd": tmp_path, "env": os.environ | account.environ(), "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen([sys.executable, *words[1:]], **told) as process:
         assert process.stdout
@@ -369,7 +371,7 @@ def test_signals_reach_the_command_itself(account, embedded, project, tmp_path):
 
 def test_a_pipe_that_closes_ends_the_command_as_in_a_shell(account, embedded, tmp_path):
     table = rows.store(embedded, [{"x": "1"}])
-    words = entry.command(["sh", "-c", "yes | head -1; true"], code=None, rows=table, columns={"x"})
+    words = wrapping.wrapped(["sh", "-c", "yes | head -1; true"], code=None, rows=table, columns={"x"})
     done = begin(account, tmp_path, *words)
     assert (done.stdout, done.stderr, done.returncode) == ("y\n", "", 0)
 
@@ -416,7 +418,7 @@ def test_a_changed_file_runs_in_the_next_job(embedded, box, project):
     said = []
     for text in ("old", "new"):
         (project / "fit.py").write_text(f"import lab; print('{text}', lab.__name__)")
-        words = entry.command(["python", "fit.py"], code=shipping.ship(embedded, project), rows=None, columns=set())
+        words = wrapping.wrapped(["python", "fit.py"], code=shipping.ship(embedded, project), rows=None, columns=set())
         job_id = box.submit(box.define(*words))
         assert box.wait(job_id)["status"] == "SUCCEEDED", box.written(job_id)
         said += box.written(job_id)
@@ -426,7 +428,7 @@ def test_a_changed_file_runs_in_the_next_job(embedded, box, project):
 def test_each_child_of_an_array_gets_its_row(embedded, box):
     given_rows = [{"rate": f"0.{number}", "name": f"n {number}; 'x'"} for number in range(3)]
     table = rows.store(embedded, given_rows)
-    words = entry.command(
+    words = wrapping.wrapped(
         ["echo", "Ref::rate", "Ref::name", "Ref::out"], code=None, rows=table, columns={"rate", "name"}
     )
     job_id = box.submit(box.define(*words), arrayProperties={"size": 3}, parameters={"out": "s3://lab/out"})
@@ -437,14 +439,14 @@ def test_each_child_of_an_array_gets_its_row(embedded, box):
 
 def test_a_job_s_failure_is_the_command_s_own(embedded, box, project):
     (project / "fit.py").write_text("import sys; sys.exit(9)")
-    words = entry.command(["python", "fit.py"], code=shipping.ship(embedded, project), rows=None, columns=set())
+    words = wrapping.wrapped(["python", "fit.py"], code=shipping.ship(embedded, project), rows=None, columns=set())
     job = box.wait(box.submit(box.define(*words)))
     assert (job["status"], job["container"]["exitCode"]) == ("FAILED", 9)
 
 
 def test_terminating_a_job_with_code_ends_it_at_once(embedded, box, project):
     (project / "fit.py").write_text("import time; print('here', flush=True); time.sleep(60)")
-    words = entry.command(["python", "fit.py"], code=shipping.ship(embedded, project), rows=None, columns=set())
+    words = wrapping.wrapped(["python", "fit.py"], code=shipping.ship(embedded, project), rows=None, columns=set())
     job_id = box.submit(box.define(*words))
     box.wait(job_id, "RUNNING")
     deadline = time.monotonic() + 30

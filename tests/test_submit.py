@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -102,6 +103,38 @@ def test_a_plain_job_has_no_children(batch: Batch) -> None:
     assert job.table().empty
     with pytest.raises(NotFound, match="it has no children"):
         job.child(0)
+
+
+# --- arrays of rows, with code taken along
+
+
+def test_each_row_is_a_child_that_runs_the_shipped_code(batch: Batch, tmp_path: Path) -> None:
+    (tmp_path / "scale.py").write_text("import sys; print(sys.argv[1], float(sys.argv[2]) * 2)")
+    scale = batch.define("scale", command=["python", "scale.py", "Ref::unit", "Ref::rate"], memory_gib=0.2)
+    rows = pd.DataFrame({"rate": [0.5, 1.5, 2.5], "sample": ["a", "b; rm -rf /", "c"]})
+    job = batch.submit(scale, code=tmp_path, each=rows, only=range(2), parameters={"unit": "mg"})
+    table = job.wait(60).raise_for_status().table()
+    assert list(table.columns[:3]) == ["child", "rate", "sample"]
+    assert list(table["sample"]) == ["a", "b; rm -rf /"]
+    assert [job.child(number).log() for number in range(2)] == ["mg 1.0", "mg 3.0"]
+    (tmp_path / "scale.py").write_text("print('changed')")
+    changed = batch.submit(scale, code=tmp_path, each=rows, only=[2], parameters={"unit": "mg"})
+    assert changed.size is None  # one row is no array
+    assert changed.wait(60).log() == "changed"
+
+
+def test_a_changed_row_or_change_of_code_is_another_job(batch: Batch, tmp_path: Path) -> None:
+    (tmp_path / "say.py").write_text("print('one')")
+    say = batch.define("say", command=["python", "say.py", "Ref::who"], memory_gib=0.2)
+
+    def submitted(*who: str) -> str:
+        return batch.submit(say, name="greetings", code=tmp_path, each=[{"who": one} for one in who]).id
+
+    first = submitted("you", "me")
+    assert submitted("you", "me") == first
+    assert submitted("you", "them") != first
+    (tmp_path / "say.py").write_text("print('two')")
+    assert submitted("you", "me") != first
 
 
 # --- dependencies
@@ -224,6 +257,12 @@ def test_costs_are_foreseen_and_summed(batch: Batch) -> None:
     costs = batch.costs(jobs, by="definition")
     assert len(costs.jobs) == 3
     assert costs.table["vcpu_hours"].sum() >= 3 * 0.2 / 3600
+
+
+def test_rows_and_a_size_do_not_go_together(batch: Batch) -> None:
+    one = batch.define("one", command=["true"], memory_gib=0.1)
+    with pytest.raises(InvalidRequest, match="not both"):
+        batch.submit(one, each=[{"a": 1}], size=2)
 
 
 # --- tags and reuniting

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from genokit.backends import Clients, translated_errors
+from genokit.batch import rows as tables
+from genokit.batch import wrapping
 from genokit.batch.pages import pages
 
 if TYPE_CHECKING:
@@ -28,16 +30,19 @@ def failed(clients: Clients, parent: str) -> list[int]:
     return sorted(child["arrayProperties"]["index"] for child in summaries(clients, parent, "FAILED"))
 
 
-def table(clients: Clients, parent: str) -> pd.DataFrame:
+def table(clients: Clients, parent: str, detail: dict[str, Any]) -> pd.DataFrame:
     """One row a child: the columns of its row of parameters, if it has any, and how it stands."""
     import pandas as pd
 
     found = {child["arrayProperties"]["index"]: child for child in summaries(clients, parent)}
-    names = ["status", "exit_code", "duration_s", "reason"]
+    uri = wrapping.rows_of(detail.get("container", {}).get("command", []))
+    rows = tables.load(clients, uri) if uri else [{}] * len(found)
+    names = [*(rows[0] if rows else ()), "status", "exit_code", "duration_s", "reason"]
     return pd.DataFrame(
         [
             {
                 "child": number,
+                **rows[number],
                 "status": child["status"],
                 "exit_code": child.get("container", {}).get("exitCode"),
                 "duration_s": _seconds(child),

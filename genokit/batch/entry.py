@@ -8,50 +8,23 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from genokit.batch.wrapping import filled, parsed
 from genokit.errors import GenokitError, HashMismatch, InvalidRequest
 
 if TYPE_CHECKING:
     from genokit.backends import Clients
 
-REFERENCE, FIELD = "Ref::", "Row::"
 WRONG, CANNOT_RUN, NO_COMMAND = 2, 126, 127  # exit codes, the last two a shell's
-
-
-def command(words: Sequence[str], *, code: str | None, rows: str | None, columns: Set[str]) -> list[str]:
-    """The command that brings code and row to ``words``, or ``words`` themselves where there is neither.
-
-    >>> command(["fit", "Ref::rate", "Ref::out"], code=None, rows="s3://b/rows/1.json", columns={"rate"})[3:]
-    ['--rows', 's3://b/rows/1.json', '--', 'fit', 'Row::rate', 'Ref::out']
-    """
-    if code is None and rows is None:
-        return list(words)
-    told = [*(["--code", code] if code else []), *(["--rows", rows] if rows else [])]
-    return ["python", "-m", "genokit.batch.entry", *told, "--", *(_field(word, columns) for word in words)]
-
-
-def _field(word: str, columns: Set[str]) -> str:
-    # Batch itself must not take a row's column for a parameter, which it would look for in vain.
-    name = word.removeprefix(REFERENCE)
-    return FIELD + name if word.startswith(REFERENCE) and name in columns else word
-
-
-def filled(words: Sequence[str], row: Mapping[str, str]) -> list[str]:
-    """The words, with those that name a column of the row replaced by its value: whole words, as Batch does it.
-
-    >>> filled(["--rate", "Row::rate", "x=Row::rate", "Row::other"], {"rate": "0.1; rm"})
-    ['--rate', '0.1; rm', 'x=Row::rate', 'Row::other']
-    """
-    return [row.get(word.removeprefix(FIELD), word) if word.startswith(FIELD) else word for word in words]
 
 
 def main(arguments: Sequence[str]) -> None:
     """Become the command; leave with exit code 2 and one line where that cannot be."""
     try:
-        code, rows, words = _parsed(arguments)
+        code, rows, words = parsed(arguments)
         if rows:
             words = filled(words, _row(rows, os.environ.get("AWS_BATCH_JOB_ARRAY_INDEX", "0")))
         if code:
@@ -67,16 +40,6 @@ def main(arguments: Sequence[str]) -> None:
         _leave(NO_COMMAND, f"There is no program '{words[0]}' in this job's image or code.")
     except OSError as error:
         _leave(CANNOT_RUN, f"'{words[0]}' cannot be run: {error.strerror}.")
-
-
-def _parsed(arguments: Sequence[str]) -> tuple[str | None, str | None, list[str]]:
-    told: dict[str, str] = {}
-    rest = list(arguments)
-    while len(rest) > 1 and rest[0] in ("--code", "--rows"):
-        told[rest[0]], rest = rest[1], rest[2:]
-    if len(rest) < 2 or rest[0] != "--":
-        raise InvalidRequest(f"Expected [--code URI] [--rows URI] -- COMMAND..., got: {' '.join(arguments)}")
-    return told.get("--code"), told.get("--rows"), rest[1:]
 
 
 def _row(uri: str, index: str) -> Mapping[str, str]:

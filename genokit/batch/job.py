@@ -101,6 +101,23 @@ class Job:
         started, stopped = self.detail.get("startedAt"), self.detail.get("stoppedAt")
         return ((stopped or time.time() * 1000) - started) / 1000 if started else None
 
+    @property
+    def attempts(self) -> pd.DataFrame:
+        """The attempts that have ended, the first one first. Times are UTC."""
+        import pandas as pd
+
+        rows = [
+            {
+                "started": _moment(one["startedAt"]) if "startedAt" in one else None,
+                "stopped": _moment(one["stoppedAt"]) if "stoppedAt" in one else None,
+                "exit_code": one.get("container", {}).get("exitCode"),
+                "reason": one.get("container", {}).get("reason") or one.get("statusReason"),
+            }
+            for one in self.detail.get("attempts", [])
+        ]
+        columns = ["started", "stopped", "exit_code", "reason"]
+        return pd.DataFrame(rows, columns=columns).astype({"exit_code": "Int64"})
+
     # --- arrays
 
     @property
@@ -127,7 +144,7 @@ class Job:
 
     def table(self) -> pd.DataFrame:
         """The children as a table, one row each: what ``each`` gave them, status, exit code, seconds, reason."""
-        return children.table(self._clients, self.id)
+        return children.table(self._clients, self.id, self.detail)
 
     @property
     def failed(self) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from genokit import backends
 from genokit.backends import Clients, translated_errors
 from genokit.batch import definition as definitions
-from genokit.batch import preflight, resources, submission
+from genokit.batch import preflight, resources, shipping, submission, wrapping
+from genokit.batch import rows as tables
 from genokit.batch.children import STATUSES
 from genokit.batch.definition import CONTENT, JobDefinition
 from genokit.batch.job import Job
@@ -109,10 +111,13 @@ class Batch:
         queue: str = "highPriority",
         name: str | None = None,
         parameters: Mapping[str, str] | None = None,
+        each: Iterable[Mapping[str, object]] | pd.DataFrame | None = None,
+        only: Iterable[int] | None = None,
         size: int | None = None,
         after: Job | Iterable[Job] | None = None,
         after_each: Job | None = None,
         one_by_one: bool = False,
+        code: str | os.PathLike[str] | None = None,
         command: Sequence[str] | None = None,
         environment: Mapping[str, str] | None = None,
         vcpus: float | None = None,
@@ -146,7 +151,15 @@ class Batch:
         """
         known = definition if isinstance(definition, JobDefinition) else self.definition(definition)
         name_given, name = name is not None, known.name if name is None else name
+        rows = None if each is None else submission.rows(each, only)
         words = None if command is None else definitions.words(name, command)
+        if rows is not None or code is not None:
+            words = wrapping.wrapped(
+                words or list(known.command),
+                code=None if code is None else shipping.ship(self.clients, code),
+                rows=None if rows is None else tables.store(self.clients, rows),
+                columns=set(rows[0]) if rows else set(),
+            )
         overrides: dict[str, Any] = {
             "command": words,
             "environment": definitions.pairs(environment or {}),
@@ -159,7 +172,7 @@ class Batch:
             "parameters": {key: str(value) for key, value in (parameters or {}).items()},
             "containerOverrides": {key: value for key, value in overrides.items() if value},
             "propagateTags": True,
-            **submission.array(None, size),
+            **submission.array(rows, size),
             **submission.dependencies(after, after_each, one_by_one),
             **definitions.limits(timeout_min=timeout_min, retry=retry),
         }
