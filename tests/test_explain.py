@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from described import ARN, environment, job, queue, stubbed
 from embedded import Box
+from moto import mock_aws
 
 from genokit import Settings, backends
 from genokit.backends import Clients
@@ -331,6 +332,19 @@ def test_what_batch_says_while_the_first_instance_starts_may_pass() -> None:
     assert late.causes[0].sure == "likely"
 
 
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "ACTION_REQUIRED - CE(s) associated with the job queue are invalid.",
+        "MISCONFIGURATION:COMPUTE_ENVIRONMENT - The job queue has no compute environment that is ENABLED.",
+    ],
+)
+def test_a_reason_that_is_over_is_no_cause(reason: str) -> None:
+    found = on_aws(environment("spot"), detail=job("RUNNABLE", statusReason=reason), waited_s=60)
+    assert (found.known, found.causes) == (True, ())
+    assert any(reason in line for line in found.looked)
+
+
 def test_what_batch_says_of_types_that_the_kit_does_not_know_is_believed() -> None:
     found = on_aws(environment("spot", instanceTypes=["zz9"]), detail=job("RUNNABLE", statusReason=REQUIREMENT))
     assert found.causes[0].sure == "certain"
@@ -521,6 +535,35 @@ def test_the_wait_of_a_job_begins_when_what_it_waited_for_has_ended() -> None:
     )
     found = explain(clients, job("RUNNABLE", dependsOn=[{"jobId": "a"}]), now=SUBMITTED + timedelta(hours=1))
     assert found.headline == "It waits for room since 10.0 s, and nothing is wrong so far."
+
+
+def test_over_boto3_and_moto_s_own_descriptions(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (
+        ("AWS_ACCESS_KEY_ID", "x"),
+        ("AWS_SECRET_ACCESS_KEY", "x"),
+        ("AWS_DEFAULT_REGION", "us-east-1"),
+    ):
+        monkeypatch.setenv(name, value)
+    with mock_aws():
+        clients = Clients(Settings(backend="aws", region="us-east-1"))
+        ec2, iam = clients.client("ec2"), clients.client("iam")
+        vpc = ec2.create_vpc(CidrBlock="10.0.0.0/16")["Vpc"]["VpcId"]
+        subnet = ec2.create_subnet(VpcId=vpc, CidrBlock="10.0.0.0/24")["Subnet"]["SubnetId"]
+        group = ec2.create_security_group(GroupName="a", Description="a", VpcId=vpc)["GroupId"]
+        role = iam.create_role(RoleName="batch", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
+        profile = iam.create_instance_profile(InstanceProfileName="instance")["InstanceProfile"]["Arn"]
+        compute = {"type": "EC2", "minvCpus": 0, "maxvCpus": 16, "desiredvCpus": 4, "instanceTypes": ["m5"],
+                   "subnets": [subnet], "securityGroupIds": [group], "instanceRole": profile}  # fmt: skip
+        made = clients.batch.create_compute_environment(
+            computeEnvironmentName="spot", type="MANAGED", state="ENABLED", serviceRole=role, computeResources=compute
+        )
+        order = [{"order": 1, "computeEnvironment": made["computeEnvironmentArn"]}]
+        clients.batch.create_job_queue(
+            jobQueueName="highPriority", state="ENABLED", priority=1, computeEnvironmentOrder=order
+        )
+        found = explain(clients, job("RUNNABLE"), now=SUBMITTED + timedelta(hours=1))
+    assert found.headline == "Instances of 'spot' start and do not join its ECS cluster."
+    assert found.unread == ()
 
 
 def test_a_terminal_gets_the_whole_text() -> None:

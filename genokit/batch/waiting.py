@@ -5,6 +5,7 @@ Every look tells what it found, or that it could not look; nothing here raises f
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -67,7 +68,10 @@ def look(clients: Clients, detail: Mapping[str, Any], waited_s: float, now: date
         notes.unread.append(str(error))
         notes.elsewhere += ELSEWHERE
         queues = []
-    blocked = meaning("blocked", detail.get("statusReason", ""), f"statusReason '{detail.get('statusReason')}'")
+    reason = detail.get("statusReason", "")
+    if reason:
+        notes.looked.append(f"the job's statusReason is '{reason}'")
+    blocked = meaning("blocked", reason, f"statusReason '{reason}'")
     name = detail["jobQueue"].rpartition("/")[2]
     queue = next((one for one in queues if one.name == name), None)
     if queue is None:
@@ -119,7 +123,11 @@ def _places(queue: JobQueue, notes: Notes) -> list[ComputeEnvironment]:
             known = meaning("invalid", place.reason, f"the environment {state}")
             what = f"The compute environment '{place.name}' is {place.status}, so no job starts there."
             do = "Repair what its reason names, or take another environment into the queue."
-            cause = replace(known, what=f"{what} {known.what}") if known else Cause(what, f"it {state}", do, "certain")
+            cause = (
+                replace(known, what=f"{what} {known.what}")
+                if known
+                else Cause(what, f"the environment {state}", do, "certain")
+            )
             notes.causes.append(replace(cause, sure=sure) if usable else cause)
         else:
             what = f"The compute environment '{place.name}' has maxvCpus 0, so no job starts there."
@@ -149,22 +157,21 @@ def _room(job: Asked | None, usable: Sequence[ComputeEnvironment], fits: Mapping
 
 def _blocked(blocked: Cause | None, fits: Mapping[str, Fit], waited_s: float, notes: Notes) -> None:
     """What AWS itself says of a job that it cannot place."""
-    if blocked is None:
+    if blocked is None or notes.certain:
         return
-    notes.looked.append(f"the job's {blocked.evidence}")
-    if notes.certain:
-        return
-    if any(one.verdict == "fits" for one in fits.values()) and "JOB_RESOURCE_REQUIREMENT" in blocked.evidence:
-        fitting = next(one.why for one in fits.values() if one.verdict == "fits")
+    fitting = next((one.why for one in fits.values() if one.verdict == "fits"), None)
+    if fitting is None or "CAPACITY:" in blocked.evidence:
+        notes.causes.append(blocked)
+    elif "_RESOURCE" in blocked.evidence:
         what = (
-            "Batch says that no instance is large enough, and by the sizes known here one is. Batch says so too while "
-            "the first instance for a job still starts."
+            "Batch says that the job is too large for its queue, and by the sizes known here it is not. Batch says so "
+            "too while the first instance for a job still starts."
         )
         sure: Sure = "possible" if waited_s < 2 * BOOT_S else "likely"
         do = "Wait some minutes. If it stays, " + LESS[0].lower() + LESS[1:]
         notes.causes.append(Cause(what, f"{blocked.evidence}; {fitting}", do, sure))
-    else:
-        notes.causes.append(blocked)
+    elif "ACTION_REQUIRED" not in blocked.evidence and "COMPUTE_ENVIRONMENT - " not in blocked.evidence:
+        notes.causes.append(blocked)  # those two are of a time when no environment took jobs
 
 
 # --- whose turn it is
@@ -247,7 +254,7 @@ def _size(place: ComputeEnvironment) -> str:
 def _usage(
     clients: Clients, detail: Mapping[str, Any], queue: JobQueue, queues: Sequence[JobQueue], here: bool, notes: Notes
 ) -> Usage | None:
-    mine = {detail["jobId"], detail["jobId"].partition(":")[0]}
+    mine = {detail["jobId"], re.split("[:#]", detail["jobId"])[0]}  # its array or multi-node job is no other job
     working: list[str] = []
     ahead: list[dict[str, Any]] = []
     whole = True
