@@ -101,7 +101,7 @@ def failure(detail: Mapping[str, Any]) -> Cause:
 def _out_of_memory(detail: Mapping[str, Any], evidence: str, sure: Sure) -> Cause:
     job = fit.asked(detail)
     had = f" than the {size(job.room.memory_mib * 2**20)} that it had" if job else ""
-    more = f": memory_gib={2 * job.room.memory_mib / 1024:g} for instance" if job else ""
+    more = f": memory_gib={max(0.1, round(2 * job.room.memory_mib / 1024, 1)):g} for instance" if job else ""
     if sure == "certain":
         return Cause(f"The job took more memory{had}.", evidence, f"Ask for more{more}.", sure)
     what = f"The program was killed (SIGKILL), most often because it took more memory{had}."

@@ -187,7 +187,7 @@ def _words(request: Mapping[str, Any], definition: Mapping[str, Any]) -> Iterato
     used = [word.removeprefix("Ref::") for word in words if word.startswith("Ref::")]
     for name in dict.fromkeys(used):
         if name not in given:
-            near = did_you_mean(name, given)
+            near = did_you_mean(name, given) if given else f"Give it: parameters={{'{name}': ...}}."
             yield Finding("problem", "parameters", f"The command has Ref::{name}, and nothing gives '{name}'. {near}")
     for name in request.get("parameters", {}):
         if name not in used:
