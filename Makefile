@@ -6,6 +6,8 @@
 VENV ?= .venv
 PYTHON ?=
 ARGS =
+ENGINE ?= cpu
+BASE ?=
 export PYTHON
 # The set-up compiles nothing ahead, so Python must be free to keep what it compiles.
 unexport PYTHONDONTWRITEBYTECODE
@@ -21,7 +23,7 @@ compile = printf 'hatchling\neditables\npip\n' | uv pip compile pyproject.toml -
 
 .DEFAULT_GOAL = help
 .NOTPARALLEL:
-.PHONY: help kit dev demo lab notebooks test test-containers test-gpu test-pythons check format bench lock clean
+.PHONY: help kit dev demo lab notebooks test test-containers test-gpu test-pythons check format bench image lock clean
 
 help: # prints the targets
 	@echo "genokit: make TARGET"
@@ -71,10 +73,17 @@ format: dev ## put code and notebooks into the form that check wants
 bench: dev ## measure what must stay fast
 	@for bench in tests/benchmarks/bench_*.py; do echo "== $$bench" && $(py) "$$bench" $(ARGS) || exit 1; done
 
+image: ## build the image of jobs, genokit:cpu, with docker or podman; ENGINE=gpu makes genokit:gpu, BASE= names another base
+	@engine=`command -v docker || command -v podman` || { echo "genokit: make image needs docker or podman" >&2; exit 1; }; \
+	"$$engine" build -f environments/Dockerfile -t "genokit:$(ENGINE)" --build-arg ENGINE="$(ENGINE)" \
+		$(if $(BASE),--build-arg BASE="$(BASE)") $(ARGS) .
+
 lock: ## make the lock files anew from pyproject.toml (needs uv); ARGS=--upgrade takes newer versions
 	@command -v uv >/dev/null || { echo "genokit: make lock needs uv (pip install uv)" >&2; exit 1; }
 	@$(compile) --extra lab -o environments/kit.lock
 	@$(compile) --extra lab --extra dev -c environments/kit.lock -o environments/dev.lock
+	@uv pip compile environments/gpu.in --no-deps --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \
+		--custom-compile-command "make lock" -q $(ARGS) -o environments/gpu.lock
 
 clean: ## remove what make made here: virtual environments and caches
 	rm -rf .venv .venv-3.* dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
