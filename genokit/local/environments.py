@@ -42,7 +42,9 @@ def update_compute_environment(caller: Caller, request: dict[str, Any]) -> dict[
             if member in request:
                 doc[member] = request[member]
         if "computeResources" in request:
-            doc["computeResources"] = doc.get("computeResources", {}) | request["computeResources"]
+            changed = {**doc.get("computeResources", {}), **request["computeResources"]}
+            changed.pop("updateToLatestImageVersion", None)  # an order, which no description repeats
+            doc["computeResources"] = changed
         db.execute(
             "update environments set doc = ?, vcpus = ?, memory_mib = ?, gpus = ? where name = ?",
             (json.dumps(doc), *_size(doc), name),

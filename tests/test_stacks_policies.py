@@ -1,0 +1,467 @@
+"""Least privilege: all that the kit asks of AWS is allowed, and what nobody asks for is granted with a reason alone."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import cfnlint
+import pytest
+from embedded import Box, served, through
+from recorded import (
+    NEWER,
+    Call,
+    Listening,
+    Need,
+    Policy,
+    form,
+    known,
+    listed,
+    listen,
+    meant,
+    moved,
+    needs,
+    resource_types,
+)
+from template import ACCOUNT, PATH, REGION, STACK, Template
+from test_stacks_template import submitted
+
+from genokit import Settings, backends
+from genokit.batch import Batch, costs, estimate, explain, watch
+from genokit.batch.logs import LogStream
+from genokit.stacks import Stack
+
+template = Template(DataBuckets="arn:aws:s3:::1000genomes")
+DEPLOYER = [json.loads(file.read_text()) for file in sorted((PATH.parent / "policies").glob("deployer*.json"))]
+
+
+def role(name):
+    """The policies of a role of the template."""
+    own = [one["PolicyDocument"] for one in template.of("IAM::Role")[name].get("Policies", [])]
+    more = [one["PolicyDocument"] for one in template.of("IAM::Policy").values() if name == "JobRole"]
+    return Policy(*own, *more)
+
+
+def user():
+    return Policy(template.of("IAM::ManagedPolicy")["UserPolicy"]["PolicyDocument"])
+
+
+ALL = {
+    "user": user,
+    "deployer": lambda: Policy(*DEPLOYER),
+    **{name: lambda name=name: role(name) for name in ("JobRole", "ExecutionRole", "SubmitRole")},
+}
+
+# --- driven: a stack comes, a notebook works with it, and it goes
+
+
+class Driven:
+    """The calls of each part, in the template's names."""
+
+    def __init__(self, home: Path) -> None:
+        self.home, self.calls = home, {}
+        self.embedded = backends.clients(Settings(home=home))
+
+    def clients(self, calls: list[Call]) -> Listening:
+        return Listening(
+            Settings(backend="aws", region=REGION, home=self.home, project="exome"), embedded=self.embedded, calls=calls
+        )
+
+    def drive(self, who: str, work: Callable[[Listening], None]) -> None:
+        calls: list[Call] = []
+        clients = self.clients(calls)
+        work(clients)
+        names = {value: template.outputs[key] for key, value in self.embedded.outputs().items()}
+        self.names = {**getattr(self, "names", {}), **names}
+        names = {**self.names, f"{STACK}-local-": f"{STACK}-{REGION}-", "000000000000": ACCOUNT}
+        self.calls[who] = self.calls.get(who, []) + moved(calls, names)
+
+    def needs(self, who: str) -> list[Need]:
+        found = [need for call in self.calls[who] for need in needs(call)]
+        assert found
+        return found
+
+
+@pytest.fixture(scope="module")
+def driven(tmp_path_factory) -> Iterator[Driven]:
+    driven = Driven(tmp_path_factory.mktemp("account"))
+    driven.drive("deployer", lambda clients: Stack("batch", clients=clients).deploy(attempts=2))
+    driven.drive("user", notebook)
+    driven.drive("user", files)
+    driven.drive("user", waits)
+    driven.drive("SubmitRole", lambda clients: function(clients, tmp_path_factory.mktemp("function")))
+    driven.drive("JobRole", job)
+    driven.drive("deployer", remove)
+    yield driven
+    backends.account(driven.embedded.settings).stop()
+
+
+def notebook(clients: Listening) -> None:
+    """Define, submit, follow, find again, stop, estimate, sum up, watch."""
+    batch = Batch(clients)
+    words = batch.define("words", command=["echo", "Ref::word"], parameters={"word": "hello"}, memory_gib=0.1)
+    batch.define("words", command=["echo", "Ref::word"], parameters={"word": "hello"}, memory_gib=0.1)
+    batch.preflight(words)
+    with watch.Watch(clients) as seen:
+        first = batch.submit(words, name="first")
+        second = batch.submit(words, queue="lowPriority", size=2, after=first)
+        batch.submit(words, queue="gpu", check=False).cancel()
+        assert batch.submit(words, name="first").id == first.id
+        first.tail()
+        second.wait()
+        seen.wait(timeout_s=10)
+        seen.snapshot()
+        until(lambda: any(call.service == "sqs" for call in clients.made["calls"]))
+    batch.submit("isaac", check=False).terminate()
+    assert first.log().strip() == "hello"
+    own = batch.define("own-image", command=["true"], image=clients.output("Repository") + ":mine", memory_gib=0.1)
+    batch.preflight(own)
+    batch.jobs(), batch.queues(), batch.environments(), batch.job(first.id)
+    LogStream(clients, "own-image/default/1").read()
+    estimate.estimate(clients, words)
+    costs.costs(clients)
+    instance = f"arn:aws:ecs:{REGION}:{ACCOUNT}:container-instance/cluster/i1"
+    attempt = {"container": {"containerInstanceArn": instance}, "startedAt": 1, "stoppedAt": 2}
+    costs.hosts(clients, [{"status": "SUCCEEDED", "attempts": [attempt]}])
+
+
+def files(clients: Listening) -> None:
+    """What goes to the bucket and comes from it."""
+    bucket = clients.bucket
+    clients.s3.put_object(Bucket=bucket, Key="a/b", Body=b"1", IfNoneMatch="*")
+    clients.s3.get_object(Bucket=bucket, Key="a/b")
+    clients.s3.list_objects_v2(Bucket=bucket, Prefix="a/")
+    clients.s3.delete_object(Bucket=bucket, Key="a/b")
+
+
+class AsAws:
+    """Batch without what the embedded one says of this machine."""
+
+    def __init__(self, client) -> None:
+        self._client = client
+
+    def __getattr__(self, name):
+        return getattr(self._client, name)
+
+    def describe_compute_environments(self, **asked):
+        found = self._client.describe_compute_environments(**asked)
+        for one in found["computeEnvironments"]:
+            one["statusReason"] = "ComputeEnvironment Healthy"
+        return found
+
+
+def waits(clients: Listening) -> None:
+    """Why is it RUNNABLE, after two hours, where environments are described as AWS does?"""
+    clients.made["batch"] = AsAws(clients.batch)
+    now = datetime.now(UTC)
+    sizes = [{"type": "VCPU", "value": "1"}, {"type": "MEMORY", "value": "100"}]
+    detail = {
+        "jobId": "j1",
+        "jobName": "late",
+        "jobQueue": "highPriority",
+        "jobDefinition": "words:1",
+        "status": "RUNNABLE",
+        "createdAt": round((now - timedelta(hours=2)).timestamp() * 1000),
+        "container": {"image": "genokit", "resourceRequirements": sizes},
+    }
+    explain.explain(clients, detail, now=now)
+
+
+def function(clients: Listening, folder: Path) -> None:
+    """batchSubmitJob, through the door."""
+    settings = clients.made["embedded"].settings
+    definition = Box(settings).define("true")
+    with served(settings) as door:
+        door.clients["batch"] = listen("batch", door.clients["batch"], clients.made["calls"])
+        events = [
+            {"jobName": "one", "jobQueue": queue, "jobDefinition": definition}
+            for queue in ("highPriority", "lowPriority", "gpu")
+        ]
+        assert all("jobId" in answer for answer in submitted(folder, door, *events))
+
+
+def job(clients: Listening) -> None:
+    """What a job asks for: the stack's outputs, its input, and a place for its results."""
+    bucket = clients.bucket
+    clients.s3.put_object(Bucket=bucket, Key="results/1", Body=b"1")
+    clients.s3.get_object(Bucket=bucket, Key="results/1")
+    clients.s3.list_objects_v2(Bucket=bucket)
+
+
+def remove(clients: Listening) -> None:
+    """A change looked at, an update, and the end, with a job that still waits and files in two versions."""
+    stack = Stack("batch", clients=clients)
+    stack.diff(spot_max_vcpus=8)
+    stack.update(spot_max_vcpus=8)
+    box = Box(clients.made["embedded"].settings)
+    stuck = box.submit(box.define("sleep", "600"), queue="lowPriority")
+    box.wait(stuck, "RUNNING", "STARTING", "RUNNABLE")
+    bucket = clients.made["embedded"].outputs()["Bucket"]
+    for _ in range(2):
+        clients.made["embedded"].s3.put_object(Bucket=bucket, Key="a/b", Body=b"1")
+    with pytest.raises(Exception, match="would lose"):
+        stack.teardown()
+    stack.teardown(confirm=STACK)
+
+
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+# --- every call is allowed, every grant is used
+
+# Granted and not called by the kit's own code: why it is granted all the same.
+REASONS = {
+    "user": {
+        "s3:AbortMultipartUpload": "boto3 ends a large upload that broke off, so that its parts are not paid for",
+    },
+    "JobRole": {
+        "s3:AbortMultipartUpload": "boto3 ends a large upload that broke off, so that its parts are not paid for",
+        ("DataObjects", "s3:GetObject"): "the tools read references and reads from the buckets that DataBuckets names",
+        ("DataObjects", "arn:aws:s3:::1000genomes/*"): "the same",
+        ("DataBuckets", "s3:ListBucket"): "the same: without it a missing object is told as 403",
+        ("DataBuckets", "arn:aws:s3:::1000genomes"): "the same",
+    },
+    "ExecutionRole": {
+        None: "ECS acts under this role before a job's first line, with the actions that its documentation names: "
+        "https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task_execution_IAM_role.html",
+    },
+    "SubmitRole": {
+        "logs:CreateLogStream": "Lambda writes the function's log under this role",
+        "logs:PutLogEvents": "Lambda writes the function's log under this role",
+        ("Logs", f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:/aws/lambda/{STACK}-batchSubmitJob:*"): "the same",
+    },
+}
+
+
+@pytest.mark.parametrize("who", ["user", "deployer", "SubmitRole", "JobRole"])
+def test_every_call_is_allowed(driven, who):
+    policy = ALL[who]()
+    denied = {(need.action, need.resource) for need in driven.needs(who) if not policy.allows(need)}
+    assert not denied, f"{who} may not"
+
+
+@pytest.mark.parametrize("who", ["user", "SubmitRole", "JobRole", "ExecutionRole"])
+def test_nothing_is_granted_that_is_not_used_or_has_no_reason(driven, who):
+    policy, reasons = ALL[who](), REASONS.get(who, {})
+    for need in driven.needs(who) if who in driven.calls else []:
+        policy.allows(need)
+    unused = [grant for grant in policy.granted() if grant not in policy.used]
+    without = [(sid, item) for sid, item in unused if not {None, item, (sid, item)} & set(reasons)]
+    assert not without, f"{who} is granted what nothing asked for"
+    needless = [key for key in reasons if key and not any(key in (item, (sid, item)) for sid, item in unused)]
+    assert not needless, "a reason is given for what is used, or not granted"
+
+
+def test_the_calls_are_placed_where_awss_table_of_actions_says(driven):
+    """A call that the table wants a resource for, and that was judged without one, would prove nothing."""
+    for who in driven.calls:
+        found = driven.needs(who)
+        for need in found:
+            assert known(need.action), need
+            forms = resource_types(need.action) if need.action not in NEWER else {}
+            asked = {one.resource for one in found if one.action == need.action}
+            for kind, (required, arn) in forms.items():
+                if required and kind != "job-definition-revision":
+                    assert any(form(arn).fullmatch(one) for one in asked), f"{need.action} wants a {kind}: {asked}"
+            assert need.resource != "*" or not any(required for required, _ in forms.values()), need
+
+
+def test_another_account_bucket_queue_or_role_is_denied():
+    policy, one = user(), f"arn:aws:batch:{REGION}:{ACCOUNT}:job-definition/one"
+    assert policy.allows(Need("batch:RegisterJobDefinition", one))
+    elsewhere = [
+        Need("s3:GetObject", "arn:aws:s3:::another-bucket/key"),
+        Need("batch:SubmitJob", f"arn:aws:batch:{REGION}:{ACCOUNT}:job-queue/another"),
+        Need("batch:SubmitJob", f"arn:aws:batch:{REGION}:999999999999:job-definition/one"),
+        Need("iam:PassRole", f"arn:aws:iam::{ACCOUNT}:role/Admin", {"iam:PassedToService": "ecs-tasks.amazonaws.com"}),
+        Need("iam:PassRole", template.outputs["JobRole"], {"iam:PassedToService": "ec2.amazonaws.com"}),
+        Need("batch:RegisterJobDefinition", one, {"batch:Privileged": "true"}),
+        Need("logs:GetLogEvents", f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:/aws/lambda/x:log-stream:y"),
+        Need("batch:DeleteJobQueue", f"arn:aws:batch:{REGION}:{ACCOUNT}:job-queue/highPriority"),
+        Need("sqs:DeleteMessage", f"arn:aws:sqs:{REGION}:{ACCOUNT}:genokit-batch-EventQueue-x1"),
+        Need("sqs:PurgeQueue", f"arn:aws:sqs:{REGION}:{ACCOUNT}:genokit-batch-EventQueue-x1"),
+    ]  # fmt: skip
+    assert [need for need in elsewhere if policy.allows(need)] == []
+
+
+# --- what CloudFormation does for the deployer
+
+HANDLERS = ("create", "read", "update", "delete")
+
+# What the schemas of resources name, and this template's resources do not come to need: by service, or by action.
+NOT_OURS = {
+    "eks": "no environment on Kubernetes",
+    "kms": "AWS's own keys, not one of the account",
+    "s3tables": "no metadata tables",
+    "elasticfilesystem": "no file system for the function",
+    "s3files": "no file system for the function",
+    "firehose": "no log delivery",
+    "lambda:": "features that the function does not use: layers, concurrency, code signing, scaling, versions",
+    "logs:": "features that the log groups do not use: data protection, delivery, index and resource policies, tokens",
+    "s3:": "features that the bucket does not use: analytics, CORS, inventory, metrics, notification, replication ...",
+    "iam:": "users and groups have no policies here; no permissions boundaries",
+    "ec2:": "no VPN, no IPv6 or IPAM, no encryption controls, no ingress, no VPC for the function",
+    "ecr:": "no repository policy of its own; tags of images stay mutable",
+    "events:": "all is granted",
+}
+
+
+def handlers():
+    """By type of the template's resources, the actions that AWS's published schemas say their handlers call."""
+    kinds = {one["Type"] for one in template.resources.values()}
+    found = {}
+    for file in (Path(cfnlint.__file__).parent / "data" / "schemas" / "resources").glob("*.json"):
+        schema = json.loads(file.read_text())
+        if schema.get("typeName") in kinds:
+            told = schema.get("handlers", {})
+            actions = {action for name in HANDLERS for action in told.get(name, {}).get("permissions", [])}
+            found[schema["typeName"]] = {f"{one.partition(':')[0].lower()}:{one.partition(':')[2]}" for one in actions}
+    assert set(found) == kinds
+    return found
+
+
+# Of the services above, what the template's properties do need.
+MUST = {
+    "s3": "CreateBucket DeleteBucket PutEncryptionConfiguration PutBucketPublicAccessBlock PutBucketOwnershipControls "
+    "PutBucketVersioning PutLifecycleConfiguration PutBucketTagging GetBucketPolicy PutBucketPolicy DeleteBucketPolicy",
+    "lambda": "CreateFunction GetFunction DeleteFunction UpdateFunctionCode UpdateFunctionConfiguration TagResource",
+    "logs": "CreateLogGroup DeleteLogGroup DescribeLogGroups PutRetentionPolicy TagResource",
+    "iam": "CreateRole DeleteRole GetRole PutRolePolicy DeleteRolePolicy AttachRolePolicy DetachRolePolicy PassRole "
+    "CreateInstanceProfile DeleteInstanceProfile AddRoleToInstanceProfile RemoveRoleFromInstanceProfile CreatePolicy "
+    "DeletePolicy CreatePolicyVersion DeletePolicyVersion ListPolicyVersions UpdateAssumeRolePolicy TagRole "
+    "CreateServiceLinkedRole",
+    "ec2": "CreateVpc DeleteVpc CreateSubnet DeleteSubnet CreateRouteTable DeleteRouteTable CreateRoute DeleteRoute "
+    "AssociateRouteTable DisassociateRouteTable CreateInternetGateway DeleteInternetGateway AttachInternetGateway "
+    "DetachInternetGateway CreateSecurityGroup DeleteSecurityGroup AuthorizeSecurityGroupEgress "
+    "RevokeSecurityGroupEgress CreateLaunchTemplate DeleteLaunchTemplate CreateLaunchTemplateVersion CreateTags "
+    "ModifyVpcAttribute ModifySubnetAttribute DescribeLaunchTemplateVersions",
+    "ecr": "CreateRepository DeleteRepository PutLifecyclePolicy DescribeRepositories TagResource",
+    "events": "PutRule DeleteRule PutTargets RemoveTargets DescribeRule TagResource",
+}
+# Granted to the deployer, asked for by neither the kit nor a schema.
+DEPLOYERS_OWN = {
+    "cloudformation:TagResource": "a change set comes with tags",
+    "ec2:DescribeAvailabilityZones": "the template asks which zones there are (Fn::GetAZs)",
+    **dict.fromkeys(
+        (
+            "ecr:GetAuthorizationToken", "ecr:InitiateLayerUpload", "ecr:UploadLayerPart", "ecr:CompleteLayerUpload",
+            "ecr:BatchCheckLayerAvailability", "ecr:PutImage", "ecr:BatchGetImage",
+        ),
+        "who deploys builds the images and pushes them: docker push",
+    ),
+    "s3:DeleteObject": "a bucket is emptied of objects that were put before it had versions, too",
+}  # fmt: skip
+
+
+def deployer_actions():
+    return {action for document in DEPLOYER for one in document["Statement"] for action in listed(one["Action"])}
+
+
+def test_the_deployer_may_do_what_cloudformations_handlers_do():
+    granted = {action.lower() for action in deployer_actions()}
+    denied = set()
+    for actions in handlers().values():
+        for action in actions:
+            service = action.partition(":")[0]
+            if action.lower() in granted:
+                continue
+            if not {service, f"{service}:"} & set(NOT_OURS):
+                denied.add(action)
+    assert not denied
+    wanted = {f"{service}:{action}" for service, actions in MUST.items() for action in actions.split()}
+    assert not wanted - deployer_actions()
+
+
+def test_the_deployer_is_granted_what_the_kit_or_cloudformation_asks_for_and_no_more(driven):
+    asked = {need.action for need in driven.needs("deployer")}
+    asked |= {action for actions in handlers().values() for action in actions}
+    assert not deployer_actions() - asked - set(DEPLOYERS_OWN), "granted to the deployer, and nothing asks for it"
+
+
+def test_the_deployer_touches_only_what_bears_the_kits_name():
+    """Wildcards are for account and region, so that one file serves any; names begin with genokit-. The exceptions:"""
+    free = {
+        "*": "descriptions and a login, which cannot be narrowed",
+        "arn:aws:batch:*:*:compute-environment/*": "CloudFormation names the environments",
+        "arn:aws:batch:*:*:job-queue/*": "QueuePrefix is free, and empty unless given",
+        "arn:aws:batch:*:*:job-definition/*": "the same",
+        "arn:aws:batch:*:*:job/*": "jobs have numbers for names",
+        "arn:aws:iam::*:role/aws-service-role/batch.amazonaws.com/AWSServiceRoleForBatch": "it has that name",
+        "arn:aws:ec2:*:*:vpc/*": "a security group may be made in a given VPC",
+    }
+    for document in DEPLOYER:
+        for one in document["Statement"]:
+            for item in listed(one["Resource"]):
+                by_tag = "genokit:stack" in json.dumps(one.get("Condition", {})) or one["Sid"] == "NetworkTagNew"
+                assert item in free or "genokit-*" in item or by_tag, (one["Sid"], item)
+
+
+# --- rules for every policy
+
+
+@pytest.mark.parametrize("who", ALL)
+def test_every_action_is_one_that_aws_knows_and_can_be_done_to_its_resource(who):
+    for one in ALL[who]().statements:
+        for action in listed(one["Action"]):
+            assert known(action), action
+            assert any(meant(action, item) for item in listed(one["Resource"])), (one["Sid"], action)
+        for item in listed(one["Resource"]):
+            assert any(meant(action, item) for action in listed(one["Action"])), (one["Sid"], item)
+
+
+@pytest.mark.parametrize("who", ALL)
+def test_no_policy_allows_whole_services(who):
+    for one in ALL[who]().statements:
+        assert one["Effect"] == "Allow"
+        assert not any("*" in action for action in listed(one["Action"]))
+        assert not {"NotAction", "NotResource", "Principal"} & set(one)
+        if "*" in listed(one["Resource"]):
+            assert one["Sid"] in ("Look", "Login", "NetworkLook"), one["Sid"]
+
+
+def test_no_role_has_a_managed_policy_but_the_instances():
+    found = {name: one.get("ManagedPolicyArns", []) for name, one in template.of("IAM::Role").items()}
+    managed = {name: arns for name, arns in found.items() if arns}
+    assert managed == {"InstanceRole": ["arn:aws:iam::aws:policy/service-role/AmazonEC2ContainerServiceforEC2Role"]}
+    assert not re.search(r"FullAccess|AdministratorAccess", PATH.read_text())
+
+
+def test_sids_are_told_once_and_policies_are_short_enough_for_iam():
+    """6,144 characters a managed policy, white space not counted."""
+    documents = [*DEPLOYER, template.of("IAM::ManagedPolicy")["UserPolicy"]["PolicyDocument"]]
+    for document in documents:
+        assert len(re.sub(r"\s", "", json.dumps(document))) < 6144
+        sids = [one["Sid"] for one in document["Statement"]]
+        assert len(sids) == len(set(sids))
+
+
+# --- the judge itself
+
+
+def test_the_judge_knows_conditions_wildcards_and_denials():
+    allow = {"Sid": "A", "Effect": "Allow", "Action": "s3:Get*", "Resource": "arn:aws:s3:::b/*"}
+    deny = {"Sid": "B", "Effect": "Deny", "Action": "*", "Resource": "arn:aws:s3:::b/secret/*"}
+    only = allow | {"Condition": {"StringEquals": {"aws:tag": "x"}}}
+    assert Policy({"Statement": [allow]}).allows(Need("s3:GetObject", "arn:aws:s3:::b/k"))
+    assert not Policy({"Statement": [allow]}).allows(Need("s3:PutObject", "arn:aws:s3:::b/k"))
+    assert not Policy({"Statement": [allow, deny]}).allows(Need("s3:GetObject", "arn:aws:s3:::b/secret/k"))
+    assert not Policy({"Statement": [only]}).allows(Need("s3:GetObject", "arn:aws:s3:::b/k"))
+    assert Policy({"Statement": [only]}).allows(Need("s3:GetObject", "arn:aws:s3:::b/k", {"aws:tag": "x"}))
+
+
+def test_boto3_clients_and_embedded_ones_are_heard_alike(tmp_path):
+    settings = Settings(home=tmp_path)
+    through_events, in_front = [], []
+    embedded = listen("batch", backends.clients(settings).batch, in_front)
+    with served(settings) as door, through(door) as clients:
+        for client in (embedded, listen("batch", clients.batch, through_events)):
+            client.describe_jobs(jobs=["none"])
+    assert through_events == in_front == [Call("batch", "DescribeJobs", {"jobs": ["none"]})]
