@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from genokit import __version__
-from genokit.errors import GenokitError, InvalidParameters
+from genokit.errors import GenokitError, InvalidParameters, NotFound, did_you_mean
 
 EXAMPLES = """\
 examples:
@@ -92,8 +92,10 @@ def _parser() -> argparse.ArgumentParser:
     jobs.add_argument("--status", help="such as RUNNING or FAILED")
     stack = add("stack", _stack, "deploy what jobs stand on, see what a change would do, take it away again")
     stack.add_argument("action", choices=("deploy", "diff", "update", "teardown", "outputs", "parameters", "policy"))
-    stack.add_argument("name", nargs="?", default="batch", help="the template's name, or the path of one's own")
-    stack.add_argument("parameter", nargs="*", help="NAME=VALUE, such as spot_max_vcpus=64")
+    says = (
+        "the template's name or path (default: batch), then NAME=VALUE such as spot_max_vcpus=64, or an output's name"
+    )
+    stack.add_argument("words", nargs="*", metavar="WORD", help=says)
     stack.add_argument("--stack-name", help="what CloudFormation calls the stack; default: as the settings say")
     stack.add_argument(
         "--replace", action="store_true", help="even if that removes or replaces what holds data or jobs"
@@ -191,14 +193,24 @@ def _jobs(options: argparse.Namespace) -> int:
 def _stack(options: argparse.Namespace) -> int:
     from genokit import Stack
 
-    words = [options.name, *options.parameter]
-    name = "batch" if "=" in options.name else words.pop(0)
+    words = list(options.words)
+    name = "batch" if not words or "=" in words[0] else words.pop(0)
+    stack = Stack(name, stack_name=options.stack_name)
+    if options.action == "outputs":
+        found = stack.outputs
+        if unknown := [word for word in words if word not in found]:
+            raise NotFound(
+                f"Stack '{stack.stack_name}' has no output '{unknown[0]}'. {did_you_mean(unknown[0], found)}"
+            )
+        for word in words:
+            print(found[word])
+        if not words:
+            _print_outputs(found)
+        return 0
     pairs = [word.partition("=") for word in words]
-    wrong = [left for left, sign, _ in pairs if not sign or not left.isidentifier()]
-    if wrong:
+    if wrong := [left + sign for left, sign, _ in pairs if not sign or not left.isidentifier()]:
         raise InvalidParameters(f"'{wrong[0]}' is not NAME=VALUE, such as spot_max_vcpus=64")
     parameters: dict[str, Any] = {left: value for left, _, value in pairs}
-    stack = Stack(name, stack_name=options.stack_name)
     if options.action == "diff":
         print(stack.diff(**parameters))
     elif options.action == "deploy":
@@ -207,13 +219,11 @@ def _stack(options: argparse.Namespace) -> int:
         _print_outputs(stack.update(replace=options.replace, **parameters).outputs)
     elif options.action == "teardown":
         stack.teardown(confirm=options.confirm)
-    elif options.action == "outputs":
-        _print_outputs(stack.outputs)
     elif options.action == "parameters":
         for keyword, row in stack.parameters().iterrows():
             print(f"{keyword} = {row['default']}\n    {row['description']}")
     else:
-        print(stack.policy())
+        print(stack.policy(), end="")
     return 0
 
 

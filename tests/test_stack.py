@@ -16,6 +16,7 @@ from botocore.stub import Stubber
 from stacked import SERVICES, drive, wrapped
 
 from genokit import Batch, Settings, Stack, backends
+from genokit.__main__ import main
 from genokit.errors import AccessDenied, ConfirmationNeeded, InvalidParameters, InvalidRequest, NotFound, StackFailed
 
 SMALL = """
@@ -307,6 +308,32 @@ def test_the_embedded_account_is_one_of_many(small, tmp_path, account):
     assert Stack(small.name, clients=elsewhere).status == "NOT_DEPLOYED"
 
 
+# --- the command
+
+
+def test_the_command_does_the_same(small, monkeypatch, capsys):
+    def said(*words: str) -> tuple[int, str, str]:
+        code, shown = main(["stack", *words]), capsys.readouterr()
+        return code, shown.out, shown.err
+
+    for name, value in small.clients.settings.environ().items():
+        monkeypatch.setenv(name, value)
+    assert said("diff", small.name, "Word=hi")[1].startswith("Stack genokit-small: 4 to add")
+    code, shown, _ = said("deploy", small.name, "word=hi=ho")
+    assert (code, shown.splitlines()[-2]) == (0, f"Queue = {small.outputs['Queue']}")
+    assert said("outputs", small.name, "Queue")[1] == small.outputs["Queue"] + "\n"
+    assert "Did you mean 'Queue'?" in said("outputs", small.name, "Queues")[2]
+    assert said("update", small.name, "urgent=yes")[1].count("High (AWS::Batch::JobQueue): Priority") == 1
+    assert "replace=True" in said("update", small.name, "prefix=x-")[2]
+    assert said("update", small.name, "prefix=x-", "--replace")[0] == 0
+    assert "is not NAME=VALUE" in said("deploy", small.name, "word")[2]
+    assert "max_vcpus = 2\n    the most" in said("parameters", small.name)[1]
+    code, _, told = said("teardown", small.name)
+    assert (code, "would lose" in told) == (1, True)
+    assert said("teardown", small.name, "--confirm", "genokit-small")[0] == 0
+    assert said("outputs", small.name)[:2] == (0, "")
+
+
 # --- broken off
 
 
@@ -563,6 +590,21 @@ def test_the_first_failure_is_told_and_not_those_that_followed_from_it(stubbed, 
     shown = capsys.readouterr().out
     assert "Bucket: CREATE_FAILED: TooManyBuckets" in shown
     assert "cancelled" not in shown
+
+
+def test_a_removal_that_is_under_way_is_waited_for_and_is_the_end(stubbed, capsys):
+    stack, stubber = stubbed
+    work = [event(1, "genokit-batch", "DELETE_IN_PROGRESS", kind=OF_STACK)]
+    stubber.add_response("describe_stacks", described("DELETE_IN_PROGRESS"))
+    stubber.add_response("list_stack_resources", {"StackResourceSummaries": []})
+    stubber.add_response("describe_stacks", described("DELETE_IN_PROGRESS"))
+    stubber.add_response("describe_stack_events", {"StackEvents": work})
+    stubber.add_response("describe_stack_events", {"StackEvents": work})
+    stubber.add_response("describe_stack_events", {"StackEvents": work})
+    stubber.add_response("describe_stacks", described("DELETE_COMPLETE"))  # without an event of its own
+    stubber.add_client_error("describe_stacks", **ABSENT)
+    stack.teardown(confirm="genokit-batch")
+    assert "all it made are removed" in capsys.readouterr().out
 
 
 def test_a_stack_that_somebody_is_at_work_on_is_waited_for(stubbed, capsys):

@@ -177,7 +177,9 @@ class Stack:
                 + f'\nTo do it: teardown(confirm="{self.stack_name}").',
                 losses=lost,
             )
-        self._delete(found, "DELETE_IN_PROGRESS" in found["StackStatus"])
+        found = self._at_rest()
+        if found is not None:
+            self._delete(found)
         _say(f"Stack {self.stack_name} and all it made are removed.")
 
     # --- behind it
@@ -204,21 +206,28 @@ class Stack:
             raise NotFound(f"There is no stack '{self.stack_name}' ({self.clients.place}). deploy() makes it.")
         return found
 
+    def _at_rest(self) -> dict[str, Any] | None:
+        """The stack when nobody is at work on it."""
+        while True:
+            found = self._found()
+            if found is None or not re.fullmatch(r"(?!REVIEW).*_IN_PROGRESS", found["StackStatus"]):
+                return found
+            identity, status = found["StackId"], found["StackStatus"]
+            _say(f"Stack {self.stack_name} is {status}: waiting for that to end.")
+            known = self._known(identity, under_way=True)
+            progress.follow(self.clients, identity, known, removing=status.startswith("DELETE"))
+
     def _settled(self) -> dict[str, Any] | None:
-        """The stack when nobody is at work on it; what could not be made is removed first. Raises StackFailed."""
-        found = self._found()
+        """The stack at rest and fit to be changed; what could not be made is removed first. Raises StackFailed."""
+        found = self._at_rest()
         if found is None or found["StackStatus"] == "REVIEW_IN_PROGRESS":
             return found
         identity, status = found["StackId"], found["StackStatus"]
-        if status.endswith("_IN_PROGRESS"):
-            _say(f"Stack {self.stack_name} is {status}: waiting for that to end.")
-            progress.follow(self.clients, identity, self._known(identity, under_way=True))
-            return self._settled()
         if status in MADE_IN_VAIN:
             reason = progress.first_failure(progress.read(self.clients, identity, set())) or {}
             told = f" ({reason.get('LogicalResourceId')}: {reason.get('ResourceStatusReason')})" if reason else ""
             _say(f"Stack {self.stack_name} is {status}: an earlier deploy failed{told}. Its remains are removed first.")
-            self._delete(found, False)
+            self._delete(found)
             return None
         if status.endswith("_FAILED"):
             todo = {
@@ -316,20 +325,17 @@ class Stack:
         _say(f"Stack {self.stack_name} is {status}.")
         return self
 
-    def _delete(self, found: dict[str, Any], under_way: bool) -> None:
+    def _delete(self, found: dict[str, Any]) -> None:
         """Empty the stack and delete it; what was written into it meanwhile is the reason of a second round."""
         identity = found["StackId"]
-        for last in (False, False, True):
-            made = removal.resources(self.clients, identity)
-            known = self._known(identity, under_way=under_way)
-            if not under_way:
-                removal.empty(self.clients, self.stack_name, made)
-                with translated_errors(f"stack '{self.stack_name}'"):
-                    self.clients.client("cloudformation").delete_stack(StackName=identity)
+        for _ in range(3):
+            made, known = removal.resources(self.clients, identity), self._known(identity)
+            removal.empty(self.clients, self.stack_name, made)
+            with translated_errors(f"stack '{self.stack_name}'"):
+                self.clients.client("cloudformation").delete_stack(StackName=identity)
             status, seen = progress.follow(self.clients, identity, known, len(made), removing=True)
-            if status == "DELETE_COMPLETE" or last:
+            if status == "DELETE_COMPLETE":
                 break
-            under_way = False
         self._check(status, seen, ("DELETE_COMPLETE",))
 
     def _known(self, identity: str, *, under_way: bool = False) -> set[str]:
