@@ -24,8 +24,8 @@ def drive(clients: backends.Clients, user: backends.Clients) -> None:
     stack.diff()
     stack.deploy(attempts=2)
     stack.diff(keep=True, spot_max_vcpus=4)
-    stack.update(attempts=3)
-    stack.deploy(attempts=3)
+    stack.update(attempts=3, spot_max_vcpus=8)
+    stack.deploy(attempts=3)  # what is not given takes its default again
     stack.events()
     stack.resources()
     stack._repr_html_()
