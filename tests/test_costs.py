@@ -254,6 +254,74 @@ def test_on_aws_children_are_described_in_hundreds_and_ended_ones_once() -> None
 
 # --- before
 
+
+def on_aws() -> tuple[Clients, dict[str, Stubber]]:
+    """Clients of an account and what its services will answer: no prices on demand, and Spot at 7 to 9 dollars."""
+    made = {name: boto3.client(name, **SECRET) for name in ("batch", "ec2", "ecs", "pricing")}
+    stubs = {name: Stubber(client) for name, client in made.items()}
+    stubs["pricing"].add_client_error("get_products", "AccessDeniedException", "no")
+    zones = [
+        {"InstanceType": "p4d.24xlarge", "SpotPrice": usd, "Timestamp": "2026-11-22T12:00:00Z"} for usd in ("7", "9")
+    ]
+    stubs["ec2"].add_response("describe_spot_price_history", {"SpotPriceHistory": zones})
+    for stub in stubs.values():
+        stub.activate()
+    return Clients(Settings(backend="aws", region="us-east-1"), **made), stubs
+
+
+def one_queue(batches: Stubber) -> None:
+    """A queue over Spot instances of two families, one of them in no table."""
+    place = {
+        "computeEnvironmentName": "spot",
+        "computeEnvironmentArn": f"{ARN}:compute-environment/spot",
+        "ecsClusterArn": "arn:aws:ecs:us-east-1:123456789012:cluster/AWSBatch-spot",
+        "computeResources": {"type": "SPOT", "maxvCpus": 64, "instanceTypes": ["p4d", "x1e"], "subnets": []},
+    }
+    queue = {
+        "jobQueueName": "highPriority",
+        "jobQueueArn": f"{ARN}:job-queue/highPriority",
+        "state": "ENABLED",
+        "priority": 1,
+        "computeEnvironmentOrder": [{"order": 1, "computeEnvironment": f"{ARN}:compute-environment/spot"}],
+    }
+    batches.add_response("describe_job_queues", {"jobQueues": [queue]})
+    batches.add_response("describe_compute_environments", {"computeEnvironments": [place]})
+
+
+def test_on_aws_the_queues_own_instances_are_priced_by_who_knows_and_the_rest_is_said() -> None:
+    clients, stubs = on_aws()
+    one_queue(stubs["batch"])
+    line = {"jobId": "a", "jobName": "align", "status": "SUCCEEDED", "startedAt": 1, "stoppedAt": 1 + HOUR // 2}
+    filters = [{"name": "JOB_DEFINITION", "values": ["align"]}]
+    asked = {"jobQueue": "highPriority", "filters": filters, "maxResults": 100}
+    stubs["batch"].add_response("list_jobs", {"jobSummaryList": [line, {**line, "status": "FAILED"}]}, asked)
+    found = costs.estimate(clients, definition(vcpus=12, memory_gib=100, gpus=1), size=16)
+    assert found.minutes == (30, 30, 30)
+    assert found.types["jobs_at_once"].tolist() == [8]
+    assert found.spot == (pytest.approx(7.0), pytest.approx(9.0))  # two instances for half an hour
+    assert found.on_demand == (pytest.approx(21.957642), pytest.approx(21.957642))
+    assert found.sources[0] == "the kit's table (2026-02-09)"
+    assert found.sources[1].startswith("EC2 Spot price history (")
+    assert found.unknown == ("the instance type 'x1e' is not in the kit's table",)
+    assert "spot (SPOT)" in found._repr_html_()
+
+
+def test_on_aws_a_spot_job_costs_its_share_of_its_instance() -> None:
+    clients, stubs = on_aws()
+    done = job(2, vcpus=12, memory_gib=100, gpus=1, tags={"genokit:project": "lab"}, startedAt=1000)
+    done["attempts"][0]["container"] = {"containerInstanceArn": HOST}
+    stubs["batch"].add_response("describe_jobs", {"jobs": [done]}, {"jobs": ["ab12"]})
+    one_queue(stubs["batch"])
+    attributes = [{"name": "ecs.instance-type", "value": "p4d.24xlarge"}]
+    told = {"containerInstances": [{"containerInstanceArn": HOST, "attributes": attributes}]}
+    stubs["ecs"].add_response("describe_container_instances", told)
+    found = costs.costs(clients, ["ab12"], by="project")
+    assert found.jobs["usd_low"].tolist() == [pytest.approx(1.75)]  # 2 h, an eighth of the vCPUs and of the GPUs
+    assert found.jobs["usd_high"].tolist() == [pytest.approx(2.25)]
+    assert found.jobs["instance"].tolist() == ["p4d.24xlarge"]
+    assert repr(found) == "<Costs of 1 job by project: 1.75 to 2.25 USD>"
+
+
 ROOMS = st.builds(definition, st.floats(0.25, 64), st.floats(0.1, 256), st.integers(0, 4))
 SIZES = st.lists(st.sampled_from(prices.instances()), max_size=6, unique=True)
 

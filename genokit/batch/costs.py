@@ -57,7 +57,7 @@ class Costs:
         return cost_bars(sums, unit, by=self.by)
 
     def __repr__(self) -> str:
-        return f"<Costs of {len(self.jobs):,} jobs by {self.by}: {self._total()}>"
+        return f"<Costs of {self._count()} by {self.by}: {self._total()}>"
 
     def _repr_html_(self) -> Html:
         used = self.jobs[list(HOURS)].sum()
@@ -74,12 +74,15 @@ class Costs:
              "cost": _words(one["usd_low"], one["usd_high"], one["unpriced"], self.charged)}
             for one in self.table.to_dict("records")
         ]  # fmt: skip
-        return stack(card(f"Costs of {len(self.jobs):,} jobs", rows, fold=fold), table(lines))
+        return stack(card(f"Costs of {self._count()}", rows, fold=fold), table(lines))
 
     @property
     def charged(self) -> bool:
         """Whether anything was priced: what runs on this machine is not."""
         return not (self.jobs["price_source"] == HERE).all()
+
+    def _count(self) -> str:
+        return f"{len(self.jobs):,} job{'s' * (len(self.jobs) != 1)}"
 
     def _total(self) -> str:
         known = self.jobs["usd_high"].notna()
@@ -109,7 +112,8 @@ def costs(
     """What jobs used and cost so far: those of these ids, or of a queue, or all since a moment.
 
     ``by`` is job, name, run, project, user, queue, definition, environment, instance or any tag. Here there is no
-    charge; ``on="aws"`` says what the same hours would cost there.
+    charge; ``on="aws"`` says what the same hours would cost there. What the service has forgotten, on AWS some days
+    after a job's end, is not in the sums.
     """
     if on not in (None, "aws"):
         raise InvalidRequest(f"costs: there is no place '{on}'. Known: 'aws', or None for where jobs run now.")

@@ -48,6 +48,7 @@ class Estimate:
     types: pd.DataFrame
     on_demand: tuple[float, float] | None
     spot: tuple[float, float] | None
+    sources: tuple[str, ...]
     unknown: tuple[str, ...]
     assumptions: tuple[str, ...] = ASSUMPTIONS
 
@@ -65,7 +66,7 @@ class Estimate:
         fold: dict[str, object] = {}
         if self.charged:
             spot = dollars(self.spot) if self.spot else "unknown, and at most what it costs on demand"
-            rows |= {"On demand": dollars(self.on_demand), "Spot": spot}
+            rows |= {"On demand": dollars(self.on_demand), "Spot": spot, "Prices from": self.sources}
             fold = {
                 f"{len(self.types)} instance types that fit": table(self.types),
                 "What this stands on": table([(one,) for one in self.assumptions], columns=["assumption"]),
@@ -95,11 +96,14 @@ def estimate(
         raise InvalidRequest(f"estimate: there is no place '{on}'. Known: 'aws', or None for where jobs run now.")
     if size < 1 or (minutes is not None and minutes <= 0):
         raise InvalidRequest(f"estimate: size and minutes must be more than 0, got {size} and {minutes}.")
-    span, told = timing(earlier(clients, definition.name) if minutes is None else [minutes])
+    known = resources.queues(clients)
+    places = next((one.environments for one in known if one.name == queue.rpartition("/")[2]), None)
+    if places is None:
+        raise NotFound(f"There is no job queue '{queue}'. {did_you_mean(queue, [one.name for one in known])}")
+    span, told = timing(earlier(clients, definition.name, known) if minutes is None else [minutes])
     if minutes is not None:
         told = f"{seconds(60 * minutes)} a job, as given"
     charged = clients.billed or on == "aws"
-    places = _environments(clients, queue)
     names = [name for one in places for name in one.instance_types]
     named, missing = prices.expand(names or (GPU if definition.gpus else CPU))
     fit = [one for one in named if one.holds(definition.vcpus, definition.memory_gib, definition.gpus)]
@@ -128,6 +132,7 @@ def estimate(
         types=types(definition, fit, on_demand, spot),
         on_demand=total(definition, fit, on_demand, hours, size),
         spot=total(definition, fit, spot, hours, size),
+        sources=_sources([*on_demand.values(), *spot.values()]),
         unknown=tuple(unknown),
     )
 
@@ -216,6 +221,11 @@ def dollars(span: tuple[float, float] | None) -> str:
     return f"{low} USD" if low == high else f"{low} to {high} USD"
 
 
+def _sources(known: Iterable[Price]) -> tuple[str, ...]:
+    """Who told the prices, and when."""
+    return tuple(dict.fromkeys(f"{one.source} ({one.as_of})" for one in known if one.known))
+
+
 def _missing(kind: str, known: Mapping[str, Price]) -> list[str]:
     """What of the prices is unknown, in one sentence a reason."""
     reasons: dict[str, list[str]] = {}
@@ -230,11 +240,11 @@ def _missing(kind: str, known: Mapping[str, Price]) -> list[str]:
 # --- asked of the service
 
 
-def earlier(clients: Clients, name: str) -> list[float]:
+def earlier(clients: Clients, name: str, queues: Sequence[resources.JobQueue]) -> list[float]:
     """The minutes that the newest jobs of a definition took which succeeded, children of arrays included."""
     found: list[float] = []
     asked = {"filters": [{"name": "JOB_DEFINITION", "values": [name]}], "maxResults": EARLIER}
-    for queue in resources.queues(clients):
+    for queue in queues:
         with translated_errors(f"earlier jobs of '{name}'"):
             jobs = clients.batch.list_jobs(jobQueue=queue.name, **asked)["jobSummaryList"]
         found += _minutes(job for job in jobs if "size" not in job.get("arrayProperties", {}))
@@ -248,11 +258,3 @@ def earlier(clients: Clients, name: str) -> list[float]:
 def _minutes(jobs: Iterable[Mapping[str, Any]]) -> list[float]:
     times = ((job.get("startedAt"), job.get("stoppedAt")) for job in jobs if job["status"] == "SUCCEEDED")
     return [(stopped - started) / 60_000 for started, stopped in times if started and stopped]
-
-
-def _environments(clients: Clients, queue: str) -> tuple[resources.ComputeEnvironment, ...]:
-    found = resources.queues(clients, [queue])
-    if not found:
-        known = [one.name for one in resources.queues(clients)]
-        raise NotFound(f"There is no job queue '{queue}'. {did_you_mean(queue, known)}")
-    return found[0].environments
