@@ -294,20 +294,6 @@ def test_rows_come_back_and_are_stored_once(clients):
         rows.load(clients, uri)
 
 
-@pytest.mark.parametrize(
-    ("wrong", "said"),
-    [
-        ([], "0 rows"),
-        ([{"a": "1"}] * 10_001, "10,001 rows, but an array has 1 to 10,000"),
-        ([{"a": "1"}, {"b": "1"}], "row 1 has other columns than row 0; they differ in: a, b"),
-        ([{"a": 1}], "row 0 has values that are no text: a=1"),
-    ],
-)
-def test_rows_that_no_array_can_have_are_refused(embedded, wrong, said):
-    with pytest.raises(InvalidRequest, match=said):
-        rows.store(embedded, wrong)
-
-
 def test_a_command_without_code_and_rows_is_left_as_it_is():
     assert wrapping.wrapped(["a", "Ref::b"], code=None, rows=None, columns={"b"}) == ["a", "Ref::b"]
     wrapped = wrapping.wrapped(["a", "Ref::b", "Ref::c"], code="s3://x/code/1", rows=None, columns=set())

@@ -12,7 +12,7 @@ import pytest
 from embedded import PLACES
 
 from genokit import Batch, Settings
-from genokit.batch import submission
+from genokit.batch import rows
 from genokit.errors import InvalidRequest, JobFailed, NotFound
 
 
@@ -111,14 +111,14 @@ def test_a_plain_job_has_no_children(batch: Batch) -> None:
 def test_each_row_is_a_child_that_runs_the_shipped_code(batch: Batch, tmp_path: Path) -> None:
     (tmp_path / "scale.py").write_text("import sys; print(sys.argv[1], float(sys.argv[2]) * 2)")
     scale = batch.define("scale", command=["python", "scale.py", "Ref::unit", "Ref::rate"], memory_gib=0.2)
-    rows = pd.DataFrame({"rate": [0.5, 1.5, 2.5], "sample": ["a", "b; rm -rf /", "c"]})
-    job = batch.submit(scale, code=tmp_path, each=rows, only=range(2), parameters={"unit": "mg"})
+    given = pd.DataFrame({"rate": [0.5, 1.5, 2.5], "sample": ["a", "b; rm -rf /", "c"]})
+    job = batch.submit(scale, code=tmp_path, each=given, only=range(2), parameters={"unit": "mg"})
     table = job.wait(60).raise_for_status().table()
     assert list(table.columns[:3]) == ["child", "rate", "sample"]
     assert list(table["sample"]) == ["a", "b; rm -rf /"]
     assert [job.child(number).log() for number in range(2)] == ["mg 1.0", "mg 3.0"]
     (tmp_path / "scale.py").write_text("print('changed')")
-    changed = batch.submit(scale, code=tmp_path, each=rows, only=[2], parameters={"unit": "mg"})
+    changed = batch.submit(scale, code=tmp_path, each=given, only=[2], parameters={"unit": "mg"})
     assert changed.size is None  # one row is no array
     assert changed.wait(60).log() == "changed"
 
@@ -172,8 +172,8 @@ def test_children_wait_for_their_twins_or_for_one_another(batch: Batch) -> None:
 def test_rows_come_from_dicts_and_data_frames_alike() -> None:
     frame = pd.DataFrame({"rate": [0.1, 0.2], "epochs": [1, 2]})
     as_dicts = [{"rate": 0.1, "epochs": 1}, {"rate": 0.2, "epochs": 2}]
-    assert submission.rows(frame, None) == submission.rows(as_dicts, None)
-    assert submission.rows(frame, [1]) == [{"rate": "0.2", "epochs": "2"}]
+    assert rows.texts(frame, None) == rows.texts(as_dicts, None)
+    assert rows.texts(frame, [1]) == [{"rate": "0.2", "epochs": "2"}]
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_rows_come_from_dicts_and_data_frames_alike() -> None:
 )
 def test_rows_that_make_no_array_are_refused(each: object, only: object, says: str) -> None:
     with pytest.raises(InvalidRequest, match=says):
-        submission.rows(each, only)  # type: ignore[arg-type]
+        rows.texts(each, only)  # type: ignore[arg-type]
 
 
 # --- what could not run

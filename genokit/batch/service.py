@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from genokit.batch.costs import Costs, Estimate
+    from genokit.batch.monitor import Monitor
 
 
 class Batch:
@@ -151,7 +152,7 @@ class Batch:
         """
         known = definition if isinstance(definition, JobDefinition) else self.definition(definition)
         name_given, name = name is not None, known.name if name is None else name
-        rows = None if each is None else submission.rows(each, only)
+        rows = None if each is None else tables.texts(each, only)
         words = None if command is None else definitions.words(name, command)
         if rows is not None or code is not None:
             words = wrapping.wrapped(
@@ -293,6 +294,18 @@ class Batch:
 
         ids = None if jobs is None else [job.id for job in jobs]
         return costs.costs(self.clients, ids, by=by, queue=queue, since=since, on=on)
+
+    def monitor(
+        self, jobs: Job | Iterable[Job] | None = None, *, queue: str | None = None, wait: bool | None = None
+    ) -> Monitor:
+        """Follow these jobs, or those of a queue, or all, while the kernel works: counts, timeline, room, logs, cancel.
+
+        Where no live view can be (a terminal, a script, papermill) it is a progress bar and a picture; given ``jobs``,
+        or with ``wait=True``, it returns when they have ended.
+        """
+        from genokit.batch import monitor
+
+        return monitor.monitor(self.clients, queue, jobs, wait=wait)
 
     # --- queues and environments
 

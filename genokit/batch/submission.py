@@ -15,43 +15,7 @@ from typing import TYPE_CHECKING, Any
 from genokit.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from genokit.batch.job import Job
-
-MOST_CHILDREN = 10_000
-
-
-def rows(each: Iterable[Mapping[str, object]] | pd.DataFrame, only: Iterable[int] | None) -> list[dict[str, str]]:
-    """The rows of an array as texts, those numbered in ``only`` where it is given. Raises InvalidRequest.
-
-    >>> rows([{"rate": 0.1}, {"rate": 0.2}, {"rate": 0.3}], only=range(2))
-    [{'rate': '0.1'}, {'rate': '0.2'}]
-    """
-    records: list[Any] = each.to_dict("records") if hasattr(each, "to_dict") else list(each)
-    if only is not None:
-        numbers = list(only)
-        strange = [number for number in numbers if not 0 <= number < len(records)]
-        if strange:
-            raise InvalidRequest(
-                f"only names row {strange[0]}, but the {len(records):,} rows are 0 to {len(records) - 1}."
-            )
-        records = [records[number] for number in numbers]
-    if not 1 <= len(records) <= MOST_CHILDREN:
-        raise InvalidRequest(
-            f"each has {len(records):,} rows, but an array job takes 1 to {MOST_CHILDREN:,}. "
-            "Submit several arrays, with only=range(...) for each."
-        )
-    names = list(records[0])
-    for number, record in enumerate(records):
-        if not isinstance(record, Mapping) or list(record) != names:
-            raise InvalidRequest(
-                f"each: row {number} must have the columns {', '.join(map(str, names))}, as row 0 has."
-            )
-        lacking = [name for name, value in record.items() if value is None or value != value]
-        if lacking:
-            raise InvalidRequest(f"each: row {number} has no value for '{lacking[0]}'. Fill it, or leave the row out.")
-    return [{str(name): str(value) for name, value in record.items()} for record in records]
 
 
 def array(rows: Sequence[object] | None, size: int | None) -> dict[str, Any]:
