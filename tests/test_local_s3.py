@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 import boto3
 import pytest
 from botocore.exceptions import ClientError, ParamValidationError
+from embedded import Box
 from hypothesis import given
 from hypothesis import strategies as st
 from moto import mock_aws
@@ -371,6 +372,18 @@ def test_another_client_another_process_and_a_restart_find_the_objects(embedded,
         check=True,
     )
     assert told.stdout == "here {'run': '7'}\n"
+
+
+def test_a_job_reads_and_writes_the_same_buckets(embedded, account):
+    embedded.put_object(Bucket="genokit", Key="in", Body=b"reads")
+    code = (
+        "from genokit import backends; s3 = backends.clients().s3; "
+        "body = s3.get_object(Bucket='genokit', Key='in')['Body'].read(); "
+        "s3.put_object(Bucket='genokit', Key='out', Body=body[::-1])"
+    )
+    box = Box(account)
+    assert box.wait(box.submit(box.define("python", "-c", code)))["status"] == "SUCCEEDED"
+    assert embedded.get_object(Bucket="genokit", Key="out")["Body"].read() == b"sdaer"
 
 
 def test_a_bucket_that_is_no_name_is_no_folder(embedded, account):

@@ -12,7 +12,9 @@ import socket
 import subprocess
 import sys
 import tarfile
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import boto3
@@ -380,6 +382,35 @@ def test_what_cannot_begin_says_so_in_one_line(account, embedded, tmp_path, word
     assert said in done.stderr
     assert done.stderr.startswith("genokit: ")
     assert done.stderr.count("\n") == 1
+
+
+def test_on_aws_the_entry_point_asks_s3(account, embedded, project, tmp_path):
+    """A job's container on AWS: the settings that a definition brings, boto3's own client, S3 over the wire."""
+    code, table = shipping.ship(embedded, project), rows.store(embedded, [{"x": "a"}])
+    asked: list[tuple[str, bool]] = []
+
+    class S3(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append((self.path, "Authorization" in self.headers))
+            body = archive(embedded, f"s3:/{self.path}")
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), S3) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+        aws = {"GENOKIT_BACKEND": "aws", "GENOKIT_STACK": "lab", "GENOKIT_REGION": "eu-central-1"}
+        keys = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "NO_PROXY": "127.0.0.1"}
+        there = {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{server.server_port}"}
+        words = wrapping.wrapped([sys.executable, "fit.py", "Ref::x"], code=code, rows=table, columns={"x"})
+        done = begin(account, tmp_path / "job", *words, **aws, **keys, **there)
+        server.shutdown()
+    assert (done.stdout, done.stderr, done.returncode) == ("old\n", "", 0)
+    assert asked == [(f"/{uri.removeprefix('s3://')}", True) for uri in (table, code)]
 
 
 def test_the_entry_point_loads_little():

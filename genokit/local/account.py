@@ -105,7 +105,7 @@ class Account:
         return [_event(row) for row in rows]
 
     def clean(self) -> None:
-        """Stop the account and remove its jobs, definitions and logs. Fetched data and trained models stay."""
+        """Stop the account and remove its jobs, definitions and logs. Fetched data, trained models and S3 stay."""
         try:
             self.stop()
         except store.CorruptStore:  # then nobody can say which jobs run
