@@ -274,6 +274,7 @@ REFUSED = (
     "InsufficientCapabilitiesException",
     "InvalidChangeSetStatus",
     "NoSuchBucket",
+    "NoSuchKey",
     "RepositoryNotFoundException",
 )
 
@@ -281,6 +282,8 @@ REFUSED = (
 def _translated(thing: str, error: Any) -> Exception:
     code, message = error.response["Error"].get("Code", ""), error.response["Error"].get("Message", "")
     operation, told = error.operation_name, error.response.get("ResponseMetadata", {})
+    if operation.startswith("Head"):  # such answers have no body to say more in
+        code = {"403": "AccessDenied", "404": "NoSuchKey"}.get(code, code)
     if code in ACCESS:
         return _denied(thing, operation, message)
     if code in CREDENTIALS:

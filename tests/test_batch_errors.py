@@ -16,9 +16,10 @@ from typing import Any
 import boto3
 import pytest
 from botocore.config import Config
+from botocore.exceptions import ClientError
 
 from genokit import Batch, Job, Settings
-from genokit.backends import Clients
+from genokit.backends import Clients, translated_errors
 from genokit.batch import LogStream
 from genokit.errors import AccessDenied, ConfigError, GenokitError, InvalidRequest, ServiceError
 
@@ -237,6 +238,13 @@ def test_something_else_than_aws_answers(aws: Settings, server: Server) -> None:
     said = error_of(lambda: Batch(Clients(aws)).queues(), ServiceError)
     assert "does not speak as AWS does (403" in said
     assert "AWS_ENDPOINT_URL" in said
+
+
+@pytest.mark.parametrize(("status", "becomes"), [(403, AccessDenied), (404, InvalidRequest), (503, ServiceError)])
+def test_answers_without_a_body_are_told_apart_by_their_number(status: int, becomes: type[GenokitError]) -> None:
+    told = {"Error": {"Code": str(status), "Message": "Bare"}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    with pytest.raises(becomes, match=r"object 'a': .*HeadObject"), translated_errors("object 'a'"):
+        raise ClientError(told, "HeadObject")
 
 
 def test_aws_itself_is_broken(aws: Settings, server: Server) -> None:
