@@ -7,9 +7,10 @@ instance is unknown the cost is NA, with the range over the instance types that 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from genokit.backends import Clients, translated_errors
@@ -32,6 +33,9 @@ TAGS = {"run": "genokit:run", "project": "genokit:project", "user": "genokit:use
 HOURS = ("vcpu_hours", "gib_hours", "gpu_hours")
 USED = ("RUNNABLE", "PENDING", "STARTING", "RUNNING", "SUCCEEDED", "FAILED")  # RUNNABLE: after an attempt that failed
 ENDED = ("SUCCEEDED", "FAILED")
+
+Asked = tuple[float | None, float | None, float | None]  # vCPUs, GiB and GPUs
+Rate = tuple[tuple[float, float] | None, str]  # dollars an hour, low and high, and who says so; None and why not
 
 
 @dataclass(frozen=True)
@@ -124,10 +128,9 @@ def costs(
         frame = actual(details, places=places)
     else:
         seen = hosts(clients, details) if clients.billed else {}
-        wanted = [*seen.values()]
-        for detail in details:
-            wanted += [one.name for place in _places(detail, places) for one in _fit(detail, place)[0]]
-        names = list(dict.fromkeys(wanted))
+        asked = {(_asked(detail), _places(detail, places)) for detail in details}
+        fit = [one.name for each, order in asked for place in order for one in _fit(each, place)[0]]
+        names = list(dict.fromkeys([*seen.values(), *fit]))
         starts = sorted(attempt["startedAt"] for detail in details for attempt in _attempts(detail, 0))
         when = datetime.fromtimestamp(starts[len(starts) // 2] / 1000, tz=UTC) if starts else None
         cheap = any(one.spot for order in places.values() for one in order)
@@ -162,8 +165,13 @@ def actual(
     import pandas as pd
 
     now_ms = now_ms or round(datetime.now(UTC).timestamp() * 1000)
+
+    @cache  # the children of an array are alike
+    def rate(asked: Asked, on: tuple[ComputeEnvironment, ...], name: str | None) -> Rate:
+        return _rate(asked, on, name, on_demand or {}, spot or {})
+
     rows = [
-        _row(detail, places or {}, hosts or {}, on_demand, spot or {}, now_ms)
+        _row(detail, places or {}, hosts or {}, None if on_demand is None else rate, now_ms)
         for detail in details
         if "size" not in detail.get("arrayProperties", {}) and "nodeProperties" not in detail
     ]
@@ -205,13 +213,12 @@ def _row(
     detail: Mapping[str, Any],
     places: Mapping[str, Sequence[ComputeEnvironment]],
     hosts: Mapping[str, str],
-    on_demand: Mapping[str, Price] | None,
-    spot: Mapping[str, Price],
+    rate: Callable[[Asked, tuple[ComputeEnvironment, ...], str | None], Rate] | None,
     now_ms: int,
 ) -> dict[str, Any]:
     import pandas as pd
 
-    vcpus, memory_gib, gpus = _asked(detail)
+    asked = vcpus, memory_gib, gpus = _asked(detail)
     attempts = _attempts(detail, now_ms)
     hours = sum(_hours(one) for one in attempts)
     tags = detail.get("tags", {})
@@ -234,12 +241,12 @@ def _row(
         "gpu_hours": hours * gpus if gpus is not None else pd.NA,
         "tags": tags,
     }
-    if on_demand is None:
+    if rate is None:
         return row | {"usd": 0.0, "usd_low": 0.0, "usd_high": 0.0, "price_source": HERE}
     low = high = 0.0
     sources: list[str] = []
     for attempt, (on, name) in zip(attempts, ran, strict=True):
-        span, source = _rate(detail, on, name, on_demand, spot)
+        span, source = rate(asked, on, name)
         sources.append(source)
         if span is None:
             return row | {"usd": pd.NA, "usd_low": pd.NA, "usd_high": pd.NA, "price_source": f"unknown: {source}"}
@@ -249,14 +256,14 @@ def _row(
 
 
 def _rate(
-    detail: Mapping[str, Any],
+    asked: Asked,
     on: Sequence[ComputeEnvironment],
     name: str | None,
     on_demand: Mapping[str, Price],
     spot: Mapping[str, Price],
-) -> tuple[tuple[float, float] | None, str]:
+) -> Rate:
     """The dollars of one hour of the job, low and high, and who says so; None where it is unknown, and why."""
-    vcpus, memory_gib, gpus = _asked(detail)
+    vcpus, memory_gib, gpus = asked
     if vcpus is None or memory_gib is None or gpus is None:
         return None, "the job has several containers, or none that this kit reads"
     low: list[float] = []
@@ -266,7 +273,7 @@ def _rate(
     for place in anywhere:
         if place is not None and place.type in resources.FARGATE:
             return None, "Fargate's prices are not in the kit's table"
-        fit, missing = _fit(detail, place)
+        fit, missing = _fit(asked, place)
         if name is not None:
             fit = [one] if (one := prices.instance(name)) else []
             missing = [] if fit else [name]
@@ -286,7 +293,7 @@ def _rate(
     return (min(low), max(high)), told if kinds == 1 else f"range over {kinds} instance types that fit; {told}"
 
 
-def _asked(detail: Mapping[str, Any]) -> tuple[float | None, float | None, float | None]:
+def _asked(detail: Mapping[str, Any]) -> Asked:
     """vCPUs, GiB and GPUs of the job's container; None where it has not just one."""
     container = detail.get("container", {})
     asked = {one["type"]: float(one["value"]) for one in container.get("resourceRequirements", [])}
@@ -310,24 +317,24 @@ def _hours(attempt: Mapping[str, Any]) -> float:
 
 def _places(
     detail: Mapping[str, Any], places: Mapping[str, Sequence[ComputeEnvironment]]
-) -> Sequence[ComputeEnvironment]:
-    return places.get(detail["jobQueue"].rpartition("/")[2], ())
+) -> tuple[ComputeEnvironment, ...]:
+    return tuple(places.get(detail["jobQueue"].rpartition("/")[2], ()))
 
 
 def _ran(
-    attempt: Mapping[str, Any], order: Sequence[ComputeEnvironment], hosts: Mapping[str, str]
-) -> tuple[Sequence[ComputeEnvironment], str | None]:
+    attempt: Mapping[str, Any], order: tuple[ComputeEnvironment, ...], hosts: Mapping[str, str]
+) -> tuple[tuple[ComputeEnvironment, ...], str | None]:
     """Where an attempt ran: its environment, or all of the queue's where that is unknown, and its instance's type."""
     container = attempt.get("container", {})
     arn = container.get("containerInstanceArn", "")
     cluster = arn.split("/")[1] if arn.count("/") > 1 else ""  # arn:...:container-instance/CLUSTER/ID
-    mine = [one for one in order if cluster and (one.cluster or "").rpartition("/")[2] == cluster]
+    mine = tuple(one for one in order if cluster and (one.cluster or "").rpartition("/")[2] == cluster)
     return mine or order, hosts.get(arn) or container.get("instanceType")
 
 
-def _fit(detail: Mapping[str, Any], place: ComputeEnvironment | None) -> tuple[list[Instance], list[str]]:
+def _fit(asked: Asked, place: ComputeEnvironment | None) -> tuple[list[Instance], list[str]]:
     """The instance types of an environment that hold the job, and those that the table does not know."""
-    vcpus, memory_gib, gpus = _asked(detail)
+    vcpus, memory_gib, gpus = asked
     if vcpus is None or memory_gib is None or gpus is None:
         return [], []
     named = place.instance_types if place is not None else ()
