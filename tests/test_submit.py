@@ -123,6 +123,15 @@ def test_each_row_is_a_child_that_runs_the_shipped_code(batch: Batch, tmp_path: 
     assert changed.wait(60).log() == "changed"
 
 
+def test_code_true_takes_the_project_along(batch: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "genokit.toml").touch()
+    (tmp_path / "say.py").write_text("print('from the project')")
+    (tmp_path / "notebooks").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    say = batch.define("say", command=["python", "say.py"], memory_gib=0.2)
+    assert batch.submit(say, code=True).wait(60).log() == "from the project"
+
+
 def test_a_changed_row_or_change_of_code_is_another_job(batch: Batch, tmp_path: Path) -> None:
     (tmp_path / "say.py").write_text("print('one')")
     say = batch.define("say", command=["python", "say.py", "Ref::who"], memory_gib=0.2)

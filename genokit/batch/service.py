@@ -118,7 +118,7 @@ class Batch:
         after: Job | Iterable[Job] | None = None,
         after_each: Job | None = None,
         one_by_one: bool = False,
-        code: str | os.PathLike[str] | None = None,
+        code: str | os.PathLike[str] | bool = False,
         command: Sequence[str] | None = None,
         environment: Mapping[str, str] | None = None,
         vcpus: float | None = None,
@@ -143,8 +143,9 @@ class Batch:
         The job starts when those in ``after`` have SUCCEEDED; each child when its twin in ``after_each`` has;
         ``one_by_one`` runs an array's children in turn.
 
-        ``code`` is a folder to take along: it is unpacked where the job starts, so a change needs no new image. With
-        ``code`` or ``each`` the image must hold genokit, as ``genokit`` does. The rest overrides the definition's own.
+        ``code`` is a folder to take along, True this project's: it is unpacked where the job starts, so a change needs
+        no new image. With ``code`` or ``each`` the image must hold genokit, as ``genokit`` does. The rest overrides the
+        definition's own.
 
         What could never run is refused before it is sent, unless ``check=False``. Raises NotFound, InvalidRequest.
 
@@ -154,10 +155,11 @@ class Batch:
         name_given, name = name is not None, known.name if name is None else name
         rows = None if each is None else tables.texts(each, only)
         words = None if command is None else definitions.words(name, command)
-        if rows is not None or code is not None:
+        folder = shipping.project() if code is True else code
+        if rows is not None or folder:
             words = wrapping.wrapped(
                 words or list(known.command),
-                code=None if code is None else shipping.ship(self.clients, code),
+                code=shipping.ship(self.clients, folder) if folder else None,
                 rows=None if rows is None else tables.store(self.clients, rows),
                 columns=set(rows[0]) if rows else set(),
             )

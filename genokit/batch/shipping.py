@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from genokit.backends import Clients, translated_errors
+from genokit.config import nearest
 from genokit.errors import InvalidProject
 
 MOST_MIB = 50  # packed
@@ -58,6 +59,12 @@ def ship(clients: Clients, folder: str | os.PathLike[str]) -> str:
         key = f"code/{digest}.tar.gz"
         put_once(clients, key, archive)
     return f"s3://{clients.bucket}/{key}"
+
+
+def project() -> Path:
+    """The folder of the project that the working folder is in: the nearest with a genokit.toml or .git, else itself."""
+    found = nearest("genokit.toml") or nearest(".git")
+    return found.parent if found else Path.cwd()
 
 
 def put_once(clients: Clients, key: str, body: IO[bytes] | bytes) -> None:
