@@ -92,7 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     jobs.add_argument("--status", help="such as RUNNING or FAILED")
     stack = add("stack", _stack, "deploy what jobs stand on, see what a change would do, take it away again")
     stack.add_argument("action", choices=("deploy", "diff", "update", "teardown", "outputs", "parameters", "policy"))
-    says = "the template's name or path (batch); then NAME=VALUE such as spot_max_vcpus=64, or an output's or policy's name"
+    says = "the template's name or path (batch); then NAME=VALUE such as spot_max_vcpus=64, or an output or a policy"
     stack.add_argument("words", nargs="*", metavar="WORD", help=says)
     stack.add_argument("--stack-name", help="what CloudFormation calls the stack; default: as the settings say")
     stack.add_argument(
