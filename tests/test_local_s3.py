@@ -440,6 +440,34 @@ def test_processes_that_write_one_key_leave_one_whole_object(embedded, account):
     assert found["Body"].read() == who.encode() * 3_000_000
 
 
+FOREVER = """
+import itertools
+from genokit import backends
+s3 = backends.clients().s3
+for number in itertools.count():
+    s3.put_object(Bucket="genokit", Key="a", Body=bytes([number % 256]) * 200_000, Metadata={"number": str(number)})
+    print(number, flush=True)
+"""
+
+
+def test_a_writer_killed_at_any_moment_leaves_a_whole_object(embedded, account):
+    for number in range(5):
+        told = {"env": os.environ | account.environ(), "stdout": subprocess.PIPE}
+        with subprocess.Popen([sys.executable, "-c", FOREVER], **told) as writer:
+            assert writer.stdout
+            writer.stdout.readline()
+            time.sleep(0.013 * number)
+            writer.kill()
+        found = embedded.get_object(Bucket="genokit", Key="a")
+        body = found["Body"].read()
+        assert len(body) == 200_000
+        assert found["ETag"].strip('"') == hashlib.md5(body).hexdigest()
+        if found["Metadata"]:  # lost where the kill came between the object and what lies beside it
+            assert body == bytes([int(found["Metadata"]["number"]) % 256]) * 200_000
+    embedded.put_object(Bucket="genokit", Key="a", Body=b"after")
+    assert embedded.get_object(Bucket="genokit", Key="a")["Body"].read() == b"after"
+
+
 def test_only_one_of_many_is_the_first(embedded, account):
     def first(number: int) -> bool:
         try:
