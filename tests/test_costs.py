@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from genokit import Batch, Settings
 from genokit.backends import Clients
-from genokit.batch import JobDefinition, costs, prices
+from genokit.batch import JobDefinition, costs, prices, usage
 from genokit.batch.estimate import total
 from genokit.batch.prices import Price
 from genokit.batch.resources import ComputeEnvironment
@@ -233,8 +233,8 @@ def test_on_aws_children_are_described_in_hundreds_and_ended_ones_once() -> None
         batches.add_response("describe_jobs", {"jobs": part}, {"jobs": [one["jobId"] for one in part]})
     listed(*lines)
     with batches:
-        assert len(list(costs.read(clients, ["ar"]))) == size + 1
-        details = list(costs.read(clients, ["ar"]))  # nothing is described again
+        assert len(list(usage.read(clients, ["ar"]))) == size + 1
+        details = list(usage.read(clients, ["ar"]))  # nothing is described again
         batches.assert_no_pending_responses()
     frame = costs.actual(details, on_demand={})
     assert len(frame) == size
@@ -245,11 +245,11 @@ def test_on_aws_children_are_described_in_hundreds_and_ended_ones_once() -> None
         "describe_container_instances", told, {"cluster": "AWSBatch-spot", "containerInstances": [HOST]}
     )
     with clusters:
-        assert costs.hosts(clients, details) == {HOST: "m5.xlarge"}
+        assert usage.hosts(clients, details) == {HOST: "m5.xlarge"}
     other = [job(1, attempts=[{"startedAt": 1, "stoppedAt": 2, "container": {"containerInstanceArn": f"{HOST}4"}}])]
     clusters.add_client_error("describe_container_instances", "AccessDeniedException", "no")
     with clusters:
-        assert costs.hosts(clients, other) == {HOST: "m5.xlarge"}  # what may not be seen stays unknown
+        assert usage.hosts(clients, other) == {HOST: "m5.xlarge"}  # what may not be seen stays unknown
 
 
 # --- before

@@ -31,7 +31,7 @@ from template import ACCOUNT, PATH, REGION, STACK, Template
 from test_stacks_template import submitted
 
 from genokit import Settings, backends
-from genokit.batch import Batch, costs, estimate, explain, watch
+from genokit.batch import Batch, costs, estimate, explain, usage, watch
 from genokit.batch.logs import LogStream
 from genokit.stacks import Stack
 
@@ -126,7 +126,7 @@ def notebook(clients: Listening) -> None:
     costs.costs(clients)
     instance = f"arn:aws:ecs:{REGION}:{ACCOUNT}:container-instance/cluster/i1"
     attempt = {"container": {"containerInstanceArn": instance}, "startedAt": 1, "stoppedAt": 2}
-    costs.hosts(clients, [{"status": "SUCCEEDED", "attempts": [attempt]}])
+    usage.hosts(clients, [{"status": "SUCCEEDED", "attempts": [attempt]}])
 
 
 def files(clients: Listening) -> None:

@@ -7,20 +7,19 @@ instance is unknown the cost is NA, with the range over the instance types that 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from genokit.backends import Clients, translated_errors
-from genokit.batch import prices, resources
+from genokit.backends import Clients
+from genokit.batch import prices, resources, usage
 from genokit.batch.estimate import CPU, GPU, Estimate, dollars, estimate
-from genokit.batch.pages import pages
 from genokit.batch.prices import Instance, Price
 from genokit.batch.resources import ComputeEnvironment
 from genokit.display import Html, card, stack, table
-from genokit.errors import GenokitError, InvalidRequest, did_you_mean
+from genokit.errors import InvalidRequest, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,8 +30,6 @@ __all__ = ["Costs", "Estimate", "actual", "costs", "estimate", "grouped"]
 HERE = "no charge: here"
 TAGS = {"run": "genokit:run", "project": "genokit:project", "user": "genokit:user"}
 HOURS = ("vcpu_hours", "gib_hours", "gpu_hours")
-USED = ("RUNNABLE", "PENDING", "STARTING", "RUNNING", "SUCCEEDED", "FAILED")  # RUNNABLE: after an attempt that failed
-ENDED = ("SUCCEEDED", "FAILED")
 
 Asked = tuple[float | None, float | None, float | None]  # vCPUs, GiB and GPUs
 Rate = tuple[tuple[float, float] | None, str]  # dollars an hour, low and high, and who says so; None and why not
@@ -122,16 +119,17 @@ def costs(
     if on not in (None, "aws"):
         raise InvalidRequest(f"costs: there is no place '{on}'. Known: 'aws', or None for where jobs run now.")
     charged = clients.billed or on == "aws"
-    details = list(read(clients, _ids(clients, queue, since) if jobs is None else jobs))
+    ids = usage.ids(clients, queue, since) if jobs is None else jobs
+    details = list(usage.read(clients, ids))
     places = {one.name: one.environments for one in resources.queues(clients)}
     if not charged:
         frame = actual(details, places=places)
     else:
-        seen = hosts(clients, details) if clients.billed else {}
+        seen = usage.hosts(clients, details) if clients.billed else {}
         asked = {(_asked(detail), _places(detail, places)) for detail in details}
         fit = [one.name for each, order in asked for place in order for one in _fit(each, place)[0]]
         names = list(dict.fromkeys([*seen.values(), *fit]))
-        starts = sorted(attempt["startedAt"] for detail in details for attempt in _attempts(detail, 0))
+        starts = sorted(attempt["startedAt"] for detail in details for attempt in usage.attempts(detail, 0))
         when = datetime.fromtimestamp(starts[len(starts) // 2] / 1000, tz=UTC) if starts else None
         cheap = any(one.spot for order in places.values() for one in order)
         frame = actual(
@@ -219,7 +217,7 @@ def _row(
     import pandas as pd
 
     asked = vcpus, memory_gib, gpus = _asked(detail)
-    attempts = _attempts(detail, now_ms)
+    attempts = usage.attempts(detail, now_ms)
     hours = sum(_hours(one) for one in attempts)
     tags = detail.get("tags", {})
     order = _places(detail, places)
@@ -303,14 +301,6 @@ def _asked(detail: Mapping[str, Any]) -> Asked:
     return float(vcpus), memory_mib / 1024, asked.get("GPU", 0.0)
 
 
-def _attempts(detail: Mapping[str, Any], now_ms: int) -> list[Mapping[str, Any]]:
-    """The attempts that started, the one that runs now with ``now_ms`` as its end."""
-    found = [one for one in detail.get("attempts", []) if one.get("startedAt") and one.get("stoppedAt")]
-    if detail["status"] in ("STARTING", "RUNNING") and detail.get("startedAt"):
-        found.append({"startedAt": detail["startedAt"], "stoppedAt": now_ms, "container": detail.get("container", {})})
-    return found
-
-
 def _hours(attempt: Mapping[str, Any]) -> float:
     return max(0.0, float(attempt["stoppedAt"] - attempt["startedAt"]) / 3_600_000)
 
@@ -346,97 +336,3 @@ def _only(names: set[Any]) -> Any:
     import pandas as pd
 
     return next(iter(names)) if len(names) == 1 and None not in names else pd.NA
-
-
-# --- asked of the service
-
-
-def read(clients: Clients, ids: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The jobs of these ids as DescribeJobs tells them, arrays followed by their children that used anything.
-
-    An ended child is described once in the life of ``clients``; one of an array without retries, where no instance is
-    billed, is as its line in ListJobs says, and is not described at all.
-    """
-    ended: dict[str, dict[str, Any]] = clients.made.setdefault("ended jobs", {})
-    for detail in _described(clients, ids):
-        yield detail
-        if "size" not in detail.get("arrayProperties", {}):
-            continue
-        children: list[dict[str, Any]] = []
-        for status in ("RUNNABLE", "STARTING", "RUNNING", *ENDED):
-            with translated_errors(f"children of job '{detail['jobId']}'"):
-                asked = {"arrayJobId": detail["jobId"], "jobStatus": status, "maxResults": 1000}
-                children += pages(clients.batch.list_jobs, "jobSummaryList", **asked)
-        if not clients.billed and detail.get("retryStrategy", {}).get("attempts", 1) == 1:
-            yield from (_child(detail, one) for one in children)
-            continue
-        missing = [one["jobId"] for one in children if one["jobId"] not in ended]
-        fresh = {one["jobId"]: _slim(one, detail) for one in _described(clients, missing)}
-        ended |= {job_id: one for job_id, one in fresh.items() if one["status"] in ENDED}
-        yield from (ended.get(one["jobId"]) or fresh[one["jobId"]] for one in children)
-
-
-def _child(parent: Mapping[str, Any], line: Mapping[str, Any]) -> dict[str, Any]:
-    """A child of an array as far as its line in ListJobs and its parent tell it: it has had one attempt at most."""
-    times = {key: line[key] for key in ("startedAt", "stoppedAt") if key in line}
-    own = {key: line[key] for key in ("jobId", "jobName", "status", "arrayProperties") if key in line}
-    without = {key: value for key, value in parent.items() if key not in ("startedAt", "stoppedAt")}
-    return {**without, **own, **times, "attempts": [times] if len(times) == 2 else []}
-
-
-def _slim(detail: dict[str, Any], parent: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a child's description counts here, with the tags of its array where it has none of its own."""
-    kept = ("jobId", "jobName", "jobQueue", "jobDefinition", "status", "startedAt", "stoppedAt", "attempts")
-    container = detail.get("container", {})
-    needed = ("resourceRequirements", "vcpus", "memory", "containerInstanceArn", "instanceType")
-    return {
-        **{key: detail[key] for key in kept if key in detail},
-        "container": {key: container[key] for key in needed if key in container},
-        "tags": detail.get("tags") or parent.get("tags", {}),
-    }
-
-
-def _described(clients: Clients, ids: Sequence[str]) -> Iterator[dict[str, Any]]:
-    for first in range(0, len(ids), 100):
-        with translated_errors("jobs to be summed up"):
-            found = clients.batch.describe_jobs(jobs=list(ids[first : first + 100]))["jobs"]
-        yield from found
-
-
-def _ids(clients: Clients, queue: str | None, since: datetime | None) -> list[str]:
-    """The jobs of a queue or all, since a moment or ever."""
-    found: list[str] = []
-    for one in [queue] if queue else [each.name for each in resources.queues(clients)]:
-        asked: list[dict[str, Any]] = [{"jobQueue": one, "jobStatus": status} for status in USED]
-        if since:
-            moment = f"{since.timestamp() * 1000:.0f}"
-            asked = [{"jobQueue": one, "filters": [{"name": "AFTER_CREATED_AT", "values": [moment]}]}]
-        for request in asked:
-            with translated_errors(f"jobs of queue '{one}'"):
-                found += [job["jobId"] for job in pages(clients.batch.list_jobs, "jobSummaryList", **request)]
-    return found
-
-
-def hosts(clients: Clients, details: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """The instance types of the container instances that are still there, and that we are allowed to see."""
-    known: dict[str, str] = clients.made.setdefault("hosts", {})
-    wanted: dict[str, list[str]] = {}
-    for detail in details:
-        for attempt in _attempts(detail, 0):
-            arn = attempt.get("container", {}).get("containerInstanceArn", "")
-            if arn.count("/") > 1 and arn not in known:
-                wanted.setdefault(arn.split("/")[1], []).append(arn)
-    for cluster, arns in wanted.items():
-        unique = list(dict.fromkeys(arns))
-        for first in range(0, len(unique), 100):
-            try:
-                with translated_errors(f"instances of cluster '{cluster}'"):
-                    answer = clients.client("ecs").describe_container_instances(
-                        cluster=cluster, containerInstances=unique[first : first + 100]
-                    )
-            except GenokitError:  # not allowed, or the cluster is gone: the range over the types that fit is left
-                continue
-            for one in answer["containerInstances"]:
-                types = [each["value"] for each in one["attributes"] if each["name"] == "ecs.instance-type"]
-                known |= {one["containerInstanceArn"]: types[0]} if types else {}
-    return known
