@@ -1,0 +1,110 @@
+"""What parliament and checkov say of the stack: `make test-policies` runs them in an environment of their own, because
+checkov wants an old boto3. What they find and stays is listed here, each with its reason; what is no longer found goes
+from the list."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from recorded import NEWER, Policy
+from template import PATH
+from test_stacks_policies import ALL
+
+pytestmark = pytest.mark.policies
+
+PROGRAMS = Path(os.environ.get("POLICIES", ".venv-policies")) / "bin"
+
+PARLIAMENT = {
+    ("user", "PERMISSIONS_MANAGEMENT_ACTIONS"): "iam:PassRole of the two roles of jobs, to ECS alone",
+    ("deployer", "PERMISSIONS_MANAGEMENT_ACTIONS"): "who deploys makes roles, those whose names begin with genokit-",
+    ("deployer", "PRIVILEGE_ESCALATION"): "who may write roles and policies may give himself what they allow: the "
+    "deployer is as strong as that, and no scientist should be one",
+    ("deployer", "CREDENTIALS_EXPOSURE"): "ecr:GetAuthorizationToken: a login to push images, good for twelve hours",
+    ("deployer", "RESOURCE_MISMATCH"): "what EC2 makes and what it makes it in stand in two statements, for only the "
+    "new thing comes with a tag",
+    ("deployer", "RESOURCE_POLICY_PRIVILEGE_ESCALATION"): "the bucket's own policy, which refuses all but TLS",
+    ("ExecutionRole", "CREDENTIALS_EXPOSURE"): "ecr:GetAuthorizationToken: ECS logs in to pull images",
+}
+ANALYZE = """
+import json, sys, warnings
+warnings.simplefilter("ignore")
+from parliament import analyze_policy_string
+found = {}
+for who, document in json.load(sys.stdin).items():
+    policy = analyze_policy_string(json.dumps(document), include_community_auditors=True)
+    found[who] = [[finding.issue, str(finding.detail)] for finding in policy.findings]
+print(json.dumps(found))
+"""
+
+CHECKOV = {
+    "CKV_AWS_18": "no access log of the bucket: it would be a second bucket, written to at each access and paid",
+    "CKV_AWS_27": "the event queue is encrypted with SQS's own key; checkov looks for a key of KMS, paid each month",
+    "CKV_AWS_51": "tags of images move: genokit-cpu is the newest; a job can name a digest",
+    "CKV_AWS_115": "the function may run as often as it is asked to; Batch throttles",
+    "CKV_AWS_116": "who calls the function hears of its errors at once: no dead letters",
+    "CKV_AWS_117": "the function speaks with Batch alone; inside a VPC it would need a NAT gateway",
+    "CKV_AWS_136": "images are encrypted with ECR's own key, not a key of KMS, paid each month",
+    "CKV_AWS_158": "logs are encrypted with CloudWatch's own key, not a key of KMS, paid each month",
+}
+
+
+def documents():
+    """Every policy as JSON; what is newer than parliament's table, which it would stop at, left out."""
+
+    def plain(policy: Policy):
+        return [
+            {**one, "Action": [action for action in one["Action"] if action not in NEWER]}
+            if isinstance(one["Action"], list)
+            else one
+            for one in policy.statements
+        ]
+
+    return {who: {"Version": "2012-10-17", "Statement": plain(make())} for who, make in ALL.items()}
+
+
+def test_parliament_with_community_auditors_finds_what_is_known():
+    done = subprocess.run(
+        [PROGRAMS / "python", "-c", ANALYZE], input=json.dumps(documents()), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert set(told) == set(ALL)
+    found = {(who, issue): detail for who, findings in told.items() for issue, detail in findings}
+    assert {key: detail for key, detail in found.items() if key not in PARLIAMENT} == {}
+    assert set(PARLIAMENT) - set(found) == set(), "a reason for what is not found any more"
+
+
+def test_parliament_would_find_a_policy_that_allows_all():
+    wide = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
+    done = subprocess.run(
+        [PROGRAMS / "python", "-c", ANALYZE],
+        input=json.dumps({"wide": wide}),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "PRIVILEGE_ESCALATION" in done.stdout
+
+
+def test_checkov_finds_what_is_known():
+    command = [
+        PROGRAMS / "checkov",
+        "--file",
+        PATH,
+        "--framework",
+        "cloudformation",
+        "--skip-download",
+        "--output",
+        "json",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    told = json.loads(done.stdout)
+    assert told["summary"]["parsing_errors"] == 0
+    assert told["summary"]["passed"] > 50
+    found = {one["check_id"]: f"{one['check_name']}: {one['resource']}" for one in told["results"]["failed_checks"]}
+    assert {check: said for check, said in found.items() if check not in CHECKOV} == {}
+    assert set(CHECKOV) - set(found) == set(), "a reason for what is not found any more"
