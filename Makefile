@@ -23,7 +23,7 @@ compile = printf 'hatchling\neditables\npip\n' | uv pip compile pyproject.toml -
 
 .DEFAULT_GOAL = help
 .NOTPARALLEL:
-.PHONY: help kit dev demo lab notebooks test test-containers test-gpu test-pythons check format bench image lock clean
+.PHONY: help kit dev demo lab notebooks test test-containers test-gpu test-policies test-pythons check format bench image lock clean
 
 help: # prints the targets
 	@echo "genokit: make TARGET"
@@ -45,13 +45,17 @@ notebooks: kit ## run every notebook from its first cell to its last
 	@for notebook in notebooks/*.ipynb; do $(py) -m genokit run "$$notebook" $(ARGS) || exit 1; done
 
 test: dev ## run the tests; ARGS="-k batch" picks some
-	@$(py) -m pytest -n 2 -m "not aws and not containers and not gpu" $(ARGS)
+	@$(py) -m pytest -n 2 -m "not aws and not containers and not gpu and not policies" $(ARGS)
 
 test-containers: dev ## run the tests that need docker or podman; as root, docker is started for them where it is not running
 	@tests/with-engine $(py) -m pytest -m containers tests/test_local_containers.py $(ARGS)
 
 test-gpu: dev ## run the tests that need an NVIDIA GPU
 	@$(py) -m pytest -m gpu tests/test_gpu.py $(ARGS)
+
+test-policies: dev ## run parliament and checkov over the stack's policies and template, in an environment of their own
+	@environments/setup .venv-policies policies
+	@$(py) -m pytest -m policies tests/test_stacks_linters.py $(ARGS)
 
 test-pythons: ## demo and test on every Python from 3.11 to 3.13 that this machine has
 	@pythons=`environments/find-python --all` && echo "$$pythons" | while read -r version python; do \
@@ -84,8 +88,10 @@ lock: ## make the lock files anew from pyproject.toml (needs uv); ARGS=--upgrade
 	@$(compile) --extra lab --extra dev -c environments/kit.lock -o environments/dev.lock
 	@uv pip compile environments/gpu.in --no-deps --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \
 		--custom-compile-command "make lock" -q $(ARGS) -o environments/gpu.lock
+	@uv pip compile environments/policies.in --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \
+		--custom-compile-command "make lock" -q $(ARGS) -o environments/policies.lock
 
 clean: ## remove what make made here: virtual environments and caches
-	rm -rf .venv .venv-3.* dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-3.* .venv-policies dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 	find genokit tests -name __pycache__ -type d -prune -exec rm -rf {} +
 	@echo "Kept: runs/ (your runs) and ~/.genokit (jobs, logs, fetched data). Delete them by hand when nobody needs them."
