@@ -205,6 +205,9 @@ def _stack(options: argparse.Namespace) -> int:
         if not words:
             _print_outputs(found)
         return 0
+    if options.action == "policy":
+        print(stack.policy(*words[:1]), end="")
+        return 0
     pairs = [word.partition("=") for word in words]
     if wrong := [left + sign for left, sign, _ in pairs if not sign or not left.isidentifier()]:
         raise InvalidParameters(f"'{wrong[0]}' is not NAME=VALUE, such as spot_max_vcpus=64")
@@ -217,11 +220,9 @@ def _stack(options: argparse.Namespace) -> int:
         _print_outputs(stack.update(replace=options.replace, **parameters).outputs)
     elif options.action == "teardown":
         stack.teardown(confirm=options.confirm)
-    elif options.action == "parameters":
+    else:
         for keyword, row in stack.parameters().iterrows():
             print(f"{keyword} = {row['default']}\n    {row['description']}")
-    else:
-        print(stack.policy(words[0] if words else "deployer"), end="")
     return 0
 
 

@@ -271,6 +271,7 @@ REFUSED = (
     "ValidationException",
     "ValidationError",
     "AlreadyExistsException",
+    "ChangeSetNotFound",
     "InsufficientCapabilitiesException",
     "InvalidChangeSetStatus",
     "NoSuchBucket",

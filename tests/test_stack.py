@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -328,6 +329,9 @@ def test_the_command_does_the_same(small, monkeypatch, capsys):
     assert said("update", small.name, "prefix=x-", "--replace")[0] == 0
     assert "is not NAME=VALUE" in said("deploy", small.name, "word")[2]
     assert "max_vcpus = 2\n    the most" in said("parameters", small.name)[1]
+    assert json.loads(said("policy")[1]) == json.loads(small.policy())
+    assert said("policy", "batch", "deployer-network")[0] == 0
+    assert "Did you mean 'deployer'?" in said("policy", "batch", "deploy")[2]
     code, _, told = said("teardown", small.name)
     assert (code, "would lose" in told) == (1, True)
     assert said("teardown", small.name, "--confirm", "genokit-small")[0] == 0
@@ -387,7 +391,6 @@ def test_whatever_is_broken_off_anywhere_goes_on_when_it_is_called_again(small, 
             finished = False
         small.deploy()
         assert small.status == "CREATE_COMPLETE"
-        small.update(word=f"word {call}")
         bucket = small.resources().set_index("resource").loc["Files", "id"]
         small.clients.s3.put_object(Bucket=bucket, Key="a", Body=b"a")
         removing = Stack(small.name, clients=wrapped(account, breaking(call)))
@@ -421,6 +424,22 @@ def test_a_kernel_killed_at_any_moment_leaves_a_stack_that_can_be_deployed(accou
     stack = Stack(settings=account).deploy()
     assert stack.status in ("CREATE_COMPLETE", "UPDATE_COMPLETE")
     assert len(stack.resources()) == 40
+
+
+def test_of_two_kernels_that_deploy_at_once_one_is_told_to_look_again(small, account):
+    def around(service, operation, call):
+        def first_another(**request):
+            if operation == "execute_change_set" and small.status == "REVIEW_IN_PROGRESS":
+                small.deploy(word="first")
+            return call(**request)
+
+        return first_another
+
+    late = Stack(small.name, clients=wrapped(account, around))
+    with pytest.raises(InvalidRequest, match=r"ChangeSet \[genokit-\w+\] does not exist"):
+        late.deploy(word="second")
+    assert small.status == "CREATE_COMPLETE"
+    assert not small.diff(word="first")
 
 
 def test_jobs_in_the_queue_are_counted_before_they_are_lost(small):
