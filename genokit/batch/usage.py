@@ -42,12 +42,10 @@ def read(clients: Clients, ids: Sequence[str]) -> Iterator[dict[str, Any]]:
         if not clients.billed and detail.get("retryStrategy", {}).get("attempts", 1) == 1:
             yield from (_child(detail, one) for one in children.values())
             continue
-        fresh = {
-            one["jobId"]: _slim(one, detail)
-            for one in _described(clients, [one for one in children if one not in ended])
-        }
+        missing = [one for one in children if one not in ended]
+        fresh = {one["jobId"]: _slim(one, detail) for one in _described(clients, missing)}
         ended |= {job_id: one for job_id, one in fresh.items() if one["status"] in ENDED}
-        yield from (ended.get(one) or fresh[one] for one in children)
+        yield from (ended.get(one) or fresh[one] for one in children if one in ended or one in fresh)
 
 
 def _child(parent: Mapping[str, Any], line: Mapping[str, Any]) -> dict[str, Any]:
