@@ -14,6 +14,7 @@
       InvalidProject       a folder that cannot be shipped as code
       InvalidManifest      a datapackage.json that cannot be used
       FetchFailed          no source delivered                       .resource .tried
+      InvalidSource        clinical data that cannot be read as they stand
       HashMismatch         bytes are not the promised ones           .expected .got
       InvalidParameters    unknown name, wrong type, out of range    lists what is wrong, all of it
       InvalidCheckpoint    a file that is not a whole checkpoint
@@ -138,6 +139,10 @@ class FetchFailed(GenokitError):
         super().__init__(message)
         self.resource = resource
         self.tried = list(tried)
+
+
+class InvalidSource(GenokitError):
+    """A source of clinical data, or a table in it, that cannot be read as it stands. Names no value of any row."""
 
 
 class HashMismatch(GenokitError):

@@ -1,0 +1,69 @@
+"""What MIMIC-III is: 26 tables, by name and type. Nothing about a source is guessed; it is held against this."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a source table: its name, its type as DuckDB spells it, and whether a value must be there."""
+
+    name: str
+    type: str
+    required: bool
+
+    @property
+    def whole(self) -> bool:
+        return self.type in ("INTEGER", "SMALLINT")
+
+
+@dataclass(frozen=True)
+class Table:
+    """A source table; ``rows``: how many MIMIC-III 1.4 has; ``required``: nothing goes without it."""
+
+    name: str
+    columns: Mapping[str, Column]
+    rows: int
+    required: bool
+
+    @property
+    def ddl(self) -> str:
+        """Its columns as a CREATE TABLE takes them.
+
+        >>> mimic3()["caregivers"].ddl
+        'row_id INTEGER, cgid INTEGER, label VARCHAR, description VARCHAR'
+        """
+        return ", ".join(f"{column.name} {column.type}" for column in self.columns.values())
+
+
+@cache
+def mimic3() -> Mapping[str, Table]:
+    """The tables of MIMIC-III 1.4, by name in small letters."""
+    content = json.loads(Path(__file__).with_name("mimic3.json").read_text(encoding="utf-8"))
+    return {
+        name: Table(
+            name,
+            {column: _column(column, words) for column, words in table["columns"].items()},
+            table["rows"],
+            table["required"],
+        )
+        for name, table in content.items()
+    }
+
+
+def quoted(text: object) -> str:
+    """A text as a literal of SQL.
+
+    >>> quoted("Mary's.csv")
+    "'Mary''s.csv'"
+    """
+    return "'" + str(text).replace("'", "''") + "'"
+
+
+def _column(name: str, words: str) -> Column:
+    return Column(name, words.removesuffix(" NOT NULL"), words.endswith(" NOT NULL"))
