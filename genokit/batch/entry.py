@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import signal
@@ -129,6 +130,7 @@ def _new_folder() -> Path:
     return folder
 
 
+@functools.cache  # a client of S3 takes longer to make than all else here
 def _clients() -> Clients:
     from genokit import backends
 

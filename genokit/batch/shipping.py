@@ -50,7 +50,7 @@ def ship(clients: Clients, folder: str | os.PathLike[str]) -> str:
         warnings.warn(
             f"Not shipped with '{root}', as such files hold secrets: {', '.join(secrets)}. "
             "A job that needs one of them should be told by other means, not by its code.",
-            stacklevel=2,
+            stacklevel=3,  # where the job was submitted
         )
     if not names:
         raise InvalidProject(f"There is no file to ship in '{root}'. Name the folder of the project, with its code.")
