@@ -23,7 +23,7 @@ compile = printf 'hatchling\neditables\npip\n' | uv pip compile pyproject.toml -
 
 .DEFAULT_GOAL = help
 .NOTPARALLEL:
-.PHONY: help kit dev demo lab notebooks test test-containers test-gpu test-policies test-pythons check format bench image lock clean
+.PHONY: help kit dev demo lab notebooks test test-browser test-containers test-gpu test-policies test-pythons check format bench image lock clean
 
 help: # prints the targets
 	@echo "genokit: make TARGET"
@@ -45,7 +45,7 @@ notebooks: kit ## run every notebook from its first cell to its last
 	@for notebook in notebooks/*.ipynb; do $(py) -m genokit run "$$notebook" $(ARGS) || exit 1; done
 
 test: dev ## run the tests; ARGS="-k batch" picks some
-	@$(py) -m pytest -n 2 -m "not aws and not containers and not gpu and not policies" $(ARGS)
+	@$(py) -m pytest -n 2 -m "not aws and not containers and not gpu and not policies and not browser" $(ARGS)
 
 test-containers: dev ## run the tests that need docker or podman; as root, docker is started for them where it is not running
 	@tests/with-engine $(py) -m pytest -m containers tests/test_local_containers.py $(ARGS)
@@ -56,6 +56,10 @@ test-gpu: dev ## run the tests that need an NVIDIA GPU
 test-policies: dev ## run parliament and checkov over the stack's policies and template, in an environment of their own
 	@environments/setup .venv-policies policies
 	@$(py) -m pytest -m policies tests/test_stacks_linters.py $(ARGS)
+
+test-browser: dev ## drive the monitor in a real JupyterLab, in headless Chromium (Debian: apt-get install chromium)
+	@command -v chromium >/dev/null || { echo "genokit: make test-browser needs chromium" >&2; exit 1; }
+	@$(py) -m pytest -m browser tests/browser $(ARGS)
 
 test-pythons: ## demo and test on every Python from 3.11 to 3.13 that this machine has
 	@pythons=`environments/find-python --all` && echo "$$pythons" | while read -r version python; do \

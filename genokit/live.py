@@ -116,7 +116,7 @@ def strip(places: bytes, words: str, *, across: int = 250) -> Html:
     across = min(across, max(1, len(places)))
     down = -(-len(places) // across)
     picture = _picture(places.ljust(across * down, b"\xfe"), across)
-    tall = max(14, min(4 * down, 160))
+    tall = max(16, min(5 * down, 200))
     return Html(
         f'<img class="gk-strip" alt="{escape(words)}" style="height:{tall}px" '
         f'src="data:image/png;base64,{base64.b64encode(picture).decode()}" />'

@@ -122,8 +122,9 @@ def test_whatever_a_job_is_called_every_pane_is_well_formed_and_inert(name):
             panes.counts(now),
             panes.timeline(now),
             panes.rows(now.seen, now),
-            panes.detail("0", job, None, None, now),
-            panes.detail("array", array, array, now.strips["array"], now),
+            panes.detail("0", job, now),
+            panes.detail("array", None, now),
+            panes.children(array, now.strips["array"]),
             panes.lines(Seen("1", name, "RUNNING", stream="s"), name),
             panes.question("Cancel", name, job),
         ):
@@ -134,14 +135,14 @@ def test_whatever_a_job_is_called_every_pane_is_well_formed_and_inert(name):
 
 def test_the_strip_tells_of_each_child_or_that_nobody_has_looked():
     now = a_snapshot("a")
-    said = text(panes.detail("array", now.seen[-1], now.seen[-1], now.strips["array"], now))
+    said = text(panes.children(now.seen[-1], now.strips["array"]))
     assert "3 children, row by row from 0: 1 RUNNING, 2 SUCCEEDED. Grey: 1 not looked at one by one yet." in said
 
 
 def test_ten_thousand_children_make_one_small_picture():
     places = bytes(STATUSES.index("FAILED") if i % 7 == 0 else 5 for i in range(10_000))
     array = Seen("array", "a", "PENDING", size=10_000, counts={"SUCCEEDED": 8571, "FAILED": 1429}, described=True)
-    shown = panes.detail("array", array, array, Strip(places), Snapshot())
+    shown = panes.children(array, Strip(places))
     assert shown.count("<img") == 1
     assert len(shown) < 40_000
     assert "Failed: 0, 7, 14, 21, 28, 35, 42, 49, 56, 63 and 1,419 more." in text(shown)

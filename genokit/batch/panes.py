@@ -109,33 +109,27 @@ def how_many(shown: int, found: int, of: int) -> Html:
     return live.quiet(f"{found:,} of {of:,} job{'' if of == 1 else 's'}.")
 
 
-def detail(chosen: str, job: Seen | None, parent: Seen | None, strip: Strip | None, now: Snapshot) -> Html:
-    """The chosen job, and its array's children as a strip."""
-    parts: list[Html] = []
+def detail(chosen: str, job: Seen | None, now: Snapshot) -> Html:
+    """The chosen job."""
     if job is None:
-        parts.append(display.card(f"Job {chosen}", {"Status": "asked for"}))
-    else:
-        asked = f"{job.vcpus:g} vCPU, {display.size(job.memory_gib * 2**30)}" + (
-            f", {job.gpus} GPU" if job.gpus else ""
-        )
-        shown: dict[str, object] = {
-            "Reason": job.reason or "none",
-            "Started": f"{_clock(job.started)}, took {_took(job, now)}" if job.started else "not yet",
-            "Exit code": "none" if job.exit_code is None else job.exit_code,
-            "Asked for": asked + (" each" if job.size else ""),
-            "Attempts": len(job.attempts) or "none",
-            "Id": job.id,
-        }
-        if job.size:
-            shown = {key: shown[key] for key in ("Reason", "Asked for", "Id")}
-        child = f", child {job.id.partition(':')[2]}" if ":" in job.id else ""
-        parts.append(display.card(f"Job {job.name}{child}", shown, status=job.status))
-    if parent is not None and strip is not None:
-        parts.append(_children(parent, strip))
-    return live.group(*parts)
+        return display.card(f"Job {chosen}", {"Status": "asked for"})
+    asked = f"{job.vcpus:g} vCPU, {display.size(job.memory_gib * 2**30)}" + (f", {job.gpus} GPU" if job.gpus else "")
+    shown: dict[str, object] = {
+        "Reason": job.reason or "none",
+        "Started": f"{_clock(job.started)}, took {_took(job, now)}" if job.started else "not yet",
+        "Exit code": "none" if job.exit_code is None else job.exit_code,
+        "Asked for": asked + (" each" if job.size else ""),
+        "Attempts": len(job.attempts) or "none",
+        "Id": job.id,
+    }
+    if job.size:
+        shown = {key: shown[key] for key in ("Reason", "Asked for", "Id")}
+    child = f", child {job.id.partition(':')[2]}" if ":" in job.id else ""
+    return display.card(f"Job {job.name}{child}", shown, status=job.status)
 
 
-def _children(parent: Seen, strip: Strip) -> Html:
+def children(parent: Seen, strip: Strip) -> Html:
+    """An array's children, a dot each."""
     unseen = states(strip).get(UNKNOWN, 0)
     counted = ", ".join(f"{n:,} {status}" for status, n in parent.counts.items() if n)
     failed = [index for index, place in enumerate(strip.states) if place == STATUSES.index("FAILED")]

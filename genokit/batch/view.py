@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import ipykernel
 import ipywidgets as widgets
 
 from genokit.backends import Clients
@@ -23,6 +24,7 @@ from genokit.live import notice, style, view
 
 PAINT_S = 0.5  # between two paintings at least
 LINES = 300  # of a log
+ANSWERS = ipykernel.version_info[0] >= 7  # older kernels hear of a click when their cell has ended
 REST_S = 30.0  # after so long on no page it asks no more, until it is on one again
 EVERY = "every status"
 CHOICES = {EVERY: STATUSES, "not ended": STATUSES[:5], **{status: (status,) for status in STATUSES}}
@@ -48,7 +50,7 @@ class View:
 
     def _make(self) -> None:
         self._head, self._counts, self._lanes, self._cells, self._note, self._detail, self._lines, self._question, \
-            self._answer = (widgets.HTML() for _ in range(9))  # fmt: skip
+            self._answer, self._strip = (widgets.HTML() for _ in range(10))  # fmt: skip
         self._filter = widgets.Text(placeholder="name, id or reason", description="Filter", continuous_update=True)
         self._status = widgets.Dropdown(options=list(CHOICES), description="Show")
         self._names = widgets.RadioButtons(options=[], layout={"width": "auto"})
@@ -70,7 +72,7 @@ class View:
         table = self._row("gk-jobs", self._names, self._cells)
         top = self._row("gk-top", self._head, self._close)
         sheet = widgets.HTML(style(), layout={"height": "0", "margin": "0"})
-        parts = (sheet, top, self._counts, self._lanes, filters, table, self._chosen_one)
+        parts = (sheet, top, self._counts, self._lanes, filters, table, self._strip, self._chosen_one)
         self.box = self._column("gk-monitor", *parts)
         self.box._view_count = 0  # from now on the pages that show it are counted
         self.box.observe(self._on_views, "_view_count")
@@ -79,6 +81,9 @@ class View:
         self._status.observe(self._on_filter, "value")
         self._names.observe(self._on_name, "value")
         self._child.observe(self._on_child, "value")
+        self._pressed = (self._filter, self._status, self._names, self._child, self._explain, self._cancel,
+                         self._terminate, self._yes, self._no, self._close)  # fmt: skip
+        self._answer_at_once()
 
     def _button(self, words: str, do: Callable[[Any], object], tooltip: str, kind: str = "") -> widgets.Button:
         button = widgets.Button(description=words, tooltip=tooltip, button_style=kind)
@@ -94,6 +99,15 @@ class View:
         box = widgets.VBox(children)
         box.add_class(name)
         return box
+
+    def _answer_at_once(self) -> None:
+        """Let what people press be answered while a cell runs.
+
+        JupyterLab sends a view's messages to a subshell of the kernel for that. But ipykernel 7.4 leads them to where
+        the widget's own last message came from, which is the cell's side, at work. So that memory is taken from it.
+        """
+        for widget in self._pressed:
+            vars(widget.comm or widget).pop("_reply_subshell_id", None)
 
     def _show(self, widget: Any, shown: bool) -> None:
         widget.layout.display = None if shown else "none"
@@ -112,6 +126,7 @@ class View:
                 if now.version != self._now.version or self._follows():
                     self._now = now
                     self._paint()
+                    self._answer_at_once()
             time.sleep(PAINT_S)
 
     def _follows(self) -> bool:
@@ -120,7 +135,8 @@ class View:
 
     def _paint(self) -> None:
         now = self._now
-        self._put(self._head, panes.head(self._title, self._clients.place, now, closed=self.closed))
+        place = self._clients.place + ("" if ANSWERS else ". While a cell runs, buttons wait: ipykernel 7 ends that")
+        self._put(self._head, panes.head(self._title, place, now, closed=self.closed))
         self._put(self._counts, panes.counts(now))
         self._put(self._lanes, panes.timeline(now))
         self._paint_table()
@@ -152,7 +168,8 @@ class View:
         if not self._chosen:
             return
         strip = self._now.strips.get(parent.id) if parent else None
-        self._put(self._detail, panes.detail(self._chosen, job, parent, strip, self._now))
+        self._put(self._strip, *([panes.children(parent, strip)] if parent and strip else []))
+        self._put(self._detail, panes.detail(self._chosen, job, self._now))
         self._show(self._child, bool(parent and parent.size))
         live = job is not None and job.status not in ENDED and not self.closed
         self._explain.disabled = job is None or self.closed

@@ -1,0 +1,272 @@
+"""The monitor in a real JupyterLab, in headless Chromium: what a person would see and press."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from browser.lab import ROOT, Opened, chromium, jupyterlab, notebook
+from embedded import Box
+from playwright.sync_api import Browser
+
+from genokit import Settings
+
+pytestmark = pytest.mark.browser
+
+SHOTS = ROOT / "runs" / "browser"
+SMALL = [{"type": "VCPU", "value": "0.25"}, {"type": "MEMORY", "value": "32"}]
+BEGIN = "from genokit import backends\nfrom genokit.batch.monitor import monitor\nclients = backends.clients()\n"
+LONG = "i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); sleep 0.05; done"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, str]]:
+    folder = tmp_path_factory.mktemp("lab")
+    with jupyterlab(folder, folder / "account") as address:
+        yield folder, address
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def box(place):
+    box = Box(Settings(home=place[0] / "account"))
+    yield box
+    box.account.clean()
+
+
+@pytest.fixture
+def opened(place, browser, request):
+    """Opens a notebook of these cells."""
+    pages = []
+
+    def open_notebook(*cells: str, width: int = 1280) -> Opened:
+        name = f"{len(pages)}-{request.node.name}.ipynb"
+        notebook(place[0], name, *cells)
+        page = browser.new_page(viewport={"width": width, "height": 1200})
+        pages.append(Opened(page, place[1], name))
+        return pages[-1]
+
+    yield open_notebook
+    for one in pages:
+        one.shut()
+        assert not one.dialogs
+        assert not one.errors
+
+
+def counts(book: Opened) -> dict[str, int]:
+    """The numbers by status as they stand on the page."""
+    items = book.page.locator(".gk-monitor ul.gk-keys li").all_inner_texts()
+    found = (re.fullmatch(r"([\d,]+) \S ([A-Z]+)", " ".join(item.split())) for item in items)
+    return {one[2]: int(one[1].replace(",", "")) for one in found if one}
+
+
+def until(holds: Any, within_s: float = 45) -> Any:
+    deadline = time.monotonic() + within_s
+    while not (found := holds()):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return found
+
+
+def choose(book: Opened, name: str) -> None:
+    book.page.get_by_role("radio", name=name).first.click()
+    book.page.locator(".gk-chosen .gk-head", has_text=name[:20]).wait_for()
+
+
+def press(book: Opened, name: str) -> None:
+    book.page.locator(".gk-monitor").get_by_role("button", name=name).click()
+
+
+def test_counts_change_while_an_array_of_200_runs(box, opened):
+    book = opened(BEGIN + "monitor(clients)")
+    book.run(0)
+    book.page.get_by_text("No jobs here yet").wait_for()
+    task = box.define("sh", "-c", "sleep 0.2", resourceRequirements=SMALL)
+    box.submit(task, arrayProperties={"size": 200})
+    seen = []
+
+    def is_done() -> bool:
+        now = counts(book)
+        if now.get("SUCCEEDED", 0) not in seen:
+            seen.append(now.get("SUCCEEDED", 0))
+        return seen[-1] == 200
+
+    until(is_done)
+    assert len(seen) > 3, "they grew before one's eyes"
+    assert seen == sorted(seen)
+    assert counts(book)["RUNNING"] == 0
+    assert "200 of 200" in book.page.locator(".gk-jobs").inner_text()
+    choose(book, "one")
+    strip = book.page.locator("img.gk-strip")
+    strip.wait_for()
+    assert "200 SUCCEEDED" in strip.get_attribute("alt")
+
+
+def test_a_job_is_cancelled_by_its_button_while_the_kernel_works(box, opened):
+    holds = box.submit(box.define("sleep", "90"))
+    waits = box.submit(box.define("true", name="waits"), dependsOn=[{"jobId": holds}])
+    book = opened(BEGIN + "monitor(clients)", "import time; time.sleep(90); print('slept')")
+    book.run(0)
+    book.page.get_by_role("radio").first.wait_for()
+    book.start(1)
+    book.page.get_by_role("radio").first.click()  # the newest is the one that waits
+    book.page.locator(".gk-chosen .gk-head", has_text="PENDING").wait_for()
+    press(book, "Cancel")
+    assert "Cancel job" in book.page.locator(".gk-confirm").inner_text()
+    press(book, "Yes, cancel")
+    until(lambda: box.describe(waits)["status"] == "FAILED")
+    book.page.locator(".gk-chosen .gk-head", has_text="FAILED").wait_for()
+    assert "slept" not in book.output(1), "all this while a cell ran"
+    assert box.describe(waits)["statusReason"] == "Cancelled in the monitor"
+    assert box.describe(holds)["status"] == "RUNNING"
+
+
+def test_the_log_follows_its_job_and_stays_where_a_reader_scrolled(box, opened):
+    job = box.submit(box.define("sh", "-c", LONG))
+    box.wait(job, "RUNNING")
+    book = opened(BEGIN + "monitor(clients)")
+    book.run(0)
+    choose(book, "one")
+    pane = book.page.locator(".gk-logbox")
+    shown = "pane => pane.innerText.trim().split('\\n').at(-1)"
+    last = "pane => Math.abs(pane.scrollTop) < 5 && pane.scrollHeight > pane.clientHeight"
+    until(lambda: pane.evaluate(last))
+    first = pane.evaluate(shown)
+    until(lambda: pane.evaluate(shown) != first)
+    assert pane.evaluate(last), "the newest line is in sight"
+    pane.hover()
+    book.page.mouse.wheel(0, -400)
+    until(lambda: pane.evaluate("pane => pane.scrollTop < -300"))
+    there, text = pane.evaluate("pane => pane.scrollTop"), pane.evaluate(shown)
+    until(lambda: pane.evaluate(shown) != text)
+    assert abs(pane.evaluate("pane => pane.scrollTop") - there) < 400, "it was not thrown back to the end"
+    assert pane.evaluate("pane => pane.scrollTop") < -100
+    pane.focus()
+    book.page.keyboard.press("End")
+    until(lambda: pane.evaluate(last))
+
+
+HOSTILE = (
+    "<img src=x onerror='window.hacked=1;alert(1)'><script>window.hacked=1;alert(1)</script>\u202egpj.exe\n" + "x" * 900
+)
+
+
+def test_hostile_names_reasons_and_logs_are_only_text(box, opened):
+    job = box.submit(box.define("sh", "-c", f"cat <<'END'\n{HOSTILE}\nEND\nsleep 60"))
+    box.wait(job, "RUNNING")
+    rename = (
+        f"NAME = {HOSTILE!r}\n"
+        "class Renamed:\n"
+        "    def __init__(self, batch): self.batch = batch\n"
+        "    def __getattr__(self, name):\n"
+        "        def call(**request):\n"
+        "            answer = getattr(self.batch, name)(**request)\n"
+        "            for job in [*answer.get('jobs', []), *answer.get('jobSummaryList', [])]:\n"
+        "                job.update(jobName=NAME, statusReason=NAME)\n"
+        "            return answer\n"
+        "        return call\n"
+        "clients = backends.Clients(clients.settings, batch=Renamed(clients.batch))\n"
+    )
+    book = opened(BEGIN + rename + "monitor(clients)")
+    book.run(0)
+    book.page.get_by_role("radio").first.click()
+    pane = book.page.locator(".gk-logbox")
+    until(lambda: "<script>window.hacked=1" in pane.inner_text())
+    assert "<img src=x onerror" in book.page.locator(".gk-about").inner_text()
+    assert "<img src=x onerror" in book.page.locator(".gk-lanes").inner_text()
+    book.page.get_by_role("textbox", name="Filter").fill("<img")
+    press(book, "Explain")
+    until(lambda: book.page.locator(".gk-about .gk-card").count() > 1)
+    press(book, "Terminate")
+    book.page.locator(".gk-confirm", has_text="<img src=x").wait_for()
+    assert book.page.evaluate("() => window.hacked") is None
+    assert book.page.locator(".gk-monitor script, .gk-monitor img[src=x]").count() == 0
+    wide = "monitor => monitor.scrollWidth <= monitor.clientWidth + 1"
+    assert book.page.locator(".gk-monitor").evaluate(wide), "a long name does not burst the view"
+
+
+def test_an_array_of_ten_thousand_leaves_the_page_quick_and_costs_one_list_call_a_look(box, opened):
+    task = box.define("sh", "-c", "sleep 1", resourceRequirements=SMALL)
+    array = box.submit(task, arrayProperties={"size": 10_000})
+    other = box.submit(box.define("sleep", "120", name="other"))
+    calls = "print(m._watch.calls['describe_jobs'], m._watch.calls['list_jobs'])"
+    book = opened(BEGIN + f"m = monitor(clients, jobs=[{array!r}, {other!r}])\nm", "import time; time.sleep(20)", calls)
+    book.run(0)
+    book.page.get_by_role("radio").first.wait_for()
+    book.page.evaluate(
+        "() => { window.long = []; new PerformanceObserver(list => { for (const one of list.getEntries())"
+        " window.long.push(one.duration); }).observe({entryTypes: ['longtask']}); }"
+    )
+    book.start(1)  # the kernel is at work all the while
+    trips = []
+    for turn in range(6):
+        which = book.page.get_by_role("radio").nth(turn % 2)
+        begun = time.monotonic()
+        which.click()
+        book.page.locator("img.gk-strip").wait_for(state="visible" if turn % 2 else "detached")
+        trips.append(time.monotonic() - begun)
+        time.sleep(1)
+    assert "10,000 children" in book.page.locator("img.gk-strip").get_attribute("alt")
+    longest = max(book.page.evaluate("() => window.long"), default=0)
+    book.run(2)
+    described, listed = map(int, book.output(2).split())
+    print(f"clicks answered after {sorted(round(s, 2) for s in trips)} s; longest task of the page {longest:.0f} ms; "
+          f"{described} describe calls, {listed} list calls")  # fmt: skip
+    assert described > 3
+    assert listed <= described
+    assert sorted(trips)[3] < 2
+    assert longest < 1000
+
+
+def test_closing_it_stops_the_asking(box, opened):
+    box.submit(box.define("sleep", "60"))
+    book = opened(BEGIN + "m = monitor(clients)\nm", "import time; before = m._watch.calls; time.sleep(4)\n"
+                  "print(before == m._watch.calls)")  # fmt: skip
+    book.run(0)
+    book.page.get_by_role("radio").first.wait_for()
+    press(book, "Close")
+    book.page.locator(".gk-monitor", has_text="CLOSED").wait_for()
+    time.sleep(2)  # a look that was under way comes to its end
+    book.run(1)
+    assert "True" in book.output(1)
+
+
+def test_light_and_dark_wide_and_narrow(box, opened):
+    """Leaves pictures of it in runs/browser, to be looked at."""
+    work = box.define("sh", "-c", "i=0; while [ $i -lt 900 ]; do echo chr$((i%22+1)): $((i*4321)) reads aligned; "
+                      "i=$((i+1)); sleep 0.05; done", resourceRequirements=SMALL)  # fmt: skip
+    breaks = box.define("sh", "-c", "sleep 1; echo 'no space left on device'; exit 28", resourceRequirements=SMALL)
+    calls = box.define(
+        "sh", "-c", "sleep 0.3; exit $((AWS_BATCH_JOB_ARRAY_INDEX % 41 == 7))", resourceRequirements=SMALL
+    )
+    box.batch.submit_job(jobName="fastqc", jobQueue="highPriority", jobDefinition=breaks)
+    last = [box.batch.submit_job(jobName=f"align-NA{n}", jobQueue="highPriority", jobDefinition=work)["jobId"]
+            for n in (12878, 12891)]  # fmt: skip
+    box.batch.submit_job(jobName="call-variants", jobQueue="highPriority", jobDefinition=calls,
+                         arrayProperties={"size": 1200})  # fmt: skip
+    box.batch.submit_job(jobName="annotate", jobQueue="lowPriority", jobDefinition=work,
+                         dependsOn=[{"jobId": job} for job in last])  # fmt: skip
+    book = opened(BEGIN + "monitor(clients)")
+    book.command("application:toggle-left-area")
+    book.run(0)
+    choose(book, "call-variants")
+    book.page.locator("img.gk-strip").wait_for()
+    until(lambda: counts(book)["SUCCEEDED"] > 20)
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    for theme in ("light", "dark"):
+        if theme == "dark":
+            book.dark()
+        for name, width in (("call-variants", 1280), ("align-NA12878", 1280), ("align-NA12878", 700)):
+            book.page.set_viewport_size({"width": width, "height": 1200 if width > 1000 else 1500})
+            choose(book, name)
+            time.sleep(1)
+            book.page.locator(".gk-monitor").screenshot(path=SHOTS / f"monitor-{theme}-{width}-{name}.png")
+            assert book.page.locator(".gk-monitor").evaluate("one => one.scrollWidth <= one.clientWidth + 1")
