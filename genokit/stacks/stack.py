@@ -125,12 +125,7 @@ class Stack:
         CloudFormation works it out in a change set, which is removed again.
         """
         found = self._found()
-        if found and found["StackStatus"] in MADE_IN_VAIN:
-            raise StackFailed(
-                f"Stack '{self.stack_name}' is {found['StackStatus']}: it could not be made, and there is nothing to "
-                "compare with. deploy() removes what is left of it and makes it anew.",
-                stack=self.stack_name,
-            )
+        self._comparable(found)
         given = templates.given(self.name, parameters, found if keep else None)
         title, changes = self._foreseen(found, given)
         self._forget(title, found)
@@ -143,18 +138,14 @@ class Stack:
         raised and nothing changes, unless ``replace=True``. An interrupt leaves CloudFormation at work; call again to
         go on watching. Raises StackFailed with the first reason, after everything was rolled back.
         """
-        found = self._settled()
-        return self._become(found, templates.given(self.name, parameters, None), replace)
+        given = templates.given(self.name, parameters, None)
+        return self._become(self._settled(), given, replace)
 
     def update(self, *, replace: bool = False, **parameters: object) -> Stack:
         """Change these parameters and keep the others as they are; else like ``deploy``. Raises NotFound."""
-        self._there()
+        templates.given(self.name, parameters, None)  # a wrong name is told before anything is done
+        self._comparable(self._there())
         found = self._settled()
-        if found is None:
-            raise StackFailed(
-                f"Stack '{self.stack_name}' could not be made, so there is nothing to update: deploy() it.",
-                stack=self.stack_name,
-            )
         return self._become(found, templates.given(self.name, parameters, found), replace)
 
     def teardown(self, *, confirm: str | None = None) -> None:
@@ -168,9 +159,8 @@ class Stack:
         if found is None:
             _say(f"There is no stack {self.stack_name}: nothing to remove.")
             return
-        made = removal.resources(self.clients, found["StackId"])
         if confirm != self.stack_name:
-            lost = removal.losses(self.clients, made)
+            lost = removal.losses(self.clients, removal.resources(self.clients, found["StackId"]))
             raise ConfirmationNeeded(
                 f"Removing stack '{self.stack_name}' would lose:"
                 + "".join(f"\n    {one}" for one in lost or ["nothing but its own parts"])
@@ -205,6 +195,15 @@ class Stack:
         if found is None:
             raise NotFound(f"There is no stack '{self.stack_name}' ({self.clients.place}). deploy() makes it.")
         return found
+
+    def _comparable(self, found: dict[str, Any] | None) -> None:
+        """Raise StackFailed where a stack could not be made, so that nothing can be changed of it."""
+        if found and found["StackStatus"] in MADE_IN_VAIN:
+            raise StackFailed(
+                f"Stack '{self.stack_name}' is {found['StackStatus']}: it could not be made, and there is nothing to "
+                "compare with or to update. deploy() removes what is left of it and makes it anew.",
+                stack=self.stack_name,
+            )
 
     def _at_rest(self) -> dict[str, Any] | None:
         """The stack when nobody is at work on it."""
