@@ -201,11 +201,13 @@ class _Sink(io.RawIOBase):
         return True
 
     def write(self, data: Any) -> int:
-        self._left -= len(data)
-        if self._left < 0:
+        fitted, self._left = self._left >= 0, self._left - len(data)
+        if self._left >= 0:
+            self.digest.update(data)
+            self._archive.write(data)
+        elif fitted:  # raised once: the archive is closed after it, and writes its end
             raise _TooLarge
-        self.digest.update(data)
-        return self._archive.write(data)
+        return len(data)
 
 
 def _too_large(root: Path, names: list[str]) -> str:
