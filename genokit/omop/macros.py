@@ -1,0 +1,184 @@
+"""The few things that engines spell differently, each under one name in the ETL's SQL, and their text for each engine.
+
+A macro looks like a function: ``hash_id(name)``. ``expand`` parses the portable SQL, puts each macro's text in its
+place and writes the whole for an engine. What a macro is given stands in its text as a column of that name.
+
+>>> expand("SELECT event_id(row_id, 2) AS id, concept('EHR') AS kind FROM mimic3.labevents", "spark")
+'SELECT CAST(row_id AS BIGINT) * 16 + 2 AS id, 32817 AS kind FROM mimic3.labevents'
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import sqlglot
+from sqlglot import exp
+
+from genokit.errors import NotFound, did_you_mean
+
+ENGINES = ("duckdb", "spark", "athena", "trino", "redshift")
+
+
+@dataclass(frozen=True)
+class Macro:
+    """What it takes, what it gives, and its text: one for all engines, or one for each."""
+
+    takes: tuple[str, ...]
+    gives: str
+    text: str | Mapping[str, str]
+
+    def of(self, engine: str) -> str:
+        """Its text for one engine."""
+        return self.text if isinstance(self.text, str) else self.text[engine]
+
+
+def _by_engine(duckdb: str, spark: str, trino: str, redshift: str) -> Mapping[str, str]:
+    return {"duckdb": duckdb, "spark": spark, "athena": trino, "trino": trino, "redshift": redshift}
+
+
+# No exponents, infinities or other words that some engines take for numbers.
+_NUMBER = "'^[-+]?([0-9]+[.]?[0-9]*|[.][0-9]+)$'"
+
+MACROS = {
+    "event_id": Macro(
+        ("row_id", "tag"),
+        "an id that the row has in every run: the tag (0 to 15) tells sources of one table apart",
+        "CAST(row_id AS BIGINT) * 16 + tag",
+    ),
+    "part_id": Macro(
+        ("row_id", "tag", "nth"),
+        "event_id where one row gives several: the first (nth 0) has event_id's, further ones lie 2^40 apart",
+        "CAST(row_id AS BIGINT) * 16 + tag + CAST(nth AS BIGINT) * 1099511627776",
+    ),
+    "hash_id": Macro(
+        ("words",),
+        "the first 60 bits of a text's MD5, for what has no row_id",
+        _by_engine(
+            "CAST('0x' || SUBSTRING(MD5(words), 1, 15) AS BIGINT)",
+            "CAST(CONV(SUBSTRING(MD5(words), 1, 15), 16, 10) AS BIGINT)",
+            "FROM_BASE(SUBSTRING(LOWER(TO_HEX(MD5(TO_UTF8(words)))), 1, 15), 16)",
+            "STRTOL(SUBSTRING(MD5(words), 1, 15), 16)",
+        ),
+    ),
+    "days_between": Macro(
+        ("earlier", "later"),
+        "midnights between two days",
+        _by_engine(
+            "DATE_DIFF('day', CAST(earlier AS DATE), CAST(later AS DATE))",
+            "DATEDIFF(CAST(later AS DATE), CAST(earlier AS DATE))",
+            "DATE_DIFF('day', CAST(earlier AS DATE), CAST(later AS DATE))",
+            "DATEDIFF(DAY, CAST(earlier AS DATE), CAST(later AS DATE))",
+        ),
+    ),
+    "clock_time": Macro(
+        ("moment",),
+        "hours, minutes and seconds, of 24 hours",
+        _by_engine(
+            "STRFTIME(moment, '%H:%M:%S')",
+            "DATE_FORMAT(moment, 'HH:mm:ss')",
+            "DATE_FORMAT(moment, '%H:%i:%S')",
+            "TO_CHAR(moment, 'HH24:MI:SS')",
+        ),
+    ),
+    "number_of": Macro(
+        ("words",),
+        "the number that a text is, or null where it is none",
+        _by_engine(
+            f"CASE WHEN REGEXP_MATCHES(TRIM(words), {_NUMBER}) THEN TRY_CAST(TRIM(words) AS DOUBLE) END",
+            f"CASE WHEN TRIM(words) RLIKE {_NUMBER} THEN TRY_CAST(TRIM(words) AS DOUBLE) END",
+            f"CASE WHEN REGEXP_LIKE(TRIM(words), {_NUMBER}) THEN TRY_CAST(TRIM(words) AS DOUBLE) END",
+            f"CASE WHEN TRIM(words) ~ {_NUMBER} THEN CAST(TRIM(words) AS DOUBLE PRECISION) END",
+        ),
+    ),
+    "decimal_text": Macro(
+        ("number",),
+        "a number as text, always with four decimals: engines write floating point numbers differently",
+        _by_engine(
+            "CAST(TRY_CAST(number AS DECIMAL(18, 4)) AS VARCHAR)",
+            "CAST(TRY_CAST(number AS DECIMAL(18, 4)) AS STRING)",
+            "CAST(TRY_CAST(number AS DECIMAL(18, 4)) AS VARCHAR)",
+            "CAST(CAST(number AS DECIMAL(18, 4)) AS VARCHAR)",
+        ),
+    ),
+    "bound_of": Macro(
+        ("words",),
+        "the number of a result that is only bounded: '<0.1', '>= 60', 'LESS THAN 5', 'GREATER THAN 300'",
+        "CASE WHEN UPPER(words) LIKE 'LESS THAN %' THEN number_of(SUBSTRING(words, 11))"
+        " WHEN UPPER(words) LIKE 'GREATER THAN %' THEN number_of(SUBSTRING(words, 14))"
+        " WHEN words LIKE '<%' OR words LIKE '>%' OR words LIKE '=%'"
+        " THEN number_of(REPLACE(REPLACE(REPLACE(words, '<', ''), '>', ''), '=', '')) END",
+    ),
+    "operator_of": Macro(
+        ("words",),
+        "the concept of the sign or words that such a result begins with, or null",
+        "CASE WHEN words LIKE '<=%' THEN concept('Less than or equal')"
+        " WHEN words LIKE '>=%' OR words LIKE '=>%' THEN concept('Greater than or equal')"
+        " WHEN words LIKE '<%' OR UPPER(words) LIKE 'LESS THAN %' THEN concept('Less than')"
+        " WHEN words LIKE '>%' OR UPPER(words) LIKE 'GREATER THAN %' THEN concept('Greater than')"
+        " WHEN words LIKE '=%' THEN concept('Equal') END",
+    ),
+    "concept": Macro(("name",), "the id of a concept that the ETL itself names: concepts/constants.csv", ""),
+}
+
+
+def parse(sql: str) -> exp.Expr:
+    """The tree of portable SQL, macros not yet replaced. Raises sqlglot's ParseError."""
+    return sqlglot.parse_one(sql, read="duckdb")
+
+
+def expand(sql: str, engine: str, *, pretty: bool = False) -> str:
+    """Portable SQL as one engine's own: macros replaced, types and functions in its spelling. Raises NotFound."""
+    tree = parse(sql)
+    _replace(tree, engine)
+    return tree.sql(dialect=engine, pretty=pretty, comments=False)
+
+
+def macros_in(tree: exp.Expr) -> set[str]:
+    """The names of all functions in a tree that the parser doesn't know: macros, or mistakes."""
+    return {call.name.lower() for call in tree.find_all(exp.Anonymous)}
+
+
+@cache
+def constants() -> Mapping[str, int]:
+    """The concepts that the SQL names by itself: name to id."""
+    with (Path(__file__).parent / "concepts" / "constants.csv").open(encoding="utf-8", newline="") as file:
+        return {row["code"]: int(row["concept_id"]) for row in csv.DictReader(file)}
+
+
+def _replace(tree: exp.Expr, engine: str) -> None:
+    # The innermost first, so that what a macro is given is expanded already.
+    for call in reversed(list(tree.find_all(exp.Anonymous))):
+        name = call.name.lower()
+        if name in MACROS:
+            text = _text(MACROS[name], name, call.expressions, engine)
+            call.replace(_inside(call.parent, text))
+
+
+def _text(macro: Macro, name: str, given: list[exp.Expr], engine: str) -> exp.Expr:
+    if len(given) != len(macro.takes):
+        raise NotFound(f"The macro {name} takes {', '.join(macro.takes)}, but is given {len(given)}.")
+    if name == "concept":
+        return exp.Literal.number(_concept(given[0].name))
+    values = dict(zip(macro.takes, given, strict=True))
+    root = exp.Paren(this=sqlglot.parse_one(macro.of(engine), read=engine))
+    _replace(root, engine)
+    for column in list(root.find_all(exp.Column)):
+        if column.name in values:
+            column.replace(_inside(column.parent, values[column.name].copy()))
+    inner: exp.Expr = root.this
+    return inner
+
+
+def _inside(parent: exp.Expr | None, text: exp.Expr) -> exp.Expr:
+    """In parentheses where the parent's operator would tear it apart."""
+    return exp.Paren(this=text) if isinstance(parent, exp.Binary) and isinstance(text, exp.Binary) else text
+
+
+def _concept(name: str) -> int:
+    if name not in constants():
+        raise NotFound(f"concepts/constants.csv has no concept '{name}'. {did_you_mean(name, constants())}")
+    return constants()[name]

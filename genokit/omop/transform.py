@@ -1,0 +1,156 @@
+"""From MIMIC-III to the CDM: which SQL makes which table, in which order, and the run in DuckDB.
+
+Each file in ``sql/mimic3`` is one SELECT that makes the table of its name. What it reads, and so the order, is taken
+from its syntax tree. Files in ``stage`` make intermediate tables. A file names only the fields that MIMIC knows
+something about; the others are null, and a table of the CDM that no file makes is empty.
+
+>>> order()[:3], order().index("cdm.condition_era") > order().index("cdm.condition_occurrence")
+(('cdm.cdm_source', 'cdm.person', 'cdm.provider'), True)
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from sqlglot import exp
+
+from genokit.errors import NotFound, did_you_mean
+from genokit.omop import vocabulary
+from genokit.omop.fields import Field, fields, tables
+from genokit.omop.macros import expand, parse
+
+if TYPE_CHECKING:
+    from duckdb import DuckDBPyConnection
+    from pandas import DataFrame
+
+FOLDER = Path(__file__).parent / "sql" / "mimic3"
+
+
+@dataclass(frozen=True)
+class Built:
+    """One table that was made: its name, its rows, and how long it took."""
+
+    table: str
+    rows: int
+    seconds: float
+
+
+@cache
+def statements() -> Mapping[str, str]:
+    """The portable SQL of every table: "cdm.person" or "stage.item" to its SELECT, in order of names."""
+    found = {f"cdm.{file.stem}": file for file in FOLDER.glob("*.sql")}
+    found |= {f"stage.{file.stem}": file for file in (FOLDER / "stage").glob("*.sql")}
+    return {name: found[name].read_text(encoding="utf-8") for name in sorted(found)}
+
+
+@cache
+def reads(table: str) -> frozenset[str]:
+    """The tables that a table is made from, each with its schema. Raises NotFound."""
+    if table not in statements():
+        raise NotFound(f"No SQL makes the table '{table}'. {did_you_mean(table, statements())}")
+    tree = parse(statements()[table])
+    return frozenset(f"{source.db}.{source.name}" for source in tree.find_all(exp.Table) if source.db)
+
+
+@cache
+def order() -> tuple[str, ...]:
+    """Every table after those it is made from; the same order each time."""
+    sorter = TopologicalSorter({table: reads(table) & statements().keys() for table in statements()})
+    sorter.prepare()
+    made: list[str] = []
+    while ready := sorted(sorter.get_ready()):
+        made += ready
+        sorter.done(*ready)
+    return tuple(made)
+
+
+@cache
+def select(table: str, engine: str) -> str:
+    """The SELECT that makes a table on an engine; one of the CDM with all fields, in its order and types.
+
+    Raises NotFound where the SQL names a field that the CDM lacks, or leaves out one that it requires.
+    """
+    sql = expand(statements()[table], engine) if table in statements() else ""
+    schema, _, name = table.partition(".")
+    if schema != "cdm":
+        return sql
+    if not sql:
+        return _without_sql(name, engine)
+    given = [column.alias_or_name for column in cast(exp.Query, parse(statements()[table])).selects]
+    known = [column.name for column in fields(name)]
+    for column in given:
+        if column not in known:
+            raise NotFound(f"{table} has no field '{column}'. {did_you_mean(column, known)}")
+    missing = [column.name for column in fields(name) if column.required and column.name not in given]
+    if missing:
+        raise NotFound(f"The SQL of {table} does not give {missing[0]}, which the CDM requires.")
+    return f"SELECT {_casts(fields(name), given, engine)} FROM ({sql}) AS made"
+
+
+def run(
+    con: DuckDBPyConnection,
+    known: vocabulary.Vocabulary | None = None,
+    *,
+    only: str | None = None,
+    progress: Callable[[str], object] | None = None,
+) -> list[Built]:
+    """Make the schema ``cdm`` from ``mimic3`` in a DuckDB connection: all 39 tables; and say what was made.
+
+    ``known`` is what codes mean (default: the kit's own lists). ``only`` names one table of the CDM: then it and what
+    it is made from. The same rows give the same ids in every run. ``progress`` is told each table before it is made.
+    Tables that exist are replaced. Raises NotFound.
+    """
+    (known or vocabulary.Vocabulary()).load(con)
+    con.execute("CREATE SCHEMA IF NOT EXISTS stage; CREATE SCHEMA IF NOT EXISTS cdm")
+    made = [*order(), *(f"cdm.{name}" for name in tables() if f"cdm.{name}" not in statements())]
+    wanted = set(made) if only is None else _with_sources(f"cdm.{only}")
+    return [_make(con, table, progress) for table in made if table in wanted]
+
+
+def mapped(con: DuckDBPyConnection) -> DataFrame:
+    """The share of rows with a standard concept, a row a domain, beside that of the original pipeline.
+
+    Columns: domain, rows, mapped, share (NA without rows) and original: 0 where the pipeline that this one replaces
+    wrote concept 0 throughout, NA where it made no such table.
+    """
+    query = (FOLDER.parent / "mapped.sql").read_text(encoding="utf-8")
+    frame: DataFrame = con.execute(expand(query, "duckdb")).df()
+    frame["mapped"] = frame["mapped"].fillna(0).astype("int64")
+    frame.insert(3, "share", (frame["mapped"] / frame["rows"].where(frame["rows"] > 0)).astype("Float64"))
+    frame["original"] = frame["original"].astype("Float64")
+    return frame
+
+
+def _with_sources(table: str) -> set[str]:
+    return {table}.union(*map(_with_sources, reads(table) & statements().keys()))
+
+
+def _make(con: DuckDBPyConnection, table: str, progress: Callable[[str], object] | None) -> Built:
+    if progress is not None:
+        progress(table)
+    start = time.perf_counter()
+    con.execute(f"CREATE OR REPLACE TABLE {table} AS {select(table, 'duckdb')}")
+    counted = con.execute(f"SELECT COUNT(*) FROM {table}").fetchone()
+    return Built(table, counted[0] if counted else 0, time.perf_counter() - start)
+
+
+def _without_sql(name: str, engine: str) -> str:
+    """A vocabulary table as it was downloaded, or an empty table."""
+    if name in vocabulary.TABLES:
+        return f"SELECT {_casts(fields(name), [column.name for column in fields(name)], engine)} FROM vocab.{name}"
+    return f"SELECT {_casts(fields(name), [], engine)} FROM (SELECT 1 AS one) AS nothing WHERE one = 0"
+
+
+def _casts(columns: tuple[Field, ...], given: list[str], engine: str) -> str:
+    casts = [
+        exp.alias_(exp.cast(exp.column(column.name) if column.name in given else exp.null(), column.type), column.name)
+        for column in columns
+    ]
+    # The CDM calls a field of NOTE_NLP offset, which is a word of SQL's own.
+    return ", ".join(cast.sql(dialect=engine, identify=cast.alias == "offset") for cast in casts)

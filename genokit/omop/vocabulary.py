@@ -1,0 +1,147 @@
+"""The standard vocabularies: the kit's own short lists, and an OHDSI Athena download where there is one.
+
+Without a download, ``concepts/*.csv`` map what MIMIC-III writes most: items of the laboratory, of charts and outputs,
+common infusions, units, routes, and the few words for sex, race, visits and answers. With a download, diagnoses
+(ICD-9), drugs (NDC), procedures (CPT) and the rest of the laboratory (LOINC) follow its 'Maps to'.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from genokit.errors import InvalidRequest, NotFound, did_you_mean
+from genokit.omop.fields import fields
+from genokit.omop.macros import expand
+
+if TYPE_CHECKING:
+    import os
+
+    from duckdb import DuckDBPyConnection
+
+CONCEPTS = Path(__file__).parent / "concepts"
+QUERIES = Path(__file__).parent / "sql" / "vocabulary"
+
+TABLES = (
+    "concept",
+    "concept_relationship",
+    "vocabulary",
+    "domain",
+    "concept_class",
+    "relationship",
+    "concept_synonym",
+    "concept_ancestor",
+    "drug_strength",
+)
+_NEEDED = ("concept", "concept_relationship", "vocabulary")
+
+# These lists are keyed by MIMIC's item ids, which no two of its dictionaries share.
+_ITEMS = ("labs", "vitals", "outputs", "inputs", "procedures", "specimens", "organisms", "antibiotics")
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What codes mean: ``Vocabulary()`` is the kit's own lists, ``vocabulary(folder)`` adds a download to them."""
+
+    files: dict[str, Path] = field(default_factory=dict)
+
+    def load(self, con: DuckDBPyConnection) -> None:
+        """Make the schema ``vocab`` anew: the vocabulary tables, and ``source_to_concept``, which the ETL reads."""
+        con.execute("DROP SCHEMA IF EXISTS vocab CASCADE; CREATE SCHEMA vocab")
+        for table in TABLES:
+            typed = ", ".join(f"{column.name} {column.type}" for column in fields(table))
+            con.execute(f"CREATE TABLE vocab.{table} ({typed})")
+            if table in self.files:
+                _insert(con, table, self.files[table])
+        con.execute("CREATE TABLE vocab.own (source_vocabulary_id VARCHAR, code VARCHAR, concept_id INTEGER,"
+                    " domain_id VARCHAR, meaning VARCHAR)")  # fmt: skip
+        con.execute(
+            "INSERT INTO vocab.own SELECT " + ", ".join(["UNNEST(?)"] * 5),
+            [list(part) for part in zip(*own(), strict=True)],
+        )
+        for name in ("own_concept", "own_vocabulary"):
+            table = name.removeprefix("own_")
+            con.execute(f"INSERT INTO vocab.{table} BY NAME {_query(name)}")
+        con.execute(f"CREATE TABLE vocab.source_to_concept AS {_query('source_to_concept')}")
+
+    def __repr__(self) -> str:
+        if not self.files:
+            return f"<Vocabulary of genokit's own {len(list(own())):,} codes>"
+        return f"<Vocabulary in {self.files['concept'].parent}>"
+
+
+def vocabulary(folder: str | os.PathLike[str]) -> Vocabulary:
+    """The vocabularies in a folder as https://athena.ohdsi.org delivers it, unpacked: CONCEPT.csv and its siblings.
+
+    CONCEPT, CONCEPT_RELATIONSHIP and VOCABULARY are needed; of the others, CONCEPT_ANCESTOR gives drug eras their
+    ingredients. Ask Athena for SNOMED, ICD9CM, ICD9Proc, RxNorm, RxNorm Extension, NDC, LOINC, HCPCS and CPT4; CPT4
+    comes without names until its own program has fetched them. Raises NotFound, or InvalidRequest for a file that
+    lacks a column.
+    """
+    place = Path(folder).expanduser()
+    if not place.is_dir():
+        raise NotFound(f"There is no folder {place}. Unpack the download from athena.ohdsi.org and name its folder.")
+    there = {file.stem.lower(): file for file in sorted(place.iterdir()) if file.suffix.lower() == ".csv"}
+    for table in _NEEDED:
+        if table not in there:
+            raise NotFound(
+                f"The vocabulary in {place} has no {table.upper()}.csv. {did_you_mean(table, there)} "
+                "Unpack the whole download from athena.ohdsi.org into that folder."
+            )
+    files = {table: there[table] for table in TABLES if table in there}
+    for table, file in files.items():
+        _check_header(table, file)
+    return Vocabulary(files)
+
+
+@cache
+def own() -> tuple[tuple[str, str, int, str, str], ...]:
+    """The kit's own lists: vocabulary, code in capitals, concept, its domain, and what it means in our words."""
+    return tuple(_own())
+
+
+def _own() -> Iterator[tuple[str, str, int, str, str]]:
+    for file in sorted(CONCEPTS.glob("*.csv")):
+        name = "mimic3 items" if file.stem in _ITEMS else f"mimic3 {file.stem}"
+        with file.open(encoding="utf-8", newline="") as lines:
+            for row in csv.DictReader(lines):
+                yield name, row["code"], int(row["concept_id"]), row["domain_id"], row["meaning"]
+
+
+def _query(name: str) -> str:
+    return expand((QUERIES / f"{name}.sql").read_text(encoding="utf-8"), "duckdb")
+
+
+def _header(file: Path) -> list[str]:
+    with file.open(encoding="utf-8-sig") as lines:
+        return lines.readline().rstrip("\r\n").lower().split("\t")
+
+
+def _check_header(table: str, file: Path) -> None:
+    header = _header(file)
+    missing = [column.name for column in fields(table) if column.required and column.name not in header]
+    if missing:
+        raise InvalidRequest(
+            f"{file} lacks the column {missing[0]}; its first line has {len(header)}: {', '.join(header)[:200]}. "
+            "Athena's files are separated by tabs, with the names of the columns in the first line."
+        )
+
+
+def _insert(con: DuckDBPyConnection, table: str, file: Path) -> None:
+    header = _header(file)
+    chosen = [column for column in fields(table) if column.name in header]
+    values = ", ".join(
+        f"CAST(STRPTIME({column.name}, '%Y%m%d') AS DATE)" if column.type == "DATE" else column.name
+        for column in chosen
+    )
+    # Names of concepts hold single quotation marks, so nothing may be read as quoting.
+    con.execute(
+        f"INSERT INTO vocab.{table} ({', '.join(column.name for column in chosen)}) SELECT {values} "
+        "FROM read_csv(?, delim = '\t', quote = '', escape = '', header = false, skip = 1, all_varchar = true,"
+        " auto_detect = false, null_padding = false, columns = ?)",
+        [str(file), dict.fromkeys(header, "VARCHAR")],
+    )
