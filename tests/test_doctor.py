@@ -135,7 +135,7 @@ def test_the_state_is_the_worst_of_all():
 
 def test_a_job_that_can_never_start_is_told_with_its_reason(account: Settings) -> None:
     batch = Batch(settings=account)
-    batch.submit(batch.define("large", command=["true"], vcpus=999))
+    batch.submit(batch.define("large", command=["true"], vcpus=999), check=False)
     batch.submit(batch.define("small", command=["true"], memory_gib=0.1)).wait(30)
     check = row(doctor(account), "embedded account")
     assert check.state == "warning"
