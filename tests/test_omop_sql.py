@@ -18,7 +18,8 @@ from genokit.omop.macros import ENGINES, MACROS, expand, macros_in, parse
 from genokit.omop.portable import EVENTS, problems
 
 PACKAGE = Path(genokit.omop.__file__).parent
-FILES = sorted((PACKAGE / "sql").rglob("*.sql"))
+# What makes synthetic data runs in DuckDB only and may use all of it.
+FILES = sorted(file for file in (PACKAGE / "sql").rglob("*.sql") if "synthetic" not in file.parts)
 MIMIC3 = json.loads((PACKAGE / "mimic3.json").read_text(encoding="utf-8"))
 
 # What each engine has under these names; the portable functions keep theirs in all of them.
