@@ -12,6 +12,7 @@ import codecs
 import csv
 import gzip
 import io
+import os
 import re
 import sys
 import tempfile
@@ -28,7 +29,6 @@ from genokit.omop.schema import Table, quoted
 
 BLOCK = 1 << 20
 LONGEST = 2_000_000  # bytes of one row; the longest note of MIMIC-III is far below
-QUOTES = ("UNQUOTED VALUE", "LINE SIZE OVER MAXIMUM", "INVALID STATE")
 FREE_TEXT = ("noteevents",)  # has newlines inside of values in nearly every row
 REJECTS, SCANS = "genokit_rejects", "genokit_scans"
 
@@ -63,7 +63,7 @@ def header(file: Path, table: Table) -> Header:
     """Read a file's names. Raises InvalidSource if they cannot be those of the table."""
     try:
         with _plain(file) as stream:
-            line = stream.readline(BLOCK).removeprefix(codecs.BOM_UTF8)
+            line = stream.readline(LONGEST).removeprefix(codecs.BOM_UTF8)
     except (OSError, EOFError) as error:
         why = getattr(error, "strerror", None) or "it is damaged"
         raise InvalidSource(f"'{file.name}' cannot be read: {why}. Fetch it again.") from error
@@ -94,27 +94,28 @@ def load(con: Any, table: Table, file: Path, into: str, made: str, scratch: Path
     ``scratch`` is a folder for a copy of the file, which is made only if its quotes are broken.
     """
     names = header(file, table).names
+    attempt, broken = _Attempt(con, table, names, file, into, made), list[int]()
     with ExitStack() as stack:
-        attempt, mended = _Attempt(con, table, names, file, into, made), list[Bad]()
-        found = attempt.read(parallel=table.name not in FREE_TEXT)
+        found = None if table.name in FREE_TEXT else attempt.read(parallel=True)
         if found is None or any(kind != "CAST" for _, _, kind, *_ in found):
-            found = attempt.read(parallel=False)
-        if found is None or any(kind in QUOTES or "\n" in text.strip() for _, _, kind, text, _ in found):
+            # Read from front to back, DuckDB does not say when a file ends inside a quote.
+            broken = list(mend(file, len(names)))
+            found = None if broken else attempt.read(parallel=False)
+        if found is None:
             copy = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=scratch))) / "mended.csv"
-            mended = [Bad(table.name, file.name, line, "quotes are broken") for line in mend(file, copy, len(names))]
+            broken = list(mend(file, len(names), copy))
             attempt = _Attempt(con, table, names, copy, into, made)
             found = attempt.read(parallel=False)
-            if found is None:
-                raise InvalidSource(
-                    f"'{file.name}' cannot be read as CSV, even without its broken rows. Fetch it again."
-                )
-        bad: dict[int, Bad] = {}
+        if found is None:
+            raise InvalidSource(f"'{file.name}' cannot be read as CSV, even without its broken rows. Fetch it again.")
+        bad = dict.fromkeys(broken, "quotes are broken")
         for line, (_, column, kind, _, said) in zip(
             _lines(attempt.file, [one[0] for one in found]), found, strict=True
         ):
-            bad.setdefault(line, Bad(table.name, file.name, line, _reason(table, column, kind, said)))
+            bad.setdefault(line, _reason(table, column, kind, said))
         unsound = [Bad(table.name, file.name, line, reason) for line, reason in attempt.unsound(set(bad))]
-    return sorted([*bad.values(), *mended, *unsound], key=lambda one: one.line or 0)
+    listed = [Bad(table.name, file.name, line, reason) for line, reason in bad.items()]
+    return sorted([*listed, *unsound], key=lambda one: one.line or 0)
 
 
 Found = tuple[int, str | None, str, str, str]  # position in the file, column, kind of error, text, message
@@ -145,6 +146,10 @@ class _Attempt:
             """).fetchall()
         except duckdb.InvalidInputException:
             return None
+        except duckdb.IOException as error:
+            if "gzip" in str(error).lower():
+                raise InvalidSource(f"'{self.file.name}' is damaged or cut off. Fetch it again.") from error
+            raise
         finally:
             self._forget()
         return cast(list[Found], found)
@@ -180,13 +185,13 @@ class _Attempt:
         self.con.execute(f"drop table if exists {REJECTS}; drop table if exists {SCANS}")
 
 
-def mend(file: Path, copy: Path, columns: int) -> Iterator[int]:
-    """Copy a CSV, with blank lines for the rows whose quotes are broken; yields the lines where these begin.
+def mend(file: Path, columns: int, copy: Path | None = None) -> Iterator[int]:
+    """The lines where rows with broken quotes begin; copies the file with blank lines in the place of such rows.
 
     A quote that never closes, or closes in the middle of a value, costs its own row only: the next is taken to begin at
     the first line from which a row with all its columns can be read.
     """
-    with _plain(file) as source, copy.open("wb") as out:
+    with _plain(file) as source, (copy or Path(os.devnull)).open("wb") as out:
         lines, lost, number = _Lines(source), False, 1
         out.write(lines.next().rstrip(b"\r\n") + b"\n")
         while line := lines.next():

@@ -1,0 +1,335 @@
+"""A source is held against MIMIC-III's names and types: good rows load, bad ones are listed, no value is repeated."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import random
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from genokit.errors import InvalidSource, NotFound
+from genokit.omop import Source, csvs
+from genokit.omop.schema import mimic3
+
+PATIENTS = "row_id,subject_id,gender,dob,dod,dod_hosp,dod_ssn,expire_flag\n1,10,F,2100-01-01 00:00:00,,,,0\n"
+ADMISSIONS = (
+    ",".join(mimic3()["admissions"].columns)
+    + "\n1,10,100,2150-01-01 08:00:00,2150-01-05 13:00:00,,EMERGENCY,EMERGENCY ROOM ADMIT,HOME,Medicare,ENGL,CATHOLIC,"
+    "MARRIED,WHITE,,,SEPSIS,0,1\n"
+)
+CARERS = "row_id,cgid,label,description\n"
+LABS = "row_id,subject_id,hadm_id,itemid,charttime,value,valuenum,valueuom,flag\n"
+NOTES = "row_id,subject_id,hadm_id,chartdate,charttime,storetime,category,description,cgid,iserror,text\n"
+SECRET = "Xylophone"  # stands for what only a patient's row holds
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "PATIENTS.csv").write_text(PATIENTS)
+    (tmp_path / "ADMISSIONS.csv").write_text(ADMISSIONS)
+    return tmp_path
+
+
+@pytest.fixture
+def con():
+    with duckdb.connect() as con:
+        yield con
+
+
+def load(folder: Path, con, **options):
+    return Source(folder).load(con, progress=False, **options)
+
+
+def rejected(con, table: str) -> list[tuple[int, str]]:
+    query = "select line, reason from mimic3.rejected where table_name = ? order by line"
+    return con.execute(query, [table]).fetchall()
+
+
+def ids(con, table: str) -> list[int]:
+    return [row_id for (row_id,) in con.execute(f"select row_id from mimic3.{table} order by row_id").fetchall()]
+
+
+def test_missing_tables_are_listed_and_there_and_empty(folder, con):
+    loaded = load(folder, con)
+    assert len(loaded.missing) == 24
+    for name, table in mimic3().items():
+        found = con.execute(f"describe mimic3.{name}").fetchall()
+        assert [(column, kind) for column, kind, *_ in found] == [(c.name, c.type) for c in table.columns.values()]
+    assert con.execute("select count(*) from mimic3.chartevents").fetchone() == (0,)
+    assert Source(folder).tables()["chartevents"] == "missing"
+
+
+def test_without_patients_or_admissions_nothing_goes(tmp_path):
+    (tmp_path / "PATIENTS.csv").write_text(PATIENTS)
+    with pytest.raises(InvalidSource, match="1 of MIMIC-III's 26 tables, but not admissions"):
+        Source(tmp_path).tables()
+
+
+def test_a_folder_too_high_is_told_the_right_one(folder, tmp_path_factory):
+    high = tmp_path_factory.mktemp("high")
+    folder.rename(high / "mimic-iii-1.4")
+    with pytest.raises(InvalidSource, match=r"They may be in '.*mimic-iii-1.4'"):
+        Source(high).tables()
+
+
+def test_a_place_that_is_no_folder_is_said():
+    with pytest.raises(NotFound, match="no folder 'nowhere'"):
+        Source("nowhere").tables()
+    with pytest.raises(InvalidSource, match="aws s3 sync"):
+        Source("s3://bucket/mimic").tables()
+
+
+@pytest.mark.parametrize("name", ["CAREGIVERS.csv", "caregivers.CSV", "Caregivers.csv.gz", "caregivers.CSV.GZ"])
+def test_files_are_found_in_any_case_and_packed_or_not(folder, con, name):
+    content = (CARERS + "1,14000,RN,\n2,14001,,Attending\n").encode()
+    (folder / name).write_bytes(gzip.compress(content) if name.lower().endswith("gz") else content)
+    load(folder, con)
+    assert con.execute("from mimic3.caregivers").fetchall() == [(1, 14000, "RN", None), (2, 14001, None, "Attending")]
+
+
+def test_a_table_twice_is_refused(folder):
+    (folder / "patients.csv.gz").write_bytes(gzip.compress(PATIENTS.encode()))
+    with pytest.raises(InvalidSource, match=r"'patients': 'PATIENTS.csv' and 'patients.csv.gz'"):
+        Source(folder).tables()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '"ROW_ID","CGID","LABEL","DESCRIPTION"\n1,14000,"RN",\n',
+        "description,Label,cgid,row_id\n,RN,14000,1\n",
+        "\ufeffrow_id,cgid,label,description\n1,14000,RN,\n",
+        "row_id, cgid ,label,description\r\n1,14000,RN,\r\n",
+        "row_id,cgid,extra,label,description\n1,14000,whatever,RN,\n",
+        '"row_id","cgid","label","description"\n"1","14000","RN",""\n',
+        "row_id,cgid,label\n1,14000,RN",
+        "row_id,cgid,label,description\r\n1,14000,RN,\n",
+    ],
+    ids=["quoted capitals", "another order", "BOM", "CRLF", "one more", "all quoted", "one less", "mixed line ends"],
+)
+def test_a_header_may_be_as_it_likes(folder, con, content):
+    (folder / "caregivers.csv").write_bytes(content.encode())
+    assert not load(folder, con).rejected
+    assert con.execute("from mimic3.caregivers").fetchall() == [(1, 14000, "RN", None)]
+
+
+def test_a_column_too_few_or_too_many_is_noted(folder, con):
+    (folder / "caregivers.csv").write_text("row_id,cgid,label,nickname\n1,2,RN,x\n")
+    noted = " ".join(load(folder, con).notes)
+    assert "caregivers.csv has no description" in noted
+    assert "nickname" in noted
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "has no column 'row_id', 'cgid'"),
+        ("row_id,carer,label,description\n", "has no column 'cgid'"),
+        ("row_id;cgid;label;description\n1;2;3;4\n", "separated by commas"),
+        ("row_id,cgid,cgid,label,description\n", "has the column 'cgid' twice"),
+        (f"1,14000,{SECRET},\n", "has no column 'row_id', 'cgid'"),
+    ],
+)
+def test_a_header_that_cannot_be_the_tables_is_refused(folder, con, content, message):
+    (folder / "caregivers.csv").write_text(content)
+    with pytest.raises(InvalidSource, match=message) as caught:
+        load(folder, con)
+    assert SECRET not in str(caught.value)
+
+
+def test_a_damaged_gzip_is_refused_by_name(folder, con):
+    whole = gzip.compress((CARERS + "1,2,RN,\n" * 5000).encode())
+    (folder / "caregivers.csv.gz").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InvalidSource, match=r"caregivers.csv.gz"):
+        load(folder, con)
+    (folder / "caregivers.csv.gz").write_bytes(b"no gzip at all")
+    with pytest.raises(InvalidSource, match=r"caregivers.csv.gz"):
+        load(folder, con)
+
+
+BROKEN = [
+    (f"{SECRET},10,100,50912,2150-01-02 08:00:00,1,1,mg,\n", "column 'row_id' is not a whole number (INTEGER)"),
+    ("9,10.5,100,50912,2150-01-02 08:00:00,1,1,mg,\n", "column 'subject_id' is not a whole number (INTEGER)"),
+    ("9,99999999999,100,50912,,1,1,mg,\n", "column 'subject_id' is not a whole number (INTEGER)"),
+    (f"9,10,100,50912,{SECRET},1,1,mg,\n", "column 'charttime' is not a time (TIMESTAMP)"),
+    ("9,10,100,50912,2150-02-30 08:00:00,1,1,mg,\n", "column 'charttime' is not a time (TIMESTAMP)"),
+    (f"9,10,100,50912,,1,{SECRET},mg,\n", "column 'valuenum' is not a number (DOUBLE)"),
+    ("9,10,100,50912,,1,nan,mg,\n", "column 'valuenum' is not a number (DOUBLE)"),
+    ("9,10,100,50912,,1,inf,mg,\n", "column 'valuenum' is not a number (DOUBLE)"),
+    (",10,100,50912,,1,1,mg,\n", "column 'row_id' is empty, but must not be"),
+    ("9,,100,50912,,1,1,mg,\n", "column 'subject_id' is empty, but must not be"),
+    ('9,"",100,50912,,1,1,mg,\n', "column 'subject_id' is empty, but must not be"),
+    (f"9,10,100,50912,,{SECRET}\n", "6 columns, but the first line has 9"),
+    (f"9,10,100,50912,,1,1,mg,,{SECRET}\n", "10 columns, but the first line has 9"),
+    (f'9,10,100,50912,,"a "{SECRET}" b",1,mg,\n', "quotes are broken"),
+    (f'9,10,100,50912,,"{SECRET},1,mg,\n', "quotes are broken"),
+    (f'9,10,100,50912,,"{SECRET}"x,1,mg,\n', "quotes are broken"),
+]
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["csv", "csv.gz"])
+@pytest.mark.parametrize(("broken", "reason"), BROKEN, ids=[f"{i} {reason}" for i, (_, reason) in enumerate(BROKEN)])
+def test_a_broken_row_is_listed_and_its_neighbours_load(folder, con, broken, reason, packed):
+    good = '{},10,,50912,2150-01-02 08:00:00,"a ""b"", c\nd",1.5,mg,\n'
+    content = (LABS + good.format(1) + good.format(2) + broken + good.format(3) + broken + good.format(4)).encode()
+    file = folder / ("LABEVENTS.csv.gz" if packed else "LABEVENTS.csv")
+    file.write_bytes(gzip.compress(content) if packed else content)
+    loaded = load(folder, con)
+    assert ids(con, "labevents") == [1, 2, 3, 4]
+    assert rejected(con, "labevents") == [(6, reason), (9, reason)]
+    assert con.execute("select value, valuenum from mimic3.labevents limit 1").fetchone() == ('a "b", c\nd', 1.5)
+    assert loaded.rows["labevents"] == 4
+    assert loaded.rejected == {"labevents": 2}
+    assert SECRET not in f"{loaded}{loaded._repr_html_()}{loaded.bad}"
+
+
+def test_a_text_that_must_be_there_and_is_not_is_listed(folder, con):
+    row = "{},10,100,,2150-01-01 00:00:00,,MAIN,{},,,,,,,,,,,\n"
+    drugs = ["Aspirin", "", '""', "Heparin"]
+    rows = [row.format(i, drug) for i, drug in enumerate(drugs, 1)]
+    (folder / "PRESCRIPTIONS.csv").write_text(",".join(mimic3()["prescriptions"].columns) + "\n" + "".join(rows))
+    load(folder, con)
+    assert ids(con, "prescriptions") == [1, 4]
+    assert rejected(con, "prescriptions") == [(line, "column 'drug' is empty, but must not be") for line in (3, 4)]
+
+
+def test_bytes_that_are_not_utf8_cost_their_row_only(folder, con):
+    (folder / "caregivers.csv").write_bytes(CARERS.encode() + b"1,2,RN,\n2,3,K\xe4the,\n3,4,RN,\n")
+    load(folder, con)
+    assert ids(con, "caregivers") == [1, 3]
+    assert rejected(con, "caregivers") == [(3, "not text in UTF-8")]
+
+
+def test_a_quote_that_never_closes_does_not_swallow_the_file(folder, con):
+    rows = [f"{i},10,,50912,2150-01-02 08:00:00,x,1,mg,\n" for i in range(1, 60_001)]
+    rows[6] = rows[6].replace(",x,", ',"x,')
+    (folder / "labevents.csv").write_text(LABS + "".join(rows))
+    load(folder, con)
+    assert len(ids(con, "labevents")) == 59_999
+    assert rejected(con, "labevents") == [(8, "quotes are broken")]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_whatever_is_broken_among_notes_every_good_one_loads_and_every_bad_one_is_listed(folder, con, seed):
+    """Notes full of quotes, commas, newlines and lines that look like rows, some broken, against what was put in."""
+    chance = random.Random(seed)
+    pieces = ['say "hi"', "a, b", "\n17,3,100001,,,,Nursing,x,,,y\n", "\r\n", '""', "word", "\n", ",", "\n12,", '"']
+    good, bad = {}, {}
+    out = io.StringIO(newline="")
+    out.write(NOTES)
+    for i in range(1, 400):
+        line = out.getvalue().count("\n") + 1
+        # Begun with a word: a quote left open before a text that begins with a quote is a riddle with two right answers.
+        text = "Pt " + "".join(chance.choices(pieces, k=chance.randrange(12))) + "."
+        begin = f"{i},10,100,2150-01-01 00:00:00,,,Nursing,Report,,,"
+        broken = chance.choice([None] * 12 + ["open", "inside", "short", "type", "null"])
+        if broken is None:
+            csv.writer(out, lineterminator="\n").writerow([*begin.split(",")[:-1], text])
+            good[i] = text
+            continue
+        bad[line] = broken
+        simple = text.replace('"', "").replace("\n", " ").replace("\r", "")
+        out.write({
+            "open": f'{begin}"{simple}\n',
+            "inside": f'{begin}"a "{simple}" b"\n',
+            "short": f'{i},10,"{simple}"\n',
+            "type": begin.replace("2150-01-01", "21-01") + '"a\nb"\n',
+            "null": begin.replace(",10,", ",,", 1) + '"a\nb"\n',
+        }[broken])  # fmt: skip
+    (folder / "NOTEEVENTS.csv").write_bytes(out.getvalue().encode())
+    load(folder, con)
+    assert dict(con.execute("select row_id, text from mimic3.noteevents").fetchall()) == good
+    assert {line for line, _ in rejected(con, "noteevents")} == set(bad)
+
+
+def test_lines_are_counted_through_many_blocks(folder, con, monkeypatch):
+    monkeypatch.setattr(csvs, "BLOCK", 97)
+    rows = [f'{i},10,,50912,,"a\n\nb",{"x" if i % 50 == 0 else 1},mg,\n' for i in range(1, 501)]
+    (folder / "labevents.csv").write_text(LABS + "".join(rows))
+    load(folder, con)
+    assert [line for line, _ in rejected(con, "labevents")] == [2 + 3 * (i - 1) for i in range(50, 501, 50)]
+
+
+def test_csv_may_be_staged_as_parquet(folder, con, tmp_path):
+    (folder / "caregivers.csv").write_text(CARERS + "1,2,RN,\n1.5,2,RN,\n2,,RN,\n3,4,,\n")
+    staging = tmp_path / "it's {staged}"
+    loaded = load(folder, con, staging=staging)
+    assert ids(con, "caregivers") == [1, 3]
+    assert loaded.rows["caregivers"] == 2
+    assert [line for line, _ in rejected(con, "caregivers")] == [3, 4]
+    assert sorted(path.name for path in staging.iterdir()) == [
+        "admissions.parquet",
+        "caregivers.parquet",
+        "patients.parquet",
+    ]
+
+
+def test_a_second_load_replaces_the_first(folder, con):
+    load(folder, con)
+    (folder / "caregivers.csv").write_text(CARERS + "1,2,RN,\n")
+    assert load(folder, con).rows["caregivers"] == 1
+    assert con.execute("select count(*) from mimic3.patients").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("as_folder", [False, True])
+def test_parquet_is_read_by_name_and_type_whatever_its_order_case_and_types(folder, con, as_folder):
+    table = pa.table({"LABEL": ["RN", None], "CGID": pa.array([5, 6], pa.int64()), "ROW_ID": ["1", "2"]})
+    path = folder / "CAREGIVERS" / "part-0.parquet" if as_folder else folder / "Caregivers.parquet"
+    path.parent.mkdir(exist_ok=True)
+    pq.write_table(table, path)
+    (path.parent / "_SUCCESS").touch()
+    load(folder, con)
+    assert con.execute("from mimic3.caregivers").fetchall() == [(1, 5, "RN", None), (2, 6, None, None)]
+    assert [kind for _, kind, *_ in con.execute("describe mimic3.caregivers").fetchall()][:2] == ["INTEGER", "INTEGER"]
+
+
+def test_bad_rows_of_parquet_are_listed_by_file_and_number(folder, con):
+    (folder / "caregivers").mkdir()
+    table = pa.table({"row_id": [1.0, 2.5, 3.0, 4.0], "cgid": [1, None, 2**40, 7], "label": [SECRET] * 4})
+    pq.write_table(table, folder / "caregivers" / "part-0.parquet")
+    pq.write_table(table.slice(1, 2), folder / "caregivers" / "part-1.parquet")
+    loaded = load(folder, con)
+    assert ids(con, "caregivers") == [1, 4]
+    assert [(one.file, one.line, one.reason) for one in loaded.bad] == [
+        ("part-0.parquet", 2, "column 'row_id' is not a whole number (INTEGER)"),
+        ("part-0.parquet", 3, "column 'cgid' is not a whole number (INTEGER)"),
+        ("part-1.parquet", 1, "column 'row_id' is not a whole number (INTEGER)"),
+        ("part-1.parquet", 2, "column 'cgid' is not a whole number (INTEGER)"),
+    ]
+
+
+def test_parquet_that_is_none_or_lacks_a_column_is_refused(folder, con):
+    (folder / "caregivers.parquet").write_bytes(b"no parquet")
+    with pytest.raises(InvalidSource, match=r"'caregivers.parquet' cannot be read as Parquet"):
+        load(folder, con)
+    pq.write_table(pa.table({"row_id": [1]}), folder / "caregivers.parquet")
+    with pytest.raises(InvalidSource, match="has no column 'cgid'"):
+        load(folder, con)
+
+
+def test_memory_stays_small_however_large_the_file(folder, tmp_path):
+    row = "{},10,100,50912,2150-01-02 08:00:00,1.5,1.5,mg/dL,abnormal and more text to make it long\n"
+    with (folder / "labevents.csv").open("w") as file:
+        file.write(LABS)
+        file.writelines(row.format(i) for i in range(1, 300_001))
+    with duckdb.connect(tmp_path / "some.duckdb", config={"memory_limit": "150MB", "threads": 2}) as con:
+        assert load(folder, con).rows["labevents"] == 300_000
+
+
+def test_what_is_loaded_is_shown_as_a_card(folder, con):
+    (folder / "caregivers.csv").write_text(CARERS + f"1,2,RN,\n2,{SECRET},RN,\n")
+    loaded = load(folder, con)
+    shown = loaded._repr_html_()
+    assert "column &#x27;cgid&#x27; is not a whole number" in shown
+    assert "chartevents" in shown
+    assert SECRET not in shown
+    assert repr(loaded) == "<Loaded MIMIC-III: 3 rows, 1 rejected>"
+    assert "24" not in repr(Source(folder))
+    assert "missing" in Source(folder)._repr_html_()
+    assert "problem" in Source("nowhere")._repr_html_()
