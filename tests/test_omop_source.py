@@ -225,7 +225,7 @@ def test_whatever_is_broken_among_notes_every_good_one_loads_and_every_bad_one_i
     out.write(NOTES)
     for i in range(1, 400):
         line = out.getvalue().count("\n") + 1
-        # Begun with a word: a quote left open before a text that begins with a quote is a riddle with two right answers.
+        # Begun with a word: a quote left open before a text that begins with one is a riddle with two answers.
         text = "Pt " + "".join(chance.choices(pieces, k=chance.randrange(12))) + "."
         begin = f"{i},10,100,2150-01-01 00:00:00,,,Nursing,Report,,,"
         broken = chance.choice([None] * 12 + ["open", "inside", "short", "type", "null"])
