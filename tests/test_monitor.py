@@ -252,6 +252,23 @@ def test_a_closed_view_asks_nothing_and_says_so(box, live):
     assert shown._explain.disabled
 
 
+def test_a_view_on_no_page_asks_nothing_until_it_is_on_one_again(box):
+    box.submit(box.define("sleep", "60"))
+    clients = clients_of(box)
+    watch = Watch(clients)
+    shown = View(clients, watch, "All queues", rest_s=0.2)
+    until(lambda: shown._names.options)
+    shown.box._view_count = 1
+    time.sleep(1)
+    assert not watch.closed
+    shown.box._view_count = 0
+    until(lambda: watch.closed)
+    shown.box._view_count = 1
+    until(lambda: not watch.closed)
+    shown.close()
+    assert watch.closed
+
+
 def test_a_view_loads_no_pandas_and_no_matplotlib():
     code = "import sys, genokit.batch.view; print([m for m in ('pandas', 'matplotlib') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

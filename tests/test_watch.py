@@ -15,7 +15,7 @@ from embedded import Box
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genokit import Settings, backends
+from genokit import Settings, Stack, backends
 from genokit.batch import seen
 from genokit.batch.seen import STATUSES, UNKNOWN, Seen, Strip
 from genokit.batch.watch import Watch, pause
@@ -307,6 +307,21 @@ def test_events_bring_a_look_and_are_left_for_others(box):
         time.sleep(1.5)
         assert events.received == heard, "with every job ended nobody listens"
         assert clients.batch.count("describe_jobs") == looks
+
+
+def test_the_events_of_a_deployed_stack_are_heard_here_as_on_aws(box):
+    settings = Settings(home=box.account.home)
+    Stack("batch", settings=settings).deploy()
+    clients = backends.clients(settings)
+    job = box.submit(box.define("sleep", "60"))
+    with watching(clients, queue="highPriority") as watch:
+        until(watch, lambda now: now.by_events and now.counts["RUNNING"] and now.next_s == 60)
+        box.batch.terminate_job(jobId=job, reason="enough")
+        until(watch, lambda now: now.over, within_s=20)
+        second = box.submit(box.define("true"))
+        until(watch, lambda now: len(now.seen) == 2 and now.over, within_s=20)
+        assert watch.found(second).status == "SUCCEEDED"
+        assert watch.calls["receive_message"] > 0
 
 
 def test_a_broken_event_queue_is_replaced_by_asking(box):

@@ -33,8 +33,8 @@ CHOICES = {EVERY: STATUSES, "not ended": STATUSES[:5], **{status: (status,) for 
 class View:
     """The widgets of one monitor in ``box``, and the thread that paints them."""
 
-    def __init__(self, clients: Clients, watch: Watch, title: str) -> None:
-        self._clients, self._watch, self._title = clients, watch, title
+    def __init__(self, clients: Clients, watch: Watch, title: str, *, rest_s: float = REST_S) -> None:
+        self._clients, self._watch, self._title, self._rest_s = clients, watch, title, rest_s
         self._lock = threading.RLock()
         self._now = Snapshot()
         self._chosen = ""  # the id of the job whose detail is shown
@@ -116,7 +116,7 @@ class View:
 
     def _live(self) -> None:
         while not self.closed:
-            if self._hidden_at is not None and time.monotonic() > self._hidden_at + REST_S:
+            if self._hidden_at is not None and time.monotonic() > self._hidden_at + self._rest_s:
                 self._watch.close()
                 self._on_page.wait()
                 if not self.closed:

@@ -198,7 +198,7 @@ def test_an_array_of_ten_thousand_leaves_the_page_quick_and_costs_one_list_call_
     array = box.submit(task, arrayProperties={"size": 10_000})
     other = box.submit(box.define("sleep", "120", name="other"))
     calls = "print(m._watch.calls['describe_jobs'], m._watch.calls['list_jobs'])"
-    book = opened(BEGIN + f"m = monitor(clients, jobs=[{array!r}, {other!r}])\nm", "import time; time.sleep(20)", calls)
+    book = opened(BEGIN + f"m = monitor(clients, jobs=[{array!r}, {other!r}])\nm", "import time; time.sleep(12)", calls)
     book.run(0)
     book.page.get_by_role("radio").first.wait_for()
     book.page.evaluate(
