@@ -31,7 +31,7 @@ from template import ACCOUNT, PATH, REGION, STACK, Template
 from test_stacks_template import submitted
 
 from genokit import Settings, backends
-from genokit.batch import Batch, costs, estimate, explain, usage, watch
+from genokit.batch import Batch, costs, entry, estimate, explain, rows, shipping, usage, watch
 from genokit.batch.logs import LogStream
 from genokit.stacks import Stack
 
@@ -91,10 +91,12 @@ def driven(tmp_path_factory) -> Iterator[Driven]:
     driven = Driven(tmp_path_factory.mktemp("account"))
     driven.drive("deployer", lambda clients: Stack("batch", clients=clients).deploy(attempts=2))
     driven.drive("user", notebook)
-    driven.drive("user", files)
+    driven.drive("user", lambda clients: files(clients, tmp_path_factory.mktemp("code")))
     driven.drive("user", waits)
     driven.drive("SubmitRole", lambda clients: function(clients, tmp_path_factory.mktemp("function")))
-    driven.drive("JobRole", job)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("working-folder"))
+        driven.drive("JobRole", lambda clients: job(clients, tmp_path_factory.mktemp("code")))
     driven.drive("deployer", remove)
     yield driven
     backends.account(driven.embedded.settings).stop()
@@ -129,13 +131,12 @@ def notebook(clients: Listening) -> None:
     usage.hosts(clients, [{"status": "SUCCEEDED", "attempts": [attempt]}])
 
 
-def files(clients: Listening) -> None:
-    """What goes to the bucket and comes from it."""
-    bucket = clients.bucket
-    clients.s3.put_object(Bucket=bucket, Key="a/b", Body=b"1", IfNoneMatch="*")
-    clients.s3.get_object(Bucket=bucket, Key="a/b")
-    clients.s3.list_objects_v2(Bucket=bucket, Prefix="a/")
-    clients.s3.delete_object(Bucket=bucket, Key="a/b")
+def files(clients: Listening, folder: Path) -> None:
+    """Code and rows go along with an array."""
+    (folder / "say.py").write_text("import sys; print(sys.argv[1])")
+    batch = Batch(clients)
+    say = batch.define("say", command=["python", "say.py", "Ref::word"], memory_gib=0.1)
+    batch.submit(say, each=[{"word": "a"}, {"word": "b"}], code=folder, check=False).terminate()
 
 
 class AsAws:
@@ -184,12 +185,14 @@ def function(clients: Listening, folder: Path) -> None:
         assert all("jobId" in answer for answer in submitted(folder, door, *events))
 
 
-def job(clients: Listening) -> None:
-    """What a job asks for: the stack's outputs, its input, and a place for its results."""
-    bucket = clients.bucket
-    clients.s3.put_object(Bucket=bucket, Key="results/1", Body=b"1")
-    clients.s3.get_object(Bucket=bucket, Key="results/1")
-    clients.s3.list_objects_v2(Bucket=bucket)
+def job(clients: Listening, folder: Path) -> None:
+    """What a job does before its own program starts: it fetches its code and its row."""
+    (folder / "say.py").write_text("")
+    code = shipping.ship(clients.made["embedded"], folder)
+    given = rows.store(clients.made["embedded"], [{"word": "a"}])
+    assert clients.bucket
+    entry.unpack(clients, code)
+    rows.load(clients, given)
 
 
 def remove(clients: Listening) -> None:
@@ -220,9 +223,11 @@ def until(true: Callable[[], bool]) -> None:
 # Granted and not called by the kit's own code: why it is granted all the same.
 REASONS = {
     "user": {
+        "s3:DeleteObject": "who made a result may take it away; the bucket keeps its versions for a while",
         "s3:AbortMultipartUpload": "boto3 ends a large upload that broke off, so that its parts are not paid for",
     },
     "JobRole": {
+        "s3:PutObject": "a job leaves its results in the bucket: train its checkpoints, a tool what it made",
         "s3:AbortMultipartUpload": "boto3 ends a large upload that broke off, so that its parts are not paid for",
         ("DataObjects", "s3:GetObject"): "the tools read references and reads from the buckets that DataBuckets names",
         ("DataObjects", "arn:aws:s3:::1000genomes/*"): "the same",
