@@ -287,7 +287,7 @@ def test_another_account_bucket_queue_or_role_is_denied():
         Need("batch:SubmitJob", f"arn:aws:batch:{REGION}:{ACCOUNT}:job-queue/another"),
         Need("batch:SubmitJob", f"arn:aws:batch:{REGION}:999999999999:job-definition/one"),
         Need("iam:PassRole", f"arn:aws:iam::{ACCOUNT}:role/Admin", {"iam:PassedToService": "ecs-tasks.amazonaws.com"}),
-        Need("iam:PassRole", template.outputs["JobRole"], {"iam:PassedToService": "ec2.amazonaws.com"}),
+        Need("iam:PassRole", template.outputs["JobRole"], {"iam:PassedToService": "lambda.amazonaws.com"}),
         Need("batch:RegisterJobDefinition", one, {"batch:Privileged": "true"}),
         Need("logs:GetLogEvents", f"arn:aws:logs:{REGION}:{ACCOUNT}:log-group:/aws/lambda/x:log-stream:y"),
         Need("batch:DeleteJobQueue", f"arn:aws:batch:{REGION}:{ACCOUNT}:job-queue/highPriority"),
@@ -319,7 +319,7 @@ NOT_OURS = {
 }
 
 
-def handlers():
+def handlers(*names):
     """By type of the template's resources, the actions that AWS's published schemas say their handlers call."""
     kinds = {one["Type"] for one in template.resources.values()}
     found = {}
@@ -327,7 +327,7 @@ def handlers():
         schema = json.loads(file.read_text())
         if schema.get("typeName") in kinds:
             told = schema.get("handlers", {})
-            actions = {action for name in HANDLERS for action in told.get(name, {}).get("permissions", [])}
+            actions = {action for name in names for action in told.get(name, {}).get("permissions", [])}
             found[schema["typeName"]] = {f"{one.partition(':')[0].lower()}:{one.partition(':')[2]}" for one in actions}
     assert set(found) == kinds
     return found
@@ -371,9 +371,12 @@ def deployer_actions():
 
 
 def test_the_deployer_may_do_what_cloudformations_handlers_do():
+    """Read all that they read, and change what the template's properties ask for."""
     granted = {action.lower() for action in deployer_actions()}
+    unread = {action for actions in handlers("read").values() for action in actions if action.lower() not in granted}
+    assert unread == {"kms:Decrypt"}
     denied = set()
-    for actions in handlers().values():
+    for actions in handlers(*HANDLERS).values():
         for action in actions:
             service = action.partition(":")[0]
             if action.lower() in granted:
@@ -387,7 +390,7 @@ def test_the_deployer_may_do_what_cloudformations_handlers_do():
 
 def test_the_deployer_is_granted_what_the_kit_or_cloudformation_asks_for_and_no_more(driven):
     asked = {need.action for need in driven.needs("deployer")}
-    asked |= {action for actions in handlers().values() for action in actions}
+    asked |= {action for actions in handlers(*HANDLERS).values() for action in actions}
     assert not deployer_actions() - asked - set(DEPLOYERS_OWN), "granted to the deployer, and nothing asks for it"
 
 
@@ -399,7 +402,9 @@ def test_the_deployer_touches_only_what_bears_the_kits_name():
         "arn:aws:batch:*:*:job-queue/*": "QueuePrefix is free, and empty unless given",
         "arn:aws:batch:*:*:job-definition/*": "the same",
         "arn:aws:batch:*:*:job/*": "jobs have numbers for names",
-        "arn:aws:iam::*:role/aws-service-role/batch.amazonaws.com/AWSServiceRoleForBatch": "it has that name",
+        "arn:aws:iam::*:role/aws-service-role/batch.amazonaws.com/AWSServiceRoleForBatch": "Batch's own, by its name",
+        "arn:aws:iam::*:role/aws-service-role/spot.amazonaws.com/AWSServiceRoleForEC2Spot": "an account's first Spot "
+        "request wants it; who deploys makes it by hand where it is not there",
         "arn:aws:ec2:*:*:vpc/*": "a security group may be made in a given VPC",
     }
     for document in DEPLOYER:
