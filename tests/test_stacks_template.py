@@ -59,6 +59,10 @@ def test_a_deploy_needs_no_parameter():
     assert all(one["Description"].endswith(".") for one in template.raw["Parameters"].values())
 
 
+def test_it_is_short_enough_to_be_sent_as_it_is():
+    assert len(PATH.read_bytes()) < 51_200
+
+
 def test_every_output_that_the_kit_reads_is_there():
     assert set(template.outputs) == {
         "Bucket", "LogGroup", "Repository", "ImageCpu", "ImageGpu", "JobRole", "ExecutionRole", "EventQueue",
