@@ -10,7 +10,7 @@ import duckdb
 import pytest
 from athena import download, write
 
-from genokit.errors import InvalidRequest, NotFound
+from genokit.errors import InvalidSource, NotFound
 from genokit.omop import transform
 from genokit.omop.macros import MACROS
 from genokit.omop.vocabulary import CONCEPTS, Vocabulary, own, vocabulary
@@ -60,6 +60,7 @@ def test_items_are_of_the_dictionaries_that_their_list_is_about():
         "outputs": lambda item: 40000 <= item < 50000 or 220000 <= item < 230000,
         "inputs": lambda item: 30000 <= item < 40000 or 220000 <= item < 230000,
         "procedures": lambda item: 220000 <= item < 230000,
+        "line_dates": lambda item: 220000 <= item < 230000,
         "specimens": lambda item: 70000 <= item < 71000 or 90000 <= item < 91000,
         "organisms": lambda item: 80000 <= item < 81000,
         "antibiotics": lambda item: 90000 <= item < 91000,
@@ -170,5 +171,5 @@ def test_a_folder_that_is_no_download_is_refused_by_name(tmp_path, folder):
         (tmp_path / file.name.lower()).write_bytes(file.read_bytes())
     assert repr(vocabulary(tmp_path)) == f"<Vocabulary in {tmp_path}>"
     write(tmp_path, "concept.csv", "concept_id,concept_name", [])
-    with pytest.raises(InvalidRequest, match=r"lacks the column concept_id; its first line has 1: .* tabs"):
+    with pytest.raises(InvalidSource, match=r"lacks the column concept_id; its first line has 1: .* tabs"):
         vocabulary(tmp_path)

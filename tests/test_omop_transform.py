@@ -11,7 +11,7 @@ from athena import download
 from mimic3_rows import mimic3, one_patient
 
 from genokit.errors import NotFound
-from genokit.omop import transform
+from genokit.omop import synthetic, transform
 from genokit.omop.fields import fields, tables
 from genokit.omop.vocabulary import Vocabulary, vocabulary
 
@@ -149,6 +149,19 @@ def test_procedures_are_those_of_icd9_and_of_the_charts_too():
         ("9604", 0, datetime.date(2150, 1, 1)),
         ("99291", 0, datetime.date(2150, 1, 3)),
     ]
+
+
+def test_the_day_a_line_was_put_in_is_that_of_a_procedure_and_other_days_are_observations():
+    day = {"subject_id": 1, "hadm_id": 100, "charttime": "2150-01-03 09:00", "value": "2150-01-02 13:00"}
+    con = cdm(
+        datetimeevents=[day | {"itemid": 224288}, day | {"itemid": 225128}, day | {"itemid": 224288, "value": None}]
+    )
+    found = one(con, "SELECT * FROM cdm.procedure_occurrence")
+    assert (found["procedure_concept_id"], found["procedure_date"]) == (4213288, datetime.date(2150, 1, 2))
+    words = (
+        "SELECT value_as_string FROM cdm.observation WHERE observation_type_concept_id = 32817 ORDER BY observation_id"
+    )
+    assert con.execute(words).fetchall() == [("2150-01-02 13:00:00",), (None,)]
 
 
 def test_a_person_is_observed_from_the_first_to_the_last_contact():
@@ -492,7 +505,8 @@ def whole(athena):
             for item in (225459, 225466, 225401, 228128)
         ],
         datetimeevents=[
-            given | {"itemid": 224183, "charttime": "2150-01-03 09:00", "value": "2150-01-02 13:00"}
+            given | {"itemid": item, "charttime": "2150-01-03 09:00", "value": "2150-01-02 13:00"}
+            for item in (224183, 226515)
         ],
         microbiologyevents=[
             {"subject_id": 1, "chartdate": "2150-01-03", "spec_itemid": 70077, "ab_name": "AMPICILLIN"}
@@ -593,3 +607,69 @@ def test_sql_that_does_not_fit_the_cdm_names_the_field(monkeypatch):
         with pytest.raises(NotFound, match=problem):
             transform.select("cdm.death", "duckdb")
     transform.select.cache_clear()
+
+
+@pytest.fixture(scope="module")
+def made_up(tmp_path_factory):
+    """Synthetic data with all the dirt of the real ones."""
+    con = duckdb.connect()
+    source = synthetic(tmp_path_factory.mktemp("mimic3"), persons=40, density=0.05, progress=False)
+    source.load(con, progress=False)
+    transform.run(con)
+    return con
+
+
+def test_synthetic_data_make_a_whole_cdm(made_up):
+    for table in tables():
+        for field in fields(table):
+            name = f'"{field.name}"'
+            if field.required and field.name != "standard_concept":
+                assert one(made_up, f"SELECT COUNT(*) AS n FROM cdm.{table} WHERE {name} IS NULL")["n"] == 0, field
+            if field.key:
+                twice = f"SELECT COUNT(*) - COUNT(DISTINCT {name}) AS n FROM cdm.{table}"
+                assert one(made_up, twice)["n"] == 0, field
+    for table in transform.statements():
+        assert count(made_up, table) > 0 or table in ("cdm.device_exposure", "cdm.condition_era"), table
+    for table in ("measurement", "observation", "drug_exposure", "note"):
+        for column, target in (("visit_occurrence_id", "visit_occurrence"), ("provider_id", "provider")):
+            lost = f"SELECT {column} FROM cdm.{table} EXCEPT SELECT {column} FROM cdm.{target}"
+            assert made_up.execute(lost).fetchall() in ([], [(None,)])
+
+
+def test_no_row_of_a_synthetic_source_is_lost_or_doubled_without_a_reason(made_up):
+    """What is left out is what the headers of the SQL say."""
+    expected = {
+        "person": "SELECT COUNT(*) FROM mimic3.patients",
+        "visit_occurrence": "SELECT COUNT(*) FROM mimic3.admissions",
+        "condition_occurrence": "SELECT COUNT(*) FROM mimic3.diagnoses_icd WHERE icd9_code IS NOT NULL",
+        "measurement WHERE measurement_id & 15 = 0": "SELECT COUNT(*) FROM mimic3.labevents"
+        " WHERE charttime IS NOT NULL",
+        "measurement WHERE measurement_id & 15 = 2": "SELECT COUNT(*) FROM mimic3.outputevents"
+        " WHERE charttime IS NOT NULL AND COALESCE(iserror, 0) = 0",
+        "drug_exposure WHERE drug_type_concept_id = 32838": "SELECT COUNT(*) FROM mimic3.prescriptions",
+        "note": "SELECT COUNT(*) FROM mimic3.noteevents WHERE text IS NOT NULL AND COALESCE(iserror, '0') <> '1'",
+    }
+    for table, source in expected.items():
+        assert count(made_up, f"cdm.{table}") == made_up.execute(source).fetchall()[0][0], table
+    charted = count(made_up, "cdm.measurement WHERE measurement_id & 15 = 1") + count(
+        made_up, "cdm.observation WHERE observation_id & 15 = 7"
+    )
+    said = "mimic3.chartevents WHERE COALESCE(error, 0) = 0 AND (value IS NOT NULL OR valuenum IS NOT NULL)"
+    assert charted == count(made_up, said)
+
+
+def test_most_of_what_was_measured_is_mapped_without_a_download(made_up):
+    shares = transform.mapped(made_up).set_index("domain")["share"]
+    assert shares["measurement"] > 0.9
+    assert shares["measurement: unit"] > 0.9
+    assert shares["visit"] == 1
+    assert shares["condition"] == 0
+
+
+def test_nobody_is_older_than_a_century_at_birthdays_that_were_moved(made_up):
+    oldest = one(
+        made_up,
+        "SELECT MAX(EXTRACT(YEAR FROM visit_start_date) - year_of_birth) AS age"
+        " FROM cdm.visit_occurrence JOIN cdm.person USING (person_id)",
+    )
+    assert oldest["age"] <= 120

@@ -136,8 +136,9 @@ def _make(con: DuckDBPyConnection, table: str, progress: Callable[[str], object]
         progress(table)
     start = time.perf_counter()
     con.execute(f"CREATE OR REPLACE TABLE {table} AS {select(table, 'duckdb')}")
-    counted = con.execute(f"SELECT COUNT(*) FROM {table}").fetchone()
-    return Built(table, counted[0] if counted else 0, time.perf_counter() - start)
+    # To the end: DuckDB refuses other work on a connection while a result isn't read to its last row.
+    [(rows,)] = con.execute(f"SELECT COUNT(*) FROM {table}").fetchall()
+    return Built(table, rows, time.perf_counter() - start)
 
 
 def _without_sql(name: str, engine: str) -> str:

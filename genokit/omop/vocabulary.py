@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genokit.errors import InvalidRequest, NotFound, did_you_mean
+from genokit.errors import InvalidSource, NotFound, did_you_mean
 from genokit.omop.fields import fields
 from genokit.omop.macros import expand
 
@@ -40,7 +40,7 @@ TABLES = (
 _NEEDED = ("concept", "concept_relationship", "vocabulary")
 
 # These lists are keyed by MIMIC's item ids, which no two of its dictionaries share.
-_ITEMS = ("labs", "vitals", "outputs", "inputs", "procedures", "specimens", "organisms", "antibiotics")
+_ITEMS = ("labs", "vitals", "outputs", "inputs", "procedures", "specimens", "organisms", "antibiotics", "line_dates")
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def vocabulary(folder: str | os.PathLike[str]) -> Vocabulary:
 
     CONCEPT, CONCEPT_RELATIONSHIP and VOCABULARY are needed; of the others, CONCEPT_ANCESTOR gives drug eras their
     ingredients. Ask Athena for SNOMED, ICD9CM, ICD9Proc, RxNorm, RxNorm Extension, NDC, LOINC, HCPCS and CPT4; CPT4
-    comes without names until its own program has fetched them. Raises NotFound, or InvalidRequest for a file that
+    comes without names until its own program has fetched them. Raises NotFound, or InvalidSource for a file that
     lacks a column.
     """
     place = Path(folder).expanduser()
@@ -125,7 +125,7 @@ def _check_header(table: str, file: Path) -> None:
     header = _header(file)
     missing = [column.name for column in fields(table) if column.required and column.name not in header]
     if missing:
-        raise InvalidRequest(
+        raise InvalidSource(
             f"{file} lacks the column {missing[0]}; its first line has {len(header)}: {', '.join(header)[:200]}. "
             "Athena's files are separated by tabs, with the names of the columns in the first line."
         )

@@ -2,7 +2,7 @@
 --
 --   0 to 4   asked at admission: religion, marital status, language, insurance, and the reason in the admitting words
 --   5        the DRG that the admission was billed under
---   6        dates that were charted, such as when a line was put in
+--   6        days that were charted, unless they are those of a procedure, such as putting in a line
 --   7        chart rows that measure nothing: by their concept's domain, or unmapped texts
 --   8 to 10  what was billed and is an observation, such as a history of smoking
 --   11       what was charted as a procedure and is an observation, such as a talk with the family
@@ -100,7 +100,9 @@ LEFT JOIN cdm.visit_occurrence AS visit ON visit.visit_occurrence_id = dated.had
 LEFT JOIN cdm.visit_detail AS detail ON detail.visit_detail_id = event_id(dated.icustay_id, 0)
 LEFT JOIN cdm.provider AS provider ON provider.provider_id = dated.cgid
 LEFT JOIN stage.item AS item ON item.itemid = dated.itemid
-WHERE dated.charttime IS NOT NULL AND COALESCE(dated.error, 0) = 0
+WHERE dated.charttime IS NOT NULL
+    AND COALESCE(dated.error, 0) = 0
+    AND (dated.value IS NULL OR COALESCE(item.domain_id, 'Observation') <> 'Procedure')
 
 UNION ALL
 

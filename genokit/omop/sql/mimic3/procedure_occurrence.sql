@@ -1,6 +1,7 @@
 -- PROCEDURE_OCCURRENCE: billed ICD-9 procedures and CPT codes, and what nurses charted as procedures.
 --
--- ICD-9 procedures have no dates in MIMIC: they take the admission's. CPT codes have the day they were billed for.
+-- ICD-9 procedures have no dates in MIMIC: they take the admission's. CPT codes have the day they were billed for, and
+-- lines the day they were put in.
 SELECT
     part_id(billed.row_id, billed.tag, billed.nth) AS procedure_occurrence_id,
     billed.subject_id AS person_id,
