@@ -9,10 +9,12 @@ import base64
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
+from itertools import accumulate, groupby
 
 from genokit.display import STATUS_COLOURS, Html, bare, escape, pill, sheets, sign
 
 NONE = ' class="gk-none"'
+ACROSS = 400  # places in time of a drawing of many bars
 
 
 def view(*parts: object) -> Html:
@@ -137,14 +139,26 @@ def _colour(status: str) -> str:
 
 
 def _thin(bars: Sequence[tuple[str, str, float, float, str]]) -> str:
-    """Many bars as one drawing: at most 150 lines, a path a status, what lies on itself drawn once."""
-    paths: dict[str, dict[str, None]] = {}
+    """Many bars as one drawing, a path a status. With more bars than lines, a line shows what most of its bars were."""
+    lines = min(150, len(bars))
+    rows: list[dict[str, list[int]]] = [{} for _ in range(lines)]  # by status: how many begin less end, at each place
     for place, (_, status, left, right, _) in enumerate(bars):
-        y, x = place * 150 // len(bars), round(1000 * left)
-        paths.setdefault(status, {})[f"M{x} {y}h{max(2, round(1000 * right) - x)}v1H{x}z"] = None
+        steps = rows[place * lines // len(bars)].setdefault(status, [0] * (ACROSS + 1))
+        begin = min(int(ACROSS * left), ACROSS - 1)
+        steps[begin] += 1
+        steps[max(begin + 1, round(ACROSS * right))] -= 1
+    paths: dict[str, list[str]] = {}
+    for y, row in enumerate(rows):
+        there = zip(*(accumulate(steps) for steps in row.values()), strict=True)
+        most = [max(zip(counts, row, strict=True)) for counts in there]
+        for status, run in groupby(enumerate(most), key=lambda one: one[1][1] if one[1][0] else ""):
+            places = [x for x, _ in run]
+            if status:
+                paths.setdefault(status, []).append(f"M{places[0]} {y}H{places[-1] + 1}v1H{places[0]}z")
     drawn = "".join(f'<path fill="{_colour(status)}" d="{"".join(parts)}" />' for status, parts in paths.items())
     words = f"{len(bars):,} attempts, one below the other by their start"
-    svg = f'<svg viewBox="0 0 1000 150" preserveAspectRatio="none" role="img" aria-label="{words}">{drawn}</svg>'
+    view_box = f'viewBox="0 0 {ACROSS} {lines}" preserveAspectRatio="none"'
+    svg = f'<svg {view_box} role="img" aria-label="{words}">{drawn}</svg>'
     return f'<div class="gk-lane"><span class="gk-who">{len(bars):,} attempts</span>{svg}</div>'
 
 

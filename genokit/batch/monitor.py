@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +26,7 @@ def monitor(clients: Clients, queue: str | None = None, jobs: Any = None, *, wai
     can live (a terminal, a script, papermill, nbconvert), it is a picture of the moment; given ``jobs``, or with
     ``wait=True``, it first shows their progress until they have ended. An interrupt ends the waiting; jobs go on.
     """
-    several = jobs if isinstance(jobs, Iterable) and not isinstance(jobs, str) else [jobs]
+    several = [jobs] if isinstance(jobs, str) or hasattr(jobs, "id") else jobs or []
     ids = None if jobs is None else [str(getattr(job, "id", job)) for job in several]
     made = Monitor(clients, queue, ids)
     if wait or (wait is None and ids is not None and not lives_here()):

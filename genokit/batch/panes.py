@@ -48,22 +48,21 @@ def counts(now: Snapshot) -> Html:
 
 def timeline(now: Snapshot) -> Html:
     """The attempts in time."""
-    if not now.tries:
+    tries = now.tries
+    if not tries:
         return live.quiet("No attempt has started yet.")
     at = now.at.timestamp() * 1000 if now.at else 0
-    spans = [(one.started or 0, one.stopped or at) for _, _, one, _ in now.tries]
+    spans = [(one.started or 0, one.stopped or at) for _, _, one, _ in tries]
     first = min(start for start, _ in spans)
     whole = max(max(at, *(end for _, end in spans)) - first, 1000)
     bars = [
-        (
-            label(job) if number == 1 else f"{label(job)} ({number})",
-            status,
-            (start - first) / whole,
-            (end - first) / whole,
-            f"{display.seconds(max(0, end - start) / 1000)} from {_clock(start)}",
-        )
-        for (job, number, _, status), (start, end) in zip(now.tries, spans, strict=True)
+        ("", status, (start - first) / whole, (end - first) / whole, "")
+        for (_, _, _, status), (start, end) in zip(tries, spans, strict=True)
     ]
+    if len(bars) <= LANES:
+        names = [label(job) if number == 1 else f"{label(job)} ({number})" for job, number, _, _ in tries]
+        words = [f"{display.seconds(max(0, end - start) / 1000)} from {_clock(start)}" for start, end in spans]
+        bars = [(name, *bar[1:4], said) for name, bar, said in zip(names, bars, words, strict=True)]
     return live.lanes(bars, [(part / 4, _clock(first + whole * part / 4)) for part in range(5)], named=LANES)
 
 

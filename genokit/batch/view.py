@@ -122,12 +122,14 @@ class View:
                 if not self.closed:
                     self._watch.reopen()
             now = self._watch.wait(self._now.version, 5)
+            began = time.monotonic()
             with self._lock:
                 if now.version != self._now.version or self._follows():
                     self._now = now
                     self._paint()
                     self._answer_at_once()
-            time.sleep(PAINT_S)
+            # Painting takes a sixth of the kernel's time at most, however many jobs there are.
+            time.sleep(max(PAINT_S, 5 * (time.monotonic() - began)))
 
     def _follows(self) -> bool:
         job = self._job()
