@@ -188,8 +188,16 @@ def test_it_says_everywhere_that_it_is_synthetic(made):
     assert made.synthetic
     assert "Synthetic" in made._repr_html_()
     assert "no person is behind it" in made._repr_html_()
-    metadata = pq.ParquetFile(Path(made.place) / "patients.parquet").metadata.metadata
-    assert b"synthetic" in metadata
+    for file in Path(made.place).rglob("*.parquet"):
+        assert b"synthetic" in pq.read_metadata(file).metadata
+
+
+def test_its_files_say_so_without_their_folder(made, tmp_path):
+    for file in ("patients.parquet", "admissions.parquet"):
+        (tmp_path / file).write_bytes((Path(made.place) / file).read_bytes())
+    assert Source(tmp_path).synthetic
+    (tmp_path / "patients.parquet").write_bytes(b"")
+    assert not Source(tmp_path).synthetic
 
 
 def test_what_is_not_its_own_is_never_overwritten(tmp_path):

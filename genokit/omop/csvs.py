@@ -97,7 +97,7 @@ def load(con: Any, table: Table, file: Path, into: str, made: str, scratch: Path
     attempt, broken = _Attempt(con, table, names, file, into, made), list[int]()
     with ExitStack() as stack:
         found = None if table.name in FREE_TEXT else attempt.read(parallel=True)
-        if found is None or any(kind != "CAST" for _, _, kind, *_ in found):
+        if found is None or any(kind != "CAST" for _, _, kind, _ in found):
             # Read from front to back, DuckDB does not say when a file ends inside a quote.
             broken = list(mend(file, len(names)))
             found = None if broken else attempt.read(parallel=False)
@@ -109,16 +109,15 @@ def load(con: Any, table: Table, file: Path, into: str, made: str, scratch: Path
         if found is None:
             raise InvalidSource(f"'{file.name}' cannot be read as CSV, even without its broken rows. Fetch it again.")
         bad = dict.fromkeys(broken, "quotes are broken")
-        for line, (_, column, kind, _, said) in zip(
-            _lines(attempt.file, [one[0] for one in found]), found, strict=True
-        ):
-            bad.setdefault(line, _reason(table, column, kind, said))
+        lines = _lines(attempt.file, [position for position, *_ in found])
+        for line, (_, column, kind, said) in zip(lines, found, strict=True):
+            bad.setdefault(line, _reason(table, len(names), column, kind, said))
         unsound = [Bad(table.name, file.name, line, reason) for line, reason in attempt.unsound(set(bad))]
     listed = [Bad(table.name, file.name, line, reason) for line, reason in bad.items()]
     return sorted([*listed, *unsound], key=lambda one: one.line or 0)
 
 
-Found = tuple[int, str | None, str, str, str]  # position in the file, column, kind of error, text, message
+Found = tuple[int, str | None, str, str | None]  # position in the file, column, kind of error, what else is known
 
 
 class _Attempt:
@@ -138,10 +137,13 @@ class _Attempt:
         try:
             query = f"select {rows.values(self.table, self.types)} from {self._reader(parallel)}"
             self.con.execute(self.into.replace("{query}", query))
-            # An empty line before the row, or the second half of its line end, is counted to the row.
+            # An empty line before the row, or the second half of its line end, is counted to the row. Of the messages,
+            # which repeat values, only what holds none is taken.
             found = self.con.execute(f"""
                 select line_byte_position + length(csv_line) - length(ltrim(csv_line, chr(13) || chr(10))), column_name,
-                    error_type::varchar, csv_line, error_message
+                    error_type::varchar, case when error_type <> 'CAST' then
+                        regexp_extract(error_message, '^Expected Number of Columns: ([0-9]+) Found: ([0-9]+)', 2)
+                        when not contains(error_message, 'Could not convert') then 'empty' end
                 from {REJECTS} order by 1, column_idx
             """).fetchall()
         except duckdb.InvalidInputException:
@@ -276,14 +278,12 @@ def _records(file: Path) -> Iterator[tuple[int, list[str]]]:
         csv.field_size_limit(most)
 
 
-def _reason(table: Table, column: str | None, kind: str, said: str) -> str:
-    """Why DuckDB set a row aside, in words that hold nothing of the row; its own message would."""
+def _reason(table: Table, columns: int, column: str | None, kind: str, said: str | None) -> str:
+    """Why DuckDB set a row aside, in words that hold nothing of the row."""
     if kind == "CAST" and column is not None and column in table.columns:
-        right = table.columns[column]
-        return rows.not_a(right) if "Could not convert" in said else rows.wrong(right, None) or rows.not_a(right)
-    numbers = re.search(r"Columns: (\d+) Found: (\d+)", said)
-    if kind in ("MISSING COLUMNS", "TOO MANY COLUMNS") and numbers:
-        return f"{numbers[2]} columns, but the first line has {numbers[1]}"
+        return rows.wrong(table.columns[column], None if said else "?") or rows.not_a(table.columns[column])
+    if kind in ("MISSING COLUMNS", "TOO MANY COLUMNS"):
+        return f"{said} columns, but the first line has {columns}"
     return {
         "INVALID ENCODING": "not text in UTF-8",
         "LINE SIZE OVER MAXIMUM": f"longer than {LONGEST:,} bytes",

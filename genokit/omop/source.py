@@ -78,8 +78,9 @@ class Source:
 
     @property
     def synthetic(self) -> bool:
-        """Whether nobody is behind these data: the kit made them up."""
-        return (Path(self.place) / MARK).is_file()
+        """Whether nobody is behind these data: the kit made them up, and marked the folder and each Parquet file."""
+        marks = (Path(self.place) / MARK, Path(self.place) / "patients.parquet")
+        return marks[0].is_file() or (marks[1].is_file() and _marked(marks[1]))
 
     @property
     def title(self) -> str:
@@ -107,10 +108,7 @@ class Source:
             notes += note
             bad += found
             if found:
-                con.executemany(
-                    "insert into mimic3.rejected values (?, ?, ?, ?)",
-                    [[one.table, one.file, one.line, one.reason] for one in found],
-                )
+                _list(con, found)
             counts[name] = con.execute(f"select count(*) from mimic3.{name}").fetchone()[0]
         missing = tuple(name for name in mimic3() if name not in files)
         return Loaded(self, counts, dict(Counter(one.table for one in bad)), missing, tuple(notes), tuple(bad[:SHOWN]),
@@ -191,6 +189,16 @@ def _table(path: Path) -> str:
     return match[1] if match[2] else ""
 
 
+def _marked(file: Path) -> bool:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        return b"synthetic" in (parquet.read_metadata(file).metadata or {})
+    except (OSError, pa.ArrowInvalid):
+        return False
+
+
 def _parts(path: Path) -> list[Path]:
     """The Parquet files of a table, without what Spark and editors leave beside them."""
     if not path.is_dir():
@@ -202,6 +210,15 @@ def _parts(path: Path) -> list[Path]:
 def _form(path: Path) -> str:
     name = path.name.lower()
     return next((form for suffix, form in SUFFIXES.items() if name.endswith(suffix)), "parquet")
+
+
+def _list(con: Any, bad: list[Bad]) -> None:
+    import pyarrow as pa
+
+    columns = {name: [getattr(one, name) for one in bad] for name in ("table", "file", "line", "reason")}
+    con.register("genokit_bad", pa.table(columns))
+    con.execute("insert into mimic3.rejected select * from genokit_bad")
+    con.unregister("genokit_bad")
 
 
 def _missing(held: Mapping[str, str]) -> str:
