@@ -28,6 +28,8 @@ from genokit.batch.preflight import Finding, Findings
 from genokit.config import Settings
 from genokit.display import Html, Log
 from genokit.doctor import Check, Report
+from genokit.omop import Loaded, Source
+from genokit.omop.csvs import Bad
 from genokit.stacks import Change, Changes
 
 HOSTILE = {
@@ -55,6 +57,10 @@ NOUNS: dict[str, Callable[[str, Path], object]] = {
     "Finding": lambda text, folder: Finding(text, text, text),
     "Findings": lambda text, folder: Findings([Finding("problem", text, text)]),
     "Changes": lambda text, folder: Changes(text, (Change("replace", text, text, (text,)),)),
+    "Source": lambda text, folder: Source(text),
+    "Loaded": lambda text, folder: Loaded(
+        Source(text), {"patients": 1}, {text: 1}, (text,), (text,), (Bad(text, text, None, text),), 1.0
+    ),
     "doctor's Report": lambda text, folder: Report((Check(text, "warning", text, text),), Settings(region=text)),
 }
 

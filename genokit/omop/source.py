@@ -29,7 +29,7 @@ class Source:
 
     >>> from genokit.omop import Source
     >>> Source("physionet/mimiciii")
-    <Source physionet/mimiciii>
+    <Source 'physionet/mimiciii'>
     """
 
     place: str
@@ -50,7 +50,7 @@ class Source:
                 "here first, as by: aws s3 sync s3://bucket/mimiciii mimiciii."
             )
         folder = Path(self.place)
-        if not folder.is_dir():
+        if not os.path.isdir(folder):  # False, too, for what could be no name at all
             raise NotFound(
                 f"There is no folder '{folder}'. Name the one that holds MIMIC-III's tables, as PATIENTS.csv.gz."
             )
@@ -79,8 +79,8 @@ class Source:
     @property
     def synthetic(self) -> bool:
         """Whether nobody is behind these data: the kit made them up, and marked the folder and each Parquet file."""
-        marks = (Path(self.place) / MARK, Path(self.place) / "patients.parquet")
-        return marks[0].is_file() or (marks[1].is_file() and _marked(marks[1]))
+        mark, patients = (os.path.join(self.place, name) for name in (MARK, "patients.parquet"))
+        return os.path.isfile(mark) or (os.path.isfile(patients) and _marked(patients))
 
     @property
     def title(self) -> str:
@@ -115,7 +115,7 @@ class Source:
                       time.perf_counter() - begun)  # fmt: skip
 
     def __repr__(self) -> str:
-        return f"<Source {self.place}>"
+        return f"<Source {self.place!r}>"
 
     def _repr_html_(self) -> str:
         from genokit.display import card, table
@@ -189,7 +189,7 @@ def _table(path: Path) -> str:
     return match[1] if match[2] else ""
 
 
-def _marked(file: Path) -> bool:
+def _marked(file: str) -> bool:
     import pyarrow as pa
     from pyarrow import parquet
 
