@@ -269,35 +269,37 @@ def test_user_data_is_one_shell_script_that_bash_understands():
     assert (done.returncode, done.stderr) == (0, "")
 
 
-EMPTY, ROOT = ("disk", " ", ""), ("disk\npart\npart", " ", "Amazon Elastic Block Store")
 EBS, INSTANCE = "Amazon Elastic Block Store", "Amazon EC2 NVMe Instance Storage"
+ROOT = ("disk\npart\npart", "", EBS)
 
 
 @pytest.mark.parametrize(
     ("disks", "links", "chosen"),
     [
-        ({"xvda": ROOT, "xvdb": EMPTY}, {}, "xvdb"),
-        ({"nvme0n1": ROOT, "nvme1n1": ("disk", " ", EBS)}, {}, "nvme1n1"),
-        ({"nvme0n1": ROOT, "nvme1n1": ("disk", " ", EBS)}, {"xvdb": "nvme1n1"}, "nvme1n1"),
-        ({"nvme0n1": ROOT, "nvme1n1": ("disk", " ", INSTANCE), "nvme2n1": ("disk", " ", EBS)}, {}, "nvme2n1"),
-        ({"nvme0n1": ("disk", " ", EBS), "nvme1n1": ROOT}, {}, "nvme0n1"),
-        ({"nvme0n1": ROOT, "nvme1n1": ("disk", "ext4 /data", EBS)}, {}, None),
+        ({"xvda": ROOT, "xvdb": ("disk", "", "")}, {}, "xvdb"),
+        ({"nvme0n1": ROOT, "nvme1n1": ("disk", "", EBS)}, {}, "nvme1n1"),
+        ({"nvme0n1": ROOT, "nvme1n1": ("disk", "", EBS)}, {"xvdb": "nvme1n1"}, "nvme1n1"),
+        ({"nvme0n1": ROOT, "nvme1n1": ("disk", "", INSTANCE), "nvme2n1": ("disk", "", EBS)}, {}, "nvme2n1"),
+        ({"nvme0n1": ("disk", "", EBS), "nvme1n1": ROOT}, {}, "nvme0n1"),
+        ({"nvme0n1": ROOT, "nvme1n1": ("disk", "/data", EBS)}, {}, None),
+        ({"nvme0n1": ROOT, "nvme1n1": ("disk", "", EBS, "ext4")}, {}, None),
         ({"nvme0n1": ROOT}, {}, None),
     ],
-    ids=["xen", "nitro", "nitro-linked", "own-nvme-first", "root-second", "in-use", "none"],
+    ids=["xen", "nitro", "nitro-linked", "own-nvme-first", "root-second", "mounted", "formatted", "none"],
 )
 def test_the_scratch_volume_is_found_whatever_it_is_called(tmp_path, disks, links, chosen):
     """The script runs with a /dev of files, and programs that write down how they were called."""
     dev, programs, scratch = tmp_path / "dev", tmp_path / "bin", tmp_path / "docker_scratch"
     dev.mkdir(), programs.mkdir()
     for disk, told in disks.items():
-        for column, answer in zip(("TYPE", "FSTYPE,MOUNTPOINT", "MODEL"), told, strict=True):
+        for column, answer in zip(("TYPE", "MOUNTPOINT", "MODEL", "FORMAT"), told, strict=False):
             (dev / f"{disk}.{column}").write_text(f"{answer}\n")
         (dev / disk).touch()
     for link, disk in links.items():
         (dev / link).symlink_to(disk)
     fakes = {
         "lsblk": 'cat "$3.$2"',
+        "blkid": 'cat "$2.FORMAT" 2>/dev/null || exit 2',
         "mkfs.ext4": f'echo "mkfs.ext4 $*" >>{tmp_path}/calls',
         "mount": f'echo "mount $*" >>{tmp_path}/calls',
         "sleep": ":",
