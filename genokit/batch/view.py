@@ -261,10 +261,10 @@ class View:
 
     def _ask(self, verb: str, act: Callable[[], object] | None) -> None:
         self._asked = act
-        self._show(self._confirm, act is not None)
         if act is not None:
             self._put(self._question, panes.question(verb, self._chosen, self._job()))
             self._yes.description = f"Yes, {verb.lower()}"
+        self._show(self._confirm, act is not None)
 
     def _on_yes(self, _: Any) -> None:
         with self._lock:
