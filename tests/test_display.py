@@ -28,7 +28,7 @@ from genokit.batch.preflight import Finding, Findings
 from genokit.config import Settings
 from genokit.display import Html, Log
 from genokit.doctor import Check, Report
-from genokit.omop import Loaded, Source
+from genokit.omop import Loaded, Source, Vocabulary
 from genokit.omop.csvs import Bad
 from genokit.stacks import Change, Changes
 
@@ -58,6 +58,7 @@ NOUNS: dict[str, Callable[[str, Path], object]] = {
     "Findings": lambda text, folder: Findings([Finding("problem", text, text)]),
     "Changes": lambda text, folder: Changes(text, (Change("replace", text, text, (text,)),)),
     "Source": lambda text, folder: Source(text),
+    "Vocabulary": lambda text, folder: Vocabulary({"concept": Path(text, text)}),
     "Loaded": lambda text, folder: Loaded(
         Source(text), {"patients": 1}, {text: 1}, (text,), (text,), (Bad(text, text, None, text),), 1.0
     ),

@@ -173,3 +173,17 @@ def test_a_folder_that_is_no_download_is_refused_by_name(tmp_path, folder):
     write(tmp_path, "concept.csv", "concept_id,concept_name", [])
     with pytest.raises(InvalidSource, match=r"lacks the column concept_id; its first line has 1: .* tabs"):
         vocabulary(tmp_path)
+
+
+def test_a_file_that_another_program_has_changed_is_named(tmp_path):
+    download(tmp_path)
+    file = tmp_path / "CONCEPT.csv"
+    file.write_text(file.read_text(encoding="utf-8").replace("19700101", "01/01/1970"), encoding="utf-8")
+    with pytest.raises(InvalidSource, match=r"CONCEPT\.csv is not as Athena delivers it: .*01/01/1970"):
+        vocabulary(tmp_path).load(duckdb.connect())
+
+
+def test_a_vocabulary_shows_what_it_knows(folder):
+    assert repr(Vocabulary()) == f"<Vocabulary of genokit's own {len(own())} codes>"
+    assert "stay without concepts" in Vocabulary()._repr_html_()
+    assert str(folder) in vocabulary(folder)._repr_html_()

@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from genokit.omop.source import Loaded, Source
 from genokit.omop.synthetic import synthetic
+from genokit.omop.vocabulary import Vocabulary, vocabulary
 
-__all__ = ["Loaded", "Source", "synthetic"]
+__all__ = ["Loaded", "Source", "Vocabulary", "synthetic", "vocabulary"]

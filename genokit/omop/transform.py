@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, cast
 from sqlglot import exp
 
 from genokit.errors import NotFound, did_you_mean
-from genokit.omop import vocabulary
 from genokit.omop.fields import Field, fields, tables
 from genokit.omop.macros import expand, parse
+from genokit.omop.vocabulary import TABLES, Vocabulary
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -95,7 +95,7 @@ def select(table: str, engine: str) -> str:
 
 def run(
     con: DuckDBPyConnection,
-    known: vocabulary.Vocabulary | None = None,
+    known: Vocabulary | None = None,
     *,
     only: str | None = None,
     progress: Callable[[str], object] | None = None,
@@ -106,7 +106,7 @@ def run(
     it is made from. The same rows give the same ids in every run. ``progress`` is told each table before it is made.
     Tables that exist are replaced. Raises NotFound.
     """
-    (known or vocabulary.Vocabulary()).load(con)
+    (known or Vocabulary()).load(con)
     con.execute("CREATE SCHEMA IF NOT EXISTS stage; CREATE SCHEMA IF NOT EXISTS cdm")
     made = [*order(), *(f"cdm.{name}" for name in tables() if f"cdm.{name}" not in statements())]
     wanted = set(made) if only is None else _with_sources(f"cdm.{only}")
@@ -143,7 +143,7 @@ def _make(con: DuckDBPyConnection, table: str, progress: Callable[[str], object]
 
 def _without_sql(name: str, engine: str) -> str:
     """A vocabulary table as it was downloaded, or an empty table."""
-    if name in vocabulary.TABLES:
+    if name in TABLES:
         return f"SELECT {_casts(fields(name), [column.name for column in fields(name)], engine)} FROM vocab.{name}"
     return f"SELECT {_casts(fields(name), [], engine)} FROM (SELECT 1 AS one) AS nothing WHERE one = 0"
 

@@ -68,9 +68,19 @@ class Vocabulary:
             con.execute(f"INSERT INTO vocab.{table} BY NAME {_query(name)}")
         con.execute(f"CREATE TABLE vocab.source_to_concept AS {_query('source_to_concept')}")
 
+    def _repr_html_(self) -> str:
+        from genokit.display import card
+
+        rows: dict[str, object] = {"own codes": len(own()), "for": ", ".join(dict.fromkeys(name for name, *_ in own()))}
+        if self.files:
+            rows |= {"download": self.files["concept"].parent, "tables": ", ".join(self.files)}
+        else:
+            rows["download"] = "none: diagnoses, billed procedures and prescriptions stay without concepts"
+        return card("Vocabulary", rows)
+
     def __repr__(self) -> str:
         if not self.files:
-            return f"<Vocabulary of genokit's own {len(list(own())):,} codes>"
+            return f"<Vocabulary of genokit's own {len(own())} codes>"
         return f"<Vocabulary in {self.files['concept'].parent}>"
 
 
@@ -138,10 +148,19 @@ def _insert(con: DuckDBPyConnection, table: str, file: Path) -> None:
         f"CAST(STRPTIME({column.name}, '%Y%m%d') AS DATE)" if column.type == "DATE" else column.name
         for column in chosen
     )
+    import duckdb
+
     # Names of concepts hold single quotation marks, so nothing may be read as quoting.
-    con.execute(
+    statement = (
         f"INSERT INTO vocab.{table} ({', '.join(column.name for column in chosen)}) SELECT {values} "
         "FROM read_csv(?, delim = '\t', quote = '', escape = '', header = false, skip = 1, all_varchar = true,"
-        " auto_detect = false, null_padding = false, columns = ?)",
-        [str(file), dict.fromkeys(header, "VARCHAR")],
+        " auto_detect = false, null_padding = false, columns = ?)"
     )
+    try:
+        con.execute(statement, [str(file), dict.fromkeys(header, "VARCHAR")])
+    except duckdb.Error as error:
+        first = str(error).partition("\n")[0]
+        raise InvalidSource(
+            f"{file} is not as Athena delivers it: {first} Unpack the download anew; a program that opens CSV files "
+            "may have changed it."
+        ) from error
