@@ -71,7 +71,8 @@ class Vocabulary:
     def _repr_html_(self) -> str:
         from genokit.display import card
 
-        rows: dict[str, object] = {"own codes": len(own()), "for": ", ".join(dict.fromkeys(name for name, *_ in own()))}
+        lists = dict.fromkeys(name.removeprefix("mimic3 ").replace("_", " ") for name, *_ in own())
+        rows: dict[str, object] = {"own codes": len(own()), "for": ", ".join(lists)}
         if self.files:
             rows |= {"download": self.files["concept"].parent, "tables": ", ".join(self.files)}
         else:
@@ -81,7 +82,7 @@ class Vocabulary:
     def __repr__(self) -> str:
         if not self.files:
             return f"<Vocabulary of genokit's own {len(own())} codes>"
-        return f"<Vocabulary in {self.files['concept'].parent}>"
+        return f"<Vocabulary in {' '.join(str(self.files['concept'].parent).split())}>"
 
 
 def vocabulary(folder: str | os.PathLike[str]) -> Vocabulary:
