@@ -296,6 +296,8 @@ def test_what_is_not_there_is_said_to_be_not_there(small, account):
         Stack("bach", settings=account).deploy()
     with pytest.raises(InvalidRequest, match="cannot be a stack's name"):
         Stack(stack_name="../x", settings=account).deploy()
+    with pytest.raises(InvalidRequest, match="begins with genokit-"):
+        Stack(stack_name="Genokit-Batch", settings=account).deploy()
 
 
 def test_nothing_is_read_or_asked_before_it_is_needed():

@@ -243,6 +243,12 @@ class Stack:
 
     def _foreseen(self, found: dict[str, Any] | None, given: list[dict[str, Any]]) -> tuple[str, Changes]:
         """A new change set's name, and its changes. It is for the caller to execute or to forget."""
+        if self.name == "batch" and not re.fullmatch(r"genokit-[a-z0-9-]{1,24}", self.stack_name):
+            raise InvalidRequest(
+                f"'{self.stack_name}' cannot be the name of this stack: bucket, roles and repository bear it, and the "
+                "deployer's policy knows them by it. It begins with genokit-, and has lower-case letters, digits and "
+                "hyphens, at most 32 in all."
+            )
         cloudformation, title = self.clients.client("cloudformation"), f"genokit-{secrets.token_hex(6)}"
         creates = found is None or found["StackStatus"] == "REVIEW_IN_PROGRESS"
         tags = {"genokit:stack": self.stack_name, "genokit:project": self.clients.settings.project or "genokit"}
