@@ -209,7 +209,7 @@ def test_an_array_costs_one_list_call_a_look_at_most_and_none_when_it_has_ended(
     failed = [index for index, place in enumerate(strip.states) if STATUSES[place] == "FAILED"]
     assert failed == list(range(0, 40, 5))
     assert end.counts == {**dict.fromkeys(STATUSES, 0), "SUCCEEDED": 32, "FAILED": 8}
-    assert asked.count("list_jobs") <= asked.count("describe_jobs")
+    assert asked.count("list_jobs") <= end.version, "one a look"
     assert all(request.keys() <= {"arrayJobId", "jobStatus", "nextToken"} for name, request in asked.calls
                if name == "list_jobs")  # fmt: skip
 
@@ -294,6 +294,7 @@ def test_events_bring_a_look_and_are_left_for_others(box):
         events.messages = [{"MessageId": "0", "Body": "{}"}]
         until(watch, lambda now: now.counts["RUNNING"] and now.by_events)
         quiet = until(watch, lambda now: now.next_s == 60)
+        time.sleep(0.5)  # a message heard before may still bring its look
         looks = clients.batch.count("describe_jobs")
         time.sleep(1.5)
         assert clients.batch.count("describe_jobs") == looks, "nobody told anything, so nobody looked"
