@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 
 import duckdb
@@ -212,6 +213,18 @@ def test_an_older_set_is_replaced_and_nothing_else_is_left(tmp_path):
     synthetic(tmp_path / "mimic", 10, density=0.01, format="csv", progress=False)
     source = synthetic(tmp_path / "mimic", 10, density=0.01, progress=False)
     assert set(source.tables().values()) == {"parquet"}
+    assert [path.name for path in tmp_path.iterdir()] == ["mimic"]
+
+
+def test_an_older_set_stays_where_a_new_one_cannot_be_made(tmp_path, monkeypatch):
+    source = synthetic(tmp_path / "mimic", 10, density=0.01, progress=False)
+    before = digest(Path(source.place))
+    monkeypatch.setitem(
+        sys.modules["genokit.omop.synthetic"].FORMATS, "parquet", "format parquet, compression nonsense"
+    )
+    with pytest.raises(duckdb.Error):
+        synthetic(tmp_path / "mimic", 11, density=0.01, progress=False)
+    assert digest(Path(source.place)) == before
     assert [path.name for path in tmp_path.iterdir()] == ["mimic"]
 
 

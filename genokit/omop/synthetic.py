@@ -85,14 +85,16 @@ def synthetic(
     if chartevents_per_stay is not None:
         means["chartevents"] = chartevents_per_stay
     staged = place.absolute().with_name(f".{place.name[:40]}.{uuid.uuid4().hex[:8]}.part")
+    old = staged.with_suffix(".old")
     staged.mkdir(parents=True)
     try:
         rows = _write(staged, persons, seed, means, format, threads, progress)
         about = {"synthetic": True, "persons": persons, "seed": seed, "density": density, "rows": rows}
         write_atomic(staged / MARK, json.dumps(about, indent=1) + "\n")
         if place.exists():
-            shutil.rmtree(place)
+            place.replace(old)
         staged.replace(place)
+        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     return Source(place)
