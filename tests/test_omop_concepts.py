@@ -149,6 +149,13 @@ def test_every_concept_that_something_means_is_in_the_concept_table_once(loaded)
         assert con.execute("SELECT COUNT(*) FROM vocab.vocabulary WHERE vocabulary_id = 'None'").fetchone() == (1,)
 
 
+def test_concepts_have_names_without_a_download_too():
+    con = duckdb.connect()
+    Vocabulary().load(con)
+    names = dict(con.execute("SELECT concept_id, concept_name FROM vocab.concept").fetchall())
+    assert (names[0], names[32817], names[3027018]) == ("No matching concept", "EHR", "heart rate")
+
+
 def test_a_name_with_quotation_marks_is_read_whole(loaded):
     name = loaded.execute("SELECT concept_name FROM vocab.concept WHERE concept_id = 2").fetchone()[0]
     assert name == 'History of tobacco use, "quit"; the patient\'s'

@@ -466,6 +466,15 @@ def test_eras_join_what_lies_no_more_than_30_days_apart(athena):
     assert drugs == [(967823, 2, 29), (967823, 1, 0)]
 
 
+def test_what_began_on_the_same_day_is_one_era_however_it_is_sorted(athena):
+    given = {"subject_id": 1, "hadm_id": 100, "itemid": 221906, "starttime": "2150-01-02 06:00"}
+    ends = ["2150-01-02 07:00"] * 40 + ["2150-01-04 07:00"] * 40
+    con = cdm(athena, only="drug_era", inputevents_mv=[given | {"endtime": end} for end in ends])
+    row = one(con, "SELECT * FROM cdm.drug_era")
+    assert (row["drug_exposure_count"], row["gap_days"]) == (80, 0)
+    assert row["drug_era_end_date"] == datetime.date(2150, 1, 4)
+
+
 # The CDM as a whole.
 
 

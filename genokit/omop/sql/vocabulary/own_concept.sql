@@ -2,7 +2,7 @@
 -- a CDM without a download point at. Their vocabulary is called genokit, as the official names are OHDSI's.
 SELECT
     own.concept_id,
-    MIN(own.meaning) AS concept_name,
+    MIN(CASE WHEN own.source_vocabulary_id = 'mimic3 constants' THEN own.code ELSE own.meaning END) AS concept_name,
     MIN(own.domain_id) AS domain_id,
     'genokit' AS vocabulary_id,
     CASE WHEN MIN(own.domain_id) = 'Drug' THEN 'Ingredient' ELSE 'Undefined' END AS concept_class_id,

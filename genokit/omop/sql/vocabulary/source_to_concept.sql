@@ -40,6 +40,8 @@ SELECT
     source_concept_id,
     concept_id,
     domain_id,
-    ROW_NUMBER() OVER (PARTITION BY source_vocabulary_id, source_code ORDER BY concept_id) - 1 AS nth
+    ROW_NUMBER() OVER (
+        PARTITION BY source_vocabulary_id, source_code ORDER BY concept_id, source_concept_id, domain_id
+    ) - 1 AS nth
 FROM mapped
 GROUP BY source_vocabulary_id, source_code, source_concept_id, concept_id, domain_id
