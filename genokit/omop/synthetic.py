@@ -25,7 +25,7 @@ SQL = Path(__file__).parent / "sql" / "synthetic"
 LISTS = {"item": "items", "lab": "labs", "drug": "drugs", "code": "codes", "cpt": "cpt"}
 CHUNK_ROWS = 1_000_000
 FORMATS = {
-    "parquet": "format parquet, compression zstd, kv_metadata {synthetic: 'made by genokit; no person is behind it'}",
+    "parquet": "format parquet, compression snappy, kv_metadata {synthetic: 'made by genokit; no person is behind it'}",
     "csv": "format csv, header, compression gzip, quote '\"', escape '\"'",
 }
 
@@ -210,7 +210,7 @@ def _among(table: str, query: str, low: int, high: int) -> str:
     """The query with what it stands on: ``each``, the rows before anything is in them, with two draws of chance."""
     return f"""
         with each as not materialized (
-            select * replace (row_id::int as row_id), chance('{table} a', row_id) as a, chance('{table} b', row_id) as b
+            select * replace (row_id::int as row_id), chance('{table}', row_id) as a, hash(a) as b
             from (select *, first + i + 1 as row_id from (
                 select e.*, n, first, unnest(range(n)) as i
                 from {EVENTS[table].of} e join plan_{table} using (no) where no between {low} and {high}
