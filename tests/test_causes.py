@@ -86,7 +86,7 @@ TABLES = ("blocked", "invalid", "launches", "ends", "starts", "lines")
             "not offered in a zone",
         ),
         ("launches", "Something new", None),
-        ("starts", "CannotPullContainerError: write /var/lib/docker/tmp/x: no space left on device", "disk is full"),
+        ("starts", "CannotPullContainerError: write /var/lib/docker/x: no space left on device", "disk is full"),
         (
             "starts",
             "CannotPullContainerError: toomanyrequests: You have reached your pull rate limit.",
