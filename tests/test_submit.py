@@ -265,7 +265,7 @@ def test_costs_are_foreseen_and_summed(batch: Batch) -> None:
     assert batch.estimate(one, minutes=5).size == 1
     costs = batch.costs(jobs, by="definition")
     assert len(costs.jobs) == 3
-    assert costs.table["vcpu_hours"].sum() >= 3 * 0.2 / 3600
+    assert costs.table["vcpu_hours"].sum() >= 3 * 0.19 / 3600
 
 
 def test_rows_and_a_size_do_not_go_together(batch: Batch) -> None:
