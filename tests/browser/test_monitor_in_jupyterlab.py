@@ -147,8 +147,8 @@ def test_the_log_follows_its_job_and_stays_where_a_reader_scrolled(box, opened):
     until(lambda: pane.evaluate("pane => pane.scrollTop < -300"))
     there, text = pane.evaluate("pane => pane.scrollTop"), pane.evaluate(shown)
     until(lambda: pane.evaluate(shown) != text)
-    assert abs(pane.evaluate("pane => pane.scrollTop") - there) < 400, "it was not thrown back to the end"
-    assert pane.evaluate("pane => pane.scrollTop") < -100
+    # Counted from the end: what came since may lie between, and nothing has brought the reader nearer to it.
+    assert pane.evaluate("pane => pane.scrollTop") <= there + 20, "it was not thrown back to the end"
     pane.focus()
     book.page.keyboard.press("End")
     until(lambda: pane.evaluate(last))
