@@ -12,9 +12,10 @@ from typing import Any
 
 import psutil
 import pytest
+from embedded import Box
 
 from genokit import Batch, Settings, backends
-from genokit.local import keeper
+from genokit.local import keeper, store
 
 SLOW = "import sys, time; open(sys.argv[1], 'a').write('ran '); time.sleep(1.5); print('done')"
 
@@ -154,3 +155,17 @@ def test_an_attempt_that_has_no_place_for_its_log_fails_alone(account: Settings)
     assert bad.status == "FAILED"
     assert bad.reason.startswith("CannotCreateContainerError")
     assert good.wait(30).status == "SUCCEEDED"
+
+
+def test_an_account_of_the_version_before_goes_on_with_its_jobs(account: Settings) -> None:
+    box = Box(account)
+    job = box.submit(box.define("true"))
+    box.wait(job)
+    with store.connect(account.home) as db:
+        for table in ("stacks", "stack_resources", "stack_events"):
+            db.execute(f"drop table {table}")
+        db.execute("pragma user_version = 3")
+    assert box.describe(job)["status"] == "SUCCEEDED"
+    assert backends.clients(account).outputs() == {}
+    with store.connect(account.home) as db:
+        assert db.execute("pragma user_version").fetchone()[0] == 4

@@ -125,6 +125,8 @@ def _open(home: Path) -> sqlite3.Connection:
         if not tables:
             create(db)
             version = VERSION
+        if version == 3:
+            version = _with_stacks(db)
         if version != VERSION:
             raise sqlite3.DatabaseError(f"it was written by another version of genokit: {version}, not {VERSION}")
     except sqlite3.DatabaseError as error:
@@ -175,6 +177,17 @@ def create(db: sqlite3.Connection) -> None:
             doc = {"state": "ENABLED", "computeEnvironmentOrder": ["this-machine"], "tags": {}}
             db.execute("insert into queues values (?, ?, ?)", (name, priority, json.dumps(doc)))
         db.execute(f"pragma user_version = {VERSION}")
+
+
+def _with_stacks(db: sqlite3.Connection) -> int:
+    """What version 4 added to an account of version 3: the tables of stacks, and nothing else."""
+    with transaction(db):
+        if db.execute("pragma user_version").fetchone()[0] == 3:
+            for statement in SCHEMA.split(";\n\n"):
+                if "create table stack" in statement:
+                    db.execute(statement)
+            db.execute("pragma user_version = 4")
+    return 4
 
 
 @functools.cache
