@@ -8,11 +8,10 @@ from genokit.backends import Clients, translated_errors
 from genokit.batch import rows as tables
 from genokit.batch import wrapping
 from genokit.batch.pages import pages
+from genokit.batch.seen import STATUSES
 
 if TYPE_CHECKING:
     import pandas as pd
-
-STATUSES = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING", "SUCCEEDED", "FAILED")
 
 
 def summaries(clients: Clients, parent: str, *statuses: str) -> list[dict[str, Any]]:

@@ -13,13 +13,12 @@ from genokit.backends import Clients, translated_errors
 from genokit.batch import children
 from genokit.batch.explain import Explanation, ending, explain
 from genokit.batch.logs import GROUP, LogStream
+from genokit.batch.seen import ENDED, STATUSES
 from genokit.display import Html, Log, card, log, seconds
 from genokit.errors import JobFailed, JobTimeout, NotFound
 
 if TYPE_CHECKING:
     import pandas as pd
-
-ENDED = ("SUCCEEDED", "FAILED")
 
 
 class Job:
@@ -134,7 +133,7 @@ class Job:
 
     def _counts(self) -> dict[str, int]:
         summary = self.detail.get("arrayProperties", {}).get("statusSummary", {})
-        return {status: summary[status] for status in children.STATUSES if summary.get(status)}
+        return {status: summary[status] for status in STATUSES if summary.get(status)}
 
     def child(self, index: int) -> Job:
         """One child of an array job. Raises NotFound where it has no such child."""

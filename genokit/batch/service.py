@@ -12,12 +12,12 @@ from genokit.backends import Clients, translated_errors
 from genokit.batch import definition as definitions
 from genokit.batch import preflight, resources, shipping, submission, wrapping
 from genokit.batch import rows as tables
-from genokit.batch.children import STATUSES
 from genokit.batch.definition import CONTENT, JobDefinition
 from genokit.batch.job import Job
-from genokit.batch.pages import pages
+from genokit.batch.pages import described, pages
 from genokit.batch.preflight import Finding, Findings
 from genokit.batch.resources import ComputeEnvironment, JobQueue
+from genokit.batch.seen import STATUSES
 from genokit.config import Settings
 from genokit.display import Html, card
 from genokit.errors import AccessDenied, InvalidRequest, NotFound, did_you_mean
@@ -196,10 +196,9 @@ class Batch:
             with translated_errors(f"jobs named '{name}'"):
                 listed = pages(self.clients.batch.list_jobs, "jobSummaryList", jobQueue=queue, filters=by_name)
                 ids = [job["jobId"] for job in listed if job["status"] != "FAILED"]
-                for first in range(0, len(ids), 100):
-                    for detail in self.clients.batch.describe_jobs(jobs=ids[first : first + 100])["jobs"]:
-                        if detail.get("tags", {}).get(CONTENT) == mark:
-                            return Job(self.clients, detail["jobId"], reunited=True)
+                for detail in described(self.clients.batch, ids):
+                    if detail.get("tags", {}).get(CONTENT) == mark:
+                        return Job(self.clients, detail["jobId"], reunited=True)
         except InvalidRequest:  # no such queue or no such name: the submission will be refused for it, and says more
             return None
         return None

@@ -8,11 +8,11 @@ from typing import Any
 
 from genokit.backends import Clients, translated_errors
 from genokit.batch import resources
-from genokit.batch.pages import pages
+from genokit.batch.pages import described, pages
+from genokit.batch.seen import ENDED
 from genokit.errors import GenokitError
 
 USED = ("RUNNABLE", "PENDING", "STARTING", "RUNNING", "SUCCEEDED", "FAILED")  # RUNNABLE: after an attempt that failed
-ENDED = ("SUCCEEDED", "FAILED")
 
 
 def attempts(detail: Mapping[str, Any], now_ms: int) -> list[Mapping[str, Any]]:
@@ -69,10 +69,8 @@ def _slim(detail: dict[str, Any], parent: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _described(clients: Clients, ids: Sequence[str]) -> Iterator[dict[str, Any]]:
-    for first in range(0, len(ids), 100):
-        with translated_errors("jobs to be summed up"):
-            found = clients.batch.describe_jobs(jobs=list(ids[first : first + 100]))["jobs"]
-        yield from found
+    with translated_errors("jobs to be summed up"):
+        yield from described(clients.batch, ids)
 
 
 def ids(clients: Clients, queue: str | None, since: datetime | None) -> list[str]:
