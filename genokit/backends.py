@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import re
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from email.utils import mktime_tz, parsedate_tz
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from genokit.config import Settings
-from genokit.errors import AccessDenied, ConfigError, InvalidRequest, ServiceError
+from genokit.errors import ConfigError, InvalidRequest, MissingDependency
+from genokit.refusals import translated_errors as translated_errors
 
 if TYPE_CHECKING:
     from genokit.local.account import Account
@@ -169,6 +165,36 @@ def door(settings: Settings | None = None, port: int = 0, *, verbose: bool = Fal
     return Door(settings.home, settings.environ(), port, verbose=verbose)
 
 
+@dataclass(frozen=True)
+class _Session:
+    """What pyathena asks of a boto3 session: the clients, which are then this kit's own."""
+
+    clients: Clients
+
+    def client(self, service: str, **_: object) -> Any:
+        return self.clients.client(service)
+
+
+def athena(clients: Clients, workgroup: str, database: str = "default") -> Any:
+    """A connection of pyathena to a workgroup, which sees a database first. Raises ConfigError, MissingDependency.
+
+    An interrupt cancels the query that runs. What goes wrong is to be read through ``translated_queries``.
+    """
+    if clients.settings.backend == "local" and "athena" not in clients.made:
+        raise ConfigError(
+            f"The workgroup '{workgroup}' of Athena is on AWS only, but the settings say backend = 'local'. "
+            'Set backend = "aws" in genokit.toml, or GENOKIT_BACKEND=aws.'
+        )
+    try:
+        import pyathena
+    except ImportError as error:
+        raise MissingDependency("Athena needs the package pyathena: pip install pyathena.") from error
+    return pyathena.connect(
+        session=_Session(clients), region_name=clients.region, work_group=workgroup, schema_name=database,
+        poll_interval=clients.poll_s / 4,
+    )  # fmt: skip
+
+
 EMBEDDED = ("batch", "cloudformation", "ecr", "logs", "s3", "sqs")  # the services that have a module in genokit.local
 
 
@@ -198,164 +224,3 @@ def _boto3(service: str, settings: Settings) -> Any:
             f"No {service} client for AWS: {error} Set region and profile in genokit.toml, or GENOKIT_REGION and "
             "GENOKIT_PROFILE; 'genokit doctor' shows what is set and where."
         ) from error
-
-
-@contextmanager
-def translated_errors(thing: str) -> Iterator[None]:
-    """Turn botocore's errors into the kit's, in the one place; ``thing`` says what was being done.
-
-    >>> from botocore.exceptions import ClientError
-    >>> with translated_errors("job 'align'"):
-    ...     raise ClientError({"Error": {"Code": "ClientException", "Message": "too many"}}, "SubmitJob")
-    Traceback (most recent call last):
-    genokit.errors.InvalidRequest: job 'align': SubmitJob was refused: too many
-    """
-    from botocore.exceptions import (
-        BotoCoreError,
-        ClientError,
-        ConnectionError,
-        HTTPClientError,
-        ParamValidationError,
-        SSLError,
-    )
-
-    try:
-        yield
-    except ClientError as error:
-        raise _translated(thing, error) from error
-    except ParamValidationError as error:
-        raise InvalidRequest(f"{thing}: {error}", code="ParamValidation") from error
-    except BotoCoreError as error:
-        said, code = str(error).rstrip("."), type(error).__name__
-        if code.startswith(SIGN_IN):
-            raise ConfigError(f"{thing}: there are no credentials to sign with: {said}. {SET_UP}") from error
-        if code.startswith(SETTINGS):
-            raise ConfigError(f"{thing}: the request could not be made: {said}. {SET_UP}") from error
-        if not isinstance(error, (ConnectionError, HTTPClientError)):
-            raise ServiceError(f"{thing}: {said}", code=code) from error
-        ask = "is there a network, and are region and proxy right?"
-        if isinstance(error, SSLError):
-            ask = "does a proxy stand between? AWS_CA_BUNDLE names the file with its certificate."
-        raise ServiceError(f"{thing}: AWS could not be reached: {said}: {ask}", code=code) from error
-
-
-SET_UP = (
-    "Set region and profile in genokit.toml, or GENOKIT_REGION and GENOKIT_PROFILE, and sign in (aws sso login, or "
-    "aws configure); 'genokit doctor' shows what is set."
-)
-SIGN_IN = (
-    "NoCredentials", "PartialCredentials", "Credential", "SSO", "UnauthorizedSSO", "Token", "NoAuthToken", "Login",
-    "RefreshWithMFA", "Metadata",
-)  # fmt: skip  # how the names of botocore's errors begin that a sign-in would mend
-SETTINGS = ("NoRegion", "InvalidRegion", "UnknownRegion", "Profile", "ConfigNotFound", "ConfigParse", "EndpointP")
-ACCESS = (
-    "AccessDeniedException", "AccessDenied", "UnauthorizedOperation", "NotAuthorized", "AuthorizationError",
-    "AuthorizationErrorException",
-)  # fmt: skip
-CREDENTIALS = (
-    "ExpiredTokenException", "ExpiredToken", "UnrecognizedClientException", "InvalidClientTokenId",
-    "InvalidAccessKeyId", "AuthFailure", "MissingAuthenticationToken", "MissingAuthenticationTokenException",
-)  # fmt: skip
-SIGNATURE = (
-    "InvalidSignatureException", "SignatureDoesNotMatch", "RequestExpired", "RequestTimeTooSkewed",
-    "IncompleteSignature", "IncompleteSignatureException",
-)  # fmt: skip
-THROTTLED = (
-    "TooManyRequestsException", "ThrottlingException", "Throttling", "ThrottledException", "RequestLimitExceeded",
-    "RequestThrottled", "RequestThrottledException", "SlowDown",
-)  # fmt: skip
-REFUSED = (
-    "ClientException",
-    "InvalidParameterException",
-    "ResourceNotFoundException",
-    "ValidationException",
-    "ValidationError",
-    "AlreadyExistsException",
-    "ChangeSetNotFound",
-    "InsufficientCapabilitiesException",
-    "InvalidChangeSetStatus",
-    "NoSuchBucket",
-    "NoSuchKey",
-    "RepositoryNotFoundException",
-)
-
-
-def _translated(thing: str, error: Any) -> Exception:
-    code, message = error.response["Error"].get("Code", ""), error.response["Error"].get("Message", "")
-    operation, told = error.operation_name, error.response.get("ResponseMetadata", {})
-    if operation.startswith("Head"):  # such answers have no body to say more in
-        code = {"403": "AccessDenied", "404": "NoSuchKey"}.get(code, code)
-    if code in ACCESS:
-        return _denied(thing, operation, message)
-    if code in CREDENTIALS:
-        return ConfigError(
-            f"{thing}: AWS does not accept the credentials ({code}): {_ended(message)} Sign in again, then retry."
-        )
-    if code in SIGNATURE:
-        skew = _skew_s(told.get("HTTPHeaders", {}).get("date", ""))
-        cause = "the secret key is not that of the access key, or this machine's clock is wrong"
-        if abs(skew) > 60:
-            cause = (
-                f"this machine's clock is {abs(skew) / 60:.0f} min {'behind' if skew > 0 else 'ahead of'} AWS's: set it"
-            )
-        return ConfigError(f"{thing}: AWS does not accept the signature of {operation} ({code}): {cause}. {message}")
-    if code in REFUSED:
-        return InvalidRequest(f"{thing}: {operation} was refused: {message}", code=code)
-    if code in THROTTLED:
-        tries = told.get("RetryAttempts", 0) + 1
-        return ServiceError(
-            f"{thing}: AWS throttles {operation} ({code}), also at try {tries}: {_ended(message)} "
-            "This may pass: wait a minute, and ask for many jobs in one call.",
-            code=code,
-        )
-    if code.isdecimal() or code.startswith("Unknown"):  # an answer in no form of AWS's
-        return ServiceError(
-            f"{thing}: what answered {operation} does not speak as AWS does ({code} {message}): are AWS_ENDPOINT_URL "
-            "and the proxy right?",
-            code=code,
-        )
-    return ServiceError(
-        f"{thing}: {operation} failed ({code}): {_ended(message)} This may pass: try again in a minute.", code=code
-    )
-
-
-def _denied(thing: str, operation: str, message: str) -> AccessDenied:
-    """What was denied, on what, to whom and why, as far as AWS tells; and which policy would give it."""
-    told = re.search(
-        r"User: (?P<who>\S+) is not authorized to perform: (?P<action>[\w:*]+)"
-        r"(?: on resource: (?P<resource>\S+))?(?:.*?(?:because|with) (?P<why>.*))?",
-        message,
-        flags=re.DOTALL,
-    )
-    action, resource, who, why = (told[name] or "" if told else "" for name in ("action", "resource", "who", "why"))
-    what = f"{action or operation}" + (f" on {resource}" if resource else "") + (f" to {who}" if who else "")
-    if re.search("explicit deny|service control policy|permissions boundary", message):
-        advice = "Somebody forbids it: whoever keeps the account can say why."
-    else:
-        advice = (
-            "A policy must give it: the stack's output UserPolicy names the one that gives what this kit asks of AWS; "
-            "have it attached to your user or role. docs/aws.md lists its actions. What deploying needs is in "
-            "Stack('batch').policy()."
-        )
-    return AccessDenied(
-        f"{thing}: AWS denies {what}: {_ended(why or message)} {advice}", action=action or operation, resource=resource
-    )
-
-
-def _ended(message: str) -> str:
-    """A sentence with its full stop.
-
-    >>> _ended("Too Many Requests"), _ended("Denied.")
-    ('Too Many Requests.', 'Denied.')
-    """
-    return f"{message.rstrip('. ')}."
-
-
-def _skew_s(date: str) -> float:
-    """Seconds by which a server's date is ahead of this machine's clock; 0 where it says none.
-
-    >>> _skew_s(""), _skew_s("no date")
-    (0.0, 0.0)
-    """
-    told = parsedate_tz(date)
-    return mktime_tz(told) - time.time() if told else 0.0

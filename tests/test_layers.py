@@ -15,7 +15,7 @@ import genokit
 PACKAGE = Path(genokit.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-LEAVES = {"config", "errors", "display", "files", "live", "plots"}
+LEAVES = {"config", "errors", "display", "files", "live", "plots", "refusals"}
 SERVICES = {"batch", "data", "omop", "stacks"}
 APPLICATIONS = {"train", "pipelines"}
 
