@@ -52,22 +52,53 @@ def statements() -> Mapping[str, str]:
 @cache
 def reads(table: str) -> frozenset[str]:
     """The tables that a table is made from, each with its schema. Raises NotFound."""
-    if table not in statements():
-        raise NotFound(f"No SQL makes the table '{table}'. {did_you_mean(table, statements())}")
-    tree = parse(statements()[table])
-    return frozenset(f"{source.db}.{source.name}" for source in tree.find_all(exp.Table) if source.db)
+    if table not in everything():
+        raise NotFound(f"No SQL makes the table '{table}'. {did_you_mean(table, everything())}")
+    return read_by(statements().get(table) or select(table, "duckdb"))
+
+
+def read_by(sql: str) -> frozenset[str]:
+    """The tables that portable SQL reads, each with its schema.
+
+    >>> sorted(read_by("WITH a AS (SELECT 1 AS x FROM cdm.person) SELECT x FROM a JOIN stage.stay AS s ON s.y = a.x"))
+    ['cdm.person', 'stage.stay']
+    """
+    return frozenset(f"{source.db}.{source.name}" for source in parse(sql).find_all(exp.Table) if source.db)
 
 
 @cache
 def order() -> tuple[str, ...]:
     """Every table after those it is made from; the same order each time."""
-    sorter = TopologicalSorter({table: reads(table) & statements().keys() for table in statements()})
+    sorter = TopologicalSorter({table: read_by(sql) & statements().keys() for table, sql in statements().items()})
     sorter.prepare()
     made: list[str] = []
     while ready := sorted(sorter.get_ready()):
         made += ready
         sorter.done(*ready)
     return tuple(made)
+
+
+@cache
+def everything() -> tuple[str, ...]:
+    """``order()``, and then the tables of the CDM that no SQL makes: all that a whole run makes."""
+    return (*order(), *(f"cdm.{name}" for name in tables() if f"cdm.{name}" not in statements()))
+
+
+@cache
+def sources() -> tuple[str, ...]:
+    """What all of it is made from: tables of mimic3 and vocab.
+
+    >>> sources()[0], sources()[-1]
+    ('mimic3.admissions', 'vocab.vocabulary')
+    """
+    return tuple(sorted(set().union(*map(reads, everything())) - set(everything())))
+
+
+@cache
+def reports() -> Mapping[str, str]:
+    """The portable SQL of what is told about a CDM: "report.mapped" to its SELECT."""
+    found = sorted((FOLDER.parent / "report").glob("*.sql"))
+    return {f"report.{file.stem}": file.read_text(encoding="utf-8") for file in found}
 
 
 @cache
@@ -108,9 +139,8 @@ def run(
     """
     (known or Vocabulary()).load(con)
     con.execute("CREATE SCHEMA IF NOT EXISTS stage; CREATE SCHEMA IF NOT EXISTS cdm")
-    made = [*order(), *(f"cdm.{name}" for name in tables() if f"cdm.{name}" not in statements())]
-    wanted = set(made) if only is None else _with_sources(f"cdm.{only}")
-    return [_make(con, table, progress) for table in made if table in wanted]
+    wanted = set(everything()) if only is None else _with_sources(f"cdm.{only}")
+    return [_make(con, table, progress) for table in everything() if table in wanted]
 
 
 def mapped(con: DuckDBPyConnection) -> DataFrame:
@@ -119,8 +149,11 @@ def mapped(con: DuckDBPyConnection) -> DataFrame:
     Columns: domain, rows, mapped, share (NA without rows) and original: 0 where the pipeline that this one replaces
     wrote concept 0 throughout, NA where it made no such table.
     """
-    query = (FOLDER.parent / "mapped.sql").read_text(encoding="utf-8")
-    frame: DataFrame = con.execute(expand(query, "duckdb")).df()
+    return shares(con.execute(expand(reports()["report.mapped"], "duckdb")).df())
+
+
+def shares(frame: DataFrame) -> DataFrame:
+    """What ``report.mapped`` counted, with the share."""
     frame["mapped"] = frame["mapped"].fillna(0).astype("int64")
     frame.insert(3, "share", (frame["mapped"] / frame["rows"].where(frame["rows"] > 0)).astype("Float64"))
     frame["original"] = frame["original"].astype("Float64")

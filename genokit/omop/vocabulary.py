@@ -49,6 +49,11 @@ class Vocabulary:
 
     files: dict[str, Path] = field(default_factory=dict)
 
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Every file that decides what ``load`` makes."""
+        return (*sorted(CONCEPTS.glob("*.csv")), *sorted(QUERIES.glob("*.sql")), *self.files.values())
+
     def load(self, con: DuckDBPyConnection) -> None:
         """Make the schema ``vocab`` anew: the vocabulary tables, and ``source_to_concept``, which the ETL reads."""
         con.execute("DROP SCHEMA IF EXISTS vocab CASCADE; CREATE SCHEMA vocab")
