@@ -15,6 +15,8 @@
       InvalidManifest      a datapackage.json that cannot be used
       FetchFailed          no source delivered                       .resource .tried
       InvalidSource        clinical data that cannot be read as they stand
+      TransformFailed      .table                                    SQL that an engine could not carry out
+      QualityFailed        .quality                                  a new CDM that is not fit to replace the old
       HashMismatch         bytes are not the promised ones           .expected .got
       InvalidParameters    unknown name, wrong type, out of range    lists what is wrong, all of it
       InvalidCheckpoint    a file that is not a whole checkpoint
@@ -143,6 +145,22 @@ class FetchFailed(GenokitError):
 
 class InvalidSource(GenokitError):
     """A source of clinical data, or a table in it, that cannot be read as it stands. Names no value of any row."""
+
+
+class TransformFailed(GenokitError):
+    """An engine could not make a table; what was made before stays, and so does the target."""
+
+    def __init__(self, message: str, *, table: str = "") -> None:
+        super().__init__(message)
+        self.table = table
+
+
+class QualityFailed(GenokitError):
+    """A new CDM breaks what a CDM must hold, so the old one stays."""
+
+    def __init__(self, message: str, *, quality: object) -> None:
+        super().__init__(message)
+        self.quality = quality
 
 
 class HashMismatch(GenokitError):
