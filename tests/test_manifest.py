@@ -12,7 +12,7 @@ from genokit import Manifest, Settings
 from genokit.errors import InvalidManifest, NotFound
 
 OURS = Path(__file__).parents[1] / "data_manifests"
-NAMES = ["eunomia-gibleed", "mimic-iii-demo", "mnist"]
+NAMES = ["eunomia-gibleed", "mimic-iii-demo", "mimic-omop-maps", "mnist", "ohdsi-mimic-maps"]
 GOOD_HASH = "sha256:" + "0" * 64
 
 
@@ -68,6 +68,15 @@ def test_the_mimic_demo_has_26_tables_and_a_licence_from_physionet_and_nothing_e
     header = "row_id,subject_id,hadm_id,chartdate,charttime,storetime,category,description,cgid,iserror,text\n"
     notes = next(resource for resource in resources if resource.name == "noteevents")
     assert notes.sha256 == hashlib.sha256(header.encode()).hexdigest()
+
+
+@pytest.mark.parametrize("name", ["mimic-omop-maps", "ohdsi-mimic-maps"])
+def test_concept_maps_come_with_their_licence_from_one_commit_a_file(name):
+    resources = Manifest(name, settings=Settings(manifests=OURS)).resources
+    assert resources[0].path == "LICENSE"
+    for resource in resources:
+        assert re.match(r"https://raw\.githubusercontent\.com/[\w-]+/[\w-]+/[0-9a-f]{40}/", resource.sources[0])
+        assert all(source.endswith("/" + resource.path) for source in resource.sources)
 
 
 def test_making_a_manifest_reads_nothing():

@@ -1,13 +1,15 @@
-"""The standard vocabularies: the kit's own short lists, and an OHDSI Athena download where there is one.
+"""The standard vocabularies: the kit's own short lists, public maps, and an OHDSI Athena download where there is one.
 
 Without a download, ``concepts/*.csv`` map what MIMIC-III writes most: items of the laboratory, of charts and outputs,
-common infusions, units, routes, and the few words for sex, race, visits and answers. With a download, diagnoses
-(ICD-9), drugs (NDC), procedures (CPT) and the rest of the laboratory (LOINC) follow its 'Maps to'.
+common infusions, units, routes, and the few words for sex, race, visits and answers. The maps of ``maps.py`` add what
+those lack. With a download, diagnoses (ICD-9), drugs (NDC), procedures (CPT) and the rest of the laboratory (LOINC)
+follow its 'Maps to', and so do the concepts of lists and maps: one that was replaced leads to its successor.
 """
 
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -15,13 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genokit.errors import InvalidSource, NotFound, did_you_mean
+from genokit.omop import maps as public
 from genokit.omop.fields import fields
 from genokit.omop.macros import expand
 
 if TYPE_CHECKING:
-    import os
-
     from duckdb import DuckDBPyConnection
+
+    from genokit.omop.maps import Place
 
 CONCEPTS = Path(__file__).parent / "concepts"
 QUERIES = Path(__file__).parent / "sql" / "vocabulary"
@@ -45,9 +48,13 @@ _ITEMS = ("labs", "vitals", "outputs", "inputs", "procedures", "specimens", "org
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What codes mean: ``Vocabulary()`` is the kit's own lists, ``vocabulary(folder)`` adds a download to them."""
+    """What codes mean: ``Vocabulary()`` is the kit's own lists; ``vocabulary()`` adds a download, public maps, or both.
+
+    ``files`` are the download's, by table, and ``maps`` the public maps', by name.
+    """
 
     files: dict[str, Path] = field(default_factory=dict)
+    maps: dict[str, Path] = field(default_factory=dict)
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -62,12 +69,14 @@ class Vocabulary:
             con.execute(f"CREATE TABLE vocab.{table} ({typed})")
             if table in self.files:
                 _insert(con, table, self.files[table])
-        con.execute("CREATE TABLE vocab.own (source_vocabulary_id VARCHAR, code VARCHAR, concept_id INTEGER,"
-                    " domain_id VARCHAR, meaning VARCHAR)")  # fmt: skip
-        con.execute(
-            "INSERT INTO vocab.own SELECT " + ", ".join(["UNNEST(?)"] * 5),
-            [list(part) for part in zip(*own(), strict=True)],
-        )
+        for table, rows in {"own": own(), "given": public.read(self.maps, own())}.items():
+            con.execute(f"CREATE TABLE vocab.{table} (source_vocabulary_id VARCHAR, code VARCHAR, concept_id INTEGER,"
+                        " domain_id VARCHAR, meaning VARCHAR)")  # fmt: skip
+            con.execute(
+                f"INSERT INTO vocab.{table} SELECT " + ", ".join(["UNNEST(?)"] * 5),
+                [[row[column] for row in rows] for column in range(5)],
+            )
+        con.execute(f"INSERT INTO vocab.own {_query('from_maps')}; DROP TABLE vocab.given")
         for name in ("own_concept", "own_vocabulary"):
             table = name.removeprefix("own_")
             con.execute(f"INSERT INTO vocab.{table} BY NAME {_query(name)}")
@@ -81,24 +90,36 @@ class Vocabulary:
         if self.files:
             rows |= {"download": self.files["concept"].parent, "tables": ", ".join(self.files)}
         else:
-            rows["download"] = "none: diagnoses, billed procedures and prescriptions stay without concepts"
+            rows["download"] = "none: diagnoses, billed procedures and prescriptions by NDC stay without concepts"
+        rows["public maps"] = ", ".join(self.maps) or "none"
         return card("Vocabulary", rows)
 
     def __repr__(self) -> str:
+        maps = f" with {len(self.maps)} of the public maps" if self.maps else ""
         if not self.files:
-            return f"<Vocabulary of genokit's own {len(own())} codes>"
-        return f"<Vocabulary in {' '.join(str(self.files['concept'].parent).split())}>"
+            return f"<Vocabulary of genokit's own {len(own())} codes{maps}>"
+        return f"<Vocabulary in {' '.join(str(self.files['concept'].parent).split())}{maps}>"
 
 
-def vocabulary(folder: str | os.PathLike[str]) -> Vocabulary:
-    """The vocabularies in a folder as https://athena.ohdsi.org delivers it, unpacked: CONCEPT.csv and its siblings.
+def vocabulary(
+    folder: str | os.PathLike[str] | None = None,
+    *,
+    maps: Place | list[Place] | tuple[Place, ...] = (),
+) -> Vocabulary:
+    """What codes mean by a download from https://athena.ohdsi.org, by public maps, or by both, beside the own lists.
 
-    CONCEPT, CONCEPT_RELATIONSHIP and VOCABULARY are needed; of the others, CONCEPT_ANCESTOR gives drug eras their
-    ingredients. Ask Athena for SNOMED, ICD9CM, ICD9Proc, RxNorm, RxNorm Extension, NDC, LOINC, HCPCS and CPT4; CPT4
-    comes without names until its own program has fetched them. Raises NotFound, or InvalidSource for a file that
+    ``folder`` is the download, unpacked: CONCEPT.csv and its siblings. CONCEPT, CONCEPT_RELATIONSHIP and VOCABULARY are
+    needed; of the others, CONCEPT_ANCESTOR gives drug eras their ingredients. Ask Athena for SNOMED, ICD9CM, ICD9Proc,
+    RxNorm, RxNorm Extension, NDC, LOINC, HCPCS and CPT4; CPT4 comes without names until its own program has fetched
+    them. ``maps`` is ``Manifest("ohdsi-mimic-maps").fetch()``, a folder with such files, or several of either. Codes
+    that the lists know keep that meaning, and an NDC the download's. Raises NotFound, or InvalidSource for a file that
     lacks a column.
     """
-    place = Path(folder).expanduser()
+    files = {} if folder is None else _download(Path(folder).expanduser())
+    return Vocabulary(files, public.find(maps if isinstance(maps, (list, tuple)) else [maps]))
+
+
+def _download(place: Path) -> dict[str, Path]:
     if not place.is_dir():
         raise NotFound(f"There is no folder {place}. Unpack the download from athena.ohdsi.org and name its folder.")
     there = {file.stem.lower(): file for file in sorted(place.iterdir()) if file.suffix.lower() == ".csv"}
@@ -111,7 +132,7 @@ def vocabulary(folder: str | os.PathLike[str]) -> Vocabulary:
     files = {table: there[table] for table in TABLES if table in there}
     for table, file in files.items():
         _check_header(table, file)
-    return Vocabulary(files)
+    return files
 
 
 @cache

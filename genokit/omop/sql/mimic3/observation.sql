@@ -58,7 +58,7 @@ UNION ALL
 SELECT
     event_id(drg.row_id, 5) AS observation_id,
     visit.person_id,
-    0 AS observation_concept_id,
+    COALESCE(meaning.concept_id, 0) AS observation_concept_id,
     visit.visit_end_date AS observation_date,
     visit.visit_end_datetime AS observation_datetime,
     concept('EHR billing record') AS observation_type_concept_id,
@@ -74,6 +74,9 @@ SELECT
     drg.description AS value_source_value
 FROM mimic3.drgcodes AS drg
 JOIN cdm.visit_occurrence AS visit ON visit.visit_occurrence_id = drg.hadm_id
+LEFT JOIN vocab.source_to_concept AS meaning
+    ON meaning.source_vocabulary_id = 'mimic3 drgs' AND meaning.source_code = UPPER(TRIM(drg.description))
+    AND meaning.nth = 0
 
 UNION ALL
 

@@ -2,7 +2,7 @@
 -- this is (Athena names that row None).
 SELECT
     'genokit' AS vocabulary_id,
-    'Concepts that genokit names in its own words' AS vocabulary_name,
+    'Concepts in the words of genokit, or of public maps' AS vocabulary_name,
     'genokit' AS vocabulary_reference,
     '1' AS vocabulary_version,
     0 AS vocabulary_concept_id

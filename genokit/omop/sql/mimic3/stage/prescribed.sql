@@ -1,8 +1,8 @@
 -- Prescriptions with the drug that their NDC maps to, one row a drug.
 --
 -- An NDC has 11 digits; some exports lost the leading zeros, and 0 stands for none. One in seven prescriptions has
--- none: those keep the drug's name as concept 0. Without a start they start as they end, or with the admission; an
--- end before the start is no end.
+-- none: those, and those whose NDC means nothing, go by the drug's name and strength, which public maps know; else the
+-- concept is 0. Without a start they start as they end, or with the admission; an end before the start is no end.
 WITH dated AS (
     SELECT
         rx.row_id, rx.subject_id, rx.icustay_id, rx.drug, rx.prod_strength, rx.dose_val_rx, rx.dose_unit_rx,
@@ -30,12 +30,19 @@ SELECT
     rx.route,
     COALESCE(rx.ndc || ' ', '') || rx.drug || COALESCE(' ' || rx.prod_strength, '') AS source_value,
     COALESCE(meaning.source_concept_id, 0) AS source_concept_id,
-    COALESCE(meaning.concept_id, 0) AS concept_id,
-    COALESCE(meaning.domain_id, 'Drug') AS domain_id
+    COALESCE(NULLIF(meaning.concept_id, 0), named.concept_id, 0) AS concept_id,
+    CASE
+        WHEN meaning.concept_id <> 0 THEN meaning.domain_id
+        ELSE COALESCE(named.domain_id, meaning.domain_id, 'Drug')
+    END AS domain_id
 FROM dated AS rx
 JOIN cdm.person AS person ON person.person_id = rx.subject_id
 LEFT JOIN cdm.visit_detail AS detail ON detail.visit_detail_id = event_id(rx.icustay_id, 0)
 LEFT JOIN vocab.source_to_concept AS meaning
     ON meaning.source_vocabulary_id = 'NDC'
     AND meaning.source_code = SUBSTRING('00000000000' || rx.ndc, LENGTH(rx.ndc) + 1)
+LEFT JOIN vocab.source_to_concept AS named
+    ON named.source_vocabulary_id = 'mimic3 drugs'
+    AND named.source_code = UPPER(TRIM(rx.drug || COALESCE(' ' || rx.prod_strength, '')))
+    AND named.nth = 0
 WHERE rx.start_datetime IS NOT NULL
