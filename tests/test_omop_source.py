@@ -81,8 +81,8 @@ def test_a_folder_too_high_is_told_the_right_one(folder, tmp_path_factory):
 def test_a_place_that_is_no_folder_is_said():
     with pytest.raises(NotFound, match="no folder 'nowhere'"):
         Source("nowhere").tables()
-    with pytest.raises(InvalidSource, match="aws s3 sync"):
-        Source("s3://bucket/mimic").tables()
+    with pytest.raises(InvalidSource, match="neither a folder of this machine nor one in S3"):
+        Source("https://example.org/mimic").tables()
 
 
 @pytest.mark.parametrize("name", ["CAREGIVERS.csv", "caregivers.CSV", "Caregivers.csv.gz", "caregivers.CSV.GZ"])

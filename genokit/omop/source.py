@@ -9,14 +9,18 @@ import time
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from genokit.errors import InvalidSource, NotFound
-from genokit.omop import csvs, rows
+from genokit.backends import clients
+from genokit.errors import GenokitError, InvalidSource, NotFound
+from genokit.omop import csvs, remote, rows
 from genokit.omop.csvs import Bad
 from genokit.omop.schema import Column, Table, mimic3, quoted
+
+if TYPE_CHECKING:
+    from genokit.backends import Clients
 
 MARK = "synthetic.json"  # lies beside data that the kit made up
 SUFFIXES = {".csv": "csv", ".csv.gz": "csv.gz", ".parquet": "parquet"}
@@ -27,60 +31,108 @@ SHOWN = 200
 class Source:
     """A folder with the tables of MIMIC-III: PATIENTS.csv, patients.csv.gz, patients.parquet, or patients/*.parquet.
 
+    It lies on this machine, or in S3 as ``Source("s3://bucket/folder")``: then its files are fetched when they are
+    needed. ``clients`` (default: the settings' own) serve S3. Making a Source reads nothing.
+
     >>> from genokit.omop import Source
     >>> Source("physionet/mimiciii")
     <Source 'physionet/mimiciii'>
     """
 
     place: str
+    clients: Clients | None = field(default=None, repr=False, compare=False)
 
-    def __init__(self, place: str | os.PathLike[str]) -> None:
+    def __init__(self, place: str | os.PathLike[str], *, clients: Clients | None = None) -> None:
         object.__setattr__(self, "place", os.fspath(place))
+        object.__setattr__(self, "clients", clients)
 
     def tables(self) -> dict[str, str]:
         """How each of the 26 tables is held: csv, csv.gz, parquet, or missing. Raises NotFound, InvalidSource."""
-        files = self.files()
-        return {name: _form(files[name]) if name in files else "missing" for name in mimic3()}
+        names = self._names()
+        return {name: _form(names[name]) if name in names else "missing" for name in mimic3()}
 
-    def files(self) -> dict[str, Path]:
-        """The file, or folder of Parquet files, of each table that is there. Raises NotFound, InvalidSource."""
-        if "://" in self.place:
-            raise InvalidSource(
-                f"'{self.place}' is not a folder of this machine, and only such can be read so far. Bring the data "
-                "here first, as by: aws s3 sync s3://bucket/mimiciii mimiciii."
-            )
-        folder = Path(self.place)
-        if not os.path.isdir(folder):  # False, too, for what could be no name at all
-            raise NotFound(
-                f"There is no folder '{folder}'. Name the one that holds MIMIC-III's tables, as PATIENTS.csv.gz."
-            )
-        found: dict[str, Path] = {}
-        for path in sorted(folder.iterdir()):
-            name = _table(path)
-            if name in found:
+    def files(self, *, progress: bool = True) -> dict[str, Path]:
+        """The file, or folder of Parquet files, of each table that is there; those in S3 are fetched into the cache.
+
+        Raises NotFound, InvalidSource, and what S3 refuses as AccessDenied, ServiceError and so on.
+        """
+        names = self._names()
+        if not self._in_s3:
+            return {table: Path(self.place, name) for table, name in names.items()}
+        local = remote.fetched(self._s3, {name: self._listed[name] for name in names.values()}, progress=progress)
+        return {table: local[name] for table, name in names.items()}
+
+    def _names(self) -> dict[str, str]:
+        """The name of each table's file or folder; nothing is fetched."""
+        found: dict[str, str] = {}
+        for name, folder in self._entries():
+            table = _table(name, folder)
+            if table in found:
                 raise InvalidSource(
-                    f"Two files in '{folder}' are the table '{name}': '{found[name].name}' and '{path.name}'. "
+                    f"Two files in '{self.place}' are the table '{table}': '{found[table]}' and '{name}'. "
                     "Keep one of them."
                 )
-            if name:
-                found[name] = path
+            if table:
+                found[table] = name
         lost = [name for name, table in mimic3().items() if table.required and name not in found]
         if lost:
-            inside = [one.name for one in folder.iterdir() if one.is_dir() and any(map(_table, one.iterdir()))]
-            step = (
-                f"They may be in '{folder / inside[0]}'." if inside else "Fetch them from where the others came from."
-            )
             raise InvalidSource(
-                f"'{folder}' has {len(found)} of MIMIC-III's 26 tables, but not {' and '.join(lost)}, without which "
-                f"nothing goes. {step}"
+                f"'{self.place}' has {len(found)} of MIMIC-III's 26 tables, but not {' and '.join(lost)}, without "
+                f"which nothing goes. {self._elsewhere()}"
             )
         return found
+
+    def _entries(self) -> list[tuple[str, bool]]:
+        """What may be a table, in order of names, each with whether it is a folder (of Parquet files)."""
+        if self._in_s3:
+            return [(name, objects[0].path != name) for name, objects in self._listed.items()]
+        if "://" in self.place:
+            raise InvalidSource(
+                f"'{self.place}' is neither a folder of this machine nor one in S3 (s3://bucket/folder)."
+            )
+        if not os.path.isdir(self.place):  # False, too, for what could be no name at all
+            raise NotFound(
+                f"There is no folder '{self.place}'. Name the one that holds MIMIC-III's tables, as PATIENTS.csv.gz."
+            )
+        inside = [(one.name, one.is_dir()) for one in sorted(Path(self.place).iterdir())]
+        return [(name, folder) for name, folder in inside if not folder or _is_table(Path(self.place, name))]
+
+    def _elsewhere(self) -> str:
+        if not self._in_s3:
+            for one in Path(self.place).iterdir():
+                if one.is_dir() and any(_is_table(inside) for inside in one.iterdir()):
+                    return f"They may be in '{one}'."
+        return "Fetch them from where the others came from, or name the folder that has them."
+
+    @property
+    def _in_s3(self) -> bool:
+        return self.place.startswith("s3://")
+
+    @property
+    def _s3(self) -> Clients:
+        return self.clients or clients()
+
+    @cached_property
+    def _listed(self) -> dict[str, list[remote.Stored]]:
+        # Once: a source is what it was when first looked at. What changes later is refused when it is fetched.
+        folders = [name + suffix for name in mimic3() for suffix in ("", ".parquet")]
+        listed = remote.listed(self._s3, self.place, folders)
+        parts = {
+            name: [one for one in objects if one.path == name or _is_part(Path(one.path))]
+            for name, objects in sorted(listed.items())
+        }
+        return {name: objects for name, objects in parts.items() if objects}
 
     @property
     def synthetic(self) -> bool:
         """Whether nobody is behind these data: the kit made them up, and marked the folder and each Parquet file."""
-        mark, patients = (os.path.join(self.place, name) for name in (MARK, "patients.parquet"))
-        return os.path.isfile(mark) or (os.path.isfile(patients) and _marked(patients))
+        patients = "patients.parquet"
+        if not self._in_s3:
+            mark, file = os.path.join(self.place, MARK), os.path.join(self.place, patients)
+            return os.path.isfile(mark) or (os.path.isfile(file) and _marked(file))
+        if MARK in self._listed or patients not in self._listed or self._listed[patients][0].path != patients:
+            return MARK in self._listed
+        return _marked(remote.fetched(self._s3, {patients: self._listed[patients]}, progress=False)[patients])
 
     @property
     def title(self) -> str:
@@ -95,7 +147,7 @@ class Source:
         """
         from tqdm.auto import tqdm
 
-        begun, files = time.perf_counter(), self.files()
+        begun, files = time.perf_counter(), self.files(progress=progress)
         con.execute("drop schema if exists mimic3 cascade; create schema mimic3")
         con.execute("create table mimic3.rejected (table_name VARCHAR, file VARCHAR, line BIGINT, reason VARCHAR)")
         counts, bad, notes = dict[str, int](), list[Bad](), list[str]()
@@ -122,7 +174,7 @@ class Source:
 
         try:
             held = self.tables()
-        except (InvalidSource, NotFound) as error:
+        except GenokitError as error:
             return card("MIMIC-III", {"place": self.place, "problem": str(error)}, status="problem")
         forms = Counter(held.values())
         about = {"place": self.place, "tables": f"{26 - forms['missing']} of 26", "missing": _missing(held) or "none"}
@@ -179,17 +231,19 @@ class Loaded:
         return display.card(f"{self.source.title}, loaded", about, status="warning" if lost else "ok", fold=fold)
 
 
-def _table(path: Path) -> str:
+def _table(name: str, folder: bool) -> str:
     """The table that a file or folder is by its name, or nothing."""
-    match = re.fullmatch(r"([a-z_]+?)(\.csv|\.csv\.gz|\.parquet)?", path.name.lower())
-    if not match or match[1] not in mimic3():
+    match = re.fullmatch(r"([a-z_]+?)(\.csv|\.csv\.gz|\.parquet)?", name.lower())
+    if not match or match[1] not in mimic3() or (match[2] not in (None, ".parquet") if folder else not match[2]):
         return ""
-    if path.is_dir():
-        return match[1] if match[2] in (None, ".parquet") and _parts(path) else ""
-    return match[1] if match[2] else ""
+    return match[1]
 
 
-def _marked(file: str) -> bool:
+def _is_table(path: Path) -> bool:
+    return bool(_table(path.name, path.is_dir()) and _parts(path))
+
+
+def _marked(file: str | Path) -> bool:
     import pyarrow as pa
     from pyarrow import parquet
 
@@ -203,13 +257,16 @@ def _parts(path: Path) -> list[Path]:
     """The Parquet files of a table, without what Spark and editors leave beside them."""
     if not path.is_dir():
         return [path]
-    inside = (one.relative_to(path) for one in path.rglob("*") if one.suffix.lower() == ".parquet" and one.is_file())
-    return sorted(path / one for one in inside if not any(part.startswith(("_", ".")) for part in one.parts))
+    inside = (one.relative_to(path) for one in path.rglob("*") if one.is_file())
+    return sorted(path / one for one in inside if _is_part(one))
 
 
-def _form(path: Path) -> str:
-    name = path.name.lower()
-    return next((form for suffix, form in SUFFIXES.items() if name.endswith(suffix)), "parquet")
+def _is_part(path: Path) -> bool:
+    return path.suffix.lower() == ".parquet" and not any(part.startswith(("_", ".")) for part in path.parts)
+
+
+def _form(name: str) -> str:
+    return next((form for suffix, form in SUFFIXES.items() if name.lower().endswith(suffix)), "parquet")
 
 
 def _list(con: Any, bad: list[Bad]) -> None:
@@ -226,7 +283,7 @@ def _missing(held: Mapping[str, str]) -> str:
 
 
 def _load(con: Any, table: Table, path: Path, staging: Path | None) -> tuple[list[Bad], list[str]]:
-    if _form(path) == "parquet":
+    if _form(path.name) == "parquet":
         return _load_parquet(con, table, path)
     notes = _notes(path.name, csvs.header(path, table).missing, csvs.header(path, table).unknown)
     if staging is None:
