@@ -52,12 +52,18 @@ class Clients:
             self.made[service] = make(service, self.settings)
         return self.made[service]
 
+    def offers(self, service: str) -> bool:
+        """Whether the account has the service at all: the embedded one has few."""
+        return self.settings.backend != "local" or service in EMBEDDED
+
     # --- what the deployed stack offers to jobs
 
-    def outputs(self) -> dict[str, str]:
-        """The outputs of the stack that the settings name; empty where it is not deployed. Raises AccessDenied."""
-        if "outputs" not in self.made:
-            name = self.settings.stack
+    def outputs(self, stack: str | None = None) -> dict[str, str]:
+        """The outputs of a stack, the one that the settings name unless another is told; empty where it is not
+        deployed. Raises AccessDenied."""
+        name = stack or self.settings.stack
+        slot = "outputs" if name == self.settings.stack else f"outputs of {name}"
+        if slot not in self.made:
             try:
                 with translated_errors(f"stack '{name}'"):
                     found = self.client("cloudformation").describe_stacks(StackName=name)["Stacks"][0]
@@ -66,17 +72,19 @@ class Clients:
             outputs = {one["OutputKey"]: one["OutputValue"] for one in found.get("Outputs", [])}
             if not found["StackStatus"].endswith("_COMPLETE"):
                 return outputs
-            self.made["outputs"] = outputs
-        return dict(self.made["outputs"])
+            self.made[slot] = outputs
+        return dict(self.made[slot])
 
-    def output(self, key: str) -> str:
-        """One output of the stack. Raises ConfigError where it is not deployed."""
-        outputs = self.outputs()
+    def output(self, key: str, stack: str | None = None) -> str:
+        """One output of a stack. Raises ConfigError where it is not deployed."""
+        outputs = self.outputs(stack)
         if key not in outputs:
+            template = "batch" if stack is None else stack.removeprefix("genokit-")
+            other = ', or name another: stack = "..." in genokit.toml' if stack is None else ""
             raise ConfigError(
-                f"The stack '{self.settings.stack}' is not deployed in {self.settings.region or 'the default region'}, "
-                f"or has no output '{key}'. Deploy it with Stack('batch').deploy(), or name another: "
-                'stack = "..." in genokit.toml.'
+                f"The stack '{stack or self.settings.stack}' is not deployed in "
+                f"{self.settings.region or 'the default region'}, or has no output '{key}'. Deploy it with "
+                f"Stack('{template}').deploy(){other}."
             )
         return outputs[key]
 

@@ -1,4 +1,4 @@
-"""The stack's template as CloudFormation would read it: short forms, parameters, conditions, references."""
+"""A stack's template as CloudFormation would read it: short forms, parameters, conditions, references."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import yaml
 import genokit
 
 PATH = Path(genokit.__file__).parent / "stacks" / "batch.yaml"
+OMOP = PATH.with_name("omop.yaml")
 ACCOUNT, REGION, STACK = "123456789012", "us-east-1", "genokit-batch"
 PSEUDO = {
     "AWS::AccountId": ACCOUNT,
@@ -33,6 +34,9 @@ ARNS = {
     "AWS::Lambda::Function": "arn:aws:lambda:{region}:{account}:function:{FunctionName}",
     "AWS::Batch::JobQueue": "arn:aws:batch:{region}:{account}:job-queue/{JobQueueName}",
     "AWS::Batch::ComputeEnvironment": "arn:aws:batch:{region}:{account}:compute-environment/{logical}-x1",
+    "AWS::EMRServerless::Application": "arn:aws:emr-serverless:{region}:{account}:/applications/{logical}x1",
+    "AWS::RedshiftServerless::Workgroup": "arn:aws:redshift-serverless:{region}:{account}:workgroup/{logical}-x1",
+    "AWS::SNS::Topic": "arn:aws:sns:{region}:{account}:{TopicName}",
 }
 REFS = {
     "AWS::S3::Bucket": "genokit-batch-bucket-x1",
@@ -42,6 +46,12 @@ REFS = {
     "AWS::Batch::JobQueue": ARNS["AWS::Batch::JobQueue"],
     "AWS::Batch::ComputeEnvironment": ARNS["AWS::Batch::ComputeEnvironment"],
     "AWS::IAM::ManagedPolicy": ARNS["AWS::IAM::ManagedPolicy"],
+    "AWS::SNS::Topic": ARNS["AWS::SNS::Topic"],
+    "AWS::RedshiftServerless::Workgroup": "{WorkgroupName}",
+    "AWS::RedshiftServerless::Namespace": "{NamespaceName}",
+    "AWS::Lambda::Function": "{FunctionName}",
+    "AWS::Athena::WorkGroup": "{Name}",
+    "AWS::Glue::Database": "{Name}",
 }
 
 
@@ -65,8 +75,8 @@ Loader.add_multi_constructor("!", _long)
 class Template:
     """The template with its intrinsic functions worked out, for ``parameters`` over the defaults."""
 
-    def __init__(self, **parameters: str) -> None:
-        self.raw = yaml.load(PATH.read_text(), Loader)
+    def __init__(self, path: Path = PATH, **parameters: str) -> None:
+        self.raw = yaml.load(path.read_text(), Loader)
         self._given = {name: parameters.get(name, one.get("Default")) for name, one in self.raw["Parameters"].items()}
         for name, one in self.raw["Parameters"].items():
             if one["Type"] == "CommaDelimitedList":
@@ -87,7 +97,12 @@ class Template:
 
     @property
     def outputs(self) -> dict[str, str]:
-        return {name: self.value(one["Value"]) for name, one in self.raw["Outputs"].items()}
+        found = self.raw["Outputs"].items()
+        return {
+            name: self.value(one["Value"])
+            for name, one in found
+            if "Condition" not in one or self.holds(one["Condition"])
+        }
 
     def holds(self, condition: str) -> bool:
         return bool(self.value(self.raw["Conditions"][condition]))
@@ -114,7 +129,8 @@ class Template:
         if name == "Condition":
             return self.holds(told)
         if name == "Sub":
-            return re.sub(r"\$\{([^}]+)\}", lambda found: str(self._named(found[1])), told)
+            text, own = (told[0], self.value(told[1])) if isinstance(told, list) else (told, {})
+            return re.sub(r"\$\{([^}]+)\}", lambda found: str(own.get(found[1]) or self._named(found[1])), text)
         told = self.value(told)
         return {
             "Equals": lambda: told[0] == told[1],
@@ -133,7 +149,7 @@ class Template:
     def _attribute(self, name: str, attribute: str) -> str:
         if attribute == "RepositoryUri":
             return f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/{STACK}"
-        return self._reference(name, ARNS) if attribute == "Arn" else f"{name}.{attribute}"
+        return self._reference(name, ARNS) if attribute.endswith("Arn") else f"{name}.{attribute}"
 
     def _reference(self, name: str, forms: dict[str, str]) -> Any:
         if name in PSEUDO:
@@ -141,6 +157,8 @@ class Template:
         if name in self._given:
             return self._given[name]
         one = self.raw["Resources"][name]
+        if one["Type"] == "AWS::Glue::Database":
+            return self.value(one["Properties"]["DatabaseInput"]["Name"])
         properties = {
             key: self.value(part)
             for key, part in one.get("Properties", {}).items()

@@ -135,7 +135,8 @@ def names_itself(resource: Resource) -> bool:
 
 def name_property(kind: str) -> str:
     last = kind.rpartition("::")[2]
-    return "Name" if kind == "AWS::Events::Rule" else "GroupName" if last == "SecurityGroup" else f"{last}Name"
+    named = ("AWS::Athena::WorkGroup", "AWS::Events::Rule", "AWS::Glue::Database")
+    return "Name" if kind in named else "GroupName" if last == "SecurityGroup" else f"{last}Name"
 
 
 # --- to make, to change, to remove
@@ -221,7 +222,8 @@ def _physical(resource: Resource) -> str:
     service, kind = resource.type.split("::")[1:3] if resource.type.count("::") > 1 else ("", resource.type)
     if service == "EC2" and kind in EC2:
         return f"{EC2[kind]}-{seed[:17]}"
-    given = resource.properties.get(name_property(resource.type))
+    told = resource.properties.get("DatabaseInput", resource.properties)
+    given = told.get(name_property(resource.type))
     name = str(given or f"{resource.stack}-{resource.logical}-{seed[:12].upper()}")
     if resource.type == "AWS::S3::Bucket":
         return name if given else name.lower()[:63]

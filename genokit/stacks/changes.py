@@ -16,7 +16,9 @@ HOLDS = {
     "AWS::Batch::ComputeEnvironment": "running jobs",
     "AWS::Batch::JobQueue": "waiting and running jobs",
     "AWS::ECR::Repository": "images",
+    "AWS::EMRServerless::Application": "running jobs",
     "AWS::Logs::LogGroup": "the logs of jobs",
+    "AWS::RedshiftServerless::Namespace": "tables",
     "AWS::S3::Bucket": "files",
 }
 SIGNS = {"add": "+", "change": "~", "replace": "!", "may replace": "!", "remove": "-"}

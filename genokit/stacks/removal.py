@@ -11,6 +11,7 @@ from genokit.backends import Clients, translated_errors
 from genokit.errors import InvalidRequest, ServiceError
 
 LIVE = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")
+SPARK_LIVE = ("SUBMITTED", "PENDING", "SCHEDULED", "QUEUED", "RUNNING", "CANCELLING")
 COUNTED = 10_000  # more than this is not counted to the end
 PATIENCE_S = 900.0  # for a queue or an environment to change, and for jobs to end
 
@@ -38,6 +39,7 @@ def losses(clients: Clients, made: list[Resource]) -> list[str]:
         lost.append(f"queue {_last(queue)}: {jobs} jobs that wait or run")
     for bucket in _ids(made, "AWS::S3::Bucket"):
         lost.append(f"bucket {bucket}: {_count(_versions(clients, bucket))} files and old versions of files")
+    lost += [f"Redshift namespace {one}: all its tables" for one in _ids(made, "AWS::RedshiftServerless::Namespace")]
     for repository in _ids(made, "AWS::ECR::Repository"):
         lost.append(f"repository {repository}: {_count(_images(clients, repository))} images")
     groups = _ids(made, "AWS::Logs::LogGroup")
@@ -45,7 +47,7 @@ def losses(clients: Clients, made: list[Resource]) -> list[str]:
 
 
 def empty(clients: Clients, stack: str, made: list[Resource]) -> None:
-    """End the jobs, disable queues and then environments, empty buckets, and deregister old revisions.
+    """End the jobs, disable queues and then environments, stop Spark, empty buckets, and deregister old revisions.
 
     Each step looks at what is there, so that it may be broken off and begun again anywhere. A repository is emptied by
     CloudFormation (EmptyOnDelete).
@@ -57,6 +59,8 @@ def empty(clients: Clients, stack: str, made: list[Resource]) -> None:
         _end_jobs(clients, queue)
     for environment in _ids(made, "AWS::Batch::ComputeEnvironment"):
         _disable(clients, "compute_environment", environment)
+    for application in _ids(made, "AWS::EMRServerless::Application"):
+        _stop_spark(clients, application)
     for bucket in _ids(made, "AWS::S3::Bucket"):
         _empty_bucket(clients, bucket)
     for definition in _ids(made, "AWS::Batch::JobDefinition"):
@@ -144,6 +148,37 @@ def _deregister_older(clients: Clients, stack: str, arn: str) -> None:
             if not page.get("nextToken"):
                 return
             request["nextToken"] = page["nextToken"]
+
+
+# --- EMR Serverless
+
+
+def _stop_spark(clients: Clients, application: str) -> None:
+    """Cancel an application's jobs and stop it: CloudFormation deletes none that is started."""
+    if not clients.offers("emr-serverless"):
+        return
+    emr, asked = clients.client("emr-serverless"), {"applicationId": application}
+    cancelled: set[str] = set()
+
+    def stopped() -> bool | None:
+        try:
+            with translated_errors(f"EMR application '{application}'"):
+                if emr.get_application(**asked)["application"]["state"] in ("CREATED", "STOPPED", "TERMINATED"):
+                    return True
+                runs = emr.list_job_runs(**asked, states=list(SPARK_LIVE))["jobRuns"]
+                for run in [one["id"] for one in runs if one["id"] not in cancelled]:
+                    _say(f"Cancelling Spark job {run}")
+                    emr.cancel_job_run(**asked, jobRunId=run)
+                    cancelled.add(run)
+                if not runs:
+                    emr.stop_application(**asked)
+        except InvalidRequest as error:
+            if error.code == "ResourceNotFoundException":  # it has gone already
+                return True
+            raise
+        return None
+
+    _wait(clients, stopped, f"EMR application {application} to stop")
 
 
 # --- S3, ECR

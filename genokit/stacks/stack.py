@@ -243,7 +243,7 @@ class Stack:
 
     def _foreseen(self, found: dict[str, Any] | None, given: list[dict[str, Any]]) -> tuple[str, Changes]:
         """A new change set's name, and its changes. It is for the caller to execute or to forget."""
-        if self.name == "batch" and not re.fullmatch(r"genokit-[a-z0-9-]{1,24}", self.stack_name):
+        if not Path(self.name).suffix and not re.fullmatch(r"genokit-[a-z0-9-]{1,24}", self.stack_name):
             raise InvalidRequest(
                 f"'{self.stack_name}' cannot be the name of this stack: bucket, roles and repository bear it, and the "
                 "deployer's policy knows them by it. It begins with genokit-, and has lower-case letters, digits and "
@@ -349,7 +349,8 @@ class Stack:
         return {one["EventId"] for one in (found[:-1] if under_way else found)}
 
     def _check(self, status: str, seen: list[progress.Event], wanted: tuple[str, ...]) -> None:
-        self.clients.made.pop("outputs", None)  # what was known of it may be true no more
+        for slot in [one for one in self.clients.made if one.startswith("outputs")]:
+            del self.clients.made[slot]  # what was known of it may be true no more
         if status in wanted:
             return
         first = progress.first_failure(seen) or {}
