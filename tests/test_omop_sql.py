@@ -28,8 +28,28 @@ PORTABLE = {"COALESCE", "NULLIF", "CAST", "EXTRACT", "UPPER", "LOWER", "TRIM", "
 OWN = {
     "duckdb": {"STRFTIME", "DATE_DIFF", "REGEXP_MATCHES"},
     "spark": {"DATE_FORMAT", "DATEDIFF", "CONV"},
-    "athena": {"DATE_FORMAT", "DATE_DIFF", "FROM_BASE", "TO_HEX", "TO_UTF8", "REGEXP_LIKE", "SUBSTR", "CONCAT"},
-    "trino": {"DATE_FORMAT", "DATE_DIFF", "FROM_BASE", "TO_HEX", "TO_UTF8", "REGEXP_LIKE", "SUBSTR", "CONCAT"},
+    "athena": {
+        "DATE_FORMAT",
+        "DATE_DIFF",
+        "FROM_BASE",
+        "TO_HEX",
+        "TO_UTF8",
+        "REGEXP_LIKE",
+        "REGEXP_REPLACE",
+        "SUBSTR",
+        "CONCAT",
+    },
+    "trino": {
+        "DATE_FORMAT",
+        "DATE_DIFF",
+        "FROM_BASE",
+        "TO_HEX",
+        "TO_UTF8",
+        "REGEXP_LIKE",
+        "REGEXP_REPLACE",
+        "SUBSTR",
+        "CONCAT",
+    },
     "redshift": {"TO_CHAR", "DATEDIFF", "STRTOL"},
 }
 

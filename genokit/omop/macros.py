@@ -134,6 +134,11 @@ def expand(sql: str, engine: str, *, pretty: bool = False) -> str:
     """Portable SQL as one engine's own: macros replaced, types and functions in its spelling. Raises NotFound."""
     tree = parse(sql)
     _replace(tree, engine)
+    if engine in ("athena", "trino"):
+        for trim in reversed(list(tree.find_all(exp.Trim))):
+            # Its own TRIM takes off tabs and ends of lines, too, which all others leave.
+            without = (exp.Literal.string("^ +| +$"), exp.Literal.string(""))
+            trim.replace(exp.Anonymous(this="REGEXP_REPLACE", expressions=[trim.this, *without]))
     return tree.sql(dialect=engine, pretty=pretty, comments=False)
 
 

@@ -1,0 +1,369 @@
+"""Athena as an engine: statements that Trino takes, tables over folders, and results that DuckDB makes, too.
+
+Run against a small Athena (small_athena.py) over moto's S3 and Glue. Not proven here, for want of a real one: Trino's
+own functions and limits, what its Parquet files look like, the rights of a role, prices.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import duckdb
+import pytest
+import sqlglot
+from botocore.exceptions import ClientError
+from pyathena.error import DatabaseError
+from small_athena import BUCKET, WORKGROUP, put, small_athena
+from sqlglot import exp
+from sqlglot.optimizer.annotate_types import annotate_types
+from sqlglot.optimizer.qualify import qualify
+
+from genokit import Settings, backends
+from genokit.errors import AccessDenied, ConfigError, InvalidRequest, InvalidSource, NotFound, TransformFailed
+from genokit.omop import Vocabulary, fields, glue, synthetic, transform
+from genokit.omop.athena import Athena, create_table_as, table_name
+from genokit.omop.macros import expand
+from genokit.omop.plan import Step, digest, plan
+from genokit.omop.schema import mimic3
+from genokit.omop.work import Bucket
+from genokit.refusals import translated_queries
+
+ROOT = f"s3://{BUCKET}/omop"
+
+
+@pytest.fixture
+def athena(tmp_path):
+    with small_athena(tmp_path) as athena:
+        yield athena
+
+
+def step(table="cdm.death", sql="SELECT p.subject_id AS person_id FROM mimic3.patients AS p", key="ab" * 32):
+    return Step(table, key, sql, ("mimic3.patients",))
+
+
+def patients(athena):
+    """An input with one row, that of subject 7."""
+    folder = f"{ROOT}/mimic3.patients-00"
+    typed = ", ".join(f"NULL::{column.type} AS {name}" for name, column in mimic3()["patients"].columns.items())
+    put(athena, duckdb.connect(), f"SELECT * REPLACE (7::INTEGER AS subject_id) FROM (SELECT {typed})", folder)
+    return {"mimic3.patients": [folder]}
+
+
+def build(athena, *steps, inputs=None, work=None, workgroup=WORKGROUP):
+    told = []
+    engine = Athena(workgroup, clients=athena.clients)
+    engine.build(steps, patients(athena) if inputs is None else inputs, work or Bucket(athena.s3, ROOT), told.append)
+    return told
+
+
+# --- the whole of it
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Forty synthetic persons and the CDM that DuckDB makes of them."""
+    con = duckdb.connect()
+    folder = tmp_path_factory.mktemp("mimic")
+    synthetic(folder / "csv", 40, density=0.02, progress=False).load(con, progress=False)
+    transform.run(con, Vocabulary())
+    return con
+
+
+@pytest.mark.slow
+def test_every_table_is_what_duckdb_makes_row_by_row_and_column_by_column(athena, made):
+    keys = {table: digest(table) for table in transform.sources()}
+    work = Bucket(athena.s3, ROOT)
+    inputs = {table: [work.path(table, key)] for table, key in keys.items()}
+    for table, [folder] in inputs.items():
+        put(athena, made, f"SELECT * FROM {table}", folder)
+    steps = plan("athena", "athena", keys)
+    assert build(athena, *steps, inputs=inputs, work=work) == [step.table for step in steps]
+    folders = {step.table: work.path(step.table, step.key) for step in steps}
+    glue.publish(athena.clients, "omop", folders)
+    assert sorted(glue.names(athena.clients, "omop")) == sorted(fields.tables())
+    for step in steps:
+        about = work.done(step.table, step.key)
+        schema, _, name = step.table.partition(".")
+        if schema == "cdm":
+            view = athena.view(made, "omop", name)
+            assert made.execute(f"SELECT COUNT(*) FROM {step.table}").fetchone() == (about["rows"],), name
+            for one, other in ((view, step.table), (step.table, view)):
+                [(differing,)] = made.execute(f"SELECT COUNT(*) FROM (FROM {one} EXCEPT ALL FROM {other})").fetchall()
+                assert differing == 0, name
+        assert about["bytes_scanned"] == 1000
+    assert made.execute("SELECT COUNT(*) > 1000 FROM cdm.measurement").fetchone() == (True,)
+
+
+# --- what Trino is strict about
+
+
+def athena_sql():
+    made = {table: transform.select(table, "athena") for table in transform.everything()}
+    return made | {table: expand(sql, "athena") for table, sql in transform.reports().items()}
+
+
+def kind(node):
+    """What Trino compares and unites without being told to cast: numbers, texts, days, or moments."""
+    for types, word in (
+        (exp.DataType.NUMERIC_TYPES, "number"),
+        (exp.DataType.TEXT_TYPES, "text"),
+        (("date",), "day"),
+        (exp.DataType.TEMPORAL_TYPES, "moment"),
+    ):
+        if node.type is not None and node.type.is_type(*types):
+            return word
+    return "null" if isinstance(node.unalias(), exp.Null) else str(node.type)
+
+
+def mixed(tree):
+    """What mixes kinds in a statement: DuckDB would cast, Trino refuses."""
+    for node in tree.walk():
+        if isinstance(node, (exp.EQ, exp.NEQ, exp.LT, exp.LTE, exp.GT, exp.GTE)):
+            parts = [node.left, node.right]
+        elif isinstance(node, exp.In):
+            parts = [node.this, *node.expressions]
+        elif isinstance(node, exp.Between):
+            parts = [node.this, node.args["low"], node.args["high"]]
+        elif isinstance(node, exp.Coalesce):
+            parts = [node.this, *node.expressions]
+        elif isinstance(node, exp.Case):
+            parts = [*(one.args["true"] for one in node.args["ifs"]), *filter(None, [node.args.get("default")])]
+        else:
+            parts = []
+        if len({kind(part) for part in parts} - {"null"}) > 1:
+            yield node.sql("athena")
+        if isinstance(node, exp.Union):
+            for one, other in zip(node.left.selects, node.right.selects, strict=True):
+                if len({kind(one), kind(other)} - {"null"}) > 1:
+                    yield f"{one.sql('athena')} | {other.sql('athena')}"
+
+
+def annotated(sql, schemas):
+    """The tree of a statement with the type of everything in it."""
+    tree = sqlglot.parse_one(sql, read="athena")
+    for node in reversed(list(tree.find_all(exp.RegexpReplace))):
+        node.replace(exp.Trim(this=node.this))  # whose type sqlglot knows
+    tree = qualify(tree, schema=schemas, dialect="athena")
+    return annotate_types(tree, schema=schemas, dialect="athena")
+
+
+def catalog():
+    """The columns of all tables, by schema; those of ``stage`` in the order in which they are made."""
+    of_duckdb = {hive: name for name, hive in glue.TYPES.items()}
+    given = {table: glue.columns(table) for table in transform.sources()}
+    given |= {f"cdm.{name}": glue.columns(f"cdm.{name}") for name in fields.tables()}
+    schemas = {"mimic3": {}, "vocab": {}, "cdm": {}, "stage": {}}
+    for table, typed in given.items():
+        schema, _, name = table.partition(".")
+        schemas[schema][name] = {column: of_duckdb[hive] for column, hive in typed.items()}
+    return schemas
+
+
+def test_no_statement_mixes_types_or_leaves_a_column_without_one():
+    schemas = catalog()
+    for table, sql in athena_sql().items():
+        tree = annotated(sql, schemas)
+        assert list(mixed(tree)) == [], table
+        columns = {column.alias_or_name: column for column in tree.selects}
+        assert not [name for name, column in columns.items() if kind(column) in ("null", "None", "UNKNOWN")], table
+        if table.startswith("stage."):
+            schemas["stage"][table[6:]] = {name: column.type.sql("duckdb") for name, column in columns.items()}
+
+
+@pytest.mark.parametrize(
+    "sql", ["SELECT p.a FROM mimic3.t AS p WHERE p.a = '1'", "SELECT COALESCE(p.a, '') AS a FROM mimic3.t AS p",
+            "SELECT p.a FROM mimic3.t AS p UNION ALL SELECT p.b AS a FROM mimic3.t AS p"]
+)  # fmt: skip
+def test_mixed_types_would_be_found(sql):
+    schema = {"mimic3": {"t": {"a": "INTEGER", "b": "VARCHAR"}}}
+    assert list(mixed(annotated(sql, schema)))
+
+
+def test_statements_parse_as_athenas_and_trinos_and_are_short_enough():
+    tables = dict.fromkeys((*transform.sources(), *transform.everything()), "omop_work.some")
+    for table, sql in athena_sql().items():
+        statement = create_table_as(sql, "omop_work.made", f"{ROOT}/made", tables)
+        for dialect in ("athena", "trino"):
+            tree = sqlglot.parse_one(statement, read=dialect, error_level=sqlglot.ErrorLevel.RAISE)
+            assert isinstance(tree, exp.Create), table
+            assert {found.db for found in tree.find_all(exp.Table)} <= {"omop_work", ""}
+        assert len(statement) < 30_000
+
+
+def test_a_statement_says_where_it_writes_what_it_reads_and_leaves_the_rest_as_it_was():
+    sql = (
+        "WITH seen AS (SELECT patients.subject_id FROM mimic3.patients) "
+        "SELECT seen.subject_id FROM seen JOIN cdm.person AS p ON p.person_id = seen.subject_id "
+        "WHERE DATE_FORMAT(p.birth_datetime, '%T') LIKE '0%'"
+    )
+    tables = {"mimic3.patients": "omop_work.mimic3_patients_1", "cdm.person": "omop_work.cdm_person_2"}
+    assert create_table_as(sql, "omop_work.stage_seen_3", "s3://ours/it's/stage.seen-3", tables) == (
+        "CREATE TABLE omop_work.stage_seen_3 WITH (format='PARQUET', write_compression='SNAPPY', "
+        "external_location='s3://ours/it''s/stage.seen-3/') AS "
+        "WITH seen AS (SELECT patients.subject_id FROM omop_work.mimic3_patients_1 AS patients) "
+        "SELECT seen.subject_id FROM seen JOIN omop_work.cdm_person_2 AS p ON p.person_id = seen.subject_id "
+        "WHERE DATE_FORMAT(p.birth_datetime, '%T') LIKE '0%'"
+    )
+    with pytest.raises(NotFound, match=r"'w.made' reads cdm.person, which is neither made before it nor given"):
+        create_table_as(sql, "w.made", "s3://ours/made", {"mimic3.patients": "w.p"})
+
+
+def test_blanks_alone_are_trimmed_as_by_the_other_engines():
+    sql = expand("SELECT TRIM(a) AS a FROM mimic3.t", "athena")
+    assert sql == "SELECT REGEXP_REPLACE(a, '^ +| +$', '') AS a FROM mimic3.t"
+    con = duckdb.connect()
+    plain, regular = con.execute("SELECT TRIM(a), REGEXP_REPLACE(a, '^ +| +$', '', 'g') "
+                                 "FROM (SELECT e'  \\t b c \\n  ' AS a)").fetchone()  # fmt: skip
+    assert plain == regular == "\t b c \n"
+
+
+# --- runs that were broken off, and what is in the way
+
+
+def test_a_half_made_result_is_stopped_dropped_cleared_and_made_anew(athena):
+    work, made = Bucket(athena.s3, ROOT), step()
+    folder = work.path(made.table, made.key)
+    athena.s3.put_object(Bucket=BUCKET, Key=f"{folder.removeprefix(f's3://{BUCKET}/')}/half", Body=b"half")
+    glue.create(athena.clients, "omop_work")
+    glue.point(athena.clients, "omop_work", table_name(made.table, folder), folder, {"person_id": "int"})
+    old = {"State": "RUNNING"}
+    for number, query in (("old", f"... '{folder}/' ..."), ("other", f"... '{ROOT}2/cdm.death-1/' ...")):
+        athena.queries[number] = {"QueryExecutionId": number, "Query": query, "Status": dict(old)}
+    assert build(athena, made) == ["cdm.death"]
+    assert athena.queries["old"]["Status"] == {"State": "CANCELLED"}
+    assert athena.queries["other"]["Status"] == old
+    assert work.done(made.table, made.key)["rows"] == 1
+    assert not [file for file in work.files(made.table, made.key) if file.endswith("half")]
+
+
+def test_an_interrupt_cancels_the_query_and_the_next_run_goes_on(athena):
+    work, made = Bucket(athena.s3, ROOT), step()
+    athena.interrupt = "cdm_death"
+    with pytest.raises(KeyboardInterrupt):
+        build(athena, made)
+    assert [one["Status"]["State"] for one in athena.queries.values()] == ["CANCELLED"]
+    assert work.done(made.table, made.key) is None
+    build(athena, made)
+    assert work.done(made.table, made.key)["rows"] == 1
+
+
+def test_an_empty_result_has_no_file_and_is_read_as_no_rows(athena):
+    work = Bucket(athena.s3, ROOT)
+    none = step("stage.none", "SELECT p.subject_id AS person_id FROM mimic3.patients AS p WHERE p.subject_id < 0")
+    after = step("cdm.death", "SELECT n.person_id FROM stage.none AS n")
+    build(athena, none, after)
+    assert work.files(none.table, none.key) == []
+    assert work.done(after.table, after.key)["rows"] == 0
+    # In a later run the first is an input.
+    athena.queries.clear()
+    more = step("cdm.note", "SELECT n.person_id FROM stage.none AS n")
+    build(athena, more, inputs={"stage.none": [work.path(none.table, none.key)]})
+    assert len(athena.queries) == 1
+
+
+def test_rows_are_counted_where_athena_does_not_tell_them(athena):
+    results = athena.results
+    athena.athena.meta.events.register_first(
+        "before-call.athena.GetQueryResults",
+        athena._answering(lambda told: {name: part for name, part in results(told).items() if name != "UpdateCount"}),
+    )
+    work, made = Bucket(athena.s3, ROOT), step()
+    build(athena, made)
+    assert work.done(made.table, made.key)["rows"] == 1
+    assert [one["Query"].partition(" ")[0] for one in athena.queries.values()] == ["CREATE", "SELECT"]
+
+
+def test_old_tables_leave_the_catalog_and_the_rest_stays(athena):
+    work, old, new = Bucket(athena.s3, ROOT), step(key="aa" * 32), step(key="bb" * 32)
+    build(athena, old, new)
+    Athena(WORKGROUP, clients=athena.clients).sweep({new.table: work.path(new.table, new.key)})
+    assert glue.names(athena.clients, "omop_work") == [table_name(new.table, work.path(new.table, new.key))]
+    assert work.done(old.table, old.key)
+
+
+def test_publishing_leads_a_table_to_its_new_folder(athena):
+    for folder in ("s3://ours/a", "s3://ours/b/"):
+        glue.publish(athena.clients, "mimic", {"cdm.death": folder, "report.mapped": folder, "stage.stay": folder})
+    [table] = athena.glue.get_tables(DatabaseName="mimic")["TableList"]
+    assert table["StorageDescriptor"]["Location"] == "s3://ours/b/"
+    assert table["StorageDescriptor"]["Columns"][2] == {"Name": "death_datetime", "Type": "timestamp"}
+    assert table["Parameters"]["classification"] == "parquet"
+
+
+# --- refusals
+
+
+def test_a_workgroup_that_enforces_its_place_for_results_is_refused_before_anything_is_made(athena):
+    where = {"OutputLocation": "s3://theirs/"}
+    athena.athena.create_work_group(
+        Name="strict", Configuration={"EnforceWorkGroupConfiguration": True, "ResultConfiguration": where}
+    )
+    with pytest.raises(ConfigError, match=r"'strict' of Athena enforces its own place.*Override client-side settings"):
+        build(athena, step(), workgroup="strict")
+    assert not athena.queries
+
+
+def test_a_database_name_that_would_need_quotes_is_refused(athena):
+    for name in ("Omop", "1omop", 'omop"; DROP TABLE x', "omop-work"):
+        with pytest.raises(InvalidRequest, match="cannot be the name of a table or database in Glue"):
+            Athena(WORKGROUP, database=name, clients=athena.clients).build([], {}, Bucket(athena.s3, ROOT), print)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "said"),
+    [
+        ({"mimic3.patients": []}, "given none"),
+        ({"mimic3.patients": ["/home/a/patients.parquet"]}, "from one folder in S3"),
+        ({"mimic3.patients": [f"{ROOT}/a/1.parquet", f"{ROOT}/b/1.parquet"]}, "from one folder in S3"),
+        ({"mimic3.patients": [f"{ROOT}/a/1.parquet"], "mimic3.services": [f"{ROOT}/a/2.parquet"]}, "lie in one folder"),
+    ],
+)
+def test_inputs_that_are_no_folders_of_their_own_are_refused(athena, inputs, said):
+    with pytest.raises(InvalidSource, match=said):
+        build(athena, step(), inputs=inputs)
+
+
+def test_a_done_table_that_left_the_catalog_says_how_to_get_it_back(athena):
+    with pytest.raises(NotFound, match=r"'stage.stay' is made, but .* Delete the folder s3://ours/omop/stage.stay-1"):
+        build(athena, step(), inputs={"stage.stay": [f"{ROOT}/stage.stay-1"]})
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("COLUMN_NOT_FOUND: line 1:8: Column 'a' cannot be resolved", "Column 'a' cannot be resolved"),
+        ("INVALID_CAST_ARGUMENT: Cannot cast 'Jane Roe' to bigint", "INVALID_CAST_ARGUMENT"),
+        ("HIVE_BAD_DATA: For input string: \"Jane Roe\"", "HIVE_BAD_DATA"),
+        ("Something about 'Jane Roe' went wrong", "Something about '...' went wrong"),
+        ("Bytes scanned limit was exceeded", "BytesScannedCutoffPerQuery"),
+        ("Query exhausted resources at this scale factor", "exhausted resources"),
+    ],
+)  # fmt: skip
+def test_no_value_of_a_row_is_in_an_error_or_a_log_line(athena, caplog, said, told):
+    caplog.set_level(logging.INFO)
+    athena.athena.meta.events.register_first(
+        "before-call.athena.GetQueryExecution",
+        athena._answering(lambda _: {"QueryExecution": {"QueryExecutionId": "1", "Query": "SELECT 1",
+                                     "Status": {"State": "FAILED", "StateChangeReason": said}}}),
+    )  # fmt: skip
+    with pytest.raises(TransformFailed, match=r"table 'cdm\.death'.*run the ETL again") as caught:
+        build(athena, step())
+    assert caught.value.table == "cdm.death"
+    assert told in str(caught.value)
+    shown = f"{caught.value!r} {caught.value.__cause__!r} {caplog.text}"
+    assert "Jane Roe" not in shown
+    assert caught.value.__suppress_context__
+    assert Bucket(athena.s3, ROOT).done("cdm.death", step().key) is None
+
+
+def test_what_aws_refuses_is_said_as_everywhere():
+    denied = ClientError({"Error": {"Code": "AccessDeniedException", "Message": "User: me is not authorized to perform:"
+                          " athena:StartQueryExecution on resource: ours"}}, "StartQueryExecution")  # fmt: skip
+    said = "table 'person': AWS denies athena:StartQueryExecution on ours to me"
+    with pytest.raises(AccessDenied, match=said), translated_queries("table 'person'"):
+        raise DatabaseError(*denied.args) from denied
+
+
+def test_on_this_machine_there_is_no_athena():
+    with pytest.raises(ConfigError, match=r"workgroup 'ours' of Athena is on AWS only"):
+        backends.athena(backends.Clients(Settings(backend="local")), "ours")
