@@ -116,6 +116,20 @@ def test_who_is_over_89_was_born_300_years_before(con):
     assert 0.03 < share(con, "year(dob) < 2000", "patients") < 0.09
 
 
+@pytest.mark.parametrize(("table", "column"), [("labevents", "charttime"), ("datetimeevents", "value")])
+def test_nothing_is_dated_before_the_birth(con, table, column):
+    """Outpatient results and older lines lie around an admission; a newborn has none before it."""
+    assert one(con, f"select count(*) from {table} join patients using (subject_id) where {column} < dob") == 0
+
+
+def test_no_outpatient_result_is_long_after_a_death(con):
+    dead = "select subject_id, max(deathtime) as deathtime from admissions where deathtime is not null group by all"
+    late = (
+        f"select count(*) from labevents join ({dead}) using (subject_id) where charttime > deathtime + interval 60 day"
+    )
+    assert one(con, late) == 0
+
+
 def test_the_dirt_has_the_real_proportions(con):
     assert 0.15 < share(con, "hadm_id is null", "labevents") < 0.23
     assert 0.10 < share(con, "valuenum is null", "labevents") < 0.14

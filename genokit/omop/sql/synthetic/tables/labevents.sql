@@ -1,6 +1,7 @@
 select row_id, subject_id, case when not outside then hadm_id end as hadm_id, itemid,
-    -- What is without an admission was taken as an outpatient, before it or after it.
-    minutes(admittime, case when outside then (b % 500000)::bigint - 400000 - i
+    -- What is without an admission was taken as an outpatient, before it or after it: after birth, and before a death.
+    minutes(admittime, case when outside and newborn then (b % 100000)::bigint
+        when outside then (b % if(died, 400000, 500000))::bigint - 400000 - i
         else abs(stay_min) * i // n // 360 * 360 + (b % 240)::bigint end) as charttime,
     case when texts is not null then pick(texts, a >> 8)
         when number is null then pick(['<0.1', '>300', '<1.0', 'GREATER THAN 50', 'ERROR', 'HOLD', '___', 'UNABLE TO REPORT'], a)
