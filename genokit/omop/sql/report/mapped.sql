@@ -3,7 +3,7 @@
 SELECT
     'person: gender' AS domain,
     COUNT(*) AS rows,
-    SUM(CASE WHEN gender_concept_id <> 0 THEN 1 ELSE 0 END) AS mapped,
+    COUNT(CASE WHEN gender_concept_id <> 0 THEN 1 END) AS mapped,
     1.0 AS original
 FROM cdm.person
 
@@ -12,7 +12,7 @@ UNION ALL
 SELECT
     'person: race or ethnicity' AS domain,
     COUNT(*) AS rows,
-    SUM(CASE WHEN race_concept_id <> 0 OR ethnicity_concept_id <> 0 THEN 1 ELSE 0 END) AS mapped,
+    COUNT(CASE WHEN race_concept_id <> 0 OR ethnicity_concept_id <> 0 THEN 1 END) AS mapped,
     0.0 AS original
 FROM cdm.person
 
@@ -21,7 +21,7 @@ UNION ALL
 SELECT
     'visit' AS domain,
     COUNT(*) AS rows,
-    SUM(CASE WHEN visit_concept_id <> 0 THEN 1 ELSE 0 END) AS mapped,
+    COUNT(CASE WHEN visit_concept_id <> 0 THEN 1 END) AS mapped,
     0.0 AS original
 FROM cdm.visit_occurrence
 
@@ -30,7 +30,7 @@ UNION ALL
 SELECT
     'condition' AS domain,
     COUNT(*) AS rows,
-    SUM(CASE WHEN condition_concept_id <> 0 THEN 1 ELSE 0 END) AS mapped,
+    COUNT(CASE WHEN condition_concept_id <> 0 THEN 1 END) AS mapped,
     0.0 AS original
 FROM cdm.condition_occurrence
 
@@ -39,7 +39,7 @@ UNION ALL
 SELECT
     'procedure' AS domain,
     COUNT(*) AS rows,
-    SUM(CASE WHEN procedure_concept_id <> 0 THEN 1 ELSE 0 END) AS mapped,
+    COUNT(CASE WHEN procedure_concept_id <> 0 THEN 1 END) AS mapped,
     0.0 AS original
 FROM cdm.procedure_occurrence
 
@@ -48,7 +48,7 @@ UNION ALL
 SELECT
     'drug' AS domain,
     COUNT(*) AS rows,
-    SUM(CASE WHEN drug_concept_id <> 0 THEN 1 ELSE 0 END) AS mapped,
+    COUNT(CASE WHEN drug_concept_id <> 0 THEN 1 END) AS mapped,
     0.0 AS original
 FROM cdm.drug_exposure
 
@@ -57,7 +57,7 @@ UNION ALL
 SELECT
     'device' AS domain,
     COUNT(*) AS rows,
-    SUM(CASE WHEN device_concept_id <> 0 THEN 1 ELSE 0 END) AS mapped,
+    COUNT(CASE WHEN device_concept_id <> 0 THEN 1 END) AS mapped,
     NULL AS original
 FROM cdm.device_exposure
 
@@ -66,7 +66,7 @@ UNION ALL
 SELECT
     'measurement' AS domain,
     COUNT(*) AS rows,
-    SUM(CASE WHEN measurement_concept_id <> 0 THEN 1 ELSE 0 END) AS mapped,
+    COUNT(CASE WHEN measurement_concept_id <> 0 THEN 1 END) AS mapped,
     0.0 AS original
 FROM cdm.measurement
 
@@ -75,7 +75,7 @@ UNION ALL
 SELECT
     'measurement: unit' AS domain,
     COUNT(*) AS rows,
-    SUM(CASE WHEN unit_concept_id <> 0 THEN 1 ELSE 0 END) AS mapped,
+    COUNT(CASE WHEN unit_concept_id <> 0 THEN 1 END) AS mapped,
     0.0 AS original
 FROM cdm.measurement
 WHERE unit_source_value IS NOT NULL
@@ -85,7 +85,7 @@ UNION ALL
 SELECT
     'observation' AS domain,
     COUNT(*) AS rows,
-    SUM(CASE WHEN observation_concept_id <> 0 THEN 1 ELSE 0 END) AS mapped,
+    COUNT(CASE WHEN observation_concept_id <> 0 THEN 1 END) AS mapped,
     0.0 AS original
 FROM cdm.observation
 
@@ -94,6 +94,6 @@ UNION ALL
 SELECT
     'specimen' AS domain,
     COUNT(*) AS rows,
-    SUM(CASE WHEN specimen_concept_id <> 0 THEN 1 ELSE 0 END) AS mapped,
+    COUNT(CASE WHEN specimen_concept_id <> 0 THEN 1 END) AS mapped,
     NULL AS original
 FROM cdm.specimen

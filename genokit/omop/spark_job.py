@@ -1,0 +1,166 @@
+"""The program that Spark runs: ``spark_job.py PLAN.json`` makes each table of a plan, here or on a cluster.
+
+It stands alone, for where it runs there is Spark and no genokit; so it keeps to the Python 3.9 of EMR's images. The
+plan names what is there already and what to make::
+
+    {"inputs": {"mimic3.patients": ["folder or file", ...]},
+     "steps": [{"table": "cdm.person", "key": "...", "path": "folder", "sql": "SELECT ..."}]}
+
+A table that is made leaves ``_about.json`` in its folder, last: what lies in a folder without it was never finished,
+and is written over. A line of JSON on the output tells of each table; what failed stands in ``PLAN.json.failed`` too.
+Of an error it tells the kinds, not the text, for Spark's texts quote the values that they are about. With a second
+word, ``attached``, it ends when its input does: nobody is there any more to want the tables.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import sys
+import threading
+import time
+from typing import Any
+
+SETTINGS = {
+    "spark.sql.catalogImplementation": "in-memory",
+    "spark.sql.ansi.enabled": "true",
+    "spark.sql.session.timeZone": "UTC",
+    # Clinical times have no time zone; DuckDB's Parquet says the same of them.
+    "spark.sql.timestampType": "TIMESTAMP_NTZ",
+    "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+    "spark.sql.parquet.compression.codec": "zstd",
+    "spark.sql.parquet.datetimeRebaseModeInRead": "CORRECTED",
+    "spark.sql.parquet.datetimeRebaseModeInWrite": "CORRECTED",
+    "spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs": "false",
+    # What fails is told below. Spark's own log would quote the values.
+    "spark.log.level": "FATAL",
+}
+# Their messages are about names, folders and permissions, never about a row.
+OUTSPOKEN = ("java.io.", "java.nio.", "java.net.", "org.apache.hadoop.", "com.amazonaws.", "software.amazon.")
+
+
+class Files:
+    """Hadoop's file systems: a folder of this machine and s3:// alike."""
+
+    def __init__(self, spark: Any) -> None:
+        self.jvm = spark.sparkContext._jvm
+        self.configuration = spark.sparkContext._jsc.hadoopConfiguration()
+
+    def open(self, path: str) -> tuple[Any, Any]:
+        """A file system, and the path as it wants it."""
+        where = self.jvm.org.apache.hadoop.fs.Path(path)
+        system = where.getFileSystem(self.configuration)
+        system.setWriteChecksum(False)  # no .crc files beside the data
+        return system, where
+
+    def exists(self, path: str) -> bool:
+        system, where = self.open(path)
+        return bool(system.exists(where))
+
+    def parquet(self, folder: str) -> list[str]:
+        system, where = self.open(folder)
+        names = [str(status.getPath().getName()) for status in system.listStatus(where)]
+        return sorted(name for name in names if name.endswith(".parquet") and not name.startswith(("_", ".")))
+
+    def write(self, path: str, text: str) -> None:
+        """All of it or nothing."""
+        system, part = self.open(path + ".part")
+        stream = system.create(part, True)
+        stream.write(bytearray(text.encode()))
+        stream.close()
+        target = self.open(path)[1]
+        system.delete(target, False)
+        system.rename(part, target)
+
+
+def end_with_input() -> None:
+    """Spark's Java ends with this process, for its input is ours."""
+    while os.read(0, 4096):
+        pass
+    os._exit(1)
+
+
+def tell(event: str, **what: Any) -> None:
+    print(json.dumps({"event": event, **what}), flush=True)
+
+
+def register(spark: Any, files: Files, table: str, paths: list[str]) -> None:
+    """Make a table of Parquet files known by its name."""
+    spark.sql("CREATE DATABASE IF NOT EXISTS `{}`".format(table.partition(".")[0]))
+    folders = {path.rpartition("/")[0] for path in paths}
+    if len(paths) > 1 and len(folders) == 1:
+        folder = folders.pop()
+        if files.parquet(folder) == sorted(path.rpartition("/")[2] for path in paths):
+            paths = [folder]
+    if len(paths) == 1:
+        spark.catalog.createTable(table, path=paths[0], source="parquet")
+        return
+    parts = ["SELECT * FROM parquet.`{}`".format(path.replace("`", "``")) for path in paths]
+    spark.sql(f"CREATE VIEW {table} AS " + " UNION ALL ".join(parts))
+
+
+def make(spark: Any, files: Files, step: dict[str, str]) -> None:
+    """One table, unless it is there."""
+    begun, about = time.time(), step["path"] + "/_about.json"
+    if not files.exists(about):
+        tell("begun", table=step["table"])
+        spark.sql(step["sql"]).write.mode("overwrite").parquet(step["path"])
+        rows = spark.read.parquet(step["path"]).count()  # from the files' footers
+        done = {"table": step["table"], "key": step["key"], "rows": rows, "seconds": round(time.time() - begun, 3)}
+        files.write(about, json.dumps(done))
+        tell("done", **done)
+    register(spark, files, step["table"], [step["path"]])
+
+
+def kinds(error: BaseException) -> str:
+    """What an error and its causes are, without what they say of values.
+
+    >>> kinds(ValueError("a patient's name"))
+    'ValueError'
+    """
+    names, cause = [], getattr(error, "_origin", None) or getattr(error, "java_exception", None)
+    while cause is not None:
+        name, message = str(cause.getClass().getName()), str(cause.getMessage())
+        condition = re.match(r"\[[A-Z0-9_.]+\]", message)
+        if name.startswith(OUTSPOKEN) or name.endswith(("AnalysisException", "ParseException")):
+            names.append(f"{name}: {message.splitlines()[0][:300]}")
+        else:
+            names.append(f"{name} {condition.group()}" if condition else name)
+        cause = cause.getCause()
+    return " <- ".join(dict.fromkeys(names)) or type(error).__name__
+
+
+def main(plan: str) -> int:
+    """Make all tables of a plan; 1 where one fails, and those after it are not begun."""
+    from pyspark.sql import SparkSession
+
+    logging.disable()  # pyspark writes each error to the output, with values in it
+    builder = SparkSession.builder.appName("genokit omop")
+    for name, value in SETTINGS.items():
+        builder = builder.config(name, value)
+    spark = builder.getOrCreate()
+    what, files = f"the plan {plan}", Files(spark)
+    try:
+        told = json.loads(spark.read.text(plan, wholetext=True).head()[0])
+        for table, paths in told["inputs"].items():
+            what = table
+            register(spark, files, table, paths)
+        for step in told["steps"]:
+            what = step["table"]
+            make(spark, files, step)
+    except Exception as error:
+        failure = {"table": what, "error": kinds(error)}
+        tell("failed", **failure)
+        files.write(plan + ".failed", json.dumps(failure))
+        return 1
+    finally:
+        spark.stop()
+    return 0
+
+
+if __name__ == "__main__":
+    if sys.argv[2:] == ["attached"]:
+        threading.Thread(target=end_with_input, daemon=True).start()
+    sys.exit(main(sys.argv[1]))
