@@ -27,10 +27,10 @@ from genokit.backends import Clients, translated_errors
 from genokit.errors import ConfigError, InvalidRequest, InvalidSource, NotFound, ServiceError, TransformFailed
 from genokit.omop import glue
 from genokit.omop.plan import Step, digest
+from genokit.omop.redshift import STACK
 from genokit.omop.work import Bucket
 from genokit.refusals import translated_queries
 
-STACK = "genokit-omop"
 LONGEST = 262_144  # bytes of a statement
 
 
@@ -70,7 +70,7 @@ class Athena:
         what else AWS refuses.
         """
         clients = self.clients or backends.clients()
-        workgroup = self.workgroup or clients.output("Workgroup")
+        workgroup = self.workgroup or clients.output("Workgroup", STACK)
         with closing(backends.athena(clients, workgroup, glue.checked(self.database))) as connection:
             athena = clients.client("athena")
             _check(athena, workgroup)

@@ -51,35 +51,22 @@ def columns(table: str) -> dict[str, str]:
 
 
 def create(clients: Clients, database: str) -> None:
-    """Make a database where there is none."""
-    checked(database)
-    try:
-        with translated_errors(f"Glue database '{database}'"):
-            clients.client("glue").create_database(DatabaseInput={"Name": database})
-    except InvalidRequest as error:
-        if error.code != "AlreadyExistsException":
-            raise
-
-
-def exists(clients: Clients, database: str, name: str) -> bool:
-    """Whether there is such a table."""
-    try:
-        with translated_errors(f"Glue table '{database}.{name}'"):
-            clients.client("glue").get_table(DatabaseName=database, Name=name)
-    except InvalidRequest as error:
-        if error.code != "EntityNotFoundException":
-            raise
-        return False
-    return True
+    """Make a database where there is none; the stack ``omop`` brings both."""
+    glue = clients.client("glue")
+    with translated_errors(f"Glue database '{checked(database)}'"):
+        try:
+            glue.get_database(Name=database)
+        except glue.exceptions.EntityNotFoundException:
+            glue.create_database(DatabaseInput={"Name": database})
 
 
 def point(clients: Clients, database: str, name: str, folder: str, typed: Mapping[str, str]) -> None:
     """Make a table over the Parquet files of a folder, or lead the one that is there to it."""
     glue, about = clients.client("glue"), _input(checked(name), folder, typed)
     with translated_errors(f"Glue table '{database}.{name}'"):
-        if exists(clients, database, name):
+        try:
             glue.update_table(DatabaseName=database, TableInput=about, SkipArchive=True)
-        else:
+        except glue.exceptions.EntityNotFoundException:
             glue.create_table(DatabaseName=database, TableInput=about)
 
 
@@ -105,15 +92,10 @@ def drop(clients: Clients, database: str, names: Iterable[str]) -> None:
 
 
 def names(clients: Clients, database: str) -> list[str]:
-    """The tables of a database; none where there is no such database."""
-    try:
-        with translated_errors(f"Glue database '{database}'"):
-            pages = clients.client("glue").get_paginator("get_tables").paginate(DatabaseName=database)
-            return [table["Name"] for page in pages for table in page["TableList"]]
-    except InvalidRequest as error:
-        if error.code != "EntityNotFoundException":
-            raise
-        return []
+    """The tables of a database."""
+    with translated_errors(f"Glue database '{database}'"):
+        pages = clients.client("glue").get_paginator("get_tables").paginate(DatabaseName=database)
+        return [table["Name"] for page in pages for table in page["TableList"]]
 
 
 def sweep(clients: Clients, database: str, keep: Collection[str]) -> None:
