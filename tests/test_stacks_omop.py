@@ -181,6 +181,7 @@ def test_what_each_needs_is_allowed_and_its_neighbours_things_are_not():
             Need("athena:StartQueryExecution", f"arn:aws:athena:{REGION}:{ACCOUNT}:workgroup/genokit-batch"),
             Need("glue:CreateTable", f"arn:aws:glue:{REGION}:{ACCOUNT}:table/omop_work/x"),
             Need("emr-serverless:StartJobRun", spark),
+            Need("emr-serverless:ListJobRuns", spark),
             Need("emr-serverless:CancelJobRun", f"{spark}/jobruns/1"),
             Need("iam:PassRole", whole.outputs["EmrRole"], passed),
             Need("sns:Publish", whole.outputs["TableTopic"]),

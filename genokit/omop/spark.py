@@ -1,4 +1,4 @@
-"""Spark makes the tables: a Spark of this machine or a cluster it knows."""
+"""Spark makes the tables: a Spark of this machine or a cluster it knows, and on S3 the stack's EMR Serverless."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from genokit.errors import MissingDependency, TransformFailed
 from genokit.omop import spark_job
 
 if TYPE_CHECKING:
+    from genokit.backends import Clients
     from genokit.omop.plan import Step
     from genokit.omop.work import Bucket, Folder
 
@@ -32,7 +33,7 @@ class Spark:
 
     Results in a folder are made by the Spark of this machine (``pip install 'genokit[spark]'``, or SPARK_HOME), in a
     process of its own that ends with this one; ``master`` names its cores, ``local[4]``, or a cluster that sees the
-    folder too. ``settings`` are Spark's own.
+    folder too. Results on S3 are made by EMR Serverless, as the stack 'omop' deploys it. ``settings`` are Spark's own.
 
     >>> Spark("local[2]", settings={"spark.local.dir": "/scratch"}).dialect
     'spark'
@@ -42,6 +43,7 @@ class Spark:
     memory_gib: float = 2
     settings: Mapping[str, str] = field(default_factory=dict)
     home: str | os.PathLike[str] | None = None
+    clients: Clients | None = None
 
     name = "spark"
     dialect = "spark"
@@ -53,10 +55,15 @@ class Spark:
         work: Folder | Bucket,
         progress: Callable[[str], object],
     ) -> None:
-        """Make each step, in this order. Raises MissingDependency, TransformFailed."""
+        """Make each step, in this order. Raises MissingDependency, TransformFailed; on S3 also what AWS refuses."""
         if not steps:
             return
-        self._run(plan_of(steps, inputs, work), progress)
+        if str(work.root).startswith("s3://"):
+            from genokit.omop import emr
+
+            emr.run(self.clients, steps, inputs, work, progress, settings=self.settings)
+        else:
+            self._run(plan_of(steps, inputs, work), progress)
 
     def check(self) -> None:
         """Nothing, where this machine has a Spark and its Java. Raises MissingDependency."""
