@@ -62,6 +62,12 @@ def test_maps_add_what_the_own_lists_lack(tmp_path):
     assert "gcpt_drug_route" in known._repr_html_()
 
 
+def test_maps_are_among_the_files_that_decide(tmp_path):
+    folder = written(tmp_path, gcpt_drug_route=[row("ear", 4023156, "Route")])
+    assert folder / "gcpt_drug_route.csv" in vocabulary(maps=folder).paths
+    assert set(Vocabulary().paths) < set(vocabulary(maps=folder).paths)
+
+
 def test_own_lists_come_first_then_ohdsi_then_mit(tmp_path):
     known = vocabulary(
         maps=written(

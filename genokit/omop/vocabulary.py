@@ -59,7 +59,8 @@ class Vocabulary:
     @property
     def paths(self) -> tuple[Path, ...]:
         """Every file that decides what ``load`` makes."""
-        return (*sorted(CONCEPTS.glob("*.csv")), *sorted(QUERIES.glob("*.sql")), *self.files.values())
+        maps = (Path(public.__file__), *self.maps.values()) if self.maps else ()
+        return (*sorted(CONCEPTS.glob("*.csv")), *sorted(QUERIES.glob("*.sql")), *self.files.values(), *maps)
 
     def load(self, con: DuckDBPyConnection) -> None:
         """Make the schema ``vocab`` anew: the vocabulary tables, and ``source_to_concept``, which the ETL reads."""
