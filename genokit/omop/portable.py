@@ -16,7 +16,7 @@ from sqlglot.errors import ParseError
 
 from genokit.omop.macros import MACROS, parse
 
-SCHEMAS = ("mimic3", "vocab", "stage", "cdm")
+SCHEMAS = ("mimic3", "vocab", "stage", "cdm", "report")
 
 # Every patient has hundreds to thousands of rows here: no row may depend on all others.
 EVENTS = frozenset(

@@ -1,0 +1,147 @@
+"""What the OHDSI Data Quality Dashboard asks of a CDM 5.4, and how much of it may be wrong.
+
+The types of check, their place in Kahn's scheme and the thresholds are those of the dashboard's version 2.8
+(Apache-2.0); ``dqd54.json`` holds what the CDM's own specification does not say, as names and numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from genokit.omop.fields import fields, tables
+
+# Catalogues spell types in many ways; these are the beginnings that are as good as the CDM's own.
+_ALIKE = {
+    "INTEGER": r"U?(TINY|SMALL|BIG|HUGE)?INT|LONG|SHORT",
+    "DOUBLE": r"DOUBLE|FLOAT|REAL|DECIMAL|NUMERIC|U?(TINY|SMALL|BIG|HUGE)?INT",
+    "DATE": r"DATE$",
+    "TIMESTAMP": r"TIMESTAMP|DATETIME",
+    "VARCHAR": r"VARCHAR|CHAR|STRING|TEXT|BPCHAR",
+}
+_ALIKE["BIGINT"] = _ALIKE["INTEGER"]
+
+There = Mapping[str, Mapping[str, str]]  # what a CDM has: table to field to type
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One of the dashboard's check types: what it looks at, where it stands in Kahn's scheme, and how grave it is."""
+
+    name: str
+    level: str
+    context: str
+    category: str
+    subcategory: str
+    severity: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question to a CDM: ``bound`` is what values are held against, ``threshold`` the percent that may be wrong."""
+
+    kind: Kind
+    table: str
+    field: str = ""
+    threshold: float = 0
+    bound: str = ""
+    concept_id: str = ""
+    unit_concept_id: int | None = None
+
+    @property
+    def column(self) -> str:
+        """The column that counts what is wrong; that with ``_of``, or else ``rows``, is what it is counted among."""
+        return f"{self.kind.name}__{self.field or self.table}".lower()
+
+
+@cache
+def kinds() -> Mapping[str, Kind]:
+    """The 27 check types by name."""
+    return {name: Kind(name, *words.replace("-", "").split(" ")) for name, words in _published()["checks"].items()}
+
+
+@cache
+def checks() -> tuple[Check, ...]:
+    """Everything that is asked of a CDM 5.4.
+
+    >>> len(checks())
+    2774
+    """
+    return (*_of_tables(), *_of_fields(), *_of_concepts())
+
+
+def complete() -> There:
+    """What a whole CDM 5.4 has."""
+    return {table: _kinds(table) for table in tables()}
+
+
+def fits(table: str, field: str, there: There) -> bool:
+    """Whether a field is there and of the CDM's type, or of one as good."""
+    kind = _kinds(table).get(field)
+    return kind is not None and bool(re.match(_ALIKE[kind], there.get(table, {}).get(field, "").upper()))
+
+
+@cache
+def _kinds(table: str) -> Mapping[str, str]:
+    return {field.name: field.type for field in fields(table)}
+
+
+@cache
+def _published() -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(Path(__file__).with_name("dqd54.json").read_text(encoding="utf-8"))
+    return content
+
+
+def _of_tables() -> Iterator[Check]:
+    for table in tables():
+        yield Check(kinds()["cdmTable"], table)
+    for name, thresholds in _published()["tables"].items():
+        for table, threshold in thresholds.items():
+            yield Check(kinds()[name], table, threshold=float(threshold))
+
+
+def _of_fields() -> Iterator[Check]:
+    for table in tables():
+        for field in fields(table):
+            yield Check(kinds()["cdmField"], table, field.name)
+            yield Check(kinds()["cdmDatatype"], table, field.name)
+            most = 0 if field.required else 100
+            yield Check(kinds()["measureValueCompleteness"], table, field.name, most)
+            if field.required:
+                yield Check(kinds()["isRequired"], table, field.name)
+            if field.key:
+                yield Check(kinds()["isPrimaryKey"], table, field.name)
+            if field.table:
+                yield Check(kinds()["isForeignKey"], table, field.name, bound=field.table)
+    for name, asked in _published()["fields"].items():
+        for table, words in asked.items():
+            for part in words.split("; "):
+                field_name, threshold, *bound = part.split(" ", 2)
+                yield Check(kinds()[name], table, field_name, float(threshold), *bound)
+
+
+def _of_concepts() -> Iterator[Check]:
+    published, named = (
+        _published()["concepts"],
+        {"condition_occurrence": "condition", "procedure_occurrence": "procedure"},
+    )
+    for name in ("plausibleGender", "plausibleGenderUseDescendants"):
+        for words, held in published[name].items():
+            threshold, sex = words.split()
+            for table, concepts in held.items():
+                for concept in concepts.split():
+                    yield Check(kinds()[name], table, f"{named[table]}_concept_id", float(threshold), sex, concept)
+    of = ("measurement", "measurement_concept_id")
+    for units, concepts in published["plausibleUnitConceptIds"].items():
+        for concept in concepts.split():
+            yield Check(kinds()["plausibleUnitConceptIds"], *of, 5, units, concept)
+    for words, bounds in published["plausibleValue"].items():
+        concept, unit = words.split()
+        for name, bound in zip(("plausibleValueLow", "plausibleValueHigh"), bounds.split(), strict=True):
+            kind = Kind(name, "concept", *list(vars(kinds()[name]).values())[2:])
+            yield Check(kind, *of, 5, bound, concept, int(unit))
