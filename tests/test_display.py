@@ -30,6 +30,7 @@ from genokit.display import Html, Log
 from genokit.doctor import Check, Report
 from genokit.omop import Loaded, Source, Vocabulary
 from genokit.omop.csvs import Bad
+from genokit.omop.quality import Quality
 from genokit.stacks import Change, Changes
 
 HOSTILE = {
@@ -62,6 +63,7 @@ NOUNS: dict[str, Callable[[str, Path], object]] = {
     "Loaded": lambda text, folder: Loaded(
         Source(text), {"patients": 1}, {text: 1}, (text,), (text,), (Bad(text, text, None, text),), 1.0
     ),
+    "Quality": lambda text, folder: Quality(checked(text)),
     "doctor's Report": lambda text, folder: Report((Check(text, "warning", text, text),), Settings(region=text)),
 }
 
@@ -83,6 +85,15 @@ def environment(text: str) -> resources.ComputeEnvironment:
     texts = dict.fromkeys(("name", "arn", "type", "state", "status", "reason", "image_type", "cluster"), text)
     numbers = {"min_vcpus": 0, "desired_vcpus": None, "max_vcpus": 2.5, "spot": False, "room": None}
     return resources.ComputeEnvironment(**texts, **numbers, instance_types=(text,), only_image=text)
+
+
+def checked(text: str) -> pd.DataFrame:
+    """The results of one check that failed, whatever the table is called."""
+    text = text.encode(errors="replace").decode()  # pandas groups by texts of its own
+    names = ("check_name", "cdm_table_name", "cdm_field_name", "concept_id", "severity", "category")
+    numbers = {"num_violated_rows": 1, "num_denominator_rows": 2, "pct_violated_rows": 0.5, "threshold_value": 0}
+    counts = {"passed": 0, "failed": 1, "not_applicable": 0}
+    return pd.DataFrame([dict.fromkeys(names, text) | numbers | counts], dtype=object)
 
 
 def parsed(html: str) -> ElementTree.Element:

@@ -1,7 +1,7 @@
 -- The same for the descendants of some concepts (`held`), which count together under one name (`bound`).
 SELECT
-    label AS cdm_table_name,
-    bound AS concept_id,
+    checked.label AS cdm_table_name,
+    checked.bound AS concept_id,
     person.gender_concept_id,
     COUNT(*) AS n
 FROM cdm.checked AS checked

@@ -1,11 +1,11 @@
 -- How often each concept that belongs to one sex is recorded of each sex: `held` stands for the list of such concepts,
 -- `field` for the field of the table `checked` that names them.
 SELECT
-    label AS cdm_table_name,
+    checked.label AS cdm_table_name,
     CAST(checked.field AS VARCHAR) AS concept_id,
     person.gender_concept_id,
     COUNT(*) AS n
 FROM cdm.checked AS checked
 JOIN cdm.person AS person ON person.person_id = checked.person_id
-WHERE checked.field IN (held)
+WHERE checked.field IN (checked.held)
 GROUP BY checked.field, person.gender_concept_id
