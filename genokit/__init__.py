@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from genokit.config import Settings
     from genokit.data import Dataset, Manifest
     from genokit.errors import GenokitError
+    from genokit.omop.cdm import Cdm
     from genokit.pipelines import Pipeline, Run, record, run
     from genokit.stacks import Stack
 
@@ -21,6 +22,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Batch",
+    "Cdm",
     "Dataset",
     "GenokitError",
     "Job",
@@ -38,6 +40,7 @@ __all__ = [
 
 _HOMES = {
     "Batch": "genokit.batch",
+    "Cdm": "genokit.omop.cdm",
     "Dataset": "genokit.data",
     "GenokitError": "genokit.errors",
     "Job": "genokit.batch",
@@ -47,6 +50,7 @@ _HOMES = {
     "Run": "genokit.pipelines",
     "Settings": "genokit.config",
     "Stack": "genokit.stacks",
+    "load_ipython_extension": "genokit.omop.magic",  # what %load_ext genokit asks for
     "record": "genokit.pipelines",
     "run": "genokit.pipelines",
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from genokit.errors import ConfigError, InvalidRequest, MissingDependency
 from genokit.refusals import translated_errors as translated_errors
 
 if TYPE_CHECKING:
+    from genokit.databases import Athena, Duck
     from genokit.local.account import Account
     from genokit.local.door import Door
 
@@ -182,6 +184,12 @@ class _Session:
     def client(self, service: str, **_: object) -> Any:
         return self.clients.client(service)
 
+    def get_credentials(self) -> Any:
+        """What Arrow signs with when it reads a result from S3 itself."""
+        import boto3
+
+        return boto3.Session(profile_name=self.clients.settings.profile).get_credentials()
+
 
 def athena(clients: Clients, workgroup: str, database: str = "default") -> Any:
     """A connection of pyathena to a workgroup, which sees a database first. Raises ConfigError, MissingDependency.
@@ -201,6 +209,24 @@ def athena(clients: Clients, workgroup: str, database: str = "default") -> Any:
         session=_Session(clients), region_name=clients.region, work_group=workgroup, schema_name=database,
         poll_interval=clients.poll_s / 4,
     )  # fmt: skip
+
+
+def database(address: str, clients: Clients | None = None) -> Duck | Athena:
+    """Where queries run: ``athena://workgroup/database`` on AWS, or ``:memory:``, DuckDB in this process.
+
+    >>> database(":memory:").dialect
+    'duckdb'
+    """
+    from genokit.databases import Athena, Duck
+
+    if not address.startswith("athena:"):
+        import duckdb
+
+        return Duck(duckdb.connect(address), "main")
+    match = re.fullmatch(r"athena://([\w.-]{1,128})/([\w-]{1,255})", address)
+    if not match:
+        raise ConfigError(f"'{address}' is not of the form athena://workgroup/database, as athena://genokit-omop/omop.")
+    return Athena(athena(clients or Clients(Settings.load()), match[1], match[2]), match[2])
 
 
 EMBEDDED = ("batch", "cloudformation", "ecr", "logs", "s3", "sqs")  # the services that have a module in genokit.local

@@ -17,6 +17,7 @@
       InvalidSource        clinical data that cannot be read as they stand
       TransformFailed      .table                                    SQL that an engine could not carry out
       QualityFailed        .quality                                  a new CDM that is not fit to replace the old
+      QueryError           SQL that a database refuses               .sql
       HashMismatch         bytes are not the promised ones           .expected .got
       InvalidParameters    unknown name, wrong type, out of range    lists what is wrong, all of it
       InvalidCheckpoint    a file that is not a whole checkpoint
@@ -161,6 +162,14 @@ class QualityFailed(GenokitError):
     def __init__(self, message: str, *, quality: object) -> None:
         super().__init__(message)
         self.quality = quality
+
+
+class QueryError(GenokitError):
+    """A database refused a query, or could not end it."""
+
+    def __init__(self, message: str, *, sql: str = "") -> None:
+        super().__init__(message)
+        self.sql = sql
 
 
 class HashMismatch(GenokitError):

@@ -23,8 +23,10 @@ APPLICATIONS = {"train", "pipelines"}
 MAY = {
     **dict.fromkeys(LEAVES, LEAVES),
     "local": LEAVES,
-    "backends": LEAVES | {"local"},
+    "databases": LEAVES,
+    "backends": LEAVES | {"local", "databases"},
     **dict.fromkeys(SERVICES, LEAVES | {"backends"}),
+    "omop": LEAVES | {"backends", "databases", "data"},
     **dict.fromkeys(APPLICATIONS, LEAVES | {"backends"} | SERVICES),
     "doctor": LEAVES | {"backends"} | SERVICES | APPLICATIONS,
     "__main__": LEAVES | {"backends", "doctor"} | SERVICES | APPLICATIONS,

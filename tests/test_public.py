@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 # A change here is a change for every user: say so in CHANGELOG.md.
 PUBLIC = [
     "Batch",
+    "Cdm",
     "Dataset",
     "GenokitError",
     "Job",

@@ -13,14 +13,14 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from genokit.errors import InvalidSource, NotFound, did_you_mean
 
 if TYPE_CHECKING:
     from genokit.data import Dataset
 
-    Place = str | os.PathLike[str] | Dataset
+    Place: TypeAlias = str | os.PathLike[str] | Dataset
 
 LOCAL = 2_000_000_000  # from here on a site numbers concepts of its own, which mean nothing elsewhere
 Row = tuple[str, str, int, str, str]  # vocabulary, code, concept, domain, meaning

@@ -1,0 +1,239 @@
+"""Parameters of a query: ``$name`` in its SQL, and values that can be nothing but values.
+
+DuckDB takes them apart from the SQL. Athena is given typed literals in their place, each made here from the value's
+type alone. Where a ``$name`` stands is read by the engine's own rules for quotes and comments, and what could be read
+in two ways is refused.
+
+>>> bind("select * from person where year_of_birth > $year", {"year": 1950}, "athena")
+('select * from person where year_of_birth >  1950 ', {})
+>>> bind("select 1 where 'a' in ($names)", {"names": ["a", "O'Hara"]}, "athena")[0]
+"select 1 where 'a' in ( 'a', 'O''Hara' )"
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+import re
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from functools import cache
+from typing import Any
+
+from genokit.errors import InvalidParameters, QueryError, did_you_mean
+
+_TOKENS = r"""
+    (?P<comment>--[^\r\n]*|/\*.*?\*/)
+  | (?P<quoted>{quotes}'(?:[^']|'')*'|"(?:[^"]|"")*"|`[^`]*`)
+  | (?P<torn>['"`]|/\*)
+  | \$(?P<name>[A-Za-z_]\w*)
+  | (?P<place>\$|\?)
+  | (?P<word>\w[\w$]*)
+  | (?P<other>\S)
+"""
+# In DuckDB, $$ and $word$ quote too, and E'' knows backslashes. Trino knows neither.
+_QUOTES = {"duckdb": r"[eE]'(?:[^'\\]|\\.|'')*'|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$|", "athena": ""}
+_READS = ("select", "with", "values")  # of Athena; DuckDB tells itself what a statement is
+_WHOLE, _DIGITS, _LONGEST = 2**63, 38, 262_144  # bits of a BIGINT, digits of a DECIMAL, bytes of a query of Athena
+
+
+def bind(sql: str, values: Mapping[str, object], dialect: str) -> tuple[str, dict[str, Any]]:
+    """The SQL to run, and the values to run it with. Raises QueryError, InvalidParameters."""
+    clean = {name: cleaned(name, value) for name, value in values.items()}
+    asked, parts, done, before, ended = set[str](), list[str](), 0, ["", ""], False
+    for token in _tokens(dialect).finditer(sql):
+        _check_token(token, sql)
+        if token["comment"]:
+            continue
+        if ended:
+            raise QueryError("These are several statements. Give one at a time.", sql=sql)
+        if token[0] == ";":
+            parts, done, ended = [*parts, sql[done : token.start()]], token.end(), True
+            continue
+        name = token["name"]
+        if name:
+            asked.add(name)
+            if name in clean:
+                after = sql[token.end() :].lstrip()[:1]
+                text = _written(name, clean[name], dialect, (before[0], before[1], after))
+                parts, done = [*parts, sql[done : token.start()], text], token.end()
+        before = [before[1], token[0].lower()]
+    _check_names(asked, values, sql)
+    whole = "".join([*parts, sql[done:]])
+    if dialect == "duckdb":
+        return whole, clean
+    _check_athena(whole, sql)
+    return whole, {}
+
+
+def names(sql: str, dialect: str) -> set[str]:
+    """The parameters that a query asks for.
+
+    >>> names("select $a, '$b' -- $c", "duckdb")
+    {'a'}
+    """
+    return {token["name"] for token in _tokens(dialect).finditer(sql) if token["name"]}
+
+
+def cleaned(name: str, value: object) -> Any:
+    """A value as a plain Python one, or a list of such. Raises InvalidParameters.
+
+    >>> import numpy as np
+    >>> cleaned("ids", np.array([1, 2])), cleaned("year", np.int32(1950)), cleaned("x", range(2))
+    ([1, 2], 1950, [0, 1])
+    """
+    many = _many(value)
+    if many is None:
+        return _scalar(name, value)
+    found = [_scalar(name, one) for one in many]
+    kinds = sorted({"nothing" if one is None else type(one).__name__ for one in found})
+    if len(kinds) > 1 or kinds == ["nothing"]:
+        raise InvalidParameters(f"The list '{name}' holds {' and '.join(kinds)}. Give it values of one type.")
+    return found
+
+
+def literal(value: Any) -> str:
+    """A plain value as Trino's grammar writes it, with its type.
+
+    >>> literal(-5), literal(2.5), literal("it's"), literal(None), literal(datetime.date(2020, 1, 31))
+    ("BIGINT '-5'", '2.5E0', "'it''s'", 'NULL', "DATE '2020-01-31'")
+    """
+    if value is None:
+        return "NULL"
+    if isinstance(value, bool):
+        return str(value).upper()
+    if isinstance(value, int):  # the smallest has no positive twin to be the negative of
+        return str(value) if value >= 0 else f"BIGINT '{value}'"
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return "nan()" if math.isnan(value) else "infinity()" if value > 0 else "(-infinity())"
+        text = repr(value).upper()
+        text = text if "E" in text else f"{text}E0"
+        return f"({text})" if text.startswith("-") else text
+    if isinstance(value, Decimal):
+        return f"DECIMAL '{value:f}'"
+    if isinstance(value, datetime.datetime):
+        places = "milliseconds" if value.microsecond % 1000 == 0 else "microseconds"
+        return f"TIMESTAMP '{value.isoformat(sep=' ', timespec=places)}'"
+    if isinstance(value, datetime.date):
+        return f"DATE '{value.isoformat()}'"
+    return "'" + str(value).replace("'", "''") + "'"
+
+
+@cache
+def _tokens(dialect: str) -> re.Pattern[str]:
+    return re.compile(_TOKENS.format(quotes=_QUOTES[dialect]), re.VERBOSE | re.DOTALL)
+
+
+def _written(name: str, value: Any, dialect: str, around: tuple[str, str, str]) -> str:
+    """What stands for a parameter: after IN a list gives its values, elsewhere an array. Blanks keep words apart."""
+    after_in = around[1] == "in"
+    inside = around[:2] == ("in", "(") and around[2] == ")"
+    if not isinstance(value, list):
+        return f"${name}" if dialect == "duckdb" else f" {literal(value)} "
+    if dialect == "duckdb":
+        text = f"select unnest(${name})" if after_in or inside else f"${name}"
+    else:
+        text = ", ".join(map(literal, value))
+        if not (after_in or inside):
+            return f" ARRAY[{text}] "
+        text = text or "select null where 1 = 0"  # no value at all, so that NOT IN takes every row
+    return f" ({text}) " if after_in else f" {text} "
+
+
+def _many(value: object) -> Iterable[object] | None:
+    """The values of a list, set, array, column, ...; None for a single one."""
+    if isinstance(value, (list, tuple, range)):
+        return value
+    if isinstance(value, (set, frozenset)):
+        return sorted(value, key=repr)
+    kind = getattr(getattr(value, "dtype", None), "kind", "")
+    listed = getattr(value, "tolist", None)
+    if listed is None or getattr(value, "ndim", 1) == 0:
+        return None
+    if kind == "M":  # NumPy would give nanoseconds as whole numbers
+        import pandas as pd
+
+        return list(pd.to_datetime(value))  # type: ignore[call-overload]
+    found = listed()
+    return found if isinstance(found, list) else None
+
+
+def _scalar(name: str, value: Any) -> Any:
+    kind = type(value).__name__
+    if value is None or kind in ("NAType", "NaTType"):
+        return None
+    if hasattr(value, "to_pydatetime"):
+        value = value.to_pydatetime(warn=False)
+    elif kind == "datetime64":
+        import pandas as pd
+
+        return _scalar(name, pd.Timestamp(value))
+    elif hasattr(value, "item") and hasattr(value, "dtype"):
+        value = value.item()
+    problem = _problem(value)
+    if problem:
+        raise InvalidParameters(f"The parameter '{name}' {problem}")
+    if isinstance(value, Decimal):
+        return Decimal(f"{value:f}")
+    return str(value) if isinstance(value, str) else value
+
+
+def _problem(value: Any) -> str:
+    """What keeps a value from being a parameter; empty where nothing does."""
+    if isinstance(value, (bool, float)):
+        return ""
+    if isinstance(value, int):
+        return (
+            "" if -_WHOLE <= value < _WHOLE else "is beyond 64 bits, which no number of the CDM is. Give a smaller one."
+        )
+    if isinstance(value, Decimal):
+        fits = value.is_finite() and len(f"{abs(value):f}".replace(".", "")) <= _DIGITS
+        return "" if fits else f"has more than {_DIGITS} digits, or none. Give a float."
+    if isinstance(value, str):
+        if "\0" in value or any("\ud800" <= sign <= "\udfff" for sign in value):
+            return "has a sign that is no text (NUL, or half of a surrogate pair). Take it out."
+        return ""
+    if isinstance(value, datetime.datetime):
+        return "" if value.tzinfo is None else "has a time zone, but the CDM's times have none. Give the local time."
+    if isinstance(value, datetime.date):
+        return ""
+    return f"is of type {type(value).__name__}. Give a number, text, date, time stamp, None, or a list of these."
+
+
+def _check_token(token: re.Match[str], sql: str) -> None:
+    place = f"at character {token.start() + 1}: {sql[token.start() :][:30]!r}"
+    if token["torn"]:
+        raise QueryError(f"A quote or comment opens {place}, and does not end. End it.", sql=sql)
+    if token["comment"] and "/*" in token["comment"][2:]:
+        raise QueryError(
+            f"A comment holds another one {place}; engines disagree on where it ends. Take one out.", sql=sql
+        )
+    if token["place"]:
+        raise QueryError(f"A parameter has no name {place}. Write $year, and give year=1950.", sql=sql)
+
+
+def _check_names(asked: set[str], values: Mapping[str, object], sql: str) -> None:
+    surplus = sorted(values.keys() - asked)
+    if surplus:
+        raise InvalidParameters(f"The query has no ${surplus[0]}. {did_you_mean(surplus[0], asked)}")
+    missing = sorted(asked - values.keys())
+    if missing:
+        raise InvalidParameters(
+            f"The query asks for {', '.join(f'${name}' for name in missing)}, which nobody gave. "
+            f"Give them as in query(sql, {missing[0]}=...)."
+        )
+
+
+def _check_athena(whole: str, sql: str) -> None:
+    """A statement that reads: DDL goes to another parser of Athena's, which quotes in another way."""
+    words = [token[0].lower() for token in _tokens("athena").finditer(whole) if not token["comment"]]
+    first = next((word for word in words if word != "("), "")
+    if first not in _READS:
+        raise QueryError(f"A query of Athena begins with SELECT, WITH or VALUES, but this one with '{first}'.", sql=sql)
+    if len(whole.encode()) > _LONGEST:
+        raise QueryError(
+            f"With its lists written out the query has more than {_LONGEST:,} bytes, which Athena does not take. "
+            "Put long lists into a table and join it.",
+            sql=sql,
+        )

@@ -1,0 +1,286 @@
+"""Cdm: one way to ask, whether patients lie in a DuckDB file, in Parquet, in an open connection, or in the sample."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+import warnings
+
+import duckdb
+import pandas as pd
+import pyarrow as pa
+import pytest
+from IPython.core.completer import provisionalcompleter
+from IPython.core.interactiveshell import InteractiveShell
+
+from genokit import Cdm
+from genokit.errors import InvalidParameters, InvalidSource, NotFound, QueryError
+from genokit.omop.fields import fields, tables
+from genokit.omop.magic import completions
+
+
+@pytest.fixture(scope="module")
+def cdm() -> Cdm:
+    return Cdm()
+
+
+def small(con: duckdb.DuckDBPyConnection, schema: str = "main") -> None:
+    """Two persons, in types that are not the CDM's."""
+    con.execute(f"create schema if not exists {schema}")
+    con.execute(
+        f"create table {schema}.PERSON as select * from (values (1, '8507', 1950, 'a'), (2, '8532', 1960, null))"
+        " as t(PERSON_ID, GENDER_CONCEPT_ID, YEAR_OF_BIRTH, NICKNAME)"
+    )
+    con.execute(f"create table {schema}.death as select 'PERSON_ID' as person_id, 'DEATH_DATE' as death_date")
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / 'it\'s a "file".duckdb'
+    with duckdb.connect(str(path)) as con:
+        small(con)
+    return path
+
+
+def test_the_sample_has_every_table_in_the_cdm_s_types(cdm):
+    schema = cdm.schema().set_index(["table", "column"])["type"]
+    for table in tables():
+        for field in fields(table):
+            whole = {"BIGINT", "INTEGER"}
+            found = schema[table, field.name]
+            assert found == field.type or {found, field.type} <= whole, (table, field.name, found)
+        cdm.query(f"select * from {table}", as_arrow=True)  # each value can be read in its type
+
+
+def test_the_sample_s_empty_tables_are_empty(cdm):
+    for table in ("death", "cost", "note", "care_site", "device_exposure", "episode"):
+        assert cdm.table(table).count() == 0
+    assert "ontime" not in cdm.tables()
+    assert (cdm["person"].count(), cdm["condition_occurrence"].count()) == (2694, 65332)
+
+
+def test_fields_that_5_4_renamed_are_found(cdm):
+    assert cdm.query("select count(admitted_from_concept_id) as n from visit_occurrence")["n"].item() == 1037
+
+
+def test_a_query_gives_cdm_types_whole_numbers_with_holes_too(cdm):
+    frame = cdm.query(
+        "select person_id, location_id, birth_datetime, person_source_value from person where person_id = $id", id=1
+    )
+    assert list(map(str, frame.dtypes))[:3] == ["Int64", "Int64", "datetime64[us]"]
+    assert cdm.query("select 9007199254740993 as id union all select null")["id"].tolist()[0] == 9007199254740993
+    assert str(cdm.query("select sum(person_id) as s, cast(null as date) as d from person").dtypes["s"]) == "Int64"
+    assert cdm.query("select condition_start_date as d from condition_occurrence limit 1")["d"].dtype.kind == "M"
+
+
+def test_arrow_is_whole_and_frames_are_capped_with_a_plain_warning(cdm):
+    with pytest.warns(UserWarning, match="first 3 rows; the query has more"):
+        frame = cdm.query("select person_id from person order by 1 desc", most=3)
+    assert frame["person_id"].tolist() == [5343, 5337, 5335]
+    assert cdm.last.cut
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert cdm.query("select person_id from person", most=2694).shape[0] == 2694
+        table = cdm.query("select person_id from person", as_arrow=True)
+    assert isinstance(table, pa.Table)
+    assert table.num_rows == 2694
+
+
+def test_the_last_query_tells_what_it_took_but_no_value(cdm):
+    cdm.query("select * from person where person_source_value <> $secret -- <b>", secret="Smith")
+    assert (cdm.last.rows, cdm.last.parameters) == (2694, ("secret",))
+    assert "2,694" in cdm.last._repr_html_()
+    assert "&lt;b&gt;" in cdm.last._repr_html_()
+    assert "Smith" not in cdm.last._repr_html_() + repr(cdm.last)
+
+
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        ("select * from persn", r"no table 'persn'. Did you mean 'person'\?"),
+        ("select yaer_of_birth from person", r"no column 'yaer_of_birth' in person. Did you mean 'year_of_birth'\?"),
+        ("select p.person from person as p", r"no column 'person' in person. Did you mean 'person_id'\?"),
+        ("selec 1", r"syntax error at or near \"selec\"[\s\S]*\^"),
+        ("select 1\n, cast('x' as integer)", r"LINE 2: , cast"),
+        ("drop table person", "only reads"),
+        ("copy person to 'x.csv'", "only reads"),
+        ("set threads = 1", "only reads"),
+        ("attach ':memory:' as x", "only reads"),
+        ("select 1; select 2", "several statements"),
+        ("", "no statement"),
+        ("select * from frame", "no table 'frame'"),
+    ],
+)
+def test_a_refusal_says_what_was_meant(cdm, sql, said):
+    frame = pd.DataFrame({"a": [1]})  # a variable of Python's is no table
+    with pytest.raises(QueryError, match=said) as caught:
+        cdm.query(sql)
+    assert caught.value.sql == sql
+    assert len(frame) == 1
+
+
+def test_a_name_that_is_not_there_says_the_near_one(cdm):
+    with pytest.raises(NotFound, match=r"'visit_occurence'\. Did you mean 'visit_occurrence'"):
+        cdm.table("visit_occurence")
+    with pytest.raises(NotFound, match=r"'yaer_of_birth'\. Did you mean 'year_of_birth'"):
+        cdm["person"]["yaer_of_birth"]
+
+
+def test_a_file_is_read_only_and_in_the_cdm_s_types(file):
+    before = file.read_bytes()
+    cdm = Cdm(file)
+    frame = cdm.query("select * from person order by person_id")
+    assert list(frame.columns[:3]) == ["person_id", "gender_concept_id", "year_of_birth"]
+    assert frame.columns[-1] == "nickname"
+    assert frame["gender_concept_id"].tolist() == [8507, 8532]
+    assert frame["month_of_birth"].isna().all()
+    assert cdm.table("death").count() == 0
+    assert cdm.table("measurement").count() == 0
+    with pytest.raises(duckdb.Error, match="read-only"):
+        cdm.database.con.execute("create table held.main.x (a integer)")
+    assert file.read_bytes() == before
+
+
+def test_an_open_file_says_so(file):
+    with duckdb.connect(str(file)) as con:
+        with pytest.raises(InvalidSource, match="Cdm\\(database=con\\)"):
+            Cdm(file).query("select 1")
+        assert Cdm(database=con).query("select count(*) as n from person")["n"].item() == 2
+
+
+@pytest.mark.parametrize("layout", ["files", "folders", "etl"])
+def test_a_folder_of_parquet_is_a_cdm(tmp_path, layout):
+    folder = tmp_path / "o'data"
+    inside = folder / "cdm" if layout == "etl" else folder
+    target = inside / ("PERSON.parquet" if layout == "files" else "person/part-0.parquet")
+    target.parent.mkdir(parents=True)
+    with duckdb.connect() as con:
+        small(con)
+        con.table("person").write_parquet(str(target))
+    (inside / "_SUCCESS").touch()
+    cdm = Cdm(folder)
+    assert cdm.query("select person_id from cdm.person where year_of_birth > 1955")["person_id"].tolist() == [2]
+    assert cdm.database.columns()
+
+
+def test_a_connection_is_used_where_its_persons_are_and_left_as_it_was():
+    con = duckdb.connect()
+    small(con, "mine")
+    con.execute("create table other as select 42 as a")
+    cdm = Cdm(database=con)
+    assert cdm.query("select count(*) as n from person")["n"].item() == 2
+    assert con.execute("select a from other").fetchone() == (42,)
+    small(con, "yours")
+    with pytest.raises(InvalidSource, match="mine, yours"):
+        Cdm(database=con).query("select 1")
+    assert Cdm(database=con, schema="yours").table("person").count() == 2
+
+
+def test_what_is_no_cdm_says_so(tmp_path):
+    with pytest.raises(NotFound, match=r"no 'nowhere\.duckdb'"):
+        Cdm("nowhere.duckdb").query("select 1")
+    (tmp_path / "x.parquet").touch()
+    with pytest.raises(InvalidSource, match="cannot be read as Parquet"):
+        Cdm(tmp_path).query("select 1")
+    (tmp_path / "x.parquet").unlink()
+    with pytest.raises(NotFound, match="no table 'person'"):
+        Cdm(tmp_path).query("select 1")
+    (tmp_path / "x.duckdb").write_bytes(b"no database" * 999)
+    with pytest.raises(InvalidSource, match="cannot be opened"):
+        Cdm(tmp_path / "x.duckdb").query("select 1")
+    with pytest.raises(InvalidParameters):
+        Cdm("a", database=duckdb.connect())
+
+
+def test_nothing_is_opened_before_the_first_question():
+    assert repr(Cdm("nowhere")) == "<Cdm nowhere>"
+    assert "GiBleed" in repr(Cdm())
+
+
+def test_a_column_is_a_series_and_tab_knows_tables_and_columns(cdm):
+    assert cdm["person"]["year_of_birth"].min() == 1908
+    assert "condition_era" in cdm._ipython_key_completions_()
+    assert "year_of_birth" in cdm["person"]._ipython_key_completions_()
+    assert cdm["person"].head(2).shape == (2, 18)
+    assert completions(cdm, "select  from visit_occ", "visit_occ") == ["visit_occurrence"]
+    assert completions(cdm, "select p.gender from person p", "p.gender")[0] == "p.gender_concept_id"
+
+
+def test_cards_show_the_cdm_and_a_table_but_no_patient(cdm):
+    card = cdm._repr_html_()
+    assert "2,694" in card
+    assert "synthetic patients" in card
+    table = cdm["person"]._repr_html_()
+    assert "gender_concept_id" in table
+    assert cdm["person"].head(1)["person_source_value"].item() not in table
+
+
+def test_an_interrupt_ends_the_query_and_the_next_one_runs(cdm):
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    begun = time.perf_counter()
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        cdm.query("select count(*) from range(10000000) a(i), range(1000000) b(j) where (a.i * b.j) % 7 = 3")
+    assert time.perf_counter() - begun < 5
+    assert cdm.query("select 1 as a")["a"].tolist() == [1]
+
+
+def test_a_query_costs_less_than_five_milliseconds_over_bare_duckdb(cdm):
+    sql = "select person_id from person where year_of_birth > $year"
+
+    def best(work) -> float:
+        times = []
+        for _ in range(40):
+            begun = time.perf_counter()
+            work()
+            times.append(time.perf_counter() - begun)
+        return min(times)
+
+    bare = best(lambda: cdm.database.con.execute(sql, {"year": 1980}).df())
+    assert best(lambda: cdm.query(sql, year=1980)) - bare < 0.005
+
+
+@pytest.fixture
+def shell():
+    shell = InteractiveShell()
+    shell.extension_manager.load_extension("genokit")
+    yield shell
+    shell.reset()
+
+
+def test_a_cell_of_sql_takes_its_parameters_from_the_notebook(shell):
+    shell.user_ns |= {"year": 1980, "ids": [8507]}
+    frame = shell.run_cell_magic(
+        "omop", "", "select count(*) as n from person where year_of_birth > $year and gender_concept_id in $ids"
+    )
+    assert frame["n"].tolist() == [43]
+
+
+def test_a_cell_keeps_its_rows_under_a_name(shell):
+    shell.run_cell_magic("omop", "-o rows", "select person_id from person")
+    assert shell.user_ns["rows"].shape == (2694, 1)
+    with pytest.raises(InvalidParameters, match="cannot be the name"):
+        shell.run_cell_magic("omop", "-o 1x", "select 1")
+
+
+def test_a_cell_asks_the_cdm_that_it_names(shell, file):
+    shell.user_ns |= {"mine": Cdm(file), "cdm": Cdm()}
+    assert shell.run_cell_magic("omop", "mine", "select count(*) as n from person")["n"].item() == 2
+    assert shell.run_cell_magic("omop", "", "select count(*) as n from person")["n"].item() == 2694
+    with pytest.raises(InvalidParameters, match=r"no Cdm 'mien'\. Did you mean 'mine'"):
+        shell.run_cell_magic("omop", "mien", "select 1")
+
+
+def test_a_cell_that_asks_for_an_unknown_variable_says_the_near_one(shell):
+    shell.user_ns["year"] = 1
+    with pytest.raises(InvalidParameters, match=r"\$yaer.*Did you mean 'year'"):
+        shell.run_cell_magic("omop", "", "select $yaer")
+
+
+def test_tab_in_a_cell_completes_tables_and_columns(shell):
+    text = "%%omop\nselect year_of from person"
+    with provisionalcompleter():
+        found = [one.text for one in shell.Completer.completions(text, text.index(" from"))]
+    assert "year_of_birth" in found
