@@ -6,8 +6,10 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import boto3
+import cfnlint
 import pytest
 from botocore.stub import Stubber
 from recorded import Need, Policy, known, listed, meant
@@ -20,9 +22,12 @@ from genokit.stacks import removal
 
 plain, whole = Template(OMOP), Template(OMOP, Redshift="true")
 ROLES = ("EmrRole", "CopyRole", "LoadRole")
+DEPLOYER = json.loads((OMOP.parent / "policies" / "omop-deployer.json").read_text())
 
 
 def policy(who):
+    if who == "deployer":
+        return Policy(DEPLOYER)
     if who == "user":
         return Policy(whole.of("IAM::ManagedPolicy")["UserPolicy"]["PolicyDocument"])
     return Policy(*(one["PolicyDocument"] for one in whole.of("IAM::Role")[who]["Policies"]))
@@ -32,8 +37,8 @@ def policy(who):
 
 
 def test_cfn_lint_finds_nothing_not_even_a_hint():
-    program = sys.executable.removesuffix("python3").removesuffix("python")
-    command = [f"{program}cfn-lint", "--include-checks", "I", "--regions", "us-east-1", "eu-central-1", "--", OMOP]
+    program = Path(sys.executable).with_name("cfn-lint")
+    command = [program, "--include-checks", "I", "--regions", "us-east-1", "eu-central-1", "--", OMOP]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
@@ -134,7 +139,16 @@ def test_the_rule_takes_the_loads_that_failed_by_the_name_that_the_function_give
 # --- who may do what
 
 
-@pytest.mark.parametrize("who", ["user", *ROLES])
+ALL = ("user", "deployer", *ROLES)
+FREE = {
+    ("user", "Answers"): "a condition narrows it to one's own statements",
+    ("deployer", "Look"): "descriptions, which cannot be narrowed",
+    ("deployer", "SparkNew"): "a condition narrows it to what comes with the stack's tag",
+    ("deployer", "Unsubscribe"): "AWS knows no narrower",
+}
+
+
+@pytest.mark.parametrize("who", ALL)
 def test_every_action_is_one_that_aws_knows_can_be_done_to_its_resource_and_is_no_wildcard(who):
     for one in policy(who).statements:
         assert one["Effect"] == "Allow"
@@ -145,15 +159,14 @@ def test_every_action_is_one_that_aws_knows_can_be_done_to_its_resource_and_is_n
         for item in listed(one["Resource"]):
             assert any(meant(action, item) for action in listed(one["Action"])), (one["Sid"], item)
         if "*" in listed(one["Resource"]):
-            assert one["Sid"] == "Answers"
-            assert one["Condition"] == {"StringEquals": {"redshift-data:statement-owner-iam-userid": "${aws:userid}"}}
+            assert (who, one["Sid"]) in FREE
 
 
 def test_policies_are_short_enough_and_no_role_has_a_managed_one():
-    document = whole.of("IAM::ManagedPolicy")["UserPolicy"]["PolicyDocument"]
-    assert len(re.sub(r"\s", "", json.dumps(document))) < 6144
-    sids = [one["Sid"] for one in document["Statement"]]
-    assert len(sids) == len(set(sids))
+    for document in (whole.of("IAM::ManagedPolicy")["UserPolicy"]["PolicyDocument"], DEPLOYER):
+        assert len(re.sub(r"\s", "", json.dumps(document))) < 6144
+        sids = [one["Sid"] for one in document["Statement"]]
+        assert len(sids) == len(set(sids))
     assert not [one for one in whole.of("IAM::Role").values() if one.get("ManagedPolicyArns")]
 
 
@@ -167,6 +180,55 @@ def test_roles_are_lent_to_their_own_service_alone():
         "CopyRole": ["redshift.amazonaws.com", "redshift-serverless.amazonaws.com"],
         "LoadRole": "lambda.amazonaws.com",
     }
+
+
+def test_the_deployer_touches_only_what_bears_the_kits_name_or_tag_or_omops():
+    for one in DEPLOYER["Statement"]:
+        for item in listed(one["Resource"]):
+            narrowed = "Condition" in one or ("deployer", one["Sid"]) in FREE
+            told = re.search(r"genokit-\*|omop\*|:catalog$", item)
+            assert narrowed or told or one["Sid"] in ("RedshiftLook", "RedshiftPolicyLook"), (one["Sid"], item)
+
+
+# What schemas of resources name and these resources do not come to need: by service, or by action.
+NOT_OURS = {
+    "kms": "AWS's own keys, not one of the account",
+    "secretsmanager": "Redshift has no password",
+    "sso": "nobody signs in to Spark through the Identity Center",
+    "lakeformation": "databases of Glue's own permissions",
+    "ecr": "Spark has EMR's own image",
+    "ec2:CreateNetworkInterface": "Spark is in no network",
+    "glue:CreateConnection glue:DeleteConnection glue:GetConnection glue:PassConnection glue:UpdateConnection": "no "
+    "federated database",
+    "redshift:DeleteResourcePolicy redshift:PutResourcePolicy": "nothing is shared with other accounts",
+    "redshift-serverless:RestoreFromRecoveryPoint redshift-serverless:RestoreFromSnapshot "
+    "redshift-serverless:CreateSnapshotCopyConfiguration redshift-serverless:DeleteSnapshotCopyConfiguration "
+    "redshift-serverless:UpdateSnapshotCopyConfiguration": "tables come from the bucket, not from snapshots",
+    "sns:PutDataProtectionPolicy": "messages hold no data",
+}
+
+
+def test_with_the_first_two_policies_the_deployer_may_what_cloudformations_handlers_do():
+    before = [
+        json.loads((OMOP.parent / "policies" / f"{name}.json").read_text()) for name in ("deployer", "deployer-network")
+    ]
+    own, granted = (
+        {action.lower() for document in documents for one in document["Statement"] for action in listed(one["Action"])}
+        for documents in ([DEPLOYER], [DEPLOYER, *before])
+    )
+    asked = set()
+    new = {one["Type"] for one in whole.resources.values()} - {one["Type"] for one in Template().resources.values()}
+    assert len(new) == 9
+    for file in (Path(cfnlint.__file__).parent / "data" / "schemas" / "resources").glob("*.json"):
+        schema = json.loads(file.read_text())
+        if schema.get("typeName") in new:
+            told = [schema.get("handlers", {}).get(name, {}) for name in ("create", "read", "update", "delete")]
+            asked |= {action.lower() for one in told for action in one.get("permissions", [])}
+    not_ours = {word.lower() for words in NOT_OURS for word in words.split()}
+    left = {action for action in asked - granted if not {action, action.partition(":")[0]} & not_ours}
+    assert not left, "asked for by CloudFormation, not granted"
+    of_teardown = {"emr-serverless:listjobruns", "emr-serverless:canceljobrun", "emr-serverless:stopapplication"}
+    assert not own - asked - of_teardown, "granted, and nothing asks for it"
 
 
 BUCKET = "arn:aws:s3:::genokit-batch-bucket-x1"
