@@ -14,6 +14,7 @@ import sqlglot
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlglot import exp
+from trino_query_parser import parse_statement
 
 from genokit import Cdm
 from genokit.errors import InvalidParameters, QueryError
@@ -115,6 +116,7 @@ def test_a_literal_is_one_value_in_the_tree_of_the_statement(value, dialect):
     plain = cleaned("x", value)
     text, values = bind(SQL, {"x": value}, "athena")
     assert values == {}
+    parse_statement(text)
     tree = sqlglot.parse_one(text, read=dialect)
     assert [select.alias for select in tree.selects] == ["a$x", "x", 'b"$x', "c"]
     assert [tree.selects[i].this.this for i in (0, 2, 3)] == ["$x", "1", "it's $x"]
