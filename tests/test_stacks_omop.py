@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import subprocess
@@ -17,7 +18,7 @@ from template import ACCOUNT, OMOP, REGION, Template
 
 from genokit import Settings, Stack, backends
 from genokit.errors import ConfirmationNeeded, InvalidRequest
-from genokit.omop import fields
+from genokit.omop import fields, redshift
 from genokit.stacks import removal
 
 plain, whole = Template(OMOP), Template(OMOP, Redshift="true")
@@ -278,6 +279,44 @@ def test_what_each_needs_is_allowed_and_its_neighbours_things_are_not():
     for who in allowed:
         assert [need for need in allowed[who] if not policy(who).allows(need)] == [], who
         assert [need for need in refused[who] if policy(who).allows(need)] == [], who
+
+
+# Where the kit asks a service, and what is asked of it by others or granted with a reason.
+ASKS = {
+    "athena": ("athena.py",),
+    "glue": ("glue.py",),
+    "emr-serverless": ("emr.py",),
+    "sns": ("redshift.py",),
+    "sqs": ("redshift.py",),
+    "redshift-data": ("redshift.py",),
+}
+NOT_IN_THE_CODE = {
+    "athena": "StartQueryExecution GetQueryExecution GetQueryResults",  # by pyathena
+    "glue": "GetTable GetPartitions DeleteTable",  # by Athena itself, as who asks it: SELECT, DROP TABLE
+    "redshift-data": "CancelStatement",  # who asked for something too large
+    "emr-serverless": "GetApplication StartApplication TagResource",  # with a job: the application is asked and started
+}
+NOT_GRANTED = {"glue:CreateDatabase"}  # the stack brings both databases
+
+
+@pytest.mark.parametrize("service", ASKS)
+def test_a_scientist_is_granted_what_the_kit_asks_of_a_service_and_no_more(service):
+    """Every operation of the service that the code names, as a method or as a word."""
+    model = boto3.client(service, region_name=REGION, aws_access_key_id="x", aws_secret_access_key="x").meta
+    operations = dict(model.method_to_api_mapping)
+    named = set()
+    for file in ASKS[service]:
+        for node in ast.walk(ast.parse((Path(redshift.__file__).parent / file).read_text())):
+            words = {
+                getattr(node, "attr", None),
+                getattr(node, "value", None) if isinstance(node, ast.Constant) else None,
+            }
+            named |= {f"{service}:{operations[word]}" for word in words if isinstance(word, str) and word in operations}
+    assert named
+    granted = {action for one in policy("user").statements for action in listed(one["Action"])}
+    granted = {action for action in granted if action.startswith(f"{service}:")}
+    others = {f"{service}:{name}" for name in NOT_IN_THE_CODE.get(service, "").split()}
+    assert granted == (named | others) - NOT_GRANTED
 
 
 # --- its life

@@ -76,7 +76,7 @@ def notify(clients: Clients, table: str, key: str, location: str, rows: int, *, 
 def loaded(clients: Clients, *, stack: str = STACK) -> pd.DataFrame:
     """What Redshift holds: each table with the key of its version, its rows, and when it was published.
 
-    A table that was published and is not here is loading still, or the stack's queue LoadFailures has its message.
+    A table that was published and is not here is loading still, or among those that ``failed``.
     """
     import pandas as pd
 
@@ -87,6 +87,35 @@ def loaded(clients: Clients, *, stack: str = STACK) -> pd.DataFrame:
         if len(words) == 3 and table in fields.tables():
             found.append((table, words[1], int(words[2]), pd.Timestamp(words[0])))
     return pd.DataFrame(found, columns=["table", "key", "rows", "published"])
+
+
+def failed(clients: Clients, *, stack: str = STACK) -> pd.DataFrame:
+    """The loads of the last two weeks that came to nothing: table, key, when, and why, as far as it can be told.
+
+    Redshift's own words are in its ``sys_load_error_detail``: they may quote what a row holds, and are not fetched.
+    """
+    import pandas as pd
+
+    queue, found = clients.output("LoadFailures", stack), dict[str, tuple[str, str, str, str]]()
+    while True:
+        with translated_errors(f"queue '{queue.rpartition('/')[2]}'"):
+            page = clients.client("sqs").receive_message(QueueUrl=queue, VisibilityTimeout=0, MaxNumberOfMessages=10)
+        new = {one["MessageId"]: _failure(json.loads(one["Body"])) for one in page.get("Messages", [])}
+        if not new.keys() - found.keys():
+            told = sorted(found.values(), key=lambda one: one[2])
+            return pd.DataFrame(told, columns=["table", "key", "at", "reason"])
+        found |= new
+
+
+def _failure(message: dict[str, Any]) -> tuple[str, str, str, str]:
+    """What a message says: of a statement that failed in Redshift, or of news that the function did not take."""
+    if "detail" in message:
+        told = message["detail"]
+        _, table, key = told["statementName"].split(" ")
+        return table, key, message["time"], f"Redshift: {told['state']}, statement {told['statementId']}"
+    news = json.loads(message["requestPayload"]["Records"][0]["Sns"]["Message"])
+    reason = message.get("responsePayload", {}).get("errorMessage", message["requestContext"].get("condition", ""))
+    return str(news.get("table", "")), str(news.get("key", "")), message["timestamp"], str(reason)
 
 
 def _rows(clients: Clients, workgroup: str, database: str, sql: str) -> list[tuple[str, ...]]:
