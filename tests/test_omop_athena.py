@@ -282,17 +282,6 @@ def test_an_empty_result_has_no_file_and_is_read_as_no_rows(athena):
     assert len(athena.queries) == 1
 
 
-def test_files_of_athena_are_an_input_as_their_folder_is(athena):
-    work, first = Bucket(athena.s3, ROOT), step("stage.seen")
-    build(athena, first)
-    files = work.files(first.table, first.key)
-    assert files
-    assert not [file for file in files if file.endswith(".parquet")]
-    after = step("cdm.death", "SELECT s.person_id FROM stage.seen AS s")
-    build(athena, after, inputs={"stage.seen": files})
-    assert work.done(after.table, after.key)["rows"] == 1
-
-
 def test_rows_are_counted_where_athena_does_not_tell_them(athena):
     results = athena.results
     athena.athena.meta.events.register_first(

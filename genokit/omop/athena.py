@@ -160,9 +160,8 @@ def create_table_as(select: str, name: str, folder: str, tables: Mapping[str, st
 
 
 def _folder(table: str, files: Sequence[str]) -> str:
-    """The folder in S3 that holds a table's files and nothing else; it may be named itself."""
-    parts = (file.rstrip("/").rpartition("/") for file in files)
-    folders = {f"{above}/{last}" if last.startswith(f"{table}-") else above for above, _, last in parts}
+    """The folder in S3 that holds a table's files and nothing else."""
+    folders = {file.rpartition("/")[0] if file.endswith(".parquet") else file.rstrip("/") for file in files}
     if len(folders) != 1 or not all(folder.startswith("s3://") for folder in folders):
         raise InvalidSource(
             f"Athena reads '{table}' from one folder in S3, but is given "

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from genokit.omop import transform
+from genokit.omop.counts import SHIFTED, statements
 from genokit.omop.macros import expand
 
 
@@ -35,7 +36,8 @@ def plan(engine: str, dialect: str, inputs: Mapping[str, str]) -> tuple[Step, ..
     """
     keys, steps = dict(inputs), list[Step]()
     made = {table: (transform.select(table, dialect), transform.reads(table)) for table in transform.everything()}
-    told = {table: (expand(sql, dialect), transform.read_by(sql)) for table, sql in transform.reports().items()}
+    reports = {**transform.reports(), **statements(until=SHIFTED)}
+    told = {table: (expand(sql, dialect), transform.read_by(sql)) for table, sql in reports.items()}
     for table, (sql, reads) in (made | told).items():
         key = digest(engine, table, sql, *(keys[one] for one in sorted(reads)))
         steps.append(Step(table, key, sql, tuple(sorted(reads))))

@@ -156,7 +156,7 @@ class Source:
                 con.execute(f"create table mimic3.{name} ({table.ddl})")
                 counts[name] = 0
                 continue
-            found, note = _load(con, table, files[name], Path(staging) if staging else None)
+            found, note = load_table(con, table, files[name], Path(staging) if staging else None)
             notes += note
             bad += found
             if found:
@@ -240,7 +240,7 @@ def _table(name: str, folder: bool) -> str:
 
 
 def _is_table(path: Path) -> bool:
-    return bool(_table(path.name, path.is_dir()) and _parts(path))
+    return bool(_table(path.name, path.is_dir()) and parts(path))
 
 
 def _marked(file: str | Path) -> bool:
@@ -253,7 +253,7 @@ def _marked(file: str | Path) -> bool:
         return False
 
 
-def _parts(path: Path) -> list[Path]:
+def parts(path: Path) -> list[Path]:
     """The Parquet files of a table, without what Spark and editors leave beside them."""
     if not path.is_dir():
         return [path]
@@ -282,7 +282,7 @@ def _missing(held: Mapping[str, str]) -> str:
     return ", ".join(name for name, form in held.items() if form == "missing")
 
 
-def _load(con: Any, table: Table, path: Path, staging: Path | None) -> tuple[list[Bad], list[str]]:
+def load_table(con: Any, table: Table, path: Path, staging: Path | None) -> tuple[list[Bad], list[str]]:
     if _form(path.name) == "parquet":
         return _load_parquet(con, table, path)
     notes = _notes(path.name, csvs.header(path, table).missing, csvs.header(path, table).unknown)
@@ -309,7 +309,7 @@ def _load(con: Any, table: Table, path: Path, staging: Path | None) -> tuple[lis
 def _load_parquet(con: Any, table: Table, path: Path) -> tuple[list[Bad], list[str]]:
     import duckdb
 
-    files = f"[{', '.join(quoted(one) for one in _parts(path))}]"
+    files = f"[{', '.join(quoted(one) for one in parts(path))}]"
     try:
         found = con.execute(f"describe select * from read_parquet({files}, union_by_name = true)").fetchall()
     except duckdb.Error as error:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from genokit.omop.work import Bucket, Folder
 
 # Statements are many and most tables small: two hundred parts of each would be mostly waiting.
-HERE = {"spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false", "spark.sql.shuffle.partitions": "32"}
+HERE = {"spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false", "spark.sql.shuffle.partitions": "8"}
 
 
 @dataclass(frozen=True)
@@ -120,13 +120,11 @@ def _failure(failed: Mapping[str, str], code: int, log: str) -> TransformFailed:
     if failed:
         return failure(failed["table"], failed["error"], "What is made already stays, and is not made again.")
     last = " / ".join(line for line in log.splitlines() if line.strip())[-600:]
-    return failure("", f"its process ended with {code}: {last}", "Does its Java fit it, and is SPARK_HOME right?")
+    return failure("", f"its process ended with {code}: {last}", "Give it more memory_gib, or look at SPARK_HOME.")
 
 
 def failure(table: str, reason: str, step: str) -> TransformFailed:
     """What went wrong where, without any value of a row."""
-    if "OutOfMemoryError" in reason or "Java ended" in reason:
-        step = f"Give it more memory: Spark(memory_gib=...), or by settings of Spark's own. {step}"
     what = f"Spark could not make the table '{table}'" if table else "Spark could not go on"
     return TransformFailed(f"{what}: {reason.rstrip('.')}. {step}", table=table)
 

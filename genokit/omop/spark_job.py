@@ -40,8 +40,6 @@ SETTINGS = {
 # Their messages are about names, folders and permissions, never about a row.
 OUTSPOKEN = ("java.io.", "java.nio.", "java.net.", "org.apache.hadoop.", "com.amazonaws.", "software.amazon.")
 
-JAVA = r"\b(?:java|org\.apache)\.[\w.$]+(?:Error|Exception)\b"
-
 
 class Files:
     """Hadoop's file systems: a folder of this machine and s3:// alike."""
@@ -122,17 +120,16 @@ def kinds(error: BaseException) -> str:
     >>> kinds(ValueError("a patient's name"))
     'ValueError'
     """
-    if isinstance(error, ConnectionError) or type(error).__name__.startswith("Py4JNetwork"):
-        return "Spark's Java ended"
     names, cause = [], getattr(error, "_origin", None) or getattr(error, "java_exception", None)
     while cause is not None:
         name, message = str(cause.getClass().getName()), str(cause.getMessage())
+        condition = re.match(r"\[[A-Z0-9_.]+\]", message)
         if name.startswith(OUTSPOKEN) or name.endswith(("AnalysisException", "ParseException")):
             names.append(f"{name}: {message.splitlines()[0][:300]}")
         else:
-            names += [name, *re.findall(r"^\[[A-Z0-9_.]+\]", message), *re.findall(JAVA, message)]
+            names.append(f"{name} {condition.group()}" if condition else name)
         cause = cause.getCause()
-    return " ".join(dict.fromkeys(names)) or type(error).__name__
+    return " <- ".join(dict.fromkeys(names)) or type(error).__name__
 
 
 def main(plan: str) -> int:
@@ -143,7 +140,7 @@ def main(plan: str) -> int:
     builder = SparkSession.builder.appName("genokit omop")
     for name, value in SETTINGS.items():
         builder = builder.config(name, value)
-    spark, failure = builder.getOrCreate(), ""
+    spark = builder.getOrCreate()
     what, files = f"the plan {plan}", Files(spark)
     try:
         told = json.loads(spark.read.text(plan, wholetext=True).head()[0])
@@ -154,12 +151,13 @@ def main(plan: str) -> int:
             what = step["table"]
             make(spark, files, step)
     except Exception as error:
-        failure = kinds(error)
-    if failure:
-        tell("failed", table=what, error=failure)
-        files.write(plan + ".failed", json.dumps({"table": what, "error": failure}))
-    spark.stop()
-    return 1 if failure else 0
+        failure = {"table": what, "error": kinds(error)}
+        tell("failed", **failure)
+        files.write(plan + ".failed", json.dumps(failure))
+        return 1
+    finally:
+        spark.stop()
+    return 0
 
 
 if __name__ == "__main__":

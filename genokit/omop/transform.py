@@ -146,8 +146,8 @@ def run(
 def mapped(con: DuckDBPyConnection) -> DataFrame:
     """The share of rows with a standard concept, a row a domain, beside that of the original pipeline.
 
-    Columns: domain, rows, mapped, share (NA without rows) and original: 0 where the pipeline that this one replaces
-    wrote concept 0 throughout, NA where it made no such table.
+    Columns: domain, cdm_table (where the domain is that of a whole table), rows, mapped, share (NA without rows) and
+    original: 0 where the pipeline that this one replaces wrote concept 0 throughout, NA where it made no such table.
     """
     return shares(con.execute(expand(reports()["report.mapped"], "duckdb")).df())
 
@@ -155,7 +155,7 @@ def mapped(con: DuckDBPyConnection) -> DataFrame:
 def shares(frame: DataFrame) -> DataFrame:
     """What ``report.mapped`` counted, with the share."""
     frame["mapped"] = frame["mapped"].fillna(0).astype("int64")
-    frame.insert(3, "share", (frame["mapped"] / frame["rows"].where(frame["rows"] > 0)).astype("Float64"))
+    frame.insert(4, "share", (frame["mapped"] / frame["rows"].where(frame["rows"] > 0)).astype("Float64"))
     frame["original"] = frame["original"].astype("Float64")
     return frame
 

@@ -43,17 +43,19 @@ class Folder:
         return about
 
     def files(self, table: str, key: str) -> list[str]:
-        """The Parquet files of a finished result, in order: none where it has no rows."""
+        """The Parquet files of a finished result, in order."""
         about = self.done(table, key) or {}
         inside = sorted(str(file) for file in Path(self.path(table, key)).glob("*.parquet"))
         return list(about.get("files", inside))
 
-    def sweep(self, keep: Iterable[str] = ()) -> None:
-        """Remove what is unfinished, and what is finished but not at one of the paths to keep; without paths, only the
-        unfinished."""
+    def fetch(self, table: str, key: str, folder: Path) -> list[str]:
+        return self.files(table, key)
+
+    def sweep(self, keep: Iterable[str]) -> None:
+        """Remove every result that is not at one of the paths to keep."""
         wanted = set(keep)
         for folder in self.root.glob("*.*-*"):
-            if not (folder / ABOUT).exists() or (wanted and str(folder) not in wanted):
+            if str(folder) not in wanted:
                 shutil.rmtree(folder)
 
 
@@ -87,9 +89,17 @@ class Bucket:
         return about
 
     def files(self, table: str, key: str) -> list[str]:
-        """The objects that hold rows: Athena gives its files no suffix, and writes none where no row is."""
+        """The folder: Athena gives its files no suffix, and writes none where no row is."""
+        return [f"{self.path(table, key)}/"]
+
+    def fetch(self, table: str, key: str, folder: Path) -> list[str]:
+        """Bring the files of a small result to this machine; none where it has no rows."""
         bucket, prefix = split(f"{self.path(table, key)}/")
-        return [f"s3://{bucket}/{name}" for name in self._names(bucket, prefix) if name[len(prefix) :][:1] not in "_."]
+        names = [name for name in self._names(bucket, prefix) if name[len(prefix) :][:1] not in "_."]
+        fetched = [str(folder / f"{table}-{number}.parquet") for number in range(len(names))]
+        for name, file in zip(names, fetched, strict=True):
+            self.s3.download_file(bucket, name, file)
+        return fetched
 
     def clear(self, table: str, key: str) -> None:
         """Remove what a broken-off attempt left."""
@@ -97,14 +107,13 @@ class Bucket:
         for name in self._names(bucket, prefix):
             self.s3.delete_object(Bucket=bucket, Key=name)
 
-    def sweep(self, keep: Iterable[str] = ()) -> None:
+    def sweep(self, keep: Iterable[str]) -> None:
+        """Remove every result that is not at one of the paths to keep; names that begin with _ are others'."""
         bucket, prefix = split(f"{self.root}/")
-        names = list(self._names(bucket, prefix))
-        whole = {name.rpartition("/")[0] for name in names if name.endswith(f"/{ABOUT}")}
-        wanted = {split(one)[1] for one in keep} or whole
-        for name in names:
-            folder = prefix + name[len(prefix) :].partition("/")[0]
-            if "/" in name[len(prefix) :] and folder not in wanted & whole:
+        wanted = {split(one)[1] for one in keep}
+        for name in self._names(bucket, prefix):
+            result, inside, _ = name[len(prefix) :].partition("/")
+            if inside and not result.startswith("_") and prefix + result not in wanted:
                 self.s3.delete_object(Bucket=bucket, Key=name)
 
     def bring(self, folder: Folder, table: str, key: str) -> None:

@@ -2,6 +2,7 @@
 -- knew genders, called every visit an emergency, wrote concept 0 for all else, and had no devices and specimens.
 SELECT
     'person: gender' AS domain,
+    CAST(NULL AS VARCHAR) AS cdm_table,
     COUNT(*) AS rows,
     COUNT(CASE WHEN gender_concept_id <> 0 THEN 1 END) AS mapped,
     1.0 AS original
@@ -11,6 +12,7 @@ UNION ALL
 
 SELECT
     'person: race or ethnicity' AS domain,
+    CAST(NULL AS VARCHAR) AS cdm_table,
     COUNT(*) AS rows,
     COUNT(CASE WHEN race_concept_id <> 0 OR ethnicity_concept_id <> 0 THEN 1 END) AS mapped,
     0.0 AS original
@@ -20,6 +22,7 @@ UNION ALL
 
 SELECT
     'visit' AS domain,
+    'visit_occurrence' AS cdm_table,
     COUNT(*) AS rows,
     COUNT(CASE WHEN visit_concept_id <> 0 THEN 1 END) AS mapped,
     0.0 AS original
@@ -29,6 +32,7 @@ UNION ALL
 
 SELECT
     'condition' AS domain,
+    'condition_occurrence' AS cdm_table,
     COUNT(*) AS rows,
     COUNT(CASE WHEN condition_concept_id <> 0 THEN 1 END) AS mapped,
     0.0 AS original
@@ -38,6 +42,7 @@ UNION ALL
 
 SELECT
     'procedure' AS domain,
+    'procedure_occurrence' AS cdm_table,
     COUNT(*) AS rows,
     COUNT(CASE WHEN procedure_concept_id <> 0 THEN 1 END) AS mapped,
     0.0 AS original
@@ -47,6 +52,7 @@ UNION ALL
 
 SELECT
     'drug' AS domain,
+    'drug_exposure' AS cdm_table,
     COUNT(*) AS rows,
     COUNT(CASE WHEN drug_concept_id <> 0 THEN 1 END) AS mapped,
     0.0 AS original
@@ -56,6 +62,7 @@ UNION ALL
 
 SELECT
     'device' AS domain,
+    'device_exposure' AS cdm_table,
     COUNT(*) AS rows,
     COUNT(CASE WHEN device_concept_id <> 0 THEN 1 END) AS mapped,
     NULL AS original
@@ -65,6 +72,7 @@ UNION ALL
 
 SELECT
     'measurement' AS domain,
+    'measurement' AS cdm_table,
     COUNT(*) AS rows,
     COUNT(CASE WHEN measurement_concept_id <> 0 THEN 1 END) AS mapped,
     0.0 AS original
@@ -74,6 +82,7 @@ UNION ALL
 
 SELECT
     'measurement: unit' AS domain,
+    CAST(NULL AS VARCHAR) AS cdm_table,
     COUNT(*) AS rows,
     COUNT(CASE WHEN unit_concept_id <> 0 THEN 1 END) AS mapped,
     0.0 AS original
@@ -84,6 +93,7 @@ UNION ALL
 
 SELECT
     'observation' AS domain,
+    'observation' AS cdm_table,
     COUNT(*) AS rows,
     COUNT(CASE WHEN observation_concept_id <> 0 THEN 1 END) AS mapped,
     0.0 AS original
@@ -93,6 +103,7 @@ UNION ALL
 
 SELECT
     'specimen' AS domain,
+    'specimen' AS cdm_table,
     COUNT(*) AS rows,
     COUNT(CASE WHEN specimen_concept_id <> 0 THEN 1 END) AS mapped,
     NULL AS original
