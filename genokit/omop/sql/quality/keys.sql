@@ -1,3 +1,3 @@
 -- Rows whose key another row has too.
-SELECT COALESCE(SUM(twice.n), 0) AS isPrimaryKey
+SELECT COALESCE(CAST(SUM(twice.n) AS BIGINT), 0) AS isPrimaryKey
 FROM (SELECT field, COUNT(*) AS n FROM cdm.checked GROUP BY field HAVING COUNT(*) > 1) AS twice

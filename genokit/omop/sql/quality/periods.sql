@@ -2,8 +2,8 @@
 SELECT
     COUNT(
         DISTINCT CASE WHEN other.person_id IS NOT NULL THEN period.person_id END
-    ) AS measureObservationPeriodOverlap__observation_period,
-    COUNT(DISTINCT period.person_id) AS measureObservationPeriodOverlap__observation_period_of
+    ) AS measureobservationperiodoverlap__observation_period,
+    COUNT(DISTINCT period.person_id) AS measureobservationperiodoverlap__observation_period_of
 FROM cdm.observation_period AS period
 LEFT JOIN cdm.observation_period AS other
     ON other.person_id = period.person_id
