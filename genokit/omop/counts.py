@@ -8,7 +8,6 @@ is portable, and gives one row of counts and no value of any person.
 from __future__ import annotations
 
 import datetime
-import re
 from collections.abc import Mapping
 from functools import cache, lru_cache
 from pathlib import Path
@@ -139,7 +138,7 @@ def _rows(table: str, asked: list[Check], there: There, last: datetime.date) -> 
     for check in asked:
         part = check.kind.name + ("_birth" if check.bound == "birth" else "")
         names = {"field": check.field, "other": check.bound}
-        values = {"bound": _value(check.bound, last)} if part.startswith("plausibleValue") else {}
+        values = {"bound": _value(check, last)} if part.startswith("plausibleValue") else {}
         if part not in counts or _is_of_codes(check):
             continue
         if part == "isForeignKey":
@@ -203,11 +202,11 @@ def _is_of_codes(check: Check) -> bool:
     return check.kind.name in _CODES
 
 
-def _value(bound: str, last: datetime.date) -> exp.Expr:
-    bound = {"tomorrow": last.isoformat(), "next_year": str(last.year + 1)}.get(bound, bound)
-    if re.fullmatch(r"\d{4}-\d\d-\d\d", bound):
-        return exp.cast(exp.Literal.string(bound), "DATE")
-    return exp.Literal.number(bound)
+def _value(check: Check, last: datetime.date) -> exp.Expr:
+    """What a field is held against, as a value of its type: engines differ in what they compare."""
+    bound = {"tomorrow": last.isoformat(), "next_year": str(last.year + 1)}.get(check.bound, check.bound)
+    kind = complete()[check.table][check.field]
+    return exp.cast(exp.Literal.string(bound), kind) if kind in ("DATE", "TIMESTAMP") else exp.Literal.number(bound)
 
 
 def _of_persons(there: There) -> exp.Select | None:

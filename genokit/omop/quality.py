@@ -258,7 +258,9 @@ def _row(check: Check, wrong: int | None, whole: int | None, reason: str) -> dic
 
 def _whole(value: Any) -> int:
     """A count as a number of Python's; what sums over no rows is none."""
-    return 0 if value is None or value != value else int(value)
+    import pandas as pd
+
+    return 0 if pd.isna(value) else int(value)
 
 
 def _by_concept(frame: DataFrame | None) -> dict[str, list[dict[str, Any]]] | None:

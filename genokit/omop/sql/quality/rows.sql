@@ -12,7 +12,9 @@ SELECT
         CASE WHEN CAST(checked.field AS DATE) > CAST(checked.other AS DATE) THEN 1 END
     ) AS plausibleStartBeforeEnd,
     COUNT(CASE WHEN checked.field < checked.other THEN 1 END) AS plausibleTemporalAfter,
-    COUNT(CASE WHEN checked.field < person.birth_datetime THEN 1 END) AS plausibleTemporalAfter_birth,
+    COUNT(
+        CASE WHEN CAST(checked.field AS TIMESTAMP) < person.birth_datetime THEN 1 END
+    ) AS plausibleTemporalAfter_birth,
     COUNT(
         CASE
             WHEN EXTRACT(YEAR FROM checked.field) * 10000
