@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from genokit.data import Dataset, Manifest
     from genokit.errors import GenokitError
     from genokit.omop.cdm import Cdm
+    from genokit.omop.concepts import Concept, ConceptSet
     from genokit.pipelines import Pipeline, Run, record, run
     from genokit.stacks import Stack
 
@@ -23,6 +24,8 @@ __version__ = "0.1.0"
 __all__ = [
     "Batch",
     "Cdm",
+    "Concept",
+    "ConceptSet",
     "Dataset",
     "GenokitError",
     "Job",
@@ -41,6 +44,8 @@ __all__ = [
 _HOMES = {
     "Batch": "genokit.batch",
     "Cdm": "genokit.omop.cdm",
+    "Concept": "genokit.omop.concepts",
+    "ConceptSet": "genokit.omop.concepts",
     "Dataset": "genokit.data",
     "GenokitError": "genokit.errors",
     "Job": "genokit.batch",

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 
+Tree = tuple[str, "Sequence[Tree]"]  # a label, and what is below it
+
+
 class Html(str):
     """Text that is HTML already and safe; any other text is escaped on its way into a page."""
 
@@ -133,6 +136,14 @@ def link(href: str | Path, words: object) -> Html:
     if colon and scheme.lower() not in ("http", "https", "file"):
         return Html(escape(words))
     return Html(f'<a href="{escape(address)}">{escape(words)}</a>')
+
+
+def tree(trees: Sequence[Tree], *, most: int = 200) -> Html:
+    """Labels with labels below them, which open one by one; at most ``most``, and it says when there are more."""
+    left = [most]
+    shown = "".join(_branch(one, left) for one in trees)
+    note = f'<p class="gk-note">The first {most:,} of {most - left[0]:,}.</p>' if left[0] < 0 else ""
+    return _fragment(f'<ul class="gk-tree">{shown}</ul>{note}' if shown else '<p class="gk-note">None.</p>')
 
 
 def stack(*parts: object) -> Html:
@@ -307,6 +318,18 @@ def bare(content: object) -> str:
     if isinstance(content, Mapping):
         return _rows(content.items())
     return _value(content)
+
+
+def _branch(tree: Tree, left: list[int]) -> str:
+    label, below = tree
+    left[0] -= 1
+    here = left[0] >= 0
+    inner = "".join([_branch(one, left) for one in below])  # also what is not shown is counted
+    if not here:
+        return ""
+    if not inner:
+        return f"<li>{escape(label)}</li>"
+    return f"<li><details><summary>{escape(label)}</summary><ul>{inner}</ul></details></li>"
 
 
 def _rows(pairs: Iterable[tuple[object, object]]) -> str:

@@ -19,6 +19,8 @@ ROOT = Path(__file__).parents[1]
 PUBLIC = [
     "Batch",
     "Cdm",
+    "Concept",
+    "ConceptSet",
     "Dataset",
     "GenokitError",
     "Job",

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from genokit.backends import Clients, clients, database
 from genokit.databases import Answer, Athena, Duck
 from genokit.errors import InvalidParameters, NotFound, QueryError, did_you_mean
-from genokit.omop import views
+from genokit.omop import concepts, views
+from genokit.omop.concepts import Concept, ConceptSet
 from genokit.omop.fields import fields, tables
 from genokit.omop.parameters import bind
 
@@ -120,11 +121,7 @@ class Cdm:
         QueryError, InvalidParameters.
         """
         most = None if as_arrow and most == MOST else most
-        ready, values = bind(sql, parameters, self.database.dialect)
-        try:
-            answer = self.database.query(ready, values, most=most)
-        except QueryError as error:
-            raise QueryError(self._explained(error), sql=sql) from error
+        answer = self._answer(sql, parameters, most)
         self.last = _query(sql, parameters, answer)
         if answer.cut:
             warnings.warn(
@@ -133,6 +130,44 @@ class Cdm:
                 stacklevel=2,
             )
         return answer.table if as_arrow else frame(answer.table)
+
+    def lookup(self, sql: str, parameters: Mapping[str, object]) -> DataFrame:
+        """The rows of a query of the kit's own, which is not the user's ``last``."""
+        return frame(self._answer(sql, parameters, None).table)
+
+    def _answer(self, sql: str, parameters: Mapping[str, object], most: int | None) -> Answer:
+        ready, values = bind(sql, parameters, self.database.dialect)
+        try:
+            return self.database.query(ready, values, most=most)
+        except QueryError as error:
+            raise QueryError(self._explained(error), sql=sql) from error
+
+    def concept(self, concept_id: int) -> Concept:
+        """A concept of the vocabulary by its id. Raises NotFound."""
+        return concepts.of(self, [concept_id])[concept_id]
+
+    def concepts(
+        self,
+        words: str,
+        *,
+        domain: str | None = None,
+        vocabulary: str | None = None,
+        standard: bool | None = None,
+        most: int = 50,
+    ) -> DataFrame:
+        """Concepts whose name, synonym or code has the words, the likeliest first; else those with words near them.
+
+        ``domain`` ("Drug", "Condition", ...), ``vocabulary`` ("SNOMED", ...) and ``standard`` narrow it down.
+        """
+        return concepts.search(self, words, domain=domain, vocabulary=vocabulary, standard=standard, most=most)
+
+    def concept_set(
+        self, name: str | None = None, source: str | os.PathLike[str] | Mapping[str, Any] | None = None
+    ) -> ConceptSet:
+        """A new set of concepts; or that of ``source``: a JSON file of ATLAS, its text, or its content."""
+        if source is None:
+            return ConceptSet(name or "concept set", (), self)
+        return concepts.read(source, self, name)
 
     def table(self, name: str) -> Table:
         """A table to look at: its columns, its length, its first rows. Raises NotFound."""
