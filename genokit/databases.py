@@ -55,7 +55,7 @@ class Duck:
         # A name that is no table must not be taken for a variable of this program.
         con.execute("set python_enable_replacements = false")
         con.execute("set enable_profiling = 'no_output'")
-        con.execute(f"set schema = '{schema}'")
+        con.execute("set schema = '" + schema.replace("'", "''") + "'")
 
     def query(self, sql: str, values: Mapping[str, Any] | None = None, *, most: int | None = None) -> Answer:
         """The rows of one statement that reads. An interrupt of the kernel ends it. Raises QueryError."""

@@ -19,6 +19,7 @@ from genokit import Cdm
 from genokit.errors import InvalidParameters, InvalidSource, NotFound, QueryError
 from genokit.omop.fields import fields, tables
 from genokit.omop.magic import completions
+from genokit.omop.schema import identifier
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +144,21 @@ def test_a_file_is_read_only_and_in_the_cdm_s_types(file):
     assert file.read_bytes() == before
 
 
+def test_tables_of_any_name_are_read(tmp_path):
+    path, odd, column = tmp_path / "odd.duckdb", 'a "table"; drop -- ', 'b"'
+    with duckdb.connect(str(path)) as con:
+        con.execute("create schema \"it's\"; set schema = 'it''s'")
+        con.execute(
+            f'create table person as select 1 as person_id; create table {identifier(odd)} as select 1 as "b"""'
+        )
+    for open_ in (lambda: Cdm(path), lambda: Cdm(database=duckdb.connect(str(path), read_only=True))):
+        cdm = open_()
+        assert cdm.table(odd).count() == 1
+        assert cdm[odd][column].tolist() == [1]
+        assert "drop" in cdm[odd]._repr_html_()
+        assert cdm[odd].head().shape == (1, 1)
+
+
 def test_an_open_file_says_so(file):
     with duckdb.connect(str(file)) as con:
         with pytest.raises(InvalidSource, match="Cdm\\(database=con\\)"):
@@ -190,6 +206,8 @@ def test_what_is_no_cdm_says_so(tmp_path):
     (tmp_path / "x.duckdb").write_bytes(b"no database" * 999)
     with pytest.raises(InvalidSource, match="cannot be opened"):
         Cdm(tmp_path / "x.duckdb").query("select 1")
+    with pytest.raises(NotFound, match="asked through Athena"):
+        Cdm("s3://bucket/omop").query("select 1")
     with pytest.raises(InvalidParameters):
         Cdm("a", database=duckdb.connect())
 

@@ -29,6 +29,8 @@ from genokit.config import Settings
 from genokit.display import Html, Log
 from genokit.doctor import Check, Report
 from genokit.omop import Loaded, Source, Vocabulary
+from genokit.omop.cdm import Cdm, Query
+from genokit.omop.concepts import Concept, ConceptSet
 from genokit.omop.csvs import Bad
 from genokit.omop.quality import Quality
 from genokit.stacks import Change, Changes
@@ -64,6 +66,10 @@ NOUNS: dict[str, Callable[[str, Path], object]] = {
         Source(text), {"patients": 1}, {text: 1}, (text,), (text,), (Bad(text, text, None, text),), 1.0
     ),
     "Quality": lambda text, folder: Quality(checked(text)),
+    "Cdm": lambda text, folder: Cdm(text),
+    "Query": lambda text, folder: Query(text, (text,), 1, True, 1.0, 1, 0.1),
+    "Concept": lambda text, folder: concept_of(text),
+    "ConceptSet": lambda text, folder: ConceptSet(text).include(concept_of(text)).exclude(concept_of("other")),
     "doctor's Report": lambda text, folder: Report((Check(text, "warning", text, text),), Settings(region=text)),
 }
 
@@ -75,6 +81,7 @@ PIECES: dict[str, Callable[[str], Html]] = {
     "log": lambda text: display.log(text),
     "image": lambda text: display.image(png(2, 1), text, caption=text),
     "text": lambda text: display.text(text),
+    "tree": lambda text: display.tree([(text, [(text, []), (text, [])]), (text, [])], most=3),
     "link": lambda text: display.stack(display.link(text, text), display.link("https://x.org/" + text, text)),
     "noted": lambda text: display.stack(display.noted(text, text)),
     "page": lambda text: display.page(text, [(text, display.log(text))] * 3, lead=text),
@@ -85,6 +92,10 @@ def environment(text: str) -> resources.ComputeEnvironment:
     texts = dict.fromkeys(("name", "arn", "type", "state", "status", "reason", "image_type", "cluster"), text)
     numbers = {"min_vcpus": 0, "desired_vcpus": None, "max_vcpus": 2.5, "spot": False, "room": None}
     return resources.ComputeEnvironment(**texts, **numbers, instance_types=(text,), only_image=text)
+
+
+def concept_of(text: str) -> Concept:
+    return Concept(1, text, text, text, text, text, text, text)
 
 
 def checked(text: str) -> pd.DataFrame:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from genokit.backends import Clients, clients, database
 from genokit.databases import Answer, Athena, Duck
-from genokit.errors import InvalidParameters, NotFound, QueryError, did_you_mean
+from genokit.errors import GenokitError, InvalidParameters, NotFound, QueryError, did_you_mean
 from genokit.omop import concepts, views
 from genokit.omop.concepts import Concept, ConceptSet
 from genokit.omop.fields import fields, tables
 from genokit.omop.parameters import bind
+from genokit.omop.schema import identifier
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -237,19 +238,21 @@ class Cdm:
     def __repr__(self) -> str:
         if self.place is None and self._given is not None:
             return "<Cdm of an open database>"
-        return f"<Cdm {self.place or 'sample: GiBleed, synthetic patients'}>"
+        return f"<Cdm {' '.join((self.place or 'sample: GiBleed, synthetic patients').split())}>"
 
     def _repr_html_(self) -> str:
         from genokit import display
 
-        about: dict[str, object] = {
-            "place": self.place or ("an open database" if self._given is not None else "sample")
-        }
-        if self.place is None and self._given is None:
-            about |= {"data": self._sample.title, "licence": "; ".join(self._sample.licences)}
-        if self.database.free:
-            about |= self._numbers()
-        shown = [{"table": table, "columns": len(self._columns[table])} for table in self.tables()]
+        place = self.place or ("an open database" if self._given is not None else "sample")
+        about: dict[str, object] = {"place": place}
+        try:
+            if self.place is None and self._given is None:
+                about |= {"data": self._sample.title, "licence": "; ".join(self._sample.licences)}
+            if self.database.free:
+                about |= self._numbers()
+            shown = [{"table": table, "columns": len(self._columns[table])} for table in self.tables()]
+        except GenokitError as error:
+            return display.card("CDM", about | {"problem": str(error)}, status="problem")
         return display.card("CDM", about, fold={f"Tables ({len(shown)})": display.table(shown)})
 
     def _numbers(self) -> dict[str, object]:
@@ -281,17 +284,17 @@ class Table:
 
     def count(self) -> int:
         """How many rows it has."""
-        frame = self.cdm.query(f'select count(*) as n from "{self.name}"')
+        frame = self.cdm.query(f"select count(*) as n from {identifier(self.name)}")
         return int(frame["n"].iloc[0])
 
     def head(self, n: int = 5) -> DataFrame:
         """Some rows of it, as the database comes upon them."""
-        return self.cdm.query(f'select * from "{self.name}" limit {int(n)}')
+        return self.cdm.query(f"select * from {identifier(self.name)} limit {int(n)}")
 
     def __getitem__(self, column: str) -> Series[Any]:
         if column not in self.columns:
             raise NotFound(f"The table '{self.name}' has no column '{column}'. {did_you_mean(column, self.columns)}")
-        return self.cdm.query(f'select "{column}" from "{self.name}"')[column]
+        return self.cdm.query(f"select {identifier(column)} from {identifier(self.name)}")[column]
 
     def _ipython_key_completions_(self) -> list[str]:
         return self.columns

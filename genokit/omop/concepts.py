@@ -80,7 +80,8 @@ class Concept:
         return branch(self.concept_id)
 
     def __repr__(self) -> str:
-        return f"<Concept {self.concept_id} {self.concept_name}, {self.domain_id}, {self.vocabulary_id}>"
+        words = f"{self.concept_id} {self.concept_name}, {self.domain_id}, {self.vocabulary_id}"
+        return f"<Concept {' '.join(words.split())}>"
 
     def _repr_html_(self) -> str:
         from genokit import display
@@ -189,7 +190,9 @@ class ConceptSet:
         )
 
     def __repr__(self) -> str:
-        return f"<ConceptSet {self.name}, {len(self.items)} item{'s' if len(self.items) != 1 else ''}>"
+        return (
+            f"<ConceptSet {' '.join(self.name.split())}, {len(self.items)} item{'s' if len(self.items) != 1 else ''}>"
+        )
 
     def _repr_html_(self) -> str:
         from genokit import display

@@ -65,5 +65,14 @@ def quoted(text: object) -> str:
     return "'" + str(text).replace("'", "''") + "'"
 
 
+def identifier(name: str) -> str:
+    """A name of a table or column as an identifier of SQL.
+
+    >>> identifier('my "own" table')
+    '"my ""own"" table"'
+    """
+    return '"' + name.replace('"', '""') + '"'
+
+
 def _column(name: str, words: str) -> Column:
     return Column(name, words.removesuffix(" NOT NULL"), words.endswith(" NOT NULL"))

@@ -17,7 +17,7 @@ from genokit.backends import database
 from genokit.databases import Duck
 from genokit.errors import InvalidSource, NotFound
 from genokit.omop.fields import Field, fields, tables
-from genokit.omop.schema import quoted
+from genokit.omop.schema import identifier, quoted
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -46,23 +46,24 @@ class Held:
 
 def opened(place: str | os.PathLike[str], schema: str | None = None) -> tuple[Duck, dict[str, Held]]:
     """A DuckDB with the CDM's tables in the schema ``cdm``, and which of them the place has. Raises NotFound, ..."""
-    path = Path(os.path.realpath(os.path.expanduser(place)))  # an ETL may put another version in its place
+    there = os.path.expanduser(place)
     duck = database(":memory:")
     assert isinstance(duck, Duck)
-    if path.is_dir():
-        held = _in_folder(duck.con, path)
-    elif path.is_file():
-        held = _in_file(duck.con, path, schema)
+    if os.path.isdir(there):  # False, too, for what could be no name at all
+        held = _in_folder(duck.con, Path(os.path.realpath(there)))
+    elif os.path.isfile(there):
+        held = _in_file(duck.con, Path(os.path.realpath(there)), schema)
     else:
-        raise NotFound(
-            f"There is no '{place}'. Name a DuckDB file, a folder of Parquet, or athena://workgroup/database."
-        )
+        hint = "Name a DuckDB file, a folder of Parquet, or athena://workgroup/database."
+        if "://" in str(place):
+            hint = "A CDM in a bucket is asked through Athena: athena://workgroup/database; else copy it here."
+        raise NotFound(f"There is no '{place}' on this machine. {hint}")
     if "person" not in held:
         names = ", ".join(sorted(held)[:10]) or "nothing"
         raise NotFound(f"'{place}' has no table 'person', so it is no CDM. It has: {names}.")
     duck.con.execute("create schema cdm; set schema = 'cdm'")
     for name, table in held.items():
-        duck.con.execute(f'create view cdm."{name}" as {_select(name, table)}')
+        duck.con.execute(f"create view cdm.{identifier(name)} as {_select(name, table)}")
     for name in tables():
         if name not in held:
             nulls = ", ".join(f'cast(null as {field.type}) as "{field.name}"' for field in fields(name))
@@ -115,16 +116,15 @@ def _in_file(con: DuckDBPyConnection, path: Path, schema: str | None) -> dict[st
     held: dict[str, Held] = {}
     for name in dict.fromkeys(name for name, *_ in rows):
         columns = {column: kind for table, column, kind in rows if table == name}
-        table = Held(f'held."{chosen}"."{name}"', columns)
+        table = Held(f"held.{identifier(chosen)}.{identifier(name)}", columns)
         if not _is_header(con, table):
             held[name.lower()] = table
     return held
 
 
 def _in_folder(con: DuckDBPyConnection, folder: Path) -> dict[str, Held]:
-    inner = folder / "cdm"
-    if inner.is_dir():
-        folder = Path(os.path.realpath(inner))
+    if (folder / "cdm").is_dir():
+        folder = Path(os.path.realpath(folder / "cdm"))  # an ETL may put another version in its place
     held: dict[str, Held] = {}
     for path in sorted(folder.iterdir()):
         name = path.name.lower().removesuffix(".parquet")
@@ -173,7 +173,7 @@ def _select(name: str, table: Held) -> str:
     wanted = fields(name) if name in tables() else ()
     parts = [_part(field, there, table) for field in wanted]
     used = {field.name for field in wanted} | {_BEFORE[field.name] for field in wanted if field.name in _BEFORE}
-    parts += [f'"{column}" as "{low}"' for low, column in there.items() if low not in used]
+    parts += [f"{identifier(column)} as {identifier(low)}" for low, column in there.items() if low not in used]
     return f"select {', '.join(parts)} from {table.source}"
 
 
@@ -184,5 +184,5 @@ def _part(field: Field, there: Mapping[str, str], table: Held) -> str:
     kind = table.columns[column]
     # A wider or narrower number of the same kind stays as it is: with a cast, files could not be skipped by it.
     same = _KINDS.get(kind, kind) == _KINDS.get(field.type, field.type)
-    value = f'"{column}"' if same else f'cast("{column}" as {field.type})'
+    value = identifier(column) if same else f"cast({identifier(column)} as {field.type})"
     return f'{value} as "{field.name}"'
