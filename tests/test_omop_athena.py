@@ -12,19 +12,22 @@ import duckdb
 import pytest
 import sqlglot
 from botocore.exceptions import ClientError
+from pandas.testing import assert_frame_equal
 from pyathena.error import DatabaseError
-from small_athena import BUCKET, WORKGROUP, put, small_athena
+from small_athena import BUCKET, REGION, WORKGROUP, put, small_athena
 from sqlglot import exp
 from sqlglot.optimizer.annotate_types import annotate_types
 from sqlglot.optimizer.qualify import qualify
 from trino_query_parser import TrinoSyntaxError, parse_statement
 
 from genokit import Settings, backends
+from genokit.backends import Clients
 from genokit.errors import AccessDenied, ConfigError, InvalidRequest, InvalidSource, NotFound, TransformFailed
-from genokit.omop import Vocabulary, counts, fields, glue, synthetic, transform
+from genokit.omop import counts, fields, glue, synthetic, transform
 from genokit.omop.athena import Athena, create_table_as, table_name
+from genokit.omop.etl import etl
 from genokit.omop.macros import expand
-from genokit.omop.plan import Step, digest, plan
+from genokit.omop.plan import Step, plan
 from genokit.omop.schema import mimic3
 from genokit.omop.work import Bucket
 from genokit.refusals import translated_queries
@@ -60,49 +63,29 @@ def build(athena, *steps, inputs=None, work=None, workgroup=WORKGROUP):
 # --- the whole of it
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """Forty synthetic persons and the CDM that DuckDB makes of them."""
-    con = duckdb.connect()
-    folder = tmp_path_factory.mktemp("mimic")
-    synthetic(folder / "csv", 40, density=0.02, progress=False).load(con, progress=False)
-    transform.run(con, Vocabulary())
-    return con
-
-
 @pytest.mark.slow
-def test_every_table_is_what_duckdb_makes_row_by_row_and_column_by_column(athena, made):
-    keys = {table: digest(table) for table in transform.sources()}
-    work = Bucket(athena.s3, ROOT)
-    inputs = {table: [work.path(table, key)] for table, key in keys.items()}
-    for table, [folder] in inputs.items():
-        put(athena, made, f"SELECT * FROM {table}", folder)
-    steps = plan("athena", "athena", keys)
-    steps = steps + tuple(  # and what the quality of a CDM is counted by, where the plan does not ask it
-        Step(table, digest(table), expand(sql, "athena"), tuple(transform.read_by(sql)))
-        for table, sql in reports().items()
-        if table not in {step.table for step in steps}
-    )
-    assert build(athena, *steps, inputs=inputs, work=work) == [step.table for step in steps]
-    folders = {step.table: work.path(step.table, step.key) for step in steps}
-    glue.publish(athena.clients, "omop", folders)
-    assert sorted(glue.names(athena.clients, "omop")) == sorted(fields.tables())
-    for step in steps:
-        about, name = work.done(step.table, step.key), step.table.partition(".")[2]
-        table = (
-            ("omop", name)
-            if step.table.startswith("cdm.")
-            else ("omop_work", table_name(step.table, folders[step.table]))
-        )
-        want = f"({expand(reports()[step.table], 'duckdb')})" if step.table in reports() else step.table
-        made.execute(f"CREATE OR REPLACE TEMP TABLE want AS FROM {want}")
-        assert made.execute("SELECT COUNT(*) FROM want").fetchone() == (about["rows"],), name
-        view = athena.view(made, *table)
-        for one, other in ((view, "want"), ("want", view)):
-            [(differing,)] = made.execute(f"SELECT COUNT(*) FROM (FROM {one} EXCEPT ALL FROM {other})").fetchall()
+def test_the_etl_makes_with_athena_what_it_makes_with_duckdb_and_asks_nothing_twice(athena, tmp_path):
+    source = synthetic(tmp_path / "mimic", 20, density=0.02, progress=False)
+    one = etl(source, tmp_path / "cdm54", progress=False)
+    clients = Clients(Settings(backend="aws", region=REGION, cache=tmp_path / "cache"), **athena.clients.made)
+    engine = Athena(WORKGROUP, clients=clients)
+    other = etl(source, ROOT, engine, clients=clients, progress=False)
+    con = duckdb.connect()
+    for name in fields.tables():
+        view, files = athena.view(con, "omop", name), f"'{tmp_path}/cdm54/cdm/{name}/*.parquet'"
+        con.execute(f"CREATE OR REPLACE TEMP TABLE want AS FROM read_parquet({files})")
+        for some, more in ((view, "want"), ("want", view)):
+            [(differing,)] = con.execute(f"SELECT COUNT(*) FROM (FROM {some} EXCEPT ALL FROM {more})").fetchall()
             assert differing == 0, name
-        assert about["bytes_scanned"] == 1000
-    assert made.execute("SELECT COUNT(*) > 1000 FROM cdm.measurement").fetchone() == (True,)
+    assert con.execute(f"SELECT COUNT(*) > 1000 FROM {athena.view(con, 'omop', 'measurement')}").fetchone() == (True,)
+    assert_frame_equal(one.mapped, other.mapped)
+    assert_frame_equal(one.quality.table, other.quality.table)
+    told = {step.table for step in plan("athena", "athena", dict.fromkeys(transform.sources(), ""))}
+    assert len(athena.queries) == len(told)
+    again = etl(source, ROOT, engine, clients=clients, progress=False)
+    assert set(again.tables["state"]) == {"unchanged"}
+    assert len(athena.queries) == len(told)
+    assert len(glue.names(clients, "omop_work")) == len(told | set(transform.sources()))
 
 
 def reports():
@@ -268,12 +251,16 @@ def test_an_interrupt_cancels_the_query_and_the_next_run_goes_on(athena):
     assert work.done(made.table, made.key)["rows"] == 1
 
 
-def test_an_empty_result_has_no_file_and_is_read_as_no_rows(athena):
+def test_a_result_without_rows_has_a_file_with_its_columns(athena, tmp_path):
     work = Bucket(athena.s3, ROOT)
-    none = step("stage.none", "SELECT p.subject_id AS person_id FROM mimic3.patients AS p WHERE p.subject_id < 0")
+    sql = "SELECT p.subject_id AS person_id, p.dob, 1.0 AS share, 'a' AS word FROM mimic3.patients AS p WHERE 1 = 0"
+    none = step("stage.none", sql)
     after = step("cdm.death", "SELECT n.person_id FROM stage.none AS n")
     build(athena, none, after)
-    assert work.files(none.table, none.key) == []
+    [file] = work.fetch(none.table, none.key, tmp_path)
+    found = duckdb.connect().execute(f"DESCRIBE FROM read_parquet('{file}')").fetchall()
+    kinds = {"person_id": "INTEGER", "dob": "TIMESTAMP", "share": "DECIMAL(2,1)", "word": "VARCHAR"}
+    assert {name: kind for name, kind, *_ in found} == kinds
     assert work.done(after.table, after.key)["rows"] == 0
     # In a later run the first is an input.
     athena.queries.clear()
@@ -387,4 +374,4 @@ def test_what_aws_refuses_is_said_as_everywhere():
 
 def test_on_this_machine_there_is_no_athena():
     with pytest.raises(ConfigError, match=r"workgroup 'ours' of Athena is on AWS only"):
-        backends.athena(backends.Clients(Settings(backend="local")), "ours")
+        backends.athena(Clients(Settings(backend="local")), "ours")

@@ -6,7 +6,8 @@ What Athena does differently, and what is done about it:
   named after its folder; the published ones stand in a database of their own.
 - CREATE TABLE AS wants an empty folder and a new name. What a broken-off run left is stopped, dropped and cleared.
 - A workgroup that enforces its own place for results takes no other, and is refused before anything begins.
-- Its files have no suffix, and a result without rows has no file at all; both is fine for a table over a folder.
+- Its files have no suffix, which is fine for a table over a folder. A result without rows has no file at all, so it
+  is given one that has the columns, as who reads the folder by itself would not know them.
 - Timestamps have milliseconds, as have those of no source that this kit reads; columns of no type are refused, so
   that every null in the SQL has one.
 """
@@ -28,7 +29,7 @@ from genokit.errors import ConfigError, InvalidRequest, InvalidSource, NotFound,
 from genokit.omop import glue
 from genokit.omop.plan import Step, digest
 from genokit.omop.redshift import STACK
-from genokit.omop.work import Bucket
+from genokit.omop.work import Bucket, split
 from genokit.refusals import translated_queries
 
 LONGEST = 262_144  # bytes of a statement
@@ -124,6 +125,10 @@ class Athena:
                 table=step.table,
             ) from None
         with translated_errors(f"folder '{folder}'"):
+            if not rows:
+                bucket, prefix = split(folder)
+                content = glue.without_rows(clients, self.staging, name)
+                work.s3.put_object(Bucket=bucket, Key=f"{prefix}/none.parquet", Body=content)
             work.finish(step.table, step.key, rows, time.perf_counter() - begun, bytes_scanned=scanned)
         return f"{self.staging}.{name}"
 

@@ -6,6 +6,7 @@ rows or the new ones.
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
@@ -96,6 +97,21 @@ def names(clients: Clients, database: str) -> list[str]:
     with translated_errors(f"Glue database '{database}'"):
         pages = clients.client("glue").get_paginator("get_tables").paginate(DatabaseName=database)
         return [table["Name"] for page in pages for table in page["TableList"]]
+
+
+def without_rows(clients: Clients, database: str, name: str) -> bytes:
+    """A Parquet file that has the columns of a table, and no rows."""
+    import duckdb
+    from pyarrow import parquet
+
+    with translated_errors(f"Glue table '{database}.{name}'"):
+        table = clients.client("glue").get_table(DatabaseName=database, Name=name)["Table"]
+    file = io.BytesIO()
+    with duckdb.connect() as con:  # which knows Hive's names of types, too
+        typed = ", ".join(f'"{column["Name"]}" {column["Type"]}' for column in table["StorageDescriptor"]["Columns"])
+        con.execute(f"CREATE TABLE nothing ({typed})")
+        parquet.write_table(con.table("nothing").to_arrow_table(), file)
+    return file.getvalue()
 
 
 def sweep(clients: Clients, database: str, keep: Collection[str]) -> None:
