@@ -9,6 +9,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
+    import genokit.omop as omop
     import genokit.train as train
     from genokit.batch import Batch, Job, JobDefinition
     from genokit.config import Settings
@@ -36,6 +37,7 @@ __all__ = [
     "Settings",
     "Stack",
     "__version__",
+    "omop",
     "record",
     "run",
     "train",
@@ -64,8 +66,8 @@ _HOMES = {
 def __getattr__(name: str) -> object:
     from importlib import import_module
 
-    if name == "train":
-        return import_module("genokit.train")  # the import system binds the name here
+    if name in ("omop", "train"):
+        return import_module(f"genokit.{name}")  # the import system binds the name here
     if name not in _HOMES:
         raise AttributeError(f"module 'genokit' has no attribute '{name}'")
     value = globals()[name] = getattr(import_module(_HOMES[name]), name)

@@ -31,6 +31,7 @@ PUBLIC = [
     "Settings",
     "Stack",
     "__version__",
+    "omop",
     "record",
     "run",
     "train",

@@ -16,15 +16,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-import pandas as pd
-
 from genokit import backends
 from genokit.errors import InvalidParameters, QualityFailed, did_you_mean
-from genokit.omop import inputs, publish, quality, transform
+from genokit.omop import inputs, publish, transform
 from genokit.omop.athena import Athena
 from genokit.omop.duck import DuckDB
 from genokit.omop.inputs import rejected
 from genokit.omop.plan import Step, digest, plan
+from genokit.omop.quality import results
 from genokit.omop.report import Report, tables
 from genokit.omop.schema import quoted
 from genokit.omop.source import Source
@@ -90,7 +89,7 @@ def etl(
         made = _build(engine, steps, given, here, work, tell)
         tell("quality")
         reports = _frames(work, [step for step in steps if step.table.startswith("report.")])
-        found = quality.results({name: rows for name, rows in reports.items() if name != MAPPED})
+        found = results({name: rows for name, rows in reports.items() if name != MAPPED})
         if len(found.fatal):
             raise QualityFailed(_unfit(target, found), quality=found)
         tell("publish")
@@ -109,7 +108,7 @@ def etl(
             tables(about, made, mapped),
             mapped,
             found,
-            pd.DataFrame(rejected(here, given), columns=["table", "file", "line", "reason"]),
+            _listed(rejected(here, given)),
             time.perf_counter() - begun,
         )
         _sweep(engine, here, work, given, steps)
@@ -169,6 +168,12 @@ def _frames(work: Folder | Bucket, steps: Sequence[Step]) -> dict[str, DataFrame
             if files:  # Athena writes none where no row is
                 frames[step.table] = con.execute(f"select * from read_parquet([{', '.join(files)}])").df()
     return frames
+
+
+def _listed(rows: Sequence[Mapping[str, str]]) -> DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame(rows, columns=["table", "file", "line", "reason"])
 
 
 def _unfit(target: str, found: Quality) -> str:
