@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 from sqlglot import exp
 
+from genokit.files import write_atomic
 from genokit.omop import fields, transform
 from genokit.omop.macros import parse
 
@@ -26,7 +28,7 @@ def markdown() -> str:
     lines = [
         "# MIMIC-III to the OMOP CDM 5.4, table by table",
         "",
-        "Written by `python -m genokit.omop.mapping` from the SQL itself. [The ETL](omop.md) says how to run it.",
+        "Written by `python -m genokit.omop.mapping docs` from the SQL itself. [The ETL](omop.md) says how to run it.",
         "",
         "![Which table is made of which](omop-lineage.svg)",
         "",
@@ -102,5 +104,19 @@ def _query(table: str) -> exp.Query:
     return tree
 
 
+def write(folder: Path) -> None:
+    """Write the page, and the picture that it shows."""
+    import matplotlib as mpl
+    from matplotlib import pyplot as plt
+
+    from genokit.plots import etl
+
+    write_atomic(folder / "omop-mapping.md", markdown())
+    # Text stays text, and the same picture the same bytes.
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "genokit"}):
+        etl.lineage(lineage())
+        plt.savefig(folder / "omop-lineage.svg", metadata={"Date": None}, facecolor="white")
+
+
 if __name__ == "__main__":
-    sys.stdout.write(markdown())
+    write(Path(sys.argv[1]))
