@@ -81,12 +81,15 @@ class Duck:
         """The rows, read no further than needed to know that there are more."""
         import pyarrow as pa
 
-        reader = self.con.sql(sql, params=dict(values) if values else None).to_arrow_reader(BATCH)
-        batches, rows = [], 0
+        rows = self.con.sql(sql, params=dict(values) if values else None)
+        if most is None:
+            return rows.to_arrow_table()
+        reader = rows.to_arrow_reader(BATCH)
+        batches, n = [], 0
         for batch in reader:
             batches.append(batch)
-            rows += batch.num_rows
-            if most is not None and rows > most:
+            n += batch.num_rows
+            if n > most:
                 break
         reader.close()
         return pa.Table.from_batches(batches, schema=reader.schema)
@@ -188,7 +191,8 @@ def _told(sql: str) -> Iterator[None]:
     try:
         yield
     except duckdb.Error as error:
-        raise QueryError(f"The query was refused. {error}", sql=sql) from error
+        # Its words are all there is to know: below them only DuckDB's own frames would follow.
+        raise QueryError(f"The query was refused. {error}", sql=sql) from None
 
 
 def _typed(table: Table, description: list[Any]) -> Table:

@@ -49,7 +49,7 @@ class Query:
         about: dict[str, object] = {
             "rows": f"the first {self.rows:,} of more" if self.cut else f"{self.rows:,}",
             "time": display.seconds(self.seconds),
-            "read": None if self.bytes is None else display.size(self.bytes),
+            "read": display.size(self.bytes) if self.bytes else None,
         }
         if self.usd is not None:
             about["cost"] = f"about ${self.usd:.4f}, at Athena's list price"
@@ -141,7 +141,7 @@ class Cdm:
         try:
             return self.database.query(ready, values, most=most)
         except QueryError as error:
-            raise QueryError(self._explained(error), sql=sql) from error
+            raise QueryError(self._explained(error), sql=sql) from None
 
     def concept(self, concept_id: int) -> Concept:
         """A concept of the vocabulary by its id. Raises NotFound."""
