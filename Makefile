@@ -86,7 +86,8 @@ format: dev ## put code and notebooks into the form that check wants
 	@$(py) -m ruff format .
 	@$(strip) notebooks/*.ipynb
 
-bench: dev ## measure what must stay fast
+bench: dev ## measure what must stay fast; where there is Java, beside Spark
+	@! command -v java >/dev/null || environments/setup .venv-spark spark
 	@for bench in tests/benchmarks/bench_*.py; do echo "== $$bench" && $(py) "$$bench" $(ARGS) || exit 1; done
 
 image: ## build the image of jobs, genokit:cpu, with docker or podman; ENGINE=gpu makes genokit:gpu, BASE= names another base

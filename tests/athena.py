@@ -26,6 +26,7 @@ CONCEPT = [
     (967823, "sodium chloride", "Drug", "RxNorm", "Ingredient", STANDARD, "9863"),
     (45768001, "Test strip", "Device", "SNOMED", "Physical Object", STANDARD, "337388004"),
     (3016723, "Creatinine, the old concept", "Measurement", "LOINC", "Lab Test", "", "2160-0"),
+    (44819096, "OMOP Standardized Vocabularies", "Metadata", "Vocabulary", "Vocabulary", STANDARD, "OMOP generated"),
     (9999999, "Creatinine, its successor", "Measurement", "LOINC", "Lab Test", STANDARD, "99999-9"),
 ]
 MAPS = [(1, 320128), (2, 4144272), (3, 201254), (3, 443727), (4, 4202832), (5, 5), (6, 40220357), (7, 45768001),
@@ -60,7 +61,10 @@ def download(folder: Path) -> Path:
         folder,
         "VOCABULARY.csv",
         "vocabulary_id\tvocabulary_name\tvocabulary_reference\tvocabulary_version\tvocabulary_concept_id",
-        [("None", "OMOP Standardized Vocabularies", "Omop generated", "v5.0 31-AUG-26", 44819096)],
+        [
+            (name, "OMOP Standardized Vocabularies", "Omop generated", "v5.0 31-AUG-26", 44819096)
+            for name in dict.fromkeys(("None", *(concept[3] for concept in CONCEPT)))
+        ],
     )
     write(
         folder,
