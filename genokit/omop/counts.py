@@ -2,21 +2,24 @@
 
 The dashboard runs a statement a check. Here a table is read in one pass for its rows, one for its codes (which are
 counted before they meet the vocabulary) and one for its key. The pieces are in ``sql/quality``; what is made of them
-is portable, and gives one row of counts and no value of any person.
+is portable, and gives one row of counts and no value of any person. An engine's own text is made of pieces that were
+translated before: a parser needs seconds for what is here put together.
 """
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
-from functools import cache, lru_cache
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from sqlglot import exp
 
 from genokit.omop.checks import Check, There, checks, complete, fits
 from genokit.omop.fields import fields, tables
-from genokit.omop.macros import parse
+from genokit.omop.macros import expand, parse
 
 FOLDER = Path(__file__).parent / "sql" / "quality"
 
@@ -28,26 +31,55 @@ _PAIRS = ("concept_relationship", "concept_ancestor", "concept_synonym")
 
 _CODES = ("fkDomain", "fkClass", "isStandardValidConcept", "standardConceptRecordCompleteness",
           "sourceConceptRecordCompleteness", "sourceValueCompleteness")  # fmt: skip
-_CONCEPT = ("concept_id", "domain_id", "concept_class_id", "standard_concept", "invalid_reason")
 
 
-def statements(there: There | None = None, *, until: datetime.date | None = None) -> dict[str, str]:
-    """The portable SQL of the report: "report.quality_person" and so on to a SELECT over cdm.* that counts.
+def statements(
+    there: There | None = None, *, until: datetime.date | None = None, dialect: str | None = None
+) -> dict[str, str]:
+    """The SQL of the report: "report.quality_person" and so on to a SELECT over cdm.* that counts.
 
     ``there`` is what the CDM has (default: all of it); what is missing or of a wrong type isn't read. ``until`` is the
     last day that anything may have (default: tomorrow, as the dashboard has it; MIMIC's shifted dates need SHIFTED).
+    ``dialect`` is the engine whose own SQL it is to be (default: portable SQL).
     """
     has = complete() if there is None else there
-    last = until or datetime.date.today() + datetime.timedelta(days=1)
-    return dict(_statements(tuple((table, tuple(has[table].items())) for table in has), last))
+    spelling = _Spelling(dialect, until or datetime.date.today() + datetime.timedelta(days=1))
+    made: dict[str, str | None] = {table: _of_table(table, has, spelling) for table in tables() if has.get(table)}
+    made |= {
+        name: make(has, spelling) for name, make in (("persons", _persons), ("genders", _genders), ("units", _units))
+    }
+    return {f"report.quality_{name}": sql for name, sql in made.items() if sql}
 
 
-@lru_cache(maxsize=8)
-def _statements(held: tuple[tuple[str, tuple[tuple[str, str], ...]], ...], last: datetime.date) -> Mapping[str, str]:
-    there = {table: dict(columns) for table, columns in held}
-    made: dict[str, exp.Query | None] = {table: _of_table(table, there, last) for table in tables() if there.get(table)}
-    made |= {"persons": _of_persons(there), "genders": _genders(there), "units": _units(there)}
-    return {f"report.quality_{name}": query.sql(dialect="duckdb", pretty=True) for name, query in made.items() if query}
+def reads(sql: str) -> frozenset[str]:
+    """The tables that a statement reads, each with its schema."""
+    return frozenset(re.findall(r"\bcdm\.\w+", sql))
+
+
+@dataclass(frozen=True)
+class _Spelling:
+    """How an engine writes the pieces, and the last day that anything may have."""
+
+    dialect: str | None
+    last: datetime.date
+
+    def column(self, template: str, name: str) -> str:
+        return _column(template, name, self.dialect)
+
+    def join(self, template: str, alias: str) -> str:
+        return _join(template, alias, self.dialect)
+
+    def name(self, word: str) -> str:
+        # The CDM calls a field of NOTE_NLP offset, which is a word of SQL's own.
+        return exp.to_identifier(word, quoted=word == "offset").sql(dialect=self.dialect or "duckdb")
+
+    def bound(self, check: Check) -> str:
+        """What a field is held against, as a value of its type: engines differ in what they compare."""
+        kind = complete()[check.table][check.field]
+        bound = {"tomorrow": self.last.isoformat(), "next_year": str(self.last.year + 1)}.get(check.bound, check.bound)
+        if kind not in ("DATE", "TIMESTAMP"):
+            return bound
+        return _spelled(f"CAST('{bound}' AS {kind})", self.dialect)
 
 
 @cache
@@ -58,137 +90,156 @@ def _template(name: str) -> exp.Select:
 
 
 @cache
-def _counts(name: str) -> Mapping[str, exp.Expr]:
+def _columns(template: str) -> Mapping[str, exp.Expr]:
     """What each column of a template counts."""
-    return {column.alias: column.unalias() for column in _template(name).selects}
+    return {column.alias: column.unalias() for column in _template(template).selects}
 
 
-def _join(name: str, alias: str) -> exp.Join:
-    [found] = [join for join in _template(name).args["joins"] if join.alias_or_name == alias]
-    assert isinstance(found, exp.Join)
-    return found
+def _joins(template: str) -> Mapping[str, exp.Expr]:
+    return {join.alias_or_name: join for join in _template(template).args["joins"]}
 
 
-def _filled(node: exp.Expr, names: Mapping[str, str], **values: exp.Expr) -> exp.Expr:
-    """A piece of a template with names in the place of its own, and values in the place of columns."""
-
-    def fill(part: exp.Expr) -> exp.Expr:
-        if isinstance(part, exp.Column) and part.name in values:
-            return values[part.name].copy()
-        if isinstance(part, exp.Identifier) and part.name in names:
-            # The CDM calls a field of NOTE_NLP offset, which is a word of SQL's own.
-            return exp.to_identifier(names[part.name], quoted=names[part.name] == "offset")
-        return part
-
-    return node.transform(fill)
+@cache
+def _spelled(piece: str, dialect: str | None) -> str:
+    """An expression of portable SQL as an engine's own."""
+    sql = f"SELECT {piece} AS piece"
+    return (expand(sql, dialect) if dialect else sql).removeprefix("SELECT ").removesuffix(" AS piece")
 
 
-def _aliases(tree: exp.Expr) -> set[str]:
-    return {column.table for column in tree.find_all(exp.Column)}
+@cache
+def _column(template: str, name: str, dialect: str | None) -> str:
+    return _spelled(_columns(template)[name].sql(dialect="duckdb"), dialect)
 
 
-def _can_read(tree: exp.Expr, there: There) -> bool:
-    """Whether all that a piece of SQL reads of the CDM is there, and of a type that fits."""
-    for select in tree.find_all(exp.Select):
-        source = select.args["from_"].this
-        if isinstance(source, exp.Table):
-            names = {field.name for field in fields(source.name)}
-            read = names & {column.name for column in select.find_all(exp.Column)}
-            if not all(fits(source.name, name, there) for name in read):
-                return False
-    return True
+@cache
+def _join(template: str, alias: str, dialect: str | None) -> str:
+    start = "SELECT 1 AS one FROM cdm.one AS one "
+    sql = start + _joins(template)[alias].sql(dialect="duckdb").strip()
+    return (expand(sql, dialect) if dialect else sql).removeprefix(start)
 
 
-def _fits_other(count: exp.Expr, check: Check, there: There) -> bool:
+def _filled(piece: str, **names: str) -> str:
+    """A piece with names in the place of its own; ``checked.bound`` and the like stand for whole columns."""
+    piece = re.sub(r"\b\w+\.(bound|label|held)\b", r"\1", piece)
+    return re.sub(r"\b\w+\b", lambda word: names.get(word[0], word[0]), piece)
+
+
+@cache
+def _aliases(template: str, column: str) -> frozenset[str]:
+    return frozenset(one.table for one in _columns(template)[column].find_all(exp.Column))
+
+
+def _has(there: There, table: str, names: Iterable[str]) -> bool:
+    return all(fits(table, name, there) for name in names)
+
+
+def _can_join(alias: str, there: There) -> bool:
+    """Whether all that a joined part of a template reads of the CDM is there, and of a type that fits."""
+    select = _joins("rows")[alias].find(exp.Select)
+    assert select is not None
+    table = select.args["from_"].name
+    return _has(there, table, {column.name for column in select.find_all(exp.Column)} & complete()[table].keys())
+
+
+def _fits_other(template: str, column: str, check: Check, there: There) -> bool:
     """Whether the other field is there, if a piece compares with one."""
-    compares = any(column.name == "other" for column in count.find_all(exp.Column))
+    compares = any(one.name == "other" for one in _columns(template)[column].find_all(exp.Column))
     return not compares or fits(check.table, check.bound, there)
 
 
 def _key(table: str) -> str:
-    return next(field.name for field in fields(table) if field.key)
+    return next(one.name for one in fields(table) if one.key)
 
 
-def _of_table(table: str, there: There, last: datetime.date) -> exp.Select:
+@dataclass
+class _Part:
+    """One pass over a table: the columns that it counts, and from what."""
+
+    source: str
+    columns: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def sql(self) -> str:
+        counted = ",\n  ".join(f"{count} AS {name}" for name, count in self.columns.items())
+        return f"SELECT\n  {counted}\nFROM {self.source}"
+
+
+def _of_table(table: str, there: There, spelling: _Spelling) -> str:
     """One statement of one row: what is counted in a table's rows, in its codes and of its key."""
     of_fields = [check for check in checks() if check.table == table and check.kind.level == "field"]
     asked = [check for check in of_fields if fits(table, check.field, there)]
-    parts = [_rows(table, asked, there, last), *_codes(table, asked, there), *_keys(asked)]
-    if table == "observation_period" and _can_read(_template("periods"), there):
-        parts.append(_template("periods").copy())
-    columns = [
-        exp.column(column.alias, f"part{number}") for number, part in enumerate(parts) for column in part.selects
-    ]
-    whole = exp.select(*columns, copy=False).from_(parts[0].subquery("part0", copy=False), copy=False)
-    for number, part in enumerate(parts[1:], 1):
-        whole.join(part.subquery(f"part{number}", copy=False), join_type="cross", copy=False)
-    return whole
+    parts = [_rows(table, asked, there, spelling), *_codes(table, asked, there, spelling), *_keys(asked, spelling)]
+    if table == "observation_period" and _has(there, table, complete()[table]):
+        source = "cdm.observation_period AS period " + spelling.join("periods", "other")
+        parts.append(_Part(source, {name: spelling.column("periods", name) for name in _columns("periods")}))
+    names = {name: f"part{number}.{name}" for number, part in enumerate(parts) for name in part.columns}
+    sources = "\nCROSS JOIN ".join(f"(\n{part.sql}\n) AS part{number}" for number, part in enumerate(parts))
+    return _Part(sources, names).sql
 
 
-def _rows(table: str, asked: list[Check], there: There, last: datetime.date) -> exp.Select:
+def _rows(table: str, asked: list[Check], there: There, spelling: _Spelling) -> _Part:
     on = {"person": "person_id", "death": "person_id", "visit": "visit_occurrence_id"}
-    known = {alias: _join("rows", alias) for alias, key in on.items() if fits(table, key, there)}
-    joins: dict[str, exp.Expr] = {alias: join for alias, join in known.items() if _can_read(join, there)}
-    counts = _counts("rows")
-    columns = [exp.alias_(counts["rows"], "rows")] + [
-        exp.alias_(_filled(counts["filled"], {"field": name}), f"filled__{name}")
+    joinable = {alias for alias, key in on.items() if fits(table, key, there) and _can_join(alias, there)}
+    filled = spelling.column("rows", "filled")
+    columns = {"rows": spelling.column("rows", "rows")}
+    columns |= {
+        f"filled__{name}": _filled(filled, field=spelling.name(name))
         for name in complete()[table]
         if name in there[table]
-    ]
+    }
+    joins: dict[str, str] = {}
     for check in asked:
-        part = check.kind.name + ("_birth" if check.bound == "birth" else "")
-        names = {"field": check.field, "other": check.bound}
-        values = {"bound": _value(check, last)} if part.startswith("plausibleValue") else {}
-        if part not in counts or _is_of_codes(check):
+        name = check.kind.name + ("_birth" if check.bound == "birth" else "")
+        if name not in _columns("rows") or _is_of_codes(check):
             continue
-        if part == "isForeignKey":
+        names = {"field": spelling.name(check.field), "other": check.bound}
+        if name == "isForeignKey":
             names |= {"other": _key(check.bound), "target": check.bound, "held": f"{check.field}_held"}
             if not fits(check.bound, names["other"], there):
                 continue
-            joins[names["held"]] = _filled(_join("rows", "held"), names)
-        elif not _aliases(counts[part]) <= {"checked", *joins} or not _fits_other(counts[part], check, there):
+            joins[names["held"]] = _filled(spelling.join("rows", "held"), **names)
+        elif name.startswith("plausibleValue"):
+            names["bound"] = spelling.bound(check)
+        elif not (used := _aliases("rows", name) - {"checked"}) <= joinable or not _fits_other(
+            "rows", name, check, there
+        ):
             continue
-        columns.append(exp.alias_(_filled(counts[part], names, **values), check.column))
-        if f"{part}_of" in counts:
-            columns.append(exp.alias_(_filled(counts[f"{part}_of"], names), f"{check.column}_of"))
-    select = exp.select(*columns, copy=False).from_(f"cdm.{table} AS checked", copy=False)
-    used = set().union(*map(_aliases, columns))
-    select.set("joins", [join for alias, join in joins.items() if alias in used])
-    return select
+        else:
+            joins |= {alias: spelling.join("rows", alias) for alias in sorted(used)}
+        columns[check.column] = _filled(spelling.column("rows", name), **names)
+        if f"{name}_of" in _columns("rows"):
+            columns[f"{check.column}_of"] = _filled(spelling.column("rows", f"{name}_of"), **names)
+    return _Part("\n".join([f"cdm.{table} AS checked", *joins.values()]), columns)
 
 
-def _codes(table: str, asked: list[Check], there: There) -> list[exp.Select]:
-    asked = [check for check in asked if _is_of_codes(check)]
-    counts, columns, joined, named = _counts("codes"), [], dict[str, None](), dict[str, None]()
-    for check in asked:
-        count = counts[check.kind.name]
-        names = {"field": check.field, "other": check.bound, "held": f"{check.field}_held"}
-        if not _fits_other(count, check, there):
-            continue
-        if check.kind.name == "sourceValueCompleteness":
-            named[check.bound] = None
-        if "held" in _aliases(count):
-            if not all(fits("concept", name, there) for name in _CONCEPT):
-                continue
-            joined[check.field] = None
-        named[check.field] = None
-        columns.append(exp.alias_(_filled(count, names, bound=exp.Literal.string(check.bound)), check.column))
-        if f"{check.kind.name}_of" in counts:
-            columns.append(exp.alias_(_filled(counts[f"{check.kind.name}_of"], names), f"{check.column}_of"))
-    if not columns:
-        return []
-    coded = exp.select(*named, exp.alias_(exp.Count(this=exp.Star()), "n")).from_(f"cdm.{table}").group_by(*named)
-    select = exp.select(*columns, copy=False).from_(coded.subquery("coded"), copy=False)
-    select.set(
-        "joins", [_filled(_join("codes", "held"), {"field": field, "held": f"{field}_held"}) for field in joined]
+def _codes(table: str, asked: list[Check], there: There, spelling: _Spelling) -> list[_Part]:
+    columns, joins, grouped = dict[str, str](), dict[str, str](), dict[str, None]()
+    readable = _has(
+        there, "concept", ("concept_id", "domain_id", "concept_class_id", "standard_concept", "invalid_reason")
     )
-    return [select]
+    for check in filter(_is_of_codes, asked):
+        name, held = check.kind.name, f"{check.field}_held"
+        joined = "held" in _aliases("codes", name)
+        if not _fits_other("codes", name, check, there) or (joined and not readable):
+            continue
+        names = {"field": check.field, "other": check.bound, "held": held, "bound": f"'{check.bound}'"}
+        if joined:
+            joins[held] = _filled(spelling.join("codes", "held"), **names)
+        grouped |= dict.fromkeys([check.field] + [check.bound] * (name == "sourceValueCompleteness"))
+        columns[check.column] = _filled(spelling.column("codes", name), **names)
+        if f"{name}_of" in _columns("codes"):
+            columns[f"{check.column}_of"] = _filled(spelling.column("codes", f"{name}_of"), **names)
+    by = ", ".join(grouped)
+    coded = f"(SELECT {by}, COUNT(*) AS n FROM cdm.{table} GROUP BY {by}) AS coded"
+    return [_Part("\n".join([coded, *joins.values()]), columns)] if columns else []
 
 
-def _keys(asked: list[Check]) -> list[exp.Select]:
+def _keys(asked: list[Check], spelling: _Spelling) -> list[_Part]:
+    source = _template("keys").args["from_"].this.sql(dialect="duckdb")
     return [
-        exp.select(exp.alias_(_filled(_counts("keys")["isPrimaryKey"], {}), check.column)).from_(
-            _filled(_template("keys").args["from_"].this, {"field": check.field, "checked": check.table})
+        _Part(
+            _filled(source, field=check.field, checked=check.table),
+            {check.column: spelling.column("keys", "isPrimaryKey")},
         )
         for check in asked
         if check.kind.name == "isPrimaryKey"
@@ -202,71 +253,67 @@ def _is_of_codes(check: Check) -> bool:
     return check.kind.name in _CODES
 
 
-def _value(check: Check, last: datetime.date) -> exp.Expr:
-    """What a field is held against, as a value of its type: engines differ in what they compare."""
-    bound = {"tomorrow": last.isoformat(), "next_year": str(last.year + 1)}.get(check.bound, check.bound)
-    kind = complete()[check.table][check.field]
-    return exp.cast(exp.Literal.string(bound), kind) if kind in ("DATE", "TIMESTAMP") else exp.Literal.number(bound)
-
-
-def _of_persons(there: There) -> exp.Select | None:
+def _persons(there: There, spelling: _Spelling) -> str | None:
     """One statement for all tables: of how many persons each says nothing."""
-    counts = _counts("persons")
-    asked = {check.table: check for check in checks() if check.kind.name == "measurePersonCompleteness"}
-    asked = {table: check for table, check in asked.items() if fits(table, "person_id", there)}
     if not fits("person", "person_id", there):
         return None
-    select = exp.select(exp.alias_(counts["rows"], "rows")).from_(_template("persons").args["from_"].this)
-    for table, check in asked.items():
-        names = {"checked": table}
-        select = select.select(exp.alias_(_filled(counts["measurePersonCompleteness"], names), check.column))
-        select.append("joins", _filled(_join("persons", "checked"), names))
-    if {"condition_occurrence", "condition_era"} <= asked.keys():
-        for name in ("measureConditionEraCompleteness", "measureConditionEraCompleteness_of"):
-            base, _, of = name.partition("_")
-            select = select.select(exp.alias_(counts[name], f"{base}__condition_era{of and '_of'}".lower()))
-    return select
+    source = _template("persons").args["from_"].this.sql(dialect="duckdb")
+    part = _Part(source, {"rows": spelling.column("persons", "rows")})
+    for check in checks():
+        if check.kind.name == "measurePersonCompleteness" and fits(check.table, "person_id", there):
+            count = spelling.column("persons", check.kind.name)
+            part.columns[check.column] = _filled(count, checked=check.table)
+            part.source += "\n" + _filled(spelling.join("persons", "checked"), checked=check.table)
+        elif check.kind.name == "measureConditionEraCompleteness" and all(
+            fits(table, "person_id", there) for table in ("condition_occurrence", "condition_era")
+        ):
+            for name in (check.kind.name, f"{check.kind.name}_of"):
+                column = name.replace(check.kind.name, check.column)
+                part.columns[column] = spelling.column("persons", name)
+    return part.sql
 
 
-def _genders(there: There) -> exp.Query | None:
+def _genders(there: There, spelling: _Spelling) -> str | None:
     """How often each concept that belongs to one sex is recorded of whom."""
-    found: list[exp.Query] = []
+    found = []
     asked = [check for check in checks() if check.kind.name.startswith("plausibleGender")]
-    for table, field in dict.fromkeys((check.table, check.field) for check in asked):
-        names, label = {"checked": table, "field": field}, exp.Literal.string(table)
+    for table, name in dict.fromkeys((check.table, check.field) for check in asked):
+        if not (_has(there, table, (name, "person_id")) and _has(there, "person", ("person_id", "gender_concept_id"))):
+            continue
+        names = {"checked": table, "field": name, "label": f"'{table}'"}
         groups = [check.concept_id for check in asked if check.table == table and "Descendants" in check.kind.name]
         alone = [check.concept_id for check in asked if check.table == table and check.concept_id not in groups]
-        found.append(_held(_filled(_template("genders"), names, label=label), alone))
-        found += [
-            _held(_filled(_template("families"), names, label=label, bound=exp.Literal.string(group)), group.split(","))
-            for group in groups
-        ]
-    readable = [query for query in found if _can_read(query, there)]
-    return exp.union(*readable, distinct=False) if len(readable) > 1 else next(iter(readable), None)
+        found.append(_filled(_whole("genders", spelling.dialect), **names, held=_ids(alone)))
+        if _has(there, "concept_ancestor", ("ancestor_concept_id", "descendant_concept_id")):
+            text = _whole("families", spelling.dialect)
+            found += [_filled(text, **names, bound=f"'{group}'", held=_ids(group.split(","))) for group in groups]
+    return "\nUNION ALL\n".join(found) or None
 
 
-def _units(there: There) -> exp.Query | None:
+def _units(there: There, spelling: _Spelling) -> str | None:
     """In which units measurements come, and how many values are out of bounds."""
     asked = [check for check in checks() if check.kind.level == "concept" and check.table == "measurement"]
     wrong = {
-        side: exp.or_(
-            *(
-                f"measurement_concept_id = {check.concept_id} AND unit_concept_id = {check.unit_concept_id}"
-                f" AND value_as_number {sign} {check.bound}"
-                for check in asked
-                if check.kind.name == name
-            )
+        side: " OR ".join(
+            f"(measurement_concept_id = {check.concept_id} AND unit_concept_id = {check.unit_concept_id}"
+            f" AND value_as_number {sign} {check.bound})"
+            for check in asked
+            if check.kind.name == name
         )
         for side, name, sign in (("lower", "plausibleValueLow", "<"), ("higher", "plausibleValueHigh", ">"))
     }
-    query = _held(_filled(_template("units"), {}, **wrong), [check.concept_id for check in asked])
-    return query if _can_read(query, there) else None
+    if not _has(
+        there, "measurement", ("measurement_concept_id", "unit_concept_id", "value_as_number", "unit_source_value")
+    ):
+        return None
+    return _filled(_whole("units", spelling.dialect), **wrong, held=_ids(check.concept_id for check in asked))
 
 
-def _held(query: exp.Expr, concepts: list[str]) -> exp.Query:
-    """A query with concepts in the place of its list."""
-    ids = sorted({int(concept) for concept in concepts})
-    for among in query.find_all(exp.In):
-        among.set("expressions", [exp.Literal.number(one) for one in ids])
-    assert isinstance(query, exp.Query)
-    return query
+@cache
+def _whole(template: str, dialect: str | None) -> str:
+    sql = _template(template).sql(dialect="duckdb", comments=False)
+    return expand(sql, dialect) if dialect else sql
+
+
+def _ids(concepts: Iterable[str]) -> str:
+    return ", ".join(str(one) for one in sorted({int(concept) for concept in concepts}))

@@ -1,4 +1,4 @@
-"""Where a CDM is kept, as its checks see it: what it really has, and how to ask it in portable SQL.
+"""Where a CDM is kept, as its checks see it: what it really has, and how to ask it.
 
 A Cdm gives every table its fields and types, whatever the file says; here nothing is added, as what lacks is asked for.
 """
@@ -6,19 +6,16 @@ A Cdm gives every table its fields and types, whatever the file says; here nothi
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from sqlglot import exp
 
 from genokit.errors import InvalidSource, NotFound
 from genokit.omop.checks import There
 from genokit.omop.fields import tables
-from genokit.omop.macros import expand, parse
 from genokit.omop.schema import quoted
 
 if TYPE_CHECKING:
@@ -27,9 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Place:
-    """What a CDM has, table to field to type; ``query`` takes portable SQL over the schema cdm."""
+    """What a CDM has, table to field to type; ``query`` takes SQL of the dialect, over the schema cdm."""
 
     there: There
+    dialect: str
     query: Callable[[str], DataFrame]
 
 
@@ -88,34 +86,23 @@ def _duckdb(con: Any, name: str) -> Place:
         if where == [catalog, schema]:
             there.setdefault(table, {})[column] = kind
 
-    [(current,)] = con.execute("SELECT CURRENT_DATABASE()").fetchall()
-    where = ("cdm",) if (catalog, schema) == (current, "cdm") else (catalog, schema)
+    where = ".".join('"' + one.replace('"', '""') + '"' for one in (catalog, schema))
 
     def query(sql: str) -> DataFrame:
-        frame: DataFrame = con.execute(_spelled(sql, "duckdb", where)).df()
+        frame: DataFrame = con.execute(_over(f"{where}.", sql)).df()
         return frame
 
-    return Place(there, query)
+    return Place(there, "duckdb", query)
 
 
 def _database(database: Any) -> Place:
-    """Whatever a Cdm asks: an answer is an Arrow table."""
-    columns: There = {
-        table.lower(): {column.lower(): kind for column, kind in fields.items()}
-        for table, fields in database.columns().items()
-    }
-    return Place(columns, lambda sql: database.query(_spelled(sql, database.dialect, ()), {}).table.to_pandas())
+    """What a Cdm asks that is not DuckDB: its tables have no schema, and an answer is an Arrow table."""
+    there: dict[str, dict[str, str]] = {}
+    for table, column, kind in database.columns():
+        there.setdefault(table.lower(), {})[column.lower()] = kind
+    return Place(there, database.dialect, lambda sql: database.query(_over("", sql)).table.to_pandas())
 
 
-@lru_cache(maxsize=256)
-def _spelled(sql: str, dialect: str, where: tuple[str, ...]) -> str:
-    """Portable SQL over the schema cdm as an engine's own, over the catalog and schema (or neither) that it is in."""
-    if where == ("cdm",):
-        return expand(sql, dialect)
-    tree = parse(sql)
-    for table in tree.find_all(exp.Table):
-        if table.db == "cdm":
-            parts = dict(zip(("catalog", "db"), where, strict=True)) if where else {}
-            for part in ("catalog", "db"):
-                table.set(part, exp.to_identifier(parts[part], quoted=True) if where else None)
-    return expand(tree.sql(dialect="duckdb"), dialect)
+def _over(schema: str, sql: str) -> str:
+    """SQL over the schema cdm as SQL over the one that a CDM is in."""
+    return re.sub(r"\bcdm\.(?=\w)", lambda _: schema, sql)

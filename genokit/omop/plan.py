@@ -7,8 +7,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from genokit.omop import transform
-from genokit.omop.counts import SHIFTED, statements
+from genokit.omop import counts, transform
+from genokit.omop.counts import SHIFTED
 from genokit.omop.macros import expand
 
 
@@ -36,9 +36,11 @@ def plan(engine: str, dialect: str, inputs: Mapping[str, str]) -> tuple[Step, ..
     """
     keys, steps = dict(inputs), list[Step]()
     made = {table: (transform.select(table, dialect), transform.reads(table)) for table in transform.everything()}
-    reports = {**transform.reports(), **statements(until=SHIFTED)}
-    told = {table: (expand(sql, dialect), transform.read_by(sql)) for table, sql in reports.items()}
-    for table, (sql, reads) in (made | told).items():
+    told = {table: (expand(sql, dialect), transform.read_by(sql)) for table, sql in transform.reports().items()}
+    asked = {
+        table: (sql, counts.reads(sql)) for table, sql in counts.statements(until=SHIFTED, dialect=dialect).items()
+    }
+    for table, (sql, reads) in (made | told | asked).items():
         key = digest(engine, table, sql, *(keys[one] for one in sorted(reads)))
         steps.append(Step(table, key, sql, tuple(sorted(reads))))
         keys[table] = key

@@ -113,7 +113,7 @@ def quality(cdm: str | os.PathLike[str] | Any, *, until: datetime.date | None = 
     from tqdm.auto import tqdm
 
     with place(cdm) as here:
-        asked = statements(here.there, until=until or _last_day(here))
+        asked = statements(here.there, until=until or _last_day(here), dialect=here.dialect)
         frames = {
             name: here.query(sql)
             for name, sql in tqdm(asked.items(), desc="Data quality", unit="table", disable=not progress)
