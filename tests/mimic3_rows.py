@@ -19,7 +19,7 @@ FILLED = {"SMALLINT": 0, "INTEGER": 0, "DOUBLE": 0.0, "VARCHAR": "?", "TIMESTAMP
 def mimic3(con: duckdb.DuckDBPyConnection | None = None, **tables: list[dict[str, Any]]) -> duckdb.DuckDBPyConnection:
     """A connection with all 26 tables in the schema mimic3; row_id counts from 1 where it is not given."""
     con = duckdb.connect() if con is None else con
-    con.execute("CREATE SCHEMA mimic3")
+    con.execute("CREATE SCHEMA mimic3; CREATE TABLE mimic3.source AS SELECT 0 AS synthetic")
     for table, about in SCHEMA.items():
         columns = about["columns"]
         con.execute(f"CREATE TABLE mimic3.{table} ({', '.join(f'{name} {kind}' for name, kind in columns.items())})")

@@ -82,6 +82,14 @@ def test_the_views_show_the_same_tables(made):
         assert con.execute("SELECT COUNT(*) FROM measurement").fetchone() == (rows["measurement"],)
 
 
+def test_made_up_data_are_called_so_in_the_cdm_itself(made):
+    [(name, description)] = duckdb.sql(
+        f"SELECT cdm_source_name, source_description FROM '{made[0]}/cdm/cdm_source/*.parquet'"
+    ).fetchall()
+    assert name == "Synthetic MIMIC-III"
+    assert "no person is behind it" in description
+
+
 def test_a_second_run_makes_nothing_and_changes_no_byte(source, made):
     target, first = made
     before, stamps = sums(target), [file.stat().st_mtime_ns for file in sorted(target.rglob("*.parquet"))]

@@ -588,10 +588,11 @@ def test_a_stay_has_its_place_and_its_parent(whole):
 
 def test_the_share_of_mapped_rows_is_shown_beside_the_originals(whole):
     shares = transform.mapped(whole).set_index("domain")
-    assert list(shares.columns) == ["rows", "mapped", "share", "original"]
+    assert list(shares.columns) == ["cdm_table", "rows", "mapped", "share", "original"]
     assert shares.loc["condition", "original"] == 0
     assert shares.loc["condition", "share"] == 1
-    assert shares.loc["person: gender"].tolist() == [1, 1, 1.0, 1.0]
+    assert shares.loc["person: gender", ["rows", "mapped", "share", "original"]].tolist() == [1, 1, 1.0, 1.0]
+    assert shares.loc["drug", "cdm_table"] == "drug_exposure"
     assert shares.loc["device", "share"] is not None
     assert 0 < shares.loc["observation", "share"] < 1
 

@@ -20,8 +20,9 @@ from genokit.omop.schema import mimic3
 TYPES = {"INTEGER": "int", "SMALLINT": "smallint", "BIGINT": "bigint", "DOUBLE": "double", "VARCHAR": "string",
          "DATE": "date", "TIMESTAMP": "timestamp"}  # fmt: skip
 
-# Two lists in the schema vocab are the kit's own.
+# What the kit itself adds to the schemas of its inputs.
 OWN = {
+    "mimic3.source": {"synthetic": "int"},
     "vocab.own": {
         "source_vocabulary_id": "string", "code": "string", "concept_id": "int", "domain_id": "string",
         "meaning": "string",

@@ -25,6 +25,7 @@ from genokit.omop.work import Folder
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
+ORIGIN = "mimic3.source"  # one row: whether the kit made these data up
 READING = 1  # counts up when the same files are to be read differently
 REJECTED = "_rejected.csv"
 
@@ -38,6 +39,8 @@ def keys(source: Source, known: Vocabulary, work: Folder) -> dict[str, str]:
         schema, _, name = table.partition(".")
         if schema == "vocab":
             found[table] = digest(table, meaning)
+        elif table == ORIGIN:
+            found[table] = digest(table, source.synthetic)
         else:
             content = [sums.of(path) for path in parts(files[name])] if name in files else []
             found[table] = digest(table, READING, mimic3()[name].ddl, content)
@@ -63,9 +66,12 @@ def stage(
         begun = time.perf_counter()
         rows = _write(con, table, Path(work.path(table, key)))
         work.finish(table, key, rows, time.perf_counter() - begun)
-    files = source.files(progress=False)
     con.execute("create schema if not exists mimic3")
-    for table in missing.keys() - vocab.keys():
+    files = source.files(progress=False)
+    if ORIGIN in missing:
+        con.execute(f"create or replace table {ORIGIN} as select {int(source.synthetic)} as synthetic")
+        work.finish(ORIGIN, missing[ORIGIN], _write(con, ORIGIN, Path(work.path(ORIGIN, missing[ORIGIN]))), 0.0)
+    for table in sorted(missing.keys() - vocab.keys() - {ORIGIN}):
         progress(table)
         _stage(con, mimic3()[table.removeprefix("mimic3.")], files, work, missing[table])
 

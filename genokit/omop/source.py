@@ -149,6 +149,7 @@ class Source:
 
         begun, files = time.perf_counter(), self.files(progress=progress)
         con.execute("drop schema if exists mimic3 cascade; create schema mimic3")
+        con.execute(f"create table mimic3.source as select {int(self.synthetic)} as synthetic")
         con.execute("create table mimic3.rejected (table_name VARCHAR, file VARCHAR, line BIGINT, reason VARCHAR)")
         counts, bad, notes = dict[str, int](), list[Bad](), list[str]()
         for name, table in tqdm(mimic3().items(), desc=self.title, unit="table", disable=not progress):
