@@ -125,15 +125,15 @@ MACROS = {
 }
 
 
-@cache
 def parse(sql: str) -> exp.Expr:
-    """The tree of portable SQL, macros not yet replaced; it is to be read only. Raises sqlglot's ParseError."""
+    """The tree of portable SQL, macros not yet replaced. Raises sqlglot's ParseError."""
     return sqlglot.parse_one(sql, read="duckdb")
 
 
+@cache
 def expand(sql: str, engine: str, *, pretty: bool = False) -> str:
     """Portable SQL as one engine's own: macros replaced, types and functions in its spelling. Raises NotFound."""
-    tree = parse(sql).copy()
+    tree = parse(sql)
     _replace(tree, engine)
     if engine in ("athena", "trino"):
         for trim in reversed(list(tree.find_all(exp.Trim))):

@@ -57,6 +57,7 @@ def reads(table: str) -> frozenset[str]:
     return read_by(statements().get(table) or select(table, "duckdb"))
 
 
+@cache
 def read_by(sql: str) -> frozenset[str]:
     """The tables that portable SQL reads, each with its schema.
 
