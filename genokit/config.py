@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 FILE = "genokit.toml"
 BACKENDS = ("local", "aws")
 NUMBERS = {"timeout_s": "seconds", "retention_days": "days"}
+SMALLEST_CELL = 5
 PATHS = ("home", "cache", "runs", "manifests")
 
 # Variables of the kit that are not settings.
@@ -42,7 +43,8 @@ class Settings:
     ``mirrors`` are folders or URLs tried before a manifest's own sources. ``stack`` names the CloudFormation stack that
     jobs on AWS run in; ``project`` is the tag that their costs are summed by. ``timeout_s`` bounds connecting to a data
     source and its first answer. The embedded account forgets ended jobs, their events and logs after
-    ``retention_days``. Paths become absolute. Raises ConfigError.
+    ``retention_days``. Counts of persons below ``min_cell`` are not shown: it can be raised above 5, never lowered.
+    Paths become absolute. Raises ConfigError.
 
     >>> settings = Settings(home="/data/kit")
     >>> settings.runs
@@ -63,6 +65,7 @@ class Settings:
     project: str | None = None
     timeout_s: float = 10.0
     retention_days: float = 30.0
+    min_cell: int = SMALLEST_CELL
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -95,16 +98,18 @@ class Settings:
         project: str | None = None,
         timeout_s: float | None = None,
         retention_days: float | None = None,
+        min_cell: int | None = None,
     ) -> Settings:
         """Resolve every setting: keyword, else ``GENOKIT_*`` variable, else the nearest genokit.toml, else default.
 
+        Of ``min_cell`` the highest of them holds, so that what a shared workspace asks for is not undone by one of us.
         ``start`` is the folder from which to look upwards for genokit.toml (default: the working folder) and
         ``environ`` the variables to read (default: this process's). Raises ConfigError, naming file or variable.
         """
         keywords: dict[str, Any] = {
             "backend": backend, "home": home, "cache": cache, "runs": runs, "manifests": manifests,
             "mirrors": mirrors, "region": region, "profile": profile, "stack": stack,
-            "project": project, "timeout_s": timeout_s, "retention_days": retention_days,
+            "project": project, "timeout_s": timeout_s, "retention_days": retention_days, "min_cell": min_cell,
         }  # fmt: skip
         values: dict[str, Any] = {}
         origins: dict[str, str] = {}
@@ -116,6 +121,10 @@ class Settings:
         ]
         for layer in layers:
             for name, (value, origin) in layer.items():
+                if name == "min_cell":
+                    value = _checked(name, value, origin)
+                    if value < values.get(name, value):
+                        continue
                 values[name], origins[name] = value, origin
         origins = {item.name: origins.get(item.name, "default") for item in _fields()}
         return cls(**values, origins=origins)
@@ -213,6 +222,8 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
 
 
 def _parsed(name: str, text: str, variable: str) -> Any:
+    if name == "min_cell":
+        return int(text) if text.strip().isdecimal() else text
     if name in NUMBERS:
         try:
             return float(text)
@@ -232,7 +243,7 @@ def _parsed(name: str, text: str, variable: str) -> Any:
 
 def _checked(name: str, value: Any, origin: str) -> Any:
     """The value in its own type, or ConfigError that names the setting and where it was set."""
-    if value is None and name not in ("backend", "home", "mirrors", "stack", *NUMBERS):
+    if value is None and name not in ("backend", "home", "mirrors", "stack", "min_cell", *NUMBERS):
         return None
     if name in PATHS:
         if isinstance(value, (str, os.PathLike)):
@@ -242,6 +253,10 @@ def _checked(name: str, value: Any, origin: str) -> Any:
         if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < float("inf"):
             return float(value)
         raise _wrong(name, value, origin, f"a number of {NUMBERS[name]} above 0")
+    if name == "min_cell":
+        if isinstance(value, int) and not isinstance(value, bool) and value >= SMALLEST_CELL:
+            return value
+        raise _wrong(name, value, origin, f"a whole number of persons, {SMALLEST_CELL} or more")
     if name == "mirrors":
         # A single text would be taken letter by letter.
         parts = None if isinstance(value, (str, bytes)) or not isinstance(value, Iterable) else tuple(value)
