@@ -44,6 +44,7 @@ def prepare(folder: Path, millions: float) -> int:
     source = synthetic(folder / "mimic3", persons, density=0.001, chartevents_per_stay=PER_STAY, progress=False)
     work = Folder(folder / "inputs")
     with duckdb.connect(config={"memory_limit": "700MB", "temp_directory": str(folder / "spill")}) as con:
+        con.execute("SET enable_progress_bar = false")
         inputs.stage(con, source, Vocabulary(), work, inputs.keys(source, Vocabulary(), work), str)
     return int(json.loads((folder / "mimic3" / "synthetic.json").read_text())["rows"]["chartevents"])
 
