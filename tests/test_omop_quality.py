@@ -45,7 +45,10 @@ SOUND = {
          "unit_source_value": "u", "visit_occurrence_id": 1, "measurement_source_value": NAME}
         for concept, value, unit in ((3006504, 1.0, 8554), (37393449, 90.0, 8840))
     ],
-    "observation": [{"person_id": 4711, "observation_concept_id": 6}],
+    "observation": [
+        {"person_id": 4711, "observation_concept_id": 37393449, "value_as_number": 90.0, "unit_concept_id": 8840,
+         "unit_source_value": "u"},
+    ],
     "death": [{"person_id": 4711, "death_date": "2020-05-20", "death_type_concept_id": 5}],
     "concept": [
         {"concept_id": number, "domain_id": domain, "concept_class_id": "Ingredient", "standard_concept": "S"}
@@ -188,7 +191,7 @@ def test_each_check_passes_a_sound_cdm_and_fails_one_that_breaks_it(
 @pytest.mark.parametrize(("value", "check"), [(49.0, "plausibleValueLow"), (501.0, "plausibleValueHigh")])
 def test_values_out_of_what_is_plausible_for_a_concept_in_a_unit_are_counted(value, check):
     con = cdm()
-    con.execute("UPDATE cdm.measurement SET value_as_number = ? WHERE unit_concept_id = 8840", [value])
+    con.execute("UPDATE cdm.observation SET value_as_number = ?", [value])
     table = of(con).table
     said = table[
         (table["check_name"] == check) & (table["unit_concept_id"] == 8840) & (table["concept_id"] == "37393449")
@@ -400,6 +403,7 @@ def test_the_card_leads_with_what_is_grave_and_the_heat_map_has_every_count(soun
     said = of(con, "person")
     assert said.failed["severity"].iloc[0] == "fatal"
     assert "isRequired of person.year_of_birth" in said._repr_html_()
+    assert "nan" not in said._repr_html_()
     ax = said.plot()
     counts = said.counts(["cdm_table_name", "category"])
     person = counts[(counts["cdm_table_name"] == "person") & (counts["category"] == "conformance")].iloc[0]

@@ -144,4 +144,4 @@ def _of_concepts() -> Iterator[Check]:
         concept, unit = words.split()
         for name, bound in zip(("plausibleValueLow", "plausibleValueHigh"), bounds.split(), strict=True):
             kind = Kind(name, "concept", *list(vars(kinds()[name]).values())[2:])
-            yield Check(kind, *of, 5, bound, concept, int(unit))
+            yield Check(kind, "observation", "observation_concept_id", 5, bound, concept, int(unit))

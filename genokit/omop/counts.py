@@ -291,22 +291,28 @@ def _genders(there: There, spelling: _Spelling) -> str | None:
 
 
 def _units(there: There, spelling: _Spelling) -> str | None:
-    """In which units measurements come, and how many values are out of bounds."""
-    asked = [check for check in checks() if check.kind.level == "concept" and check.table == "measurement"]
-    wrong = {
-        side: " OR ".join(
-            f"(measurement_concept_id = {check.concept_id} AND unit_concept_id = {check.unit_concept_id}"
-            f" AND value_as_number {sign} {check.bound})"
-            for check in asked
-            if check.kind.name == name
+    """In which units values come, and how many are out of bounds."""
+    found = []
+    asked = [check for check in checks() if check.kind.name.startswith(("plausibleUnit", "plausibleValue"))]
+    asked = [check for check in asked if check.kind.level == "concept"]
+    for table, name in dict.fromkeys((check.table, check.field) for check in asked):
+        if not _has(there, table, (name, "unit_concept_id", "value_as_number", "unit_source_value")):
+            continue
+        here = [check for check in asked if check.table == table]
+        wrong = {
+            side: " OR ".join(
+                f"({table}.{name} = {check.concept_id} AND {table}.unit_concept_id = {check.unit_concept_id}"
+                f" AND {table}.value_as_number {sign} {check.bound})"
+                for check in here
+                if check.kind.name == kind
+            )
+            for side, kind, sign in (("lower", "plausibleValueLow", "<"), ("higher", "plausibleValueHigh", ">"))
+        }
+        names = {"checked": table, "field": name, "label": f"'{table}'", "held": _ids(one.concept_id for one in here)}
+        found.append(
+            _filled(_whole("units", spelling.dialect), **names, **{side: sql or "1 = 0" for side, sql in wrong.items()})
         )
-        for side, name, sign in (("lower", "plausibleValueLow", "<"), ("higher", "plausibleValueHigh", ">"))
-    }
-    if not _has(
-        there, "measurement", ("measurement_concept_id", "unit_concept_id", "value_as_number", "unit_source_value")
-    ):
-        return None
-    return _filled(_whole("units", spelling.dialect), **wrong, held=_ids(check.concept_id for check in asked))
+    return "\nUNION ALL\n".join(found) or None
 
 
 @cache

@@ -89,8 +89,7 @@ class Quality:
             {
                 "check": check.check_name,
                 "of": _place(check),
-                "wrong": check.num_violated_rows,
-                "among": check.num_denominator_rows,
+                "wrong": f"{check.num_violated_rows:,} of {check.num_denominator_rows:,}",
                 "%": round(100 * check.pct_violated_rows, 2),
                 "at most %": check.threshold_value,
                 "severity": check.severity,
@@ -203,9 +202,8 @@ class _Counted:
         counted = self.concepts["genders" if by_gender else "units"]
         if counted is None:
             return None, None, f"the concepts of {check.table} were not counted"
-        found = counted.get(check.concept_id, [])
+        found = [one for one in counted.get(check.concept_id, []) if one["cdm_table_name"] == check.table]
         if by_gender:
-            found = [one for one in found if one["cdm_table_name"] == check.table]
             wrong = [one["n"] for one in found if one["gender_concept_id"] not in (int(check.bound), None)]
             whole = [one["n"] for one in found]
         elif check.unit_concept_id is None:
@@ -286,5 +284,5 @@ def _rows_of(table: DataFrame) -> list[Any]:
 
 def _place(check: Any) -> str:
     """What a check was about: a table, a field, a concept in a field."""
-    names = [check.cdm_table_name, check.cdm_field_name, check.concept_id]
-    return f"{names[0]}{'.' if names[1] else ''}{names[1] or ''}{' = ' if names[2] else ''}{names[2] or ''}"
+    field, concept = (one if isinstance(one, str) else "" for one in (check.cdm_field_name, check.concept_id))
+    return str(check.cdm_table_name) + (f".{field}" if field else "") + (f" = {concept}" if concept else "")

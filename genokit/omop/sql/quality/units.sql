@@ -1,12 +1,13 @@
--- In which units the measurements come of which units are published (`held` stands for their concepts), and how many
--- values lie below (`lower`) and above (`higher`) what is plausible in a unit.
+-- In which units the values of some concepts come (`held` lists the concepts, `field` of the table `checked` names
+-- them), and how many lie below (`lower`) and above (`higher`) what is plausible in a unit.
 SELECT
-    CAST(measurement_concept_id AS VARCHAR) AS concept_id,
-    unit_concept_id,
+    checked.label AS cdm_table_name,
+    CAST(checked.field AS VARCHAR) AS concept_id,
+    checked.unit_concept_id,
     COUNT(*) AS n,
-    COUNT(unit_source_value) AS named,
+    COUNT(checked.unit_source_value) AS named,
     COUNT(CASE WHEN lower THEN 1 END) AS low,
     COUNT(CASE WHEN higher THEN 1 END) AS high
-FROM cdm.measurement
-WHERE measurement_concept_id IN (held) AND value_as_number IS NOT NULL
-GROUP BY measurement_concept_id, unit_concept_id
+FROM cdm.checked AS checked
+WHERE checked.field IN (checked.held) AND checked.value_as_number IS NOT NULL
+GROUP BY checked.field, checked.unit_concept_id
