@@ -67,7 +67,7 @@ class DuckDB:
         progress: Callable[[str], object],
     ) -> None:
         """Make each step, in their order. Raises TransformFailed."""
-        with self.connect(work.root / "spill") as con:
+        with self.connect(work.scratch) as con:
             for table, files in inputs.items():
                 _show(con, table, files)
             for step in steps:

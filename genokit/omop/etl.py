@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -81,10 +82,10 @@ def etl(
     work: Folder | Bucket = here
     if target.startswith("s3://") and not isinstance(engine, DuckDB):
         work = Bucket(clients.s3, f"{target}/work")
-    with _alone(here.root, target), _told(source.title, progress) as tell:
+    with _alone(here, target), _told(source.title, progress) as tell:
         given = inputs.keys(source, known, here)
         steps = plan(engine.name, engine.dialect, given)
-        with (engine if isinstance(engine, DuckDB) else DuckDB()).connect(here.root / "spill") as con:
+        with (engine if isinstance(engine, DuckDB) else DuckDB()).connect(here.scratch) as con:
             inputs.stage(con, source, known, here, given, tell)
         made = _build(engine, steps, given, here, work, tell)
         tell("quality")
@@ -198,16 +199,18 @@ def _sweep(
 
 
 @contextmanager
-def _alone(root: Path, target: str) -> Iterator[None]:
-    """Hold the target for this run. Raises ServiceError where another run has it."""
-    root.mkdir(parents=True, exist_ok=True)
-    with (root / "lock").open("w") as lock:
+def _alone(here: Folder, target: str) -> Iterator[None]:
+    """Hold the target for this run. Raises InvalidParameters where another run has it."""
+    here.root.mkdir(parents=True, exist_ok=True)
+    with (here.root / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise InvalidParameters(
                 f"Another run is writing to '{target}'. Wait until it has ended, or name another target."
             ) from None
+        shutil.rmtree(here.scratch, ignore_errors=True)  # of a run that was killed
+        here.scratch.mkdir()
         yield
 
 

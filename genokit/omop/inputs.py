@@ -67,6 +67,7 @@ def stage(
         rows = _write(con, table, Path(work.path(table, key)))
         work.finish(table, key, rows, time.perf_counter() - begun)
     con.execute("create schema if not exists mimic3")
+    work.scratch.mkdir(parents=True, exist_ok=True)
     files = source.files(progress=False)
     if ORIGIN in missing:
         con.execute(f"create or replace table {ORIGIN} as select {int(source.synthetic)} as synthetic")
@@ -94,7 +95,7 @@ def _stage(con: DuckDBPyConnection, table: Table, files: Mapping[str, Path], wor
         con.execute(f"create or replace table {name} ({table.ddl})")
         work.finish(name, key, _write(con, name, folder), 0.0, held="missing")
         return
-    with tempfile.TemporaryDirectory(dir=work.root) as scratch:
+    with tempfile.TemporaryDirectory(dir=work.scratch) as scratch:
         bad, notes = load_table(con, table, files[table.name], Path(scratch))
         [(rows,)] = con.execute(f"select count(*) from {name}").fetchall()
         staged, lying = Path(scratch) / f"{table.name}.parquet", parts(files[table.name])

@@ -7,7 +7,6 @@ import io
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,13 +66,13 @@ def views(target: Path, tables: Sequence[str]) -> None:
     """Write ``omop.duckdb``: a view for each table, in the schema main, over the Parquet files in ``target/cdm``."""
     import duckdb
 
-    with tempfile.TemporaryDirectory(dir=target, prefix=".views-") as scratch:
-        file = Path(scratch) / VIEWS
-        with duckdb.connect(str(file)) as con:
-            for table in tables:
-                files = quoted(target.resolve() / "cdm" / table / "*.parquet")
-                con.execute(f"create view {table} as select * from read_parquet({files}, hive_partitioning = false)")
-        file.replace(target / VIEWS)
+    fresh = target / f".{VIEWS}.new"
+    fresh.unlink(missing_ok=True)
+    with duckdb.connect(str(fresh)) as con:
+        for table in tables:
+            files = quoted(target.resolve() / "cdm" / table / "*.parquet")
+            con.execute(f"create view {table} as select * from read_parquet({files}, hive_partitioning = false)")
+    fresh.replace(target / VIEWS)
 
 
 def remote(

@@ -24,6 +24,11 @@ class Folder:
 
     root: Path
 
+    @property
+    def scratch(self) -> Path:
+        """For what no later run wants."""
+        return self.root / "scratch"
+
     def path(self, table: str, key: str) -> str:
         """Where the Parquet files of a table lie, or are to be written."""
         return str(self.root / f"{table}-{key[:16]}")
