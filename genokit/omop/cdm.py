@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
     from pandas import DataFrame, Series
 
+    from genokit.omop.cohort import Cohort
+    from genokit.omop.entry import Concepts
+
 MOST = 1_000_000  # rows of a DataFrame, unless told otherwise
 
 
@@ -169,6 +172,54 @@ class Cdm:
         if source is None:
             return ConceptSet(name or "concept set", (), self)
         return concepts.read(source, self, name)
+
+    def cohort(
+        self,
+        *,
+        name: str | None = None,
+        condition: Concepts | None = None,
+        drug: Concepts | None = None,
+        measurement: Concepts | None = None,
+        procedure: Concepts | None = None,
+        observation: Concepts | None = None,
+        device: Concepts | None = None,
+        visit: Concepts | None = None,
+        value: tuple[float | None, float | None] | None = None,
+        first_only: bool = False,
+        washout_days: int | None = None,
+        prior_observation_days: int = 0,
+        age_at_entry: tuple[int | None, int | None] | None = None,
+        sex: str | int | None = None,
+        entered: tuple[object, object] | None = None,
+        end: str | int = "observation",
+        censor: Cohort | None = None,
+        min_cell: int | None = None,
+    ) -> Cohort:
+        """Who has a record of any of these concepts, from its day until the observation ends; without concepts, all.
+
+        ``value`` bounds a measurement's number. ``first_only`` takes the first record ever, ``washout_days`` those
+        without one in the days before. Then the person is to be observed, for ``prior_observation_days`` before; of an
+        age and a sex; and to enter between two dates. ``end`` is "observation", "record" (with the record) or a number
+        of days after the entry, and ``censor`` a cohort at whose beginning this one ends. Bounds may be None.
+        """
+        from genokit.omop import cohort
+        from genokit.omop.entry import Entry
+
+        given = {"condition": condition, "drug": drug, "measurement": measurement, "procedure": procedure,
+                 "observation": observation, "device": device, "visit": visit}  # fmt: skip
+        entry = Entry(
+            {domain: one for domain, one in given.items() if one is not None}, value, first_only, washout_days,
+            prior_observation_days, age_at_entry, sex, entered, end,
+        )  # fmt: skip
+        return cohort.cohort(self, entry, name=name, censor=censor, min_cell=min_cell)
+
+    def stored_cohort(
+        self, cohort_definition_id: int, *, name: str | None = None, min_cell: int | None = None
+    ) -> Cohort:
+        """A cohort that stands in the CDM's own table ``cohort``. Raises NotFound."""
+        from genokit.omop import cohort
+
+        return cohort.stored(self, cohort_definition_id, name=name, min_cell=min_cell)
 
     def table(self, name: str) -> Table:
         """A table to look at: its columns, its length, its first rows. Raises NotFound."""

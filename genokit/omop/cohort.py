@@ -1,0 +1,287 @@
+"""Cohort: persons during a time, how they came to be in it, and what cohorts have in common.
+
+As OHDSI has it, a cohort is a set of spans: who, from which day, to which day. So ``&``, ``|``, ``-`` are about days.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genokit.errors import InvalidParameters, NotFound
+from genokit.files import write_atomic
+from genokit.omop import disclosure, spans
+from genokit.omop.concepts import of
+from genokit.omop.entry import Concepts, Entry, Step
+from genokit.omop.fields import fields
+from genokit.omop.spans import END, START, WHO
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from pandas import DataFrame
+
+    from genokit.omop.cdm import Cdm
+
+Days = float | tuple[float | None, float | None] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Cohort:
+    """Persons during a time: ``spans`` has a row an entry, in the columns of the CDM's table ``cohort``.
+
+    It never changes. ``a & b`` are the days in both, ``a | b`` in either, ``a - b`` in a and not in b; ``within``
+    and ``outside`` choose entries by how near others are. ``steps`` are for you; what is shown of it, or drawn, tells
+    no number of persons below ``min_cell``.
+
+    >>> from genokit import Cdm
+    >>> cdm = Cdm()
+    >>> new_users = cdm.cohort(drug=1118084, first_only=True, name="celecoxib")
+    >>> bleeding = cdm.cohort(condition=192671, first_only=True, name="bleeding")
+    >>> new_users, bleeding.within((0, 365), of=new_users)
+    (<Cohort celecoxib, 1,800 persons>, <Cohort bleeding within 0 to 365 days after celecoxib, 355 persons>)
+    """
+
+    name: str
+    spans: DataFrame = field(repr=False)
+    steps: tuple[Step, ...]
+    settings: Mapping[str, Any]
+    cdm: Cdm
+    min_cell: int | None = None
+
+    @property
+    def persons(self) -> int:
+        """How many persons it has; a number for you, which is not suppressed."""
+        return int(self.spans[WHO].nunique())
+
+    def __and__(self, other: Cohort) -> Cohort:
+        return self._joined_to(other, "and", spans.common(self.spans, other.spans))
+
+    def __sub__(self, other: Cohort) -> Cohort:
+        return self._joined_to(other, "without", spans.without(self.spans, other.spans))
+
+    def __or__(self, other: Cohort) -> Cohort:
+        import pandas as pd
+
+        both = spans.joined(pd.concat([self.spans, other.spans]))
+        return replace(self._joined_to(other, "or", both), steps=(_step(f"{self.name} or {other.name}", both),))
+
+    def within(self, days: Days, *, of: Cohort) -> Cohort:
+        """The entries that begin at most so many days before or after an entry of ``of``.
+
+        ``(0, 30)`` is from its day to 30 days after it, ``(-30, -1)`` the days before it; None in place of a bound,
+        or of both, is any time.
+        """
+        low, high = _bounds(days)
+        return self._chosen(of, "within", days, spans.near(self.spans, of.spans, low, high))
+
+    def outside(self, days: Days, *, of: Cohort) -> Cohort:
+        """The entries that ``within`` would not take; with None, those of persons who are never in ``of``."""
+        low, high = _bounds(days)
+        return self._chosen(of, "outside", days, ~spans.near(self.spans, of.spans, low, high))
+
+    def named(self, name: str) -> Cohort:
+        """The same, called otherwise."""
+        return replace(self, name=name)
+
+    def attrition(self) -> DataFrame:
+        """What was asked step by step, who was left and who left: counts below ``min_cell`` are not told."""
+        import pandas as pd
+
+        persons = disclosure.steps([step.persons for step in self.steps], min_cell=self.min_cell)
+        reasons = [step.reason for step in self.steps]
+        frame = pd.DataFrame({"step": reasons, "persons": pd.array(persons, dtype="Int64")})
+        frame["left_out"] = frame["persons"].shift() - frame["persons"]
+        return frame.assign(entries=pd.array(self._entries(), dtype="Int64"))
+
+    def plot(self, *, ax: Axes | None = None) -> Axes:
+        """The attrition as a flow of boxes."""
+        from genokit.plots import cohorts
+
+        return cohorts.flow(self.attrition(), title=self.name, ax=ax)
+
+    def table(self, cohort_definition_id: int | None = None) -> DataFrame:
+        """The rows of the CDM's table ``cohort``; the id is made of the settings, unless one is given."""
+        number = self._id() if cohort_definition_id is None else cohort_definition_id
+        rows = self.spans[[WHO, START, END]].copy()
+        rows.insert(0, "cohort_definition_id", number)
+        return rows.astype({"cohort_definition_id": "Int64"})
+
+    def to_parquet(self, folder: str | os.PathLike[str], cohort_definition_id: int | None = None) -> int:
+        """Store it in the CDM's tables ``cohort`` and ``cohort_definition`` in a folder, a file each; gives its id.
+
+        A folder takes many cohorts; the same one again takes its own place. They are rows about persons: keep them
+        where the CDM is kept.
+        """
+        import pandas as pd
+
+        rows = self.table(cohort_definition_id)
+        number = self._id() if cohort_definition_id is None else cohort_definition_id
+        definition = {
+            "cohort_definition_id": number,
+            "cohort_definition_name": self.name[:255],
+            "cohort_definition_description": "; ".join(step.reason for step in self.steps),
+            "definition_type_concept_id": 0,
+            "cohort_definition_syntax": self._syntax(),
+            "subject_concept_id": 0,
+            "cohort_initiation_date": None,
+        }
+        for table, frame in (("cohort", rows), ("cohort_definition", pd.DataFrame([definition]))):
+            _write(Path(folder) / table / f"{number}.parquet", table, frame)
+        return number
+
+    def _joined_to(self, other: Cohort, how: str, found: DataFrame) -> Cohort:
+        if not isinstance(other, Cohort):
+            raise InvalidParameters(f"A cohort goes with a cohort, not with {type(other).__name__}.")
+        return Cohort(
+            f"{self.name} {how} {other.name}",
+            found,
+            (*self.steps, _step(f"{how} {other.name}", found)),
+            {how: [_about(self), _about(other)]},
+            self.cdm,
+            _larger(self.min_cell, other.min_cell),
+        )
+
+    def _chosen(self, of: Cohort, how: str, days: Days, keep: Any) -> Cohort:
+        words = f"{how} {_days_text(days)} {of.name}"
+        found = self.spans[keep].reset_index(drop=True)
+        settings = {how: [_about(self), _about(of)], "days": list(days) if isinstance(days, tuple) else days}
+        steps = (*self.steps, _step(words, found))
+        return Cohort(f"{self.name} {words}", found, steps, settings, self.cdm, _larger(self.min_cell, of.min_cell))
+
+    def _syntax(self) -> str:
+        return json.dumps(dict(self.settings), sort_keys=True, ensure_ascii=False, default=str)
+
+    def _id(self) -> int:
+        """31 bits, which every tool's integers hold."""
+        return int(hashlib.sha256(self._syntax().encode()).hexdigest()[:8], 16) >> 1
+
+    def _entries(self) -> list[int | None]:
+        """The entries after each step; where spans were parted there are more than before, which is no loss."""
+        counts = [step.entries for step in self.steps]
+        starts = [0, *(i for i in range(1, len(counts)) if counts[i] > counts[i - 1]), len(counts)]
+        runs = [counts[start:end] for start, end in pairwise(starts)]
+        return [count for run in runs for count in disclosure.steps(run, min_cell=self.min_cell)]
+
+    def _told(self) -> str:
+        return told({"persons": self.persons}, self.min_cell)["persons"]
+
+    def __repr__(self) -> str:
+        return f"<Cohort {self.name}, {self._told()} persons>"
+
+    def _repr_html_(self) -> str:
+        from genokit import display
+
+        about: dict[str, object] = {"persons": self._told()}
+        if self.persons >= 100:  # of fewer, a year might be one person's
+            low, middle, high = self.spans[START].quantile([0.05, 0.5, 0.95])
+            about["entered"] = f"{low:%Y} to {high:%Y} (of 90 %), half before {middle:%Y}"
+        shown = disclosure.written(self.attrition(), ["persons", "left_out", "entries"], by=["step"])
+        shown.loc[0, "left_out"] = ""  # nobody is, before the first step
+        about["how"] = display.table(shown.rename(columns={"left_out": "left out"}))
+        about["shown"] = disclosure.note(["step"], min_cell=self.min_cell)
+        fold = {"Settings": display.log(json.dumps(dict(self.settings), indent=1, ensure_ascii=False, default=str))}
+        return display.card(f"Cohort {self.name}", about, fold=fold)
+
+
+def cohort(cdm: Cdm, entry: Entry, *, name: str | None, censor: Cohort | None, min_cell: int | None) -> Cohort:
+    """The cohort that an entry describes, from a CDM's records."""
+    if censor is not None and not isinstance(censor, Cohort):
+        raise InvalidParameters(f"'censor' is {type(censor).__name__}. Give a cohort: where it begins, this one ends.")
+    entry = replace(entry, concepts={domain: _known(cdm, one) for domain, one in entry.concepts.items()})
+    found, steps = entry.found(cdm, None if censor is None else censor.spans)
+    settings = entry.settings() | ({} if censor is None else {"censor": _about(censor)})
+    return Cohort(name or steps[0].reason.removeprefix("records of "), found, steps, settings, cdm, min_cell)
+
+
+def stored(cdm: Cdm, cohort_definition_id: int, *, name: str | None, min_cell: int | None) -> Cohort:
+    """A cohort that the CDM's own table ``cohort`` holds."""
+    found = cdm.lookup(
+        "select subject_id, cohort_start_date, cohort_end_date from cohort where cohort_definition_id = $id",
+        {"id": cohort_definition_id},
+    )
+    if found.empty:
+        raise NotFound(f"The table 'cohort' of this CDM has no cohort {cohort_definition_id}.")
+    whole = spans.joined(found)
+    called = name or f"cohort {cohort_definition_id}"
+    return Cohort(called, whole, (_step("in the table cohort", whole),), {"cohort_definition_id": cohort_definition_id},
+                  cdm, min_cell)  # fmt: skip
+
+
+def told(counts: Mapping[str, int], min_cell: int | None) -> dict[str, str]:
+    """Numbers of persons as text, a small one not told."""
+    import pandas as pd
+
+    names = list(counts)
+    frame = disclosure.suppress(pd.DataFrame([counts]), names, min_cell=min_cell)
+    shown = disclosure.written(frame, names, min_cell=min_cell)
+    return {str(name): str(text) for name, text in shown.iloc[0].items()}
+
+
+def _known(cdm: Cdm, concepts: Concepts) -> Concepts:
+    """A single id as its concept, which has a name, where the vocabulary knows it."""
+    if isinstance(concepts, int) and not isinstance(concepts, bool):
+        try:
+            return of(cdm, [concepts])[concepts]
+        except NotFound:
+            return concepts
+    return concepts
+
+
+def _step(reason: str, found: DataFrame) -> Step:
+    return Step(reason, int(found[WHO].nunique()), len(found))
+
+
+def _about(one: Cohort) -> dict[str, Any]:
+    return {"name": one.name, **one.settings}
+
+
+def _larger(one: int | None, other: int | None) -> int | None:
+    return one if other is None else other if one is None else max(one, other)
+
+
+def _bounds(days: Days) -> tuple[float | None, float | None]:
+    """From which to which day: a number is as many days before as after.
+
+    >>> _bounds(30), _bounds((0, None)), _bounds(None)
+    ((-30, 30), (0, None), (None, None))
+    """
+    low, high = days if isinstance(days, tuple) and len(days) == 2 else (days, days)
+    for one in (low, high):
+        if one is not None and (isinstance(one, bool) or not isinstance(one, (int, float))):
+            raise InvalidParameters(f"'days' is {days!r}. Give a number, or the least and the most, as in (0, 30).")
+    if not isinstance(days, tuple):
+        if low is not None and low < 0:
+            raise InvalidParameters(f"'days' is {days!r}. For the days before, give both bounds, as in (-30, -1).")
+        low = None if low is None else -low
+    return low, high
+
+
+def _days_text(days: Days) -> str:
+    if days is None:
+        return "any time of"
+    if not isinstance(days, tuple):
+        return f"{days:g} days of"
+    low, high = days
+    if low is not None and high is not None and high < 0:
+        return f"{-high:g} to {-low:g} days before"
+    words = [" any time" if one is None else f"{one:g}" for one in (low, high)]
+    return f"{words[0]} to {words[1]} days after".strip()
+
+
+def _write(file: Path, table: str, frame: DataFrame) -> None:
+    """One table of the CDM as Parquet, in its types, written whole or not at all."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    kinds = {"BIGINT": pa.int64(), "INTEGER": pa.int32(), "VARCHAR": pa.string(), "DATE": pa.date32()}
+    schema = pa.schema([(one.name, kinds[one.type]) for one in fields(table)])
+    buffer = io.BytesIO()
+    parquet.write_table(pa.Table.from_pandas(frame, schema=schema, preserve_index=False), buffer)
+    write_atomic(file, buffer.getvalue())

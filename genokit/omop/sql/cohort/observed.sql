@@ -1,0 +1,2 @@
+select person_id, observation_period_start_date as start_date, observation_period_end_date as end_date
+from observation_period

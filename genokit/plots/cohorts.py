@@ -1,0 +1,67 @@
+"""Figures of cohorts: how persons came to be in one, and what became of them."""
+
+from __future__ import annotations
+
+import textwrap
+from typing import TYPE_CHECKING
+
+from genokit.plots.paper import white_paper
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from pandas import DataFrame
+
+HIDDEN = "*"
+
+
+def flow(attrition: DataFrame, *, title: str = "", ax: Axes | None = None) -> Axes:
+    """A flow of boxes, as CONSORT draws it: who was left after each step, and beside it who left.
+
+    ``attrition`` has a row a step: step, persons, left_out, entries; a missing number is one not told.
+    """
+    from matplotlib import pyplot as plt
+
+    rows = list(attrition.itertuples(index=False))
+    with white_paper():
+        if ax is None:
+            _, ax = plt.subplots(figsize=(7.5, 0.5 + 0.95 * len(rows)), layout="constrained")
+        for y, row in enumerate(rows):
+            last = y == len(rows) - 1
+            words = textwrap.fill(_label(row.step, 96), 48)
+            text = f"{words}\n{_number(row.persons)} persons, {_number(row.entries)} entries"
+            _box(ax, 0, y, text, "#d7e8f4" if last else "#f2f2f2", "#0072b2" if last else "0.55")
+            if y:
+                _arrow(ax, (0, y - 0.68), (0, y - 0.34))
+            if y and _number(row.left_out) != "0":
+                _arrow(ax, (0, y - 0.5), (0.66, y - 0.5))
+                _box(ax, 0.98, y - 0.5, f"left out: {_number(row.left_out)}", "white", "#d55e00", wide=0.32)
+        ax.set_xlim(-0.66, 1.32)
+        ax.set_ylim(len(rows) - 0.55, -0.5)
+        ax.axis("off")
+        if title:
+            ax.set_title(_label(title, 80), fontsize=10, loc="left")
+        return ax
+
+
+def _box(ax: Axes, x: float, y: float, text: str, fill: str, edge: str, *, wide: float = 0.64) -> None:
+    from matplotlib.patches import FancyBboxPatch
+
+    high = 0.32 if wide > 0.5 else 0.14
+    style = "round,pad=0,rounding_size=0.03"
+    ax.add_patch(FancyBboxPatch((x - wide, y - high), 2 * wide, 2 * high, style, facecolor=fill, edgecolor=edge, lw=1))
+    ax.text(x, y, text, ha="center", va="center", fontsize=8.5)
+
+
+def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
+    ax.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": "0.35", "lw": 1, "shrinkA": 0, "shrinkB": 0})
+
+
+def _number(count: object) -> str:
+    """A count as text, and a sign for one that is not told."""
+    return f"{count:,}" if isinstance(count, int) or hasattr(count, "__index__") else HIDDEN
+
+
+def _label(words: object, most: int) -> str:
+    """Any text as matplotlib can write it: not too long, no formulas, no signs that no font has."""
+    plain = "".join(sign if sign.isprintable() else " " for sign in str(words)).replace("$", r"\$")
+    return textwrap.shorten(plain, most, placeholder=" …")

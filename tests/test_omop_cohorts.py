@@ -1,0 +1,289 @@
+"""Cohorts: the same persons and days as SQL written by hand, and nothing shown from which a few could be told."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+
+import duckdb
+import pandas as pd
+import pytest
+import sqlglot
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib import pyplot as plt
+from trino_query_parser import parse_statement
+
+from genokit import Cdm
+from genokit.errors import InvalidParameters, NotFound
+from genokit.omop import cohort as cohorts
+from genokit.omop import spans
+from genokit.omop.entry import QUERIES, Step
+from genokit.omop.parameters import bind
+from genokit.omop.spans import END, START, WHO
+
+CELECOXIB, BLEEDING, SINUSITIS, ASPIRIN, TEMPERATURE = 1118084, 192671, 40481087, 19059056, 3006322
+BEGIN = pd.Timestamp("2020-01-01")
+
+
+@pytest.fixture(scope="module")
+def cdm() -> Cdm:
+    return Cdm()
+
+
+@pytest.fixture(autouse=True)
+def _closed():
+    yield
+    plt.close("all")
+
+
+def rows(frame: pd.DataFrame) -> list[tuple]:
+    days = [frame[name].astype("datetime64[us]").dt.strftime("%Y-%m-%d") for name in frame.columns[1:]]
+    return sorted(zip(frame.iloc[:, 0].tolist(), *map(list, days), strict=True))
+
+
+BY_HAND = {
+    "all records until the observation ends": (
+        {"condition": BLEEDING},
+        "select c.person_id, min(condition_start_date), any_value(observation_period_end_date)"
+        " from condition_occurrence as c join observation_period as o on o.person_id = c.person_id"
+        " and condition_start_date between observation_period_start_date and observation_period_end_date"
+        " where condition_concept_id = 192671 group by 1",
+    ),
+    "new users, women of 40 to 65, observed for a year": (
+        {"drug": CELECOXIB, "first_only": True, "prior_observation_days": 365, "age_at_entry": (40, 65), "sex": "F"},
+        "with first as (select person_id, min(drug_exposure_start_date) as day from drug_exposure"
+        " where drug_concept_id = 1118084 group by 1)"
+        " select f.person_id, day, observation_period_end_date from first as f join person as p using (person_id)"
+        " join observation_period as o on o.person_id = f.person_id"
+        " and day between observation_period_start_date + 365 and observation_period_end_date"
+        " where gender_concept_id = 8532"
+        " and date_sub('year', make_date(year_of_birth, month_of_birth, day_of_birth), day) between 40 and 65",
+    ),
+    "those without one in the 60 days before, as long as the record": (
+        {"condition": SINUSITIS, "washout_days": 60, "end": "record"},
+        "with own as (select person_id, condition_start_date as s, max(coalesce(condition_end_date, s)) as e"
+        " from condition_occurrence where condition_concept_id = 40481087 group by 1, 2)"
+        " select o.person_id, o.s, least(o.e, p.observation_period_end_date) from own as o"
+        " join observation_period as p on p.person_id = o.person_id"
+        " and o.s between observation_period_start_date and observation_period_end_date"
+        " where not exists (from own as b where b.person_id = o.person_id and b.s < o.s and b.e >= o.s - 60)",
+    ),
+    "a drug or a condition, for thirty days, in ten years": (
+        {"condition": BLEEDING, "drug": CELECOXIB, "end": 30, "entered": ("1990-01-01", "1999-12-31"),
+         "washout_days": 31},
+        "with own as (select person_id, condition_start_date as s from condition_occurrence"
+        " where condition_concept_id = 192671 union select person_id, drug_exposure_start_date from drug_exposure"
+        " where drug_concept_id = 1118084),"
+        " ended as (select person_id, drug_exposure_start_date as s, drug_exposure_end_date as e from drug_exposure"
+        " where drug_concept_id = 1118084 union all select person_id, condition_start_date,"
+        " coalesce(condition_end_date, condition_start_date) from condition_occurrence"
+        " where condition_concept_id = 192671)"
+        " select o.person_id, s, least(s + 30, observation_period_end_date) from own as o"
+        " join observation_period as p on p.person_id = o.person_id"
+        " and s between observation_period_start_date and observation_period_end_date"
+        " where s between '1990-01-01' and '1999-12-31' and not exists"
+        " (from ended as b where b.person_id = o.person_id and b.s < o.s and b.e >= o.s - 31)",
+    ),
+    "everyone": (
+        {},
+        "select person_id, observation_period_start_date, observation_period_end_date"
+        " from observation_period semi join person using (person_id)",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_a_cohort_equals_sql_written_by_hand(cdm, name):
+    asked, sql = BY_HAND[name]
+    expected = cdm.query(sql)
+    assert len(expected) > 20
+    assert rows(cdm.cohort(**asked).spans) == rows(expected)
+
+
+def test_within_and_outside_equal_sql_written_by_hand(cdm):
+    users = cdm.cohort(drug=CELECOXIB, first_only=True)
+    bleeding = cdm.cohort(condition=BLEEDING, first_only=True)
+    both = (
+        "with c as (select person_id, min(condition_start_date) as c from condition_occurrence"
+        " where condition_concept_id = 192671 group by 1),"
+        " d as (select person_id, min(drug_exposure_start_date) as d from drug_exposure"
+        " where drug_concept_id = 1118084 group by 1)"
+        " select count(*) as n from c left join d on d.person_id = c.person_id and exists (from observation_period as o"
+        " where o.person_id = d.person_id and d between observation_period_start_date and observation_period_end_date)"
+    )
+
+    def count(condition: str) -> int:
+        return int(cdm.query(f"{both} where {condition}")["n"].item())
+
+    assert bleeding.within((0, 365), of=users).persons == count("c - d between 0 and 365")
+    assert bleeding.within(1000, of=users).persons == count("abs(c - d) <= 1000")
+    assert bleeding.within((-400, -1), of=users).persons == count("c - d between -400 and -1")
+    assert bleeding.within((None, 0), of=users).persons == count("c <= d")
+    assert bleeding.outside(None, of=users).persons == count("d is null")
+    assert bleeding.within(None, of=users).persons + bleeding.outside(None, of=users).persons == bleeding.persons
+
+
+def test_a_measurement_s_value_is_bounded(tmp_path):
+    con = duckdb.connect()
+    con.execute(
+        "create table person as select * from (values (1, 8507, 1950), (2, 8532, 1960)) as t"
+        "(person_id, gender_concept_id, year_of_birth)"
+    )
+    con.execute(
+        "create table observation_period as select person_id, date '2000-01-01' as observation_period_start_date,"
+        " date '2010-12-31' as observation_period_end_date from person"
+    )
+    con.execute(
+        "create table measurement as select * from (values (1, 7, date '2001-01-01', 6.4), (1, 7, date '2002-01-01',"
+        " 6.5), (2, 7, date '2003-01-01', null)) as t(person_id, measurement_concept_id, measurement_date,"
+        " value_as_number)"
+    )
+    path = tmp_path / "cdm"
+    path.mkdir()
+    for table in ("person", "observation_period", "measurement"):
+        con.execute(f"copy {table} to '{path}/{table}.parquet'")
+    small = Cdm(path)
+    assert rows(small.cohort(measurement=7, value=(6.5, None)).spans) == [(1, "2002-01-01", "2010-12-31")]
+    assert small.cohort(measurement=7).persons == 2
+    assert small.cohort(measurement=7, value=(None, 6.45)).spans[START].astype(str).tolist() == ["2001-01-01"]
+    # Who has no day of birth was born on the first of January.
+    assert small.cohort(measurement=7, age_at_entry=(51, 51)).persons == 1
+
+
+def test_a_cohort_ends_where_another_begins(cdm):
+    users = cdm.cohort(drug=CELECOXIB, first_only=True)
+    bleeding = cdm.cohort(condition=BLEEDING, first_only=True)
+    cut = cdm.cohort(drug=CELECOXIB, first_only=True, censor=bleeding).spans.merge(bleeding.spans, on=WHO)
+    after = cut[cut[f"{START}_y"] >= cut[f"{START}_x"]]
+    assert (after[f"{END}_x"] == after[f"{START}_y"]).all()
+    assert (users - bleeding).persons == users.persons  # entered before, so some days are left
+    assert (users - bleeding).spans[END].max() <= users.spans[END].max()
+
+
+def span_frames() -> st.SearchStrategy[pd.DataFrame]:
+    one = st.tuples(st.integers(1, 3), st.integers(0, 20), st.integers(0, 6))
+    return st.lists(one, max_size=6).map(frame_of)
+
+
+def frame_of(found: list[tuple[int, int, int]]) -> pd.DataFrame:
+    who, start, length = (pd.Series([row[i] for row in found], dtype="int64") for i in range(3))
+    begin = BEGIN + pd.to_timedelta(start, unit="D")
+    return spans.joined(
+        pd.DataFrame({WHO: who.astype("Int64"), START: begin, END: begin + pd.to_timedelta(length, unit="D")})
+    )
+
+
+def days(frame: pd.DataFrame) -> set[tuple[int, int]]:
+    found = [
+        (who, day)
+        for who, start, end in frame.itertuples(index=False)
+        for day in range((start - BEGIN).days, (end - BEGIN).days + 1)
+    ]
+    assert len(found) == len(set(found)), "two spans of one person share a day"
+    return set(found)
+
+
+@settings(max_examples=30)
+@given(span_frames(), span_frames())
+def test_the_algebra_of_cohorts_is_that_of_sets_of_days(left, right):
+    a, b = (cohorts.Cohort(name, one, (), {}, Cdm()) for name, one in (("a", left), ("b", right)))
+    assert days((a & b).spans) == days(left) & days(right)
+    assert days((a | b).spans) == days(left) | days(right)
+    assert days((a - b).spans) == days(left) - days(right)
+
+
+def test_each_step_is_counted_and_told(cdm):
+    found = cdm.cohort(drug=CELECOXIB, first_only=True, age_at_entry=(40, 65), sex="female", name="users")
+    frame = found.attrition()
+    assert frame["step"].tolist() == [
+        "records of celecoxib", "the first ever", "observed on that day", "aged 40 to 65", "female",
+    ]  # fmt: skip
+    assert frame["persons"].tolist() == [1844, 1844, 1800, 645, 342]
+    assert frame["left_out"].tolist()[1:] == [0, 44, 1155, 303]
+    assert found.settings["age_at_entry"] == [40, 65]
+    assert found.settings["drug"] == {"name": "celecoxib", "concept_ids": [CELECOXIB]}
+    bleeding = cdm.cohort(condition=BLEEDING, name="bleeding").within((0, 365), of=found)
+    assert bleeding.attrition()["step"].iloc[-1] == "within 0 to 365 days after users"
+    assert bleeding.settings["within"][1]["sex"] == "female"
+
+
+def test_what_is_shown_tells_no_small_number(cdm):
+    everyone = cdm.cohort()
+    few = everyone.spans.head(3)
+    steps = (Step("all", 60, 60), Step("most", 58, 58), Step("few", 3, 3))
+    small = cohorts.Cohort("few", few, steps, {}, cdm)
+    assert repr(small) == "<Cohort few, <5 persons>"
+    assert not small.attrition()["persons"].isin([3, 58]).any()
+    shown = ["".join(cell.itertext()) for cell in ET.fromstring(small._repr_html_()).iter("td")]
+    assert "60" in shown
+    assert not {"58", "57", "55", "3"} & set(shown)
+    drawn = " ".join(text.get_text() for text in small.plot().texts)
+    assert not re.search(r"\b(58|57|55|3)\b", drawn)
+    large = cohorts.Cohort("more", everyone.spans.head(12), (Step("all", 12, 12),), {}, cdm, min_cell=20)
+    assert repr(large) == "<Cohort more, <20 persons>"
+    assert (large & everyone).min_cell == 20
+
+
+def test_a_cohort_is_stored_as_the_cdm_stores_it_and_read_again(cdm, tmp_path):
+    folder = tmp_path / "cdm"
+    folder.mkdir()
+    cdm.database.con.execute(f"copy (from cdm.person) to '{folder}/person.parquet'")
+    users = cdm.cohort(drug=CELECOXIB, first_only=True, name="users")
+    number = users.to_parquet(folder)
+    assert users.to_parquet(folder) == number, "the same cohort has the same id"
+    assert cdm.cohort(drug=CELECOXIB).to_parquet(folder) != number
+    there = Cdm(folder)
+    back = there.stored_cohort(number)
+    assert rows(back.spans) == rows(users.spans)
+    named = there.query("from cohort_definition where cohort_definition_id = $i", i=number)
+    assert named["cohort_definition_name"].item() == "users"
+    with pytest.raises(NotFound, match="has no cohort 5"):
+        there.stored_cohort(5)
+    assert list(users.table(7)["cohort_definition_id"].unique()) == [7]
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"sex": "femal"}, "Did you mean 'female'"),
+        ({"washout_days": -1}, "whole number of days"),
+        ({"age_at_entry": 40}, "the least and the most"),
+        ({"end": "never"}, "cannot end at 'never'"),
+        ({"value": (1, 2)}, "measurement="),
+        ({"condition": ["a"]}, "no concepts"),
+        ({"condition": True}, "no concepts"),
+        ({"censor": 5}, "Give a cohort"),
+    ],
+)
+def test_a_mistake_is_told(cdm, asked, says):
+    with pytest.raises(InvalidParameters, match=re.escape(says)):
+        cdm.cohort(**asked)
+
+
+def test_days_must_be_bounds(cdm):
+    users = cdm.cohort(drug=CELECOXIB)
+    for wrong in (-3, "30", (1, 2, 3), True):
+        with pytest.raises(InvalidParameters):
+            users.within(wrong, of=users)
+
+
+def test_names_are_shown_as_they_are(cdm):
+    hostile = "<script>alert('$x$')</script> & \x00"
+    users = cdm.cohort(drug=CELECOXIB, name=hostile)
+    assert "<script>" not in users._repr_html_()
+    ET.fromstring(users._repr_html_())
+    (users & users).plot().figure.canvas.draw()
+
+
+def test_every_statement_is_trino_s_too():
+    parts = {name: (QUERIES / f"{name}.sql").read_text() for name in
+             ("condition", "drug", "measurement", "procedure", "observation", "device", "visit")}  # fmt: skip
+    whole = (QUERIES / "entries.sql").read_text().replace("{records}", "\nunion all\n".join(parts.values()))
+    ids = {name: [1, 2] for name in parts}
+    for least, most in ((None, None), (1.5, None)):
+        sql, _ = bind(whole, {**ids, "least": least, "most": most}, "athena")
+        parse_statement(sql)
+        sqlglot.parse_one(sql, read="athena")
+    for name in ("persons", "observed"):
+        parse_statement((QUERIES / f"{name}.sql").read_text())
