@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
     from pandas import DataFrame, Series
 
+    from genokit.omop.characterize import Characterization
     from genokit.omop.cohort import Cohort
     from genokit.omop.entry import Concepts
 
@@ -220,6 +221,22 @@ class Cdm:
         from genokit.omop import cohort
 
         return cohort.stored(self, cohort_definition_id, name=name, min_cell=min_cell)
+
+    def characterize(
+        self,
+        results: str | os.PathLike[str] | None = None,
+        *,
+        min_cell: int | None = None,
+        progress: bool = True,
+    ) -> Characterization:
+        """Count what it holds, as Achilles does: a Characterization, to look at and to share.
+
+        ``results`` is a DuckDB file with Achilles' tables, which ATLAS reads; a next run counts only what changed.
+        Small counts are in neither: those below ``min_cell``, or the settings' if that is higher. Raises InvalidSource.
+        """
+        from genokit.omop.characterize import characterize
+
+        return characterize(self, results, min_cell=min_cell, progress=progress)
 
     def table(self, name: str) -> Table:
         """A table to look at: its columns, its length, its first rows. Raises NotFound."""

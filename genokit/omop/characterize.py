@@ -1,0 +1,253 @@
+"""A CDM characterized: who is in it, when they are seen, what is recorded of them, and how completely.
+
+The numbers are Achilles' analyses (achilles.py); small counts are taken out before anything is kept or shown.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from genokit.databases import Duck
+from genokit.errors import InvalidSource, NotFound, did_you_mean
+from genokit.omop import achilles, disclosure, pictures
+from genokit.omop.achilles import SCANS
+from genokit.omop.results import STRATA, opened
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from duckdb import DuckDBPyConnection
+    from matplotlib.axes import Axes
+    from pandas import DataFrame
+
+    from genokit.display import Html
+    from genokit.omop.cdm import Cdm
+
+
+@dataclass(frozen=True)
+class Characterization:
+    """What a CDM holds, in counts: ``table(name)`` and ``plot(name)`` for each of ``names``; ``page()`` has them all.
+
+    ``results`` and ``distributions`` are the tables achilles_results and achilles_results_dist. A count below
+    ``min_cell`` is in none of them, nor one that would give such a count away.
+    """
+
+    title: str
+    min_cell: int
+    results: pa.Table = field(repr=False)
+    distributions: pa.Table = field(repr=False)
+    concepts: Mapping[int, str] = field(repr=False)
+    scans: DataFrame = field(repr=False)
+
+    @property
+    def names(self) -> list[str]:
+        """What there is to look at."""
+        return list(pictures.PICTURES)
+
+    def table(self, name: str) -> DataFrame:
+        """The numbers of one picture. Raises NotFound."""
+        return pictures.PICTURES[self._known(name)].table(self)
+
+    def plot(self, name: str, *, ax: Axes | None = None) -> Axes:
+        """One picture. Raises NotFound."""
+        picture = pictures.PICTURES[self._known(name)]
+        return picture.draw(self.table(name), ax=ax)
+
+    def counts(self, analysis_id: int) -> DataFrame:
+        """The counts of one analysis, its strata under their names. Raises NotFound."""
+        return self._of(analysis_id, self._results)
+
+    def distribution(self, analysis_id: int) -> DataFrame:
+        """The distributions of one analysis, its strata under their names. Raises NotFound."""
+        return self._of(analysis_id, self._distributions)
+
+    def analyses(self) -> DataFrame:
+        """Every analysis: its number and name, what its strata are, and how many rows it has."""
+        import pandas as pd
+
+        rows = {**self._results.groupby("analysis_id").size(), **self._distributions.groupby("analysis_id").size()}
+        known = [(number, *achilles.named(number), rows.get(number, 0)) for scan in SCANS for number in scan.analyses]
+        frame = pd.DataFrame(known, columns=["analysis_id", "analysis_name", "strata", "rows"])
+        return frame.sort_values("analysis_id", ignore_index=True)
+
+    def page(self, path: str | os.PathLike[str] | None = None) -> Html:
+        """All pictures as one HTML page that needs nothing else; also written to ``path``."""
+        from matplotlib import pyplot as plt
+
+        from genokit import display
+        from genokit.files import write_atomic
+
+        sections = []
+        for name, picture in pictures.PICTURES.items():
+            frame = self.table(name)
+            if len(frame):
+                ax = picture.draw(frame)
+                shown = display.figure(ax.figure, picture.title, caption=picture.caption)  # type: ignore[arg-type]
+                plt.close(ax.figure)  # type: ignore[arg-type]
+                sections.append((picture.title, shown))
+        page = display.page(f"{self.title}, characterized", sections, lead=self._said)
+        if path is not None:
+            write_atomic(path, page)
+        return page
+
+    @cached_property
+    def _results(self) -> DataFrame:
+        frame: DataFrame = self.results.to_pandas()
+        return frame
+
+    @cached_property
+    def _distributions(self) -> DataFrame:
+        frame: DataFrame = self.distributions.to_pandas()
+        return frame
+
+    def _of(self, analysis_id: int, frame: DataFrame) -> DataFrame:
+        _, strata = achilles.named(analysis_id)
+        found = frame[frame["analysis_id"] == analysis_id].drop(columns=["analysis_id", *STRATA[len(strata) :]])
+        names = dict(zip(STRATA, strata, strict=False))
+        return found.rename(columns=names).reset_index(drop=True)
+
+    def _known(self, name: str) -> str:
+        if name not in pictures.PICTURES:
+            raise NotFound(f"There is no picture '{name}'. {did_you_mean(name, pictures.PICTURES)}")
+        return name
+
+    @property
+    def _said(self) -> str:
+        return disclosure.note(STRATA, min_cell=self.min_cell)
+
+    def __repr__(self) -> str:
+        return f"<Characterization of {self.title}: {self.results.num_rows + self.distributions.num_rows:,} rows>"
+
+    def _repr_html_(self) -> str:
+        from genokit import display
+
+        persons = self.counts(1)["count_value"]
+        seen = self.table("observed")
+        records = self.table("completeness")
+        counted = self.scans["counted"]
+        about = {
+            "persons": f"{persons.iloc[0]:,}" if len(persons) else f"<{self.min_cell}",
+            "observed": f"{seen['month'].iloc[0]} to {seen['month'].iloc[-1]}" if len(seen) else None,
+            "records": f"{records['records'].sum():,}",
+            "counted": None if counted.all() else f"{counted.sum()} of {len(counted)} tables; no other has changed",
+            "analyses": f"{len(self.analyses()):,}, in {display.seconds(self.scans['seconds'].sum())}",
+            "small counts": self._said,
+        }
+        fold = {
+            "Pictures": ", ".join(self.names),
+            "Analyses": display.table(self.analyses(), most=200),
+            "Passes": display.table(self.scans),
+        }
+        return display.card(f"{self.title}, characterized", about, fold=fold)
+
+
+def characterize(
+    cdm: Cdm,
+    results: str | os.PathLike[str] | None = None,
+    *,
+    min_cell: int | None = None,
+    progress: bool = True,
+) -> Characterization:
+    """Count what a CDM holds, each table in few passes. See ``Cdm.characterize``."""
+    import pandas as pd
+    import pyarrow as pa
+    from tqdm.auto import tqdm
+
+    if not isinstance(cdm.database, Duck):
+        raise InvalidSource(
+            f"{cdm!r} is not on this machine, and characterize() counts in DuckDB. Characterize the files that it was "
+            "made from: Cdm('folder of parquet').characterize()."
+        )
+    least = disclosure.smallest(min_cell)
+    columns = cdm.columns()
+    scans = [scan for scan in SCANS if all(table in columns for table in scan.reads)]
+    con = cdm.database.con.cursor()
+    con.execute(f"set schema = '{cdm.database.schema}'")
+    made, told = [], []
+    with opened(results) as kept, tqdm(scans, desc="Characterize", unit="table", disable=not progress) as bar:
+        prints = achilles.prints(con, {table: columns[table] for scan in scans for table in scan.reads})
+        for scan in bar:
+            bar.set_postfix_str(scan.name)
+            begun, rows = time.perf_counter(), prints[scan.reads[-1]][1]
+            key = f"{scan.key({table: prints[table][0] for table in scan.reads})} {least}"
+            found = kept.get(scan.name, key, scan.analyses)
+            fresh = found is None
+            if found is None:
+                found = safe(scan.run(con, rows), least)
+                kept.put(scan.name, key, scan.analyses, found)
+            made.append(found)
+            told.append((scan.name, rows, time.perf_counter() - begun, fresh))
+        kept.describe(
+            [(one, *achilles.named(one), one in achilles.DISTRIBUTIONS) for scan in SCANS for one in scan.analyses]
+        )
+    whole, spread = (pa.concat_tables(one[i] for one in made) for i in (0, 1))
+    return Characterization(
+        title=_title(whole) or (cdm.place or "A CDM"),
+        min_cell=least,
+        results=whole,
+        distributions=spread,
+        concepts=_concepts(con, whole, spread),
+        scans=pd.DataFrame(told, columns=["table", "rows", "seconds", "counted"]),
+    )
+
+
+def _title(results: pa.Table) -> str | None:
+    """What the CDM calls its source."""
+    import pyarrow.compute as pc
+
+    named: list[str | None] = results.filter(pc.equal(results["analysis_id"], 0))["stratum_1"].to_pylist()
+    return named[0] if named else None
+
+
+def safe(counted: Iterable[pa.Table], least: int) -> list[pa.Table]:
+    """The rows of both tables that may be seen: no count below ``least``, and none that would give such a one away."""
+    return [_safe(table, least) for table in counted]
+
+
+def _safe(table: pa.Table, least: int) -> pa.Table:
+    """Analyses whose rows add up are suppressed as such; of the others what is small goes."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    kept = []
+    for analysis_id in pc.unique(table["analysis_id"]).to_pylist():
+        rows = table.filter(pc.equal(table["analysis_id"], analysis_id))
+        within = achilles.adds_up(analysis_id)
+        _, strata = achilles.named(analysis_id)
+        by = list(STRATA[: len(strata)])
+        small = rows.filter(pc.less(rows["count_value"], least))
+        if within is not None and small.num_rows and by:
+            frame = rows.select([*by, "count_value"]).to_pandas()
+            told = by[:within]
+            if told:  # only groups with something to hide
+                keys = small.select(told).to_pandas().drop_duplicates()
+                frame = frame.reset_index().merge(keys, on=told).set_index("index")
+            safe = disclosure.suppress(frame, ["count_value"], by[within:], within=told, min_cell=least)
+            safe = safe.iloc[: len(frame)]  # what comes after them are zeros, which nobody sees anyway
+            hidden = pa.array(frame.index[safe["count_value"].isna()])
+            rows = rows.filter(pc.invert(pc.is_in(pa.array(range(rows.num_rows)), hidden)))
+        kept.append(rows.filter(pc.greater_equal(rows["count_value"], least)))
+    return pa.concat_tables(kept) if kept else table
+
+
+def _concepts(con: DuckDBPyConnection, *tables: pa.Table) -> dict[int, str]:
+    """The names of the concepts that the results speak of."""
+    import pyarrow.compute as pc
+
+    ids = {
+        int(one)
+        for table in tables
+        for column in ("stratum_1", "stratum_2")
+        for one in pc.unique(table[column]).to_pylist()
+        if one and one.isdigit()
+    }
+    return dict(
+        con.execute(
+            "select concept_id, concept_name from concept where concept_id in (select unnest($ids))",
+            {"ids": sorted(ids)},
+        ).fetchall()
+    )

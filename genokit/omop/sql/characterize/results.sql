@@ -1,0 +1,22 @@
+-- The counts as Achilles has them.
+with every as (
+    select * from counted
+    union all
+    -- Persons with a concept; and with it so many times, or more.
+    select analysis_id - 91, stratum_1, null, null, null, sum(n) from spread where analysis_id % 100 = 91 group by all
+    union all
+    select analysis_id, stratum_1, value, null, null, sum(n) over (partition by analysis_id, stratum_1 order by value desc)
+    from (select analysis_id, stratum_1, value, sum(n) as n from spread where analysis_id % 100 = 91 group by all)
+)
+select
+    analysis_id,
+    stratum_1,
+    stratum_2,
+    stratum_3,
+    stratum_4,
+    null::varchar as stratum_5,
+    sum(n)::bigint as count_value
+from every
+where analysis_id in (select analysis_id from asked where not is_distribution)
+group by all
+order by all

@@ -1,0 +1,294 @@
+"""A CDM characterized: the counts are Achilles' own, small ones never leave, and what did not change is kept."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import duckdb
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from achilles_of_duckcdm import digests
+
+from genokit import Cdm
+from genokit.databases import Athena
+from genokit.errors import InvalidSource, NotFound
+from genokit.omop import achilles, characterize
+from genokit.omop.achilles import SCANS
+from genokit.omop.characterize import Characterization
+from genokit.omop.fields import fields, tables
+from genokit.plots import achilles as plots
+
+THEIRS = json.loads(Path(__file__).with_name("achilles_gibleed.json").read_text())
+
+
+@pytest.fixture(autouse=True)
+def _figures_close():
+    from matplotlib import pyplot as plt
+
+    mpl.use("Agg")
+    yield
+    plt.close("all")
+
+
+@pytest.fixture(scope="module")
+def sample() -> Characterization:
+    return Cdm().characterize(progress=False)
+
+
+def empty() -> duckdb.DuckDBPyConnection:
+    """A CDM of no rows, to put some in."""
+    con = duckdb.connect()
+    for table in tables():
+        columns = ", ".join(f'"{field.name}" {field.type}' for field in fields(table))
+        con.execute(f"create table {table} ({columns})")
+    return con
+
+
+def persons(con: duckdb.DuckDBPyConnection, *periods: tuple[int, str, str]) -> None:
+    """Persons with these periods of observation; a woman has an even id, and all were born in 1950."""
+    for number, (person, start, end) in enumerate(periods):
+        con.execute(
+            "insert into observation_period by name select ? as observation_period_id, ? as person_id,"
+            " ?::date as observation_period_start_date, ?::date as observation_period_end_date",
+            [number, person, start, end],
+        )
+    con.execute(
+        "insert into person by name select distinct person_id, if(person_id % 2 = 0, 8532, 8507) as gender_concept_id,"
+        " 1950 as year_of_birth, 0 as race_concept_id, 0 as ethnicity_concept_id from observation_period"
+    )
+
+
+def raw(con: duckdb.DuckDBPyConnection, name: str, rows: int = 0) -> pd.DataFrame:
+    """All counts of a scan, small ones too, as nobody but a test sees them."""
+    [scan] = [scan for scan in SCANS if scan.name == name]
+    results, spread = scan.run(con, rows)
+    return pd.concat([results.to_pandas(), spread.to_pandas()]).astype({"analysis_id": int})
+
+
+@pytest.mark.parametrize("scan", SCANS, ids=lambda scan: scan.name)
+def test_every_cell_of_the_sample_is_what_achilles_sql_says(scan):
+    con = Cdm().database.con.cursor()
+    con.execute("set schema = 'cdm'")
+    rows = [row for table in scan.run(con, 0) for row in zip(*[column.to_pylist() for column in table], strict=True)]
+    found = digests(row for row in rows if row[0])
+    assert found == {one: THEIRS[one] for one in map(str, scan.analyses) if one in THEIRS}
+
+
+def test_persons_counted_in_blocks_are_as_many():
+    con = Cdm().database.con.cursor()
+    con.execute("set schema = 'cdm'")
+    [scan] = [scan for scan in SCANS if scan.name == "procedure_occurrence"]
+    whole, blocks = scan.run(con, 0), scan.run(con, 6 * achilles.BLOCK)
+    assert all(one.equals(other) for one, other in zip(whole, blocks, strict=True))
+
+
+def test_whoever_has_two_periods_in_a_month_or_year_is_there_once():
+    con = empty()
+    persons(
+        con,
+        (1, "2010-01-01", "2010-03-10"),
+        (1, "2010-03-20", "2011-12-31"),
+        (2, "2010-03-15", "2010-03-15"),
+        (2, "2012-02-01", "2012-02-29"),
+    )
+    found = raw(con, "observation_period")
+
+    def of(analysis_id: int) -> dict[str, int]:
+        rows = found[found["analysis_id"] == analysis_id]
+        return dict(zip(rows["stratum_1"], rows["count_value"].astype(int), strict=True))
+
+    assert of(117)["201003"] == 2
+    assert of(117)["201004"] == 1
+    assert "201201" not in of(117)
+    assert of(109) == {"2011": 1}
+    assert of(110) == {"201001": 1, "201202": 1}  # of the months in which some period begins
+    years = found[found["analysis_id"] == 116].sort_values(["stratum_1", "stratum_2"])
+    assert years[["stratum_1", "stratum_2", "stratum_3", "count_value"]].to_numpy().tolist() == [
+        ["2010", "8507", "6", 1], ["2010", "8532", "6", 1], ["2012", "8532", "6", 1],
+    ]  # fmt: skip
+    assert of(113) == {"2": 2}
+
+
+def test_values_are_told_by_unit_and_where_they_lie_in_their_range():
+    con = empty()
+    persons(con, *((one, "2010-01-01", "2010-12-31") for one in range(10)))
+    con.execute(
+        "insert into measurement by name select i as measurement_id, i % 10 as person_id, 3004249 as"
+        " measurement_concept_id, date '2010-05-05' + i::integer as measurement_date, 8876 as unit_concept_id,"
+        " i::double as value_as_number, 20.0 as range_low, 80.0 as range_high from range(101) t(i)"
+    )
+    found = raw(con, "measurement").set_index("analysis_id")
+    value = found.loc[1815]
+    assert list(value[["count_value", "p10_value", "p25_value", "median_value", "p75_value", "p90_value"]]) == [
+        101, 10, 25, 50, 75, 90,
+    ]  # fmt: skip
+    assert value["stdev_value"] == pytest.approx(np.std(range(101), ddof=1))
+    assert dict(zip(found.loc[1818, "stratum_3"], found.loc[1818, "count_value"], strict=True)) == {
+        "Above Range High": 20, "Below Range Low": 20, "Within Range": 61,
+    }  # fmt: skip
+
+
+def test_no_small_count_is_kept(sample):
+    for table in (sample.results, sample.distributions):
+        assert min(table["count_value"].to_pylist()) >= 5
+    assert not any(0 < n < 5 for name in sample.names for n in sample.table(name).get("persons", []))
+
+
+def test_a_sum_gives_no_small_count_back():
+    strata = pa.table(
+        {
+            "analysis_id": pa.array([2] * 3 + [5] * 2, pa.int32()),
+            "stratum_1": ["8507", "8532", "0", "1", "2"],
+            "count_value": pa.array([100, 40, 2, 71, 71], pa.int64()),
+        }
+    )
+    safe = characterize._safe(strata, 5)
+    assert safe.to_pydict() == {
+        "analysis_id": [2, 5, 5], "stratum_1": ["8507", "1", "2"], "count_value": [100, 71, 71],
+    }  # fmt: skip
+
+
+def test_of_a_concept_s_types_one_alone_is_never_hidden(sample):
+    con = Cdm().database.con.cursor()
+    con.execute("set schema = 'cdm'")
+    true = raw(con, "drug_exposure")
+    shown = pd.concat([sample.results.to_pandas(), sample.distributions.to_pandas()])
+    keys = ["stratum_1", "stratum_2"]
+    hid = 0
+    for analysis_id in (705, 706):
+        rows = true[true["analysis_id"] == analysis_id][[*keys, "count_value"]]
+        seen = shown[shown["analysis_id"] == analysis_id][[*keys, "count_value"]]
+        lost = rows.merge(seen, on=keys, how="left", suffixes=("", "_seen"))
+        lost = lost[lost["count_value_seen"].isna()]
+        hid += len(lost)
+        for concept, group in lost.groupby("stratum_1"):
+            whole = rows[rows["stratum_1"] == concept]
+            # Alone it could only be what a hidden sum hides too.
+            assert len(group) > 1 or len(whole) == 1 or whole["count_value"].sum() < 10, concept
+    assert hid
+
+
+def test_results_are_achilles_tables_and_only_what_changed_is_counted_again(tmp_path):
+    con = empty()
+    persons(con, *((one, "2010-01-01", "2010-12-31") for one in range(20)))
+    file = tmp_path / "results.duckdb"
+    cdm = Cdm(database=con)
+
+    def counted() -> set[str]:
+        scans = cdm.characterize(file, progress=False).scans
+        return set(scans[scans["counted"]]["table"])
+
+    assert counted() == {scan.name for scan in SCANS}
+    assert counted() == set()
+    con.execute("insert into provider by name select 1 as provider_id, 7 as specialty_concept_id from range(9)")
+    assert counted() == {"provider"}
+    con.execute("update person set year_of_birth = 1951")
+    assert counted() == {scan.name for scan in SCANS if "person" in scan.reads}
+
+    again = cdm.characterize(file, progress=False)
+    fresh = cdm.characterize(progress=False)
+    assert again.results.equals(fresh.results)
+    assert again.distributions.equals(fresh.distributions)
+    cdm.characterize(file, min_cell=30, progress=False)
+    with duckdb.connect(str(file), read_only=True) as results:
+        names = [name for (name,) in results.execute("select column_name from (describe achilles_results)").fetchall()]
+        assert names == ["analysis_id", *(f"stratum_{i}" for i in range(1, 6)), "count_value"]
+        assert results.execute("select count(*) from achilles_results").fetchall() == [(0,)]
+        assert results.execute("select analysis_name from achilles_analysis where analysis_id = 2").fetchall() == [
+            ("persons by gender",)
+        ]
+
+
+def test_the_order_of_rows_is_no_change():
+    con = duckdb.connect()
+    con.execute("create table a as select i, i % 7 as j from range(1000) t(i)")
+    con.execute("create table b as select * from a order by random()")
+    con.execute("create table c as select if(i = 5, 6, i) as i, j from b")
+    a, b, c = (achilles.prints(con, {name: ["i", "j"]})[name][0].split()[1:] for name in "abc")
+    assert a == b != c
+
+
+def test_a_cdm_in_athena_is_refused_in_words():
+    with pytest.raises(InvalidSource, match=r"not on this machine.*DuckDB"):
+        Cdm(database=Athena(None, "omop")).characterize()
+
+
+def test_every_analysis_has_a_name_and_strata(sample):
+    known = sample.analyses()
+    assert known["analysis_id"].is_unique
+    assert len(known) == sum(len(scan.analyses) for scan in SCANS)
+    for row in known.itertuples():
+        rows = sample.results.to_pandas()
+        rows = rows[rows["analysis_id"] == row.analysis_id]
+        said = rows[[f"stratum_{i}" for i in range(len(row.strata) + 1, 6)]]
+        assert said.isna().all(axis=None), row
+    assert list(sample.counts(404).columns) == [
+        "condition_concept_id", "year", "gender_concept_id", "age_decile", "count_value",
+    ]  # fmt: skip
+    with pytest.raises(NotFound, match="no analysis 999"):
+        sample.counts(999)
+
+
+def test_every_picture_is_drawn_of_the_sample_and_of_nothing(sample):
+    from matplotlib import pyplot as plt
+
+    nothing = Cdm(database=empty()).characterize(progress=False)
+    for name in sample.names:
+        for of in (sample, nothing):
+            of.plot(name).figure.canvas.draw()
+            plt.close("all")
+    with pytest.raises(NotFound, match="Did you mean 'condition_prevalence'"):
+        sample.plot("conditions_prevalence")
+
+
+def test_numbers_of_pictures_are_those_of_the_analyses(sample):
+    conditions = sample.table("condition_prevalence").set_index("concept_name")
+    assert tuple(conditions.loc["Viral sinusitis", ["persons", "records"]]) == (2686, 17268)
+    assert conditions.loc["Viral sinusitis", "share"] == pytest.approx(2686 / 2694)
+    ax = sample.plot("population")
+    shown = sum(abs(bar.get_width()) for bar in ax.patches)
+    assert shown == sample.table("population")["persons"].sum()
+
+
+def test_a_page_stands_on_its_own_and_says_what_is_hidden(sample, tmp_path):
+    page = str(sample.page(tmp_path / "page.html"))
+    assert (tmp_path / "page.html").read_text() == page
+    assert "<script" not in page
+    assert not re.search(r'(?:src|href)="http', page)
+    assert "Counts of 1 to 4 persons are not shown" in page
+    assert "<Characterization of Synthea" in repr(sample)
+    assert "2,694" in sample._repr_html_()
+
+
+@pytest.mark.parametrize("n", [0, 1, 100, 4000])
+def test_a_treemap_is_legible_whatever_there_is(n):
+    persons = [round(5 + 3000 / (i + 1) ** 0.7) for i in range(n)]
+    names = [f"A condition with quite a long name, {i}" for i in range(n)]
+    frame = pd.DataFrame({"concept_name": names, "persons": persons, "share": [one / 4000 for one in persons]})
+    ax = plots.treemap(frame, what="condition")
+    assert len(ax.patches) == min(n, plots.LABELLED + 1)
+    ax.figure.canvas.draw()
+    words = ax.texts
+    assert len(words) >= min(n, 10)
+    tiles = [patch.get_window_extent() for patch in ax.patches]
+    for text in ax.texts:
+        word = text.get_window_extent()
+        middle = (word.x0 + word.x1) / 2, (word.y0 + word.y1) / 2
+        [tile] = [tile for tile in tiles if tile.contains(*middle)]
+        assert word.width <= tile.width, text.get_text()
+        assert word.height <= tile.height, text.get_text()
+    if n > 60:
+        assert any(f"{n - 60:,} more" in text.get_text() for text in ax.texts)
+
+
+def test_rectangles_fill_the_map_with_areas_that_are_their_numbers():
+    sizes = [500.0, 300, 100, 60, 30, 9, 1]
+    made = plots.squares(sizes, 0, 0, 2, 1)
+    assert [w * h for _, _, w, h in made] == pytest.approx([2 * size / 1000 for size in sizes])
+    assert max(x + w for x, _, w, _ in made) == pytest.approx(2)
+    assert max(y + h for _, y, _, h in made) == pytest.approx(1)
