@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -19,7 +19,7 @@ from genokit.errors import InvalidParameters, NotFound
 from genokit.files import write_atomic
 from genokit.omop import disclosure, spans
 from genokit.omop.concepts import of
-from genokit.omop.entry import Concepts, Entry, Step
+from genokit.omop.entry import AGES, Concepts, Entry, Step
 from genokit.omop.fields import fields
 from genokit.omop.spans import END, START, WHO
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
     from genokit.omop.cdm import Cdm
+    from genokit.omop.incidence import Rates
 
 Days = float | tuple[float | None, float | None] | None
 
@@ -105,6 +106,45 @@ class Cohort:
         from genokit.plots import cohorts
 
         return cohorts.flow(self.attrition(), title=self.name, ax=ax)
+
+    def incidence(
+        self,
+        *,
+        of: Cohort | None = None,
+        every: str = "year",
+        age_groups: Sequence[tuple[int, int]] = AGES,
+        between: tuple[object, object] | None = None,
+        washout_days: int | None = None,
+        prior_observation_days: int = 0,
+    ) -> Rates:
+        """How often persons newly enter, per person-years at risk, by calendar interval, age and sex.
+
+        At risk is who is observed, or in the cohort ``of``; who has entered never is again, or with ``washout_days``
+        is so many days after leaving. ``every`` is "year", "quarter", "month" or "decade".
+        """
+        from genokit.omop import incidence
+
+        return incidence.incidence(
+            self, of=of, every=every, age_groups=age_groups, between=between, washout_days=washout_days,
+            prior_observation_days=prior_observation_days,
+        )  # fmt: skip
+
+    def prevalence(
+        self,
+        *,
+        of: Cohort | None = None,
+        every: str = "year",
+        age_groups: Sequence[tuple[int, int]] = AGES,
+        between: tuple[object, object] | None = None,
+        point: bool = False,
+    ) -> Rates:
+        """The share of the persons observed in an interval who are in the cohort then; ``point`` is its first day.
+
+        Age is that on a person's first day observed in the interval.
+        """
+        from genokit.omop import incidence
+
+        return incidence.prevalence(self, of=of, every=every, age_groups=age_groups, between=between, point=point)
 
     def table(self, cohort_definition_id: int | None = None) -> DataFrame:
         """The rows of the CDM's table ``cohort``; the id is made of the settings, unless one is given."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from genokit.omop.cdm import Cdm
 
 QUERIES = Path(__file__).parent / "sql" / "cohort"
+AGES = ((0, 17), (18, 39), (40, 64), (65, 150))
 SEXES = {"male": 8507, "female": 8532}
 Concepts = ConceptSet | Concept | int | Sequence[int]
 Window = tuple[float | None, float | None]

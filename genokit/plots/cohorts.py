@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 HIDDEN = "*"
+# Told apart by all eyes, and by their marks.
+LINES = (("#0072b2", "o"), ("#d55e00", "s"), ("#009e73", "^"), ("#cc79a7", "D"), ("#8a6d00", "v"), ("#56b4e9", "P"))
 
 
 def flow(attrition: DataFrame, *, title: str = "", ax: Axes | None = None) -> Axes:
@@ -40,6 +42,40 @@ def flow(attrition: DataFrame, *, title: str = "", ax: Axes | None = None) -> Ax
         ax.axis("off")
         if title:
             ax.set_title(_label(title, 80), fontsize=10, loc="left")
+        return ax
+
+
+def rates(shown: DataFrame, *, unit: str, title: str = "", ax: Axes | None = None) -> Axes:
+    """Rates over calendar intervals: a line a group, a band for its confidence interval; what is not told is a gap.
+
+    ``shown`` has a row an interval and group: interval_start, interval_end, group, rate, low, high.
+    """
+    import pandas as pd
+    from matplotlib import pyplot as plt
+
+    with white_paper():
+        if ax is None:
+            _, ax = plt.subplots(figsize=(8, 3.8), layout="constrained")
+        groups = sorted(shown["group"].unique(), key=lambda group: (group == "all", str(group)))
+        for number, group in enumerate(groups):
+            rows = shown[shown["group"] == group].sort_values("interval_start")
+            colour, mark = ("0.25", ".") if group == "all" else LINES[number % len(LINES)]
+            middle = rows["interval_start"] + (rows["interval_end"] - rows["interval_start"]) / 2
+            rate, low, high = (pd.to_numeric(rows[name]).astype("float64") for name in ("rate", "low", "high"))
+            seen = rate > 0  # of none the bound is far away where persons are few
+            ax.fill_between(middle, low.where(seen), high.where(seen), color=colour, alpha=0.13, linewidth=0)
+            dashes = "--" if group == "all" else "-"
+            ax.plot(middle, rate, dashes, color=colour, marker=mark, markersize=4, lw=1.4, label=str(group))
+        highest = pd.to_numeric(shown["rate"]).max()
+        ax.set_ylim(0, highest * 1.6 if highest > 0 else 1)  # a band of few persons may reach far beyond
+        ax.yaxis.set_major_formatter("{x:,g}")
+        ax.set_ylabel(unit, fontsize=9)
+        ax.grid(axis="y", alpha=0.3)
+        ax.tick_params(labelsize=8)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.legend(frameon=False, fontsize=8, ncols=len(groups), loc="lower right", bbox_to_anchor=(1, 1))
+        if title:
+            ax.set_title(_label(title, 60), fontsize=10, loc="left")
         return ax
 
 

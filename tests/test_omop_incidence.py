@@ -1,0 +1,185 @@
+"""Incidence and prevalence: the same numbers as counting day by day, and as SQL written by hand."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+
+import duckdb
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib import pyplot as plt
+
+from genokit import Cdm
+from genokit.errors import InvalidParameters
+from genokit.omop.cohort import Cohort
+from genokit.omop.spans import END, START, WHO, joined
+
+BLEEDING, CELECOXIB, SINUSITIS = 192671, 1118084, 40481087
+DAY = pd.Timedelta(days=1)
+BEGIN = pd.Timestamp("2001-12-20")
+
+
+@pytest.fixture(scope="module")
+def cdm() -> Cdm:
+    return Cdm()
+
+
+@pytest.fixture(autouse=True)
+def _closed():
+    yield
+    plt.close("all")
+
+
+def test_first_bleedings_per_year_equal_sql_written_by_hand(cdm):
+    rates = cdm.cohort(condition=BLEEDING, first_only=True).incidence(between=("1980-01-01", "1999-12-31"))
+    expected = cdm.query(
+        "with e as (select person_id, min(condition_start_date) as day from condition_occurrence"
+        " where condition_concept_id = 192671 group by 1),"
+        " y as (select unnest(range(1980, 2000)) as year),"
+        " t as (select year, o.person_id, day, greatest(observation_period_start_date, make_date(year, 1, 1)) as a,"
+        " least(observation_period_end_date, make_date(year, 12, 31), coalesce(day, '9999-12-31')) as b"
+        " from y, person as p join observation_period as o using (person_id) left join e using (person_id))"
+        " select year, count(*) as persons, sum(b - a + 1) as days, count(*) filter (day = b) as events"
+        " from t where a <= b group by 1 order by 1"
+    )
+    found = rates.frame[(rates.frame["age_group"] == "all") & (rates.frame["sex"] == "all")].iloc[:-1]
+    assert found["interval_start"].dt.year.tolist() == expected["year"].tolist()
+    assert found["persons"].tolist() == expected["persons"].tolist()
+    assert found["events"].tolist() == expected["events"].tolist()
+    assert (found["person_years"] * 365.25).round().tolist() == expected["days"].tolist()
+    assert found["rate"].iloc[0] == pytest.approx(
+        100_000 * expected["events"].iloc[0] / (expected["days"].iloc[0] / 365.25)
+    )
+
+
+def test_prevalence_equals_sql_written_by_hand(cdm):
+    rates = cdm.cohort(condition=BLEEDING).prevalence(between=("2000-01-01", "2009-12-31"), age_groups=((0, 150),))
+    expected = cdm.query(
+        "with e as (select person_id, min(condition_start_date) as day from condition_occurrence"
+        " where condition_concept_id = 192671 group by 1), y as (select unnest(range(2000, 2010)) as year)"
+        " select year, gender_concept_id as sex, count(*) as persons, count(*) filter (day <= make_date(year, 12, 31))"
+        " as cases from y, person as p join observation_period as o using (person_id) left join e using (person_id)"
+        " where observation_period_start_date <= make_date(year, 12, 31)"
+        " and observation_period_end_date >= make_date(year, 1, 1) group by all order by 1, 2 desc"
+    )
+    found = rates.frame[(rates.frame["age_group"] == "all") & (rates.frame["sex"] != "all")]
+    assert found["persons"].tolist() == expected["persons"].tolist()
+    assert found["cases"].tolist() == expected["cases"].tolist()
+
+
+@pytest.fixture(scope="module")
+def five(tmp_path_factory) -> Cdm:
+    """Five persons, two of them with a gap in what is observed."""
+    folder = tmp_path_factory.mktemp("five")
+    con = duckdb.connect()
+    con.execute(
+        "create table person as select i as person_id, 8507 + 25 * (i % 2) as gender_concept_id,"
+        " 1984 - i as year_of_birth, 1 as month_of_birth, 3 as day_of_birth from range(1, 6) as t(i)"
+    )
+    con.execute(
+        "create table observation_period as select i as person_id, date '2001-12-20' + i::int as"
+        " observation_period_start_date, date '2001-12-20' + 20 + i::int as observation_period_end_date from"
+        " range(1, 6) as t(i) union all"
+        " select i, date '2001-12-20' + 30, date '2001-12-20' + 40 from range(1, 3) as t(i)"
+    )
+    for table in ("person", "observation_period"):
+        con.execute(f"copy {table} to '{folder}/{table}.parquet'")
+    return Cdm(folder)
+
+
+def observed() -> dict[int, set[int]]:
+    days = {who: set(range(who, who + 21)) for who in range(1, 6)}
+    return {who: found | (set(range(30, 41)) if who < 3 else set()) for who, found in days.items()}
+
+
+events = st.lists(st.tuples(st.integers(1, 5), st.integers(0, 40), st.integers(0, 4)), max_size=8)
+
+
+def spans(found: list[tuple[int, int, int]]) -> pd.DataFrame:
+    frame = pd.DataFrame(found, columns=[WHO, "start", "length"]).astype("int64")
+    begin = BEGIN + pd.to_timedelta(frame["start"], unit="D")
+    end = begin + pd.to_timedelta(frame["length"], unit="D")
+    return joined(pd.DataFrame({WHO: frame[WHO].astype("Int64"), START: begin, END: end}))
+
+
+@settings(max_examples=25, deadline=None)
+@given(events, st.sampled_from([None, 0, 3]))
+def test_incidence_is_what_counting_day_by_day_gives(five, found, washout):
+    outcome = Cohort("outcome", spans(found), (), {}, five)
+    rates = outcome.incidence(washout_days=washout, age_groups=((0, 18), (19, 30)))
+    days, begun = 0, 0
+    for who, seen in observed().items():
+        mine = outcome.spans[outcome.spans[WHO] == who]
+        blocked: set[int] = set()
+        starts = set()
+        for _, start, end in mine.itertuples(index=False):
+            first = (start - BEGIN).days
+            last = 10_000 if washout is None else (end - BEGIN).days + washout
+            if first not in blocked:
+                starts.add(first)
+            blocked |= set(range(first + 1, last + 1))
+        days += len(seen - blocked)
+        begun += len((starts - blocked) & seen)
+    whole = rates.frame[(rates.frame[["interval", "age_group", "sex"]] == "all").all(axis=1)]
+    assert round(whole["person_years"].item() * 365.25) == days
+    assert whole["events"].item() == begun
+    parts = rates.frame[(rates.frame[["interval", "age_group", "sex"]] != "all").all(axis=1)]
+    assert round(parts["person_years"].sum() * 365.25) == days
+    assert parts["events"].sum() == begun
+    assert rates.table()["events"].dropna().between(1, 4).sum() == 0
+
+
+def test_a_rate_may_be_that_of_another_cohort(cdm):
+    users = cdm.cohort(drug=CELECOXIB, first_only=True, name="celecoxib")
+    bleeding = cdm.cohort(condition=BLEEDING, first_only=True, name="bleeding")
+    rates = bleeding.incidence(of=users, every="decade")
+    whole = rates.frame[(rates.frame[["interval", "age_group", "sex"]] == "all").all(axis=1)]
+    assert whole["events"].item() == bleeding.within((0, None), of=users).persons
+    assert rates.settings["at risk"] == "celecoxib"
+    assert whole["low"].item() < whole["rate"].item() < whole["high"].item()
+
+
+def test_what_is_shown_of_rates_tells_no_small_number(cdm):
+    bleeding = cdm.cohort(condition=BLEEDING, first_only=True, name="<b>bleeding</b> $x$")
+    for rates in (bleeding.incidence(every="decade"), bleeding.prevalence(every="decade")):
+        shown = rates.table()
+        small = [name for name in ("persons", "events", "cases") if name in shown]
+        assert len(shown) == len(rates.frame)
+        for name in small:
+            assert not shown[name].dropna().between(1, 4).any()
+            assert shown[name].isna().sum() >= rates.frame[name].between(1, 4).sum() > 0
+        assert shown["rate"][shown[small[-1]].isna()].isna().all()
+        ET.fromstring(rates._repr_html_())
+        assert "<b>bleeding" not in rates._repr_html_()
+        for by in ("sex", "age_group"):
+            rates.plot(by=by).figure.canvas.draw()
+        assert re.fullmatch(r"<Rates \w+ of .*, \d+ intervals>", repr(rates))
+
+
+def test_points_are_days(cdm):
+    bleeding = cdm.cohort(condition=BLEEDING)
+    point = bleeding.prevalence(between=("2000-01-01", "2004-12-31"), point=True).frame
+    assert (point["interval_start"] == point["interval_end"]).all()
+    sql = (
+        "select count(distinct person_id) as n from observation_period semi join person using (person_id)"
+        " where date '2002-01-01' between observation_period_start_date and observation_period_end_date"
+    )
+    whole = point[(point["age_group"] == "all") & (point["sex"] == "all") & (point["interval"] == "2002-01-01")]
+    assert whole["persons"].item() == cdm.query(sql)["n"].item()
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"every": "yeer"}, "Did you mean 'year'"),
+        ({"age_groups": ((0, 20), (20, 30))}, "in common"),
+        ({"age_groups": ()}, "no age groups"),
+        ({"between": ("2000-01-01", "1999-01-01")}, "no days to count in"),
+    ],
+)
+def test_a_mistake_is_told(cdm, asked, says):
+    with pytest.raises(InvalidParameters, match=re.escape(says)):
+        cdm.cohort(condition=BLEEDING).incidence(**asked)
