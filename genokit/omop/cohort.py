@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from genokit.omop.cdm import Cdm
     from genokit.omop.incidence import Rates
+    from genokit.omop.survival import TimeToEvent
 
 Days = float | tuple[float | None, float | None] | None
 
@@ -145,6 +146,22 @@ class Cohort:
         from genokit.omop import incidence
 
         return incidence.prevalence(self, of=of, every=every, age_groups=age_groups, between=between, point=point)
+
+    def time_to(
+        self,
+        outcome: Cohort,
+        *,
+        by: str | None = None,
+        most_days: int = 365,
+        age_groups: Sequence[tuple[int, int]] = AGES,
+    ) -> TimeToEvent:
+        """How long from each person's first entry to the outcome's: Kaplan-Meier curves, by "sex" or "age_group".
+
+        Persons leave it at the end of their entry. Who had the outcome before is left out.
+        """
+        from genokit.omop import survival
+
+        return survival.time_to(self, outcome, by=by, most_days=most_days, age_groups=age_groups)
 
     def table(self, cohort_definition_id: int | None = None) -> DataFrame:
         """The rows of the CDM's table ``cohort``; the id is made of the settings, unless one is given."""

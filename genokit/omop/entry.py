@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -175,6 +176,20 @@ def ages(persons: DataFrame, day: Series[Any]) -> Series[Any]:
     early = (day.dt.month < month) | ((day.dt.month == month) & (day.dt.day < date))
     years: Series[Any] = day.dt.year - persons["year_of_birth"] - early.astype("Int64")
     return years
+
+
+def bands(groups: Sequence[tuple[int, int]]) -> list[tuple[int, int, str]]:
+    """Age groups in order, each with its name. Raises InvalidParameters.
+
+    >>> bands(((65, 150), (0, 64)))
+    [(0, 64, '0-64'), (65, 150, '65+')]
+    """
+    ordered = sorted(groups)
+    if not ordered or any(low < 0 or low > high for low, high in ordered):
+        raise InvalidParameters(f"These are no age groups: {groups!r}. Give some as ((0, 17), (18, 150)).")
+    if any(low <= high for (_, high), (low, _) in pairwise(ordered)):
+        raise InvalidParameters("Two age groups have a year in common. Let each begin after the one before ends.")
+    return [(low, high, f"{low}+" if high >= 120 else f"{low}-{high}") for low, high in ordered]
 
 
 def ids(concepts: Concepts) -> list[int]:

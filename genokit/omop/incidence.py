@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from genokit.backends import database
 from genokit.databases import Duck
 from genokit.errors import InvalidParameters, did_you_mean
 from genokit.omop import disclosure
-from genokit.omop.entry import SEXES, read
+from genokit.omop.entry import SEXES, bands, read
 from genokit.omop.spans import END, START, WHO, common
 
 if TYPE_CHECKING:
@@ -189,21 +188,7 @@ def _parts(days: DataFrame, every: str, between: tuple[object, object] | None) -
 def _ages(groups: Sequence[tuple[int, int]]) -> DataFrame:
     import pandas as pd
 
-    ordered = sorted(groups)
-    if not ordered or any(low < 0 or low > high for low, high in ordered):
-        raise InvalidParameters(f"These are no age groups: {groups!r}. Give some as ((0, 17), (18, 150)).")
-    if any(low <= high for (_, high), (low, _) in pairwise(ordered)):
-        raise InvalidParameters(
-            "Two age groups have a year of age in common. Let each begin after the one before ends."
-        )
-    return pd.DataFrame(
-        {"low": [low for low, _ in ordered], "high": [high for _, high in ordered],
-         "age_group": [_band(low, high) for low, high in ordered]}
-    )  # fmt: skip
-
-
-def _band(low: int, high: int) -> str:
-    return f"{low}+" if high >= 120 else f"{low}-{high}"
+    return pd.DataFrame(bands(groups), columns=["low", "high", "age_group"])
 
 
 def _asked(name: str, tables: Mapping[str, DataFrame], days: Sequence[str]) -> DataFrame:

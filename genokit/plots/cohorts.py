@@ -79,6 +79,37 @@ def rates(shown: DataFrame, *, unit: str, title: str = "", ax: Axes | None = Non
         return ax
 
 
+def curves(shown: DataFrame, *, title: str = "", ax: Axes | None = None) -> Axes:
+    """The share that has had an event, by days since entry: a line a group, a band for its confidence interval.
+
+    ``shown`` has a row a group and point in time: group, day, at_risk, free, low, high, from 0 to 1.
+    """
+    from matplotlib import pyplot as plt
+
+    with white_paper():
+        if ax is None:
+            _, ax = plt.subplots(figsize=(8, 3.8), layout="constrained")
+        for number, (group, rows) in enumerate(shown.groupby("group", sort=True)):
+            colour, mark = LINES[number % len(LINES)]
+            ax.fill_between(rows["day"], 100 - 100 * rows["high"], 100 - 100 * rows["low"], step="post", color=colour,
+                            alpha=0.13, linewidth=0)  # fmt: skip
+            label = f"{_label(group, 30)}: {rows['at_risk'].iloc[0]:,} persons"
+            ax.plot(rows["day"], 100 - 100 * rows["free"], color=colour, drawstyle="steps-post", marker=mark,
+                    markevery=max(1, len(rows) // 6), markersize=4, lw=1.4, label=label)  # fmt: skip
+        ax.set_ylim(bottom=0)
+        ax.set_xlim(left=0)
+        ax.set_xlabel("days since entry", fontsize=9)
+        ax.set_ylabel("% with the event", fontsize=9)
+        ax.xaxis.set_major_formatter("{x:,g}")
+        ax.grid(axis="y", alpha=0.3)
+        ax.tick_params(labelsize=8)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.legend(frameon=False, fontsize=8, loc="upper left")
+        if title:
+            ax.set_title(_label(title, 80), fontsize=10, loc="left")
+        return ax
+
+
 def _box(ax: Axes, x: float, y: float, text: str, fill: str, edge: str, *, wide: float = 0.64) -> None:
     from matplotlib.patches import FancyBboxPatch
 

@@ -1,0 +1,147 @@
+"""How long it takes from one cohort to another: Kaplan and Meier's estimate of who is still free of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from genokit.errors import InvalidParameters, did_you_mean
+from genokit.omop import disclosure
+from genokit.omop.entry import SEXES, ages, bands, read
+from genokit.omop.spans import END, START, WHO
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from pandas import DataFrame
+
+    from genokit.omop.cohort import Cohort
+
+POINTS = 60  # of a curve: a step for each person would tell of each
+Z = 1.959964
+
+
+@dataclass(frozen=True, eq=False)
+class TimeToEvent:
+    """Curves of the persons still free of an event: ``frame`` has the true numbers and is for you, the rest is
+    suppressed."""
+
+    target: str
+    outcome: str
+    frame: DataFrame = field(repr=False)
+    settings: Mapping[str, Any]
+    min_cell: int | None = None
+
+    def table(self) -> DataFrame:
+        """The points that may be told: none from which, with the others, a few persons' fate could be read."""
+        import pandas as pd
+
+        parts = []
+        for _, rows in self.frame.groupby("group", sort=False):
+            at_risk = disclosure.steps(rows["at_risk"].tolist(), min_cell=self.min_cell)
+            left = disclosure.steps((rows["events"].iloc[-1] - rows["events"]).tolist(), min_cell=self.min_cell)
+            keep = [one is not None and other is not None for one, other in zip(at_risk, left, strict=True)]
+            parts.append(rows[keep])
+        return pd.concat(parts, ignore_index=True)
+
+    def plot(self, *, ax: Axes | None = None) -> Axes:
+        """The share that has had the event, by days since entry, with 95 % confidence bands."""
+        from genokit.plots import cohorts
+
+        return cohorts.curves(self.table(), title=f"From {self.target} to {self.outcome}", ax=ax)
+
+    def __repr__(self) -> str:
+        return f"<TimeToEvent from {self.target} to {self.outcome}, {self.frame['group'].nunique()} groups>"
+
+    def _repr_html_(self) -> str:
+        from genokit import display
+
+        about = {**self.settings, "shown": disclosure.note(["day"], min_cell=self.min_cell)}
+        fold = {"Numbers": display.table(self.table().round(3), most=200)}
+        return display.card(f"From {self.target} to {self.outcome}", about, fold=fold)
+
+
+def time_to(
+    target: Cohort, outcome: Cohort, *, by: str | None, most_days: int, age_groups: Sequence[tuple[int, int]]
+) -> TimeToEvent:
+    """From each person's first entry to the first entry of the outcome; who had it before is left out."""
+    import pandas as pd
+
+    from genokit.omop.cohort import told
+
+    if isinstance(most_days, bool) or not isinstance(most_days, int) or most_days < 1:
+        raise InvalidParameters(f"'most_days' is {most_days!r}. Give a whole number of days, 1 or more.")
+    if by not in (None, "sex", "age_group"):
+        raise InvalidParameters(f"There is no curve by '{by}'. {did_you_mean(str(by), ('sex', 'age_group'))}")
+    first = target.spans.sort_values([WHO, START]).drop_duplicates(WHO)
+    events = outcome.spans.groupby(WHO)[START].min().rename("event").reset_index()
+    rows = first.merge(events, on=WHO, how="left")
+    before = rows["event"] < rows[START]
+    rows = rows[~before]
+    happened = rows["event"].notna() & (rows["event"] <= rows[END])
+    ends = rows["event"].where(happened, rows[END])
+    rows = rows.assign(
+        days=(ends - rows[START]).dt.days, happened=happened, group=_groups(target, rows, by, age_groups)
+    )
+    parts = [_curve(part, most_days).assign(group=group) for group, part in rows.groupby("group", sort=True)]
+    if not parts:
+        raise InvalidParameters(f"Nobody in '{target.name}' is free of '{outcome.name}' at first.")
+    before_told = told({"n": int(before.sum())}, _least(target, outcome))["n"]
+    settings = {
+        "from": f"the first entry of {target.name}",
+        "to": f"the first entry of {outcome.name}",
+        "left out": f"{before_told} persons who had it before",
+    }
+    names = ["group", "day", "at_risk", "events", "free", "low", "high"]
+    return TimeToEvent(
+        target.name, outcome.name, pd.concat(parts, ignore_index=True)[names], settings, _least(target, outcome)
+    )
+
+
+def _groups(target: Cohort, rows: DataFrame, by: str | None, age_groups: Sequence[tuple[int, int]]) -> Any:
+    if by is None:
+        return "all"
+    people = target.cdm.lookup(read("persons"), {}).drop_duplicates("person_id").set_index("person_id")
+    mine = people.reindex(rows[WHO]).set_axis(rows.index)
+    if by == "sex":
+        names = {number: name for name, number in SEXES.items()}
+        return mine["gender_concept_id"].map(names).fillna("other")
+    years = ages(mine, rows[START])
+    found = years.astype("object").where(years.isna(), "other")
+    for low, high, label in bands(age_groups):
+        found = found.mask(((years >= low) & (years <= high)).fillna(False), label)
+    return found
+
+
+def _curve(rows: DataFrame, most_days: int) -> DataFrame:
+    """At points in time: who is still at risk, how many events there were until then, and Kaplan and Meier's share."""
+    import numpy as np
+    import pandas as pd
+
+    days, happened = rows["days"].to_numpy(dtype="int64"), rows["happened"].to_numpy(dtype=bool)
+    times = np.unique(days[happened])  # (times,)
+    ordered = np.sort(days)
+    at_risk = len(days) - np.searchsorted(ordered, times, side="left")
+    deaths = np.bincount(np.searchsorted(times, days[happened]), minlength=len(times))
+    share = np.cumprod(1 - deaths / at_risk)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        greenwood = np.cumsum(deaths / (at_risk * (at_risk - deaths)))
+        half = Z * np.sqrt(greenwood) / np.abs(np.log(share))  # on the scale of log(-log), which stays within 0 and 1
+        low, high = share ** np.exp(half), share ** np.exp(-half)
+    points = np.unique(np.linspace(0, most_days, POINTS + 1).round().astype("int64"))
+    at = np.searchsorted(times, points, side="right")  # events on a point's day have happened
+    with_first = [np.concatenate([[1.0], one]) for one in (share, low, high)]
+    return pd.DataFrame(
+        {
+            "day": points,
+            "at_risk": len(days) - np.searchsorted(ordered, points, side="left"),
+            "events": np.concatenate([[0], np.cumsum(deaths)])[at],
+            "free": with_first[0][at],
+            "low": np.nan_to_num(with_first[1][at], nan=0.0),
+            "high": np.nan_to_num(with_first[2][at], nan=0.0),
+        }
+    )
+
+
+def _least(*cohorts: Cohort) -> int | None:
+    return max((one.min_cell for one in cohorts if one.min_cell is not None), default=None)
