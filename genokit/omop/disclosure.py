@@ -129,12 +129,12 @@ def smallest(min_cell: int | None = None) -> int:
 
 @dataclass(frozen=True)
 class _Grid:
-    """A table as an array with an axis a column: what no row has is zero, and has the row -1."""
+    """A table as an array with an axis a column, each with its total at the end; what no row has is summed up."""
 
     values: NDArray[np.int64]  # (counts, *shape)
-    row: NDArray[np.int64]  # (*shape)
-    origin: tuple[tuple[int, ...], ...]  # for each axis, a row that has each of its values
-    totals: tuple[int | None, ...]  # for each axis, where its total is
+    row: NDArray[np.int64]  # (*shape), -1 where there is none
+    on_a_total: NDArray[np.bool_]  # (*shape)
+    origin: tuple[NDArray[np.int64], ...]  # for each axis, a row that has each of its values
 
 
 def _whole(column: Series[Any], name: str) -> NDArray[np.int64]:
@@ -165,13 +165,15 @@ def _grid(frame: DataFrame, values: NDArray[np.int64], by: Sequence[str], total:
     import pandas as pd
 
     codes: list[Any] = []
-    origin, totals = [], []
+    origin = []
     for name in by:
-        code, labels = pd.factorize(frame[name], use_na_sentinel=False)
+        is_total = np.array([isinstance(value, str) and value == total for value in frame[name]], dtype=bool)
+        code = np.empty(len(frame), dtype=np.int64)
+        code[~is_total], labels = pd.factorize(frame[name][~is_total], use_na_sentinel=False)
+        code[is_total] = len(labels)
         codes.append(code)
-        origin.append(tuple(int(at) for at in np.unique(code, return_index=True)[1]))
-        totals.append(next((i for i, label in enumerate(labels) if total is not None and label == total), None))
-    shape = tuple(map(len, origin))
+        origin.append(np.flatnonzero(~is_total)[np.unique(code[~is_total], return_index=True)[1]])
+    shape = tuple(len(rows) + 1 for rows in origin)
     if prod(shape) > MOST_CELLS:
         raise InvalidParameters(f"A table by {', '.join(by)} has {prod(shape):,} cells: more than {MOST_CELLS:,}.")
     if len(set(zip(*codes, strict=True))) < len(frame):
@@ -180,121 +182,86 @@ def _grid(frame: DataFrame, values: NDArray[np.int64], by: Sequence[str], total:
     row[tuple(codes)] = np.arange(len(frame))
     whole = np.zeros((values.shape[1], *shape), dtype=np.int64)
     whole[:, *codes] = values.T
-    grid = _Grid(whole, row, tuple(origin), tuple(totals))
-    _check_totals(grid, by)
-    return grid
-
-
-def _check_totals(grid: _Grid, by: Sequence[str]) -> None:
-    """Totals must be sums, or the box proves nothing: they aren't where a person is in several rows."""
-    import numpy as np
-
-    summed = np.where(_on_a_total(grid), 0, grid.values)
-    for axis, at in enumerate(grid.totals):
-        if at is not None:
-            summed[(slice(None),) * (axis + 1) + (at,)] = summed.sum(axis=axis + 1)
-    if (grid.values != summed)[:, grid.row >= 0].any():
+    on_a_total = np.zeros(shape, dtype=bool)
+    summed = whole.copy()
+    for axis in range(len(by)):
+        last = (slice(None),) * axis + (-1,)
+        on_a_total[last] = True
+        summed[:, *last] = np.delete(summed, -1, axis=axis + 1).sum(axis=axis + 1)
+    if (whole != summed)[:, row >= 0].any():
         raise InvalidParameters(
             f"The totals over {', '.join(by)} are not the sums of the other rows: rows are missing, or persons are in "
             "several of them. Name in by only what each person has one of, and the rest in within."
         )
+    return _Grid(summed, row, on_a_total, tuple(origin))
 
 
 def _protect(grid: _Grid, hidden: NDArray[np.bool_], rows: NDArray[np.int64], least: int) -> Iterator[tuple[int, ...]]:
     """Hide what protects the small cells of a table; yields what no row has, by rows that have its values."""
     import numpy as np
 
-    lost = np.zeros(grid.row.shape, dtype=bool)
-    lost[grid.row >= 0] = hidden[rows[grid.row[grid.row >= 0]]]
-    for cell in zip(*np.nonzero(lost), strict=True):  # as it is now: what is hidden below isn't small
+    lost = (grid.row >= 0) & hidden[rows[grid.row]]
+    for cell in zip(*np.nonzero(lost), strict=True):  # as they are now: what is hidden below isn't small
         for corner in _box(grid, tuple(map(int, cell)), lost, least):
             if not lost[corner]:
                 lost[corner] = True
                 if grid.row[corner] >= 0:
                     hidden[rows[grid.row[corner]]] = True
-                else:
-                    yield tuple(origin[i] for origin, i in zip(grid.origin, corner, strict=True))
+                elif not grid.on_a_total[corner]:
+                    yield tuple(int(origin[i]) for origin, i in zip(grid.origin, corner, strict=True))
 
 
 def _box(grid: _Grid, cell: Cell, lost: NDArray[np.bool_], least: int) -> list[Cell]:
-    """The corners of the box that protects a cell best at the least cost; none, if there is no box."""
-    import numpy as np
+    """The corners of the box that protects a cell best, and of these at the least cost.
 
-    sizes = grid.row.shape
-    wide = [axis for axis, size in enumerate(sizes) if size > 1]
-    bound = {axis for axis in wide if grid.totals[axis] is not None}  # left out, its total would change
-    for n in range(len(wide), 0, -1):
-        for axes in combinations(wide, n):
-            if bound <= set(axes):
-                cost, grades = _boxes(grid, cell, axes, lost, least)
-                for fit in grades:
-                    if fit.any():
-                        best = np.unravel_index(int(np.where(fit, cost, np.inf).argmin()), fit.shape)
-                        far = dict(zip(axes, map(int, best), strict=True))
-                        return [
-                            tuple(far[axis] if axis in moved else cell[axis] for axis in range(len(sizes)))
-                            for moved in _subsets(axes)
-                        ]
-    return []
-
-
-def _boxes(
-    grid: _Grid, cell: Cell, axes: tuple[int, ...], lost: NDArray[np.bool_], least: int
-) -> tuple[NDArray[np.float64], list[NDArray[np.bool_]]]:
-    """For each opposite corner of a box along these axes: what it costs, and in each grade whether it protects.
-
-    The first grade: the cell can be as large as what is shown, with nothing else at zero. The second: it can be one
-    more, or one less. Then the same, with totals in the box.
+    Best is that the cell can be as large as what is shown, and nothing else zero; then, that it can be one more or one
+    less. And best is a box that keeps all sums; then, one that hides sums among the rows; then, any.
     """
     import numpy as np
 
-    shape = tuple(grid.row.shape[axis] for axis in axes)
+    shape = grid.row.shape
+    axes = range(len(shape))
     here: Any = (slice(None), *cell)
     own = grid.values[here]
     small = (own > 0) & (own < least)
-    missing = (least - own[small]).reshape(-1, *[1] * len(axes))
-    on_a_total = _on_a_total(grid)
+    missing = (least - own[small]).reshape(-1, *[1] * len(shape))
     persons = grid.values.sum(axis=0)
-    price = np.where(grid.row >= 0, 1 + persons / (1 + persons.sum()) / 2 ** len(axes), 1000)
+    price = np.where(grid.row >= 0, np.where(grid.on_a_total, 100, 1), np.where(grid.on_a_total, 1e6, 1000))
+    price = np.where(lost, 0, price + persons / (1 + persons.max()) / 2 ** len(shape))
 
+    # Of each opposite corner: what its box costs, and what it is good for.
     cost = np.zeros(shape)
-    possible, inner = np.ones(shape, dtype=bool), np.ones(shape, dtype=bool)
-    good, up, down = (np.ones((len(missing), *shape), dtype=bool) for _ in range(3))
-    signs = {}
-    for i, axis in enumerate(axes):
-        far = np.arange(shape[i]).reshape([-1 if i == j else 1 for j in range(len(axes))])
-        total = -1 if grid.totals[axis] is None else grid.totals[axis]
+    possible, kept, known = (np.ones(shape, dtype=bool) for _ in range(3))
+    enough, up, down = (np.ones((len(missing), *shape), dtype=bool) for _ in range(3))
+    signs = []
+    for axis in axes:
+        far = np.arange(shape[axis]).reshape([-1 if axis == other else 1 for other in axes])
+        total = shape[axis] - 1
         possible &= far != cell[axis]
-        inner &= far != total
+        kept &= far != total
         # A total moves with its cells, everything else against them.
-        signs[axis] = np.where((far == total) | (cell[axis] == total), 1, -1)
-    for moved in _subsets(axes):
+        signs.append(np.where((far == total) | (cell[axis] == total), 1, -1))
+    for moved in _subsets(len(shape)):
         place: tuple[Any, ...] = tuple(slice(None) if axis in moved else at for axis, at in enumerate(cell))
-        broad = [size if axis in moved else 1 for axis, size in zip(axes, shape, strict=True)]
+        broad = [size if axis in moved else 1 for axis, size in enumerate(shape)]
         sign = prod(signs[axis] for axis in moved)
-        own = grid.values[:, *place][small].reshape(-1, *broad)
-        cost = cost + np.where(lost[place], 0, price[place]).reshape(broad)
-        # A sum that is not among the rows is shown elsewhere, and stays what it is.
-        possible &= ((grid.row[place] >= 0) | ~on_a_total[place]).reshape(broad)
-        good &= (sign > 0) | (own > missing)
-        up &= (sign > 0) | (own >= 1)
-        down &= (sign < 0) | (own >= 1)
-    enough, some = good.all(axis=0), (up | down).all(axis=0)
-    return cost, [fit & possible for fit in (enough & inner, some & inner, enough, some)]
+        values = grid.values[:, *place][small].reshape(-1, *broad)
+        cost = cost + price[place].reshape(broad)
+        known &= ((grid.row[place] >= 0) | ~grid.on_a_total[place]).reshape(broad)
+        enough &= (sign > 0) | (values > missing)
+        up &= (sign > 0) | (values >= 1)
+        down &= (sign < 0) | (values >= 1)
+    fits = (enough.all(axis=0) & possible, (up | down).all(axis=0) & possible)
+    fit = next(fit & sums for sums in (kept & known, known, possible) for fit in fits if (fit & sums).any())
+    best = np.unravel_index(int(np.where(fit, cost, np.inf).argmin()), shape)
+    return [
+        tuple(int(best[axis]) if axis in moved else at for axis, at in enumerate(cell))
+        for moved in _subsets(len(shape))
+    ]
 
 
-def _on_a_total(grid: _Grid) -> NDArray[np.bool_]:
-    import numpy as np
-
-    on = np.zeros(grid.row.shape, dtype=bool)
-    for axis, total in enumerate(grid.totals):
-        if total is not None:
-            on[(slice(None),) * axis + (total,)] = True
-    return on
-
-
-def _subsets(axes: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    return (moved for n in range(len(axes) + 1) for moved in combinations(axes, n))
+def _subsets(n: int) -> Iterator[tuple[int, ...]]:
+    return (moved for size in range(n + 1) for moved in combinations(range(n), size))
 
 
 def _without(
