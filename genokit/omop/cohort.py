@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from genokit.omop.cdm import Cdm
     from genokit.omop.incidence import Rates
     from genokit.omop.survival import TimeToEvent
+    from genokit.omop.tableone import TableOne
 
 Days = float | tuple[float | None, float | None] | None
 
@@ -162,6 +163,19 @@ class Cohort:
         from genokit.omop import survival
 
         return survival.time_to(self, outcome, by=by, most_days=most_days, age_groups=age_groups)
+
+    def table_one(
+        self,
+        *others: Cohort,
+        prior_days: int = 365,
+        most: int = 10,
+        age_groups: Sequence[tuple[int, int]] = AGES,
+    ) -> TableOne:
+        """Who they are at their first entry, beside other cohorts: sex, age, and the ``most`` frequent conditions and
+        drugs in the days before; of two cohorts also how far the shares differ."""
+        from genokit.omop import tableone
+
+        return tableone.table_one([self, *others], prior_days=prior_days, most=most, age_groups=age_groups)
 
     def table(self, cohort_definition_id: int | None = None) -> DataFrame:
         """The rows of the CDM's table ``cohort``; the id is made of the settings, unless one is given."""

@@ -1,0 +1,68 @@
+"""A table one: the same counts as SQL written by hand, and none from which a few persons could be told."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+
+import pytest
+from trino_query_parser import parse_statement
+
+from genokit import Cdm
+from genokit.errors import InvalidParameters
+from genokit.omop.entry import read
+from genokit.omop.parameters import bind
+
+CELECOXIB, DICLOFENAC = 1118084, 1124300
+
+
+@pytest.fixture(scope="module")
+def cohorts():
+    cdm = Cdm()
+    return cdm.cohort(drug=CELECOXIB, first_only=True, name="<i>a"), cdm.cohort(drug=DICLOFENAC, name="b")
+
+
+def test_a_table_one_equals_sql_written_by_hand(cohorts):
+    frame = cohorts[0].table_one(cohorts[1], most=5).frame
+    expected = cohorts[0].cdm.query(
+        "with d as (select person_id, min(drug_exposure_start_date) as d from drug_exposure join observation_period"
+        " using (person_id) where drug_concept_id = 1118084 and drug_exposure_start_date between"
+        " observation_period_start_date and observation_period_end_date group by 1)"
+        " select concept_name as value, count(distinct person_id) as persons from d join condition_occurrence"
+        " using (person_id) join concept on concept_id = condition_concept_id"
+        " where d - condition_start_date between 1 and 365 group by 1"
+    )
+    mine = frame[(frame["cohort"] == "<i>a") & (frame["characteristic"] == "condition")]
+    assert len(mine) == 5
+    known = dict(zip(expected["value"], expected["persons"], strict=True))
+    assert dict(zip(mine["value"], mine["persons"], strict=True)) == {
+        value: known.get(value, 0) for value in mine["value"]
+    }
+    sexes = frame[(frame["cohort"] == "<i>a") & (frame["characteristic"] == "sex")]
+    assert dict(zip(sexes["value"], sexes["persons"], strict=True)) == {"female": 906, "male": 894}
+    for name in ("sex", "age"):
+        parts = frame[frame["characteristic"] == name].groupby("cohort")["persons"].sum()
+        assert parts.tolist() == [cohorts[0].persons, cohorts[1].persons]
+
+
+def test_what_is_shown_of_it_tells_no_small_number(cohorts):
+    small = cohorts[0].table_one(cohorts[1], most=40)
+    shown = small.table()
+    assert len(shown) == len(small.frame)
+    assert not shown["persons"].dropna().between(1, 4).any()
+    assert shown["persons"].isna().sum() >= small.frame["persons"].between(1, 4).sum() > 0
+    assert shown["percent"][shown["persons"].isna()].isna().all()
+    hidden = shown[shown["persons"].isna()].set_index(["characteristic", "value"]).index
+    assert shown.set_index(["characteristic", "value"]).loc[hidden]["difference"].isna().all()
+    ET.fromstring(small._repr_html_())
+    assert "<i>a" not in small._repr_html_()
+
+
+def test_mistakes_are_told(cohorts):
+    with pytest.raises(InvalidParameters, match="have one name"):
+        cohorts[0].table_one(cohorts[0])
+    with pytest.raises(InvalidParameters, match="is empty"):
+        (cohorts[0] - cohorts[0]).table_one()
+
+
+def test_its_statement_is_trino_s_too():
+    parse_statement(bind(read("records"), {"persons": [1, 2]}, "athena")[0])
