@@ -146,7 +146,7 @@ DISTRIBUTIONS = {
 
 @dataclass(frozen=True)
 class Scan:
-    """What is counted together: its name, the tables that it reads, the analyses that it makes."""
+    """What is counted together: its name, the tables that it reads (the one it is about last), what it makes."""
 
     name: str
     reads: tuple[str, ...]
@@ -193,7 +193,7 @@ SCANS = (
     *(
         Scan(
             domain.table,
-            ("person", "observation_period", domain.table, *["care_site"] * (domain.number == 200)),
+            ("person", "observation_period", *["care_site"] * (domain.number == 200), domain.table),
             (*(domain.number + kind for kind in domain.kinds), *domain.also),
             domain,
         )
@@ -226,9 +226,9 @@ def adds_up(analysis_id: int) -> int | None:
     for domain in DOMAINS:
         if (kind := analysis_id - domain.number) in domain.kinds:
             return {1: 0, 5: 1, 6: 1, 7: 1, 20: 0, 22: 1, 23: 1}.get(kind)
-    if analysis_id in (2, 3, 4, 5, 10, 12, 101, 102, 104, 106, 107, 108, 113, 301, 501, 502, 505, 506, 1201):
+    if analysis_id in (2, 3, 4, 5, 10, 12, 101, 102, 104, 106, 107, 108, 113, 301, 501, 502, 504, 505, 506, 1201):
         return 0
-    return {1818: 2}.get(analysis_id)
+    return {116: 1, 1818: 2}.get(analysis_id)
 
 
 def prints(con: DuckDBPyConnection, tables: Mapping[str, Iterable[str]]) -> dict[str, tuple[str, int]]:

@@ -166,7 +166,7 @@ def characterize(
     columns = cdm.columns()
     scans = [scan for scan in SCANS if all(table in columns for table in scan.reads)]
     con = cdm.database.con.cursor()
-    con.execute(f"set schema = '{cdm.database.schema}'")
+    con.execute(f"set schema = '{cdm.database.schema}'; set enable_progress_bar = false")
     made, told = [], []
     with opened(results) as kept, tqdm(scans, desc="Characterize", unit="table", disable=not progress) as bar:
         prints = achilles.prints(con, {table: columns[table] for scan in scans for table in scan.reads})

@@ -71,18 +71,21 @@ def _visits(of: Characterization) -> DataFrame:
 
 
 def _density(of: Characterization) -> DataFrame:
+    """Records of a year for each month of each person observed in it; a month whose count is hidden adds none."""
     import pandas as pd
 
-    seen = of.counts(117).set_index("month")["count_value"]
+    seen = _by_year(of.counts(117))
     parts = []
     for domain in DOMAINS:
-        frame = of.counts(domain.number + 20).rename(columns={"count_value": "records"})
-        frame.insert(0, "domain", domain.word)
-        frame["per_person"] = frame["records"] / frame["month"].map(seen).astype(float)
-        parts.append(frame)
-    whole = pd.concat(parts, ignore_index=True)
-    whole["month"] = _months(whole["month"])
-    return whole.sort_values(["domain", "month"], ignore_index=True)
+        records = _by_year(of.counts(domain.number + 20))
+        parts.append(pd.DataFrame({"domain": domain.word, "records": records, "person_months": seen}).dropna())
+    whole = pd.concat(parts).rename_axis("year").reset_index()
+    whole["per_month"] = whole["records"] / whole["person_months"]
+    return whole.sort_values(["domain", "year"], ignore_index=True)
+
+
+def _by_year(months: DataFrame) -> Series[Any]:
+    return months["count_value"].groupby(months["month"].astype(int) // 100).sum()
 
 
 def _concepts_per_person(of: Characterization) -> DataFrame:
@@ -183,7 +186,8 @@ PICTURES: dict[str, Picture] = {
         plots.values,
     ),
     "data_density": Picture(
-        "How much is recorded", "Records of a month for each person observed in it.", _density, plots.density
+        "How much is recorded", "Records for each person and month of observation; what is hidden counts as none.",
+        _density, plots.density,
     ),
     "concepts_per_person": Picture(
         "How various it is", "Different concepts of a person: the middle half of persons, and the tenth to the "

@@ -196,16 +196,15 @@ def values(spread: DataFrame, *, ax: Axes | None = None) -> Axes:
 
 
 def density(records: DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Records a month for each person observed, a line a domain: domain, month (a period), per_person."""
+    """Records for each person and month of observation, a line a domain: domain, year, records, per_month."""
     with white_paper():
         ax = _axes(ax, 7.5, 3.6)
         styles = ("-", "--", ":", "-.")
-        known = records.dropna(subset="per_person")
-        domains = list(known.groupby("domain")["records"].sum().sort_values(ascending=False).index)
+        domains = list(records.groupby("domain")["records"].sum().sort_values(ascending=False).index)
         for number, domain in enumerate(domains):
-            rows = known[known["domain"] == domain]
-            whole = rows.assign(year=[month.year for month in rows["month"]]).groupby("year")["per_person"].mean()
-            ax.plot(whole.index, whole, styles[number // 4 % 4], color=COLOURS[number % 8], label=domain, linewidth=1.4)
+            rows = records[records["domain"] == domain]
+            line = styles[number // 4 % 4]
+            ax.plot(rows["year"], rows["per_month"], line, color=COLOURS[number % 8], label=domain, linewidth=1.4)
         ax.set_ylim(0, None)
         ax.set_xlabel("year")
         ax.set_ylabel("records a person and month")
