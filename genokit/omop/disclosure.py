@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations, pairwise
+from functools import lru_cache
+from itertools import pairwise, product
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pandas import DataFrame, Series
 
-MOST_CELLS = 4_000_000  # of one table, with the combinations that no row has
+MOST_CELLS = 1_000_000  # of one table, with the combinations that no row has
 
 Cell = tuple[int, ...]
 
@@ -61,9 +62,10 @@ def suppress(
     hidden: NDArray[np.bool_] = np.any((values > 0) & (values < least), axis=1)
     added: list[list[int]] = []  # for each new row, a row to take each column of by from
     if by:
+        codes = _codes(frame, by, total)
         for rows in _groups(frame, within):
             if hidden[rows].any():
-                grid = _grid(frame.iloc[rows], values[rows], by, total)
+                grid = _grid(codes[rows], values[rows], by)
                 added += [[int(rows[of]) for of in origin] for origin in _protect(grid, hidden, rows, least)]
     return _without(frame, hidden, added, counts, by, within, also)
 
@@ -129,11 +131,13 @@ def smallest(min_cell: int | None = None) -> int:
 
 @dataclass(frozen=True)
 class _Grid:
-    """A table as an array with an axis a column, each with its total at the end; what no row has is summed up."""
+    """A table with an axis a column, each with its total at the end; flat, and what no row has is summed up."""
 
-    values: NDArray[np.int64]  # (counts, *shape)
-    row: NDArray[np.int64]  # (*shape), -1 where there is none
-    on_a_total: NDArray[np.bool_]  # (*shape)
+    shape: Cell
+    values: NDArray[np.int64]  # (counts, cells)
+    row: NDArray[np.int64]  # (cells,), -1 where there is none
+    elsewhere: NDArray[np.bool_]  # (cells,): totals that no row has
+    price: NDArray[np.float64]  # (cells,): of hiding it
     origin: tuple[NDArray[np.int64], ...]  # for each axis, a row that has each of its values
 
 
@@ -160,40 +164,53 @@ def _groups(frame: DataFrame, within: Sequence[str]) -> Iterator[NDArray[np.int6
     return iter(np.split(order, np.flatnonzero(np.diff(number[order])) + 1))
 
 
-def _grid(frame: DataFrame, values: NDArray[np.int64], by: Sequence[str], total: str | None) -> _Grid:
+def _codes(frame: DataFrame, by: Sequence[str], total: str | None) -> NDArray[np.int64]:
+    """The values of these columns as numbers, -1 for a total: (rows, axes)."""
     import numpy as np
     import pandas as pd
 
-    codes: list[Any] = []
-    origin = []
-    for name in by:
-        is_total = np.array([isinstance(value, str) and value == total for value in frame[name]], dtype=bool)
-        code = np.empty(len(frame), dtype=np.int64)
-        code[~is_total], labels = pd.factorize(frame[name][~is_total], use_na_sentinel=False)
-        code[is_total] = len(labels)
-        codes.append(code)
-        origin.append(np.flatnonzero(~is_total)[np.unique(code[~is_total], return_index=True)[1]])
+    codes = [pd.factorize(frame[name], use_na_sentinel=False)[0] for name in by]
+    totals = [[isinstance(value, str) and value == total for value in frame[name]] for name in by]
+    return np.where(np.array(totals, dtype=bool), -1, np.array(codes, dtype=np.int64)).T
+
+
+def _grid(codes: NDArray[np.int64], values: NDArray[np.int64], by: Sequence[str]) -> _Grid:
+    import numpy as np
+
+    axes = range(len(by))
+    origin: list[NDArray[np.int64]] = []
+    at = codes.T.copy()
+    for axis in axes:
+        base = np.flatnonzero(codes[:, axis] >= 0)
+        _, first, at[axis, base] = np.unique(codes[base, axis], return_index=True, return_inverse=True)
+        origin.append(base[first])
+        at[axis, codes[:, axis] < 0] = len(first)
     shape = tuple(len(rows) + 1 for rows in origin)
     if prod(shape) > MOST_CELLS:
         raise InvalidParameters(f"A table by {', '.join(by)} has {prod(shape):,} cells: more than {MOST_CELLS:,}.")
-    if len(set(zip(*codes, strict=True))) < len(frame):
+    places = np.ravel_multi_index(tuple(at), shape)
+    if len(np.unique(places)) < len(codes):
         raise InvalidParameters(f"Several rows have the same {', '.join(by)}: name what tells them apart in within.")
-    row = np.full(shape, -1)
-    row[tuple(codes)] = np.arange(len(frame))
-    whole = np.zeros((values.shape[1], *shape), dtype=np.int64)
-    whole[:, *codes] = values.T
+    row = np.full(prod(shape), -1)
+    row[places] = np.arange(len(codes))
+    summed = np.zeros((values.shape[1], *shape), dtype=np.int64)
+    summed.reshape(len(summed), -1)[:, places] = values.T
     on_a_total = np.zeros(shape, dtype=bool)
-    summed = whole.copy()
-    for axis in range(len(by)):
+    for axis in axes:
         last = (slice(None),) * axis + (-1,)
         on_a_total[last] = True
         summed[:, *last] = np.delete(summed, -1, axis=axis + 1).sum(axis=axis + 1)
-    if (whole != summed)[:, row >= 0].any():
+    flat = summed.reshape(len(summed), -1)
+    if (flat[:, places] != values.T).any():
         raise InvalidParameters(
             f"The totals over {', '.join(by)} are not the sums of the other rows: rows are missing, or persons are in "
             "several of them. Name in by only what each person has one of, and the rest in within."
         )
-    return _Grid(summed, row, on_a_total, tuple(origin))
+    total = on_a_total.ravel()
+    persons = flat.sum(axis=0)
+    price = np.where(row >= 0, np.where(total, 100, 1), np.where(total, 1e6, 1000))
+    price = price + persons / (1 + persons.max()) / 2 ** len(by)  # of as many cells, those with fewer persons
+    return _Grid(shape, flat, row, total & (row < 0), price, tuple(origin))
 
 
 def _protect(grid: _Grid, hidden: NDArray[np.bool_], rows: NDArray[np.int64], least: int) -> Iterator[tuple[int, ...]]:
@@ -201,17 +218,18 @@ def _protect(grid: _Grid, hidden: NDArray[np.bool_], rows: NDArray[np.int64], le
     import numpy as np
 
     lost = (grid.row >= 0) & hidden[rows[grid.row]]
-    for cell in zip(*np.nonzero(lost), strict=True):  # as they are now: what is hidden below isn't small
-        for corner in _box(grid, tuple(map(int, cell)), lost, least):
+    for cell in np.flatnonzero(lost):  # as they are now: what is hidden below isn't small
+        for corner in _box(grid, int(cell), lost, least):
             if not lost[corner]:
                 lost[corner] = True
                 if grid.row[corner] >= 0:
                     hidden[rows[grid.row[corner]]] = True
-                elif not grid.on_a_total[corner]:
-                    yield tuple(int(origin[i]) for origin, i in zip(grid.origin, corner, strict=True))
+                elif not grid.elsewhere[corner]:
+                    places = np.unravel_index(corner, grid.shape)
+                    yield tuple(int(origin[i]) for origin, i in zip(grid.origin, places, strict=True))
 
 
-def _box(grid: _Grid, cell: Cell, lost: NDArray[np.bool_], least: int) -> list[Cell]:
+def _box(grid: _Grid, cell: int, lost: NDArray[np.bool_], least: int) -> list[int]:
     """The corners of the box that protects a cell best, and of these at the least cost.
 
     Best is that the cell can be as large as what is shown, and nothing else zero; then, that it can be one more or one
@@ -219,49 +237,37 @@ def _box(grid: _Grid, cell: Cell, lost: NDArray[np.bool_], least: int) -> list[C
     """
     import numpy as np
 
-    shape = grid.row.shape
-    axes = range(len(shape))
-    here: Any = (slice(None), *cell)
-    own = grid.values[here]
-    small = (own > 0) & (own < least)
-    missing = (least - own[small]).reshape(-1, *[1] * len(shape))
-    persons = grid.values.sum(axis=0)
-    price = np.where(grid.row >= 0, np.where(grid.on_a_total, 100, 1), np.where(grid.on_a_total, 1e6, 1000))
-    price = np.where(lost, 0, price + persons / (1 + persons.max()) / 2 ** len(shape))
-
-    # Of each opposite corner: what its box costs, and what it is good for.
-    cost = np.zeros(shape)
-    possible, kept, known = (np.ones(shape, dtype=bool) for _ in range(3))
-    enough, up, down = (np.ones((len(missing), *shape), dtype=bool) for _ in range(3))
-    signs = []
-    for axis in axes:
-        far = np.arange(shape[axis]).reshape([-1 if axis == other else 1 for other in axes])
-        total = shape[axis] - 1
-        possible &= far != cell[axis]
-        kept &= far != total
-        # A total moves with its cells, everything else against them.
-        signs.append(np.where((far == total) | (cell[axis] == total), 1, -1))
-    for moved in _subsets(len(shape)):
-        place: tuple[Any, ...] = tuple(slice(None) if axis in moved else at for axis, at in enumerate(cell))
-        broad = [size if axis in moved else 1 for axis, size in enumerate(shape)]
-        sign = prod(signs[axis] for axis in moved)
-        values = grid.values[:, *place][small].reshape(-1, *broad)
-        cost = cost + price[place].reshape(broad)
-        known &= ((grid.row[place] >= 0) | ~grid.on_a_total[place]).reshape(broad)
-        enough &= (sign > 0) | (values > missing)
-        up &= (sign > 0) | (values >= 1)
-        down &= (sign < 0) | (values >= 1)
-    fits = (enough.all(axis=0) & possible, (up | down).all(axis=0) & possible)
-    fit = next(fit & sums for sums in (kept & known, known, possible) for fit in fits if (fit & sums).any())
-    best = np.unravel_index(int(np.where(fit, cost, np.inf).argmin()), shape)
-    return [
-        tuple(int(best[axis]) if axis in moved else at for axis, at in enumerate(cell))
-        for moved in _subsets(len(shape))
-    ]
+    own = grid.values[:, cell]
+    small = np.flatnonzero((own > 0) & (own < least))
+    # A box of few cells is wanted again and again, for one table after the other.
+    find = _boxes if len(lost) < 1000 else _boxes.__wrapped__
+    boxes, rising, kept = find(grid.shape, cell)
+    values = grid.values[small][:, boxes]  # (counts, corners, boxes)
+    enough = (rising | (values > (least - own[small])[:, None, None])).all(axis=(0, 1))
+    less = values >= 1  # can be one less
+    some = ((rising | less).all(axis=1) | (~rising | less).all(axis=1)).all(axis=0)
+    known = ~grid.elsewhere[boxes].any(axis=0)
+    fit = next(
+        fits & sums for sums in (kept & known, known, known | True) for fits in (enough, some) if (fits & sums).any()
+    )
+    cost = np.where(lost[boxes], 0, grid.price[boxes]).sum(axis=0)
+    return [int(corner) for corner in boxes[:, np.where(fit, cost, np.inf).argmin()]]
 
 
-def _subsets(n: int) -> Iterator[tuple[int, ...]]:
-    return (moved for size in range(n + 1) for moved in combinations(range(n), size))
+@lru_cache(maxsize=1000)
+def _boxes(shape: Cell, cell: int) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
+    """All boxes with a corner in this cell: their corners, which of these rise with it, and which keep all sums."""
+    import numpy as np
+
+    here = np.array(np.unravel_index(cell, shape))[:, None]
+    last = np.array(shape)[:, None] - 1
+    far = np.indices(shape).reshape(len(shape), -1)
+    far = far[:, (far != here).all(axis=0)]  # (axes, boxes)
+    moved = np.array(list(product([False, True], repeat=len(shape))))[:, :, None]  # (corners, axes, 1)
+    boxes = np.ravel_multi_index(tuple(np.where(moved, far, here).swapaxes(0, 1)), shape)  # (corners, boxes)
+    # A total moves with its cells, everything else against them.
+    against = moved & (far != last) & (here != last)
+    return boxes, against.sum(axis=1) % 2 == 0, (far != last).all(axis=0)
 
 
 def _without(
