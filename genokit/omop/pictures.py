@@ -103,7 +103,11 @@ def _concepts_per_person(of: Characterization) -> DataFrame:
 def _values(of: Characterization) -> DataFrame:
     frame = of.distribution(1815)
     frame.insert(0, "measurement", _named(of, frame["measurement_concept_id"]))
-    frame.insert(1, "unit", [of.concepts.get(int(one), one) if one != "0" else "" for one in frame["unit_concept_id"]])
+    frame.insert(
+        1,
+        "unit",
+        [of.concepts.get(int(one), f"(unit {one})") if one != "0" else "" for one in frame["unit_concept_id"]],
+    )
     return frame.sort_values("count_value", ascending=False, kind="stable", ignore_index=True)
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 # Okabe and Ito's, told apart by all eyes; men and women also by side or sign.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9", "#000000", "#e69f00")
 MOST = 25  # rows with names that a figure has room for
-LABELLED = 60  # rectangles of a treemap; all others are one more
+LABELLED = 60  # rectangles of a treemap
 
 
 def pyramid(persons: DataFrame, *, ax: Axes | None = None) -> Axes:
@@ -91,7 +91,7 @@ def visits(kinds: DataFrame, *, ax: Axes | None = None) -> Axes:
 def treemap(concepts: DataFrame, *, what: str = "concept", ax: Axes | None = None) -> Axes:
     """A rectangle for each concept, as large as its persons are many: concept_name, persons, share.
 
-    The sixty largest have rectangles of their own, and names where these have room; the rest is one grey one.
+    Of more than sixty the commonest are drawn, and a line says so; names stand where there is room.
     """
     import textwrap
 
@@ -99,12 +99,9 @@ def treemap(concepts: DataFrame, *, what: str = "concept", ax: Axes | None = Non
     from matplotlib.patches import Rectangle
 
     known = concepts.sort_values("persons", ascending=False, ignore_index=True)
-    shown, rest = known.head(LABELLED), known.iloc[LABELLED:]
+    shown = known.head(LABELLED)
     columns = (shown[name].tolist() for name in ("persons", "concept_name", "share"))
     tiles: list[tuple[float, str, float]] = list(zip(*columns, strict=True))
-    if len(rest):
-        tiles.append((float(rest["persons"].sum()), f"{len(rest):,} more", 0.0))
-    tiles.sort(key=lambda tile: -tile[0])
     with white_paper():
         ax = _axes(ax, 9, 5.6)
         wide = 9 / 5.2
@@ -112,23 +109,25 @@ def treemap(concepts: DataFrame, *, what: str = "concept", ax: Axes | None = Non
         paint = mpl.colormaps["cividis_r"]
         places = squares([size for size, _, _ in tiles], 0, 0, wide, 1)
         for (_, words, share), (x, y, w, h) in zip(tiles, places, strict=True):
-            fill = paint(0.08 + 0.9 * share / top) if share else "0.88"
+            fill = paint(0.08 + 0.9 * share / top)
             ax.add_patch(Rectangle((x, y), w, h, facecolor=fill, edgecolor="white", linewidth=1))
             ink = "white" if share / top > 0.5 else "black"
-            number = f"{100 * share:.3g} %" if share else ""
+            number = f"{100 * share:.3g} %"
             letters, lines = int(w * 76), int(h * 34)  # of 7 points
             if letters < 7 or lines < 1:
                 continue
             parts = textwrap.wrap(words, letters, break_long_words=False)
             if any(len(part) > letters for part in parts) or len(parts) > lines:
                 parts = [words[: letters - 1] + "…"]
-            if number and len(parts) < lines:
+            if len(parts) < lines:
                 parts.append(number)
             ax.text(x + w / 2, y + h / 2, "\n".join(parts), ha="center", va="center", fontsize=7, color=ink,
                     clip_on=True)  # fmt: skip
         ax.set_xlim(0, wide)
         ax.set_ylim(1, 0)
         ax.axis("off")
+        if len(known) > len(shown):
+            ax.set_title(f"the {len(shown)} commonest of {len(known):,}", fontsize=9, loc="left")
         if len(known):
             colours = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 100 * top), paint)
             bar = ax.figure.colorbar(colours, ax=ax, fraction=0.03, aspect=35, pad=0.01)
