@@ -234,6 +234,7 @@ def test_every_analysis_has_a_name_and_strata(sample):
         sample.counts(999)
 
 
+@pytest.mark.slow
 def test_every_picture_is_drawn_of_the_sample_and_of_nothing(sample):
     from matplotlib import pyplot as plt
 

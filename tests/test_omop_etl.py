@@ -121,6 +121,7 @@ def test_what_a_changed_input_touches_is_made_anew_and_nothing_else(source, tmp_
     assert len(list((tmp_path / "omop" / ".work").glob("cdm.note-*"))) == 1, "the old result is swept"
 
 
+@pytest.mark.slow
 def test_what_a_changed_statement_touches_is_made_anew_and_nothing_else(source, tmp_path, monkeypatch):
     etl(source, tmp_path, progress=False)
     death = transform.statements()["cdm.death"]
@@ -190,6 +191,7 @@ def test_a_cdm_that_breaks_a_rule_does_not_replace_the_old_one(source, tmp_path)
     assert set(report.tables["state"]) == {"unchanged"}, "what the old CDM was made of is still there"
 
 
+@pytest.mark.slow
 def test_the_first_run_that_fails_leaves_no_target(source, tmp_path):
     folder = as_csv(source, tmp_path / "csv")
     patients = folder / "PATIENTS.csv"
@@ -239,6 +241,7 @@ def test_too_little_memory_says_what_to_do_and_keeps_what_is_done(tmp_path):
     assert work.done("stage.hard", "2" * 64) is None
 
 
+@pytest.mark.slow
 def test_an_event_table_is_written_in_parts_that_make_the_whole(source, tmp_path, monkeypatch):
     monkeypatch.setattr(duck, "WIDTH", 500)
     etl(source, tmp_path / "parts", progress=False)
@@ -287,6 +290,7 @@ def test_a_bucket_gets_the_tables_and_a_ledger_that_names_them(source, made, tmp
     assert work.done("cdm.person", places["cdm.person"].rstrip("/").rpartition("-")[2])["rows"] == 25
 
 
+@pytest.mark.slow
 def test_views_may_be_written_again_for_a_folder_that_moved(source, made, tmp_path):
     etl(source, tmp_path / "here", progress=False)
     (tmp_path / "here").rename(tmp_path / "there")
