@@ -229,6 +229,22 @@ def test_no_value_of_a_row_is_in_an_engines_error(tmp_path):
     assert "Secret" not in "".join(traceback.format_exception(raised.value))
 
 
+def test_what_a_killed_run_left_is_used_only_where_it_is_the_same(tmp_path):
+    folder = tmp_path / f"stage.two-{'4' * 16}"
+    step = Step("stage.two", "4" * 64, "SELECT 1 AS a UNION ALL SELECT 2 AS a", ())
+    DuckDB().build([step], {}, Folder(tmp_path), print)
+    first, second = sorted(folder.glob("*.parquet"))
+    stamp = first.stat().st_mtime_ns
+    (folder / "_about.json").unlink()
+    second.unlink()
+    for stray in ("part-00001-0a0a0a0a.parquet", "part-00001.unfinished"):
+        (folder / stray).write_bytes(b"of another time")
+    DuckDB().build([step], {}, Folder(tmp_path), print)
+    assert sorted(folder.glob("part*")) == [first, second]
+    assert first.stat().st_mtime_ns == stamp
+    assert Folder(tmp_path).done("stage.two", "4" * 64)["rows"] == 2
+
+
 def test_too_little_memory_says_what_to_do_and_keeps_what_is_done(tmp_path):
     easy = Step("stage.easy", "1" * 64, "SELECT 1 AS a", ())
     greedy = "SELECT i AS a, MD5(CAST(i AS VARCHAR)) || MD5(CAST(i + 1 AS VARCHAR)) AS b FROM range(20000000) AS t(i)"

@@ -2,7 +2,8 @@
 
 A table is written in parts: each branch of a UNION ALL, and of an event table each million of row_ids. A part is
 sorted, as joins of DuckDB (2.0) do not keep the order of rows, and small, as sorting all at once would need the disk.
-A part is written under another name first, so that a run that was killed goes on after the last whole part.
+A part is written under another name first, and named by its SQL, so that a run that was killed goes on after the last
+whole part, and only with parts that are still the same.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from sqlglot import exp
 
 from genokit.errors import TransformFailed
 from genokit.omop.fields import fields
-from genokit.omop.plan import Step
+from genokit.omop.plan import Step, digest
 from genokit.omop.portable import EVENTS
 from genokit.omop.schema import quoted
 from genokit.omop.work import Folder
@@ -74,8 +75,12 @@ class DuckDB:
                 progress(step.table)
                 begun, folder = time.perf_counter(), Path(work.path(step.table, step.key))
                 folder.mkdir(parents=True, exist_ok=True)
-                for number, sql in enumerate(_parts(con, step)):
-                    _write(con, step.table, sql, folder / f"part-{number:05}.parquet")
+                parts = {f"part-{i:05}-{digest(sql)[:8]}.parquet": sql for i, sql in enumerate(_parts(con, step))}
+                for left in folder.iterdir():
+                    if left.name not in parts:
+                        left.unlink()
+                for name, sql in parts.items():
+                    _write(con, step.table, sql, folder / name)
                 _show(con, step.table, sorted(str(file) for file in folder.glob("*.parquet")))
                 [(rows,)] = con.execute(f"select count(*) from {step.table}").fetchall()
                 work.finish(step.table, step.key, rows, time.perf_counter() - begun)
