@@ -59,7 +59,7 @@ def test_an_unknown_table_is_told_with_its_nearest():
 # --- the news
 
 
-def news(table="person", rows=2, location=f"s3://{BUCKET}/work/cdm.person-0123/"):
+def news(table="person", rows=2, location=f"s3://{BUCKET}/made/cdm.person-0123/"):
     """What notify publishes."""
     sent = []
     client, stubber = stubbed("sns")
@@ -112,8 +112,8 @@ def module():
         module["redshift"].meta.events.register("before-call.redshift-data.BatchExecuteStatement", answer)
         module["s3"].create_bucket(Bucket=BUCKET)
         for name in ("part-0.parquet", "part-1", "_about.json", "_temporary/0/part-9", ".part-0.crc"):
-            module["s3"].put_object(Bucket=BUCKET, Key=f"work/cdm.person-0123/{name}", Body=b"PAR1" * len(name))
-        module["s3"].put_object(Bucket=BUCKET, Key="work/cdm.person-01234/part-0", Body=b"of another table")
+            module["s3"].put_object(Bucket=BUCKET, Key=f"made/cdm.person-0123/{name}", Body=b"PAR1" * len(name))
+        module["s3"].put_object(Bucket=BUCKET, Key="made/cdm.person-01234/part-0", Body=b"of another table")
         yield module
 
 
@@ -153,7 +153,7 @@ def test_a_table_is_loaded_in_one_transaction_from_the_files_that_are_its_own(fu
         True,
     )
     listed = json.loads(function["s3"].get_object(Bucket=BUCKET, Key=manifest)["Body"].read())["entries"]
-    folder = f"s3://{BUCKET}/work/cdm.person-0123/"
+    folder = f"s3://{BUCKET}/made/cdm.person-0123/"
     assert [(one["url"], one["mandatory"], one["meta"]) for one in listed] == [
         (f"{folder}part-0.parquet", True, {"content_length": 56}),
         (f"{folder}part-1", True, {"content_length": 24}),
@@ -173,7 +173,7 @@ def test_every_table_is_taken_and_its_sql_parses(function, table):
 
 
 def test_a_table_without_rows_has_no_files_to_copy(function):
-    send(function, news("death", 0, f"s3://{BUCKET}/work/cdm.death-0/"))
+    send(function, news("death", 0, f"s3://{BUCKET}/made/cdm.death-0/"))
     (asked,) = function["asked"]
     assert len(asked["Sqls"]) == 7
     assert not [sql for sql in asked["Sqls"] if sql.startswith("COPY")]
@@ -202,14 +202,14 @@ HOSTILE = [
     {"rows": True},
     {"rows": 1.5},
     {"rows": None},
-    {"location": "s3://another/work/"},
-    {"location": f"s3://{BUCKET}-2/work/"},
+    {"location": "s3://another/made/"},
+    {"location": f"s3://{BUCKET}-2/made/"},
     {"location": f"s3://{BUCKET}"},
     {"location": f"s3://{BUCKET}/"},
-    {"location": f"s3://{BUCKET}/work"},
+    {"location": f"s3://{BUCKET}/made"},
     {"location": f"s3://{BUCKET}/wo'rk/"},
     {"location": f"s3://{BUCKET}//another/"},
-    {"location": f"https://{BUCKET}/work/"},
+    {"location": f"https://{BUCKET}/made/"},
     {"columns": [["person_id) AS SELECT 1; --", "BIGINT"]]},
     {"columns": [['person"id', "BIGINT"]]},
     {"columns": [["person_id", "BIGINT DEFAULT 1"]]},

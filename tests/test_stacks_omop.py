@@ -249,7 +249,7 @@ def test_what_each_needs_is_allowed_and_its_neighbours_things_are_not():
             Need("iam:PassRole", whole.outputs["EmrRole"], passed),
             Need("sns:Publish", whole.outputs["TableTopic"]),
             Need("redshift-data:ExecuteStatement", workgroup),
-            Need("s3:PutObject", f"{BUCKET}/work/x"),
+            Need("s3:PutObject", f"{BUCKET}/made/x"),
         ],
         "LoadRole": [
             Need("redshift-data:BatchExecuteStatement", workgroup),
@@ -257,8 +257,8 @@ def test_what_each_needs_is_allowed_and_its_neighbours_things_are_not():
             Need("s3:ListBucket", BUCKET),
             Need("s3:PutObject", f"{BUCKET}/redshift/person.manifest"),
         ],
-        "CopyRole": [Need("s3:GetObject", f"{BUCKET}/work/x"), Need("s3:ListBucket", BUCKET)],
-        "EmrRole": [Need("s3:PutObject", f"{BUCKET}/work/x"), Need("s3:DeleteObject", f"{BUCKET}/work/_temporary")],
+        "CopyRole": [Need("s3:GetObject", f"{BUCKET}/made/x"), Need("s3:ListBucket", BUCKET)],
+        "EmrRole": [Need("s3:PutObject", f"{BUCKET}/made/x"), Need("s3:DeleteObject", f"{BUCKET}/made/_temporary")],
     }
     refused = {
         "user": [
@@ -269,8 +269,8 @@ def test_what_each_needs_is_allowed_and_its_neighbours_things_are_not():
             Need("redshift-data:GetStatementResult", "*"),
         ],
         "LoadRole": [
-            Need("s3:GetObject", f"{BUCKET}/work/x"),
-            Need("s3:PutObject", f"{BUCKET}/work/x"),
+            Need("s3:GetObject", f"{BUCKET}/made/x"),
+            Need("s3:PutObject", f"{BUCKET}/made/x"),
             Need("redshift-data:ExecuteStatement", workgroup),
         ],
         "CopyRole": [Need("s3:PutObject", f"{BUCKET}/x"), Need("s3:GetObject", "arn:aws:s3:::another/x")],
