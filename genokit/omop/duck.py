@@ -19,6 +19,7 @@ from sqlglot import exp
 
 from genokit.errors import TransformFailed
 from genokit.omop.fields import fields
+from genokit.omop.parquet import scan
 from genokit.omop.plan import Step, digest
 from genokit.omop.portable import EVENTS
 from genokit.omop.schema import quoted
@@ -114,8 +115,7 @@ def _write(con: DuckDBPyConnection, table: str, sql: str, file: Path) -> None:
 
 def _show(con: DuckDBPyConnection, table: str, files: list[str]) -> None:
     con.execute(f"create schema if not exists {table.partition('.')[0]}")
-    listed = ", ".join(quoted(file) for file in files)
-    con.execute(f"create or replace view {table} as select * from read_parquet([{listed}], hive_partitioning = false)")
+    con.execute(f"create or replace view {table} as select * from {scan(files)}")
 
 
 def _order(table: str) -> str:

@@ -23,10 +23,10 @@ from genokit.omop import inputs, publish, transform
 from genokit.omop.athena import Athena
 from genokit.omop.duck import DuckDB
 from genokit.omop.inputs import rejected
+from genokit.omop.parquet import scan
 from genokit.omop.plan import Step, digest, plan
 from genokit.omop.quality import results
 from genokit.omop.report import Report, tables
-from genokit.omop.schema import quoted
 from genokit.omop.source import Source
 from genokit.omop.spark import Spark
 from genokit.omop.vocabulary import Vocabulary
@@ -165,9 +165,9 @@ def _frames(work: Folder | Bucket, steps: Sequence[Step]) -> dict[str, DataFrame
     frames = {}
     with tempfile.TemporaryDirectory() as folder, duckdb.connect() as con:
         for step in steps:
-            files = [quoted(file) for file in work.fetch(step.table, step.key, Path(folder))]
+            files = work.fetch(step.table, step.key, Path(folder))
             if files:  # Athena writes none where no row is
-                frames[step.table] = con.execute(f"select * from read_parquet([{', '.join(files)}])").df()
+                frames[step.table] = con.execute(f"select * from {scan(files)}").df()
     return frames
 
 

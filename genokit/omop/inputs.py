@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 
 from genokit.files import sha256, write_atomic
 from genokit.omop import transform
+from genokit.omop.parquet import parts, scan
 from genokit.omop.plan import digest
 from genokit.omop.schema import Table, mimic3, quoted
-from genokit.omop.source import Source, load_table, parts
+from genokit.omop.source import Source, load_table
 from genokit.omop.vocabulary import Vocabulary
 from genokit.omop.work import Folder
 
@@ -125,10 +126,7 @@ def _exact(con: DuckDBPyConnection, table: Table, files: list[Path]) -> bool:
     """Whether Parquet files have just the table's columns, in its types, so that they may be read as they lie."""
     if any(file.suffix != ".parquet" for file in files):
         return False
-    found = [
-        con.execute(f"describe select * from read_parquet({quoted(file)}, hive_partitioning = false)").fetchall()
-        for file in files
-    ]
+    found = [con.execute(f"describe select * from {scan([file])}").fetchall() for file in files]
     wanted = [(column.name, column.type) for column in table.columns.values()]
     return all([(name, kind) for name, kind, *_ in one] == wanted for one in found)
 

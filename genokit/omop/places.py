@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from genokit.errors import InvalidSource, NotFound
 from genokit.omop.checks import There
 from genokit.omop.fields import tables
-from genokit.omop.schema import quoted
+from genokit.omop.schema import identifier, quoted
+from genokit.omop.views import in_folder
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -49,7 +50,9 @@ def place(cdm: str | os.PathLike[str] | Any) -> Iterator[Place]:
     con = duckdb.connect()
     try:
         if path.is_dir():
-            _views(con, path)
+            con.execute("CREATE SCHEMA cdm")
+            for table, held in in_folder(con, path).items():
+                con.execute(f"CREATE VIEW cdm.{identifier(table)} AS FROM {held.source}")
         else:
             con.execute(f"ATTACH {quoted(path)} AS held (READ_ONLY); USE held")
         yield _duckdb(con, f"'{path}'")
@@ -57,17 +60,6 @@ def place(cdm: str | os.PathLike[str] | Any) -> Iterator[Place]:
         raise InvalidSource(f"'{path}' cannot be read: {str(error).partition(chr(10))[0]}") from error
     finally:
         con.close()
-
-
-def _views(con: Any, folder: Path) -> None:
-    """A view of each table that lies in a folder as Parquet."""
-    folder = folder / "cdm" if (folder / "cdm").is_dir() else folder
-    con.execute("CREATE SCHEMA cdm")
-    for table in tables():
-        inside = sorted((folder / table).glob("[!_.]*.parquet")) if (folder / table).is_dir() else []
-        files = inside or [file for file in [folder / f"{table}.parquet"] if file.is_file()]
-        if files:
-            con.execute(f"CREATE VIEW cdm.{table} AS FROM read_parquet([{', '.join(map(quoted, files))}])")
 
 
 def _duckdb(con: Any, name: str) -> Place:
@@ -86,7 +78,7 @@ def _duckdb(con: Any, name: str) -> Place:
         if where == [catalog, schema]:
             there.setdefault(table, {})[column] = kind
 
-    where = ".".join('"' + one.replace('"', '""') + '"' for one in (catalog, schema))
+    where = ".".join(map(identifier, (catalog, schema)))
 
     def query(sql: str) -> DataFrame:
         frame: DataFrame = con.execute(_over(f"{where}.", sql)).df()

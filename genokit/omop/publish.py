@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 from genokit.errors import InvalidParameters
 from genokit.omop import glue, redshift
 from genokit.omop.inputs import rejected
+from genokit.omop.parquet import scan
 from genokit.omop.plan import Step, digest
-from genokit.omop.schema import quoted
 from genokit.omop.work import Bucket, Folder, split
 
 if TYPE_CHECKING:
@@ -70,8 +70,8 @@ def views(target: Path, tables: Sequence[str]) -> None:
     fresh.unlink(missing_ok=True)
     with duckdb.connect(str(fresh)) as con:
         for table in tables:
-            files = quoted(target.resolve() / "cdm" / table / "*.parquet")
-            con.execute(f"create view {table} as select * from read_parquet({files}, hive_partitioning = false)")
+            files = target.resolve() / "cdm" / table / "*.parquet"
+            con.execute(f"create view {table} as select * from {scan([files])}")
     fresh.replace(target / VIEWS)
 
 

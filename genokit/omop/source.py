@@ -17,6 +17,7 @@ from genokit.backends import clients
 from genokit.errors import GenokitError, InvalidSource, NotFound
 from genokit.omop import csvs, remote, rows
 from genokit.omop.csvs import Bad
+from genokit.omop.parquet import is_part, parts, scan
 from genokit.omop.schema import Column, Table, mimic3, quoted
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 MARK = "synthetic.json"  # lies beside data that the kit made up
 SUFFIXES = {".csv": "csv", ".csv.gz": "csv.gz", ".parquet": "parquet"}
 SHOWN = 200
+BY_NAME = "union_by_name = true"
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ class Source:
         folders = [name + suffix for name in mimic3() for suffix in ("", ".parquet")]
         listed = remote.listed(self._s3, self.place, folders)
         parts = {
-            name: [one for one in objects if one.path == name or _is_part(Path(one.path))]
+            name: [one for one in objects if one.path == name or is_part(Path(one.path))]
             for name, objects in sorted(listed.items())
         }
         return {name: objects for name, objects in parts.items() if objects}
@@ -254,18 +256,6 @@ def _marked(file: str | Path) -> bool:
         return False
 
 
-def parts(path: Path) -> list[Path]:
-    """The Parquet files of a table, without what Spark and editors leave beside them."""
-    if not path.is_dir():
-        return [path]
-    inside = (one.relative_to(path) for one in path.rglob("*") if one.is_file())
-    return sorted(path / one for one in inside if _is_part(one))
-
-
-def _is_part(path: Path) -> bool:
-    return path.suffix.lower() == ".parquet" and not any(part.startswith(("_", ".")) for part in path.parts)
-
-
 def _form(name: str) -> str:
     return next((form for suffix, form in SUFFIXES.items() if name.lower().endswith(suffix)), "parquet")
 
@@ -310,9 +300,9 @@ def load_table(con: Any, table: Table, path: Path, staging: Path | None) -> tupl
 def _load_parquet(con: Any, table: Table, path: Path) -> tuple[list[Bad], list[str]]:
     import duckdb
 
-    files = f"[{', '.join(quoted(one) for one in parts(path))}]"
+    files = parts(path)
     try:
-        found = con.execute(f"describe select * from read_parquet({files}, union_by_name = true)").fetchall()
+        found = con.execute(f"describe select * from {scan(files, BY_NAME)}").fetchall()
     except duckdb.Error as error:
         raise InvalidSource(f"'{path.name}' cannot be read as Parquet. Fetch or write it again.") from error
     kinds = {name.lower(): kind for name, kind, *_ in found}
@@ -325,17 +315,17 @@ def _load_parquet(con: Any, table: Table, path: Path) -> tuple[list[Bad], list[s
     condition = rows.sound(table, known)
     bad = list(_bad_rows(con, table, known, files, condition)) if condition != "true" else []
     keep = f" where {condition}" if bad else ""
-    query = f"select {rows.converted(table, known)} from read_parquet({files}, union_by_name = true){keep}"
+    query = f"select {rows.converted(table, known)} from {scan(files, BY_NAME)}{keep}"
     con.execute(f"create view mimic3.{table.name} as {query}")
     missing = tuple(name for name in table.columns if name not in kinds)
     return bad, _notes(path.name, missing, tuple(name for name in kinds if name not in table.columns))
 
 
-def _bad_rows(con: Any, table: Table, known: Mapping[str, str], files: str, condition: str) -> list[Bad]:
+def _bad_rows(con: Any, table: Table, known: Mapping[str, str], files: list[Path], condition: str) -> list[Bad]:
     columns: list[Column] = [table.columns[name] for name in known]
     found = con.execute(f"""
         select filename, file_row_number + 1, {", ".join(known)}
-        from read_parquet({files}, union_by_name = true, filename = true, file_row_number = true)
+        from {scan(files, f"{BY_NAME}, filename = true, file_row_number = true")}
         where not ({condition})
         order by 1, 2
     """)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from genokit.backends import database
 from genokit.databases import Duck
 from genokit.errors import InvalidSource, NotFound
 from genokit.omop.fields import Field, fields, tables
+from genokit.omop.parquet import parts, scan
 from genokit.omop.schema import identifier, quoted
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def opened(place: str | os.PathLike[str], schema: str | None = None) -> tuple[Du
     duck = database(":memory:")
     assert isinstance(duck, Duck)
     if os.path.isdir(there):  # False, too, for what could be no name at all
-        held = _in_folder(duck.con, Path(os.path.realpath(there)))
+        held = in_folder(duck.con, Path(os.path.realpath(there)))
     elif os.path.isfile(there):
         held = _in_file(duck.con, Path(os.path.realpath(there)), schema)
     else:
@@ -122,7 +123,8 @@ def _in_file(con: DuckDBPyConnection, path: Path, schema: str | None) -> dict[st
     return held
 
 
-def _in_folder(con: DuckDBPyConnection, folder: Path) -> dict[str, Held]:
+def in_folder(con: DuckDBPyConnection, folder: Path) -> dict[str, Held]:
+    """The tables that lie in a folder as Parquet: a file each, or a folder of files."""
     if (folder / "cdm").is_dir():
         folder = Path(os.path.realpath(folder / "cdm"))  # an ETL may put another version in its place
     held: dict[str, Held] = {}
@@ -130,20 +132,12 @@ def _in_folder(con: DuckDBPyConnection, folder: Path) -> dict[str, Held]:
         name = path.name.lower().removesuffix(".parquet")
         if path.name.startswith((".", "_")) or not (path.is_dir() or path.name.lower().endswith(".parquet")):
             continue
-        files = list(_files(path))
+        files = parts(path)
         if files:
-            source = f"read_parquet([{', '.join(map(quoted, files))}], union_by_name = true)"
+            source = scan(files, "union_by_name = true")
             found = _parquet_columns(con, source, path)
             held[name] = Held(source, found)
     return held
-
-
-def _files(path: Path) -> Iterable[Path]:
-    """The Parquet files of a table, without what Spark and editors leave beside them."""
-    if path.is_file():
-        return [path]
-    found = (one for one in path.rglob("*.parquet") if one.is_file())
-    return sorted(one for one in found if not any(part.startswith((".", "_")) for part in one.relative_to(path).parts))
 
 
 def _parquet_columns(con: DuckDBPyConnection, source: str, path: Path) -> dict[str, str]:

@@ -1,0 +1,34 @@
+"""The Parquet files of a table: which of those in a folder they are, and how DuckDB is told to read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from genokit.omop.schema import quoted
+
+
+def parts(path: Path) -> list[Path]:
+    """The Parquet files of a table, without what Spark and editors leave beside them."""
+    if not path.is_dir():
+        return [path]
+    inside = (one.relative_to(path) for one in path.rglob("*") if one.is_file())
+    return sorted(path / one for one in inside if is_part(one))
+
+
+def is_part(path: Path) -> bool:
+    """Whether a path below a table's folder is a file of the table.
+
+    >>> [is_part(Path(name)) for name in ("part-0.parquet", "_temporary/part-0.parquet", "_SUCCESS")]
+    [True, False, False]
+    """
+    return path.suffix.lower() == ".parquet" and not any(part.startswith(("_", ".")) for part in path.parts)
+
+
+def scan(files: Iterable[object], options: str = "hive_partitioning = false") -> str:
+    """What stands in DuckDB's FROM for the rows of files.
+
+    >>> scan(["a.parquet", "b.parquet"], "union_by_name = true")
+    "read_parquet(['a.parquet', 'b.parquet'], union_by_name = true)"
+    """
+    return f"read_parquet([{', '.join(map(quoted, files))}], {options})"
