@@ -28,8 +28,7 @@ from genokit.backends import Clients, translated_errors
 from genokit.errors import ConfigError, InvalidRequest, InvalidSource, NotFound, ServiceError, TransformFailed
 from genokit.omop import glue
 from genokit.omop.plan import Step, digest
-from genokit.omop.redshift import STACK
-from genokit.omop.work import Bucket, split
+from genokit.omop.work import STACK, Bucket, split
 from genokit.refusals import translated_queries
 
 LONGEST = 262_144  # bytes of a statement

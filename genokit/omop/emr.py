@@ -19,14 +19,13 @@ from genokit.errors import InvalidRequest, TransformFailed
 from genokit.omop import spark_job
 from genokit.omop.plan import digest
 from genokit.omop.spark import failure, plan_of
-from genokit.omop.work import split
+from genokit.omop.work import STACK, split
 
 if TYPE_CHECKING:
     from genokit.backends import Clients
     from genokit.omop.plan import Step
     from genokit.omop.work import Bucket, Folder
 
-STACK = "genokit-omop"
 ENDED = ("SUCCESS", "FAILED", "CANCELLED")
 
 

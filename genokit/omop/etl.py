@@ -22,7 +22,6 @@ from genokit.errors import InvalidParameters, QualityFailed, did_you_mean
 from genokit.omop import inputs, publish, transform
 from genokit.omop.athena import Athena
 from genokit.omop.duck import DuckDB
-from genokit.omop.inputs import rejected
 from genokit.omop.parquet import scan
 from genokit.omop.plan import Step, digest, plan
 from genokit.omop.quality import results
@@ -85,22 +84,23 @@ def etl(
     with _alone(here, target), _told(source.title, progress) as tell:
         given = inputs.keys(source, known, here)
         steps = plan(engine.name, engine.dialect, given)
+        keys = given | {step.table: step.key for step in steps}
         with (engine if isinstance(engine, DuckDB) else DuckDB()).connect(here.scratch) as con:
             inputs.stage(con, source, known, here, given, tell)
-        made = _build(engine, steps, given, here, work, tell)
+        made = _build(engine, steps, keys, here, work, tell)
         tell("quality")
-        reports = _frames(work, [step for step in steps if step.table.startswith("report.")])
+        reports = _frames(work, {table: key for table, key in keys.items() if table.startswith("report.")})
         found = results({name: rows for name, rows in reports.items() if name != MAPPED})
         if len(found.fatal):
             raise QualityFailed(_unfit(target, found), quality=found)
         tell("publish")
+        bad, cdm = inputs.rejected(here, given), {table: keys[table] for table in keys if table.startswith("cdm.")}
         if target.startswith("s3://"):
             database = engine.database if isinstance(engine, Athena) else None
-            publish.remote(clients, here, work, target, steps, given, database)
+            publish.remote(clients, work, target, cdm, bad, database)
         else:
-            publish.local(here, Path(target), steps, given)
-        about = {table: here.done(table, key) or {} for table, key in given.items()}
-        about |= {step.table: work.done(step.table, step.key) or {} for step in steps}
+            publish.local(here, Path(target), cdm, bad)
+        about = {table: (here if table in given else work).done(table, key) or {} for table, key in keys.items()}
         mapped = transform.shares(reports[MAPPED])
         report = Report(
             source.title,
@@ -109,10 +109,10 @@ def etl(
             tables(about, made, mapped),
             mapped,
             found,
-            _listed(rejected(here, given)),
+            bad,
             time.perf_counter() - begun,
         )
-        _sweep(engine, here, work, given, steps)
+        _sweep(engine, here, work, keys)
     return report
 
 
@@ -140,41 +140,35 @@ def _here(target: str, clients: Clients) -> Folder:
 def _build(
     engine: Engine,
     steps: Sequence[Step],
-    given: Mapping[str, str],
+    keys: Mapping[str, str],
     here: Folder,
     work: Folder | Bucket,
     tell: Callable[[str], object],
 ) -> set[str]:
     """Have what is missing made, and nothing else; returns the tables that were."""
     missing = [step for step in steps if work.done(step.table, step.key) is None]
-    keys = dict(given) | {step.table: step.key for step in steps}
     needed = sorted({table for step in missing for table in step.reads} - {step.table for step in missing})
     if isinstance(work, Bucket):
-        for table in given.keys() & set(needed):
-            tell(f"upload {table}")
-            work.bring(here, table, given[table])
+        for table in needed:
+            if table in transform.sources():
+                tell(f"upload {table}")
+                work.bring(here, table, keys[table])
     if missing:
         engine.build(missing, {table: work.files(table, keys[table]) for table in needed}, work, tell)
     return {step.table for step in missing}
 
 
-def _frames(work: Folder | Bucket, steps: Sequence[Step]) -> dict[str, DataFrame]:
+def _frames(work: Folder | Bucket, reports: Mapping[str, str]) -> dict[str, DataFrame]:
     """The rows of each report, which are few."""
     import duckdb
 
     frames = {}
     with tempfile.TemporaryDirectory() as folder, duckdb.connect() as con:
-        for step in steps:
-            files = work.fetch(step.table, step.key, Path(folder))
+        for table, key in reports.items():
+            files = work.fetch(table, key, Path(folder))
             if files:  # Athena writes none where no row is
-                frames[step.table] = con.execute(f"select * from {scan(files)}").df()
+                frames[table] = con.execute(f"select * from {scan(files)}").df()
     return frames
-
-
-def _listed(rows: Sequence[Mapping[str, str]]) -> DataFrame:
-    import pandas as pd
-
-    return pd.DataFrame(rows, columns=["table", "file", "line", "reason"])
 
 
 def _unfit(target: str, found: Quality) -> str:
@@ -187,11 +181,8 @@ def _unfit(target: str, found: Quality) -> str:
     )
 
 
-def _sweep(
-    engine: Engine, here: Folder, work: Folder | Bucket, given: Mapping[str, str], steps: Sequence[Step]
-) -> None:
+def _sweep(engine: Engine, here: Folder, work: Folder | Bucket, keys: Mapping[str, str]) -> None:
     """Remove the results that no run from the same source would use again."""
-    keys = dict(given) | {step.table: step.key for step in steps}
     for place in (here, work):
         place.sweep(place.path(table, key) for table, key in keys.items())
     if isinstance(engine, Athena):

@@ -25,10 +25,11 @@ from genokit.omop.work import Folder
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
+    from pandas import DataFrame
 
 ORIGIN = "mimic3.source"  # one row: whether the kit made these data up
 READING = 1  # counts up when the same files are to be read differently
-REJECTED = "_rejected.csv"
+REJECTED, COLUMNS = "_rejected.csv", ["table", "file", "line", "reason"]
 
 
 def keys(source: Source, known: Vocabulary, work: Folder) -> dict[str, str]:
@@ -78,15 +79,13 @@ def stage(
         _stage(con, mimic3()[table.removeprefix("mimic3.")], files, work, missing[table])
 
 
-def rejected(work: Folder, wanted: Mapping[str, str]) -> list[dict[str, str]]:
-    """Every row that was set aside: its table, file, line and reason."""
-    rows = list[dict[str, str]]()
-    for table, key in wanted.items():
-        listed = Path(work.path(table, key)) / REJECTED
-        if listed.exists():
-            with listed.open(encoding="utf-8", newline="") as lines:
-                rows += csv.DictReader(lines)
-    return rows
+def rejected(work: Folder, wanted: Mapping[str, str]) -> DataFrame:
+    """Every row that was set aside, as texts: its table, file, line and reason."""
+    import pandas as pd
+
+    lists = [Path(work.path(table, key)) / REJECTED for table, key in wanted.items()]
+    found = [pd.read_csv(one, dtype=str, keep_default_na=False) for one in lists if one.exists()]
+    return pd.concat([pd.DataFrame(columns=COLUMNS, dtype=str), *found], ignore_index=True)
 
 
 def _stage(con: DuckDBPyConnection, table: Table, files: Mapping[str, Path], work: Folder, key: str) -> None:
@@ -133,7 +132,7 @@ def _exact(con: DuckDBPyConnection, table: Table, files: list[Path]) -> bool:
 
 def _list(file: Path, rows: Iterable[Mapping[str, object]]) -> None:
     with file.open("w", encoding="utf-8", newline="") as out:
-        writer = csv.DictWriter(out, ["table", "file", "line", "reason"])
+        writer = csv.DictWriter(out, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
 

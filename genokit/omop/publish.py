@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
 import shutil
@@ -13,12 +11,13 @@ from typing import TYPE_CHECKING
 
 from genokit.errors import InvalidParameters
 from genokit.omop import glue, redshift
-from genokit.omop.inputs import rejected
 from genokit.omop.parquet import scan
-from genokit.omop.plan import Step, digest
-from genokit.omop.work import Bucket, Folder, split
+from genokit.omop.plan import digest
+from genokit.omop.work import STACK, Bucket, Folder, split
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from genokit.backends import Clients
 
 VIEWS, LEDGER, REJECTED = "omop.duckdb", "ledger.json", "rejected.csv"
@@ -34,21 +33,22 @@ def check(target: Path) -> None:
         )
 
 
-def local(work: Folder, target: Path, steps: Sequence[Step], given: Mapping[str, str]) -> None:
+def local(work: Folder, target: Path, cdm: Mapping[str, str], bad: DataFrame) -> None:
     """Point ``target/cdm`` at the new tables in one step, and ``target/omop.duckdb`` at ``target/cdm``.
 
-    The tables are hard links of the results where the file system has such, so that nothing is written twice.
+    ``cdm`` maps its tables to their keys, ``bad`` are the source's rejected rows. The tables are hard links of the
+    results where the file system has such, so that nothing is written twice.
     """
-    tables = {step.table.removeprefix("cdm."): step for step in steps if step.table.startswith("cdm.")}
-    version = target / ".versions" / digest(*(step.key for step in tables.values()))[:16]
+    names = {table: table.removeprefix("cdm.") for table in cdm}
+    version = target / ".versions" / digest(*cdm.values())[:16]
     if not version.exists():
         unfinished = version.with_name(f"{version.name}.unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
-        for name, step in tables.items():
-            (unfinished / name).mkdir(parents=True)
-            for file in work.files(step.table, step.key):
-                _link(file, unfinished / name / Path(file).name)
-        (unfinished / REJECTED).write_text(_listing(rejected(work, given)), encoding="utf-8")
+        for table, key in cdm.items():
+            (unfinished / names[table]).mkdir(parents=True)
+            for file in work.files(table, key):
+                _link(file, unfinished / names[table] / Path(file).name)
+        (unfinished / REJECTED).write_text(_csv(bad), encoding="utf-8")
         unfinished.rename(version)
     link = target / "cdm"
     if not link.is_symlink() or os.readlink(link) != f".versions/{version.name}":
@@ -56,7 +56,7 @@ def local(work: Folder, target: Path, steps: Sequence[Step], given: Mapping[str,
         fresh.unlink(missing_ok=True)
         fresh.symlink_to(f".versions/{version.name}")
         fresh.replace(link)
-    views(target, list(tables))
+    views(target, list(names.values()))
     for old in (target / ".versions").iterdir():
         if old.name != version.name:
             shutil.rmtree(old)
@@ -77,11 +77,10 @@ def views(target: Path, tables: Sequence[str]) -> None:
 
 def remote(
     clients: Clients,
-    here: Folder,
     work: Folder | Bucket,
     target: str,
-    steps: Sequence[Step],
-    given: Mapping[str, str],
+    cdm: Mapping[str, str],
+    bad: DataFrame,
     database: str | None,
 ) -> None:
     """Put the tables under ``target/work``, and say in ``target/ledger.json`` which folder is each table's.
@@ -90,25 +89,24 @@ def remote(
     stack has a Redshift, it is told of the tables that it does not hold.
     """
     there = work if isinstance(work, Bucket) else Bucket(clients.s3, f"{target}/work")
-    made = {step.table: step for step in steps if step.table.startswith("cdm.")}
     if isinstance(work, Folder):
-        for step in made.values():
-            there.bring(work, step.table, step.key)
-    places = {table: f"{there.path(table, step.key)}/" for table, step in made.items()}
+        for table, key in cdm.items():
+            there.bring(work, table, key)
+    places = {table: f"{there.path(table, key)}/" for table, key in cdm.items()}
     bucket, prefix = split(target)
-    clients.s3.put_object(Bucket=bucket, Key=f"{prefix}/{REJECTED}", Body=_listing(rejected(here, given)).encode())
+    clients.s3.put_object(Bucket=bucket, Key=f"{prefix}/{REJECTED}", Body=_csv(bad).encode())
     clients.s3.put_object(Bucket=bucket, Key=f"{prefix}/{LEDGER}", Body=json.dumps(places, indent=1).encode())
-    outputs = clients.outputs(redshift.STACK)
+    outputs = clients.outputs(STACK)
     database = database or outputs.get("Database")
     if database and clients.offers("glue"):
         glue.publish(clients, database, places)
     if "RedshiftWorkgroup" in outputs and clients.offers("redshift-data"):
         held = redshift.loaded(clients)
         known = set(zip(held["table"], held["key"], strict=True))
-        for table, step in made.items():
-            name, rows = table.removeprefix("cdm."), (there.done(table, step.key) or {})["rows"]
-            if (name, step.key) not in known:
-                redshift.notify(clients, name, step.key, places[table], rows)
+        for table, key in cdm.items():
+            name, rows = table.removeprefix("cdm."), (there.done(table, key) or {})["rows"]
+            if (name, key) not in known:
+                redshift.notify(clients, name, key, places[table], rows)
 
 
 def _link(file: str, name: Path) -> None:
@@ -118,9 +116,5 @@ def _link(file: str, name: Path) -> None:
         shutil.copy2(file, name)
 
 
-def _listing(rows: Sequence[Mapping[str, str]]) -> str:
-    out = io.StringIO()
-    writer = csv.DictWriter(out, ["table", "file", "line", "reason"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return out.getvalue()
+def _csv(bad: DataFrame) -> str:
+    return bad.to_csv(index=False, lineterminator="\n")

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 from genokit.backends import Clients, translated_errors
 from genokit.errors import InvalidParameters, ServiceError
 from genokit.omop import fields
+from genokit.omop.work import STACK
 
 if TYPE_CHECKING:
     import pandas as pd
 
-STACK = "genokit-omop"
 # Texts have no limit in the CDM of this kit; this is the widest that a bare VARCHAR can be.
 TYPES = {"DOUBLE": "DOUBLE PRECISION", "VARCHAR": "VARCHAR(65535)"}
 HELD = (

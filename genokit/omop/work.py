@@ -16,6 +16,7 @@ from typing import Any
 from genokit.files import write_atomic
 
 ABOUT = "_about.json"
+STACK = "genokit-omop"  # what Stack("omop") is called, which has what results on AWS need
 
 
 @dataclass(frozen=True)
