@@ -216,7 +216,7 @@ class Cohort:
             (*self.steps, _step(f"{how} {other.name}", found)),
             {how: [_about(self), _about(other)]},
             self.cdm,
-            _larger(self.min_cell, other.min_cell),
+            least(self, other),
         )
 
     def _chosen(self, of: Cohort, how: str, days: Days, keep: Any) -> Cohort:
@@ -224,7 +224,7 @@ class Cohort:
         found = self.spans[keep].reset_index(drop=True)
         settings = {how: [_about(self), _about(of)], "days": list(days) if isinstance(days, tuple) else days}
         steps = (*self.steps, _step(words, found))
-        return Cohort(f"{self.name} {words}", found, steps, settings, self.cdm, _larger(self.min_cell, of.min_cell))
+        return Cohort(f"{self.name} {words}", found, steps, settings, self.cdm, least(self, of))
 
     def _syntax(self) -> str:
         return json.dumps(dict(self.settings), sort_keys=True, ensure_ascii=False, default=str)
@@ -313,8 +313,9 @@ def _about(one: Cohort) -> dict[str, Any]:
     return {"name": one.name, **one.settings}
 
 
-def _larger(one: int | None, other: int | None) -> int | None:
-    return one if other is None else other if one is None else max(one, other)
+def least(*cohorts: Cohort | None) -> int | None:
+    """The ``min_cell`` of what is told of several cohorts: the largest that one of them asks for."""
+    return max((one.min_cell for one in cohorts if one is not None and one.min_cell is not None), default=None)
 
 
 def _bounds(days: Days) -> tuple[float | None, float | None]:

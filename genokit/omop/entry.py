@@ -192,6 +192,24 @@ def bands(groups: Sequence[tuple[int, int]]) -> list[tuple[int, int, str]]:
     return [(low, high, f"{low}+" if high >= 120 else f"{low}-{high}") for low, high in ordered]
 
 
+def age_groups(years: Series[Any], groups: Sequence[tuple[int, int]]) -> Series[Any]:
+    """The name of the age group that each age is in; "other" outside of all, missing where the age is."""
+    found: Series[Any] = years.astype("object").where(years.isna(), "other")
+    for low, high, label in bands(groups):
+        found = found.mask(((years >= low) & (years <= high)).fillna(False).astype(bool), label)
+    return found
+
+
+def sexes(gender_concept_ids: Series[Any]) -> Series[Any]:
+    """ "male", "female" or "other"."""
+    return gender_concept_ids.map({number: name for name, number in SEXES.items()}).fillna("other")
+
+
+def people(cdm: Cdm) -> DataFrame:
+    """The sex and birth of every person, by person_id."""
+    return cdm.lookup(read("persons"), {}).drop_duplicates("person_id").set_index("person_id")
+
+
 def ids(concepts: Concepts) -> list[int]:
     """The ids of a concept, of a set, or of a list. Raises InvalidParameters."""
     many = [concepts] if isinstance(concepts, (int, Concept)) else list(concepts)

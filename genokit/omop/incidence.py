@@ -10,7 +10,8 @@ from genokit.backends import database
 from genokit.databases import Duck
 from genokit.errors import InvalidParameters, did_you_mean
 from genokit.omop import disclosure
-from genokit.omop.entry import SEXES, bands, read
+from genokit.omop.cohort import least
+from genokit.omop.entry import bands, read, sexes
 from genokit.omop.spans import END, START, WHO, common
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def incidence(
     settings = {"at risk": of.name if of else "all who are observed", "each": every,
                 "at risk again": "never" if washout_days is None else f"{washout_days} days after it ends",
                 "observed before": f"{prior_observation_days} days"}  # fmt: skip
-    return Rates("incidence", outcome.name, found, settings, _least(outcome, of))
+    return Rates("incidence", outcome.name, found, settings, least(outcome, of))
 
 
 def prevalence(
@@ -133,7 +134,7 @@ def prevalence(
     found["low"], found["high"] = _wilson(found["cases"], found["persons"])
     settings = {"of": of.name if of else "all who are observed",
                 "each": f"first day of each {every}" if point else every}  # fmt: skip
-    return Rates("prevalence", outcome.name, found, settings, _least(outcome, of))
+    return Rates("prevalence", outcome.name, found, settings, least(outcome, of))
 
 
 def _observed(outcome: Cohort, of: Cohort | None, prior_days: int) -> DataFrame:
@@ -141,13 +142,12 @@ def _observed(outcome: Cohort, of: Cohort | None, prior_days: int) -> DataFrame:
     import pandas as pd
 
     rows = outcome.cdm.lookup(read("persons"), {})
-    names = {number: name for name, number in SEXES.items()}
     born = {"year": rows["year_of_birth"], "month": rows["month_of_birth"].fillna(1),
             "day": rows["day_of_birth"].fillna(1)}  # fmt: skip
     people = pd.DataFrame(
         {
             WHO: rows["person_id"],
-            "sex": rows["gender_concept_id"].map(names).fillna("other"),
+            "sex": sexes(rows["gender_concept_id"]),
             "birth": pd.to_datetime(pd.DataFrame(born).astype("int64")).astype("datetime64[us]"),
         }
     )
@@ -271,7 +271,3 @@ def _wilson(cases: Any, persons: Any) -> tuple[Any, Any]:
     middle = share + Z**2 / (2 * n)
     half = Z * (share * (1 - share) / n + Z**2 / (4 * n**2)) ** 0.5
     return tuple(((middle + sign * half) / (1 + Z**2 / n) * 100).clip(0, 100) for sign in (-1, 1))
-
-
-def _least(*cohorts: Cohort | None) -> int | None:
-    return max((one.min_cell for one in cohorts if one is not None and one.min_cell is not None), default=None)

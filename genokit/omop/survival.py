@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from genokit.errors import InvalidParameters, did_you_mean
-from genokit.omop import disclosure
-from genokit.omop.entry import SEXES, ages, bands, read
+from genokit.omop import disclosure, entry
+from genokit.omop.cohort import least, told
+from genokit.omop.entry import ages, people, sexes
 from genokit.omop.spans import END, START, WHO
 
 if TYPE_CHECKING:
@@ -67,8 +68,6 @@ def time_to(
     """From each person's first entry to the first entry of the outcome; who had it before is left out."""
     import pandas as pd
 
-    from genokit.omop.cohort import told
-
     if isinstance(most_days, bool) or not isinstance(most_days, int) or most_days < 1:
         raise InvalidParameters(f"'most_days' is {most_days!r}. Give a whole number of days, 1 or more.")
     if by not in (None, "sex", "age_group"):
@@ -86,7 +85,7 @@ def time_to(
     parts = [_curve(part, most_days).assign(group=group) for group, part in rows.groupby("group", sort=True)]
     if not parts:
         raise InvalidParameters(f"Nobody in '{target.name}' is free of '{outcome.name}' at first.")
-    before_told = told({"n": int(before.sum())}, _least(target, outcome))["n"]
+    before_told = told({"n": int(before.sum())}, least(target, outcome))["n"]
     settings = {
         "from": f"the first entry of {target.name}",
         "to": f"the first entry of {outcome.name}",
@@ -94,23 +93,17 @@ def time_to(
     }
     names = ["group", "day", "at_risk", "events", "free", "low", "high"]
     return TimeToEvent(
-        target.name, outcome.name, pd.concat(parts, ignore_index=True)[names], settings, _least(target, outcome)
+        target.name, outcome.name, pd.concat(parts, ignore_index=True)[names], settings, least(target, outcome)
     )
 
 
 def _groups(target: Cohort, rows: DataFrame, by: str | None, age_groups: Sequence[tuple[int, int]]) -> Any:
     if by is None:
         return "all"
-    people = target.cdm.lookup(read("persons"), {}).drop_duplicates("person_id").set_index("person_id")
-    mine = people.reindex(rows[WHO]).set_axis(rows.index)
+    mine = people(target.cdm).reindex(rows[WHO]).set_axis(rows.index)
     if by == "sex":
-        names = {number: name for name, number in SEXES.items()}
-        return mine["gender_concept_id"].map(names).fillna("other")
-    years = ages(mine, rows[START])
-    found = years.astype("object").where(years.isna(), "other")
-    for low, high, label in bands(age_groups):
-        found = found.mask(((years >= low) & (years <= high)).fillna(False), label)
-    return found
+        return sexes(mine["gender_concept_id"])
+    return entry.age_groups(ages(mine, rows[START]), age_groups)
 
 
 def _curve(rows: DataFrame, most_days: int) -> DataFrame:
@@ -141,7 +134,3 @@ def _curve(rows: DataFrame, most_days: int) -> DataFrame:
             "high": np.nan_to_num(with_first[2][at], nan=0.0),
         }
     )
-
-
-def _least(*cohorts: Cohort) -> int | None:
-    return max((one.min_cell for one in cohorts if one.min_cell is not None), default=None)

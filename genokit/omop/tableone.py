@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from genokit.errors import InvalidParameters
-from genokit.omop import disclosure
-from genokit.omop.entry import SEXES, ages, bands, read
+from genokit.omop import disclosure, entry
+from genokit.omop.cohort import least
+from genokit.omop.entry import ages, people, read, sexes
 from genokit.omop.spans import START, WHO
 
 if TYPE_CHECKING:
@@ -88,33 +89,27 @@ def table_one(
     firsts = {one.name: one.spans.sort_values([WHO, START]).drop_duplicates(WHO) for one in cohorts}
     if any(one.empty for one in firsts.values()):
         raise InvalidParameters("One of these cohorts is empty, so there is nothing to describe.")
-    people = cohorts[0].cdm.lookup(read("persons"), {}).drop_duplicates("person_id").set_index("person_id")
+    everybody = people(cohorts[0].cdm)
     persons = sorted({int(who) for one in firsts.values() for who in one[WHO]})
     records = cohorts[0].cdm.lookup(read("records"), {"persons": persons})
-    parts = [_described(name, first, people, records, prior_days, age_groups) for name, first in firsts.items()]
+    parts = [_described(name, first, everybody, records, prior_days, age_groups) for name, first in firsts.items()]
     rows = _complete(pd.concat(parts, ignore_index=True), {name: len(first) for name, first in firsts.items()}, most)
-    least = max((one.min_cell for one in cohorts if one.min_cell is not None), default=None)
-    return TableOne(names, rows, prior_days, least)
+    return TableOne(names, rows, prior_days, least(*cohorts))
 
 
 def _described(
-    name: str, first: DataFrame, people: DataFrame, records: DataFrame, prior_days: int,
+    name: str, first: DataFrame, everybody: DataFrame, records: DataFrame, prior_days: int,
     age_groups: Sequence[tuple[int, int]],
 ) -> DataFrame:  # fmt: skip
     import pandas as pd
 
-    mine = people.reindex(first[WHO]).set_axis(first.index)
-    sexes = {number: sex for sex, number in SEXES.items()}
-    years = ages(mine, first[START])
-    band = pd.Series("other", index=first.index, dtype="object")
-    for low, high, label in bands(age_groups):
-        band = band.mask(((years >= low) & (years <= high)).fillna(False).astype(bool), label)
+    mine = everybody.reindex(first[WHO]).set_axis(first.index)
     before = records.merge(first[[WHO, START]], left_on="person_id", right_on=WHO)
     days = (before[START] - before["start_date"]).dt.days
     before = before[(days >= 1) & (days <= prior_days)].drop_duplicates(["person_id", "domain", "concept_name"])
     counts = [
-        _counted("sex", mine["gender_concept_id"].map(sexes).fillna("other")),
-        _counted("age", band),
+        _counted("sex", sexes(mine["gender_concept_id"])),
+        _counted("age", entry.age_groups(ages(mine, first[START]), age_groups).fillna("other")),
         *(_counted(str(domain), rows["concept_name"]) for domain, rows in before.groupby("domain")),
     ]
     return pd.concat(counts, ignore_index=True).assign(cohort=name)
