@@ -17,6 +17,7 @@ from pathlib import Path
 import duckdb
 import pytest
 import sqlglot
+from transformed import run
 
 from genokit import Settings, backends
 from genokit.errors import InvalidParameters, QualityFailed, TransformFailed
@@ -64,7 +65,7 @@ def test_the_folders_hold_what_the_sql_makes(source, made):
     target, _ = made
     con = duckdb.connect()
     source.load(con, progress=False)
-    transform.run(con)
+    run(con)
     for table in fields.tables():
         files = f"read_parquet('{target}/cdm/{table}/*.parquet')"
         for one, other in ((f"cdm.{table}", files), (files, f"cdm.{table}")):
@@ -286,7 +287,7 @@ def test_the_branches_of_a_statement_have_its_rows(table, source, request):
 def loaded(source):
     con = duckdb.connect()
     source.load(con, progress=False)
-    transform.run(con)
+    run(con)
     return con
 
 

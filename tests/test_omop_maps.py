@@ -8,10 +8,11 @@ import duckdb
 import pytest
 from athena import download
 from mimic3_rows import mimic3, one_patient
+from transformed import run
 
 from genokit import Manifest, Settings
 from genokit.errors import InvalidSource, NotFound
-from genokit.omop import maps, transform
+from genokit.omop import maps
 from genokit.omop.vocabulary import Vocabulary, own, vocabulary
 
 OURS = Path(__file__).parents[1] / "data_manifests"
@@ -153,7 +154,7 @@ def test_a_prescription_without_a_known_ndc_goes_by_its_name_and_strength(tmp_pa
     drugs = [row("insulin 100 Units / mL", 1596977, "Drug"), row("LORAZEPAM ", 791967, "Drug")]
     known = vocabulary(download(tmp_path), maps=written(tmp_path / "maps", gcpt_drug_ndc=drugs))
     con = mimic3(**one_patient(prescriptions=PRESCRIBED))
-    transform.run(con, known, only="drug_exposure")
+    run(con, known, only="drug_exposure")
     found = con.execute("SELECT drug_concept_id FROM cdm.drug_exposure ORDER BY drug_exposure_id").fetchall()
     assert found == [(1596977,), (1596977,), (791967,), (40220357,), (0,)]
 
@@ -163,7 +164,7 @@ def test_a_billing_group_has_a_concept(tmp_path):
     known = vocabulary(maps=written(tmp_path, gcpt_obs_drgcodes=groups))
     drg = {"subject_id": 1, "hadm_id": 100, "drg_type": "MS", "drg_code": "871"}
     con = mimic3(**one_patient(drgcodes=[drg | {"description": "Septicemia w MCC"}, drg | {"description": "?"}]))
-    transform.run(con, known, only="observation")
+    run(con, known, only="observation")
     found = con.execute(
         "SELECT observation_concept_id FROM cdm.observation WHERE observation_source_value LIKE 'MS DRG%' ORDER BY ALL"
     ).fetchall()

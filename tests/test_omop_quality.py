@@ -11,9 +11,10 @@ import duckdb
 import pytest
 import sqlglot
 from test_omop_sql import OWN, PORTABLE, calls
+from transformed import run
 
 from genokit.errors import InvalidSource, NotFound
-from genokit.omop import synthetic, transform
+from genokit.omop import synthetic
 from genokit.omop.checks import checks, complete, fits, kinds
 from genokit.omop.counts import SHIFTED, reads, statements
 from genokit.omop.fields import fields, tables
@@ -389,7 +390,7 @@ def test_the_kits_own_synthetic_cdm_has_no_fatal_failure_and_no_date_too_late(tm
     synthetic(tmp_path / "mimic", persons=30, density=0.05, chartevents_per_stay=20, progress=False).load(
         con, progress=False
     )
-    transform.run(con)
+    run(con)
     said = quality(con, progress=False)
     assert said.fatal.empty, said.fatal["checkid"].tolist()
     late = said.table[said.table["check_name"] == "plausibleValueHigh"]

@@ -28,31 +28,22 @@ MIMIC3 = json.loads((PACKAGE / "mimic3.json").read_text(encoding="utf-8"))
 # What each engine has under these names; the portable functions keep theirs in all of them.
 PORTABLE = {"COALESCE", "NULLIF", "CAST", "EXTRACT", "UPPER", "LOWER", "TRIM", "SUBSTRING", "REPLACE", "LENGTH",
             "COUNT", "MIN", "MAX", "SUM", "ROW_NUMBER", "LAG", "MD5", "TRY_CAST"}  # fmt: skip
+TRINO = {
+    "DATE_FORMAT",
+    "DATE_DIFF",
+    "FROM_BASE",
+    "TO_HEX",
+    "TO_UTF8",
+    "REGEXP_LIKE",
+    "REGEXP_REPLACE",
+    "SUBSTR",
+    "CONCAT",
+}
 OWN = {
     "duckdb": {"STRFTIME", "DATE_DIFF", "REGEXP_MATCHES"},
     "spark": {"DATE_FORMAT", "DATEDIFF", "CONV"},
-    "athena": {
-        "DATE_FORMAT",
-        "DATE_DIFF",
-        "FROM_BASE",
-        "TO_HEX",
-        "TO_UTF8",
-        "REGEXP_LIKE",
-        "REGEXP_REPLACE",
-        "SUBSTR",
-        "CONCAT",
-    },
-    "trino": {
-        "DATE_FORMAT",
-        "DATE_DIFF",
-        "FROM_BASE",
-        "TO_HEX",
-        "TO_UTF8",
-        "REGEXP_LIKE",
-        "REGEXP_REPLACE",
-        "SUBSTR",
-        "CONCAT",
-    },
+    "athena": TRINO,
+    "trino": TRINO,
     "redshift": {"TO_CHAR", "DATEDIFF", "STRTOL"},
 }
 

@@ -9,6 +9,7 @@ import duckdb
 import pytest
 from athena import download
 from mimic3_rows import mimic3, one_patient
+from transformed import mapped, run
 
 from genokit.errors import NotFound
 from genokit.omop import synthetic, transform
@@ -19,7 +20,7 @@ from genokit.omop.vocabulary import Vocabulary, vocabulary
 def cdm(known: Vocabulary | None = None, *, only: str | None = None, **rows):
     """A connection with the CDM of one patient (tests/mimic3_rows.py) and what is given."""
     con = mimic3(**one_patient(**rows))
-    transform.run(con, known, only=only)
+    run(con, known, only=only)
     return con
 
 
@@ -208,7 +209,7 @@ def test_ids_are_the_same_in_every_run_in_any_order_of_rows_and_number_of_thread
             random.Random(threads).shuffle(labs)
             random.Random(threads).shuffle(codes)
         con = mimic3(duckdb.connect(config={"threads": threads}), **one_patient(labevents=labs, diagnoses_icd=codes))
-        transform.run(con)
+        run(con)
         found.append(
             {table: sorted(map(repr, con.execute(f"SELECT * FROM cdm.{table}").fetchall())) for table in tables()}
         )
@@ -587,7 +588,7 @@ def test_a_stay_has_its_place_and_its_parent(whole):
 
 
 def test_the_share_of_mapped_rows_is_shown_beside_the_originals(whole):
-    shares = transform.mapped(whole).set_index("domain")
+    shares = mapped(whole).set_index("domain")
     assert list(shares.columns) == ["cdm_table", "rows", "mapped", "share", "original"]
     assert shares.loc["condition", "original"] == 0
     assert shares.loc["condition", "share"] == 1
@@ -601,9 +602,9 @@ def test_sources_may_be_views_and_tables_may_be_there_already():
     con = mimic3(**one_patient(labevents=[lab()]))
     con.execute("ALTER TABLE mimic3.labevents RENAME TO labs; CREATE VIEW mimic3.labevents AS FROM mimic3.labs")
     told: list[str] = []
-    first = transform.run(con, progress=told.append)
+    first = run(con, progress=told.append)
     assert [built.table for built in first] == told
-    assert [(built.table, built.rows) for built in transform.run(con)] == [(built.table, built.rows) for built in first]
+    assert [(built.table, built.rows) for built in run(con)] == [(built.table, built.rows) for built in first]
 
 
 def test_sql_that_does_not_fit_the_cdm_names_the_field(monkeypatch):
@@ -625,7 +626,7 @@ def made_up(tmp_path_factory):
     con = duckdb.connect()
     source = synthetic(tmp_path_factory.mktemp("mimic3"), persons=40, density=0.05, progress=False)
     source.load(con, progress=False)
-    transform.run(con)
+    run(con)
     return con
 
 
@@ -669,7 +670,7 @@ def test_no_row_of_a_synthetic_source_is_lost_or_doubled_without_a_reason(made_u
 
 
 def test_most_of_what_was_measured_is_mapped_without_a_download(made_up):
-    shares = transform.mapped(made_up).set_index("domain")["share"]
+    shares = mapped(made_up).set_index("domain")["share"]
     assert shares["measurement"] > 0.9
     assert shares["measurement: unit"] > 0.9
     assert shares["visit"] == 1

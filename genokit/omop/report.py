@@ -30,7 +30,7 @@ class Report:
 
     ``tables``: a row a CDM table: rows_in (of the source tables it is made of), rows, rejected (source rows set aside),
     mapped (share with a standard concept; NA where that is no question), seconds, state (made, unchanged).
-    ``mapped``: a row a domain, as ``transform.mapped`` says. ``seconds``: of the whole run.
+    ``mapped``: a row a domain, as ``transform.shares`` says. ``seconds``: of the whole run.
     """
 
     title: str

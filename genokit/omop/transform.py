@@ -1,4 +1,4 @@
-"""From MIMIC-III to the CDM: which SQL makes which table, in which order, and the run in DuckDB.
+"""From MIMIC-III to the CDM: which SQL makes which table, and in which order.
 
 Each file in ``sql/mimic3`` is one SELECT that makes the table of its name. What it reads, and so the order, is taken
 from its syntax tree. Files in ``stage`` make intermediate tables. A file names only the fields that MIMIC knows
@@ -10,9 +10,7 @@ something about; the others are null, and a table of the CDM that no file makes 
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -23,22 +21,12 @@ from sqlglot import exp
 from genokit.errors import NotFound, did_you_mean
 from genokit.omop.fields import Field, fields, tables
 from genokit.omop.macros import expand, parse
-from genokit.omop.vocabulary import TABLES, Vocabulary
+from genokit.omop.vocabulary import TABLES
 
 if TYPE_CHECKING:
-    from duckdb import DuckDBPyConnection
     from pandas import DataFrame
 
 FOLDER = Path(__file__).parent / "sql" / "mimic3"
-
-
-@dataclass(frozen=True)
-class Built:
-    """One table that was made: its name, its rows, and how long it took."""
-
-    table: str
-    rows: int
-    seconds: float
 
 
 @cache
@@ -125,54 +113,16 @@ def select(table: str, engine: str) -> str:
     return f"SELECT {_casts(fields(name), given, engine)} FROM ({sql}) AS made"
 
 
-def run(
-    con: DuckDBPyConnection,
-    known: Vocabulary | None = None,
-    *,
-    only: str | None = None,
-    progress: Callable[[str], object] | None = None,
-) -> list[Built]:
-    """Make the schema ``cdm`` from ``mimic3`` in a DuckDB connection: all 39 tables; and say what was made.
-
-    ``known`` is what codes mean (default: the kit's own lists). ``only`` names one table of the CDM: then it and what
-    it is made from. The same rows give the same ids in every run. ``progress`` is told each table before it is made.
-    Tables that exist are replaced. Raises NotFound.
-    """
-    (known or Vocabulary()).load(con)
-    con.execute("CREATE SCHEMA IF NOT EXISTS stage; CREATE SCHEMA IF NOT EXISTS cdm")
-    wanted = set(everything()) if only is None else _with_sources(f"cdm.{only}")
-    return [_make(con, table, progress) for table in everything() if table in wanted]
-
-
-def mapped(con: DuckDBPyConnection) -> DataFrame:
-    """The share of rows with a standard concept, a row a domain, beside that of the original pipeline.
+def shares(frame: DataFrame) -> DataFrame:
+    """What ``report.mapped`` counted, with the share: of rows with a standard concept, a row a domain.
 
     Columns: domain, cdm_table (where the domain is that of a whole table), rows, mapped, share (NA without rows) and
     original: 0 where the pipeline that this one replaces wrote concept 0 throughout, NA where it made no such table.
     """
-    return shares(con.execute(expand(reports()["report.mapped"], "duckdb")).df())
-
-
-def shares(frame: DataFrame) -> DataFrame:
-    """What ``report.mapped`` counted, with the share."""
     frame["mapped"] = frame["mapped"].fillna(0).astype("int64")
     frame.insert(4, "share", (frame["mapped"] / frame["rows"].where(frame["rows"] > 0)).astype("Float64"))
     frame["original"] = frame["original"].astype("Float64")
     return frame
-
-
-def _with_sources(table: str) -> set[str]:
-    return {table}.union(*map(_with_sources, reads(table) & statements().keys()))
-
-
-def _make(con: DuckDBPyConnection, table: str, progress: Callable[[str], object] | None) -> Built:
-    if progress is not None:
-        progress(table)
-    start = time.perf_counter()
-    con.execute(f"CREATE OR REPLACE TABLE {table} AS {select(table, 'duckdb')}")
-    # To the end: DuckDB refuses other work on a connection while a result isn't read to its last row.
-    [(rows,)] = con.execute(f"SELECT COUNT(*) FROM {table}").fetchall()
-    return Built(table, rows, time.perf_counter() - start)
 
 
 def _without_sql(name: str, engine: str) -> str:
