@@ -164,10 +164,3 @@ def run(
     ended = application.follow(job, look, poll_s or clients.poll_s)
     if waiting:
         raise application.failed(ended)
-
-
-def dashboard(clients: Clients, job: str) -> str:
-    """The address of Spark's own pages about a job. It lets in whoever has it, for an hour: it is not for a notebook
-    that is shared."""
-    application = Application(clients, clients.output("EmrApplication", STACK), "")
-    return str(application.call("get_dashboard_for_job_run", jobRunId=job)["url"])
