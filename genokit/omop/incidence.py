@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from genokit.backends import database
-from genokit.databases import Duck
 from genokit.errors import InvalidParameters, did_you_mean
-from genokit.omop import disclosure
+from genokit.omop import disclosure, persontime
 from genokit.omop.cohort import least
 from genokit.omop.entry import bands, read, sexes
-from genokit.omop.spans import END, START, WHO, common
+from genokit.omop.spans import END, START, WHO, common, joined, without
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -93,14 +91,13 @@ def incidence(
     """New entries per person-years at risk. Without ``washout_days`` who had one is never at risk again."""
     import pandas as pd
 
-    days = _observed(outcome, of, prior_observation_days)
-    parts = _parts(days, every, between)
-    begun = outcome.spans.rename(columns={WHO: "person_id", START: "day"})
-    forever = pd.Timestamp("9999-12-31")
-    again = forever if washout_days is None else begun[END] + pd.Timedelta(days=washout_days + 1)
-    tables = {"observed": days, "part": parts, "age": _ages(age_groups),
-              "event": begun.assign(again=again)[["person_id", "day", "again"]]}  # fmt: skip
-    found = _complete(_asked("incidence", tables, ("day", "again")), parts, age_groups, days)
+    days, people = _observed(outcome, of, prior_observation_days)
+    parts, ages = _parts(days, every, between), bands(age_groups)
+    begun, ended = outcome.spans[START], outcome.spans[END]
+    until = pd.Timestamp("9999-12-31") if washout_days is None else ended + pd.Timedelta(days=washout_days)
+    not_at_risk = outcome.spans.assign(**{START: begun + pd.Timedelta(days=1), END: until})
+    not_at_risk = not_at_risk[not_at_risk[START] <= not_at_risk[END]].astype({END: "datetime64[us]"})
+    found = persontime.incidence(without(days, not_at_risk), people, outcome.spans, parts, ages)
     found["person_years"] = found.pop("person_days") / 365.25
     found["rate"] = found["events"] / found["person_years"].where(found["person_years"] > 0) * PER
     low, high = _poisson(found["events"])
@@ -122,14 +119,11 @@ def prevalence(
     point: bool,
 ) -> Rates:
     """The share of the persons observed in an interval, or on its first day, who are in the cohort then."""
-    days = _observed(outcome, of, 0)
-    parts = _parts(days, every, between)
+    days, people = _observed(outcome, of, 0)
+    parts, ages = _parts(days, every, between), bands(age_groups)
     if point:
         parts = parts.assign(interval_end=parts["interval_start"])
-    spans = outcome.spans.rename(columns={WHO: "person_id", START: "first_day", END: "last_day"})
-    tables = {"observed": days, "part": parts, "age": _ages(age_groups), "case_span": spans}
-    found = _complete(_asked("prevalence", tables, ()), parts, age_groups, days)
-    found = found[found["interval"] != "all"].reset_index(drop=True)
+    found = persontime.prevalence(days, people, common(days, outcome.spans), parts, ages)
     found["rate"] = found["cases"] / found["persons"].where(found["persons"] > 0) * 100
     found["low"], found["high"] = _wilson(found["cases"], found["persons"])
     settings = {"of": of.name if of else "all who are observed",
@@ -137,8 +131,8 @@ def prevalence(
     return Rates("prevalence", outcome.name, found, settings, least(outcome, of))
 
 
-def _observed(outcome: Cohort, of: Cohort | None, prior_days: int) -> DataFrame:
-    """The days on which persons may be counted, with their sex and day of birth."""
+def _observed(outcome: Cohort, of: Cohort | None, prior_days: int) -> tuple[DataFrame, DataFrame]:
+    """The days on which persons may be counted, and the sex and day of birth of these persons."""
     import pandas as pd
 
     rows = outcome.cdm.lookup(read("persons"), {})
@@ -156,10 +150,8 @@ def _observed(outcome: Cohort, of: Cohort | None, prior_days: int) -> DataFrame:
         {WHO: rows["person_id"], START: begun, END: rows["observation_period_end_date"].astype("datetime64[us]")}
     )
     days = days[days[START] <= days[END]]
-    if of is not None:
-        days = common(days, of.spans)
-    found = days.merge(people.drop_duplicates(WHO), on=WHO)
-    return found.rename(columns={WHO: "person_id", START: "first_day", END: "last_day"})
+    days = joined(days) if of is None else common(days, of.spans)
+    return days, people[people[WHO].isin(days[WHO])].drop_duplicates(WHO)
 
 
 def _parts(days: DataFrame, every: str, between: tuple[object, object] | None) -> DataFrame:
@@ -169,9 +161,9 @@ def _parts(days: DataFrame, every: str, between: tuple[object, object] | None) -
     if every not in EVERY:
         raise InvalidParameters(f"There is no interval '{every}'. {did_you_mean(every, EVERY)}")
     low, high = between or (None, None)
-    first = days["first_day"].min() if low is None else pd.Timestamp(str(low))
-    last = days["last_day"].max() if high is None else pd.Timestamp(str(high))
-    if pd.isna(first) or pd.isna(last) or first > last:
+    first = days[START].min() if low is None else pd.Timestamp(str(low))
+    last = days[END].max() if high is None else pd.Timestamp(str(high))
+    if days.empty or first > last:
         raise InvalidParameters(
             "There are no days to count in: nobody is observed, or 'between' ends before it begins."
         )
@@ -183,46 +175,6 @@ def _parts(days: DataFrame, every: str, between: tuple[object, object] | None) -
     return parts.assign(
         interval_start=parts["interval_start"].where(parts["interval_start"] >= first, first)
     ).reset_index(drop=True)
-
-
-def _ages(groups: Sequence[tuple[int, int]]) -> DataFrame:
-    import pandas as pd
-
-    return pd.DataFrame(bands(groups), columns=["low", "high", "age_group"])
-
-
-def _asked(name: str, tables: Mapping[str, DataFrame], days: Sequence[str]) -> DataFrame:
-    """A query over frames, in a DuckDB of its own; times are days."""
-    duck = database(":memory:")
-    assert isinstance(duck, Duck)
-    for table, frame in tables.items():
-        dates = [name for name, kind in frame.dtypes.items() if getattr(kind, "kind", "") == "M" or name in days]
-        casts = ", ".join(f'cast("{name}" as date) as "{name}"' for name in dates)
-        duck.con.register(f"{table}_given", frame)
-        duck.con.execute(f"create table {table} as select * replace ({casts}) from {table}_given" if casts else
-                         f"create table {table} as select * from {table}_given")  # fmt: skip
-    found: DataFrame = duck.con.execute(read(name)).df()
-    duck.con.close()
-    return found
-
-
-def _complete(found: DataFrame, parts: DataFrame, groups: Sequence[tuple[int, int]], days: DataFrame) -> DataFrame:
-    """A row for each interval, age group and sex, and for all of each, with zeros where there was nobody."""
-    import pandas as pd
-
-    starts = [*parts["interval_start"], pd.NaT]
-    ages = ["all", *_ages(groups)["age_group"]]
-    sexes = ["all", *sorted(days["sex"].unique())]
-    grid = pd.MultiIndex.from_product([starts, ages, sexes], names=["interval_start", "age_group", "sex"])
-    counts = [name for name in found.columns if name not in grid.names]
-    found = found.astype({"interval_start": "datetime64[us]"})
-    whole = grid.to_frame(index=False).merge(found, on=list(grid.names), how="left")
-    whole[counts] = whole[counts].fillna(0).astype("int64")
-    ends = parts.set_index("interval_start")["interval_end"]
-    whole.insert(1, "interval_end", whole["interval_start"].map(ends))
-    label = whole["interval_start"].dt.strftime("%Y-%m-%d").fillna("all")
-    whole.insert(0, "interval", label)
-    return whole
 
 
 def _incidence_shown(frame: DataFrame, min_cell: int | None) -> DataFrame:
