@@ -133,8 +133,8 @@ class Athena:
         except InvalidRequest as error:
             raise QueryError(str(error), sql=sql) from error
         cut = most is not None and table.num_rows > most
-        usd = None if read is None else max(read, LEAST_BYTES) / 1000**4 * USD_PER_TB
-        return Answer(table.slice(0, most) if cut else table, cut, time.perf_counter() - begun, read, usd)
+        cost = None if read is None else usd(read)
+        return Answer(table.slice(0, most) if cut else table, cut, time.perf_counter() - begun, read, cost)
 
     def columns(self) -> list[tuple[str, str, str]]:
         """Table, column and type of all that the database holds, as Glue lists them; costs no query."""
@@ -150,6 +150,15 @@ class Athena:
 
     def __repr__(self) -> str:
         return f"<Athena {self.connection.work_group}/{self.schema}>"
+
+
+def usd(read: int) -> float:
+    """What Athena's list price makes of a query that reads so many bytes.
+
+    >>> usd(10**12), usd(1)
+    (5.0, 5e-05)
+    """
+    return max(read, LEAST_BYTES) / 1000**4 * USD_PER_TB
 
 
 def _limited(sql: str, most: int) -> str:

@@ -3,6 +3,7 @@ of moto. It holds what Athena is strict about; Trino's own functions, planner, l
 
 from __future__ import annotations
 
+import datetime
 import json
 import uuid
 from collections.abc import Iterator
@@ -16,13 +17,17 @@ import duckdb
 import sqlglot
 from moto import mock_aws
 from sqlglot import exp
+from trino_query_parser import parse_statement
 
 from genokit.backends import Clients
 from genokit.config import Settings
+from genokit.omop.fields import fields, tables
 from genokit.omop.glue import TYPES
 from genokit.omop.work import split
 
 REGION, BUCKET, WORKGROUP = "eu-central-1", "ours", "ours"
+KINDS = {"BIGINT": "bigint", "INTEGER": "integer", "DOUBLE": "double", "VARCHAR": "varchar", "DATE": "date",
+         "TIMESTAMP": "timestamp", "BOOLEAN": "boolean", "DECIMAL(10,2)": "decimal", "HUGEINT": "bigint"}  # fmt: skip
 HIVE = {**TYPES, "DECIMAL(2,1)": "decimal(2,1)", "HUGEINT": "bigint"}  # Trino sums whole numbers as BIGINT
 
 
@@ -163,6 +168,43 @@ class SmallAthena:
         return view
 
 
+class AsksAthena(SmallAthena):
+    """Finds tables without a schema in the database that the connection names, and answers in columns of any type."""
+
+    def run(self, query):
+        parse_statement(query)
+        tree = sqlglot.parse_one(query, read="athena")
+        con = duckdb.connect()
+        named = {cte.alias for cte in tree.find_all(exp.CTE)}
+        for table in list(tree.find_all(exp.Table)):
+            if not table.db and table.name in named:
+                continue
+            name = self.view(con, table.db or "omop", table.name)
+            table.replace(exp.to_table(name).as_(table.alias_or_name, table=True))
+        self.statement = query
+        answer = con.execute(tree.sql(dialect="duckdb"))
+        columns = [(name, str(kind)) for name, kind, *_ in answer.description]
+        return {"rows": answer.fetchall(), "columns": columns}
+
+    def results(self, told):
+        answer = self.answers[told["QueryExecutionId"]]
+        info = [{"Name": name, "Label": name, "Type": KINDS[kind], "Precision": 10, "Scale": 2, "Nullable": "UNKNOWN",
+                 "CatalogName": "hive", "SchemaName": "", "TableName": "", "CaseSensitive": False}
+                for name, kind in answer["columns"]]  # fmt: skip
+        rows = [[one["Name"] for one in info], *answer["rows"]]
+        data = [{"Data": [{} if value is None else {"VarCharValue": _text(value)} for value in row]} for row in rows]
+        return {"ResultSet": {"Rows": data, "ResultSetMetadata": {"ColumnInfo": info}}}
+
+    def view(self, con, database, name):
+        if name not in {one["Name"] for one in self.glue.get_tables(DatabaseName=database)["TableList"]}:
+            raise duckdb.Error(f"TABLE_NOT_FOUND: line 1:15: Table 'awsdatacatalog.{database}.{name}' does not exist")
+        return super().view(con, database, name)
+
+
+def _text(value: object) -> str:
+    return f"{value:%Y-%m-%d %H:%M:%S.%f}"[:-3] if isinstance(value, datetime.datetime) else str(value)
+
+
 class Refused(Exception):
     """What Athena says where it fails."""
 
@@ -171,6 +213,19 @@ class Refused(Exception):
 def small_athena(scratch: Path) -> Iterator[SmallAthena]:
     with mock_aws():
         yield SmallAthena(scratch)
+
+
+def hold(athena: SmallAthena, con: duckdb.DuckDBPyConnection, database: str = "omop") -> None:
+    """A CDM's tables as Parquet in S3, and in a database of Glue, in the CDM's types."""
+    athena.glue.create_database(DatabaseInput={"Name": database})
+    for table in tables():
+        folder = f"s3://{BUCKET}/{table}"
+        typed = ", ".join(f'"{field.name}"::{field.type} as "{field.name}"' for field in fields(table))
+        if con.execute(f"select 1 from {table} limit 1").fetchall():
+            put(athena, con, f"select {typed} from {table}", folder)
+        columns = [{"Name": field.name, "Type": TYPES[field.type]} for field in fields(table)]
+        about = {"Columns": columns, "Location": f"{folder}/"}
+        athena.glue.create_table(DatabaseName=database, TableInput={"Name": table, "StorageDescriptor": about})
 
 
 def put(athena: SmallAthena, con: duckdb.DuckDBPyConnection, query: str, folder: str) -> None:

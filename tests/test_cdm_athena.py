@@ -10,54 +10,14 @@ import datetime
 
 import duckdb
 import pytest
-import sqlglot
 from moto import mock_aws
-from small_athena import BUCKET, WORKGROUP, SmallAthena, put
-from sqlglot import exp
-from trino_query_parser import parse_statement
+from small_athena import BUCKET, WORKGROUP, AsksAthena, put
 
 from genokit import Cdm, Settings
 from genokit.backends import Clients
 from genokit.errors import AccessDenied, ConfigError, InvalidParameters, InvalidRequest, NotFound, QueryError
 from genokit.omop.fields import fields
 from genokit.omop.glue import TYPES
-
-KINDS = {"BIGINT": "bigint", "INTEGER": "integer", "DOUBLE": "double", "VARCHAR": "varchar", "DATE": "date",
-         "TIMESTAMP": "timestamp", "BOOLEAN": "boolean", "DECIMAL(10,2)": "decimal"}  # fmt: skip
-
-
-class AsksAthena(SmallAthena):
-    """Finds tables without a schema in the database that the connection names, and answers in columns of any type."""
-
-    def run(self, query):
-        parse_statement(query)
-        tree = sqlglot.parse_one(query, read="athena")
-        con = duckdb.connect()
-        for table in list(tree.find_all(exp.Table)):
-            name = self.view(con, table.db or "omop", table.name)
-            table.replace(exp.to_table(name).as_(table.alias_or_name, table=True))
-        self.statement = query
-        answer = con.execute(tree.sql(dialect="duckdb"))
-        columns = [(name, str(kind)) for name, kind, *_ in answer.description]
-        return {"rows": answer.fetchall(), "columns": columns}
-
-    def results(self, told):
-        answer = self.answers[told["QueryExecutionId"]]
-        info = [{"Name": name, "Label": name, "Type": KINDS[kind], "Precision": 10, "Scale": 2, "Nullable": "UNKNOWN",
-                 "CatalogName": "hive", "SchemaName": "", "TableName": "", "CaseSensitive": False}
-                for name, kind in answer["columns"]]  # fmt: skip
-        rows = [[one["Name"] for one in info], *answer["rows"]]
-        data = [{"Data": [{} if value is None else {"VarCharValue": _text(value)} for value in row]} for row in rows]
-        return {"ResultSet": {"Rows": data, "ResultSetMetadata": {"ColumnInfo": info}}}
-
-    def view(self, con, database, name):
-        if name not in {one["Name"] for one in self.glue.get_tables(DatabaseName=database)["TableList"]}:
-            raise duckdb.Error(f"TABLE_NOT_FOUND: line 1:15: Table 'awsdatacatalog.{database}.{name}' does not exist")
-        return super().view(con, database, name)
-
-
-def _text(value: object) -> str:
-    return f"{value:%Y-%m-%d %H:%M:%S.%f}"[:-3] if isinstance(value, datetime.datetime) else str(value)
 
 
 def _select(row: dict[str, str]) -> str:

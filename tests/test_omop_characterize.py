@@ -15,8 +15,7 @@ import pytest
 from achilles_of_duckcdm import digests
 
 from genokit import Cdm
-from genokit.databases import Athena
-from genokit.errors import InvalidSource, NotFound
+from genokit.errors import NotFound
 from genokit.omop import achilles, characterize
 from genokit.omop.achilles import SCANS
 from genokit.omop.characterize import Characterization
@@ -211,11 +210,6 @@ def test_the_order_of_rows_is_no_change():
     con.execute("create table c as select if(i = 5, 6, i) as i, j from b")
     a, b, c = (achilles.prints(con, {name: ["i", "j"]})[name][0].split()[1:] for name in "abc")
     assert a == b != c
-
-
-def test_a_cdm_in_athena_is_refused_in_words():
-    with pytest.raises(InvalidSource, match=r"not on this machine.*DuckDB"):
-        Cdm(database=Athena(None, "omop")).characterize()
 
 
 def test_every_analysis_has_a_name_and_strata(sample):

@@ -7,25 +7,27 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from genokit.databases import Duck
-from genokit.errors import InvalidSource, NotFound, did_you_mean
+from genokit.databases import Athena, Duck
+from genokit.errors import NotFound, did_you_mean
 from genokit.omop import achilles, disclosure, pictures
-from genokit.omop.achilles import SCANS
+from genokit.omop.achilles import SCANS, Scan
+from genokit.omop.achilles_athena import OnAthena
 from genokit.omop.results import STRATA, opened
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from duckdb import DuckDBPyConnection
     from matplotlib.axes import Axes
     from pandas import DataFrame
 
     from genokit.display import Html
     from genokit.omop.cdm import Cdm
+
+PASSES = ["table", "rows", "seconds", "counted", "bytes", "usd"]
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,9 @@ class Characterization:
             "analyses": f"{len(self.analyses()):,}, in {display.seconds(self.scans['seconds'].sum())}",
             "small counts": self._said,
         }
+        if "usd" in self.scans:
+            read, usd = self.scans["bytes"].sum(), self.scans["usd"].sum()
+            about["cost"] = f"about ${usd:.4f}, at Athena's list price, for {display.size(int(read))} read"
         fold = {
             "Pictures": ", ".join(self.names),
             "Analyses": display.table(self.analyses(), most=200),
@@ -157,30 +162,25 @@ def characterize(
     import pyarrow as pa
     from tqdm.auto import tqdm
 
-    if not isinstance(cdm.database, Duck):
-        raise InvalidSource(
-            f"{cdm!r} is not on this machine, and characterize() counts in DuckDB. Characterize the files that it was "
-            "made from: Cdm('folder of parquet').characterize()."
-        )
     least = disclosure.smallest(min_cell)
     columns = cdm.columns()
-    scans = [scan for scan in SCANS if all(table in columns for table in scan.reads)]
-    con = cdm.database.con.cursor()
-    con.execute(f"set schema = '{cdm.database.schema}'; set enable_progress_bar = false")
+    scans = [scan for scan in SCANS if scan.reads[-1] in columns]
     made, told = [], []
-    with opened(results) as kept, tqdm(scans, desc="Characterize", unit="table", disable=not progress) as bar:
-        prints = achilles.prints(con, {table: columns[table] for scan in scans for table in scan.reads})
+    there = OnAthena(cdm.database, columns, scans) if isinstance(cdm.database, Athena) else _OnDuck(cdm, scans)
+    said = f"Characterize{there.said}"
+    with opened(results) as kept, tqdm(scans, desc=said, unit="table", disable=not progress) as bar:
         for scan in bar:
             bar.set_postfix_str(scan.name)
-            begun, rows = time.perf_counter(), prints[scan.reads[-1]][1]
-            key = f"{scan.key({table: prints[table][0] for table in scan.reads})} {least}"
+            begun = time.perf_counter()
+            key = f"{there.key(scan)} {least}"
             found = kept.get(scan.name, key, scan.analyses)
-            fresh = found is None
+            fresh, read, usd = found is None, None, None
             if found is None:
-                found = safe(scan.run(con, rows), least)
+                counted, read, usd = there.run(scan)
+                found = safe(counted, least)
                 kept.put(scan.name, key, scan.analyses, found)
             made.append(found)
-            told.append((scan.name, rows, time.perf_counter() - begun, fresh))
+            told.append((scan.name, there.rows(scan), time.perf_counter() - begun, fresh, read, usd))
         kept.describe(
             [(one, *achilles.named(one), one in achilles.DISTRIBUTIONS) for scan in SCANS for one in scan.analyses]
         )
@@ -190,9 +190,31 @@ def characterize(
         min_cell=least,
         results=whole,
         distributions=spread,
-        concepts=_concepts(con, whole, spread),
-        scans=pd.DataFrame(told, columns=["table", "rows", "seconds", "counted"]),
+        concepts=_concepts(cdm, whole, spread),
+        scans=pd.DataFrame(told, columns=PASSES).dropna(axis=1, how="all"),
     )
+
+
+class _OnDuck:
+    """How a CDM is counted in DuckDB."""
+
+    said = ""
+
+    def __init__(self, cdm: Cdm, scans: Sequence[Scan]) -> None:
+        assert isinstance(cdm.database, Duck)
+        self.con = cdm.database.con.cursor()
+        self.con.execute(f"set schema = '{cdm.database.schema}'; set enable_progress_bar = false")
+        columns = cdm.columns()
+        self.prints = achilles.prints(self.con, {table: columns[table] for scan in scans for table in scan.reads})
+
+    def rows(self, scan: Scan) -> int:
+        return self.prints[scan.reads[-1]][1]
+
+    def key(self, scan: Scan) -> str:
+        return scan.key({table: self.prints[table][0] for table in scan.reads})
+
+    def run(self, scan: Scan) -> tuple[Iterable[pa.Table], None, None]:
+        return scan.run(self.con, self.rows(scan)), None, None
 
 
 def _title(results: pa.Table) -> str | None:
@@ -234,7 +256,7 @@ def _safe(table: pa.Table, least: int) -> pa.Table:
     return pa.concat_tables(kept) if kept else table
 
 
-def _concepts(con: DuckDBPyConnection, *tables: pa.Table) -> dict[int, str]:
+def _concepts(cdm: Cdm, *tables: pa.Table) -> dict[int, str]:
     """The names of the concepts that the results speak of."""
     import pyarrow.compute as pc
 
@@ -245,9 +267,12 @@ def _concepts(con: DuckDBPyConnection, *tables: pa.Table) -> dict[int, str]:
         for one in pc.unique(table[column]).to_pylist()
         if one and one.isdigit()
     }
-    return dict(
-        con.execute(
-            "select concept_id, concept_name from concept where concept_id in (select unnest($ids))",
-            {"ids": sorted(ids)},
-        ).fetchall()
-    )
+    if "concept" not in cdm.columns():
+        return {}
+    names: dict[int, str] = {}
+    wanted = sorted(ids)
+    for at in range(0, len(wanted), 20_000):  # more of them would be too long a query for Athena
+        sql = "select concept_id, concept_name from concept where concept_id in $ids"
+        found = cdm.lookup(sql, {"ids": wanted[at : at + 20_000]})
+        names |= zip(found["concept_id"].tolist(), found["concept_name"], strict=True)
+    return names
