@@ -94,6 +94,28 @@ class Duck:
         reader.close()
         return pa.Table.from_batches(batches, schema=reader.schema)
 
+    def script(self, sql: str, values: Mapping[str, Any], *questions: str) -> list[Table]:
+        """The rows of each question, asked after statements that may write temporary tables only; these are gone then.
+
+        A statement, or a question, gets those of the values that it names. Raises QueryError.
+        """
+        con = self.con.cursor()
+
+        def named(statement: Any) -> dict[str, Any] | None:
+            return {name: values[name] for name in statement.named_parameters} or None
+
+        def whole() -> list[Table]:
+            con.execute("begin transaction read only")
+            for statement in con.extract_statements(sql):
+                con.execute(statement, named(statement))
+            return [con.sql(one, params=named(*con.extract_statements(one))).to_arrow_table() for one in questions]
+
+        try:
+            with _told(sql):
+                return _interruptible(whole, con.interrupt)
+        finally:
+            con.close()
+
     def columns(self) -> list[tuple[str, str, str]]:
         """Table, column and type of all that the schema holds, in order."""
         found: list[tuple[str, str, str]] = self.con.execute(

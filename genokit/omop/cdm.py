@@ -16,6 +16,7 @@ from genokit.errors import GenokitError, InvalidParameters, NotFound, QueryError
 from genokit.omop import concepts, views
 from genokit.omop.concepts import Concept, ConceptSet
 from genokit.omop.fields import fields, tables
+from genokit.omop.frames import frame
 from genokit.omop.parameters import bind
 from genokit.omop.schema import identifier
 
@@ -222,6 +223,22 @@ class Cdm:
 
         return cohort.stored(self, cohort_definition_id, name=name, min_cell=min_cell)
 
+    def atlas_cohort(
+        self,
+        source: str | os.PathLike[str] | Mapping[str, Any],
+        *,
+        name: str | None = None,
+        min_cell: int | None = None,
+    ) -> Cohort:
+        """The cohort of a definition made in ATLAS: a JSON file, its text, or its content.
+
+        It is run as ATLAS runs it, by duckcdm: ``pip install 'genokit[atlas]'``. The attrition has a step for each
+        inclusion rule. Raises InvalidParameters, InvalidSource, MissingDependency, NotFound.
+        """
+        from genokit.omop import circe
+
+        return circe.cohort(self, source, name=name, min_cell=min_cell)
+
     def characterize(
         self,
         results: str | os.PathLike[str] | None = None,
@@ -380,41 +397,6 @@ class Table:
         )
         about = {"rows": f"{self.count():,}"} if self.cdm.database.free else {}
         return display.card(self.name, {**about, "columns": shown})
-
-
-def frame(table: pa.Table) -> DataFrame:
-    """An Arrow table as a DataFrame: whole numbers stay whole where some are missing, days are datetimes.
-
-    >>> import pyarrow as pa
-    >>> list(map(str, frame(pa.table({"id": [2**53 + 1, None], "v": [0.5, None]})).dtypes))
-    ['Int64', 'float64']
-    """
-    import pyarrow as pa
-
-    for i, field in enumerate(table.schema):
-        # A sum of whole numbers is 128 bits wide in DuckDB.
-        if pa.types.is_decimal(field.type) and field.type.scale == 0:
-            table = table.set_column(i, field.name, _narrow(table.column(i)))
-    result: DataFrame = table.to_pandas(types_mapper=_nullable, date_as_object=False)
-    return result
-
-
-def _narrow(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    import pyarrow as pa
-
-    try:
-        return column.cast(pa.int64())
-    except pa.ArrowInvalid:
-        return column.cast(pa.float64())
-
-
-def _nullable(kind: pa.DataType) -> Any:
-    import pandas as pd
-    import pyarrow as pa
-
-    if pa.types.is_integer(kind):
-        return pd.UInt64Dtype() if kind == pa.uint64() else pd.Int64Dtype()
-    return pd.BooleanDtype() if pa.types.is_boolean(kind) else None
 
 
 def _query(sql: str, parameters: Mapping[str, object], answer: Answer) -> Query:

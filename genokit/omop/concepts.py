@@ -271,15 +271,15 @@ def read(source: str | os.PathLike[str] | Mapping[str, Any], cdm: Cdm | None, na
 
     ``source`` is a file, the JSON's text or its content. Raises InvalidParameters, NotFound.
     """
-    content, called = _content(source)
-    if isinstance(content, Mapping) and "ConceptSets" in content:
-        sets = {str(one.get("name")): one for one in content["ConceptSets"]}
+    found, called = content(source)
+    if isinstance(found, Mapping) and "ConceptSets" in found:
+        sets = {str(one.get("name")): one for one in found["ConceptSets"]}
         if name is None and len(sets) == 1:
             [name] = sets
         if name not in sets:
             raise NotFound(f"The cohort definition has no concept set '{name}'. {did_you_mean(str(name), sets)}")
-        content = sets[name]
-    told = content if isinstance(content, Mapping) else {"items": content}
+        found = sets[name]
+    told = found if isinstance(found, Mapping) else {"items": found}
     inner = told.get("expression", told)
     items = inner.get("items") if isinstance(inner, Mapping) else None
     if not isinstance(items, list) or not all(
@@ -294,7 +294,8 @@ def read(source: str | os.PathLike[str] | Mapping[str, Any], cdm: Cdm | None, na
     )
 
 
-def _content(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[Any, str]:
+def content(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[Any, str]:
+    """What a JSON file, a JSON text or its content holds, and what to call it. Raises InvalidParameters, NotFound."""
     if isinstance(source, Mapping):
         return source, "The content"
     text, called = os.fspath(source), "The text"
@@ -309,7 +310,7 @@ def _content(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[Any, s
     try:
         return json.loads(text), called
     except (ValueError, RecursionError) as error:
-        raise InvalidParameters(f"{called} is not JSON: {error}. Export the set from ATLAS again.") from error
+        raise InvalidParameters(f"{called} is not JSON: {error}. Export it from ATLAS again.") from error
 
 
 def _item(item: Mapping[str, Any], cdm: Cdm | None, called: str) -> Item:
