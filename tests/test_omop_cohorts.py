@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 
-import duckdb
 import pandas as pd
 import pytest
 import sqlglot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib import pyplot as plt
+from small_cdm import small_cdm
 from trino_query_parser import parse_statement
 
 from genokit import Cdm
@@ -125,25 +125,15 @@ def test_within_and_outside_equal_sql_written_by_hand(cdm):
 
 
 def test_a_measurement_s_value_is_bounded(tmp_path):
-    con = duckdb.connect()
-    con.execute(
-        "create table person as select * from (values (1, 8507, 1950), (2, 8532, 1960)) as t"
-        "(person_id, gender_concept_id, year_of_birth)"
+    small = small_cdm(
+        tmp_path,
+        person="from (values (1, 8507, 1950), (2, 8532, 1960)) as t(person_id, gender_concept_id, year_of_birth)",
+        observation_period="select person_id, date '2000-01-01' as observation_period_start_date,"
+        " date '2010-12-31' as observation_period_end_date from person",
+        measurement="from (values (1, 7, date '2001-01-01', 6.4), (1, 7, date '2002-01-01', 6.5),"
+        " (2, 7, date '2003-01-01', null))"
+        " as t(person_id, measurement_concept_id, measurement_date, value_as_number)",
     )
-    con.execute(
-        "create table observation_period as select person_id, date '2000-01-01' as observation_period_start_date,"
-        " date '2010-12-31' as observation_period_end_date from person"
-    )
-    con.execute(
-        "create table measurement as select * from (values (1, 7, date '2001-01-01', 6.4), (1, 7, date '2002-01-01',"
-        " 6.5), (2, 7, date '2003-01-01', null)) as t(person_id, measurement_concept_id, measurement_date,"
-        " value_as_number)"
-    )
-    path = tmp_path / "cdm"
-    path.mkdir()
-    for table in ("person", "observation_period", "measurement"):
-        con.execute(f"copy {table} to '{path}/{table}.parquet'")
-    small = Cdm(path)
     assert rows(small.cohort(measurement=7, value=(6.5, None)).spans) == [(1, "2002-01-01", "2010-12-31")]
     assert small.cohort(measurement=7).persons == 2
     assert small.cohort(measurement=7, value=(None, 6.45)).spans[START].astype(str).tolist() == ["2001-01-01"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 
-import duckdb
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib import pyplot as plt
+from small_cdm import small_cdm
 
 from genokit import Cdm
 from genokit.errors import InvalidParameters
@@ -73,21 +73,14 @@ def test_prevalence_equals_sql_written_by_hand(cdm):
 @pytest.fixture(scope="module")
 def five(tmp_path_factory) -> Cdm:
     """Five persons, two of them with a gap in what is observed."""
-    folder = tmp_path_factory.mktemp("five")
-    con = duckdb.connect()
-    con.execute(
-        "create table person as select i as person_id, 8507 + 25 * (i % 2) as gender_concept_id,"
-        " 1984 - i as year_of_birth, 1 as month_of_birth, 3 as day_of_birth from range(1, 6) as t(i)"
+    return small_cdm(
+        tmp_path_factory.mktemp("five"),
+        person="select i as person_id, 8507 + 25 * (i % 2) as gender_concept_id, 1984 - i as year_of_birth,"
+        " 1 as month_of_birth, 3 as day_of_birth from range(1, 6) as t(i)",
+        observation_period="select i as person_id, date '2001-12-20' + i::int as observation_period_start_date,"
+        " date '2001-12-20' + 20 + i::int as observation_period_end_date from range(1, 6) as t(i) union all"
+        " select i, date '2001-12-20' + 30, date '2001-12-20' + 40 from range(1, 3) as t(i)",
     )
-    con.execute(
-        "create table observation_period as select i as person_id, date '2001-12-20' + i::int as"
-        " observation_period_start_date, date '2001-12-20' + 20 + i::int as observation_period_end_date from"
-        " range(1, 6) as t(i) union all"
-        " select i, date '2001-12-20' + 30, date '2001-12-20' + 40 from range(1, 3) as t(i)"
-    )
-    for table in ("person", "observation_period"):
-        con.execute(f"copy {table} to '{folder}/{table}.parquet'")
-    return Cdm(folder)
 
 
 def observed() -> dict[int, set[int]]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from datetime import date
 
 import pytest
+from small_cdm import small_cdm
 from trino_query_parser import parse_statement
 
 from genokit import Cdm
 from genokit.errors import InvalidParameters
 from genokit.omop.entry import read
 from genokit.omop.parameters import bind
+from genokit.omop.tableone import LISTED
 
 CELECOXIB, DICLOFENAC = 1118084, 1124300
+DAYS = {"since": date(2020, 1, 1), "until": date(2020, 2, 1)}
 
 
 @pytest.fixture(scope="module")
@@ -64,5 +68,25 @@ def test_mistakes_are_told(cohorts):
         (cohorts[0] - cohorts[0]).table_one()
 
 
+def test_its_question_is_as_long_for_a_million_persons_as_for_some_thousands(tmp_path):
+    everyone = small_cdm(
+        tmp_path,
+        person="select i as person_id, 8507 as gender_concept_id, 1950 as year_of_birth from range(6000) as t(i)",
+        observation_period="select person_id, date '2020-01-01' as observation_period_start_date,"
+        " date '2020-12-31' as observation_period_end_date from person",
+        condition_occurrence="select person_id, (1 + person_id % 3)::int as condition_concept_id,"
+        " date '2019-12-01' as condition_start_date from person union all"
+        " select person_id, 2, date '2019-12-02' from person union all select 1, 3, date '2018-01-01'",
+        concept="select 2 as concept_id, 'two' as concept_name union all select 3, 'two'",
+    ).cohort()
+    assert everyone.persons > LISTED
+    found = everyone.table_one().frame
+    found = found[found["characteristic"] == "condition"].set_index("value")["persons"]
+    assert found.to_dict() == {"two (2)": 6000, "concept 1": 2000, "two (3)": 2000}
+    longest = {"persons": [2**62 + i for i in range(LISTED)], "everyone": False, **DAYS}
+    assert len(bind(read("records"), longest, "athena")[0]) > 200_000  # and no refusal
+
+
 def test_its_statement_is_trino_s_too():
-    parse_statement(bind(read("records"), {"persons": [1, 2]}, "athena")[0])
+    for some in ({"persons": [1, 2], "everyone": False}, {"persons": [], "everyone": True}):
+        parse_statement(bind(read("records"), {**DAYS, **some}, "athena")[0])

@@ -233,6 +233,13 @@ def of(cdm: Cdm, ids: Sequence[int]) -> dict[int, Concept]:
     return found
 
 
+def names(cdm: Cdm, ids: Sequence[int]) -> dict[int, str]:
+    """What concepts are called; those that the vocabulary does not know, by their id."""
+    known = _asked(cdm, "concepts", ids=list(ids)) if ids else None
+    found = {} if known is None else dict(zip(known["concept_id"], known["concept_name"], strict=True))
+    return {one: str(found.get(one, f"concept {one}")) for one in ids}
+
+
 def search(
     cdm: Cdm, words: str, *, domain: str | None, vocabulary: str | None, standard: bool | None, most: int
 ) -> DataFrame:

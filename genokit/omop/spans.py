@@ -31,6 +31,11 @@ def joined(spans: DataFrame) -> DataFrame:
     return parts.agg({WHO: "first", START: "first", END: "max"}).reset_index(drop=True)
 
 
+def firsts(spans: DataFrame) -> DataFrame:
+    """The first span of each person."""
+    return spans.sort_values([WHO, START]).drop_duplicates(WHO)
+
+
 def common(left: DataFrame, right: DataFrame) -> DataFrame:
     """The days that lie in both."""
     pairs = left[COLUMNS].merge(right[COLUMNS], on=WHO, suffixes=("", "_other"))

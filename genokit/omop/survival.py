@@ -10,7 +10,7 @@ from genokit.errors import InvalidParameters, did_you_mean
 from genokit.omop import disclosure, entry
 from genokit.omop.cohort import least, told
 from genokit.omop.entry import ages, people, sexes
-from genokit.omop.spans import END, START, WHO
+from genokit.omop.spans import END, START, WHO, firsts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,7 +72,7 @@ def time_to(
         raise InvalidParameters(f"'most_days' is {most_days!r}. Give a whole number of days, 1 or more.")
     if by not in (None, "sex", "age_group"):
         raise InvalidParameters(f"There is no curve by '{by}'. {did_you_mean(str(by), ('sex', 'age_group'))}")
-    first = target.spans.sort_values([WHO, START]).drop_duplicates(WHO)
+    first = firsts(target.spans)
     events = outcome.spans.groupby(WHO)[START].min().rename("event").reset_index()
     rows = first.merge(events, on=WHO, how="left")
     before = rows["event"] < rows[START]

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from genokit.backends import database
+from genokit.databases import Duck
 from genokit.errors import InvalidParameters
-from genokit.omop import disclosure, entry
+from genokit.omop import concepts, disclosure, entry, spans
 from genokit.omop.cohort import least
-from genokit.omop.entry import ages, people, read, sexes
+from genokit.omop.entry import SEXES, ages, people, read, sexes
+from genokit.omop.parameters import bind
 from genokit.omop.spans import START, WHO
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
 
+    from genokit.omop.cdm import Cdm
     from genokit.omop.cohort import Cohort
 
-RATES = ["percent", "difference"]
+ORDER = ["sex", "age", "condition", "drug"]
+LISTED = 5_000  # persons at most who are asked for one by one: Athena takes 256 kB of SQL, and they stand in it twice
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,33 +91,59 @@ def table_one(
     names = tuple(one.name for one in cohorts)
     if len(set(names)) < len(names):
         raise InvalidParameters("Two of these cohorts have one name. Call one otherwise: cohort.named(name).")
-    firsts = {one.name: one.spans.sort_values([WHO, START]).drop_duplicates(WHO) for one in cohorts}
+    firsts = {one.name: spans.firsts(one.spans) for one in cohorts}
     if any(one.empty for one in firsts.values()):
         raise InvalidParameters("One of these cohorts is empty, so there is nothing to describe.")
     everybody = people(cohorts[0].cdm)
-    persons = sorted({int(who) for one in firsts.values() for who in one[WHO]})
-    records = cohorts[0].cdm.lookup(read("records"), {"persons": persons})
-    parts = [_described(name, first, everybody, records, prior_days, age_groups) for name, first in firsts.items()]
-    rows = _complete(pd.concat(parts, ignore_index=True), {name: len(first) for name, first in firsts.items()}, most)
+    counts = [_demographics(name, first, everybody, age_groups) for name, first in firsts.items()]
+    counts.append(_recorded(cohorts[0].cdm, firsts, prior_days, most))
+    totals = {name: len(first) for name, first in firsts.items()}
+    rows = _complete(pd.concat(counts, ignore_index=True), totals, [label for *_, label in entry.bands(age_groups)])
     return TableOne(names, rows, prior_days, least(*cohorts))
 
 
-def _described(
-    name: str, first: DataFrame, everybody: DataFrame, records: DataFrame, prior_days: int,
-    age_groups: Sequence[tuple[int, int]],
-) -> DataFrame:  # fmt: skip
+def _demographics(
+    name: str, first: DataFrame, everybody: DataFrame, age_groups: Sequence[tuple[int, int]]
+) -> DataFrame:
     import pandas as pd
 
     mine = everybody.reindex(first[WHO]).set_axis(first.index)
-    before = records.merge(first[[WHO, START]], left_on="person_id", right_on=WHO)
-    days = (before[START] - before["start_date"]).dt.days
-    before = before[(days >= 1) & (days <= prior_days)].drop_duplicates(["person_id", "domain", "concept_name"])
-    counts = [
-        _counted("sex", sexes(mine["gender_concept_id"])),
-        _counted("age", entry.age_groups(ages(mine, first[START]), age_groups).fillna("other")),
-        *(_counted(str(domain), rows["concept_name"]) for domain, rows in before.groupby("domain")),
-    ]
+    age = entry.age_groups(ages(mine, first[START]), age_groups).fillna("other")
+    counts = [_counted("sex", sexes(mine["gender_concept_id"])), _counted("age", age)]
     return pd.concat(counts, ignore_index=True).assign(cohort=name)
+
+
+def _recorded(cdm: Cdm, firsts: Mapping[str, DataFrame], prior_days: int, most: int) -> DataFrame:
+    """The conditions and drugs that were most often recorded before, in any of the cohorts.
+
+    A short list of persons is asked for by name; of more, everyone's records of these days are, so that the question
+    never is longer than Athena takes.
+    """
+    import pandas as pd
+
+    first = pd.concat([one.assign(cohort=name) for name, one in firsts.items()])
+    persons = first[WHO].unique()
+    day = pd.Timedelta(days=1)
+    asked = {
+        "since": (first[START].min() - prior_days * day).date(),
+        "until": (first[START].max() - day).date(),
+        "everyone": len(persons) > LISTED,
+        "persons": persons if len(persons) <= LISTED else [],
+    }
+    sql, values = bind(read("records"), asked, cdm.database.dialect)
+    here = database(":memory:")
+    assert isinstance(here, Duck)
+    here.con.register("record", cdm.database.query(sql, values).table)
+    here.con.register("first", first.rename(columns={WHO: "person_id", START: "day"})[["cohort", "person_id", "day"]])
+    found: DataFrame = here.con.execute(read("before"), {"days": prior_days}).df()
+    here.con.close()
+    keys = ["characteristic", "concept_id"]
+    often = found.groupby(keys)["persons"].max().reset_index().sort_values("persons", ascending=False, kind="stable")
+    chosen = often.groupby("characteristic").head(most)[keys]
+    called = chosen["concept_id"].map(concepts.names(cdm, chosen["concept_id"].unique().tolist()))
+    twice = chosen.assign(value=called).duplicated(["characteristic", "value"], keep=False)
+    value = called.mask(twice, called + " (" + chosen["concept_id"].astype(str) + ")")
+    return chosen.assign(value=value).merge(found, on=keys).drop(columns="concept_id")
 
 
 def _counted(characteristic: str, values: Series[str]) -> DataFrame:
@@ -120,19 +151,19 @@ def _counted(characteristic: str, values: Series[str]) -> DataFrame:
     return found.assign(characteristic=characteristic)
 
 
-def _complete(found: DataFrame, totals: dict[str, int], most: int) -> DataFrame:
-    """Each value for each cohort, the most frequent conditions and drugs, shares and their standardized difference."""
+def _complete(found: DataFrame, totals: dict[str, int], ages: Sequence[str]) -> DataFrame:
+    """Each value for each cohort, in the order of a table, with shares and their standardized difference."""
     import numpy as np
-    import pandas as pd
 
-    wide = found.pivot(index=["characteristic", "value"], columns="cohort", values="persons").fillna(0).astype("int64")
-    wide = wide[list(totals)].assign(most=wide.max(axis=1)).reset_index()
-    listed = [
-        rows.sort_values("value") if name in ("sex", "age") else rows.nlargest(most, "most")
-        for name in ("sex", "age", "condition", "drug")
-        if not (rows := wide[wide["characteristic"] == name]).empty
-    ]
-    chosen = pd.concat(listed, ignore_index=True)
+    keys = ["characteristic", "value"]
+    wide = found.pivot(index=keys, columns="cohort", values="persons").reindex(columns=list(totals)).fillna(0)
+    wide = wide.astype("int64").reset_index()
+    places = {name: i for i, name in enumerate([*ORDER, *sorted(SEXES), *ages, "other"])}
+    wide["place"] = (
+        wide["value"].map(places).where(wide["characteristic"].isin(ORDER[:2]), -wide[list(totals)].max(axis=1))
+    )
+    wide["kind"] = wide["characteristic"].map(places)
+    chosen = wide.sort_values(["kind", "place"], kind="stable", ignore_index=True)
     shares = [chosen[name] / total for name, total in totals.items()]
     chosen["difference"] = np.nan
     if len(shares) == 2:
