@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from genokit.omop.cdm import Cdm
     from genokit.omop.incidence import Rates
+    from genokit.omop.pathways import Pathways
     from genokit.omop.survival import TimeToEvent
     from genokit.omop.tableone import TableOne
 
@@ -176,6 +177,27 @@ class Cohort:
         from genokit.omop import tableone
 
         return tableone.table_one([self, *others], prior_days=prior_days, most=most, age_groups=age_groups)
+
+    def pathways(
+        self,
+        *events: Cohort,
+        most_steps: int = 5,
+        gap_days: int = 30,
+        combination_days: int = 30,
+        first_only: bool = False,
+    ) -> Pathways:
+        """In which order persons enter the event cohorts while in their first entry: as in ATLAS, treatment pathways.
+
+        Entries of a cohort that begin at most ``gap_days`` after another's end are one era. Eras that overlap for
+        ``combination_days``, or for all that one of them lasts, are a combination; of others the later one takes over.
+        What is repeated at once is one step, and with ``first_only`` a step is none if it was there before.
+        """
+        from genokit.omop import pathways
+
+        return pathways.pathways(
+            self, events, most_steps=most_steps, gap_days=gap_days, combination_days=combination_days,
+            first_only=first_only,
+        )  # fmt: skip
 
     def table(self, cohort_definition_id: int | None = None) -> DataFrame:
         """The rows of the CDM's table ``cohort``; the id is made of the settings, unless one is given."""

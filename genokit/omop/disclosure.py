@@ -94,6 +94,33 @@ def steps(counts: Sequence[int], *, min_cell: int | None = None) -> list[int | N
     return [shown.get(i) for i in range(len(counts))]
 
 
+def together(frame: DataFrame, count: str, *, within: Sequence[str] = (), min_cell: int | None = None) -> Series[bool]:
+    """Which parts of a whole, a row each, may only be told together, as one part of which the number is told too.
+
+    They are the small ones, and as many more, the least first, that they are two and together more than small: so each
+    may be as large as what is told. ``within`` are columns for each of whose values this is a whole by itself, which is
+    known. Raises InvalidParameters.
+
+    >>> import pandas as pd
+    >>> together(pd.DataFrame({"persons": [120, 2, 1, 98, 0]}), "persons").tolist()
+    [False, True, True, True, False]
+    """
+    import numpy as np
+    import pandas as pd
+
+    least = smallest(min_cell)
+    ordered = pd.DataFrame({"n": _whole(frame[count], count)}, index=np.arange(len(frame)))
+    ordered["whole"] = frame.groupby(list(within), dropna=False).ngroup().to_numpy() if within else 0
+    ordered = ordered[ordered["n"] > 0].sort_values(["whole", "n"], kind="stable")
+    of = ordered["whole"]
+    small = (ordered["n"] < least).groupby(of).transform("sum")
+    place = ordered.groupby(of).cumcount() + 1
+    enough = (place >= 2) & (place >= small) & (ordered.groupby(of)["n"].cumsum() > least)
+    enough_before = enough.groupby(of).cummax().groupby(of).shift(fill_value=False)
+    hidden = (small > 0) & ~enough_before
+    return hidden.reindex(range(len(frame)), fill_value=False).set_axis(frame.index)
+
+
 def written(
     frame: DataFrame, counts: Sequence[str], by: Sequence[str] = (), *, min_cell: int | None = None
 ) -> DataFrame:

@@ -29,7 +29,7 @@ def flow(attrition: DataFrame, *, title: str = "", ax: Axes | None = None) -> Ax
             _, ax = plt.subplots(figsize=(7.5, 0.5 + 0.95 * len(rows)), layout="constrained")
         for y, row in enumerate(rows):
             last = y == len(rows) - 1
-            words = textwrap.fill(_label(row.step, 96), 48)
+            words = textwrap.fill(label(row.step, 96), 48)
             text = f"{words}\n{_number(row.persons)} persons, {_number(row.entries)} entries"
             _box(ax, 0, y, text, "#d7e8f4" if last else "#f2f2f2", "#0072b2" if last else "0.55")
             if y:
@@ -41,7 +41,7 @@ def flow(attrition: DataFrame, *, title: str = "", ax: Axes | None = None) -> Ax
         ax.set_ylim(len(rows) - 0.55, -0.5)
         ax.axis("off")
         if title:
-            ax.set_title(_label(title, 80), fontsize=10, loc="left")
+            ax.set_title(label(title, 80), fontsize=10, loc="left")
         return ax
 
 
@@ -75,7 +75,7 @@ def rates(shown: DataFrame, *, unit: str, title: str = "", ax: Axes | None = Non
         ax.spines[["top", "right"]].set_visible(False)
         ax.legend(frameon=False, fontsize=8, ncols=len(groups), loc="lower right", bbox_to_anchor=(1, 1))
         if title:
-            ax.set_title(_label(title, 60), fontsize=10, loc="left")
+            ax.set_title(label(title, 60), fontsize=10, loc="left")
         return ax
 
 
@@ -93,9 +93,9 @@ def curves(shown: DataFrame, *, title: str = "", ax: Axes | None = None) -> Axes
             colour, mark = LINES[number % len(LINES)]
             ax.fill_between(rows["day"], 100 - 100 * rows["high"], 100 - 100 * rows["low"], step="post", color=colour,
                             alpha=0.13, linewidth=0)  # fmt: skip
-            label = f"{_label(group, 30)}: {rows['at_risk'].iloc[0]:,} persons"
+            named = f"{label(group, 30)}: {rows['at_risk'].iloc[0]:,} persons"
             ax.plot(rows["day"], 100 - 100 * rows["free"], color=colour, drawstyle="steps-post", marker=mark,
-                    markevery=max(1, len(rows) // 6), markersize=4, lw=1.4, label=label)  # fmt: skip
+                    markevery=max(1, len(rows) // 6), markersize=4, lw=1.4, label=named)  # fmt: skip
         ax.set_ylim(bottom=0)
         ax.set_xlim(left=0)
         ax.set_xlabel("days since entry", fontsize=9)
@@ -106,7 +106,7 @@ def curves(shown: DataFrame, *, title: str = "", ax: Axes | None = None) -> Axes
         ax.spines[["top", "right"]].set_visible(False)
         ax.legend(frameon=False, fontsize=8, loc="upper left")
         if title:
-            ax.set_title(_label(title, 80), fontsize=10, loc="left")
+            ax.set_title(label(title, 80), fontsize=10, loc="left")
         return ax
 
 
@@ -128,7 +128,7 @@ def _number(count: object) -> str:
     return f"{count:,}" if isinstance(count, int) or hasattr(count, "__index__") else HIDDEN
 
 
-def _label(words: object, most: int) -> str:
+def label(words: object, most: int) -> str:
     """Any text as matplotlib can write it: not too long, no formulas, no signs that no font has."""
     plain = "".join(sign if sign.isprintable() else " " for sign in str(words)).replace("$", r"\$")
     return textwrap.shorten(plain, most, placeholder=" …")
