@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genokit.errors import NotFound
+from genokit.omop import lives
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
 
 SQL = Path(__file__).parent / "sql" / "characterize"
-BLOCK = 4_000_000  # rows of a table whose persons are counted at once: what that takes stays below a few 100 MB
+BLOCK = 16_000_000  # rows of a table whose persons are counted at once: what that takes stays below a few 100 MB
 
 # An analysis of events is the number of its domain and one of these: what it counts, and its strata.
 KINDS: dict[int, tuple[str, tuple[str, ...]]] = {
@@ -154,34 +155,49 @@ class Scan:
     domain: Domain | None = None
 
     def key(self, prints: dict[str, str]) -> str:
-        """What its results follow from: the SQL, and what stands in the tables that it reads."""
-        files = ("begin", "results", "distributions", *(self._files()))
-        parts = [sql(name) for name in files] + [repr(self), *(prints[table] for table in self.reads)]
+        """What its results follow from: SQL, how persons are counted, and what stands in the tables that it reads."""
+        files = ("begin", "observed", "results", "distributions", *self._files())
+        parts = [sql(name) for name in files] + [Path(lives.__file__).read_text(encoding="utf-8")]
+        parts += [repr(self), *(prints[table] for table in self.reads)]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     def _files(self) -> tuple[str, ...]:
-        return (self.name,) if self.domain is None else ("records", "persons_of", *self.domain.more)
+        return (self.name,) if self.domain is None else ("records", "keys", "persons_of", *self.domain.more)
 
     def run(self, con: DuckDBPyConnection, rows: int) -> tuple[pa.Table, pa.Table]:
         """Its rows of achilles_results and of achilles_results_dist, small counts and all."""
-        for statement in self.statements(rows):
-            con.execute(statement)
+        con.execute(sql("begin"))
+        wanted = ", ".join(f"({one}, {one in DISTRIBUTIONS})" for one in self.analyses)
+        con.execute(f"insert into asked values {wanted}")
+        if "observation_period" in self.reads:
+            con.execute(sql("observed"))
+        if self.domain is None:
+            con.execute(sql(self.name))
+        else:
+            _domain(con, self.domain, rows)
         results = con.sql(sql("results")).to_arrow_table()
         return results, con.sql(sql("distributions")).to_arrow_table()
 
-    def statements(self, rows: int) -> Iterator[str]:
-        yield sql("begin")
-        wanted = ", ".join(f"({one}, {one in DISTRIBUTIONS})" for one in self.analyses)
-        yield f"insert into asked values {wanted}"
-        if self.domain is None:
-            yield sql(self.name)
-            return
-        yield _named(sql("records"), self.domain)
-        blocks = rows // BLOCK + 1
+
+def _domain(con: DuckDBPyConnection, domain: Domain, rows: int) -> None:
+    """Count the records of a table of events, then its persons, many at a time, and what else is known of it."""
+    con.execute(_named(sql("records"), domain))
+    [(concepts, nothing, first, months)] = con.execute(
+        "select getvariable('concepts'), getvariable('nothing'), getvariable('first'), getvariable('months')"
+    ).fetchall()
+    if concepts:
+        aged = con.sql("select by_decile, by_age from aged order by group_id, year").fetchnumpy()
+        [group] = con.sql("select group_id from observed_person order by number").fetchnumpy().values()
+        by = lives.Numbering(concepts, nothing, months, first, group, aged["by_decile"], aged["by_age"])
+        tallies, blocks = by.tallies(), rows // BLOCK + 1
         for block in range(blocks):
-            yield _named(sql("persons_of"), self.domain, blocks, block)
-        for name in self.domain.more:
-            yield _named(sql(name), self.domain)
+            [keys] = con.sql(_named(sql("keys"), domain, blocks, block)).fetchnumpy().values()
+            lives.count(keys, by, tallies)
+        con.register("tally", lives.table(tallies))
+        con.execute(_named(sql("persons_of"), domain))
+        con.unregister("tally")
+    for name in domain.more:
+        con.execute(_named(sql(name), domain))
 
 
 SCANS = (
@@ -231,15 +247,19 @@ def adds_up(analysis_id: int) -> int | None:
     return {116: 1, 1818: 2}.get(analysis_id)
 
 
-def prints(con: DuckDBPyConnection, tables: Mapping[str, Iterable[str]]) -> dict[str, tuple[str, int]]:
-    """What stands in the columns of each table, as a hash that knows no order of rows; and how many rows there are."""
+def prints(
+    con: DuckDBPyConnection, tables: Mapping[str, Iterable[str]], *, hashed: bool = True
+) -> dict[str, tuple[str, int]]:
+    """What stands in the columns of each table, as a hash that knows no order of rows; and how many rows there are.
+
+    Without the hash, where nobody will ask what has changed.
+    """
     found = {}
     for table, columns in tables.items():
         names = ", ".join(f'"{column}"' for column in columns)
-        [(rows, either, total)] = con.execute(
-            f"select count(*), bit_xor(h), sum(h % 4294967296) from (select hash({names}) as h from {table})"
-        ).fetchall()
-        found[table] = (f"{table} {rows} {either} {total}", rows)
+        asked = f"bit_xor(h), sum(h % 4294967296) from (select hash({names}) as h from {table})"
+        [(rows, *sums)] = con.execute(f"select count(*), {asked if hashed else f'from {table}'}").fetchall()
+        found[table] = (" ".join(map(str, (table, rows, *sums))), rows)
     return found
 
 
@@ -252,5 +272,6 @@ def _named(statement: str, domain: Domain, blocks: int = 1, block: int = 0) -> s
     """A statement about any table, as one about this."""
     names = {name: getattr(domain, name) for name in ("concept", "date", "type", "end", "unit", "value", "detail")}
     words = {name: f"event.{column}" if column else "null::bigint" for name, column in names.items()}
-    words |= {"table": domain.table, "number": str(domain.number), "blocks": str(blocks), "block": str(block)}
+    some = "true" if blocks == 1 else f"seen.number % {blocks} = {block}"
+    words |= {"table": domain.table, "number": str(domain.number), "persons": some}
     return re.sub(r"\bthe_(\w+)\b", lambda word: words[word[1]], statement)

@@ -166,7 +166,11 @@ def characterize(
     columns = cdm.columns()
     scans = [scan for scan in SCANS if scan.reads[-1] in columns]
     made, told = [], []
-    there = OnAthena(cdm.database, columns, scans) if isinstance(cdm.database, Athena) else _OnDuck(cdm, scans)
+    there: OnAthena | _OnDuck
+    if isinstance(cdm.database, Athena):
+        there = OnAthena(cdm.database, columns, scans)
+    else:
+        there = _OnDuck(cdm, scans, hashed=results is not None)
     said = f"Characterize{there.said}"
     with opened(results) as kept, tqdm(scans, desc=said, unit="table", disable=not progress) as bar:
         for scan in bar:
@@ -200,12 +204,13 @@ class _OnDuck:
 
     said = ""
 
-    def __init__(self, cdm: Cdm, scans: Sequence[Scan]) -> None:
+    def __init__(self, cdm: Cdm, scans: Sequence[Scan], hashed: bool) -> None:
         assert isinstance(cdm.database, Duck)
         self.con = cdm.database.con.cursor()
         self.con.execute(f"set schema = '{cdm.database.schema}'; set enable_progress_bar = false")
         columns = cdm.columns()
-        self.prints = achilles.prints(self.con, {table: columns[table] for scan in scans for table in scan.reads})
+        read = {table: columns[table] for scan in scans for table in scan.reads}
+        self.prints = achilles.prints(self.con, read, hashed=hashed)
 
     def rows(self, scan: Scan) -> int:
         return self.prints[scan.reads[-1]][1]

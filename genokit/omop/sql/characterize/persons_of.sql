@@ -1,53 +1,38 @@
--- Persons with records of a table, in blocks of persons: what is counted in one adds to the others. From months to
--- years to a life, each step reads what the one before has left.
-create or replace temp table months as
-select
-    event.person_id,
-    the_concept as concept_id,
-    (year(the_date) * 100 + month(the_date))::integer as month,
-    count(*)::integer as n
-from the_table as event
-join observation_period as seen
-    on seen.person_id = event.person_id
-    and the_date between seen.observation_period_start_date and seen.observation_period_end_date
-where abs(event.person_id) % the_blocks = the_block
-group by all;
-
+-- What was counted of persons: `tally` says how many there are by number.
 insert into counted
-select the_number + 2, concept_id, month, null, null, count(*) from months group by all;
-
-create or replace temp table years as
-select person_id, concept_id, (month // 100)::integer as year, sum(n)::integer as n from months group by all;
-
-drop table months;
-
-insert into counted
+with month as (
+    select kind, number // getvariable('months') as number, number % getvariable('months') + getvariable('first') as month, n
+    from tally
+    where kind in (2, 20)
+)
 select
-    the_number + 4,
-    years.concept_id,
-    years.year,
-    person.gender_concept_id,
-    floor((years.year - person.year_of_birth) / 10)::integer,
-    count(*)
-from years
-join person using (person_id)
-group by all;
-
-create or replace temp table lives as
-select person_id, concept_id, min(year) as first, sum(n)::integer as n from years group by all;
-
-drop table years;
+    the_number + month.kind,
+    case when month.kind = 2 then kind.concept_id else month // 12 * 100 + month % 12 + 1 end,
+    case when month.kind = 2 then month // 12 * 100 + month % 12 + 1 end,
+    null,
+    null,
+    n
+from month
+join kind using (number)
+union all
+select the_number + 4, kind.concept_id, aged.year, aged.gender_concept_id, aged.decile, n
+from tally
+join kind on kind.number = tally.number // getvariable('deciles')
+join (select distinct by_decile, year, gender_concept_id, decile from aged where known) as aged
+    on aged.by_decile = tally.number % getvariable('deciles')
+where tally.kind = 4;
 
 insert into spread
-select the_number + 6, lives.concept_id, person.gender_concept_id, lives.first - person.year_of_birth, count(*)
-from lives
-join person using (person_id)
-group by all
+select the_number + 6, kind.concept_id, aged.gender_concept_id, aged.age, n
+from tally
+join kind on kind.number = tally.number // getvariable('ages')
+join (select distinct by_age, gender_concept_id, age from aged where known) as aged
+    on aged.by_age = tally.number % getvariable('ages')
+where tally.kind = 6
 union all
-select the_number + 91, concept_id, null, n, count(*) from lives group by all
+select the_number + 91, kind.concept_id, null, tally.number & 4294967295, n
+from tally
+join kind on kind.number = tally.number >> 32
+where tally.kind = 91
 union all
-select the_number + 3, null, null, kinds, count(*)
-from (select person_id, count(concept_id) as kinds from lives group by person_id)
-group by all;
-
-drop table lives;
+select the_number + 3, null, null, number, n from tally where kind = 3;

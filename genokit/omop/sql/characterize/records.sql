@@ -1,31 +1,35 @@
 -- Records of a table while their persons are observed: the table is read once into cells, and each analysis is a sum
--- over cells. `the_...` stands for a name of the table's; a table without such a column has null there.
-insert into counted
-with cell as (
+-- over cells. `the_...` stands for a name of the table's; a table without such a column has null there. Whether a record
+-- is observed is looked at after the join, here and elsewhere: as a condition of the join it would make that slow.
+create or replace temp table cell as
+select * exclude (inside)
+from (
     select
         the_concept as concept_id,
         the_type as type_id,
         the_unit as unit_id,
         the_value as value_id,
         the_detail as detail_id,
-        year(the_date) * 100 + month(the_date) as month,
+        the_date between seen.start_date and seen.end_date as inside,
+        min(the_date) as first_date,
+        max(the_date) as last_date,
         count(*) as n
     from the_table as event
-    join observation_period as seen
-        on seen.person_id = event.person_id
-        and the_date between seen.observation_period_start_date and seen.observation_period_end_date
+    join observed as seen using (person_id)
     group by all
 )
+where inside;
+
+insert into counted
 select
     the_number + case
         when grouping(type_id) = 0 then 5
         when grouping(unit_id) = 0 then 7
         when grouping(value_id) = 0 then 22
         when grouping(detail_id) = 0 then 23
-        when grouping(month) = 0 then 20
         else 1
     end,
-    case when grouping(month) = 0 then month else concept_id end,
+    concept_id,
     case
         when grouping(type_id) = 0 then type_id
         when grouping(unit_id) = 0 then unit_id
@@ -37,5 +41,30 @@ select
     sum(n)
 from cell
 group by grouping sets (
-    (concept_id), (concept_id, type_id), (concept_id, unit_id), (concept_id, value_id), (concept_id, detail_id), (month)
+    (concept_id), (concept_id, type_id), (concept_id, unit_id), (concept_id, value_id), (concept_id, detail_id)
 );
+
+-- What persons are counted by, numbered: concepts; months from the first; and for each group of persons in each year
+-- which decile of age of which gender it is in that year, and which age.
+create or replace temp table kind as
+select row_number() over () - 1 as number, concept_id
+from (select distinct concept_id from cell);
+
+set variable concepts = (select count(*) from kind);
+set variable nothing = (select number from kind where concept_id is null);
+set variable first = (select min(year(first_date) * 12 + month(first_date) - 1) from cell);
+set variable months = (select max(year(last_date) * 12 + month(last_date)) - getvariable('first') from cell);
+
+create or replace temp table aged as
+select
+    *,
+    dense_rank() over (order by known, year, gender_concept_id, decile) - 1 as by_decile,
+    dense_rank() over (order by known, gender_concept_id, age) - 1 as by_age
+from (
+    select *, year - year_of_birth as age, floor((year - year_of_birth) / 10)::integer as decile
+    from (select unnest(range(min(year(first_date)), max(year(last_date)) + 1)) as year from cell)
+    cross join observed_group
+);
+
+set variable deciles = (select max(by_decile) + 1 from aged);
+set variable ages = (select max(by_age) + 1 from aged);

@@ -3,9 +3,15 @@ with every as (
     select * from counted
     union all
     -- Persons with a concept; and with it so many times, or more.
-    select analysis_id - 91, stratum_1, null, null, null, sum(n) from spread where analysis_id % 100 = 91 group by all
+    select analysis_id - 91, stratum_1::varchar, null, null, null, sum(n) from spread where analysis_id % 100 = 91 group by all
     union all
-    select analysis_id, stratum_1, value, null, null, sum(n) over (partition by analysis_id, stratum_1 order by value desc)
+    select
+        analysis_id,
+        stratum_1::varchar,
+        value::bigint::varchar,
+        null,
+        null,
+        sum(n) over (partition by analysis_id, stratum_1 order by value desc)
     from (select analysis_id, stratum_1, value, sum(n) as n from spread where analysis_id % 100 = 91 group by all)
 )
 select
