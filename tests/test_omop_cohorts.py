@@ -141,6 +141,33 @@ def test_a_measurement_s_value_is_bounded(tmp_path):
     assert small.cohort(measurement=7, age_at_entry=(51, 51)).persons == 1
 
 
+def test_a_death_is_an_outcome_and_an_end(tmp_path):
+    day = "date '2000-01-01' + ({})::int".format
+    small = small_cdm(
+        tmp_path,
+        person="select i as person_id, 8507 as gender_concept_id, 1950 as year_of_birth from range(1, 21) as t(i)",
+        observation_period=f"select person_id, {day(0)} as observation_period_start_date,"
+        f" {day('500')} as observation_period_end_date from person",
+        condition_occurrence=f"select person_id, 7 as condition_concept_id, {day('person_id')} as condition_start_date"
+        " from person",
+        death=f"select person_id, {day('person_id * 60')} as death_date, 100 + person_id % 2 as cause_concept_id"
+        " from person where person_id <= 10",
+    )
+    deaths = small.cohort(death=True)
+    assert rows(deaths.spans)[:2] == [(1, "2000-03-01", "2001-05-15"), (2, "2000-04-30", "2001-05-15")]
+    assert deaths.persons == 8, "who died when nobody looked is not in it"
+    assert (deaths.name, deaths.settings["death"]) == ("death", True)
+    assert deaths.attrition()["step"].tolist() == ["records of death", "observed on that day"]
+    by_cause = small.cohort(death=101)
+    assert by_cause.spans[WHO].tolist() == [1, 3, 5, 7]
+    assert by_cause.name == "death by concept 101"
+    ill = small.cohort(condition=7, censor=deaths)
+    assert ill.spans[END].dt.strftime("%Y-%m-%d").tolist()[:2] == ["2000-03-01", "2000-04-30"]
+    assert ill.time_to(deaths, most_days=500).frame["events"].iloc[-1] == 8
+    assert deaths.incidence(every="decade").frame["events"].iloc[0] == 8
+    assert small.cohort(death=False).persons == 20
+
+
 def test_a_cohort_ends_where_another_begins(cdm):
     users = cdm.cohort(drug=CELECOXIB, first_only=True)
     bleeding = cdm.cohort(condition=BLEEDING, first_only=True)
@@ -268,11 +295,11 @@ def test_names_are_shown_as_they_are(cdm):
 
 def test_every_statement_is_trino_s_too():
     parts = {name: (QUERIES / f"{name}.sql").read_text() for name in
-             ("condition", "drug", "measurement", "procedure", "observation", "device", "visit")}  # fmt: skip
+             ("condition", "drug", "measurement", "procedure", "observation", "device", "visit", "death")}  # fmt: skip
     whole = (QUERIES / "entries.sql").read_text().replace("{records}", "\nunion all\n".join(parts.values()))
     ids = {name: [1, 2] for name in parts}
-    for least, most in ((None, None), (1.5, None)):
-        sql, _ = bind(whole, {**ids, "least": least, "most": most}, "athena")
+    for least, most, any_cause in ((None, None, True), (1.5, None, False)):
+        sql, _ = bind(whole, {**ids, "least": least, "most": most, "any_cause": any_cause}, "athena")
         parse_statement(sql)
         sqlglot.parse_one(sql, read="athena")
     for name in ("persons", "observed"):

@@ -186,6 +186,7 @@ class Cdm:
         observation: Concepts | None = None,
         device: Concepts | None = None,
         visit: Concepts | None = None,
+        death: Concepts | bool = False,
         value: tuple[float | None, float | None] | None = None,
         first_only: bool = False,
         washout_days: int | None = None,
@@ -199,16 +200,18 @@ class Cdm:
     ) -> Cohort:
         """Who has a record of any of these concepts, from its day until the observation ends; without concepts, all.
 
-        ``value`` bounds a measurement's number. ``first_only`` takes the first record ever, ``washout_days`` those
-        without one in the days before. Then the person is to be observed, for ``prior_observation_days`` before; of an
-        age and a sex; and to enter between two dates. ``end`` is "observation", "record" (with the record) or a number
-        of days after the entry, and ``censor`` a cohort at whose beginning this one ends. Bounds may be None.
+        ``death=True`` is a death; concepts are its causes. ``value`` bounds a measurement's number. ``first_only``
+        takes the first record ever, ``washout_days`` those without one in the days before. Then the person is to be
+        observed, for ``prior_observation_days`` before; of an age and a sex; and to enter between two dates. ``end``
+        is "observation", "record" (with the record) or a number of days after the entry, and ``censor`` a cohort at
+        whose beginning this one ends. Bounds may be None.
         """
         from genokit.omop import cohort
         from genokit.omop.entry import Entry
 
         given = {"condition": condition, "drug": drug, "measurement": measurement, "procedure": procedure,
-                 "observation": observation, "device": device, "visit": visit}  # fmt: skip
+                 "observation": observation, "device": device, "visit": visit,
+                 "death": None if death is False else death}  # fmt: skip
         entry = Entry(
             {domain: one for domain, one in given.items() if one is not None}, value, first_only, washout_days,
             prior_observation_days, age_at_entry, sex, entered, end,

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from genokit.errors import InvalidParameters, NotFound
 from genokit.files import write_atomic
@@ -317,7 +317,7 @@ def told(counts: Mapping[str, int], min_cell: int | None) -> dict[str, str]:
     return {str(name): str(text) for name, text in shown.iloc[0].items()}
 
 
-def _known(cdm: Cdm, concepts: Concepts) -> Concepts:
+def _known(cdm: Cdm, concepts: Concepts | Literal[True]) -> Concepts | Literal[True]:
     """A single id as its concept, which has a name, where the vocabulary knows it."""
     if isinstance(concepts, int) and not isinstance(concepts, bool):
         try:

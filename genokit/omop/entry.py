@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from genokit.errors import InvalidParameters, did_you_mean
 from genokit.omop.concepts import Concept, ConceptSet
@@ -42,7 +42,7 @@ class Step:
 class Entry:
     """What a cohort asks for; ``Cdm.cohort`` says what each part means."""
 
-    concepts: Mapping[str, Concepts]
+    concepts: Mapping[str, Concepts | Literal[True]]  # by domain; True is a death of any cause
     value: Window | None = None
     first_only: bool = False
     washout_days: int | None = None
@@ -82,7 +82,8 @@ class Entry:
     def settings(self) -> dict[str, Any]:
         """What was asked, in plain words and numbers: concepts by their ids."""
         told: dict[str, Any] = {
-            name: {"name": title(one), "concept_ids": ids(one)} for name, one in self.concepts.items()
+            name: one if one is True else {"name": title(one), "concept_ids": ids(one)}
+            for name, one in self.concepts.items()
         }
         rest = {name: value for name, value in vars(self).items() if name != "concepts"}
         told |= {name: list(map(_plain, value)) if isinstance(value, (tuple, list)) else value
@@ -108,12 +109,17 @@ class Entry:
     def _what(self) -> str:
         if not self.concepts:
             return "observed"
-        found = "records of " + " or ".join(title(one) for one in self.concepts.values())
+        found = "records of " + " or ".join(
+            title(one) if name != "death" else "death" if one is True else f"death by {title(one)}"
+            for name, one in self.concepts.items()
+        )
         return found if self.value is None else f"{found}, {_window(self.value)}"
 
     def _records(self, cdm: Cdm) -> DataFrame:
         parts = [read(name).rstrip() for name in self.concepts] or [read("observed").rstrip()]
-        values: dict[str, object] = {name: ids(one) for name, one in self.concepts.items()}
+        values: dict[str, object] = {name: [] if one is True else ids(one) for name, one in self.concepts.items()}
+        if "death" in self.concepts:
+            values["any_cause"] = self.concepts["death"] is True
         if "measurement" in self.concepts:
             least, most = self.value or (None, None)
             values |= {"least": least, "most": most}
