@@ -6,15 +6,19 @@ They share one style, which ``style()`` brings to a page once, so that a change 
 from __future__ import annotations
 
 import base64
+import math
 import struct
+import sys
 import zlib
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, groupby
+from typing import Any
 
 from genokit.display import STATUS_COLOURS, Html, bare, escape, pill, sheets, sign
 
 NONE = ' class="gk-none"'
 ACROSS = 400  # places in time of a drawing of many bars
+_HUES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # of Okabe and Ito's, for light and dark grounds
 
 
 def view(*parts: object) -> Html:
@@ -43,6 +47,11 @@ def heading(title: str, place: str, state: str, said: str) -> Html:
         f'<div class="gk-title"><strong>{escape(title)}</strong> {pill(state)} '
         f'<span class="gk-note">{escape(said)}</span></div><div class="gk-note">Jobs run {escape(place)}.</div>'
     )
+
+
+def title(words: str) -> Html:
+    """What is looked at."""
+    return Html(f'<div class="gk-title"><strong>{escape(words)}</strong></div>')
 
 
 def quiet(words: str) -> Html:
@@ -125,6 +134,112 @@ def strip(places: bytes, words: str, *, across: int = 250) -> Html:
     )
 
 
+def panels(*parts: Html) -> Html:
+    """Pictures side by side, as many as there is room for."""
+    return Html(f'<div class="gk-panels">{"".join(map(bare, parts))}</div>')
+
+
+def panel(title: str, *parts: Html) -> Html:
+    """A picture under its title."""
+    return Html(f'<section class="gk-panel"><h4>{escape(title)}</h4>{"".join(map(bare, parts))}</section>')
+
+
+def bars(rows: Sequence[tuple[str, Sequence[float]]], keys: Sequence[str] = ()) -> Html:
+    """Numbers as bars: (name, a number for each of ``keys``), which stand in one order and have a colour each."""
+    most = max((n for _, numbers in rows for n in numbers if n == n), default=0) or 1
+    legend = "".join(
+        f'<li><span class="gk-key" style="background:{_HUES[i % len(_HUES)]}"></span>{escape(key)}</li>'
+        for i, key in enumerate(keys)
+    )
+    lines = "".join(
+        f'<div class="gk-lane"><bdi class="gk-who" title="{escape(name)}">{escape(name)}</bdi><span class="gk-bars">'
+        + "".join(
+            f'<span title="{escape(keys[i] if keys else name)}"><span class="gk-fill" style="flex-basis:'
+            f'{80 * n / most:.1f}%;background:{_HUES[i % len(_HUES)]}"></span>{n:,.0f}</span>'
+            for i, n in enumerate(numbers)
+            if n == n
+        )
+        + "</span></div>"
+        for name, numbers in rows
+    )
+    return Html((f'<ul class="gk-keys">{legend}</ul>' if keys else "") + f'<div class="gk-lanes">{lines}</div>')
+
+
+def spreads(rows: Sequence[tuple[str, Sequence[float], str]], *, alike: bool = True) -> Html:
+    """Distributions, a line each: (name, [tenth, quarter, median, three quarters, ninetieth], how many).
+
+    All on one scale if they are ``alike``, from 0 unless some are below; else each on its own.
+    """
+    low, high = (end([0, *(n for _, parts, _ in rows for n in parts)]) for end in (min, max))
+    lines = []
+    for name, parts, many in rows:
+        first, last = (low, high) if alike else (parts[0], parts[-1])
+        places = [100 * (n - first) / (last - first) if last > first else 50.0 for n in parts]
+        ends = "".join(
+            f'<span class="{kind}" style="left:{places[a]:.1f}%;width:{places[b] - places[a]:.1f}%"></span>'
+            for kind, a, b in (("gk-whole", 0, 4), ("gk-half", 1, 3), ("gk-middle", 2, 2))
+        )
+        words = f"{parts[2]:.4g} ({parts[0]:.4g} to {parts[4]:.4g})"
+        lines.append(
+            f'<div class="gk-lane"><bdi class="gk-who" title="{escape(name)}">{escape(name)}</bdi>'
+            f'<span class="gk-track" title="{escape(f"{parts[1]:.4g} to {parts[3]:.4g} in the middle half")}">{ends}'
+            f'</span><span class="gk-said"><strong>{escape(words)}</strong> of {escape(many)}</span></div>'
+        )
+    if alike:
+        marks = "".join(
+            f'<span style="left:{100 * (n - low) / ((high - low) or 1):.1f}%">{n:.6g}</span>' for n in _round(low, high)
+        )
+        lines.append(
+            f'<div class="gk-lane"><span class="gk-who"></span><span class="gk-axis">{marks}</span>'
+            '<span class="gk-said"></span></div>'
+        )
+    key = '<p class="gk-note">Median, and in brackets from the tenth to the ninetieth hundredth.</p>'
+    return Html(f'<div class="gk-lanes">{"".join(lines)}</div>{key}')
+
+
+def columns(heights: Sequence[float], ticks: Sequence[tuple[float, str]], every: str) -> Html:
+    """Numbers one after the other in time as thin columns, with ``ticks`` from 0 to 1 below; 0 is nothing."""
+    most = max(heights, default=0) or 1
+    path = "".join(f"M{x} 100V{100 - 100 * n / most:.1f}h1V100z" for x, n in enumerate(heights) if n)
+    marks = "".join(f'<span style="left:{100 * at:.2f}%">{escape(words)}</span>' for at, words in ticks)
+    said = f"at most {most:,.0f} {every}"
+    label = f"{said}, {ticks[0][1]} to {ticks[-1][1]}" if ticks else said
+    return Html(
+        f'<svg class="gk-columns" viewBox="0 0 {len(heights)} 100" preserveAspectRatio="none" role="img" '
+        f'aria-label="{escape(label)}"><path fill="{_HUES[0]}" d="{path}" /></svg>'
+        f'<div class="gk-lane"><span class="gk-axis">{marks}</span></div><p class="gk-note">{escape(said)}</p>'
+    )
+
+
+def download(name: str, content: str, words: str) -> Html:
+    """A link that saves a text as a file, and needs no kernel for it."""
+    data = base64.b64encode(content.encode(errors="replace")).decode()
+    return Html(f'<a class="gk-save" download="{escape(name)}" href="data:text/csv;base64,{data}">{escape(words)}</a>')
+
+
+def lives_here() -> bool:
+    """Whether a view can be shown here and change afterwards: in a kernel that a person's notebook talks to.
+
+    Papermill, nbclient and nbconvert talk to a kernel too, but nobody is there who could be asked for input, and they
+    say so with every cell.
+    """
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    kernel = getattr(shell, "kernel", None)
+    if kernel is None:
+        return False
+    return bool(kernel.get_parent("shell").get("content", {}).get("allow_stdin"))
+
+
+def answer_at_once(*pressed: Any) -> None:
+    """Let widgets that people press be answered while a cell runs.
+
+    JupyterLab sends a view's messages to a subshell of the kernel for that. But ipykernel 7.4 leads them to where the
+    widget's own last message came from, which is the cell's side, at work. So that memory is taken from it.
+    """
+    for widget in pressed:
+        vars(widget.comm or widget).pop("_reply_subshell_id", None)
+
+
 def _bar(counts: Mapping[str, int], words: str) -> str:
     shares = "".join(
         f'<span class="gk-fill" style="flex-grow:{n};background:{_colour(status)}"></span>'
@@ -132,6 +247,18 @@ def _bar(counts: Mapping[str, int], words: str) -> str:
         if n
     )
     return f'<div class="gk-bar" role="img" aria-label="{escape(words)}">{shares}</div>'
+
+
+def _round(low: float, high: float) -> list[float]:
+    """Three to five round numbers from one end to the other.
+
+    >>> _round(0, 44), _round(0, 1), _round(-3, 0)
+    ([0, 10, 20, 30, 40], [0.0, 0.25, 0.5, 0.75, 1.0], [-3, -2, -1, 0])
+    """
+    span = max(high - low, 1e-9)
+    power = 10 ** math.floor(math.log10(span))
+    step = next(power * part for part in (0.25, 0.5, 1, 2, 2.5) if span / (power * part) < 5)
+    return [n * step for n in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
 def _colour(status: str) -> str:

@@ -20,7 +20,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from genokit import display
+from genokit import display, live
 from genokit.batch import resources
 from genokit.batch.causes import Cause
 from genokit.batch.explain import Explanation
@@ -84,6 +84,10 @@ PIECES: dict[str, Callable[[str], Html]] = {
     "tree": lambda text: display.tree([(text, [(text, []), (text, [])]), (text, [])], most=3),
     "link": lambda text: display.stack(display.link(text, text), display.link("https://x.org/" + text, text)),
     "noted": lambda text: display.stack(display.noted(text, text)),
+    "bars": lambda text: live.view(live.panel(text, live.bars([(text, [1, 2])], [text, text]))),
+    "spreads": lambda text: live.view(live.spreads([(text, [1, 2, 3, 4, 5], text)], alike=False)),
+    "columns": lambda text: live.view(live.columns([1, 0, 2], [(0, text), (1, text)], text)),
+    "download": lambda text: live.view(live.title(text), live.download(text, text, text)),
     "page": lambda text: display.page(text, [(text, display.log(text))] * 3, lead=text),
 }  # fmt: skip
 
@@ -115,7 +119,9 @@ def parsed(html: str) -> ElementTree.Element:
         assert element.tag not in ("script", "iframe", "object", "embed", "base", "form")
         for name, value in element.attrib.items():
             assert not name.startswith("on")
-            assert name not in ("href", "src") or re.match(r"(#|https?:|file:|data:image/png|[^:]*$)", value)
+            assert name not in ("href", "src") or re.match(
+                r"(#|https?:|file:|data:image/png|data:text/csv;base64,|[^:]*$)", value
+            )
     return tree
 
 

@@ -17,13 +17,13 @@ from test_display import HOSTILE, parsed
 
 from genokit import Settings, backends, run
 from genokit.batch import panes
-from genokit.batch.monitor import Monitor, lives_here, monitor
+from genokit.batch.monitor import Monitor, monitor
 from genokit.batch.seen import STATUSES, UNKNOWN, Attempt, Seen, Snapshot, Strip
 from genokit.batch.view import View
 from genokit.batch.watch import Watch
 from genokit.display import plain
 from genokit.errors import ServiceError
-from genokit.live import view
+from genokit.live import lives_here, view
 
 
 @pytest.fixture

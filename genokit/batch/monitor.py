@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from genokit.batch.seen import ENDED, STATUSES, Snapshot
 from genokit.batch.watch import Watch
 from genokit.display import Html
 from genokit.errors import ServiceError
+from genokit.live import lives_here
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -136,19 +136,6 @@ class Monitor:
 
     def _new_watch(self) -> Watch:
         return Watch(self._clients, queue=self._queue, jobs=self._ids)
-
-
-def lives_here() -> bool:
-    """Whether a view can be shown here and change afterwards: in a kernel that a person's notebook talks to.
-
-    Papermill, nbclient and nbconvert talk to a kernel too, but nobody is there who could be asked for input, and they
-    say so with every cell.
-    """
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    kernel = getattr(shell, "kernel", None)
-    if kernel is None:
-        return False
-    return bool(kernel.get_parent("shell").get("content", {}).get("allow_stdin"))
 
 
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"

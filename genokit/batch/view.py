@@ -20,7 +20,7 @@ from genokit.batch.seen import ENDED, STATUSES, Seen, Snapshot
 from genokit.batch.watch import Watch
 from genokit.display import Html
 from genokit.errors import GenokitError
-from genokit.live import notice, style, view
+from genokit.live import answer_at_once, notice, style, view
 
 PAINT_S = 0.5  # between two paintings at least
 LINES = 300  # of a log
@@ -74,6 +74,7 @@ class View:
         sheet = widgets.HTML(style(), layout={"height": "0", "margin": "0"})
         parts = (sheet, top, self._counts, self._lanes, filters, table, self._strip, self._chosen_one)
         self.box = self._column("gk-monitor", *parts)
+        self.box.add_class("gk-view")
         self.box._view_count = 0  # from now on the pages that show it are counted
         self.box.observe(self._on_views, "_view_count")
         self._show(self._confirm, False)
@@ -83,7 +84,7 @@ class View:
         self._child.observe(self._on_child, "value")
         self._pressed = (self._filter, self._status, self._names, self._child, self._explain, self._cancel,
                          self._terminate, self._yes, self._no, self._close)  # fmt: skip
-        self._answer_at_once()
+        answer_at_once(*self._pressed)
 
     def _button(self, words: str, do: Callable[[Any], object], tooltip: str, kind: str = "") -> widgets.Button:
         button = widgets.Button(description=words, tooltip=tooltip, button_style=kind)
@@ -99,15 +100,6 @@ class View:
         box = widgets.VBox(children)
         box.add_class(name)
         return box
-
-    def _answer_at_once(self) -> None:
-        """Let what people press be answered while a cell runs.
-
-        JupyterLab sends a view's messages to a subshell of the kernel for that. But ipykernel 7.4 leads them to where
-        the widget's own last message came from, which is the cell's side, at work. So that memory is taken from it.
-        """
-        for widget in self._pressed:
-            vars(widget.comm or widget).pop("_reply_subshell_id", None)
 
     def _show(self, widget: Any, shown: bool) -> None:
         widget.layout.display = None if shown else "none"
@@ -127,7 +119,7 @@ class View:
                 if now.version != self._now.version or self._follows():
                     self._now = now
                     self._paint()
-                    self._answer_at_once()
+                    answer_at_once(*self._pressed)
             # Painting takes a sixth of the kernel's time at most, however many jobs there are.
             time.sleep(max(PAINT_S, 5 * (time.monotonic() - began)))
 

@@ -22,10 +22,13 @@ from genokit.omop.results import STRATA, opened
 if TYPE_CHECKING:
     import pyarrow as pa
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from pandas import DataFrame
 
     from genokit.display import Html
     from genokit.omop.cdm import Cdm
+    from genokit.omop.explorer import Explorer
+    from genokit.omop.recorded import Recorded
 
 PASSES = ["table", "rows", "seconds", "counted", "bytes", "usd"]
 
@@ -76,25 +79,43 @@ class Characterization:
         frame = pd.DataFrame(known, columns=["analysis_id", "analysis_name", "strata", "rows"])
         return frame.sort_values("analysis_id", ignore_index=True)
 
+    def concept(self, concept_id: int, table: str | None = None) -> Recorded:
+        """What is told of one concept, in the table where most persons have it or in this one. Raises NotFound."""
+        from genokit.omop.recorded import recorded
+
+        return recorded(self, concept_id, table)
+
+    def explore(self) -> Explorer:
+        """Go through tables, concepts and pictures by hand, in a notebook; elsewhere a card with all pictures."""
+        from genokit.omop.explorer import Explorer
+
+        return Explorer(self)
+
     def page(self, path: str | os.PathLike[str] | None = None) -> Html:
         """All pictures as one HTML page that needs nothing else; also written to ``path``."""
-        from matplotlib import pyplot as plt
-
         from genokit import display
         from genokit.files import write_atomic
 
-        sections = []
-        for name, picture in pictures.PICTURES.items():
-            frame = self.table(name)
-            if len(frame):
-                ax = picture.draw(frame)
-                shown = display.figure(ax.figure, picture.title, caption=picture.caption)  # type: ignore[arg-type]
-                plt.close(ax.figure)  # type: ignore[arg-type]
-                sections.append((picture.title, shown))
-        page = display.page(f"{self.title}, characterized", sections, lead=self._said)
+        drawn = ((pictures.PICTURES[name].title, self.drawn(name)) for name in self.names)
+        sections = [(title, shown) for title, shown in drawn if shown]
+        page = display.page(f"{self.title}, characterized", sections, lead=self.said)
         if path is not None:
             write_atomic(path, page)
         return page
+
+    def drawn(self, name: str) -> Html | None:
+        """One picture as HTML, with what it says in words; None where there is nothing to see. Raises NotFound."""
+        from matplotlib import pyplot as plt
+
+        from genokit import display
+
+        picture, frame = pictures.PICTURES[self._known(name)], self.table(name)
+        if not len(frame):
+            return None
+        figure: Figure = picture.draw(frame).figure  # type: ignore[assignment]
+        shown = display.figure(figure, picture.title, caption=picture.caption)
+        plt.close(figure)
+        return shown
 
     @cached_property
     def _results(self) -> DataFrame:
@@ -118,7 +139,8 @@ class Characterization:
         return name
 
     @property
-    def _said(self) -> str:
+    def said(self) -> str:
+        """What is to be said beside the numbers."""
         return disclosure.note(STRATA, min_cell=self.min_cell)
 
     def __repr__(self) -> str:
@@ -137,7 +159,7 @@ class Characterization:
             "records": f"{records['records'].sum():,}",
             "counted": None if counted.all() else f"{counted.sum()} of {len(counted)} tables; no other has changed",
             "analyses": f"{len(self.analyses()):,}, in {display.seconds(self.scans['seconds'].sum())}",
-            "small counts": self._said,
+            "small counts": self.said,
         }
         if "usd" in self.scans:
             read, usd = self.scans["bytes"].sum(), self.scans["usd"].sum()

@@ -52,7 +52,8 @@ def _lengths(of: Characterization) -> DataFrame:
     return _sorted(frame[["days", "persons"]], "days")
 
 
-def _prevalence(of: Characterization, domain: Domain) -> DataFrame:
+def prevalence(of: Characterization, domain: Domain) -> DataFrame:
+    """The concepts of a table, the most persons first: how many persons and records have each."""
     name = domain.concept
     persons = of.counts(domain.number).rename(columns={"count_value": "persons"})
     records = of.counts(domain.number + 1).rename(columns={"count_value": "records"})
@@ -65,7 +66,7 @@ def _prevalence(of: Characterization, domain: Domain) -> DataFrame:
 
 
 def _visits(of: Characterization) -> DataFrame:
-    frame = _prevalence(of, DOMAINS[0])
+    frame = prevalence(of, DOMAINS[0])
     days = of.distribution(213)[["visit_concept_id", *PARTS]]
     return frame.merge(days, on="visit_concept_id", how="left")
 
@@ -176,7 +177,7 @@ PICTURES: dict[str, Picture] = {
     **{
         f"{word}_prevalence": Picture(
             f"{word.capitalize()}s", f"Persons with at least one record of each {word}; areas are persons.",
-            partial(_prevalence, domain=domain), partial(plots.treemap, what=word),
+            partial(prevalence, domain=domain), partial(plots.treemap, what=word),
         )
         for domain in DOMAINS
         if (word := WORDS.get(domain.number))

@@ -1,0 +1,155 @@
+"""The explorer in a real JupyterLab, in headless Chromium: by mouse and keyboard, light and dark, wide and narrow."""
+
+from __future__ import annotations
+
+import csv
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser.lab import ROOT, Opened, chromium, jupyterlab, notebook
+from playwright.sync_api import Browser
+
+pytestmark = pytest.mark.browser
+
+SHOTS = ROOT / "runs" / "browser"
+BEGIN = "from genokit import Cdm\nfound = Cdm().characterize(progress=False)\n"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    folder = tmp_path_factory.mktemp("lab")
+    with jupyterlab(folder, folder / "account") as address:
+        yield folder, address
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def opened(place, browser, request):
+    """Opens a notebook of these cells."""
+    pages = []
+
+    def open_notebook(*cells: str, width: int = 1280) -> Opened:
+        name = f"{len(pages)}-{request.node.name}.ipynb"
+        notebook(place[0], name, *cells)
+        page = browser.new_page(viewport={"width": width, "height": 1200})
+        pages.append(Opened(page, place[1], name))
+        return pages[-1]
+
+    yield open_notebook
+    for one in pages:
+        one.shut()
+        assert not one.dialogs
+        assert not one.errors
+
+
+def look_at(book: Opened, words: str) -> None:
+    choice = book.page.get_by_role("combobox", name="Look at")
+    label = choice.locator("option", has_text=words).first.inner_text()
+    choice.select_option(label=label)
+
+
+def head(book: Opened, words: str) -> Any:
+    return book.page.locator(".gk-explorer .gk-about .gk-head", has_text=words)
+
+
+def test_concepts_are_sought_chosen_and_saved_by_hand(opened):
+    book = opened(BEGIN + "found.explore()")
+    book.run(0)
+    look_at(book, "drug exposure")
+    head(book, "Drug exposure").wait_for()
+    book.page.get_by_role("textbox", name="Search").press_sequentially("celecoxb")
+    book.page.get_by_role("radio", name="celecoxib").click()
+    head(book, "celecoxib").wait_for()
+    assert "1,800, 66.8 % of all" in book.page.locator(".gk-about").inner_text()
+    with book.page.expect_download() as download:
+        book.page.get_by_role("link", name="Save as CSV").click()
+    assert download.value.suggested_filename == "drug_exposure-1118084.csv"
+    rows = list(csv.DictReader(Path(download.value.path()).read_text().splitlines()))
+    assert {row["concept_name"] for row in rows} == {"celecoxib"}
+    assert min(float(row["count_value"]) for row in rows) >= 5
+    book.page.get_by_role("button", name="Back").click()
+    head(book, "Drug exposure").wait_for()
+    book.page.get_by_role("button", name="Forward").click()
+    head(book, "celecoxib").wait_for()
+    look_at(book, "Who is in it")
+    book.page.locator(".gk-about img.gk-image").wait_for()
+    assert not book.page.get_by_role("radio").first.is_visible()
+
+
+def test_the_keyboard_reaches_all_of_it(opened):
+    book = opened(BEGIN + "found.explore()")
+    book.run(0)
+    book.page.get_by_role("combobox", name="Look at").focus()
+    keys = book.page.keyboard
+    for key in ("Space", "ArrowDown", "Enter"):  # JupyterLab keeps a bare arrow to itself
+        keys.press(key)
+    head(book, "Condition occurrence").wait_for()
+    keys.press("Tab")
+    keys.type("sinusitis")
+    first = book.page.get_by_role("radio", name="Viral sinusitis")
+    first.wait_for()
+    book.page.wait_for_function("() => document.querySelectorAll('.gk-explorer input[type=radio]').length < 10")
+    keys.press("Tab")
+    keys.press("Space")
+    head(book, "Viral sinusitis").wait_for()
+    book.page.get_by_role("button", name="Back").focus()
+    keys.press("Space")
+    head(book, "Condition occurrence").wait_for()
+    keys.press("Tab")
+    keys.press("Space")
+    head(book, "Viral sinusitis").wait_for()
+
+
+def test_it_answers_at_once_and_while_the_kernel_works(opened):
+    book = opened(BEGIN + "found.explore()", "import time; time.sleep(30); print('slept')")
+    book.run(0)
+    look_at(book, "drug exposure")
+    head(book, "Drug exposure").wait_for()
+    took = []
+    for busy in (False, True):
+        if busy:
+            book.start(1)
+            time.sleep(1)
+        for n in range(6):
+            radio = book.page.get_by_role("radio").nth(n + 6 * busy)
+            name = radio.evaluate("one => one.closest('label').textContent")
+            begun = time.monotonic()
+            radio.click()
+            head(book, name).wait_for()
+            took.append(round(1000 * (time.monotonic() - begun)))
+    assert "slept" not in book.output(1)
+    print(f"a click is answered after {took} ms, the last six while a cell runs")
+    assert sorted(took)[6] < 600
+
+
+def test_light_and_dark_wide_and_narrow(opened):
+    """Leaves pictures of it in runs/browser, to be looked at."""
+    book = opened(BEGIN + "found.explore()")
+    book.command("application:toggle-left-area")
+    book.run(0)
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    for theme in ("light", "dark"):
+        if theme == "dark":
+            book.dark()
+        for width in (1280, 700):
+            book.page.set_viewport_size({"width": width, "height": 1300})
+            for table, concept in (("condition_occurrence", None), ("condition_occurrence", "Gastrointestinal hem"),
+                                   ("condition_prevalence", None)):  # fmt: skip
+                title = {"condition_prevalence": "Conditions"}.get(table, "condition occurrence")
+                look_at(book, title)
+                if concept:
+                    book.page.get_by_role("radio", name=concept).click()
+                    head(book, concept).wait_for()
+                time.sleep(1.5)
+                view = book.page.locator(".gk-explorer")
+                name = f"explorer-{theme}-{width}-{table if not concept else 'concept'}.png"
+                view.screenshot(path=SHOTS / name)
+                assert view.evaluate("one => one.scrollWidth <= one.clientWidth + 1")

@@ -1,0 +1,241 @@
+"""The explorer: every number is of the results, small ones are in none of it, and it answers while one types."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import time
+from dataclasses import replace
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+from test_display import HOSTILE, parsed
+
+from genokit import Cdm
+from genokit.errors import NotFound
+from genokit.omop.achilles import DISTRIBUTIONS, DOMAINS
+from genokit.omop.characterize import Characterization
+from genokit.omop.explorer import ROWS, Explorer, matching
+from genokit.omop.recorded import recorded
+
+
+@pytest.fixture(scope="module")
+def cdm() -> Cdm:
+    return Cdm()
+
+
+@pytest.fixture(scope="module")
+def sample(cdm) -> Characterization:
+    return cdm.characterize(progress=False)
+
+
+def shown(explorer: Explorer) -> str:
+    return " ".join("".join(parsed(explorer._detail.value).itertext()).split())
+
+
+def saved(explorer: Explorer) -> pd.DataFrame:
+    data = re.search(r'base64,([^"]*)"', explorer._save.value)
+    assert data
+    return pd.read_csv(io.BytesIO(base64.b64decode(data[1])))
+
+
+def test_what_is_told_of_a_concept_is_what_sql_counts(cdm, sample):
+    found = sample.concept(192671)
+    assert found.domain.table == "condition_occurrence"
+    assert found.name == "Gastrointestinal hemorrhage"
+    [[persons, records]] = cdm.query(
+        "select count(distinct person_id) as persons, count(*) as records from condition_occurrence "
+        "where condition_concept_id = 192671"
+    ).values.tolist()
+    assert found.parts[400]["count_value"].tolist() == [persons]
+    assert found.parts[401]["count_value"].tolist() == [records]
+    months = cdm.query(
+        "select year(condition_start_date) * 100 + month(condition_start_date) as month, "
+        "count(distinct person_id) as n from condition_occurrence where condition_concept_id = 192671 "
+        "group by 1 having n >= 5 order by 1"
+    )
+    assert found.parts[402].astype(int).to_numpy().tolist() == months.to_numpy().tolist()
+    ages = found.parts[406]
+    assert ages["count_value"].sum() == persons
+    table = found.table()
+    assert set(table["analysis_id"]) <= set(found.parts)
+    assert set(table["concept_name"]) == {found.name}
+    assert len(table) == sum(map(len, found.parts.values()))
+    said = "".join(parsed(found._repr_html_()).itertext())
+    assert f"{persons:,}, {100 * persons / 2694:.3g} % of all" in said
+    assert "Age at the first record by gender".lower() in said.lower()
+
+
+def test_a_concept_is_found_in_the_table_where_most_have_it_or_in_the_one_named(sample):
+    assert sample.concept(1118084).domain.table == "drug_exposure"
+    assert sample.concept(1118084, "drug_era").parts[907]["count_value"].sum() > 0
+    with pytest.raises(NotFound, match="Concept 1 is in no table of events for 5 persons or more"):
+        sample.concept(1)
+    with pytest.raises(NotFound, match="not in 'measurement'"):
+        sample.concept(1118084, "measurement")
+    with pytest.raises(NotFound, match="Did you mean 'drug_exposure'"):
+        sample.concept(1118084, "drug_exposures")
+
+
+def test_no_number_of_any_concept_is_small(cdm):
+    found = cdm.characterize(min_cell=40, progress=False)
+    explorer = found.explore()
+    counts = [
+        recorded(found, concept_id, table).table()["count_value"].min()
+        for table in explorer.tables
+        for concept_id in [None, *explorer.concepts(table)["concept_id"].tolist()[-2:]]
+    ]
+    assert min(counts) >= 40
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_names_of_concepts_are_only_text(sample, text):
+    text = text.encode(errors="replace").decode()  # what a database and pandas can hold
+    named = replace(sample, title=text, concepts=dict.fromkeys(sample.concepts, text))
+    parsed(named.concept(192671)._repr_html_())
+    explorer = named.explore()
+    explorer.box  # noqa: B018
+    explorer._what.value = "condition_occurrence"
+    explorer._names.value = 192671
+    for widget in (explorer._detail, explorer._cells, explorer._note, explorer._save):
+        parsed(widget.value)
+
+
+def test_a_search_takes_words_numbers_and_slips_of_the_pen(sample):
+    explorer = sample.explore()
+    assert explorer.tables["condition_occurrence"] == 78
+    whole = explorer.concepts("condition_occurrence")
+    assert whole["persons"].is_monotonic_decreasing
+    assert whole["concept_name"].iloc[0] == "Viral sinusitis"
+    sinusitis = explorer.concepts("condition_occurrence", "SINUSITIS")
+    assert len(sinusitis) > 2
+    assert sinusitis["persons"].is_monotonic_decreasing
+    assert explorer.concepts("condition_occurrence", "sinusitis viral")["concept_name"].tolist() == ["Viral sinusitis"]
+    assert explorer.concepts("condition_occurrence", "192671")["concept_id"].tolist() == [192671]
+    assert explorer.concepts("condition_occurrence", "hemorrage")["concept_id"].tolist() == [192671]
+    assert explorer.concepts("condition_occurrence", "sinusitis zzzzz").empty
+    assert explorer.concepts("condition_occurrence", "(.*[").empty
+
+
+def test_it_is_gone_through_forth_and_back(sample):
+    explorer = sample.explore()
+    explorer.box  # noqa: B018
+    explorer._what.value = "drug_exposure"
+    first = explorer._names.options[0]
+    explorer._names.value = first[1]
+    assert first[0] in shown(explorer)
+    assert saved(explorer)["concept_name"].unique().tolist() == [first[0]]
+    explorer._what.value = "condition_occurrence"
+    assert "78" in shown(explorer)
+    explorer._sought.value = "gastro hemo"
+    assert explorer._names.options == (("Gastrointestinal hemorrhage", 192671),)
+    explorer._names.value = 192671
+    assert "Gastrointestinal hemorrhage" in shown(explorer)
+    assert explorer._forward.disabled
+    explorer._back.click()
+    explorer._back.click()
+    assert explorer._what.value == "drug_exposure"
+    assert first[0] in shown(explorer)
+    explorer._forward.click()
+    explorer._forward.click()
+    assert explorer._what.value == "condition_occurrence"
+    assert explorer._names.value == 192671
+    explorer._what.value = "population"
+    assert explorer._list.layout.display == "none"
+    assert "data:image/png" in explorer._detail.value
+    assert saved(explorer)["persons"].sum() == sample.table("population")["persons"].sum()
+
+
+def test_every_table_is_shown_and_concepts_common_and_rare(sample):
+    explorer = sample.explore()
+    for table, n in explorer.tables.items():
+        concepts = explorer.concepts(table)
+        assert len(concepts) == n
+        assert concepts["persons"].min() >= 5
+        for concept_id in [None, *concepts["concept_id"].iloc[:: max(1, n // 4)].tolist()]:
+            one = recorded(sample, concept_id, table)
+            parsed(str(one.html()))
+            assert one.name in repr(one)
+
+
+@pytest.mark.slow
+def test_where_nothing_can_be_live_there_is_a_card_with_all_pictures(sample):
+    explorer = sample.explore()
+    bundle = explorer._repr_mimebundle_()
+    assert "box" not in vars(explorer), "no widget is made that nobody sees"
+    assert set(bundle) == {"text/plain", "text/html"}
+    n = sum(explorer.tables.values())
+    assert bundle["text/plain"] == f"<Explorer of Synthea synthetic health database: {n} concepts in 8 tables>"
+    assert bundle["text/html"].count("data:image/png") >= 10
+    assert "Counts of 1 to 4 persons are not shown" in bundle["text/html"]
+    parsed(bundle["text/html"])
+
+
+def many(n: int) -> Characterization:
+    """Results with so many conditions: one with values and units, all with months and ages."""
+    rows: list[tuple[Any, ...]] = [(1, None, None, None, None, None, 100_000)]
+    for one in range(1, n + 1):
+        rows += [(400, str(one), None, None, None, None, 5 + n - one), (401, str(one), None, None, None, None, 2 * n)]
+        rows += [(402, str(one), str(200_001 + 100 * year), None, None, None, 7 + year) for year in range(20)]
+        rows += [(404, str(one), "2000", gender, str(age), None, 9) for gender in ("8507", "8532") for age in range(9)]
+        rows += [(405, str(one), kind, None, None, None, 50) for kind in ("1", "2")]
+    names = ["analysis_id", *(f"stratum_{i}" for i in range(1, 6)), "count_value"]
+    parts = ["min_value", "max_value", "avg_value", "stdev_value", "median_value",
+             *(f"p{part}_value" for part in (10, 25, 75, 90))]  # fmt: skip
+    spread = [(406, str(one), gender, None, None, None, 30, 1.0, 90.0, 40.0, 3.0, 41.0, 20.0, 30.0, 50.0, 60.0)
+              for one in range(1, n + 1) for gender in ("8507", "8532")]  # fmt: skip
+    words = ("pain", "fracture", "infection", "neoplasm", "injury", "anemia", "ulcer", "asthma")
+    return Characterization(
+        "many", 5, pa.Table.from_pandas(pd.DataFrame(rows, columns=names)),
+        pa.Table.from_pandas(pd.DataFrame(spread, columns=[*names, *parts])),
+        {one: f"{words[one % 8].capitalize()} of the {one}th {words[one // 8 % 8]}" for one in range(1, n + 1)},
+        pd.DataFrame({"counted": [True], "seconds": [1.0]}),
+    )  # fmt: skip
+
+
+def test_four_thousand_concepts_are_searched_and_shown_at_once():
+    explorer = many(4000).explore()
+    explorer.box  # noqa: B018
+    assert len(explorer._names.options) == ROWS
+    assert "4,000 concepts; 100 of them shown" in explorer._note.value
+    took = []
+    for do in (
+        lambda: setattr(explorer._sought, "value", "asthma 3999"),
+        lambda: setattr(explorer._sought, "value", "asthna"),
+        lambda: setattr(explorer._names, "value", explorer._names.options[7][1]),
+        explorer._back.click,
+    ):
+        begun = time.perf_counter()
+        do()
+        took.append(round(1000 * (time.perf_counter() - begun)))
+    print(f"answers after {took} ms")
+    assert max(took) < 1000, "a fifth of it on a machine with nothing else to do"
+    assert len(matching(explorer.concepts("condition_occurrence"), "asthma 3999")) == 1
+
+
+def test_values_are_shown_in_their_units():
+    spread = [(1815, "3000963", unit, None, None, None, 40, 1.0, 9.0, 5.0, 1.0, 5.5, 2.0, 4.0, 6.0, 8.25)
+              for unit in ("8713", "0")]  # fmt: skip
+    few = many(1)
+    names = few.distributions.column_names
+    results = [(1800, "3000963", None, None, None, None, 40)]
+    found = replace(
+        few,
+        results=pa.Table.from_pandas(pd.DataFrame(results, columns=few.results.column_names)),
+        distributions=pa.Table.from_pandas(pd.DataFrame(spread, columns=names)),
+        concepts={3000963: "Hemoglobin", 8713: "gram per deciliter"},
+    )
+    said = " ".join("".join(parsed(found.concept(3000963)._repr_html_()).itertext()).split())
+    assert "gram per deciliter5.5 (2 to 8.25) of 40" in said
+    assert "none5.5" in said
+
+
+def test_what_every_table_tells_is_drawn_in_one_of_its_ways():
+    """No analysis of a concept is left out when one is added."""
+    for domain in DOMAINS:
+        for kind in domain.kinds:
+            _, strata = domain.named(kind)
+            assert domain.number + kind in DISTRIBUTIONS or not strata or strata[0] in (domain.concept, "month")
