@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from genokit.errors import InvalidParameters, did_you_mean
 from genokit.omop.concepts import Concept, ConceptSet
-from genokit.omop.spans import COLUMNS, END, START, WHO, joined
+from genokit.omop.spans import END, START, WHO, censored, joined
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -165,15 +165,6 @@ class Entry:
                 END: last.astype("datetime64[us]"),
             }
         )
-
-
-def censored(spans: DataFrame, by: DataFrame) -> DataFrame:
-    """Spans that end on the day when ``by`` next begins, if it does."""
-    numbered = spans.reset_index(drop=True).reset_index(names="row")
-    pairs = numbered.merge(by[[WHO, START]], on=WHO, suffixes=("", "_other"))
-    after = pairs[pairs[f"{START}_other"] >= pairs[START]].groupby("row")[f"{START}_other"].min()
-    ends = numbered[END].where(~(after.reindex(numbered.index) < numbered[END]), after.reindex(numbered.index))
-    return numbered.assign(**{END: ends})[COLUMNS]
 
 
 def ages(persons: DataFrame, day: Series[Any]) -> Series[Any]:

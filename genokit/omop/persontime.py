@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from genokit.omop.spans import END, START, WHO
+from genokit.omop.spans import END, START, WHO, days, holding
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from pandas import DataFrame, Series
+    from pandas import DataFrame
 
     Ints = NDArray[np.int64]
 
@@ -27,6 +27,7 @@ Band = tuple[int, int, str]  # completed years, from and to, and what they are c
 class _Study:
     """Spans by person and day, no two of one person with a day in common, and the intervals to count in."""
 
+    spans: DataFrame
     person: Ints
     first: Ints
     last: Ints
@@ -42,22 +43,6 @@ class _Study:
         day = (self.birth - month).astype("int64")  # who was born on 29 February is a year older on 1 March
         low, high = ((month + 12 * years).astype("datetime64[D]").astype("int64") for years in (band[0], band[1] + 1))
         return low + day, high + day - 1
-
-    def holding(self, persons: Ints, days: Ints) -> Ints:
-        """The span that holds the day of a person, -1 where none does."""
-        import numpy as np
-
-        if not len(self.person):
-            return np.full(len(days), -1)
-        known = np.minimum(np.searchsorted(self.person, persons), len(self.person) - 1)
-        number, wide = np.cumsum(np.diff(self.person, prepend=self.person[0]) != 0), 2**23  # days enough till 9999
-        origin = self.first.min()
-        found = np.searchsorted(
-            number * wide + self.first - origin, number[known] * wide + days - origin, side="right"
-        ) - 1  # fmt: skip
-        return np.where(
-            (self.person[found] == persons) & (days >= self.first[found]) & (days <= self.last[found]), found, -1
-        )
 
     def intervals(self, rows: Ints, first: Ints, last: Ints) -> tuple[Ints, Ints]:
         """The first and the last interval that each part of a span is in; none in which the part before it is, of the
@@ -82,19 +67,18 @@ class _Study:
 
 
 def incidence(
-    days: DataFrame, people: DataFrame, events: DataFrame, parts: DataFrame, ages: Sequence[Band]
+    spans: DataFrame, people: DataFrame, events: DataFrame, parts: DataFrame, ages: Sequence[Band]
 ) -> DataFrame:
     """Persons, person_days and events by interval, age_group and sex, and all of each together.
 
-    ``days`` are spans at risk, ``people`` the sex and birth of each person; an event counts on one of its person's
+    ``spans`` are the days at risk, ``people`` the sex and birth of each person; an event counts on one of its person's
     days. ``parts`` are intervals without gaps.
     """
     import numpy as np
 
-    study = _study(days, people, parts)
+    study = _study(spans, people, parts)
     begin, end = study.begins[0], study.ends[-1]
-    happened = _days(events[START])
-    at = study.holding(events[WHO].to_numpy(dtype="int64"), happened)
+    happened, at = days(events[START]), holding(study.spans, events)
     happened, at = happened[at >= 0], at[at >= 0]
     shape = (len(parts) + 1, len(ages) + 1, len(study.sexes) + 1)
     counts = {name: np.zeros(shape, dtype="int64") for name in ("persons", "person_days", "events")}
@@ -122,22 +106,21 @@ def incidence(
 
 
 def prevalence(
-    days: DataFrame, people: DataFrame, cases: DataFrame, parts: DataFrame, ages: Sequence[Band]
+    spans: DataFrame, people: DataFrame, cases: DataFrame, parts: DataFrame, ages: Sequence[Band]
 ) -> DataFrame:
     """Persons and cases by interval, age_group on the person's first day in it, and sex.
 
-    ``days`` are spans observed, ``people`` the sex and birth of each person, ``cases`` spans that lie in the days.
+    ``spans`` are the days observed, ``people`` the sex and birth of each person, ``cases`` spans that lie in the days.
     """
     import numpy as np
     import pandas as pd
 
-    study = _study(days, people, parts)
-    every = np.arange(len(days))
+    study = _study(spans, people, parts)
+    every = np.arange(len(study.person))
     low, high = study.intervals(every, study.first, study.last)
     day = np.maximum(study.first, study.begins[np.minimum(low, len(parts) - 1)])  # the first in the first interval
-    begun = _days(cases[START])
-    at = study.holding(cases[WHO].to_numpy(dtype="int64"), begun)
-    begin, end = study.intervals(at, begun, _days(cases[END]))
+    at = holding(study.spans, cases)
+    begin, end = study.intervals(at, days(cases[START]), days(cases[END]))
     ill = pd.DataFrame({"person": study.person[at], "begin": begin, "end": end})
     pairs = ill.merge(pd.DataFrame({"person": study.person, "row": every}), on="person")
     rows, begin, end = (pairs[name].to_numpy() for name in ("row", "begin", "end"))
@@ -155,18 +138,19 @@ def prevalence(
     return _frame(counts, parts, ages, study.sexes)
 
 
-def _study(days: DataFrame, people: DataFrame, parts: DataFrame) -> _Study:
+def _study(spans: DataFrame, people: DataFrame, parts: DataFrame) -> _Study:
     sexes = sorted(people["sex"].unique())
-    known = days.merge(people, on=WHO)
+    known = spans.merge(people, on=WHO)
     return _Study(
+        known,
         known[WHO].to_numpy(dtype="int64"),
-        _days(known[START]),
-        _days(known[END]),
+        days(known[START]),
+        days(known[END]),
         known["sex"].map({name: i for i, name in enumerate(sexes)}).to_numpy(dtype="int64"),
         known["birth"].to_numpy(dtype="datetime64[D]"),
         sexes,
-        _days(parts["interval_start"]),
-        _days(parts["interval_end"]),
+        days(parts["interval_start"]),
+        days(parts["interval_end"]),
     )
 
 
@@ -183,10 +167,6 @@ def _frame(counts: Mapping[str, Ints], parts: DataFrame, ages: Sequence[Band], s
     rows.insert(1, "interval_end", rows["interval_start"].map(parts.set_index("interval_start")["interval_end"]))
     rows.insert(0, "interval", rows["interval_start"].dt.strftime("%Y-%m-%d").fillna("all"))
     return rows
-
-
-def _days(times: Series[Any]) -> Ints:
-    return times.to_numpy(dtype="datetime64[D]").astype("int64")
 
 
 def _together(ages: Sequence[Band]) -> list[tuple[int, int]]:
