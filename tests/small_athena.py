@@ -6,7 +6,7 @@ from __future__ import annotations
 import datetime
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +14,7 @@ from typing import Any
 
 import boto3
 import duckdb
+import pyarrow as pa
 import sqlglot
 from moto import mock_aws
 from sqlglot import exp
@@ -215,17 +216,17 @@ def small_athena(scratch: Path) -> Iterator[SmallAthena]:
         yield SmallAthena(scratch)
 
 
-def hold(athena: SmallAthena, con: duckdb.DuckDBPyConnection, database: str = "omop") -> None:
-    """A CDM's tables as Parquet in S3, and in a database of Glue, in the CDM's types."""
-    athena.glue.create_database(DatabaseInput={"Name": database})
-    for table in tables():
+def hold(athena: SmallAthena, con: duckdb.DuckDBPyConnection, only: Iterable[str] = tables()) -> None:
+    """A CDM's tables as Parquet in S3, and in the database omop of Glue, in the CDM's types."""
+    athena.glue.create_database(DatabaseInput={"Name": "omop"})
+    for table in only:
         folder = f"s3://{BUCKET}/{table}"
         typed = ", ".join(f'"{field.name}"::{field.type} as "{field.name}"' for field in fields(table))
         if con.execute(f"select 1 from {table} limit 1").fetchall():
             put(athena, con, f"select {typed} from {table}", folder)
         columns = [{"Name": field.name, "Type": TYPES[field.type]} for field in fields(table)]
         about = {"Columns": columns, "Location": f"{folder}/"}
-        athena.glue.create_table(DatabaseName=database, TableInput={"Name": table, "StorageDescriptor": about})
+        athena.glue.create_table(DatabaseName="omop", TableInput={"Name": table, "StorageDescriptor": about})
 
 
 def put(athena: SmallAthena, con: duckdb.DuckDBPyConnection, query: str, folder: str) -> None:
@@ -234,3 +235,13 @@ def put(athena: SmallAthena, con: duckdb.DuckDBPyConnection, query: str, folder:
     file = athena.scratch / str(uuid.uuid4())
     con.execute(f"COPY ({query}) TO '{file}' (FORMAT parquet)")
     athena.s3.upload_file(str(file), bucket, f"{prefix}/part-0.parquet")
+
+
+def cells(rows: pa.Table) -> list[tuple[str, ...]]:
+    """A result's rows in one order, its numbers to nine digits; no row says nothing."""
+
+    def text(value: object) -> str:
+        return "" if value is None or value != value else f"{value:.9g}" if isinstance(value, float) else str(value)
+
+    found = (tuple(map(text, row.values())) for row in rows.to_pylist() if row["count_value"])
+    return sorted(found)

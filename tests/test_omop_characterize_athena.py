@@ -12,9 +12,15 @@ import duckdb
 import pyarrow as pa
 import pytest
 import sqlglot
+from botocore.exceptions import ClientError
 from moto import mock_aws
-from small_athena import AsksAthena
+from small_athena import BUCKET, WORKGROUP, AsksAthena, cells, hold, put
+from sqlglot import exp
+from trino_kinds import annotated, mixed
+from trino_query_parser import parse_statement
 
+from genokit import Cdm
+from genokit.errors import NotFound
 from genokit.omop import achilles_athena
 from genokit.omop.achilles import DOMAINS, SCANS
 from genokit.omop.fields import fields, tables
@@ -85,18 +91,14 @@ def made() -> duckdb.DuckDBPyConnection:
     return con
 
 
-def cells(rows: pa.Table) -> list[tuple[str, ...]]:
-    """A result's rows in one order, its numbers to nine digits; no row says nothing."""
-
-    def text(value: object) -> str:
-        return "" if value is None or value != value else f"{value:.9g}" if isinstance(value, float) else str(value)
-
-    found = (tuple(map(text, row.values())) for row in rows.to_pylist() if row["count_value"])
-    return sorted(found)
-
-
 def on_duckdb(con: duckdb.DuckDBPyConnection, statement: str) -> pa.Table:
     return con.sql(sqlglot.transpile(statement, read="athena", write="duckdb")[0]).to_arrow_table()
+
+
+def few(aws: AsksAthena, *names: str) -> Cdm:
+    """A CDM in Athena that has no other tables than these."""
+    hold(aws, made(), names)
+    return Cdm(f"athena://{WORKGROUP}/omop", clients=aws.clients)
 
 
 def test_every_analysis_of_a_cdm_with_all_in_it_has_the_cells_that_duckdb_counts():
@@ -109,3 +111,106 @@ def test_every_analysis_of_a_cdm_with_all_in_it_has_the_cells_that_duckdb_counts
             assert cells(table) == cells(want), scan.name
         there = {one for table in found for one in table["analysis_id"].to_pylist()}
         assert there == set(scan.analyses), scan.name
+
+
+# --- what Trino is strict about
+
+
+def test_no_statement_mixes_types_and_sets_are_of_columns():
+    schema = {"main": {table: dict(columns) for table, columns in COLUMNS.items()}}
+    for name, statements in asked().items():
+        for statement in statements:
+            tree = annotated(statement, schema)
+            assert list(mixed(tree)) == [], name
+            for sets in sqlglot.parse_one(statement, read="athena").find_all(exp.GroupingSets):
+                grouped = [one for part in sets.expressions for one in (part.expressions or [part.this or part])]
+                assert all(isinstance(one, (exp.Column, exp.Tuple)) for one in grouped), name
+            assert len(statement) < 6_000
+
+
+@pytest.mark.slow
+def test_every_statement_parses_by_trinos_own_grammar():
+    for statements in asked().values():
+        for statement in statements:
+            parse_statement(statement)
+
+
+def test_what_a_database_lacks_is_empty_and_other_types_are_cast(aws):
+    lacking = {table: dict(columns) for table, columns in COLUMNS.items() if table != "care_site"}
+    del lacking["measurement"]["range_low"]
+    lacking["measurement"] |= {"measurement_date": "TIMESTAMP", "value_as_number": "DECIMAL(10,2)"}
+    con = made()
+    con.execute("delete from care_site; alter table measurement drop range_low")
+    con.execute("alter table measurement alter measurement_date type timestamp")
+    there = {"visit_occurrence": set(), "measurement": {1815}}
+    for name, rare in (("visit_occurrence", {1201}), ("measurement", {1816, 1817, 1818})):
+        [scan] = [scan for scan in SCANS if scan.name == name]
+        rows = [on_duckdb(con, statement) for statement in asked(lacking)[name]]
+        found = {one for table in achilles_athena.collected(scan, rows) for one in table["analysis_id"].to_pylist()}
+        assert found == set(scan.analyses) - rare
+        assert there[name] <= found
+    hold(aws, con, ["provider"])
+    with pytest.raises(NotFound, match="no table 'person'"):
+        Cdm(f"athena://{WORKGROUP}/omop", clients=aws.clients).characterize()
+
+
+# --- what it costs, and what is not asked again
+
+
+def test_it_says_before_what_it_can_cost_and_after_what_it_did(aws, capsys):
+    found = few(aws, "person", "provider").characterize()
+    # Two queries of 10 MB, the least that is billed.
+    assert "Characterize, for $0.0001 at most" in capsys.readouterr().err
+    assert found.scans[["table", "bytes", "usd"]].to_numpy().tolist() == [
+        ["person", 1000, 0.00005], ["provider", 1000, 0.00005],
+    ]  # fmt: skip
+    assert "about $0.0001, at Athena" in found._repr_html_()
+
+
+def test_only_what_reads_other_files_than_before_is_asked_again(aws, tmp_path):
+    cdm, file = few(aws, "person", "provider"), tmp_path / "results.duckdb"
+
+    def counted() -> list[str]:
+        scans = cdm.characterize(file, progress=False).scans
+        return scans[scans["counted"]]["table"].tolist()
+
+    assert counted() == ["person", "provider"]
+    assert counted() == []
+    put(aws, made(), "select * from provider limit 30", f"s3://{BUCKET}/provider")
+    assert counted() == ["provider"]
+    put(aws, made(), "select * from person", f"s3://{BUCKET}/elsewhere")
+    about = aws.glue.get_table(DatabaseName="omop", Name="person")["Table"]["StorageDescriptor"]
+    about["Location"] = f"s3://{BUCKET}/elsewhere/"
+    aws.glue.update_table(DatabaseName="omop", TableInput={"Name": "person", "StorageDescriptor": about})
+    assert counted() == ["person"]
+    assert counted() == []
+
+
+def test_files_that_may_not_be_listed_are_known_by_what_glue_says_and_a_view_by_nothing(aws):
+    database = few(aws, "person", "provider").database
+    known = achilles_athena.states(database, ["person", "provider", "note"])
+    assert known["person"].bytes > 1000
+    assert known["note"].bytes == 0
+    denied = {"Error": {"Code": "AccessDenied", "Message": "no"}}
+
+    def deny(**_):
+        raise ClientError(denied, "ListObjectsV2")
+
+    aws.s3.meta.events.register("before-call.s3.ListObjectsV2", deny)
+    blind, again = (achilles_athena.states(database, ["person"])["person"] for _ in range(2))
+    assert blind == again != known["person"]
+    assert blind.bytes is None
+    view = {"Name": "person", "TableType": "VIRTUAL_VIEW", "ViewOriginalText": "/* Presto View */"}
+    aws.glue.update_table(DatabaseName="omop", TableInput=view)
+    one, other = (achilles_athena.states(database, ["person"])["person"] for _ in range(2))
+    assert one != other
+
+
+def test_an_interrupt_cancels_the_query_and_a_next_run_goes_on(aws, tmp_path):
+    cdm = few(aws, "person", "provider")
+    aws.interrupt = "specialty_concept_id"
+    with pytest.raises(KeyboardInterrupt):
+        cdm.characterize(tmp_path / "results.duckdb", progress=False)
+    assert [one["Status"]["State"] for one in aws.queries.values()] == ["SUCCEEDED", "CANCELLED"]
+    again = cdm.characterize(tmp_path / "results.duckdb", progress=False)
+    assert again.scans["counted"].tolist() == [False, True]

@@ -48,5 +48,7 @@ def annotated(sql, schemas):
     tree = sqlglot.parse_one(sql, read="athena")
     for node in reversed(list(tree.find_all(exp.RegexpReplace))):
         node.replace(exp.Trim(this=node.this))  # whose type sqlglot knows
+    for node in list(tree.find_all(exp.Grouping)):
+        node.replace(exp.Literal.number(1))
     tree = qualify(tree, schema=schemas, dialect="athena")
     return annotate_types(tree, schema=schemas, dialect="athena")

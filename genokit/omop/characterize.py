@@ -186,6 +186,8 @@ def characterize(
 
     least = disclosure.smallest(min_cell)
     columns = cdm.columns()
+    if "person" not in columns:
+        raise NotFound(f"{cdm!r} has no table 'person', so it is no CDM.")
     scans = [scan for scan in SCANS if scan.reads[-1] in columns]
     made, told = [], []
     there: OnAthena | _OnDuck
