@@ -51,6 +51,11 @@ def test_a_cohort_of_each_domain_has_the_same_spans(here, there, domain):
     assert found._repr_html_() == want._repr_html_()
 
 
+@pytest.mark.parametrize("asked", [{"death": True}, {"sex": "F", "end": "record"}], ids=lambda asked: next(iter(asked)))
+def test_so_has_a_cohort_of_deaths_and_one_of_everybody(here, there, asked):
+    assert_frame_equal(there.cohort(**asked).spans, here.cohort(**asked).spans)
+
+
 def test_concepts_are_found_and_hang_together(here, there):
     for words, more in (("sinusitis", {}), ("asprin", {"domain": "Drug", "standard": True})):
         assert_frame_equal(there.concepts(words, **more), here.concepts(words, **more))
