@@ -205,6 +205,6 @@ def test_a_nest_that_would_fill_the_memory_is_refused(small):
 def test_where_it_cannot_run_it_says_what_to_do(small, monkeypatch):
     with pytest.raises(InvalidSource, match=r"describe the cohort with cdm.cohort"):
         Cdm(database=Athena(None, "omop")).atlas_cohort(defined(SINUS))
-    monkeypatch.setitem(sys.modules, "duckcdm.sqlrender", None)
+    monkeypatch.setitem(sys.modules, "duckcdm.circe", None)
     with pytest.raises(MissingDependency, match=re.escape("pip install 'genokit[atlas]'")):
         small.atlas_cohort(defined(SINUS))
