@@ -194,21 +194,37 @@ def test_a_reader_of_what_is_told_recovers_no_small_number(counts, min_cell):
         assert list(told) == [(OTHER,)]
         assert pd.isna(told[OTHER,]) or told[OTHER,] is None
         return
-    parts = {path: [] for path in told}
-    for path in counts:  # each is in one row: its own, or the others that begin as it does
-        places = [path, *((*path[:i], OTHER) for i in range(len(path), -1, -1))]
-        parts[next(place for place in places if place in told)].append(path)
-    for path, of in parts.items():
-        assert told[path] == sum(counts[one] for one in of)
-        assert told[path] >= smallest
-        # So of others, any may be as large as the whole row and any may be 0, for all that a reader knows.
-        assert len(of) >= 2 if path[-1] == OTHER else of == [path]
+    assert sum(told.values()) == total
+    assert all(count >= smallest for count in told.values())
+    whole = {path: count for path, count in told.items() if path[-1] == OTHER}
+    assert {path: count for path, count in counts.items() if told.get(path) == count} == {
+        path: count for path, count in told.items() if path not in whole
+    }
+    # Each of the other rows is of two paths or more: to a reader, any of them may be all of it, or none.
+    assert can_be(whole, {path: count for path, count in counts.items() if path not in told})
+
+
+def can_be(whole, counts, members=None):
+    """Whether these paths, each in a row that begins as it does, give these rows: two or more to a row."""
+    members = members or dict.fromkeys(whole, 0)
+    if not counts:
+        return not any(whole.values()) and all(number >= 2 for number in members.values())
+    (path, count), *rest = counts.items()
+    return any(
+        can_be(whole | {row: left - count}, dict(rest), members | {row: members[row] + 1})
+        for row, left in whole.items()
+        if row[:-1] == path[: len(row) - 1] and left >= count
+    )
 
 
 def test_rare_paths_are_told_together_as_far_as_they_are_the_same():
-    counts = {("a",): 100, ("a", "b"): 50, ("a", "b", "c"): 3, ("a", "c"): 2, ("b",): 30, (NONE,): 20}
-    assert paths(made(counts).table()) == {("a",): 100, ("a", OTHER): 55, ("b",): 30, (NONE,): 20}
-    assert paths(made(counts | {("a", "c"): 20}).table())["a", "b", OTHER] == 53
+    counts = {("a",): 100, ("a", "b"): 50, ("a", "b", "c"): 3, ("a", "c"): 4, ("b",): 30, (NONE,): 20}
+    assert paths(made(counts).table()) == {
+        ("a",): 100, ("a", "b"): 50, ("a", OTHER): 7, ("b",): 30, (NONE,): 20,
+    }  # fmt: skip
+    alone = paths(made(counts | {("a", "c"): 10}).table())
+    assert alone == {("a",): 100, ("a", "b"): 50, ("a", OTHER): 13, ("b",): 30, (NONE,): 20}, "the rarest other joins"
+    assert paths(made({("a",): 3, ("b",): 2}).table()) == {(OTHER,): 5}, "which is how many there are"
 
 
 def test_the_share_with_any_is_told_only_if_the_number_of_the_others_is():

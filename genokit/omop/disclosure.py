@@ -94,31 +94,39 @@ def steps(counts: Sequence[int], *, min_cell: int | None = None) -> list[int | N
     return [shown.get(i) for i in range(len(counts))]
 
 
-def together(frame: DataFrame, count: str, *, within: Sequence[str] = (), min_cell: int | None = None) -> Series[bool]:
-    """Which parts of a whole, a row each, may only be told together, as one part of which the number is told too.
+def gathered(
+    frame: DataFrame, count: str, steps: Sequence[str], *, other: str, min_cell: int | None = None
+) -> DataFrame:
+    """Paths, a row each, with their counts: rare ones put together with those that begin alike, and then go on as
+    ``other``.
 
-    They are the small ones, and as many more, the least first, that they are two and together more than small: so each
-    may be as large as what is told. ``within`` are columns for each of whose values this is a whole by itself, which is
-    known. Raises InvalidParameters.
+    Each person is in one row, so that sums of rows give nothing back: a row is a path, or so many together that each
+    may be as many as is told. Whom nobody is left to go with, the rarest other path joins. ``steps`` are the columns of
+    a path, missing after its end. Raises InvalidParameters.
 
     >>> import pandas as pd
-    >>> together(pd.DataFrame({"persons": [120, 2, 1, 98, 0]}), "persons").tolist()
-    [False, True, True, True, False]
+    >>> paths = pd.DataFrame({"first": ["a", "a", "a", "b"], "then": [None, "b", "c", None], "persons": [90, 4, 3, 50]})
+    >>> gathered(paths, "persons", ["first", "then"], other="...").values.tolist()
+    [['a', None, 90], ['a', '...', 7], ['b', None, 50]]
     """
-    import numpy as np
-    import pandas as pd
-
-    least = smallest(min_cell)
-    ordered = pd.DataFrame({"n": _whole(frame[count], count)}, index=np.arange(len(frame)))
-    ordered["whole"] = frame.groupby(list(within), dropna=False).ngroup().to_numpy() if within else 0
-    ordered = ordered[ordered["n"] > 0].sort_values(["whole", "n"], kind="stable")
-    of = ordered["whole"]
-    small = (ordered["n"] < least).groupby(of).transform("sum")
-    place = ordered.groupby(of).cumcount() + 1
-    enough = (place >= 2) & (place >= small) & (ordered.groupby(of)["n"].cumsum() > least)
-    enough_before = enough.groupby(of).cummax().groupby(of).shift(fill_value=False)
-    hidden = (small > 0) & ~enough_before
-    return hidden.reindex(range(len(frame)), fill_value=False).set_axis(frame.index)
+    least, steps = smallest(min_cell), list(steps)
+    rows = frame[steps].fillna("").assign(**{count: _whole(frame[count], count)})
+    rows = rows[rows[count] > 0].reset_index(drop=True)
+    rare = rows[count] < least
+    for i in reversed(range(len(steps))):
+        together = rows[rare].groupby(steps[:i] or rare[rare])[count].transform("sum") > least
+        enough = together.reindex(rows.index, fill_value=False)
+        rows.loc[enough, steps[i:]] = [other, *[""] * (len(steps) - i - 1)]
+        rare &= ~enough
+    if rare.any():
+        row = rows.groupby(steps).ngroup()
+        rest = rows[~rare].groupby(row)[count].sum()
+        rare |= row == (rest.idxmin() if len(rest) else -1)
+        alike = next((i for i, step in enumerate(steps) if rows.loc[rare, step].nunique() > 1), 0)
+        rows.loc[rare, steps[alike:]] = [other, *[""] * (len(steps) - alike - 1)]
+    told = rows.groupby(steps, sort=False)[count].sum().astype("Int64").reset_index()
+    told[count] = told[count].mask(told[count] < least)  # of all, if they are few
+    return told.assign(**{step: told[step].astype(object).where(told[step] != "", None) for step in steps})
 
 
 def written(

@@ -45,7 +45,8 @@ class Pathways:
     def table(self) -> DataFrame:
         """The paths that may be told: each person is in one row. Rare ones are told together, as far as they are the
         same, and from there on as "(other)"; "(none)" is who entered no event cohort."""
-        return _told(self.frame, self.min_cell)
+        steps = [name for name in self.frame.columns if name.startswith("step_")]
+        return _ordered(disclosure.gathered(self.frame, "persons", steps, other=OTHER, min_cell=self.min_cell))
 
     def plot(self, *, kind: str = "sunburst", ax: Axes | None = None) -> Axes:
         """The paths as a sunburst, a ring a step; or with ``kind="sankey"`` as streams, a column a step."""
@@ -160,21 +161,6 @@ def _named(paths: Sequence[Sequence[int]], names: Sequence[str]) -> tuple[dict[s
         raise InvalidParameters("A cohort has the name of a combination of others. Call it otherwise: cohort.named().")
     treatments = {labels[code]: parts for code, parts in codes.items()}
     return treatments, [[labels[int(step)] for step in path] for path in paths]
-
-
-def _told(frame: DataFrame, min_cell: int | None) -> DataFrame:
-    """Step by step, the parts of each whole of which the number may be told; the others go on as one part."""
-    steps = [name for name in frame.columns if name.startswith("step_")]
-    rows = frame[[*steps, "persons"]].fillna("")
-    for i, step in enumerate(steps):
-        parts = rows.groupby(steps[: i + 1], sort=False)["persons"].sum().reset_index()
-        parts["hidden"] = disclosure.together(parts, "persons", within=steps[:i], min_cell=min_cell)
-        hidden = rows.merge(parts.drop(columns="persons"), how="left", on=steps[: i + 1])["hidden"].to_numpy()
-        hidden = hidden & (rows[steps[:i]] != OTHER).all(axis=1).to_numpy()  # others have no parts
-        rows.loc[hidden, step] = OTHER
-        rows.loc[hidden, steps[i + 1 :]] = ""
-    told = rows.groupby(steps, sort=False)["persons"].sum().reset_index().replace({"": None})
-    return _ordered(disclosure.suppress(told, ["persons"], min_cell=min_cell))  # of all, if they are few
 
 
 def _ordered(frame: DataFrame) -> DataFrame:

@@ -23,7 +23,7 @@ PALE = {NONE: ("#ececec", "none of these"), OTHER: ("#b8b8b8", "others together"
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442")
 MARKS = ("", "////", "....", "xxxx")
 ROWS = 24  # of a legend's column
-THIN = 0.003  # of all persons: what is less is drawn with others
+THIN = 0.005  # of all persons: what is less is drawn with others
 Treatments = Mapping[str, Sequence[str]]
 
 
@@ -49,8 +49,9 @@ def sunburst(shown: DataFrame, *, treatments: Treatments, title: str = "", ax: A
                 lines = 0.8 if share > 0.004 else 0  # around a thin arc they would be all that is seen
                 ax.add_patch(Wedge((0, 0), outer, *ends, width=width, linewidth=lines, **styles[part]))
             key, middle = _key(parts, list(styles)), math.radians(sum(ends) / 2)
-            if 2 * math.pi * share * (inner + 0.5) > 0.2 + 0.12 * len(key):
-                _number(ax, (inner + 0.5) * math.cos(middle), (inner + 0.5) * math.sin(middle), key)
+            if 2 * math.pi * share * (inner + 0.5) > 0.15 + 0.1 * len(key):
+                words = key if depth or share < 0.06 else f"{key}\n{100 * share:.0f} %".strip()
+                _number(ax, (inner + 0.5) * math.cos(middle), (inner + 0.5) * math.sin(middle), words)
         ax.text(0, 0, f"{shown['persons'].sum():,.0f}\npersons", ha="center", va="center", fontsize=8.5)
         reach = 1.85 + max((depth for depth, *_ in arcs), default=0)
         ax.set(xlim=(-reach, reach), ylim=(-reach, reach), aspect="equal")
@@ -72,7 +73,7 @@ def sankey(shown: DataFrame, *, treatments: Treatments, title: str = "", ax: Axe
         for x, step in enumerate(steps):
             sums = shown.groupby(step)["persons"].sum() / total
             sums = sums.reindex(sorted(sums.index, key=lambda one: order[one]))
-            between = min(0.015, 0.2 / len(sums))
+            between = min(0.015, 0.1 / len(sums))
             tops = (sums + between).cumsum().shift(fill_value=0.0)
             _bars(ax, x, tops, sums, treatments, styles)
             if x:
@@ -93,6 +94,7 @@ def _drawn(shown: DataFrame) -> DataFrame:
     rows = rows[rows["persons"] > 0]  # none, where nothing may be told
     for i, step in enumerate(steps):
         thin = rows.groupby(steps[: i + 1])["persons"].transform("sum") < THIN * rows["persons"].sum()
+        thin &= (rows[steps[:i]] != OTHER).all(axis=1)  # others have no parts
         rows.loc[thin, step] = OTHER
         rows.loc[thin, steps[i + 1 :]] = ""
     return rows.groupby(steps)["persons"].sum().reset_index().replace({"": None})
@@ -100,6 +102,7 @@ def _drawn(shown: DataFrame) -> DataFrame:
 
 def _bars(ax: Axes, x: int, tops: Any, sums: Any, treatments: Treatments, styles: Mapping[str, Any]) -> None:
     from matplotlib.patches import Rectangle
+    from matplotlib.patheffects import withStroke
 
     for step, share in sums.items():
         parts = treatments.get(step, (step,))
@@ -111,15 +114,9 @@ def _bars(ax: Axes, x: int, tops: Any, sums: Any, treatments: Treatments, styles
         if share > 0.03:
             middle = tops[step] + share / 2
             _number(ax, x, middle, _key(parts, list(styles)))
-            ax.text(
-                x - 0.12,
-                tops[step] + share / 2,
-                f"{100 * share:.0f} %",
-                ha="right",
-                va="center",
-                fontsize=7.5,
-                zorder=4,
-            )
+            halo = [withStroke(linewidth=2, foreground="white")]
+            ax.text(x - 0.12, middle, f"{100 * share:.0f} %", ha="right", va="center", fontsize=7.5, zorder=4,
+                    path_effects=halo)  # fmt: skip
 
 
 def _streams(
@@ -170,14 +167,12 @@ def _styles(treatments: Treatments) -> dict[str, dict[str, Any]]:
 
 
 def _key(parts: Sequence[str], names: Sequence[str]) -> str:
-    """The numbers of treatments, as 2+5; "…" for what is not told, and nothing for none.
+    """The numbers of treatments, as 2+3; nothing for what is none.
 
     >>> _key(["b", "c"], ["a", "b", "c"]), _key([OTHER], [])
-    ('2+3', '…')
+    ('2+3', '')
     """
-    if parts[0] in PALE:
-        return "…" if parts[0] == OTHER else ""
-    return "+".join(str(names.index(part) + 1) for part in parts)
+    return "+".join(str(names.index(part) + 1) for part in parts if part not in PALE)
 
 
 def _number(ax: Axes, x: float, y: float, key: str) -> None:
@@ -192,7 +187,7 @@ def _finished(ax: Axes, styles: Mapping[str, Any], steps: set[str], treatments: 
 
     seen = {part for step in steps for part in treatments.get(step, (step,))}
     names = [name for name in styles if name in seen]
-    words = [PALE[name][1] if name in PALE else f"{_key([name], list(styles))}  {label(name, 38)}" for name in names]
+    words = [PALE[name][1] if name in PALE else f"{_key([name], list(styles))}  {label(name, 44)}" for name in names]
     patches = [Patch(label=text, **styles[name]) for name, text in zip(names, words, strict=True)]
     if patches:
         ax.legend(handles=patches, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=8,
