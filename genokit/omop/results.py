@@ -21,11 +21,14 @@ STRATA = tuple(f"stratum_{i}" for i in range(1, 6))
 
 @contextmanager
 def opened(path: str | os.PathLike[str] | None) -> Iterator[Results]:
-    """The result tables in a file, made where there are none; in memory without a file. Raises InvalidSource."""
+    """The result tables in a file, made where there are none; without a file, nothing is kept. Raises InvalidSource."""
     import duckdb
 
+    if path is None:
+        yield Results(None)
+        return
     try:
-        con = duckdb.connect(":memory:" if path is None else str(path))
+        con = duckdb.connect(str(path))
     except duckdb.Error as error:
         raise InvalidSource(f"'{path}' cannot be opened for results: {str(error).partition(chr(10))[0]}") from error
     with con:
@@ -36,11 +39,13 @@ def opened(path: str | os.PathLike[str] | None) -> Iterator[Results]:
 class Results:
     """Result tables by scan: what was counted together, under the key of what it was counted from."""
 
-    def __init__(self, con: DuckDBPyConnection) -> None:
+    def __init__(self, con: DuckDBPyConnection | None) -> None:
         self._con = con
 
     def get(self, scan: str, key: str, analyses: Sequence[int]) -> list[pa.Table] | None:
         """Both tables' rows of a scan, if they were counted from the same."""
+        if self._con is None:
+            return None
         if not self._con.execute("select 1 from genokit_scans where scan = ? and key = ?", [scan, key]).fetchall():
             return None
         ids = {"ids": list(analyses)}
@@ -49,6 +54,8 @@ class Results:
 
     def put(self, scan: str, key: str, analyses: Sequence[int], made: Iterable[pa.Table]) -> None:
         """Replace the rows of a scan, all at once."""
+        if self._con is None:
+            return
         ids = {"ids": list(analyses)}
         self._con.begin()
         self._con.execute("delete from genokit_scans where scan = ?", [scan])
@@ -62,6 +69,8 @@ class Results:
 
     def describe(self, rows: Sequence[tuple[int, str, tuple[str, ...], int]]) -> None:
         """Say what each analysis is: its number, its name, what its strata are, and whether it is a distribution."""
+        if self._con is None:
+            return
         self._con.begin()
         self._con.execute("delete from achilles_analysis")
         self._con.executemany(

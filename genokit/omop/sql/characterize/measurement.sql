@@ -1,19 +1,27 @@
--- Values of measurements by unit, their ranges, and how they lie in them.
+-- Values of measurements by unit, their ranges, and how they lie in them: those alike are one row.
 create or replace temp table number as
 select
-    event.measurement_concept_id as concept_id,
-    event.unit_concept_id as unit_id,
-    event.value_as_number as value,
-    case when event.range_high is not null then event.range_low end as low,
-    case when event.range_low is not null then event.range_high end as high,
-    event.measurement_date between seen.start_date and seen.end_date as inside,
-    count(*) as n
-from measurement as event
-join observed as seen using (person_id)
-where event.value_as_number is not null and event.unit_concept_id is not null
-group by all;
-
-delete from number where inside is distinct from true;
+    concept_id,
+    unit_id,
+    value,
+    case when high is not null then low end as low,
+    case when low is not null then high end as high,
+    n
+from (
+    select
+        measurement_concept_id as concept_id,
+        unit_concept_id as unit_id,
+        value_as_number as value,
+        range_low as low,
+        range_high as high,
+        measurement_date between seen.start_date and seen.end_date as inside,
+        count(*) as n
+    from measurement
+    join observed as seen using (person_id)
+    where value_as_number is not null and unit_concept_id is not null
+    group by all
+)
+where inside;
 
 insert into spread
 select 1815, concept_id, unit_id, value, sum(n) from number group by all

@@ -32,62 +32,65 @@ select 107, floor(age / 10)::integer, null, days, count(*) from firsts where kno
 drop table firsts;
 
 -- The years and months that a period touches (116, 117) and fills (109, 110), and those in which it begins (111) and
--- ends (112), as numbers from `low` to `high`; months are counted from the year 0. A person whose periods share a year
--- or month is there once.
+-- ends (112), as numbers from `low` to `high`; months are counted from the year 0. Periods alike are one row.
 create or replace temp table spans as
 with period as (
     select
-        number,
+        case when again then number end as number,
         group_id,
-        again,
         year(start_date) as year_1,
         year(end_date) as year_2,
-        year(start_date) * 12 + month(start_date) - 1 as month_1,
-        year(end_date) * 12 + month(end_date) - 1 as month_2,
-        (dayofyear(start_date) > 1)::integer as late_year,
-        (end_date < make_date(year(end_date), 12, 31))::integer as short_year,
-        (day(start_date) > 1)::integer as late_month,
-        (end_date < last_day(end_date))::integer as short_month
+        year_1 * 12 + month(start_date) - 1 as month_1,
+        year_2 * 12 + month(end_date) - 1 as month_2,
+        year_1 + (dayofyear(start_date) > 1)::integer as whole_year_1,
+        year_2 - (month(end_date) < 12 or day(end_date) < 31)::integer as whole_year_2,
+        month_1 + (day(start_date) > 1)::integer as whole_month_1,
+        month_2 - (end_date < last_day(end_date))::integer as whole_month_2
     from observed
 ),
-span as (
-    select 116 as analysis_id, number, again, group_id, year_1 as low, year_2 as high from period
-    union all
-    select 117, number, again, null, month_1, month_2 from period
-    union all
-    select 109, number, again, null, year_1 + late_year, year_2 - short_year from period
-    union all
-    select 110, number, again, null, month_1 + late_month, month_2 - short_month from period
-    union all
-    select 111, number, again, null, month_1, month_1 from period
-    union all
-    select 112, number, again, null, month_2, month_2 from period
-),
-joined as (
-    select analysis_id, group_id, min(low) as low, max(high) as high
-    from (
-        select *, sum(apart::integer) over (partition by analysis_id, number order by low, high) as island
-        from (
-            select
-                *,
-                coalesce(low > max(high) over (
-                    partition by analysis_id, number
-                    order by low, high
-                    rows between unbounded preceding and 1 preceding
-                ), true) as apart
-            from span
-            where again and low <= high
-        )
+alike as (
+    select
+        number, group_id, year_1, year_2, month_1, month_2, whole_year_1, whole_year_2, whole_month_1, whole_month_2,
+        grouping(year_1) as no_year, grouping(month_1) as no_month, grouping(whole_year_1) as no_whole_year, grouping(whole_month_1) as no_whole_month,
+        count(*) as n
+    from period
+    group by grouping sets (
+        (number, group_id, year_1, year_2),
+        (number, month_1, month_2),
+        (number, whole_year_1, whole_year_2),
+        (number, whole_month_1, whole_month_2)
     )
-    group by analysis_id, group_id, number, island
-)
-select analysis_id, group_id, low, high, count(*) as n
-from (
-    select analysis_id, group_id, low, high from span where not again and low <= high
+),
+span as (
+    select 116 as analysis_id, number, group_id, year_1 as low, year_2 as high, n from alike where no_year = 0
     union all
-    select * from joined
+    select 117, number, null, month_1, month_2, n from alike where no_month = 0
+    union all
+    select 111, number, null, month_1, month_1, n from alike where no_month = 0
+    union all
+    select 112, number, null, month_2, month_2, n from alike where no_month = 0
+    union all
+    select 109, number, null, whole_year_1, whole_year_2, n from alike where no_whole_year = 0
+    union all
+    select 110, number, null, whole_month_1, whole_month_2, n from alike where no_whole_month = 0
 )
-group by all;
+select analysis_id, group_id, low, high, n from span where number is null and low <= high
+union all
+-- Of a person with several periods, those that share a year or month are one.
+select analysis_id, group_id, min(low), max(high), 1
+from (
+    select *, sum(apart::integer) over (partition by analysis_id, number order by low, high) as island
+    from (
+        select
+            *,
+            coalesce(low > max(high) over (
+                partition by analysis_id, number order by low, high rows between unbounded preceding and 1 preceding
+            ), true) as apart
+        from span
+        where number is not null and low <= high
+    )
+)
+group by analysis_id, group_id, number, island;
 
 -- Who is there: who has come by then, less who has gone.
 insert into counted

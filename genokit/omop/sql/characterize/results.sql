@@ -21,8 +21,7 @@ select
     stratum_3,
     stratum_4,
     null::varchar as stratum_5,
-    sum(n)::bigint as count_value
+    n::bigint as count_value
 from every
 where analysis_id in (select analysis_id from asked where not is_distribution)
-group by all
 order by all
