@@ -6,6 +6,7 @@ as numbers. The texts that records are to contain are taken out before, and go t
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genokit.databases import Duck
-from genokit.errors import InvalidParameters, InvalidSource, MissingDependency, did_you_mean
+from genokit.errors import InvalidParameters, InvalidSource, MissingDependency
 from genokit.omop.cohort import Cohort
 from genokit.omop.concepts import content
 from genokit.omop.entry import Step, read
@@ -32,6 +33,7 @@ Source = str | PathLike[str] | Mapping[str, Any]
 # The keys by which a criterion names a concept set.
 _SETS = re.compile(r"(Drug)?CodesetId|\w+SourceConcept|(Payer|Plan|Sponsor|StopReason)Concept|PlaceOfServiceLocation")
 _LIMITS, _GROUPS = ("All", "First", "Last"), ("ALL", "ANY", "AT_LEAST", "AT_MOST")
+_LONGEST = 100  # parts of one list among which a fault is looked for: each takes a while
 _DEEPEST = 60  # keys and places on the way to a part; what is nested makes SQL that grows with the power of its depth
 
 
@@ -59,7 +61,9 @@ def cohort(cdm: Cdm, source: Source, *, name: str | None, min_cell: int | None) 
     persons = int(spans[WHO].nunique())
     if (persons, len(spans)) != (steps[-1].persons, steps[-1].entries):
         steps.append(Step("entries of the cohort", persons, len(spans)))
-    return Cohort(name or title or "ATLAS cohort", spans, tuple(steps), {"atlas": definition}, cdm, min_cell)
+    return Cohort(
+        name or title or "ATLAS cohort", spans, tuple(steps), {"atlas": copy.deepcopy(definition)}, cdm, min_cell
+    )
 
 
 def expression(source: Source) -> tuple[Mapping[str, Any], str, str]:
@@ -69,7 +73,7 @@ def expression(source: Source) -> tuple[Mapping[str, Any], str, str]:
     while isinstance(inner, Mapping) and "expression" in inner:
         title = title or str(inner.get("name") or "")
         inner = inner["expression"]
-        if isinstance(inner, str):
+        if isinstance(inner, str) and inner.lstrip().startswith("{"):  # else it would be taken for the name of a file
             inner, _ = content(inner)
     if not isinstance(inner, Mapping) or "PrimaryCriteria" not in inner:
         raise InvalidParameters(
@@ -147,6 +151,8 @@ def _where(definition: Mapping[str, Any], fault: str) -> str:
     node: Any = definition
     while isinstance(node, (Mapping, list)):
         places = list(node) if isinstance(node, Mapping) else list(range(len(node)))
+        if len(places) > _LONGEST:
+            break
         faults = {place: _built(_lacking(definition, [*path, place]))[1] for place in places}
         near = [place for place in places if not faults[place]] or [place for place in places if faults[place] != fault]
         if not near:
@@ -166,14 +172,16 @@ def _lacking(node: Any, path: Sequence[str | int]) -> Any:
 def _problems(definition: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What Circe would take for something else without a word: the part, and what is wrong with it."""
     sets = definition.get("ConceptSets")
-    known = {one.get("id", 0) for one in sets if isinstance(one, Mapping)} if isinstance(sets, list) else set()
+    known = {str(one.get("id", 0)) for one in sets if isinstance(one, Mapping)} if isinstance(sets, list) else set()
     for path, value in _parts(definition):
         key, of = str(path[-1]), path[-2] if len(path) > 1 else ""
         if len(path) > _DEEPEST:
             yield _named(path), "lies too deep"
             return
-        if _SETS.fullmatch(key) and isinstance(value, int) and value not in known:
+        if _SETS.fullmatch(key) and isinstance(value, (int, str)) and str(value) not in known:
             yield _named(path), f"is the concept set {value}, which the definition does not have"
+        if key == "EraPad" and isinstance(value, int) and value < 0:
+            yield _named(path), f"is {value}, and must be 0 or more days"
         if isinstance(value, float) and not math.isfinite(value):
             yield _named(path), f"is {value}, which is no number of JSON"
         a_concept = isinstance(value, Mapping) and (key == "concept" or "CONCEPT_NAME" in value)
@@ -182,7 +190,7 @@ def _problems(definition: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         if key == "Type" and isinstance(value, str):
             words = _LIMITS if str(of).endswith("Limit") else () if of == "Occurrence" else _GROUPS
             if words and value.upper() not in map(str.upper, words):
-                yield _named(path), f"is '{value}'. {did_you_mean(value, words).removesuffix('.')}"
+                yield _named(path), f"is '{value}', and not one of {', '.join(words)}"
 
 
 def _parts(node: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], Any]]:
