@@ -43,17 +43,16 @@ class OnAthena:
     def __init__(self, database: Athena, columns: Mapping[str, Mapping[str, str]], scans: Iterable[Scan]) -> None:
         self.database = database
         self.asked = {scan.name: statements(scan, columns, database.schema) for scan in scans}
-        self.states = states(database, {table for scan in scans for table in scan.reads})
+        self.states = states(database, {"concept", *(table for scan in scans for table in scan.reads)})
         self.said = self._said(scans)
 
     def _said(self, scans: Iterable[Scan]) -> str:
         """What it can cost at most, where the sizes of all tables are known: each statement reads parts of a few."""
-        most = 0.0
-        for scan in scans:
-            sizes = [self.states[table].bytes for table in scan.reads]
-            most += len(self.asked[scan.name]) * usd(sum(size or 0 for size in sizes))
-            if None in sizes:
-                return ""
+        read = [list(scan.reads) for scan in scans for _ in self.asked[scan.name]] + [["concept"]]
+        sizes = [[self.states[table].bytes for table in tables] for tables in read]
+        if any(None in size for size in sizes):
+            return ""
+        most = sum(usd(sum(size or 0 for size in tables)) for tables in sizes)
         return f", for ${most:.4f} at most"
 
     def rows(self, scan: Scan) -> None:

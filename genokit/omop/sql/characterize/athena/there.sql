@@ -86,28 +86,33 @@ there as (
     cross join unnest(sequence(level.moment, least(level.until - 1, level.moment + 9999))) as moments (moment)
 ),
 begun as (
-    select distinct
-        year(observation_period_start_date) as year,
-        year(observation_period_start_date) * 12 + month(observation_period_start_date) - 1 as month
-    from observation_period
+    select unit, moment, max(moment) over (partition by unit) as latest
+    from (
+        select distinct
+            units.months as unit,
+            year(observation_period_start_date) * units.months
+            + case when units.months = 12 then month(observation_period_start_date) - 1 else 0 end as moment
+        from observation_period
+        cross join (values 1, 12) as units (months)
+    ) as moments
 ),
--- Achilles asks of the years and months in which some period begins, and of all years between these.
+-- Achilles asks of the years and months in which some period begins, and of all years up to the last of these.
 chosen as (
     select
-        analysis_id,
+        there.analysis_id,
         case
-            when analysis_id in (109, 116) then moment
-            else cast(floor(moment / 12e0) as bigint) * 100 + moment % 12 + 1
+            when there.analysis_id in (109, 116) then there.moment
+            else cast(floor(there.moment / 12e0) as bigint) * 100 + there.moment % 12 + 1
         end as stratum_1,
-        gender_id as stratum_2,
-        cast(floor((moment - year_of_birth) / 1e1) as bigint) as stratum_3,
-        n
+        there.gender_id as stratum_2,
+        cast(floor((there.moment - there.year_of_birth) / 1e1) as bigint) as stratum_3,
+        there.n
     from there
-    where
-        analysis_id = 109 and moment between (select min(year) from begun) and (select max(year) from begun)
-        or analysis_id = 110 and moment in (select month from begun)
-        or analysis_id = 116 and moment in (select year from begun)
-        or analysis_id = 117
+    left join begun
+        on begun.unit = case when there.analysis_id in (109, 116) then 1 else 12 end
+        and begun.moment = case when there.analysis_id = 109 then begun.latest else there.moment end
+        and begun.latest >= there.moment
+    where there.analysis_id = 117 or begun.unit is not null
 )
 select analysis_id, stratum_1, stratum_2, stratum_3, sum(n) as n
 from chosen
