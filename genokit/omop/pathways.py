@@ -144,7 +144,8 @@ def _days(spans: DataFrame) -> DataFrame:
     import pandas as pd
 
     first, last = ((spans[name] - pd.Timestamp(0)).dt.days for name in (START, END))
-    return pd.DataFrame({WHO: spans[WHO].astype("int64"), "first_day": first, "last_day": last})
+    days = {"first_day": first.astype("int32"), "last_day": last.astype("int32")}
+    return pd.DataFrame({WHO: spans[WHO].astype("int64"), **days})
 
 
 def _named(paths: Sequence[Sequence[int]], names: Sequence[str]) -> tuple[dict[str, tuple[str, ...]], list[list[str]]]:

@@ -39,17 +39,17 @@ switched as (
     group by a.subject_id, a.treatment, a.first_day, a.last_day
 ),
 change as (
-    select subject_id, first_day as day, cast(1 as bigint) << treatment as amount from switched
+    select subject_id, first_day as day, cast(1 as bigint) << treatment as bit from switched
     union all
-    select subject_id, last_day + 1, -(cast(1 as bigint) << treatment) from switched
+    select subject_id, last_day + 1, cast(1 as bigint) << treatment from switched
 ),
 turn as (
-    select subject_id, day, sum(amount) as amount
+    select subject_id, day, bit_xor(bit) as bits
     from change
     group by subject_id, day
 ),
 part as (
-    select subject_id, day, lead(day) over following - day as days, cast(sum(amount) over following as bigint) as combination
+    select subject_id, day, lead(day) over following - day as days, bit_xor(bits) over following as combination
     from turn
     window following as (partition by subject_id order by day)
 ),
