@@ -200,6 +200,10 @@ def test_files_that_may_not_be_listed_are_known_by_what_glue_says_and_a_view_by_
     blind, again = (achilles_athena.states(database, ["person"])["person"] for _ in range(2))
     assert blind == again != known["person"]
     assert blind.bytes is None
+    about = {"Name": "person", "StorageDescriptor": {"Location": "jdbc://elsewhere"}}
+    aws.glue.update_table(DatabaseName="omop", TableInput=about)
+    one, other = (achilles_athena.states(database, ["person"])["person"] for _ in range(2))
+    assert one == other != blind
     view = {"Name": "person", "TableType": "VIRTUAL_VIEW", "ViewOriginalText": "/* Presto View */"}
     aws.glue.update_table(DatabaseName="omop", TableInput=view)
     one, other = (achilles_athena.states(database, ["person"])["person"] for _ in range(2))

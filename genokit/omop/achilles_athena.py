@@ -110,12 +110,13 @@ def _state(database: Athena, table: Mapping[str, Any], folders: list[str]) -> St
     if not folders[0]:
         return State(uuid4().hex, None)
     said = [str(table.get(name)) for name in ("StorageDescriptor", "UpdateTime", "VersionId", "Parameters")]
+    if not all(folder.startswith("s3://") for folder in folders):
+        return State(_hash(*said), None)
     try:
         files = sorted(file for folder in folders for file in _files(database, folder))
     except AccessDenied:
         return State(_hash(*said), None)
-    size = sum(size for _, _, size in files)
-    return State(_hash(said[0], *map(str, files)), size)
+    return State(_hash(said[0], *map(str, files)), sum(size for _, _, size in files))
 
 
 def _files(database: Athena, folder: str) -> Iterator[tuple[str, str, int]]:
