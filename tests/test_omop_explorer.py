@@ -69,6 +69,12 @@ def test_what_is_told_of_a_concept_is_what_sql_counts(cdm, sample):
     assert "Age at the first record by gender".lower() in said.lower()
 
 
+def test_what_a_table_tells_as_a_whole_is_in_whole_numbers(sample):
+    said = "".join(parsed(recorded(sample, None, "drug_exposure").html()).itertext())
+    assert "of 2,694" in said
+    assert "2,694.0" not in said
+
+
 def test_a_concept_is_found_in_the_table_where_most_have_it_or_in_the_one_named(sample):
     assert sample.concept(1118084).domain.table == "drug_exposure"
     assert sample.concept(1118084, "drug_era").parts[907]["count_value"].sum() > 0

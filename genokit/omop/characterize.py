@@ -157,7 +157,9 @@ class Characterization:
             "persons": f"{persons.iloc[0]:,}" if len(persons) else f"<{self.min_cell}",
             "observed": f"{seen['month'].iloc[0]} to {seen['month'].iloc[-1]}" if len(seen) else None,
             "records": f"{records['records'].sum():,}",
-            "counted": None if counted.all() else f"{counted.sum()} of {len(counted)} tables; no other has changed",
+            "counted": "all tables"
+            if counted.all()
+            else f"{counted.sum()} of {len(counted)} tables; no other has changed",
             "analyses": f"{len(self.analyses()):,}, in {display.seconds(self.scans['seconds'].sum())}",
             "small counts": self.said,
         }

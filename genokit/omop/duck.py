@@ -60,7 +60,11 @@ class DuckDB:
             "memory_limit": f"{round(memory * 1024)}MiB",
             "temp_directory": str(scratch),
         }
-        return duckdb.connect(config=config | ({"threads": self.threads} if self.threads else {}))
+        con = duckdb.connect(config=config | ({"threads": self.threads} if self.threads else {}))
+        con.execute(
+            "set enable_progress_bar = false"
+        )  # the run has its own; in a notebook DuckDB's stays, and is black
+        return con
 
     def build(
         self,

@@ -76,7 +76,8 @@ class Recorded:
             elif strata == ["month"]:
                 panels.append(live.panel(title, _months(frame)))
             elif strata[-1] == "age_decile":
-                panels.append(live.panel("persons by age and gender, once a year", self._by_age(frame)))
+                said = live.quiet("Hidden counts are left out, year by year.")
+                panels.append(live.panel("persons by age and gender, once a year", self._by_age(frame), said))
             elif len(frame) == 1:
                 about[title] = f"{self._said(frame, strata)[0]} ({frame['count_value'].iloc[0]:,})"
             else:
@@ -133,7 +134,7 @@ class Recorded:
     def _spread(self, frame: DataFrame, strata: list[str]) -> list[Html]:
         shown = frame.sort_values("count_value", ascending=False, kind="stable").head(MOST)
         rows = [
-            (word or "all", [float(row[part]) for part in PARTS], f"{row['count_value']:,}")
+            (word or "all", [float(row[part]) for part in PARTS], f"{int(row['count_value']):,}")
             for word, (_, row) in zip(self._said(shown, strata), shown.iterrows(), strict=True)
         ]
         more = [live.quiet(f"The commonest {MOST} of {len(frame):,}.")] if len(frame) > MOST else []

@@ -222,9 +222,9 @@ def completeness(shares: DataFrame, *, ax: Axes | None = None) -> Axes:
             ax.imshow(cells, cmap="cividis", vmin=0, vmax=100, aspect="auto")
         for y, row in enumerate(cells):
             for x, share in enumerate(row):
-                if share == share:
-                    ax.text(x, y, f"{share:.3g} %", ha="center", va="center", fontsize=9,
-                            color="white" if share < 55 else "black")  # fmt: skip
+                known = share == share  # what a table has no column for is a dash
+                ax.text(x, y, f"{share:.3g} %" if known else "–", ha="center", va="center", fontsize=9,
+                        color="white" if share < 55 else "black")  # fmt: skip
         named = [f"{row.domain} ({row.records:,})" for row in shares.itertuples()]
         ax.set_yticks(range(len(named)), named, fontsize=9)
         ax.set_xticks(range(len(columns)), [f"with a {column}" for column in columns], fontsize=9)
