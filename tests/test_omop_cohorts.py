@@ -242,6 +242,37 @@ def test_what_is_shown_tells_no_small_number(cdm):
     assert (large & everyone).min_cell == 20
 
 
+persons_of = st.sets(st.integers(1, 16), min_size=8)
+
+
+def of_persons(name: str, persons: set[int], cdm: Cdm) -> cohorts.Cohort:
+    found = frame_of([(who, 0, 0) for who in sorted(persons)])
+    return cohorts.Cohort(name, found, (Step("all", 24, 24), Step(name, len(found), len(found))), {}, cdm)
+
+
+@settings(max_examples=12, deadline=None)
+@given(persons_of, persons_of, persons_of)
+def test_cards_of_cohorts_made_of_one_another_do_not_tell_by_how_few_they_differ(one, two, three):
+    cdm = Cdm()
+    a, b, c = (of_persons(name, who, cdm) for name, who in (("a", one), ("b", two), ("c", three)))
+    made = {  # each with those that it is made of, of which it has some of the persons, or all and more
+        a: (), b: (), c: (),
+        a & b: (a, b), a - b: (a,), a | b: (a, b), (a & b) & c: (a, b, c), a & (b & c): (a, b, c), (a - b) & c: (a, c),
+        a.within(0, of=b): (a, b), a.outside(None, of=b): (a,), (a & b).within(None, of=c): (a, b, c),
+        (b | c) | a: (a, b, c),
+    }  # fmt: skip
+    told = {}
+    for cohort, parents in made.items():
+        [number] = re.findall(r"([\d<*]+) persons>", repr(cohort))
+        shown = cohort.attrition()["persons"]
+        assert number == str(shown.iloc[-1]) if number.isdigit() else pd.isna(shown.iloc[-1])
+        assert not shown.diff().abs().between(1, 4).any()
+        told[cohort] = int(number) if number.isdigit() else None
+        for parent in parents:
+            if None not in (told[cohort], told[parent]):
+                assert not 0 < abs(told[cohort] - told[parent]) < 5, "these few are in the one and not in the other"
+
+
 def test_a_cohort_is_stored_as_the_cdm_stores_it_and_read_again(cdm, tmp_path):
     folder = tmp_path / "cdm"
     folder.mkdir()

@@ -13,6 +13,9 @@ from matplotlib import pyplot as plt
 
 from genokit import Cdm
 from genokit.errors import InvalidParameters
+from genokit.omop.cohort import Cohort
+from genokit.omop.entry import Step
+from genokit.omop.spans import END, START, WHO
 from genokit.omop.survival import _curve
 
 CELECOXIB, BLEEDING = 1118084, 192671
@@ -76,6 +79,16 @@ def test_what_is_shown_of_a_curve_tells_of_no_few_persons(cohorts):
         assert "<i>users" not in found._repr_html_()
         found.plot().figure.canvas.draw()
     plt.close("all")
+
+
+def test_who_is_left_out_is_not_the_few_by_which_a_cohort_is_larger_than_its_curve(cdm):
+    day = pd.Timestamp("2020-01-01")
+    rows = pd.DataFrame({WHO: range(1, 41), START: day, END: day + pd.Timedelta(days=99)}).astype({WHO: "Int64"})
+    target = Cohort("target", rows, (Step("all", 40, 40),), {}, cdm)
+    before = rows.head(3).assign(**{START: day - pd.Timedelta(days=9)})
+    found = target.time_to(Cohort("before", before, (Step("all", 3, 3),), {}, cdm), most_days=90)
+    assert (found.frame["at_risk"].iloc[0], found.settings["left out"]) == (37, "<5 persons who had it before")
+    assert 37 not in found.table()["at_risk"].tolist()
 
 
 def test_a_mistake_is_told(cohorts):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from datetime import date
 
 import pytest
@@ -59,6 +60,13 @@ def test_what_is_shown_of_it_tells_no_small_number(cohorts):
     assert shown.set_index(["characteristic", "value"]).loc[hidden]["difference"].isna().all()
     ET.fromstring(small._repr_html_())
     assert "<i>a" not in small._repr_html_()
+
+
+def test_a_cohort_of_few_tells_nothing_of_itself(cohorts):
+    few = replace(cohorts[0], spans=cohorts[0].spans.head(3), name="few")
+    shown = few.table_one().table()
+    assert shown["total"].isna().all()
+    assert shown["persons"].dropna().eq(0).all()
 
 
 def test_mistakes_are_told(cohorts):

@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -65,7 +65,8 @@ class Cohort:
         return int(self.spans[WHO].nunique())
 
     def __and__(self, other: Cohort) -> Cohort:
-        return self._joined_to(other, "and", spans.common(self.spans, other.spans))
+        found = self._joined_to(other, "and", spans.common(self.spans, other.spans))
+        return found._beside(other)
 
     def __sub__(self, other: Cohort) -> Cohort:
         return self._joined_to(other, "without", spans.without(self.spans, other.spans))
@@ -74,7 +75,8 @@ class Cohort:
         import pandas as pd
 
         both = spans.joined(pd.concat([self.spans, other.spans]))
-        return replace(self._joined_to(other, "or", both), steps=(_step(f"{self.name} or {other.name}", both),))
+        found = self._joined_to(other, "or", both)
+        return replace(found, steps=(_step(f"{self.name} or {other.name}", both),))._beside(self, other)
 
     def within(self, days: Days, *, of: Cohort) -> Cohort:
         """The entries that begin at most so many days before or after an entry of ``of``.
@@ -83,7 +85,7 @@ class Cohort:
         or of both, is any time.
         """
         low, high = _bounds(days)
-        return self._chosen(of, "within", days, spans.near(self.spans, of.spans, low, high))
+        return self._chosen(of, "within", days, spans.near(self.spans, of.spans, low, high))._beside(of)
 
     def outside(self, days: Days, *, of: Cohort) -> Cohort:
         """The entries that ``within`` would not take; with None, those of persons who are never in ``of``."""
@@ -98,7 +100,8 @@ class Cohort:
         """What was asked step by step, who was left and who left: counts below ``min_cell`` are not told."""
         import pandas as pd
 
-        persons = disclosure.steps([step.persons for step in self.steps], min_cell=self.min_cell)
+        counts, beside = [step.persons for step in self.steps], accumulate(step.beside for step in self.steps)
+        persons = disclosure.steps(counts, first=self._wholes(), beside=list(beside), min_cell=self.min_cell)
         reasons = [step.reason for step in self.steps]
         frame = pd.DataFrame({"step": reasons, "persons": pd.array(persons, dtype="Int64")})
         frame["left_out"] = frame["persons"].shift() - frame["persons"]
@@ -235,7 +238,7 @@ class Cohort:
         return Cohort(
             f"{self.name} {how} {other.name}",
             found,
-            (*self.steps, _step(f"{how} {other.name}", found)),
+            (*self._whole(), _step(f"{how} {other.name}", found)),
             {how: [_about(self), _about(other)]},
             self.cdm,
             least(self, other),
@@ -245,7 +248,7 @@ class Cohort:
         words = f"{how} {_days_text(days)} {of.name}"
         found = self.spans[keep].reset_index(drop=True)
         settings = {how: [_about(self), _about(of)], "days": list(days) if isinstance(days, tuple) else days}
-        steps = (*self.steps, _step(words, found))
+        steps = (*self._whole(), _step(words, found))
         return Cohort(f"{self.name} {words}", found, steps, settings, self.cdm, least(self, of))
 
     def _syntax(self) -> str:
@@ -259,11 +262,29 @@ class Cohort:
         """The entries after each step; where spans were parted there are more than before, which is no loss."""
         counts = [step.entries for step in self.steps]
         starts = [0, *(i for i in range(1, len(counts)) if counts[i] > counts[i - 1]), len(counts)]
-        runs = [counts[start:end] for start, end in pairwise(starts)]
-        return [count for run in runs for count in disclosure.steps(run, min_cell=self.min_cell)]
+        found: list[int | None] = []
+        for start, end in pairwise(starts):
+            first = [place - start for place in self._wholes() if start <= place < end]
+            found += disclosure.steps(counts[start:end], first=first, min_cell=self.min_cell)
+        return found
+
+    def _wholes(self) -> list[int]:
+        """The places of steps that another cohort's card tells as its persons: what it tells is told here, too."""
+        return [place for place, step in enumerate(self.steps) if step.whole]
+
+    def _whole(self) -> tuple[Step, ...]:
+        return (*self.steps[:-1], *(replace(step, whole=True) for step in self.steps[-1:]))
+
+    def _beside(self, *others: Cohort) -> Cohort:
+        """This cohort, that will not tell how few persons it has more or less than others."""
+        counts = {n for one in others for step in one._whole() for n in (*step.beside, *[step.persons] * step.whole)}
+        return replace(self, steps=(*self.steps[:-1], replace(self.steps[-1], beside=tuple(sorted(counts)))))
 
     def _told(self) -> str:
-        return told({"persons": self.persons}, self.min_cell)["persons"]
+        """How many persons; not where it is almost as many as another cohort has, which it is made of."""
+        alone = told({"persons": self.persons}, self.min_cell)["persons"]
+        shown = self.attrition()["persons"]
+        return "*" if alone == f"{self.persons:,}" and len(shown) and shown.isna().iloc[-1] else alone
 
     def __repr__(self) -> str:
         return f"<Cohort {self.name}, {self._told()} persons>"

@@ -70,10 +70,18 @@ def suppress(
     return _without(frame, hidden, added, counts, by, within, also)
 
 
-def steps(counts: Sequence[int], *, min_cell: int | None = None) -> list[int | None]:
+def steps(
+    counts: Sequence[int],
+    *,
+    first: Sequence[int] = (),
+    beside: Sequence[Sequence[int]] = (),
+    min_cell: int | None = None,
+) -> list[int | None]:
     """The counts of an attrition, each of which is part of the one before: neither they nor their differences small.
 
-    The last is kept before the first, and both before those between. Raises InvalidParameters.
+    The last is kept before the first, and both before those between; before all of them, those at the places
+    ``first``. ``beside`` are, for each count, others that are told elsewhere: it differs by little from none of them.
+    Raises InvalidParameters.
 
     >>> steps([200, 198, 150, 147, 60, 3, 0])
     [200, None, 150, None, 60, None, 0]
@@ -83,10 +91,10 @@ def steps(counts: Sequence[int], *, min_cell: int | None = None) -> list[int | N
     least = smallest(min_cell)
     shown: dict[int, int] = {}
     last = len(counts) - 1
-    for i in dict.fromkeys([last, 0, *range(last)] if counts else []):
+    for i in dict.fromkeys([*first, last, 0, *range(last)] if counts else []):
         before = max((j for j in shown if j < i), default=None)
         after = min((j for j in shown if j > i), default=None)
-        told = [counts[i]]
+        told = [counts[i], *(abs(counts[i] - n) for n in (beside[i] if beside else ()))]
         told += [] if before is None else [shown[before] - counts[i]]
         told += [] if after is None else [counts[i] - shown[after]]
         if not any(0 < n < least for n in told):

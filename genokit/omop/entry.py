@@ -36,6 +36,10 @@ class Step:
     reason: str
     persons: int
     entries: int
+    whole: bool = False  # it is the last one of a cohort that is shown by itself, too
+    beside: tuple[
+        int, ...
+    ] = ()  # persons of other cohorts that are shown, of which these are some, or which are of these
 
 
 @dataclass(frozen=True)

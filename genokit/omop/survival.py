@@ -39,11 +39,13 @@ class TimeToEvent:
 
         parts = []
         for _, rows in self.frame.groupby("group", sort=False):
-            at_risk = disclosure.steps(rows["at_risk"].tolist(), min_cell=self.min_cell)
+            # The persons of the group are told elsewhere, so those left out must not be what is left of them.
+            at_risk = [rows["persons"].iloc[0], *rows["at_risk"]]
+            at_risk = disclosure.steps(at_risk, first=[0], min_cell=self.min_cell)[1:]
             left = disclosure.steps((rows["events"].iloc[-1] - rows["events"]).tolist(), min_cell=self.min_cell)
             keep = [one is not None and other is not None for one, other in zip(at_risk, left, strict=True)]
             parts.append(rows[keep])
-        return pd.concat(parts, ignore_index=True)
+        return pd.concat(parts, ignore_index=True).drop(columns="persons")
 
     def plot(self, *, ax: Axes | None = None) -> Axes:
         """The share that has had the event, by days since entry, with 95 % confidence bands."""
@@ -76,13 +78,16 @@ def time_to(
     events = outcome.spans.groupby(WHO)[START].min().rename("event").reset_index()
     rows = first.merge(events, on=WHO, how="left")
     before = rows["event"] < rows[START]
+    rows = rows.assign(group=_groups(target, rows, by, age_groups))
+    persons = rows.groupby("group").size()
     rows = rows[~before]
     happened = rows["event"].notna() & (rows["event"] <= rows[END])
     ends = rows["event"].where(happened, rows[END])
-    rows = rows.assign(
-        days=(ends - rows[START]).dt.days, happened=happened, group=_groups(target, rows, by, age_groups)
-    )
-    parts = [_curve(part, most_days).assign(group=group) for group, part in rows.groupby("group", sort=True)]
+    rows = rows.assign(days=(ends - rows[START]).dt.days, happened=happened)
+    parts = [
+        _curve(part, most_days).assign(group=group, persons=persons[group])
+        for group, part in rows.groupby("group", sort=True)
+    ]
     if not parts:
         raise InvalidParameters(f"Nobody in '{target.name}' is free of '{outcome.name}' at first.")
     before_told = told({"n": int(before.sum())}, least(target, outcome))["n"]
@@ -91,7 +96,7 @@ def time_to(
         "to": f"the first entry of {outcome.name}",
         "left out": f"{before_told} persons who had it before",
     }
-    names = ["group", "day", "at_risk", "events", "free", "low", "high"]
+    names = ["group", "persons", "day", "at_risk", "events", "free", "low", "high"]
     return TimeToEvent(
         target.name, outcome.name, pd.concat(parts, ignore_index=True)[names], settings, least(target, outcome)
     )

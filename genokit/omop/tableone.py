@@ -49,6 +49,8 @@ class TableOne:
                 shown = disclosure.suppress(rows, ["persons", "others"], also=["percent"], min_cell=self.min_cell)
             parts.append(shown)
         found = pd.concat(parts).loc[whole.index] if parts else whole
+        small = found["total"].between(1, disclosure.smallest(self.min_cell) - 1)
+        found["total"] = found["total"].astype("Int64").mask(small)
         hidden = found["persons"].isna().groupby([found["characteristic"], found["value"]]).transform("any")
         found["difference"] = found["difference"].mask(hidden)
         return found.drop(columns="others")
