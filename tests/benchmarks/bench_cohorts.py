@@ -64,6 +64,7 @@ def studies(cdm: Cdm) -> dict[str, Callable[[], object]]:
         "cases": cdm.cohort(condition=CONDITION, first_only=True, name="cases"),
     }
     everyone, users, others, cases = made.values()
+    drugs = [cdm.cohort(drug=DRUG + i, end=60, name=f"drug {i}") for i in range(20)]
     return {
         "a cohort": lambda: cdm.cohort(drug=DRUG, first_only=True, prior_observation_days=30),
         "everyone": lambda: cdm.cohort(),
@@ -77,6 +78,7 @@ def studies(cdm: Cdm) -> dict[str, Callable[[], object]]:
         "prevalence": lambda: cases.prevalence(),
         "  on first of month": lambda: cases.prevalence(every="month", point=True),
         "time to, by age": lambda: users.time_to(cases, by="age_group"),
+        "pathways, 20 drugs": lambda: everyone.pathways(*drugs),
         "table one": lambda: users.table_one(others),
         "  of everyone": lambda: everyone.table_one(),
     }
