@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -214,6 +214,8 @@ def characterize(
         kept.describe(
             [(one, *achilles.named(one), one in achilles.DISTRIBUTIONS) for scan in SCANS for one in scan.analyses]
         )
+        if any(fresh for _, _, _, fresh, *_ in told):
+            kept.count_concepts(_above(cdm, kept.concepts()))
     whole, spread = (pa.concat_tables(one[i] for one in made) for i in (0, 1))
     return Characterization(
         title=_title(whole) or (cdm.place or "A CDM"),
@@ -298,12 +300,26 @@ def _concepts(cdm: Cdm, *tables: pa.Table) -> dict[int, str]:
         for one in pc.unique(table[column]).to_pylist()
         if one and one.isdigit()
     }
-    if "concept" not in cdm.columns():
-        return {}
     names: dict[int, str] = {}
-    wanted = sorted(ids)
-    for at in range(0, len(wanted), 20_000):  # more of them would be too long a query for Athena
-        sql = "select concept_id, concept_name from concept where concept_id in $ids"
-        found = cdm.lookup(sql, {"ids": wanted[at : at + 20_000]})
+    for found in _asked(cdm, "concept", "concept_id, concept_name", "concept_id", sorted(ids)):
         names |= zip(found["concept_id"].tolist(), found["concept_name"], strict=True)
     return names
+
+
+def _above(cdm: Cdm, ids: Sequence[int]) -> pa.Table:
+    """What is above these concepts: pairs of an ancestor and one of them."""
+    import pandas as pd
+    import pyarrow as pa
+
+    pair = ["ancestor_concept_id", "descendant_concept_id"]
+    none = pd.DataFrame(columns=pair, dtype="int64")
+    found = _asked(cdm, "concept_ancestor", ", ".join(pair), "descendant_concept_id", ids)
+    return pa.Table.from_pandas(pd.concat([none, *found]), preserve_index=False)
+
+
+def _asked(cdm: Cdm, table: str, columns: str, by: str, ids: Sequence[int]) -> Iterator[DataFrame]:
+    """The rows of a table of the vocabulary with these ids; some ids at a time, as Athena takes no longer query."""
+    if table in cdm.columns():
+        for at in range(0, len(ids), 20_000):
+            sql = f"select {columns} from {table} where {by} in $ids"
+            yield cdm.lookup(sql, {"ids": ids[at : at + 20_000]})

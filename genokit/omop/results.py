@@ -67,6 +67,19 @@ class Results:
         self._con.execute("insert into genokit_scans values (?, ?)", [scan, key])
         self._con.commit()
 
+    def concepts(self) -> list[int]:
+        """The concepts that have counts."""
+        ids = "select unnest([stratum_1, stratum_2]) as id from achilles_results"
+        asked = f"select distinct try_cast(id as bigint) as id from ({ids}) where id is not null order by id"
+        return [] if self._con is None else [one for (one,) in self._con.execute(asked).fetchall() if one]
+
+    def count_concepts(self, above: pa.Table) -> None:
+        """Sum up how often each concept is there, and with all that is below it by ``above``."""
+        if self._con is not None:
+            self._con.register("above", above)
+            self._con.execute((SQL / "concept_counts.sql").read_text(encoding="utf-8"))
+            self._con.unregister("above")
+
     def describe(self, rows: Sequence[tuple[int, str, tuple[str, ...], int]]) -> None:
         """Say what each analysis is: its number, its name, what its strata are, and whether it is a distribution."""
         if self._con is None:
