@@ -43,12 +43,14 @@ class OnAthena:
     def __init__(self, database: Athena, columns: Mapping[str, Mapping[str, str]], scans: Iterable[Scan]) -> None:
         self.database = database
         self.asked = {scan.name: statements(scan, columns, database.schema) for scan in scans}
-        self.states = states(database, {"concept", *(table for scan in scans for table in scan.reads)})
+        self.states = states(
+            database, {"concept", "concept_ancestor", *(table for scan in scans for table in scan.reads)}
+        )
         self.said = self._said(scans)
 
     def _said(self, scans: Iterable[Scan]) -> str:
         """What it can cost at most, where the sizes of all tables are known: each statement reads parts of a few."""
-        read = [list(scan.reads) for scan in scans for _ in self.asked[scan.name]] + [["concept"]]
+        read = [list(scan.reads) for scan in scans for _ in self.asked[scan.name]] + [["concept"], ["concept_ancestor"]]
         sizes = [[self.states[table].bytes for table in tables] for tables in read]
         if any(None in size for size in sizes):
             return ""
