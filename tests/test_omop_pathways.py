@@ -176,6 +176,7 @@ def test_first_steps_are_those_of_sql_written_by_hand(cdm):
     assert found.frame.groupby("step_1")["persons"].sum().to_dict() == dict(by_hand)
     assert by_hand["aspirin + doxycycline"] > 100
     assert found.frame["persons"].sum() == target.persons
+    assert found.frame.equals(target.pathways(*events, combination_days=0).frame), "in the same order too"
 
 
 def made(counts, min_cell=None):

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from genokit.omop.cohort import Cohort
 
 MOST_EVENTS = 60  # a bit each, in 64
-
 KINDS = ("sunburst", "sankey")
 
 
@@ -166,5 +165,7 @@ def _named(paths: Sequence[Sequence[int]], names: Sequence[str]) -> tuple[dict[s
 
 def _ordered(frame: DataFrame) -> DataFrame:
     """The most frequent paths first, each with its share of all persons."""
-    ordered = frame.sort_values("persons", ascending=False, kind="stable", ignore_index=True)
+    steps = [name for name in frame.columns if name.startswith("step_")]
+    rising = [False, *[True] * len(steps)]
+    ordered = frame.sort_values(["persons", *steps], ascending=rising, na_position="first", ignore_index=True)
     return ordered.assign(percent=100 * ordered["persons"] / ordered["persons"].sum())
