@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,6 +41,20 @@ def account(tmp_path: Path) -> Iterator[Settings]:
     settings = Settings(home=tmp_path / "account", cache=USERS_CACHE)
     yield settings
     backends.account(settings).stop()
+
+
+@pytest.fixture(autouse=True)
+def closed_figures() -> Iterator[None]:
+    """No figure outlives its test."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")
+
+
+@pytest.fixture(scope="session")
+def cdm() -> genokit.Cdm:
+    """The sample of synthetic patients, GiBleed."""
+    return genokit.Cdm()
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,6 @@ import pytest
 import sqlglot
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from matplotlib import pyplot as plt
 from small_cdm import small_cdm
 from trino_query_parser import parse_statement
 
@@ -24,17 +23,6 @@ from genokit.omop.spans import END, START, WHO
 
 CELECOXIB, BLEEDING, SINUSITIS, ASPIRIN, TEMPERATURE = 1118084, 192671, 40481087, 19059056, 3006322
 BEGIN = pd.Timestamp("2020-01-01")
-
-
-@pytest.fixture(scope="module")
-def cdm() -> Cdm:
-    return Cdm()
-
-
-@pytest.fixture(autouse=True)
-def _closed():
-    yield
-    plt.close("all")
 
 
 def rows(frame: pd.DataFrame) -> list[tuple]:

@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from matplotlib import pyplot as plt
 from small_cdm import small_cdm
 
 from genokit import Cdm
@@ -20,17 +19,6 @@ from genokit.omop.spans import END, START, WHO, joined
 BLEEDING, CELECOXIB, SINUSITIS = 192671, 1118084, 40481087
 DAY = pd.Timedelta(days=1)
 BEGIN = pd.Timestamp("2001-12-20")
-
-
-@pytest.fixture(scope="module")
-def cdm() -> Cdm:
-    return Cdm()
-
-
-@pytest.fixture(autouse=True)
-def _closed():
-    yield
-    plt.close("all")
 
 
 def test_first_bleedings_per_year_equal_sql_written_by_hand(cdm):
@@ -123,6 +111,35 @@ def test_incidence_is_what_counting_day_by_day_gives(five, found, washout):
     assert round(parts["person_years"].sum() * 365.25) == days
     assert parts["events"].sum() == begun
     assert rates.table()["events"].dropna().between(1, 4).sum() == 0
+
+
+@settings(max_examples=25)
+@given(events, st.booleans())
+def test_prevalence_is_what_counting_person_by_person_gives(five, found, point):
+    cases = Cohort("cases", spans(found), (), {}, five)
+    frame = cases.prevalence(every="month", point=point, age_groups=((0, 18), (19, 20), (22, 30))).frame
+    having = {
+        (who, (start - BEGIN).days + i)
+        for who, start, end in cases.spans.itertuples(index=False)
+        for i in range((end - start).days + 1)
+    }
+    counted: dict[tuple[str, str, str], list[int]] = {}
+    for interval, start, end in frame[["interval", "interval_start", "interval_end"]].drop_duplicates().to_numpy():
+        part = set(range((start - BEGIN).days, (end - BEGIN).days + 1))
+        for who, seen in observed().items():
+            if not seen & part:
+                continue
+            birthday = pd.Timestamp("2002-01-03")  # each year's, and the only one in this study
+            age = 2002 - (1984 - who) - (BEGIN + min(seen & part) * DAY < birthday)
+            group = "0-18" if age <= 18 else "19-20" if age <= 20 else "22-30" if age >= 22 else None
+            for key in {
+                (interval, g, s) for g in ("all", group) for s in ("all", ("male", "female")[who % 2]) if group
+            }:
+                one = counted.setdefault(key, [0, 0])
+                one[0] += 1
+                one[1] += any((who, day) in having for day in seen & part)
+    for row in frame.itertuples():
+        assert [row.persons, row.cases] == counted.get((row.interval, row.age_group, row.sex), [0, 0])
 
 
 def test_a_rate_may_be_that_of_another_cohort(cdm):

@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from matplotlib import pyplot as plt
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle, Wedge
 
@@ -21,17 +20,6 @@ from genokit.omop.pathways import NONE, OTHER, Pathways
 
 FIRST = pd.Timestamp("2020-01-01")
 QUICK = settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
-
-
-@pytest.fixture(scope="module")
-def cdm() -> Cdm:
-    return Cdm()
-
-
-@pytest.fixture(autouse=True)
-def _figures_close():
-    yield
-    plt.close("all")
 
 
 def cohort(name, spans, min_cell=None):

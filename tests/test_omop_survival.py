@@ -9,9 +9,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from matplotlib import pyplot as plt
 
-from genokit import Cdm
 from genokit.errors import InvalidParameters
 from genokit.omop.cohort import Cohort
 from genokit.omop.entry import Step
@@ -19,11 +17,6 @@ from genokit.omop.spans import END, START, WHO
 from genokit.omop.survival import _curve
 
 CELECOXIB, BLEEDING = 1118084, 192671
-
-
-@pytest.fixture(scope="module")
-def cdm() -> Cdm:
-    return Cdm()
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +71,6 @@ def test_what_is_shown_of_a_curve_tells_of_no_few_persons(cohorts):
         ET.fromstring(found._repr_html_())
         assert "<i>users" not in found._repr_html_()
         found.plot().figure.canvas.draw()
-    plt.close("all")
 
 
 def test_who_is_left_out_is_not_the_few_by_which_a_cohort_is_larger_than_its_curve(cdm):

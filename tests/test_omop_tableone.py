@@ -10,7 +10,6 @@ import pytest
 from small_cdm import small_cdm
 from trino_query_parser import parse_statement
 
-from genokit import Cdm
 from genokit.errors import InvalidParameters
 from genokit.omop.entry import read
 from genokit.omop.parameters import bind
@@ -21,8 +20,7 @@ DAYS = {"since": date(2020, 1, 1), "until": date(2020, 2, 1)}
 
 
 @pytest.fixture(scope="module")
-def cohorts():
-    cdm = Cdm()
+def cohorts(cdm):
     return cdm.cohort(drug=CELECOXIB, first_only=True, name="<i>a"), cdm.cohort(drug=DICLOFENAC, name="b")
 
 

@@ -10,6 +10,7 @@ from genokit.errors import InvalidParameters, did_you_mean
 from genokit.omop import disclosure, entry
 from genokit.omop.cohort import least, told
 from genokit.omop.entry import ages, people, sexes
+from genokit.omop.incidence import Z
 from genokit.omop.spans import END, START, WHO, firsts
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from genokit.omop.cohort import Cohort
 
 POINTS = 60  # of a curve: a step for each person would tell of each
-Z = 1.959964
 
 
 @dataclass(frozen=True, eq=False)
