@@ -17,7 +17,7 @@ from genokit.omop import achilles, characterize
 from genokit.omop.achilles import SCANS
 from genokit.omop.characterize import Characterization
 from genokit.omop.fields import fields, tables
-from genokit.plots import achilles as plots
+from genokit.plots import omop as plots
 
 
 @pytest.fixture(autouse=True)

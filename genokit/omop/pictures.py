@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from genokit.omop.achilles import DOMAINS, Domain
-from genokit.plots import achilles as plots
+from genokit.plots import omop as plots
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

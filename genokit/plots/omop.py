@@ -1,14 +1,275 @@
-"""Figures of a CDM: how sound its tables are."""
+"""Figures of a CDM: who is in it, when, with what, how completely, and how sound its tables are."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from genokit.plots.paper import white_paper
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame
+
+# Okabe and Ito's, told apart by all eyes; men and women also by side or sign.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9", "#000000", "#e69f00")
+MOST = 25  # rows with names that a figure has room for
+LABELLED = 60  # rectangles of a treemap
+
+
+def pyramid(persons: DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Persons by year of birth, in steps of five years: a gender to the left, the others to the right.
+
+    ``persons`` has a row a year and gender: year_of_birth, gender, persons.
+    """
+    from matplotlib.ticker import FuncFormatter
+
+    steps = persons.assign(born=persons["year_of_birth"] // 5 * 5)
+    sums = steps.groupby(["born", "gender"])["persons"].sum().unstack(fill_value=0)
+    genders = sorted(sums.columns, key=lambda gender: (gender != "men", -sums[gender].sum()))
+    with white_paper():
+        ax = _axes(ax, 7, 5)
+        right: Any = 0
+        for number, gender in enumerate(genders):
+            sign = -1 if number == 0 else 1
+            left = right if number else 0
+            ax.barh(sums.index + 2.5, sign * sums[gender], height=4.4, left=left, color=COLOURS[number % 8],
+                    label=f"{gender} ({sums[gender].sum():,})")  # fmt: skip
+            right = left + sums[gender] if number else 0
+        ax.axvline(0, color="black", linewidth=0.8)
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{abs(x):,.0f}"))
+        ax.set_xlabel("persons")
+        ax.set_ylabel("year of birth")
+        _legend(ax, len(genders))
+        return _plain(ax)
+
+
+def observed(months: DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Persons observed in each month: month (a period), persons."""
+    with white_paper():
+        ax = _axes(ax, 7, 3)
+        x = _years(months["month"])
+        ax.fill_between(x, months["persons"].astype(float), step="mid", color=COLOURS[0], alpha=0.25, linewidth=0)
+        ax.plot(x, months["persons"].astype(float), drawstyle="steps-mid", color=COLOURS[0], linewidth=1.2)
+        ax.set_ylim(0, None)
+        ax.set_xlabel("year")
+        ax.set_ylabel("persons observed")
+        return _plain(_thousands(ax))
+
+
+def lengths(persons: DataFrame, *, ax: Axes | None = None) -> Axes:
+    """The share of persons observed for at least so many years: days, persons."""
+    with white_paper():
+        ax = _axes(ax, 7, 3)
+        whole = persons["persons"].sum()
+        left = 100 * persons["persons"][::-1].cumsum()[::-1] / max(whole, 1)
+        ax.step(persons["days"] / 365.25, left, where="post", color=COLOURS[0], linewidth=1.5)
+        ax.set_xlim(0, None)
+        ax.set_ylim(0, 102)
+        ax.set_xlabel("observed for at least so many years")
+        ax.set_ylabel("persons (%)")
+        return _plain(ax)
+
+
+def visits(kinds: DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Persons with each kind of visit; its records and days are written beside: concept_name, persons, records, ..."""
+    with white_paper():
+        shown = kinds.head(MOST).reset_index(drop=True)
+        ax = _axes(ax, 7, 1.1 + 0.34 * max(len(shown), 2))
+        ax.barh(shown.index, shown["persons"], height=0.66, color=COLOURS[0])
+        for y, (_, row) in enumerate(shown.iterrows()):
+            records = "" if row["records"] is None or row.isna()["records"] else f"{row['records']:,} visits"
+            days = "" if row.isna()["median_value"] else f", half up to {row['median_value']:g} days"
+            ax.annotate(records + days, (row["persons"], y), xytext=(4, 0), textcoords="offset points",
+                        va="center", fontsize=8)  # fmt: skip
+        _names(ax, list(shown["concept_name"]))
+        ax.set_xlim(0, 1.6 * max(shown["persons"].max() if len(shown) else 1, 1))
+        ax.set_xlabel("persons")
+        return _plain(_thousands(ax, "x"))
+
+
+def treemap(concepts: DataFrame, *, what: str = "concept", ax: Axes | None = None) -> Axes:
+    """A rectangle for each concept, as large as its persons are many: concept_name, persons, share.
+
+    Of more than sixty the commonest are drawn, and a line says so; names stand where there is room.
+    """
+    import textwrap
+
+    import matplotlib as mpl
+    from matplotlib.patches import Rectangle
+
+    known = concepts.sort_values("persons", ascending=False, ignore_index=True)
+    shown = known.head(LABELLED)
+    columns = (shown[name].tolist() for name in ("persons", "concept_name", "share"))
+    tiles: list[tuple[float, str, float]] = list(zip(*columns, strict=True))
+    with white_paper():
+        ax = _axes(ax, 9, 5.6)
+        wide = 9 / 5.2
+        top = max(float(known["share"].max()) if len(known) else 0, 1e-9)
+        paint = mpl.colormaps["cividis_r"]
+        places = squares([size for size, _, _ in tiles], 0, 0, wide, 1)
+        for (_, words, share), (x, y, w, h) in zip(tiles, places, strict=True):
+            fill = paint(0.08 + 0.9 * share / top)
+            ax.add_patch(Rectangle((x, y), w, h, facecolor=fill, edgecolor="white", linewidth=1))
+            ink = "white" if share / top > 0.5 else "black"
+            number = f"{100 * share:.3g} %"
+            letters, lines = int(w * 76), int(h * 34)  # of 7 points
+            if letters < 7 or lines < 1:
+                continue
+            parts = textwrap.wrap(words, letters, break_long_words=False)
+            if any(len(part) > letters for part in parts) or len(parts) > lines:
+                parts = [words[: letters - 1] + "…"]
+            if len(parts) < lines:
+                parts.append(number)
+            ax.text(x + w / 2, y + h / 2, "\n".join(parts), ha="center", va="center", fontsize=7, color=ink,
+                    clip_on=True)  # fmt: skip
+        ax.set_xlim(0, wide)
+        ax.set_ylim(1, 0)
+        ax.axis("off")
+        if len(known) > len(shown):
+            ax.set_title(f"the {len(shown)} commonest of {len(known):,}", fontsize=9, loc="left")
+        if len(known):
+            colours = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 100 * top), paint)
+            bar = ax.figure.colorbar(colours, ax=ax, fraction=0.03, aspect=35, pad=0.01)
+            bar.set_label(f"persons with the {what} (% of all)", fontsize=8)
+            bar.ax.tick_params(labelsize=8)
+        return ax
+
+
+def ages(spread: DataFrame, *, ax: Axes | None = None) -> Axes:
+    """The ages at which conditions come, the commonest first, by gender: condition, gender, p10_value to p90_value."""
+    with white_paper():
+        names = list(dict.fromkeys(spread["condition"]))[:MOST]
+        genders = sorted(spread["gender"].unique(), key=lambda gender: (gender != "men", gender))
+        ax = _axes(ax, 7.5, 1.2 + 0.32 * max(len(names), 2))
+        for number, gender in enumerate(genders):
+            rows = spread[(spread["gender"] == gender) & spread["condition"].isin(names)]
+            places = [names.index(name) + 0.26 * (number - (len(genders) - 1) / 2) for name in rows["condition"]]
+            _boxes(ax, places, rows, COLOURS[number % 8], "os^D"[number % 4], gender)
+        _names(ax, names)
+        ax.set_xlabel("age at the first record (years)")
+        _legend(ax, len(genders))
+        return _plain(ax)
+
+
+def concepts_per_person(spread: DataFrame, *, ax: Axes | None = None) -> Axes:
+    """How many different concepts a person has, by domain: domain, p10_value to p90_value."""
+    with white_paper():
+        ax = _axes(ax, 7, 1.1 + 0.34 * max(len(spread), 2))
+        _boxes(ax, list(range(len(spread))), spread, COLOURS[0], "o", None)
+        _names(ax, list(spread["domain"]))
+        ax.set_xlim(0, None)
+        ax.set_xlabel("different concepts of a person")
+        return _plain(ax)
+
+
+def values(spread: DataFrame, *, ax: Axes | None = None) -> Axes:
+    """What measurements give, the commonest first; each row has a scale of its own, from its lowest to highest tenth.
+
+    ``spread`` has a row a measurement and unit: measurement, unit, count_value, min_value, p10_value to p90_value, ...
+    """
+    with white_paper():
+        shown = spread.head(MOST).reset_index(drop=True)
+        ax = _axes(ax, 9, 1.1 + 0.34 * max(len(shown), 2))
+        low, high = shown["p10_value"], shown["p90_value"]
+        width = (high - low).where(high > low, 1.0)
+        scaled = shown.copy()
+        for part in ("p10_value", "p25_value", "median_value", "p75_value", "p90_value"):
+            scaled[part] = ((shown[part] - low) / width).where(high > low, 0.5)
+        _boxes(ax, list(range(len(shown))), scaled, COLOURS[0], "o", None)
+        for at, (_, row) in enumerate(shown.iterrows()):
+            if row["p90_value"] > row["p10_value"]:
+                ax.text(-0.03, at, f"{row['p10_value']:.4g}", ha="right", va="center", fontsize=8)
+                ax.text(1.03, at, f"{row['p90_value']:.4g}", ha="left", va="center", fontsize=8)
+            ax.text(1.22, at, f"{row['median_value']:.4g} {row['unit']}", ha="left", va="center", fontsize=8)
+            ax.text(1.95, at, f"{row['count_value']:,}", ha="right", va="center", fontsize=8)
+        ax.text(1.22, -0.9, "median", fontsize=8, weight="bold")
+        ax.text(1.95, -0.9, "values", fontsize=8, weight="bold", ha="right")
+        _names(ax, list(shown["measurement"]))
+        ax.set_xlim(-0.2, 1.97)
+        ax.set_xticks([])
+        if len(spread) > len(shown):
+            ax.set_xlabel(f"the {len(shown)} commonest of {len(spread):,} measurements and units", fontsize=9)
+        ax.spines["bottom"].set_visible(False)
+        return _plain(ax)
+
+
+def density(records: DataFrame, *, ax: Axes | None = None) -> Axes:
+    """Records for each person and month of observation, a line a domain: domain, year, records, per_month."""
+    with white_paper():
+        ax = _axes(ax, 7.5, 3.6)
+        styles = ("-", "--", ":", "-.")
+        domains = list(records.groupby("domain")["records"].sum().sort_values(ascending=False).index)
+        for number, domain in enumerate(domains):
+            rows = records[records["domain"] == domain]
+            line = styles[number // 4 % 4]
+            ax.plot(rows["year"], rows["per_month"], line, color=COLOURS[number % 8], label=domain, linewidth=1.4)
+        ax.set_ylim(0, None)
+        ax.set_xlabel("year")
+        ax.set_ylabel("records a person and month")
+        if domains:
+            ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=8)
+        return _plain(ax)
+
+
+def completeness(shares: DataFrame, *, ax: Axes | None = None) -> Axes:
+    """What share of records says what: domain, records, and a column for each thing that may be said, 0 to 1 or NA."""
+    with white_paper():
+        columns = [column for column in shares.columns if column not in ("domain", "records")]
+        ax = _axes(ax, 6.5, 1.2 + 0.36 * max(len(shares), 2))
+        cells = [[100 * float(row[column]) for column in columns] for _, row in shares.iterrows()]
+        if cells:
+            ax.imshow(cells, cmap="cividis", vmin=0, vmax=100, aspect="auto")
+        for y, row in enumerate(cells):
+            for x, share in enumerate(row):
+                known = share == share  # what a table has no column for is a dash
+                ax.text(x, y, f"{share:.3g} %" if known else "–", ha="center", va="center", fontsize=9,
+                        color="white" if share < 55 else "black")  # fmt: skip
+        named = [f"{row.domain} ({row.records:,})" for row in shares.itertuples()]
+        ax.set_yticks(range(len(named)), named, fontsize=9)
+        ax.set_xticks(range(len(columns)), [f"with a {column}" for column in columns], fontsize=9)
+        ax.xaxis.tick_top()
+        ax.tick_params(length=0)
+        ax.spines[:].set_visible(False)
+        return ax
+
+
+def squares(sizes: Sequence[float], x: float, y: float, w: float, h: float) -> list[tuple[float, float, float, float]]:
+    """Rectangles of these areas, the largest first, that fill a rectangle and are as near to squares as they can be.
+
+    >>> squares([2, 1, 1], 0, 0, 2, 1)
+    [(0, 0, 1.0, 1.0), (1.0, 0, 1.0, 0.5), (1.0, 0.5, 1.0, 0.5)]
+    """
+    whole = sum(sizes)
+    if not whole:
+        return []
+    areas = [size * w * h / whole for size in sizes]
+    done: list[tuple[float, float, float, float]] = []
+    while areas:
+        short = min(w, h)
+        row, worst = 1, float("inf")
+        for n in range(1, len(areas) + 1):
+            total = sum(areas[:n])
+            side = max(short**2 * max(areas[:n]) / total**2, total**2 / (short**2 * max(min(areas[:n]), 1e-12)))
+            if side > worst:
+                break
+            row, worst = n, side
+        total, along = sum(areas[:row]), 0.0
+        thick = total / short
+        for area in areas[:row]:
+            long = area / thick
+            done.append((x, y + along if along else y, thick, long) if w >= h else (x + along, y, long, thick))
+            along += long
+        x, y, w, h = (x + thick, y, w - thick, h) if w >= h else (x, y + thick, w, h - thick)
+        areas = areas[row:]
+    return done
+
+
+def _boxes(ax: Axes, places: Sequence[float], rows: DataFrame, colour: str, mark: str, label: str | None) -> None:
+    """A thin line from the tenth to the ninetieth, a thick one for the middle half, a mark for the median."""
+    ax.hlines(places, rows["p10_value"], rows["p90_value"], color=colour, linewidth=1)
+    ax.hlines(places, rows["p25_value"], rows["p75_value"], color=colour, linewidth=5, alpha=0.45)
+    ax.plot(rows["median_value"], places, mark, color=colour, markersize=4.5, label=label)
 
 
 def quality(counts: DataFrame, *, ax: Axes | None = None) -> Axes:
@@ -53,6 +314,41 @@ def quality(counts: DataFrame, *, ax: Axes | None = None) -> Axes:
         ax.grid(which="minor", color="white", linewidth=2)
         ax.tick_params(which="minor", length=0)
         return ax
+
+
+def _axes(ax: Axes | None, width: float, height: float) -> Axes:
+    from matplotlib import pyplot as plt
+
+    return plt.subplots(figsize=(width, height), layout="constrained")[1] if ax is None else ax
+
+
+def _names(ax: Axes, names: Sequence[str]) -> None:
+    """Names down the side, the first on top; long ones cut."""
+    cut = [name if len(name) <= 44 else name[:43] + "…" for name in names]
+    ax.set_yticks(range(len(cut)), cut, fontsize=8)
+    ax.set_ylim(max(len(cut), 1) - 0.4, -0.6)
+    ax.tick_params(axis="y", length=0)
+
+
+def _legend(ax: Axes, columns: int) -> None:
+    if columns:
+        ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=min(columns, 4), frameon=False, fontsize=9)
+
+
+def _plain(ax: Axes) -> Axes:
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax
+
+
+def _thousands(ax: Axes, which: str = "y") -> Axes:
+    from matplotlib.ticker import StrMethodFormatter
+
+    (ax.yaxis if which == "y" else ax.xaxis).set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    return ax
+
+
+def _years(months: Any) -> list[float]:
+    return [month.year + (month.month - 0.5) / 12 for month in months]
 
 
 def _share(passed: int, failed: int) -> float:
