@@ -1,9 +1,9 @@
-"""How fast a CDM is characterized, and in how much memory: 20 events a person, as Parquet.
+"""How fast a CDM is characterized, in how much memory, and beside duckcdm, which runs Achilles' own SQL on DuckDB.
 
-    python tests/benchmarks/bench_characterize.py [persons] [python with duckcdm]
+    python tests/benchmarks/bench_characterize.py [persons]
 
-Each step in a process of its own, so that its peak memory is its own. With the Python of an environment that has
-duckcdm, Achilles' own SQL runs on the same tables, for the analyses that both have.
+20 events a person; a tenth of the persons first, then all. The kit reads Parquet, then a DuckDB file with the same
+tables; duckcdm reads that file, for the same analyses. A process for each, so that its peak of memory is its own.
 """
 
 from __future__ import annotations
@@ -16,19 +16,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-
-THEIRS = """
-import json, resource, sys, time, duckdb
-from duckcdm import achilles
-con = duckdb.connect(sys.argv[1])
-con.execute("set threads = 2")
-begun = time.perf_counter()
-ids = json.loads(sys.argv[2])
-done, failed = achilles.run_achilles(con, "cdm", "results", log=None, cdm_version="5.4", analysis_ids=ids)
-took = time.perf_counter() - begun
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-print(f"duckcdm     {len(done)} analyses, {len(failed)} failed {took:7.1f} s {peak:7.0f} MiB peak")
-"""
 
 # For each table: rows a person, how many concepts, and what else its rows have.
 EVENTS = {
@@ -50,6 +37,7 @@ def generate(folder: Path, persons: int) -> None:
     import duckdb
 
     con = duckdb.connect()
+    con.execute("set enable_progress_bar = false")
     con.execute(
         f"copy (select i as person_id, 8507 + 25 * (i % 2) as gender_concept_id, 1920 + (hash(i) % 90)::integer as"
         f" year_of_birth, 0 as race_concept_id, 0 as ethnicity_concept_id from range({persons}) t(i))"
@@ -70,55 +58,78 @@ def generate(folder: Path, persons: int) -> None:
         )
 
 
-def characterize(folder: Path, persons: int) -> None:
-    from genokit import Cdm
-
-    cdm = Cdm(folder)
-    cdm.database.con.execute("set threads = 2")
-    found = cdm.characterize(progress=False)
-    print(found.scans.to_string(index=False), flush=True)
-    print(f"analyses: {len(found.analyses())}, rows: {found.results.num_rows + found.distributions.num_rows:,}")
-
-
-def to_duckdb(folder: Path, persons: int) -> None:
-    """The same as tables of a DuckDB file, which is what duckcdm takes."""
+def to_duckdb(folder: Path) -> None:
+    """The same as tables of a DuckDB file."""
     from genokit import Cdm
 
     con = Cdm(folder).database.con
+    con.execute("set enable_progress_bar = false")
     con.execute(f"attach '{folder}/tables.duckdb' as copied; create schema copied.cdm")
     for (name,) in con.execute("select view_name from duckdb_views() where schema_name = 'cdm'").fetchall():
         con.execute(f"create table copied.cdm.{name} as from cdm.{name}")
 
 
-STEPS = {"generate": generate, "characterize": characterize, "to_duckdb": to_duckdb}
+def kit(place: Path) -> int:
+    from genokit import Cdm
+
+    cdm = Cdm(place)
+    cdm.database.con.execute("set threads = 2")
+    return len(cdm.characterize(progress=False).analyses())
 
 
-def measured(step: str, folder: Path, persons: int) -> None:
+def duckcdm(file: Path) -> int:
+    import duckdb
+    from duckcdm import achilles
+
+    from genokit.omop.achilles import SCANS
+
+    con = duckdb.connect(str(file))
+    con.execute("set threads = 2; set enable_progress_bar = false")
+    ids = [one for scan in SCANS for one in scan.analyses]
+    done, failed = achilles.run_achilles(con, "cdm", "results", log=None, cdm_version="5.4", analysis_ids=ids)
+    assert not failed, failed
+    return len(done)
+
+
+# What is measured, and of what.
+STEPS = {
+    "genokit, Parquet": (kit, "."),
+    "genokit, tables": (kit, "tables.duckdb"),
+    "duckcdm, tables": (duckcdm, "tables.duckdb"),
+}
+
+
+def measure(step: str, folder: Path) -> None:
+    count, place = STEPS[step]
     begun = time.perf_counter()
-    STEPS[step](folder, persons)
+    analyses = count(folder / place)
     took, used = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_SELF)
-    print(
-        f"{step:14} {took:7.1f} s {used.ru_utime + used.ru_stime:7.1f} s of CPU {used.ru_maxrss / 1024:7.0f} MiB peak,"
-        f" load {os.getloadavg()[0]:.1f}",
-        flush=True,
-    )
+    print(json.dumps([analyses, took, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, os.getloadavg()[0]]))
 
 
 def main() -> None:
-    from genokit.omop.achilles import SCANS
-
-    persons = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
-    print(f"{persons:,} persons, {persons * sum(each for each, *_ in EVENTS.values()):,} events")
-    with tempfile.TemporaryDirectory() as folder:
-        for step in STEPS if len(sys.argv) > 2 else list(STEPS)[:2]:
-            subprocess.run([sys.executable, __file__, step, folder, str(persons)], check=True)
-        if len(sys.argv) > 2:
-            ids = json.dumps([one for scan in SCANS for one in scan.analyses])
-            subprocess.run([sys.argv[2], "-c", THEIRS, f"{folder}/tables.duckdb", ids], check=True)
+    most = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
+    took: dict[tuple[int, str], float] = {}
+    print(f"{'persons':>10} {'':16} {'analyses':>8} {'seconds':>8} {'of CPU':>8} {'MiB peak':>9} {'load':>5}")
+    for persons in (most // 10, most):
+        with tempfile.TemporaryDirectory() as folder:
+            generate(Path(folder), persons)
+            to_duckdb(Path(folder))
+            for step in STEPS:
+                command = [sys.executable, __file__, step, folder]
+                said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+                analyses, seconds, cpu, peak, load = json.loads(said.splitlines()[-1])
+                took[persons, step] = seconds
+                row = f"{analyses:8} {seconds:8.1f} {cpu:8.1f} {peak:9.0f} {load:5.1f}"
+                print(f"{persons:10,} {step:16} {row}", flush=True)
+    for step in STEPS:
+        ratio = took[most, "duckcdm, tables"] / took[most, step]
+        print(f"{step:16} {ratio:5.1f} x as fast as duckcdm; ", end="")
+        print(f"ten times the persons take {took[most, step] / took[most // 10, step]:.1f} x the time")
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] and sys.argv[1] in STEPS:
-        measured(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
+        measure(sys.argv[1], Path(sys.argv[2]))
     else:
         main()
