@@ -65,7 +65,7 @@ test-spark: dev ## hold Spark's rows against DuckDB's, on a real Spark in an env
 	@environments/setup .venv-spark spark
 	@$(py) -m pytest -m spark tests/test_omop_spark.py $(ARGS)
 
-test-browser: dev ## drive the monitor in a real JupyterLab, in headless Chromium (Debian: apt-get install chromium)
+test-browser: dev ## drive the monitor and the explorer in a real JupyterLab, in headless Chromium (Debian: apt-get install chromium)
 	@command -v chromium >/dev/null || { echo "genokit: make test-browser needs chromium" >&2; exit 1; }
 	@$(py) -m pytest -m browser tests/browser $(ARGS)
 

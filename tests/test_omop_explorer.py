@@ -9,9 +9,12 @@ import time
 from dataclasses import replace
 from typing import Any
 
+import matplotlib as mpl
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from matplotlib import pyplot as plt
 from test_display import HOSTILE, parsed
 
 from genokit import Cdm
@@ -20,6 +23,9 @@ from genokit.omop.achilles import DISTRIBUTIONS, DOMAINS
 from genokit.omop.characterize import Characterization
 from genokit.omop.explorer import ROWS, Explorer, matching
 from genokit.omop.recorded import recorded
+from genokit.plots import omop as plots
+
+mpl.use("Agg")
 
 
 @pytest.fixture(scope="module")
@@ -245,3 +251,17 @@ def test_what_every_table_tells_is_drawn_in_one_of_its_ways():
         for kind in domain.kinds:
             _, strata = domain.named(kind)
             assert domain.number + kind in DISTRIBUTIONS or not strata or strata[0] in (domain.concept, "month")
+
+
+def test_what_is_not_shown_is_a_gap_and_no_straight_line():
+    months = [pd.Period("2101-12"), pd.Period("2151-11"), pd.Period("2151-12")]
+    ax = plots.observed(pd.DataFrame({"month": months, "persons": [5, 6, 7]}))
+    [line] = ax.get_lines()
+    assert len(line.get_ydata()) == 601
+    assert np.isfinite(line.get_ydata()).sum() == 3
+    assert line.get_markevery() == [0], "one alone is a dot"
+    years = pd.DataFrame({"domain": "drug", "year": [2101, 2103], "records": 9, "per_month": [1.0, 2.0]})
+    [line] = plots.density(years).get_lines()
+    assert line.get_markevery() == [0, 2]
+    plots.observed(pd.DataFrame({"month": [], "persons": []})).figure.canvas.draw()
+    plt.close("all")

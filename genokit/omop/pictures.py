@@ -134,6 +134,7 @@ def _completeness(of: Characterization) -> DataFrame:
 def _ages(of: Characterization) -> DataFrame:
     """The ages of persons when the commonest conditions are first recorded."""
     frame = of.distribution(406)
+    frame = frame[frame["condition_concept_id"] != "0"].reset_index(drop=True)
     frame.insert(0, "condition", _named(of, frame["condition_concept_id"]))
     genders = frame["gender_concept_id"].astype(int)
     frame.insert(1, "gender", [GENDERS.get(one, of.concepts.get(one, str(one))) for one in genders])

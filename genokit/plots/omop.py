@@ -9,7 +9,7 @@ from genokit.plots.paper import white_paper
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from pandas import DataFrame
+    from pandas import DataFrame, Series
 
 # Okabe and Ito's, told apart by all eyes; men and women also by side or sign.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9", "#000000", "#e69f00")
@@ -46,11 +46,16 @@ def pyramid(persons: DataFrame, *, ax: Axes | None = None) -> Axes:
 
 def observed(months: DataFrame, *, ax: Axes | None = None) -> Axes:
     """Persons observed in each month: month (a period), persons."""
+    import pandas as pd
+
     with white_paper():
         ax = _axes(ax, 7, 3)
-        x = _years(months["month"])
-        ax.fill_between(x, months["persons"].astype(float), step="mid", color=COLOURS[0], alpha=0.25, linewidth=0)
-        ax.plot(x, months["persons"].astype(float), drawstyle="steps-mid", color=COLOURS[0], linewidth=1.2)
+        known = months.set_index("month")["persons"].astype(float)
+        if len(known):  # a month that is not shown is a gap
+            known = known.reindex(pd.period_range(known.index.min(), known.index.max(), freq="M"))
+        x = _years(known.index)
+        ax.fill_between(x, known, step="mid", color=COLOURS[0], alpha=0.25, linewidth=0)
+        ax.plot(x, known, ".-", markevery=_alone(known), drawstyle="steps-mid", color=COLOURS[0], linewidth=1.2)
         ax.set_ylim(0, None)
         ax.set_xlabel("year")
         ax.set_ylabel("persons observed")
@@ -201,9 +206,10 @@ def density(records: DataFrame, *, ax: Axes | None = None) -> Axes:
         styles = ("-", "--", ":", "-.")
         domains = list(records.groupby("domain")["records"].sum().sort_values(ascending=False).index)
         for number, domain in enumerate(domains):
-            rows = records[records["domain"] == domain]
-            line = styles[number // 4 % 4]
-            ax.plot(rows["year"], rows["per_month"], line, color=COLOURS[number % 8], label=domain, linewidth=1.4)
+            known = records[records["domain"] == domain].set_index("year")["per_month"].astype(float)
+            known = known.reindex(range(known.index.min(), known.index.max() + 1))  # a year that is not shown is a gap
+            ax.plot(known.index, known, "." + styles[number // 4 % 4], markevery=_alone(known), label=domain,
+                    color=COLOURS[number % 8], linewidth=1.4)  # fmt: skip
         ax.set_ylim(0, None)
         ax.set_xlabel("year")
         ax.set_ylabel("records a person and month")
@@ -345,6 +351,13 @@ def _thousands(ax: Axes, which: str = "y") -> Axes:
 
     (ax.yaxis if which == "y" else ax.xaxis).set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     return ax
+
+
+def _alone(numbers: Series[Any]) -> list[int]:
+    """Where a number has none beside it, and a line would not show it."""
+    known = numbers.notna()
+    alone = known & ~known.shift(fill_value=False) & ~known.shift(-1, fill_value=False)
+    return [int(place) for place in alone.to_numpy().nonzero()[0]]
 
 
 def _years(months: Any) -> list[float]:
