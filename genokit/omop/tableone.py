@@ -59,7 +59,7 @@ class TableOne:
         """The same as texts, a column a cohort, for a paper."""
         shown = self.table()
         counts = disclosure.written(shown, ["persons"], by=["value"])["persons"]
-        percent = [f" ({p:.1f} %)" if p == p else "" for p in shown["percent"].astype("float64")]
+        percent = [f"\u00a0({p:.1f}\u00a0%)" if p == p else "" for p in shown["percent"].astype("float64")]
         texts = shown.assign(text=counts + percent)
         keys = ["characteristic", "value"]
         found = texts.pivot(index=keys, columns="cohort", values="text")[list(self.names)]

@@ -48,6 +48,7 @@ def flow(attrition: DataFrame, *, title: str = "", ax: Axes | None = None) -> Ax
 def rates(shown: DataFrame, *, unit: str, title: str = "", ax: Axes | None = None) -> Axes:
     """Rates over calendar intervals: a line a group, a band for its confidence interval; what is not told is a gap.
 
+    A rate of 0 has no band: where few persons are, its bound lies far above all others, and the band would hide them.
     ``shown`` has a row an interval and group: interval_start, interval_end, group, rate, low, high.
     """
     import pandas as pd
