@@ -9,28 +9,18 @@ import time
 from dataclasses import replace
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from matplotlib import pyplot as plt
 from test_display import HOSTILE, parsed
 
-from genokit import Cdm
 from genokit.errors import NotFound
 from genokit.omop.achilles import DISTRIBUTIONS, DOMAINS
 from genokit.omop.characterize import Characterization
 from genokit.omop.explorer import ROWS, Explorer, matching
 from genokit.omop.recorded import recorded
 from genokit.plots import omop as plots
-
-mpl.use("Agg")
-
-
-@pytest.fixture(scope="module")
-def cdm() -> Cdm:
-    return Cdm()
 
 
 @pytest.fixture(scope="module")
@@ -264,4 +254,3 @@ def test_what_is_not_shown_is_a_gap_and_no_straight_line():
     [line] = plots.density(years).get_lines()
     assert line.get_markevery() == [0, 2]
     plots.observed(pd.DataFrame({"month": [], "persons": []})).figure.canvas.draw()
-    plt.close("all")

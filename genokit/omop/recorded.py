@@ -188,5 +188,6 @@ def _months(frame: DataFrame) -> Html:
     heights = [counts.get(month, 0) for month in range(first, last)]
     years = (last - first) // 12
     step = max(1, -(-years // 6))
-    ticks = [((year * 12) / (last - first), f"{first // 12 + year}") for year in range(0, years + 1, step)]
+    shown = range(0, years - step // 2, step) or [0]  # none so near the end that it would stand out
+    ticks = [(12 * year / (last - first), f"{first // 12 + year}") for year in shown]
     return live.columns(heights, ticks, "a month; hidden ones are left out")
