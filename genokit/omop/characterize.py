@@ -75,7 +75,8 @@ class Characterization:
         import pandas as pd
 
         rows = {**self._results.groupby("analysis_id").size(), **self._distributions.groupby("analysis_id").size()}
-        known = [(number, *achilles.named(number), rows.get(number, 0)) for scan in SCANS for number in scan.analyses]
+        named = {number: achilles.named(number) for scan in SCANS for number in scan.analyses}
+        known = [(number, name, ", ".join(strata), rows.get(number, 0)) for number, (name, strata) in named.items()]
         frame = pd.DataFrame(known, columns=["analysis_id", "analysis_name", "strata", "rows"])
         return frame.sort_values("analysis_id", ignore_index=True)
 
