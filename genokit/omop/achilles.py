@@ -187,7 +187,7 @@ def _domain(con: DuckDBPyConnection, domain: Domain, rows: int) -> None:
     ).fetchall()
     if concepts:
         aged = con.sql("select by_decile, by_age from aged order by group_id, year").fetchnumpy()
-        [group] = con.sql("select group_id from observed_person order by number").fetchnumpy().values()
+        [group] = con.sql("select group_id from observed_person order by rowid").fetchnumpy().values()
         by = lives.Numbering(concepts, nothing, months, first, group, aged["by_decile"], aged["by_age"])
         tallies, blocks = by.tallies(), rows // BLOCK + 1
         for block in range(blocks):

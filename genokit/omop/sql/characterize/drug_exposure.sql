@@ -1,21 +1,18 @@
 -- How long a supply of a drug lasts, how often it is refilled, and how much it is.
-insert into spread
-select * exclude (inside)
-from (
+insert into described
+with drug as (
     select
-        case when grouping(days_supply) = 0 then 715 when grouping(refills) = 0 then 716 else 717 end,
-        drug_concept_id,
-        null,
-        case when grouping(days_supply) = 0 then days_supply when grouping(refills) = 0 then refills else quantity end,
-        count(*),
-        inside
-    from (
-        select event.*, drug_exposure_start_date between seen.start_date and seen.end_date as inside
-        from drug_exposure as event
-        join observed as seen using (person_id)
-    )
-    group by grouping sets (
-        (drug_concept_id, inside, days_supply), (drug_concept_id, inside, refills), (drug_concept_id, inside, quantity)
-    )
+        drug_concept_id as concept_id,
+        drug_exposure_start_date between seen.start_date and seen.end_date as inside,
+        summary_of(days_supply) as days,
+        summary_of(refills) as refills,
+        summary_of(quantity) as quantity
+    from drug_exposure
+    join observed as seen using (person_id)
+    group by all
 )
-where inside;
+select 715, concept_id, null, days from drug where inside and days.n > 0
+union all
+select 716, concept_id, null, refills from drug where inside and refills.n > 0
+union all
+select 717, concept_id, null, quantity from drug where inside and quantity.n > 0;

@@ -1,50 +1,50 @@
--- Values of measurements by unit, their ranges, and how they lie in them: those alike are one row.
-create or replace temp table number as
-select
-    concept_id,
-    unit_id,
-    value,
-    case when high is not null then low end as low,
-    case when low is not null then high end as high,
-    n
+-- Values of measurements by unit.
+insert into described
+select 1815, concept_id, unit_id, summary
 from (
     select
         measurement_concept_id as concept_id,
         unit_concept_id as unit_id,
-        value_as_number as value,
+        measurement_date between seen.start_date and seen.end_date as inside,
+        summary_of(value_as_number) as summary
+    from measurement
+    join observed as seen using (person_id)
+    group by all
+)
+where inside and unit_id is not null and summary.n > 0;
+
+-- Their ranges, and how they lie in them: those alike are one row.
+create or replace temp table ranged as
+select * exclude (inside)
+from (
+    select
+        measurement_concept_id as concept_id,
+        unit_concept_id as unit_id,
         range_low as low,
         range_high as high,
+        (value_as_number > range_high)::integer - (value_as_number < range_low)::integer as place,
         measurement_date between seen.start_date and seen.end_date as inside,
         count(*) as n
     from measurement
     join observed as seen using (person_id)
-    where value_as_number is not null and unit_concept_id is not null
     group by all
 )
-where inside;
+where inside and unit_id is not null and place is not null;
 
 insert into spread
-select 1815, concept_id, unit_id, value, sum(n) from number group by all
+select 1816, concept_id, unit_id, low, sum(n) from ranged group by all
 union all
-select 1816, concept_id, unit_id, low, sum(n) from number where low is not null group by all
-union all
-select 1817, concept_id, unit_id, high, sum(n) from number where low is not null group by all;
+select 1817, concept_id, unit_id, high, sum(n) from ranged group by all;
 
 insert into counted
 select
     1818,
     concept_id,
     unit_id,
-    case
-        when value < low then 'Below Range Low'
-        when value > high then 'Above Range High'
-        when value between low and high then 'Within Range'
-        else 'Other'
-    end,
+    case place when -1 then 'Below Range Low' when 0 then 'Within Range' else 'Above Range High' end,
     null,
     sum(n)
-from number
-where low is not null
+from ranged
 group by all;
 
-drop table number;
+drop table ranged;

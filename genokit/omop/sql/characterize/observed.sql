@@ -1,5 +1,5 @@
--- Who is observed, and when; made once. Persons are numbered, and so are their groups, as what is counted of persons
--- is looked up by number. Whoever is not in `person` is in a group that is not known.
+-- Who is observed, and when; made once. A person's number is that of the row here, and groups of persons are numbered,
+-- too, as what is counted of persons is looked up by number. Whoever is not in `person` is in a group that is not known.
 create temp table if not exists observed_group as
 select row_number() over () - 1 as group_id, *
 from (
@@ -9,7 +9,7 @@ from (
 );
 
 create temp table if not exists observed_person as
-select row_number() over () - 1 as number, seen.*, known.group_id
+select seen.*, known.group_id
 from (
     select
         person_id,
@@ -27,7 +27,7 @@ join observed_group as known
 
 create temp table if not exists observed as
 select
-    person.number,
+    person.rowid as number,
     person.group_id,
     person.periods > 1 as again,
     person_id,
