@@ -20,10 +20,9 @@ DOMAINS = ("condition", "conditionera", "drug", "drugera", "measurement", "obser
 
 
 @pytest.fixture(scope="module")
-def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def file(cdm: Cdm, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sample with the results of both, small counts and all: Achilles' in `theirs`, the kit's in `main`."""
     path = tmp_path_factory.mktemp("achilles") / "both.duckdb"
-    cdm = Cdm()
     con = cdm.database.con.cursor()
     con.execute(f"attach '{path}' as copied; create schema copied.cdm; set schema = 'cdm'")
     for name in cdm.tables():

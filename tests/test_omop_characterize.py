@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 
 import duckdb
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -20,18 +19,9 @@ from genokit.omop.fields import fields, tables
 from genokit.plots import omop as plots
 
 
-@pytest.fixture(autouse=True)
-def _figures_close():
-    from matplotlib import pyplot as plt
-
-    mpl.use("Agg")
-    yield
-    plt.close("all")
-
-
 @pytest.fixture(scope="module")
-def sample() -> Characterization:
-    return Cdm().characterize(progress=False)
+def sample(cdm: Cdm) -> Characterization:
+    return cdm.characterize(progress=False)
 
 
 def empty() -> duckdb.DuckDBPyConnection:
@@ -64,8 +54,8 @@ def raw(con: duckdb.DuckDBPyConnection, name: str, rows: int = 0) -> pd.DataFram
     return pd.concat([results.to_pandas(), spread.to_pandas()]).astype({"analysis_id": int})
 
 
-def test_persons_counted_in_blocks_are_as_many():
-    con = Cdm().database.con.cursor()
+def test_persons_counted_in_blocks_are_as_many(cdm):
+    con = cdm.database.con.cursor()
     con.execute("set schema = 'cdm'")
     [scan] = [scan for scan in SCANS if scan.name == "procedure_occurrence"]
     whole, blocks = scan.run(con, 0), scan.run(con, 6 * achilles.BLOCK)
@@ -138,8 +128,8 @@ def test_a_sum_gives_no_small_count_back():
     }  # fmt: skip
 
 
-def test_of_a_concept_s_types_one_alone_is_never_hidden(sample):
-    con = Cdm().database.con.cursor()
+def test_of_a_concept_s_types_one_alone_is_never_hidden(cdm, sample):
+    con = cdm.database.con.cursor()
     con.execute("set schema = 'cdm'")
     true = raw(con, "drug_exposure")
     shown = pd.concat([sample.results.to_pandas(), sample.distributions.to_pandas()])
@@ -189,8 +179,7 @@ def test_results_are_achilles_tables_and_only_what_changed_is_counted_again(tmp_
         ]
 
 
-def test_a_concept_is_told_by_no_record_that_is_not_told_elsewhere(tmp_path):
-    cdm = Cdm()
+def test_a_concept_is_told_by_no_record_that_is_not_told_elsewhere(cdm, tmp_path):
     cdm.characterize(tmp_path / "results.duckdb", min_cell=50, progress=False)
     with duckdb.connect(str(tmp_path / "results.duckdb"), read_only=True) as con:
         counts = con.execute("from achilles_result_concept_count").df().set_index("concept_id")
