@@ -4,50 +4,16 @@ from __future__ import annotations
 
 import csv
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from browser.lab import ROOT, Opened, chromium, jupyterlab, notebook
-from playwright.sync_api import Browser
+from browser.lab import ROOT, Opened
 
 pytestmark = pytest.mark.browser
 
 SHOTS = ROOT / "runs" / "browser"
 BEGIN = "from genokit import Cdm\nfound = Cdm().characterize(progress=False)\n"
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
-    folder = tmp_path_factory.mktemp("lab")
-    with jupyterlab(folder, folder / "account") as address:
-        yield folder, address
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def opened(place, browser, request):
-    """Opens a notebook of these cells."""
-    pages = []
-
-    def open_notebook(*cells: str, width: int = 1280) -> Opened:
-        name = f"{len(pages)}-{request.node.name}.ipynb"
-        notebook(place[0], name, *cells)
-        page = browser.new_page(viewport={"width": width, "height": 1200})
-        pages.append(Opened(page, place[1], name))
-        return pages[-1]
-
-    yield open_notebook
-    for one in pages:
-        one.shut()
-        assert not one.dialogs
-        assert not one.errors
 
 
 def look_at(book: Opened, words: str) -> None:

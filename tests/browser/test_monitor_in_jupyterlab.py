@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from browser.lab import ROOT, Opened, chromium, jupyterlab, notebook
+from browser.lab import ROOT, Opened
 from embedded import Box
-from playwright.sync_api import Browser
 
 from genokit import Settings
 
@@ -22,43 +20,11 @@ BEGIN = "from genokit import backends\nfrom genokit.batch.monitor import monitor
 LONG = "i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); sleep 0.05; done"
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Any, str]]:
-    folder = tmp_path_factory.mktemp("lab")
-    with jupyterlab(folder, folder / "account") as address:
-        yield folder, address
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
 @pytest.fixture
 def box(place):
     box = Box(Settings(home=place[0] / "account"))
     yield box
     box.account.clean()
-
-
-@pytest.fixture
-def opened(place, browser, request):
-    """Opens a notebook of these cells."""
-    pages = []
-
-    def open_notebook(*cells: str, width: int = 1280) -> Opened:
-        name = f"{len(pages)}-{request.node.name}.ipynb"
-        notebook(place[0], name, *cells)
-        page = browser.new_page(viewport={"width": width, "height": 1200})
-        pages.append(Opened(page, place[1], name))
-        return pages[-1]
-
-    yield open_notebook
-    for one in pages:
-        one.shut()
-        assert not one.dialogs
-        assert not one.errors
 
 
 def counts(book: Opened) -> dict[str, int]:
