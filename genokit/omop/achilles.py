@@ -145,6 +145,15 @@ DISTRIBUTIONS = {
 }  # fmt: skip
 
 
+# Scans that are one SELECT, the same for every engine; and the columns that such a SELECT can have.
+PORTABLE = ("source", "person", "death", "provider")
+COLUMNS = {
+    **dict.fromkeys(("analysis_id", "value", "n"), "int64"),
+    **dict.fromkeys(("stratum_1", "stratum_2", "stratum_3", "stratum_4"), "string"),
+    **dict.fromkeys(("least", "most", "average", "deviation", "p10", "p25", "p50", "p75", "p90"), "double"),
+}
+
+
 @dataclass(frozen=True)
 class Scan:
     """What is counted together: its name, the tables that it reads (the one it is about last), what it makes."""
@@ -156,7 +165,7 @@ class Scan:
 
     def key(self, prints: dict[str, str]) -> str:
         """What its results follow from: SQL, how persons are counted, and what stands in the tables that it reads."""
-        files = ("begin", "observed", "results", "distributions", *self._files())
+        files = ("begin", "observed", "collected", "described", "results", "distributions", *self._files())
         parts = [sql(name) for name in files] + [Path(lives.__file__).read_text(encoding="utf-8")]
         parts += [repr(self), *(prints[table] for table in self.reads)]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
@@ -166,9 +175,9 @@ class Scan:
 
     def run(self, con: DuckDBPyConnection, rows: int) -> tuple[pa.Table, pa.Table]:
         """Its rows of achilles_results and of achilles_results_dist, small counts and all."""
-        con.execute(sql("begin"))
-        wanted = ", ".join(f"({one}, {one in DISTRIBUTIONS})" for one in self.analyses)
-        con.execute(f"insert into asked values {wanted}")
+        if self.name in PORTABLE:
+            return collected(self, [con.sql(sql(self.name)).to_arrow_table()])
+        _begin(con, self)
         if "observation_period" in self.reads:
             con.execute(sql("observed"))
         if self.domain is None:
@@ -177,6 +186,41 @@ class Scan:
             _domain(con, self.domain, rows)
         results = con.sql(sql("results")).to_arrow_table()
         return results, con.sql(sql("distributions")).to_arrow_table()
+
+
+def _begin(con: DuckDBPyConnection, scan: Scan) -> None:
+    con.execute(sql("begin"))
+    wanted = ", ".join(f"({one}, {one in DISTRIBUTIONS})" for one in scan.analyses)
+    con.execute(f"insert into asked values {wanted}")
+
+
+def collected(scan: Scan, answers: Iterable[pa.Table]) -> tuple[pa.Table, pa.Table]:
+    """What portable SQL has counted, as rows of achilles_results and of achilles_results_dist."""
+    import duckdb
+    import pyarrow as pa
+
+    described = []
+    with duckdb.connect() as con:
+        _begin(con, scan)
+        for answer in answers:
+            con.register("the_rows", _whole(answer))
+            con.execute(sql("collected"))
+            described.append(con.sql(sql("described")).to_arrow_table())
+        results, spread = (con.sql(sql(name)).to_arrow_table() for name in ("results", "distributions"))
+    return results, pa.concat_tables([spread, *described])
+
+
+def _whole(table: pa.Table) -> pa.Table:
+    """A result with all the columns that one can have."""
+    import pyarrow as pa
+
+    n = table.num_rows
+    return pa.table(
+        {
+            name: table[name].cast(kind) if name in table.column_names else pa.nulls(n, kind)
+            for name, kind in COLUMNS.items()
+        }
+    )
 
 
 def _domain(con: DuckDBPyConnection, domain: Domain, rows: int) -> None:

@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from genokit.databases import Athena, usd
 from genokit.errors import AccessDenied
-from genokit.omop.achilles import DISTRIBUTIONS, Domain, Scan, sql
+from genokit.omop.achilles import PORTABLE, Domain, Scan, collected, sql
 from genokit.omop.fields import Field, fields
 from genokit.omop.work import split
 from genokit.refusals import translated_errors
@@ -29,11 +29,6 @@ FILES = {
     "visit_occurrence": ("events", "visit_occurrence", "visit_places"),
     "drug_exposure": ("events", "drug_exposure"),
     "measurement": ("events", "measurement"),
-}
-COLUMNS = {
-    **dict.fromkeys(("analysis_id", "value", "n"), "int64"),
-    **dict.fromkeys(("stratum_1", "stratum_2", "stratum_3", "stratum_4"), "string"),
-    **dict.fromkeys(("least", "most", "average", "deviation", "p10", "p25", "p50", "p75", "p90"), "double"),
 }
 
 
@@ -62,10 +57,10 @@ class OnAthena:
 
     def key(self, scan: Scan) -> str:
         """What its results follow from: the SQL, and what stands in the tables that it reads."""
-        more = [sql(name) for name in ("begin", "results", "distributions", "athena/collected", "athena/described")]
+        more = [sql(name) for name in ("begin", "results", "distributions", "collected", "described")]
         return _hash(*more, *self.asked[scan.name], *(self.states[table].key for table in scan.reads))
 
-    def run(self, scan: Scan) -> tuple[list[pa.Table], int, float]:
+    def run(self, scan: Scan) -> tuple[Iterable[pa.Table], int, float]:
         """The rows of achilles_results and of achilles_results_dist, small counts and all; the bytes that were read,
         and their list price. An interrupt ends the query on Athena."""
         answers = [self.database.query(statement) for statement in self.asked[scan.name]]
@@ -137,40 +132,10 @@ def statements(scan: Scan, columns: Mapping[str, Mapping[str, str]], schema: str
     return [_statement(name, scan, columns, schema) for name in names]
 
 
-def collected(scan: Scan, answers: Iterable[pa.Table]) -> list[pa.Table]:
-    """What Athena has counted, as rows of achilles_results and of achilles_results_dist."""
-    import duckdb
-    import pyarrow as pa
-
-    described = []
-    with duckdb.connect() as con:
-        con.execute(sql("begin"))
-        wanted = ", ".join(f"({one}, {one in DISTRIBUTIONS})" for one in scan.analyses)
-        con.execute(f"insert into asked values {wanted}")
-        for answer in answers:
-            con.register("the_rows", _whole(answer))
-            con.execute(sql("athena/collected"))
-            described.append(con.sql(sql("athena/described")).to_arrow_table())
-        results, spread = (con.sql(sql(name)).to_arrow_table() for name in ("results", "distributions"))
-    return [results, pa.concat_tables([spread, *described])]
-
-
-def _whole(table: pa.Table) -> pa.Table:
-    """A result with all the columns that one can have."""
-    import pyarrow as pa
-
-    n = table.num_rows
-    return pa.table(
-        {
-            name: table[name].cast(kind) if name in table.column_names else pa.nulls(n, kind)
-            for name, kind in COLUMNS.items()
-        }
-    )
-
-
 def _statement(name: str, scan: Scan, columns: Mapping[str, Mapping[str, str]], schema: str) -> str:
     """A file's SQL over the tables as the CDM has them, whatever those in the database lack."""
-    text = re.sub(r"^ *--.*\n", "", sql(f"athena/{name}").replace("the_summary", sql("athena/summary")), flags=re.M)
+    text = sql(name if name in PORTABLE else f"athena/{name}").replace("the_summary", sql("athena/summary"))
+    text = re.sub(r"^ *--.*\n", "", text, flags=re.M)
     if scan.domain is not None:
         text = _named(text, scan.domain)
     read = [table for table in scan.reads if re.search(rf"\b(from|join) {table}\b", text)]

@@ -1,2 +1,4 @@
-insert into counted
-select 301, specialty_concept_id, null, null, null, count(distinct provider_id) from provider group by all;
+-- Providers by specialty.
+select 301 as analysis_id, specialty_concept_id as stratum_1, count(distinct provider_id) as n
+from provider
+group by specialty_concept_id

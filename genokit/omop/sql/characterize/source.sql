@@ -1,3 +1,7 @@
 -- What the CDM calls its source.
-insert into counted
-select 0, (select min(cdm_source_name) from cdm_source), 'genokit', null, null, count(distinct person_id) from person;
+select
+    0 as analysis_id,
+    (select min(cdm_source_name) from cdm_source) as stratum_1,
+    'genokit' as stratum_2,
+    count(distinct person_id) as n
+from person
