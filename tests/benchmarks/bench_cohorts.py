@@ -18,7 +18,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from bench_characterize import generate
 from duckdb import DuckDBPyConnection
 
 from genokit import Cdm
@@ -102,6 +101,8 @@ def _fetched(con: DuckDBPyConnection, sql: str) -> object:
 
 
 def main(sizes: list[int]) -> None:
+    from bench_characterize import generate  # beside this file, which only a script finds
+
     before: dict[str, float] = {}
     last = 1
     for persons in sizes:
