@@ -39,9 +39,14 @@ class _Study:
 
     def aged(self, band: Sequence[Any]) -> tuple[Ints, Ints]:
         """For each span, the first and the last day on which its person is of these ages."""
+        import numpy as np
+
         month = self.birth.astype("datetime64[M]")
         day = (self.birth - month).astype("int64")  # who was born on 29 February is a year older on 1 March
-        low, high = ((month + 12 * years).astype("datetime64[D]").astype("int64") for years in (band[0], band[1] + 1))
+        low, high = (
+            (month + np.timedelta64(12 * years, "M")).astype("datetime64[D]").astype("int64")
+            for years in (band[0], band[1] + 1)
+        )
         return low + day, high + day - 1
 
     def intervals(self, rows: Ints, first: Ints, last: Ints) -> tuple[Ints, Ints]:
