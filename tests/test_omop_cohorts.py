@@ -312,6 +312,30 @@ def test_names_are_shown_as_they_are(cdm):
     (users & users).plot().figure.canvas.draw()
 
 
+def test_a_stay_in_intensive_care_is_reached_though_it_is_a_part_of_a_visit(tmp_path):
+    cdm = small_cdm(
+        tmp_path,
+        person="select range + 1 as person_id, 8507 as gender_concept_id, 1950 as year_of_birth from range(3)",
+        observation_period="select person_id, date '2020-01-01' as observation_period_start_date,"
+        " date '2021-01-01' as observation_period_end_date from person",
+        visit_occurrence="select person_id as visit_occurrence_id, person_id, 9201 as visit_concept_id,"
+        " date '2020-02-01' as visit_start_date, date '2020-02-20' as visit_end_date from person",
+        visit_detail="select * from (values (1, 1, 1, 32037, date '2020-02-05', date '2020-02-08'),"
+        " (2, 2, 2, 9201, date '2020-02-03', date '2020-02-04'), (3, 3, null, 32037, date '2020-05-01', null))"
+        " as t(visit_detail_id, person_id, visit_occurrence_id, visit_detail_concept_id, visit_detail_start_date,"
+        " visit_detail_end_date)",
+    )
+    intensive = cdm.cohort(visit=32037, end="record", min_cell=0)
+    assert rows(intensive.spans[[WHO, START, END]]) == [
+        (1, "2020-02-05", "2020-02-08"),
+        (3, "2020-05-01", "2020-05-01"),
+    ]
+    inpatient = cdm.cohort(visit=9201, entered=("2020-02-02", None), min_cell=0)
+    assert inpatient.persons == 0, "a ward of an inpatient visit is no entry of its own"
+    (tmp_path / "visit_detail.parquet").unlink()
+    assert Cdm(tmp_path).cohort(visit=9201).persons == 3, "without visit_detail"
+
+
 def test_every_statement_is_trino_s_too():
     parts = {name: (QUERIES / f"{name}.sql").read_text() for name in
              ("condition", "drug", "measurement", "procedure", "observation", "device", "visit", "death")}  # fmt: skip

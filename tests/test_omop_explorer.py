@@ -254,3 +254,11 @@ def test_what_is_not_shown_is_a_gap_and_no_straight_line():
     [line] = plots.density(years).get_lines()
     assert line.get_markevery() == [0, 2]
     plots.observed(pd.DataFrame({"month": [], "persons": []})).figure.canvas.draw()
+
+
+def test_how_long_persons_are_observed_is_drawn_even_where_all_are_for_less_than_a_month():
+    [line] = plots.lengths(pd.DataFrame({"days": [0], "persons": [61]})).get_lines()
+    assert list(line.get_xydata()[-1]) == [30 / 365.25, 0]
+    assert list(line.get_ydata()) == [100, 100, 0]
+    ax = plots.lengths(pd.DataFrame({"days": [], "persons": []}))
+    assert [text.get_text() for text in ax.texts] == ["no count is large enough to be shown"]

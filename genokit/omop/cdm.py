@@ -201,7 +201,8 @@ class Cdm:
         """Who has a record of any of these concepts, from its day until the observation ends; without concepts, all.
 
         ``death=True`` is a death; concepts are its causes. ``value`` bounds a measurement's number. ``first_only``
-        takes the first record ever, ``washout_days`` those without one in the days before. Then the person is to be
+        takes the first record ever, ``washout_days`` those without one in the days before. ``visit`` finds visits, and
+        parts of other visits in visit_detail, such as stays in intensive care (32037). Then the person is to be
         observed, for ``prior_observation_days`` before; of an age and a sex; and to enter between two dates. ``end``
         is "observation", "record" (with the record) or a number of days after the entry, and ``censor`` a cohort at
         whose beginning this one ends. Bounds may be None.

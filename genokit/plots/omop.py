@@ -68,7 +68,12 @@ def lengths(persons: DataFrame, *, ax: Axes | None = None) -> Axes:
         ax = _axes(ax, 7, 3)
         whole = persons["persons"].sum()
         left = 100 * persons["persons"][::-1].cumsum()[::-1] / max(whole, 1)
-        ax.step(persons["days"] / 365.25, left, where="post", color=COLOURS[0], linewidth=1.5)
+        # Lengths are counted in 30 days: the last step is drawn out to its end, or a single one would be a dot.
+        days = [0, *persons["days"], persons["days"].max() + 30]
+        if whole:
+            ax.step([one / 365.25 for one in days], [100, *left, 0], where="post", color=COLOURS[0], linewidth=1.5)
+        else:
+            ax.text(0.5, 0.5, "no count is large enough to be shown", transform=ax.transAxes, ha="center")
         ax.set_xlim(0, None)
         ax.set_ylim(0, 102)
         ax.set_xlabel("observed for at least so many years")
