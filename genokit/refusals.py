@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from email.utils import mktime_tz, parsedate_tz
 from typing import Any
@@ -49,6 +49,28 @@ def translated_errors(thing: str) -> Iterator[None]:
         if isinstance(error, SSLError):
             ask = "does a proxy stand between? AWS_CA_BUNDLE names the file with its certificate."
         raise ServiceError(f"{thing}: AWS could not be reached: {said}: {ask}", code=code) from error
+
+
+_UNWRITABLE = re.compile("[\0\ud800-\udfff]")
+
+
+def unwritable(value: object, member: str = "") -> str:
+    """What is wrong with the first text of a request that no process and no file can take; empty where none is.
+
+    >>> unwritable({"command": ["echo", "a\\0b"]}), unwritable({"command": ["echo"]})
+    ('command[1] contains a NUL character or an unpaired surrogate, which no process can be given. Remove it.', '')
+    """
+    if isinstance(value, str):
+        said = "contains a NUL character or an unpaired surrogate, which no process can be given. Remove it."
+        return f"{member} {said}" if _UNWRITABLE.search(value) else ""
+    if isinstance(value, Mapping):
+        parts = [(f"{member}.{name}" if member else str(name), part) for name, part in value.items()]
+        keys = [(f"{member}: the name {name!a}", name) for name in value]
+        return next((wrong for path, part in (*keys, *parts) if (wrong := unwritable(part, path))), "")
+    if isinstance(value, (list, tuple)):
+        several = enumerate(value)
+        return next((wrong for number, part in several if (wrong := unwritable(part, f"{member}[{number}]"))), "")
+    return ""
 
 
 SET_UP = (

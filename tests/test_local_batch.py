@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import boto3
 import psutil
 import pytest
-from botocore.exceptions import ParamValidationError
+from botocore.exceptions import ClientError, ParamValidationError
 from embedded import SMALL, Box
 
 from genokit import Settings, backends
@@ -211,3 +212,59 @@ def test_a_client_can_be_copied_and_names_its_operations(box: Box) -> None:
     assert copy.copy(box.batch).describe_job_queues()["jobQueues"] == box.batch.describe_job_queues()["jobQueues"]
     assert "submit_job" in dir(box.batch)
     assert not hasattr(box.batch, "_repr_html_")
+
+
+HALF, NUL = "\ud800", "a\0b"
+UNWRITABLE = [
+    ("containerOverrides.environment[0].name", {"containerOverrides": {"environment": [{"name": NUL, "value": "x"}]}}),
+    ("containerOverrides.environment[1].value", {"containerOverrides": {"environment": [
+        {"name": "A", "value": "x"}, {"name": "B", "value": HALF}]}}),
+    ("environment[0].name", {"containerOverrides": {"environment": [{"name": "LD_PATH=", "value": "/x"}]}}),
+    ("environment[0].name", {"containerOverrides": {"environment": [{"name": "", "value": "/x"}]}}),
+    ("environment[0].name", {"containerOverrides": {"environment": [{"value": "/x"}]}}),
+    ("containerOverrides.command[1]", {"containerOverrides": {"command": ["echo", NUL]}}),
+    ("parameters.x", {"parameters": {"x": HALF}}),
+    ("parameters: the name", {"parameters": {HALF: "x"}}),
+    ("tags", {"tags": {"x": NUL}}),
+    ("jobName", {"jobName": "one" + HALF}),
+    ("jobQueue", {"jobQueue": HALF}),
+    ("shareIdentifier", {"shareIdentifier": NUL}),
+    ("onReason", {"retryStrategy": {"attempts": 2, "evaluateOnExit": [{"onReason": HALF, "action": "EXIT"}]}}),
+]  # fmt: skip
+IN_DEFINITIONS = [
+    ("containerProperties.image", {"image": "busybox" + NUL}),
+    ("containerProperties.command[0]", {"command": [HALF]}),
+    ("containerProperties.mountPoints[0].containerPath", {"mountPoints": [{"containerPath": NUL}]}),
+    ("containerProperties.logConfiguration.options.x", {"logConfiguration": {"logDriver": "awslogs", "options": {
+        "x": HALF}}}),
+    ("environment[0].name", {"environment": [{"name": "A=B", "value": "x"}]}),
+    ("secrets[0].name", {"secrets": [{"name": "=", "valueFrom": "arn"}]}),
+]  # fmt: skip
+
+
+def test_what_no_process_can_be_given_is_refused_by_name_and_other_jobs_go_on(box: Box) -> None:
+    others = [box.submit(box.define("sleep", "1")) for _ in range(5)]
+    for member, wrong in UNWRITABLE:
+        request = {"jobName": "one", "jobQueue": "highPriority", "jobDefinition": "task", **wrong}
+        code, message = box.refusal(box.batch.submit_job, **request)
+        assert (code, member in message) == ("ClientException", True), message
+    for member, wrong in IN_DEFINITIONS:
+        with pytest.raises(ClientError, match=re.escape(member)):
+            box.define("true", name="wrong", **wrong)
+    assert [box.wait(job)["status"] for job in others] == ["SUCCEEDED"] * 5
+
+
+def test_the_numbers_of_a_request_are_bounded(box: Box) -> None:
+    box.define("true")
+    good = {"jobName": "one", "jobQueue": "highPriority", "jobDefinition": "task"}
+    for kind, value in (("MEMORY", "9" * 30), ("MEMORY", "1_000"), ("VCPU", "inf"), ("VCPU", "1e5"), ("GPU", "²")):
+        asked = {"resourceRequirements": [{"type": kind, "value": value}]}
+        assert kind in box.refusal(box.batch.submit_job, **good, containerOverrides=asked)[1]
+    container = {"image": "genokit", "command": ["true"], "resourceRequirements": SMALL}
+    nodes = {"numNodes": 2, "mainNode": 0, "nodeRangeProperties": [{"targetNodes": "0:1", "container": container}]}
+    box.batch.register_job_definition(jobDefinitionName="nodes", type="multinode", nodeProperties=nodes)
+    wide = {**good, "jobDefinition": "nodes", "nodeOverrides": {"numNodes": 3}}
+    assert "numNodes" in box.refusal(box.batch.submit_job, **wide)[1]
+    nodes["nodeRangeProperties"] = [{"targetNodes": f"0:{10**12}", "container": container}]
+    endless = {"jobDefinitionName": "endless", "type": "multinode", "nodeProperties": nodes}
+    assert "targetNodes" in box.refusal(box.batch.register_job_definition, **endless)[1]

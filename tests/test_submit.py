@@ -6,6 +6,7 @@ import io
 import re
 import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -315,3 +316,31 @@ def test_a_failed_job_is_not_taken_up_again(batch: Batch) -> None:
     broken = batch.define("broken", command=["false"], memory_gib=0.1)
     first = batch.submit(broken, name="sample-1").wait(30)
     assert batch.submit(broken, name="sample-1").id != first.id
+
+
+def circle() -> dict[str, object]:
+    made: dict[str, object] = {}
+    made["volumes"] = [made]
+    return made
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"environment": {"LD_PATH=": "/x"}}, "environment: 'LD_PATH='"),
+        ({"environment": {"": "/x"}}, "environment: ''"),
+        ({"environment": {"A": "a\0b"}}, r"environment\[0\].value contains a NUL"),
+        ({"command": ["echo", "\ud800"]}, r"command\[1\] contains"),
+        ({"parameters": {"x": "\udfff"}}, "parameters.x contains"),
+        ({"container": circle()}, "cannot be written as JSON"),
+        ({"container": {("a", "b"): 1}}, "cannot be written as JSON"),
+    ],
+)
+def test_what_no_process_can_be_given_is_refused_in_words_that_name_it(
+    batch: Batch, wrong: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=says):
+        batch.define("wrong", **{"command": ["true"], **wrong})
+    if "container" not in wrong:
+        with pytest.raises(InvalidRequest, match=says):
+            batch.submit(batch.define("right", command=["true"], memory_gib=0.1), check=False, **wrong)

@@ -13,6 +13,7 @@ from genokit.backends import Clients, translated_errors
 from genokit.batch.pages import pages
 from genokit.display import Html, card
 from genokit.errors import InvalidRequest, NotFound, did_you_mean
+from genokit.refusals import unwritable
 
 CONTENT = "genokit:content"  # the tag by which a definition, or a job, is found again
 
@@ -137,21 +138,34 @@ def limits(*, timeout_min: float | None, retry: int | str | Mapping[str, Any] | 
 
 
 def pairs(environment: Mapping[str, str]) -> list[dict[str, str]]:
-    """Environment variables as AWS writes them.
+    """Environment variables as AWS writes them. Raises InvalidRequest for a name that no variable can have.
 
     >>> pairs({"LANG": "C"})
     [{'name': 'LANG', 'value': 'C'}]
     """
+    for name in environment:
+        if not name or "=" in str(name):
+            raise InvalidRequest(
+                f"environment: {name!r} cannot name a variable: use one character or more, and no '='."
+            )
     return [{"name": name, "value": str(value)} for name, value in environment.items()]
 
 
-def content(*parts: object) -> str:
-    """What tells one request from another, whatever the order of its members: 16 hexadecimal digits.
+def content(request: Mapping[str, Any]) -> str:
+    """What tells one request from another, whatever the order of its members: 16 hexadecimal digits. Raises
+    InvalidRequest for a request that cannot be sent.
 
     >>> content({"a": 1, "b": 2}) == content({"b": 2, "a": 1}) != content({"a": 1})
     True
     """
-    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)
+    thing = f"'{request.get('jobDefinitionName') or request.get('jobName')}'"
+    try:
+        text = json.dumps([request], sort_keys=True, separators=(",", ":"), default=str)
+        wrong = unwritable(request)
+    except (TypeError, ValueError, RecursionError) as error:  # names that are no text, circles, a thousand levels
+        raise InvalidRequest(f"{thing}: the request cannot be written as JSON: {error}.") from error
+    if wrong:
+        raise InvalidRequest(f"{thing}: {wrong}")
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -111,6 +111,7 @@ def _container(caller: Caller, member: str, container: dict[str, Any]) -> None:
     if not container.get("image"):
         raise caller.refuse(f"{member}.image is missing")
     limits.environment(caller.refuse, container.get("environment", []))
+    limits.environment(caller.refuse, container.get("secrets", []), "secrets")
     limits.resources(caller.refuse, resolved.requirements(container))
 
 
@@ -126,9 +127,8 @@ def _nodes(caller: Caller, properties: dict[str, Any]) -> None:
         if "container" not in one:
             raise caller.refuse("nodeProperties.nodeRangeProperties: the embedded account takes nodes with a container")
         _container(caller, "nodeProperties.nodeRangeProperties.container", one["container"])
-        try:
-            covered |= set(resolved.targets(one["targetNodes"], count))
-        except ValueError:
-            raise caller.refuse(f"targetNodes: '{one['targetNodes']}' is not a range such as 0:3") from None
+        if not limits.NODES.fullmatch(one["targetNodes"]):
+            raise caller.refuse(f"targetNodes: '{one['targetNodes']}' is not a range such as 0:3")
+        covered |= set(resolved.targets(one["targetNodes"], count))
     if covered != set(range(count)):
         raise caller.refuse(f"nodeProperties.nodeRangeProperties: their targetNodes must be 0 to {count - 1}, no more")

@@ -110,6 +110,8 @@ def _nodes(
     count = overrides.get("numNodes", properties["numNodes"])
     limits.within(caller.refuse, "nodeOverrides.numNodes", count, (1, 1000))
     ranges = []
+    if not any(count - 1 in resolved.targets(one["targetNodes"], count) for one in properties["nodeRangeProperties"]):
+        raise caller.refuse(f"nodeOverrides.numNodes: {count}, but no range of the definition has node {count - 1}")
     for one in properties["nodeRangeProperties"]:
         own: dict[str, Any] = {}
         for given in overrides.get("nodePropertyOverrides", []):

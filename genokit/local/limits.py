@@ -15,6 +15,8 @@ Refuse = Callable[[str], Exception]  # makes the error that an operation raises
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 PATTERN = re.compile(r"[A-Za-z0-9.: \t_()/-]*\*?")  # of evaluateOnExit: a star at the end alone
 CODES = re.compile(r"[0-9]*\*?")
+NODES = re.compile(r"[0-9]{1,4}|[0-9]{0,4}:[0-9]{0,4}")
+NUMBER = re.compile(r"[0-9]{1,12}")
 SHARE = re.compile(r"[A-Za-z0-9]{1,255}\*?")
 DESCRIBED = 100  # ids in one DescribeJobs, names in every other description
 PAGE = (1, 100)
@@ -107,10 +109,13 @@ def fair_shares(refuse: Refuse, given: dict[str, Any]) -> None:
         names.append(one["shareIdentifier"])
 
 
-def environment(refuse: Refuse, pairs: list[dict[str, str]]) -> None:
-    for pair in pairs:
-        if pair.get("name", "").startswith("AWS_BATCH"):
-            raise refuse(f"environment: '{pair['name']}' begins with AWS_BATCH, which is the service's own")
+def environment(refuse: Refuse, pairs: list[dict[str, str]], member: str = "environment") -> None:
+    for number, pair in enumerate(pairs):
+        name = pair.get("name", "")
+        if not name or "=" in name:
+            raise refuse(f"{member}[{number}].name: '{name}' must have at least one character and no '='")
+        if name.startswith("AWS_BATCH"):
+            raise refuse(f"{member}: '{name}' begins with AWS_BATCH, which is the service's own")
 
 
 def resources(refuse: Refuse, asked: dict[str, str]) -> tuple[float, int, int]:
@@ -118,10 +123,12 @@ def resources(refuse: Refuse, asked: dict[str, str]) -> tuple[float, int, int]:
     for kind in ("VCPU", "MEMORY"):
         if kind not in asked:
             raise refuse(f"resourceRequirements: {kind} is missing")
-    try:
-        vcpus, memory_mib, gpus = float(asked["VCPU"]), int(asked["MEMORY"]), int(asked.get("GPU", "0"))
-    except ValueError as error:
-        raise refuse(f"resourceRequirements: {error}") from None
-    if not (0 < vcpus < float("inf")) or memory_mib < 4 or gpus < 0:
-        raise refuse("resourceRequirements: VCPU must be above 0, MEMORY at least 4 (MiB) and GPU at least 0")
-    return vcpus, memory_mib, gpus
+    vcpus, memory_mib, gpus = asked["VCPU"], asked["MEMORY"], asked.get("GPU", "0")
+    whole, _, part = vcpus.partition(".")
+    if not (NUMBER.fullmatch(whole) and NUMBER.fullmatch(part or "0") and float(vcpus)):
+        raise refuse(f"resourceRequirements: VCPU '{vcpus[:40]}' is not a number above 0")
+    if not NUMBER.fullmatch(memory_mib) or int(memory_mib) < 4:
+        raise refuse(f"resourceRequirements: MEMORY '{memory_mib[:40]}' is not a whole number of MiB, 4 at least")
+    if not NUMBER.fullmatch(gpus):
+        raise refuse(f"resourceRequirements: GPU '{gpus[:40]}' is not a whole number, 0 or more")
+    return float(vcpus), int(memory_mib), int(gpus)

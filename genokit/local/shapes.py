@@ -15,6 +15,8 @@ from botocore import xform_name
 from botocore.exceptions import ClientError, ParamValidationError
 from botocore.validate import ParamValidator
 
+from genokit.refusals import unwritable
+
 
 @functools.cache
 def service(name: str) -> Any:
@@ -50,13 +52,16 @@ class _Responses(ParamValidator):  # type: ignore[misc]
 
 
 def check_request(operation: Any, request: dict[str, Any]) -> None:
-    """Raise what boto3 raises for a request it would not send, and ``ClientError`` for an enum that AWS refuses."""
+    """Raise what boto3 raises for a request it would not send, and ``ClientError`` for an enum that AWS refuses, or for
+    a text that no process can take."""
     report = ParamValidator().validate(request, operation.input_shape)
     if report.has_errors():
         raise ParamValidationError(report=report.generate_report())
     report = _Enums().validate(request, operation.input_shape)
     if report.has_errors():
         raise client_error(operation.name, report.generate_report())
+    if wrong := unwritable(request):
+        raise client_error(operation.name, wrong)
 
 
 def check_response(operation: Any, response: dict[str, Any]) -> None:
