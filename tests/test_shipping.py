@@ -281,6 +281,28 @@ def test_an_archive_that_leads_out_is_refused(embedded, tmp_path, monkeypatch, k
     assert [one for one in tmp_path.rglob("escaped") if not one.is_relative_to(inside)] == []
 
 
+def test_a_damaged_archive_is_replaced_when_it_is_submitted_again(clients, project):
+    uri = shipping.ship(clients, project)
+    key, whole = uri.removeprefix(f"s3://{clients.bucket}/"), archive(clients, uri)
+    for damaged in (whole[:-10], b"", whole[:-1] + bytes([whole[-1] ^ 1])):
+        clients.s3.put_object(Bucket=clients.bucket, Key=key, Body=damaged)
+        assert shipping.ship(clients, project) == uri
+        assert archive(clients, uri) == whole
+
+
+def test_what_somebody_else_ships_at_the_same_moment_is_no_error(clients):
+    data = b"[]"
+    key = f"rows/{hashlib.sha256(data).hexdigest()}.json"
+
+    def overtake(**_: object) -> None:
+        clients.s3.meta.events.unregister("before-parameter-build.s3.PutObject", overtake)
+        clients.s3.put_object(Bucket=clients.bucket, Key=key, Body=data)
+
+    clients.s3.meta.events.register("before-parameter-build.s3.PutObject", overtake)
+    shipping.put_once(clients, key, data)
+    assert archive(clients, f"s3://{clients.bucket}/{key}") == data
+
+
 # --- rows
 
 

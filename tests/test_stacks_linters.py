@@ -27,6 +27,9 @@ PARLIAMENT = {
     ("deployer", "RESOURCE_MISMATCH"): "what EC2 makes and what it makes it in stand in two statements, for only the "
     "new thing comes with a tag",
     ("deployer", "RESOURCE_POLICY_PRIVILEGE_ESCALATION"): "the bucket's own policy, which refuses all but TLS",
+    ("deployer", "MISMATCHED_TYPE_BUT_USABLE"): "iam:PermissionsBoundary, which IAM's reference compares as a string",
+    ("boundary", "CREDENTIALS_EXPOSURE"): "ecr:GetAuthorizationToken: ECS and instances log in to pull images",
+    ("boundary", "RESOURCE_STAR"): "what AWS's own policy allows an instance, whose cluster Batch names",
     ("ExecutionRole", "CREDENTIALS_EXPOSURE"): "ecr:GetAuthorizationToken: ECS logs in to pull images",
     (
         "omop user",

@@ -27,7 +27,7 @@ from recorded import (
     needs,
     resource_types,
 )
-from template import ACCOUNT, PATH, REGION, STACK, Template
+from template import ACCOUNT, OMOP, PATH, REGION, STACK, Template
 from test_stacks_template import submitted
 
 from genokit import Settings, backends
@@ -37,6 +37,8 @@ from genokit.stacks import Stack
 
 template = Template(DataBuckets="arn:aws:s3:::1000genomes")
 DEPLOYER = [json.loads(file.read_text()) for file in sorted((PATH.parent / "policies").glob("deployer*.json"))]
+OMOP_DEPLOYER = json.loads((PATH.parent / "policies" / "omop-deployer.json").read_text())
+BOUNDARY = json.loads((PATH.parent / "policies" / "boundary.json").read_text())
 
 
 def role(name):
@@ -53,6 +55,7 @@ def user():
 ALL = {
     "user": user,
     "deployer": lambda: Policy(*DEPLOYER),
+    "boundary": lambda: Policy(BOUNDARY),
     **{name: lambda name=name: role(name) for name in ("JobRole", "ExecutionRole", "SubmitRole")},
 }
 
@@ -297,6 +300,128 @@ def test_another_account_bucket_queue_or_role_is_denied():
     assert [need for need in elsewhere if policy.allows(need)] == []
 
 
+# --- nobody grows beyond what he was given
+
+CLOUDFORMATION = {"aws:CalledVia": "cloudformation.amazonaws.com"}
+ROLE = f"arn:aws:iam::{ACCOUNT}:role/{STACK}-{REGION}-job"
+BOUND = {"iam:PermissionsBoundary": f"arn:aws:iam::{ACCOUNT}:policy/genokit-boundary"}
+
+
+def test_a_role_that_the_deployer_makes_has_the_boundary_or_is_not_made():
+    deployer = Policy(*DEPLOYER)
+    for action in ("iam:CreateRole", "iam:PutRolePolicy", "iam:PutRolePermissionsBoundary"):
+        assert deployer.allows(Need(action, ROLE, BOUND))
+        assert not deployer.allows(Need(action, ROLE))
+        other = {"iam:PermissionsBoundary": f"arn:aws:iam::{ACCOUNT}:policy/AdministratorAccess"}
+        assert not deployer.allows(Need(action, ROLE, other))
+        assert not deployer.allows(Need(action, f"arn:aws:iam::{ACCOUNT}:role/genokit-administrator", BOUND))
+    assert not deployer.allows(Need("iam:DeleteRolePermissionsBoundary", ROLE))
+
+
+def test_the_deployer_cannot_rewrite_a_policy_that_somebody_holds():
+    deployer = Policy(*DEPLOYER, OMOP_DEPLOYER)
+    for name in ("deployer", "genokit-deployer", "genokit-boundary", f"{STACK}-{REGION}-user"):
+        for action in ("CreatePolicyVersion", "SetDefaultPolicyVersion"):
+            assert not deployer.allows(Need(f"iam:{action}", f"arn:aws:iam::{ACCOUNT}:policy/{name}"))
+    for action in ("AttachUserPolicy", "AttachGroupPolicy", "PutUserPolicy", "PutGroupPolicy", "CreateAccessKey"):
+        assert not any(f"iam:{action}" in listed(one["Action"]) for one in deployer.statements)
+    assert not deployer.allows(Need("iam:CreatePolicy", f"arn:aws:iam::{ACCOUNT}:policy/genokit-boundary"))
+    assert not deployer.allows(Need("iam:DeletePolicy", f"arn:aws:iam::{ACCOUNT}:policy/genokit-deployer"))
+
+
+@pytest.mark.parametrize("path", [PATH, OMOP], ids=["batch", "omop"])
+def test_every_role_of_a_stack_has_the_boundary_and_only_ends_that_the_deployer_may_make(path):
+    deployer = Policy(*DEPLOYER)
+    whole = Template(path, **({"Redshift": "true"} if path is OMOP else {}))
+    roles = whole.of("IAM::Role")
+    assert roles
+    for name, role in roles.items():
+        assert role["PermissionsBoundary"] == BOUND["iam:PermissionsBoundary"], name
+        assert deployer.allows(Need("iam:CreateRole", f"arn:aws:iam::{ACCOUNT}:role/{role['RoleName']}", BOUND)), name
+    without = Template(path, Boundary="")
+    assert not [name for name, role in without.of("IAM::Role").items() if "PermissionsBoundary" in role]
+
+
+def test_the_boundary_allows_what_the_stacks_roles_do_and_no_more():
+    boundary = Policy(BOUNDARY)
+    whole = [Template(), Template(OMOP, Redshift="true")]
+    asked = {
+        (action, item)
+        for one in whole
+        for role in one.of("IAM::Role").values()
+        for policy in role.get("Policies", [])
+        for statement in policy["PolicyDocument"]["Statement"]
+        for action in listed(statement["Action"])
+        for item in listed(statement["Resource"])
+        if meant(action, item)
+    }
+    denied = {pair for pair in asked if not boundary.allows(Need(*pair))}
+    assert not denied
+    agent = {action for one in BOUNDARY["Statement"] for action in listed(one["Action"])} - {one for one, _ in asked}
+    assert {action.partition(":")[0] for action in agent} == {"ec2", "ecs"}  # of the instances' own policy
+    for action in ("iam:PassRole", "iam:CreateUser", "sts:AssumeRole", "ec2:RunInstances", "lambda:InvokeFunction"):
+        assert not boundary.allows(Need(action, "*"))
+    assert not boundary.allows(Need("s3:GetObject", "arn:aws:s3:::another-bucket/key"))
+
+
+def test_the_deployer_touches_no_queue_environment_or_definition_of_others():
+    deployer, others = Policy(*DEPLOYER), {"aws:ResourceTag/genokit:stack": "payroll"}
+    verbs = {
+        "job-queue": ("DeleteJobQueue", "UpdateJobQueue", "UntagResource"),
+        "compute-environment": ("DeleteComputeEnvironment", "UpdateComputeEnvironment"),
+        "job-definition": ("DeregisterJobDefinition",),
+    }
+    for action, kind in ((action, kind) for kind, actions in verbs.items() for action in actions):
+        one = f"arn:aws:batch:{REGION}:{ACCOUNT}:{kind}/one"
+        assert deployer.allows(Need(f"batch:{action}", one, {"aws:ResourceTag/genokit:stack": STACK}))
+        assert not deployer.allows(Need(f"batch:{action}", one))
+        assert not deployer.allows(Need(f"batch:{action}", one, others))
+        # Nor are they made the stack's by a tag: only CloudFormation tags, and only what it makes.
+        tag = {"aws:RequestTag/genokit:stack": STACK}
+        assert deployer.allows(Need("batch:TagResource", one, tag | CLOUDFORMATION))
+        assert not deployer.allows(Need("batch:TagResource", one, tag))
+        assert not deployer.allows(Need("batch:TagResource", one, CLOUDFORMATION))
+
+
+def test_the_omop_deployer_ends_subscriptions_through_cloudformation_alone():
+    deployer, topic = Policy(OMOP_DEPLOYER), f"arn:aws:sns:{REGION}:{ACCOUNT}:payroll:1"
+    assert deployer.allows(Need("sns:Unsubscribe", topic, CLOUDFORMATION))
+    assert not deployer.allows(Need("sns:Unsubscribe", topic))
+    workgroup = f"arn:aws:redshift-serverless:{REGION}:{ACCOUNT}:workgroup/1"
+    tag = {"aws:RequestTag/genokit:stack": STACK}
+    assert deployer.allows(Need("redshift-serverless:TagResource", workgroup, tag | CLOUDFORMATION))
+    assert not deployer.allows(Need("redshift-serverless:TagResource", workgroup, tag))
+
+
+def test_with_a_prefix_people_submit_and_define_under_it_alone():
+    (policy,) = Template(QueuePrefix="asthma-").of("IAM::ManagedPolicy").values()
+    asthma, definition = Policy(policy["PolicyDocument"]), f"arn:aws:batch:{REGION}:{ACCOUNT}:job-definition/"
+    for action in ("SubmitJob", "RegisterJobDefinition", "TagResource"):
+        assert asthma.allows(Need(f"batch:{action}", f"{definition}asthma-align:3"))
+        assert not asthma.allows(Need(f"batch:{action}", f"{definition}cardio-align:3"))
+
+
+def test_roles_of_jobs_are_lent_to_this_accounts_tasks_alone():
+    for name in ("JobRole", "ExecutionRole"):
+        (trust,) = template.of("IAM::Role")[name]["AssumeRolePolicyDocument"]["Statement"]
+        assert trust["Condition"] == {"StringEquals": {"aws:SourceAccount": ACCOUNT}}
+
+
+def test_code_and_rows_are_written_once_by_whomever(driven):
+    (written,) = template.of("S3::BucketPolicy").values()
+    (deny,) = [one for one in written["PolicyDocument"]["Statement"] if one["Sid"] == "WriteOnce"]
+    bucket = "arn:aws:s3:::genokit-batch-bucket-x1"
+    for who in (user(), role("JobRole")):
+        held = Policy({"Statement": [*who.statements, {**deny, "Sid": "WriteOnce"}]})
+        new, over = {"s3:if-none-match": "*"}, {"s3:ObjectCreationOperation": "true"}
+        for prefix in ("code", "rows"):
+            assert held.allows(Need("s3:PutObject", f"{bucket}/{prefix}/1.json", new | over))
+            assert not held.allows(Need("s3:PutObject", f"{bucket}/{prefix}/1.json", over))
+        assert held.allows(Need("s3:PutObject", f"{bucket}/results/1.json", over))
+    puts = [need for need in driven.needs("user") if need.action == "s3:PutObject"]
+    assert {need.context["s3:if-none-match"] for need in puts if re.search("/(code|rows)/", need.resource)} == {"*"}
+
+
 # --- what CloudFormation does for the deployer
 
 HANDLERS = ("create", "read", "update", "delete")
@@ -312,7 +437,7 @@ NOT_OURS = {
     "lambda:": "features that the function does not use: layers, concurrency, code signing, scaling, versions",
     "logs:": "features that the log groups do not use: data protection, delivery, index and resource policies, tokens",
     "s3:": "features that the bucket does not use: analytics, CORS, inventory, metrics, notification, replication ...",
-    "iam:": "users and groups have no policies here; no permissions boundaries",
+    "iam:": "users and groups have no policies here; a boundary stays, and a policy that people hold is not rewritten",
     "ec2:": "no VPN, no IPv6 or IPAM, no encryption controls, no ingress, no VPC for the function",
     "ecr:": "no repository policy of its own; tags of images stay mutable",
     "events:": "all is granted",
@@ -341,7 +466,7 @@ MUST = {
     "logs": "CreateLogGroup DeleteLogGroup DescribeLogGroups PutRetentionPolicy TagResource",
     "iam": "CreateRole DeleteRole GetRole PutRolePolicy DeleteRolePolicy AttachRolePolicy DetachRolePolicy PassRole "
     "CreateInstanceProfile DeleteInstanceProfile AddRoleToInstanceProfile RemoveRoleFromInstanceProfile CreatePolicy "
-    "DeletePolicy CreatePolicyVersion DeletePolicyVersion ListPolicyVersions UpdateAssumeRolePolicy TagRole "
+    "DeletePolicy ListPolicyVersions UpdateAssumeRolePolicy TagRole PutRolePermissionsBoundary "
     "CreateServiceLinkedRole",
     "ec2": "CreateVpc DeleteVpc CreateSubnet DeleteSubnet CreateRouteTable DeleteRouteTable CreateRoute DeleteRoute "
     "AssociateRouteTable DisassociateRouteTable CreateInternetGateway DeleteInternetGateway AttachInternetGateway "
@@ -398,9 +523,6 @@ def test_the_deployer_touches_only_what_bears_the_kits_name():
     """Wildcards are for account and region, so that one file serves any; names begin with genokit-. The exceptions:"""
     free = {
         "*": "descriptions and a login, which cannot be narrowed",
-        "arn:aws:batch:*:*:compute-environment/*": "CloudFormation names the environments",
-        "arn:aws:batch:*:*:job-queue/*": "QueuePrefix is free, and empty unless given",
-        "arn:aws:batch:*:*:job-definition/*": "the same",
         "arn:aws:batch:*:*:job/*": "jobs have numbers for names",
         "arn:aws:iam::*:role/aws-service-role/batch.amazonaws.com/AWSServiceRoleForBatch": "Batch's own, by its name",
         "arn:aws:iam::*:role/aws-service-role/spot.amazonaws.com/AWSServiceRoleForEC2Spot": "an account's first Spot "
@@ -411,6 +533,7 @@ def test_the_deployer_touches_only_what_bears_the_kits_name():
         for one in document["Statement"]:
             for item in listed(one["Resource"]):
                 by_tag = "genokit:stack" in json.dumps(one.get("Condition", {})) or one["Sid"] == "NetworkTagNew"
+                by_tag |= one["Sid"] == "BatchCapacity"  # CloudFormation's alone, while it makes an environment
                 assert item in free or "genokit-*" in item or by_tag, (one["Sid"], item)
 
 
@@ -434,7 +557,7 @@ def test_no_policy_allows_whole_services(who):
         assert not any("*" in action for action in listed(one["Action"]))
         assert not {"NotAction", "NotResource", "Principal"} & set(one)
         if "*" in listed(one["Resource"]):
-            assert one["Sid"] in ("Look", "Login", "NetworkLook"), one["Sid"]
+            assert one["Sid"] in ("Look", "Login", "NetworkLook", "Instance"), one["Sid"]
 
 
 def test_no_role_has_a_managed_policy_but_the_instances():
@@ -446,7 +569,7 @@ def test_no_role_has_a_managed_policy_but_the_instances():
 
 def test_sids_are_told_once_and_policies_are_short_enough_for_iam():
     """6,144 characters a managed policy, white space not counted."""
-    documents = [*DEPLOYER, template.of("IAM::ManagedPolicy")["UserPolicy"]["PolicyDocument"]]
+    documents = [*DEPLOYER, BOUNDARY, template.of("IAM::ManagedPolicy")["UserPolicy"]["PolicyDocument"]]
     for document in documents:
         assert len(re.sub(r"\s", "", json.dumps(document))) < 6144
         sids = [one["Sid"] for one in document["Statement"]]

@@ -194,7 +194,7 @@ def test_the_bucket_is_closed_versioned_and_answers_over_tls_only():
     assert rules["old-versions"]["NoncurrentVersionExpiration"] == {"NoncurrentDays": 30}
     assert rules["unfinished-uploads"]["AbortIncompleteMultipartUpload"]
     (policy,) = template.of("S3::BucketPolicy").values()
-    (statement,) = policy["PolicyDocument"]["Statement"]
+    statement = policy["PolicyDocument"]["Statement"][0]
     arn = "arn:aws:s3:::genokit-batch-bucket-x1"
     assert (statement["Effect"], statement["Principal"], statement["Action"]) == ("Deny", "*", "s3:*")
     assert statement["Resource"] == [arn, f"{arn}/*"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import hashlib
 import io
@@ -68,19 +69,41 @@ def project() -> Path:
 
 
 def put_once(clients: Clients, key: str, body: IO[bytes] | bytes) -> None:
-    """Put an object whose key is made of its content into the kit's bucket, unless it is there."""
+    """Put an object named by the SHA-256 of its content into the kit's bucket, unless it is there and whole.
+
+    Nothing is overwritten, as the bucket's policy demands: a damaged object is deleted first.
+    """
     from botocore.exceptions import ClientError
 
-    uri = f"s3://{clients.bucket}/{key}"
-    with translated_errors(uri):
+    digest = key.rpartition("/")[2].partition(".")[0]
+    where = {"Bucket": clients.bucket, "Key": key}
+    with translated_errors(f"s3://{clients.bucket}/{key}"):
         try:
-            clients.s3.head_object(Bucket=clients.bucket, Key=key)
-            return
+            if _sha256(clients.s3, where) == digest:
+                return
+            clients.s3.delete_object(**where)
         except ClientError as error:
             # 403 is S3's word for an absent object too, to those who may not list the bucket.
             if error.response["Error"]["Code"] not in ("404", "403"):
                 raise
-        clients.s3.put_object(Bucket=clients.bucket, Key=key, Body=body)
+        try:
+            checksum = base64.b64encode(bytes.fromhex(digest)).decode()
+            clients.s3.put_object(**where, Body=body, IfNoneMatch="*", ChecksumSHA256=checksum)
+        except ClientError as error:
+            # Somebody put the same content there meanwhile.
+            if error.response["Error"]["Code"] not in ("PreconditionFailed", "ConditionalRequestConflict"):
+                raise
+
+
+def _sha256(s3: Any, where: dict[str, str]) -> str:
+    """The hash of an object's bytes: the one that S3 checked when they came, or else computed from them."""
+    told = s3.head_object(**where, ChecksumMode="ENABLED")
+    if "ChecksumSHA256" in told:
+        return base64.b64decode(told["ChecksumSHA256"]).hex()
+    digest = hashlib.sha256()
+    for piece in s3.get_object(**where)["Body"].iter_chunks(1024 * 1024):
+        digest.update(piece)
+    return digest.hexdigest()
 
 
 # --- which files
