@@ -6,6 +6,7 @@ import hashlib
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 
 def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> Path:
@@ -47,6 +48,22 @@ def sha256(path: str | os.PathLike[str]) -> str:
     """
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class InPieces:
+    """A stream to unpack from that refuses, by OSError, to give more than 4 MiB at once.
+
+    An archive's header may tell of gigabytes, which tarfile then asks for in one piece, and a few bytes of gzip have
+    them.
+    """
+
+    def __init__(self, file: Any) -> None:
+        self._file, self.seek, self.tell = file, file.seek, file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        if not 0 <= size <= 2**22:
+            raise OSError(f"a header in it tells of {size:,} bytes")
+        return bytes(self._file.read(size))
 
 
 def _mode(path: Path) -> int:

@@ -263,6 +263,26 @@ def test_processes_that_fetch_at_the_same_time_all_end_right(folder, at, tmp_pat
     assert not list(settings.cache.glob(".*"))
 
 
+def test_processes_that_fetch_many_sets_at_once_never_stumble_over_one_another(at, tmp_path):
+    sets = 200
+    for number in range(sets):
+        data = f"{number}".encode()
+        (tmp_path / "mirror" / f"set-{number}" / "data").mkdir(parents=True)
+        (tmp_path / "mirror" / f"set-{number}" / "data" / "a").write_bytes(data)
+        described(tmp_path / f"set-{number}", resource("a", data), name=f"set-{number}")
+    settings = at(str(tmp_path / "mirror"))
+    code = "import sys; from genokit import Manifest; [Manifest(s).fetch(progress=False) for s in sys.argv[1:]]"
+    folders = [str(tmp_path / f"set-{number}") for number in range(sets)]
+    environ = os.environ | settings.environ() | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", code, *folders], env=environ, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(4)
+    ]
+    assert [process.communicate(timeout=240)[1] for process in running] == [""] * 4
+
+
 def test_a_process_killed_in_the_middle_leaves_nothing_for_good(folder, at, tmp_path):
     settings = at(put(tmp_path / "mirror", {"images": IMAGES, "labels": LABELS}))
     left, running = settings.cache / ".fetch-killed", settings.cache / ".fetch-running"

@@ -16,7 +16,9 @@ import ssl
 import tarfile
 import threading
 import time
+import tracemalloc
 import zipfile
+import zlib
 
 import boto3
 import pytest
@@ -24,6 +26,8 @@ from moto import mock_aws
 
 from genokit import Settings
 from genokit.backends import Clients
+from genokit.data.descriptor import Resource
+from genokit.data.fetch import receive
 from genokit.data.packages import Unavailable, download, member, parse
 from genokit.data.sources import Sources, shown
 
@@ -161,6 +165,43 @@ def test_a_gz_resource_stays_packed(sources, web):
     assert content(sources, f"{web.url}/a.gz") == packed
 
 
+@pytest.mark.parametrize("coding", ["gzip", "x-gzip", "GZIP", "deflate", "identity", ""])
+def test_what_a_server_encoded_on_the_way_is_decoded(sources, web, coding):
+    encoded = {"gzip": gzip.compress, "deflate": zlib.compress}.get(coding.lower().removeprefix("x-"), bytes)(PAYLOAD)
+    web.pages["/a.csv"] = (200, {"Content-Encoding": coding}, encoded)
+    assert content(sources, f"{web.url}/a.csv") == PAYLOAD
+
+
+def test_a_file_that_is_gz_and_was_encoded_on_the_way_comes_as_it_is_stored(sources, web):
+    packed = gzip.compress(PAYLOAD)
+    web.pages["/a.gz"] = (200, {"Content-Encoding": "gzip"}, gzip.compress(packed))
+    assert content(sources, f"{web.url}/a.gz") == packed
+    assert content(sources, f"{web.url}/a.gz", unpack=True) == PAYLOAD
+
+
+def test_a_server_that_says_gzip_of_a_plain_file_is_not_believed(sources, web):
+    web.pages["/a.csv"] = (200, {"Content-Encoding": "gzip"}, PAYLOAD)
+    assert content(sources, f"{web.url}/a.csv") == PAYLOAD
+
+
+@pytest.mark.parametrize("coding", ["br", "zstd", "gzip, br", "aes128gcm"])
+def test_an_encoding_that_cannot_be_decoded_is_named(sources, web, coding):
+    web.pages["/a.csv"] = (200, {"Content-Encoding": coding}, PAYLOAD)
+    assert answer(sources, f"{web.url}/a.csv") == (
+        f"answered in an encoding that nobody asked for: {coding.rpartition(' ')[2]}"
+    )
+
+
+def test_an_encoded_answer_that_breaks_off_or_is_damaged_says_so(tmp_path, web):
+    encoded = gzip.compress(os.urandom(500_000))
+    for body in (encoded[:250_000], encoded[:200_000] + b"x" * 1000 + encoded[201_000:]):
+        web.pages["/a"] = (200, {"Content-Encoding": "gzip"}, body)
+        here = Sources(Settings(home=tmp_path, timeout_s=2), None, tmp_path)
+        promised = Resource("a", "a", "0" * 64, 500_000)
+        with here.opened(f"{web.url}/a", unpack=False) as reader, pytest.raises(Unavailable, match="broke off"):
+            receive(reader, tmp_path / str(len(body)), promised, int)
+
+
 def test_redirects_are_followed_but_never_from_https_to_http(sources, safe_web, web):
     safe_web.pages["/a"] = (302, {"Location": "/b"}, b"")
     safe_web.pages["/b"] = (200, {}, PAYLOAD)
@@ -227,6 +268,14 @@ def bucket(monkeypatch, tmp_path):
 def test_s3_is_read_and_unpacked(bucket):
     assert content(bucket, "s3://open-data/mnist/a") == PAYLOAD
     assert content(bucket, "s3://open-data/mnist/a.gz", unpack=True) == PAYLOAD
+
+
+def test_an_object_that_was_stored_encoded_is_decoded(bucket):
+    client = bucket._s3_client()
+    client.put_object(Bucket="open-data", Key="a.csv", Body=gzip.compress(PAYLOAD), ContentEncoding="gzip")
+    client.put_object(Bucket="open-data", Key="b.gz", Body=gzip.compress(PAYLOAD), ContentEncoding="gzip")
+    assert content(bucket, "s3://open-data/a.csv") == PAYLOAD
+    assert content(bucket, "s3://open-data/b.gz") == gzip.compress(PAYLOAD)
 
 
 def test_s3_says_what_is_missing_in_its_own_words(bucket):
@@ -325,6 +374,34 @@ def test_a_damaged_archive_is_called_so(tmp_path, make, ending):
     for damaged in (whole[: len(whole) // 2], b"<html>blocked</html>", b""):
         archive.write_bytes(damaged)
         assert "damaged" in refusal(archive)
+
+
+def bomb(path, header, zeros):
+    """A .tgz of a few bytes that begins with this header and goes on with gigabytes."""
+    with gzip.open(path, "wb", 1) as file:
+        file.write(header)
+        for _ in range(zeros // 2**20):
+            file.write(bytes(2**20))
+    return path
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
+def test_an_archive_whose_header_tells_of_gigabytes_is_refused_before_it_fills_the_memory(tmp_path, kind):
+    info = tarfile.TarInfo("package/a")
+    info.type, info.size = kind, 2**30
+    archive = bomb(tmp_path / "x.tgz", info.tobuf(tarfile.GNU_FORMAT), 2**24)
+    tracemalloc.start()
+    assert "damaged or cannot be read" in refusal(archive)
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()
+
+
+def test_an_archive_of_countless_members_is_refused(tmp_path):
+    header = tarfile.TarInfo("package/a").tobuf()
+    with gzip.open(tmp_path / "x.tgz", "wb", 1) as file:
+        for _ in range(110):
+            file.write(header * 1000)
+    assert "more than 100,000 files" in refusal(tmp_path / "x.tgz")
 
 
 def npm_registry(web, name, version, archive):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import tracemalloc
 import zipfile
 
 import numpy as np
@@ -121,6 +122,88 @@ def test_a_foreign_file_is_refused_and_nothing_in_it_runs(model, tmp_path, capsy
     assert str(path) in str(raised.value)
     assert said in str(raised.value)
     assert "run!" not in capsys.readouterr().out
+
+
+def header(**said) -> bytes:
+    """The start of an .npy file that tells of any array."""
+    buffer = io.BytesIO()
+    np.lib.format.write_array_header_1_0(buffer, {"descr": "<f4", "fortran_order": False, "shape": (20,), **said})
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        header(shape=(10**12,)),
+        header(shape=(10**30,)),
+        header(shape=(2,) * 64),
+        header(shape=(20,)) + bytes(79),
+        header(shape=(20,)) + bytes(81),
+        header(descr="|O") + bytes(80),
+        header(descr=">f4") + bytes(80),
+        header(descr=[("a", "<f4")]) + bytes(80),
+        header(shape=(20, 1)) + bytes(80),
+        header()[:20],
+        b"\x93NUMPY\x01\x00\xff\xff" + b"(" * 65535,
+        b"\x93NUMPY\x03\x00\xff\xff\xff\xff" + b" " * 99,
+        b"",
+    ],
+)
+def test_an_array_that_tells_of_another_is_refused_before_it_is_made(model, tmp_path, array):
+    path = tmp_path / "foreign.ckpt"
+    model.save(path)
+    rewritten(path, lambda files: files.update({"weights/conv1_bias.npy": array}))
+    with pytest.raises(InvalidCheckpoint, match=r"weights/conv1_bias\.npy"):
+        train.load(path)
+
+
+def memory_of_refusal(path, words: str) -> int:
+    tracemalloc.start()
+    with pytest.raises(InvalidCheckpoint, match=words):
+        train.load(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_checkpoint_that_unpacks_to_far_more_is_refused_and_other_members_are_not_read(model, tmp_path, packing):
+    path = tmp_path / "bomb.ckpt"
+    for name in ("weights/conv1_bias.npy", "checkpoint.json", "other"):
+        model.save(path)
+        rewritten(path, lambda files, name=name: files.pop(name, None))
+        with zipfile.ZipFile(path, "a", packing) as archive, archive.open(name, "w") as member:
+            for _ in range(64):
+                member.write(bytes(2**20))
+        if name == "other":
+            assert train.load(path).sha256 == model.sha256
+        else:
+            assert memory_of_refusal(path, "compressed") < 2**25
+
+
+def test_a_file_larger_than_a_checkpoint_can_be_is_not_read_to_its_end(tmp_path):
+    with (tmp_path / "large.ckpt").open("wb") as file:
+        file.truncate(2**34)
+    assert memory_of_refusal(tmp_path / "large.ckpt", "expected at most") < 2**26
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("epoch", "1"), ("data", []), ("epochs", {}), ("epochs", [1]), ("epochs", [{"loss": "x"}]), ("batches", [{}]),
+     ("versions", None), ("data", {"sample": 1}), ("epochs", [[[]]])],
+)  # fmt: skip
+def test_a_record_of_another_kind_is_refused_when_it_is_read_and_not_later(model, tmp_path, name, value):
+    path = tmp_path / "odd.ckpt"
+    model.save(path)
+
+    def spoil(files):
+        record = json.loads(files["checkpoint.json"])
+        record[name] = value
+        files["checkpoint.json"] = json.dumps(record).encode()
+
+    rewritten(path, spoil)
+    with pytest.raises(InvalidCheckpoint, match=r"whole checkpoint\.json"):
+        train.load(path)
 
 
 def test_parameters_that_cannot_be_are_refused(model, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -64,6 +65,10 @@ def test_idx_files_are_read_gzipped_or_not(tmp_path):
         (idx(np.zeros((2, 28, 28), np.uint8))[:-1], "expected 1,584 bytes for an array (2, 28, 28), got 1,583 bytes"),
         (idx(np.zeros(3, np.uint8))[:6], "an IDX file"),
         (gzip.compress(b"\0\0\x08\x01" + bytes(99), mtime=0)[:-20], "a whole gzip file"),
+        (b"\x1f\x8b\x08\0\0\0\0\0\0\0" + b"\xff" * 99, "a whole gzip file"),
+        (b"\0\0\x08\x03" + b"\x7f\xff\xff\xff" * 3, "at most 1,073,741,824 bytes"),
+        (b"\0\0\x08\xff" + bytes(40), "an IDX file"),
+        (idx(np.zeros((2, 28, 28), np.uint8)) + b"x", "expected 1,584 bytes for an array (2, 28, 28), got more"),
     ],
 )
 def test_a_file_that_is_no_idx_file_is_named_with_what_it_is(tmp_path, content, said):
@@ -73,6 +78,18 @@ def test_a_file_that_is_no_idx_file_is_named_with_what_it_is(tmp_path, content, 
         read_idx(path)
     assert str(path) in str(raised.value)
     assert said in str(raised.value)
+
+
+def test_what_unpacks_to_far_more_than_it_says_is_refused_before_it_fills_the_memory(tmp_path):
+    with gzip.open(tmp_path / "bomb", "wb", 1) as file:
+        file.write(idx(np.zeros((2, 28, 28), np.uint8)))
+        for _ in range(64):
+            file.write(bytes(2**20))
+    tracemalloc.start()
+    with pytest.raises(InvalidManifest, match="got more"):
+        read_idx(tmp_path / "bomb")
+    assert tracemalloc.get_traced_memory()[1] < 2**22
+    tracemalloc.stop()
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from genokit.batch.wrapping import filled, parsed
 from genokit.errors import GenokitError, HashMismatch, InvalidRequest
@@ -66,11 +66,15 @@ def _enter(uri: str) -> None:
 def unpack(clients: Clients, uri: str) -> Path:
     """Unpack shipped code into the folder ``code``, a new one. Raises HashMismatch, before anything is written, where
     the bytes are not those that were shipped."""
+    import gzip
     import hashlib
     import tarfile
     import tempfile
+    import zlib
 
     from genokit.backends import translated_errors
+    from genokit.batch.shipping import MOST_MIB
+    from genokit.files import InPieces
 
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     with tempfile.TemporaryFile() as archive:
@@ -79,15 +83,18 @@ def unpack(clients: Clients, uri: str) -> Path:
             for piece in clients.s3.get_object(Bucket=bucket, Key=key)["Body"].iter_chunks(1024 * 1024):
                 digest.update(piece)
                 archive.write(piece)
+                if archive.tell() > MOST_MIB * 2**20:  # then it isn't what was shipped, and must not fill the disk
+                    break
         expected, got = key.rpartition("/")[2].partition(".")[0], digest.hexdigest()
         if got != expected:
             raise HashMismatch(f"{uri} is not the code that was shipped. Submit again.", expected=expected, got=got)
         archive.seek(0)
         folder = _new_folder()
         try:
-            with tarfile.open(fileobj=archive, mode="r:gz") as tar:
+            packed: Any = InPieces(gzip.GzipFile(fileobj=archive))
+            with tarfile.open(fileobj=packed, mode="r:") as tar:
                 _extract(tar, folder)
-        except (tarfile.TarError, ValueError, OSError, EOFError) as error:
+        except (tarfile.TarError, ValueError, OSError, EOFError, zlib.error) as error:
             raise InvalidRequest(f"{uri} cannot be unpacked: {error}") from error
     return folder
 

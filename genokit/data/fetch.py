@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -171,8 +171,9 @@ class _Attempt:
         cache = self.place.settings.cache
         cache.mkdir(parents=True, exist_ok=True)
         for left in cache.glob(".fetch-*"):  # by processes that were killed
-            if time.time() - left.stat().st_mtime > DAY_S:
-                shutil.rmtree(left, ignore_errors=True)
+            with suppress(FileNotFoundError):  # other processes end, and remove theirs
+                if time.time() - left.stat().st_mtime > DAY_S:
+                    shutil.rmtree(left, ignore_errors=True)
         return Path(self.stack.enter_context(tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache)))
 
     def say(self, words: str) -> None:

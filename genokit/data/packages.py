@@ -7,6 +7,7 @@ Addresses are package URLs: https://github.com/package-url/purl-spec
 
 from __future__ import annotations
 
+import gzip
 import re
 import shutil
 import stat
@@ -17,11 +18,15 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import islice
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+
+from genokit.files import InPieces
 
 # An archive that comes at all may take its time; that npm or the index answers at all is asked with the short timeout.
 WHOLE_ARCHIVE_S = 1800.0
+MOST_MEMBERS = 100_000
 
 _NAMES = {
     "npm": r"(@[a-z0-9~][a-z0-9._~-]*/)?[A-Za-z0-9~][A-Za-z0-9._~-]*",
@@ -148,8 +153,11 @@ def _complaint(output: str) -> str:
 
 
 def _tar_member(archive: Path, name: str, stack: ExitStack) -> IO[bytes]:
-    tar = stack.enter_context(tarfile.open(archive, "r:gz"))  # noqa: SIM115
-    members = tar.getmembers()
+    packed: Any = InPieces(stack.enter_context(gzip.open(archive)))  # noqa: SIM115
+    tar = stack.enter_context(tarfile.open(fileobj=packed, mode="r:"))  # noqa: SIM115
+    members = list(islice(tar, MOST_MEMBERS + 1))
+    if len(members) > MOST_MEMBERS:
+        raise Unavailable(f"{archive.name} is refused: it holds more than {MOST_MEMBERS:,} files")
     _refuse_escapes(archive, [entry.name for entry in members])
     found = [entry for entry in members if entry.name == name]
     opened = tar.extractfile(found[0]) if len(found) == 1 and found[0].isreg() else None

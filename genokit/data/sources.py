@@ -7,6 +7,7 @@ not answer no second time, so that a machine without a network waits once and no
 from __future__ import annotations
 
 import gzip
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from genokit.backends import Clients
 
 REDIRECTS = 5
+GZIP = b"\x1f\x8b"
 
 
 class Sources:
@@ -36,23 +38,31 @@ class Sources:
 
     @contextmanager
     def opened(self, source: str, *, unpack: bool) -> Iterator[IO[bytes]]:
-        """Open a source for reading; ``unpack``: what comes in gzip form is wanted plain. Raises Unavailable."""
+        """Open a source for reading; ``unpack``: what comes in gzip form is wanted plain. Raises Unavailable.
+
+        What a server encoded on the way (Content-Encoding) is decoded. Many say that of a file which lies there as
+        .gz, too: such a file stays packed.
+        """
+        encoded = False
         with ExitStack() as stack:
             if source.startswith(("https://", "http://")):
-                reader = self._web(source, stack)
+                reader, encoded = self._web(source, stack)
             elif source.startswith("s3://"):
-                reader = self._s3(source, stack)
+                reader, encoded = self._s3(source, stack)
             elif source.startswith("pkg:"):
                 reader = self._package(source, stack)
             else:
                 reader = _file(Path(source), stack)
+            if encoded:
+                reader = _plain(reader, stack, stored=source.endswith(".gz") and not unpack)
             yield _plain(reader, stack) if unpack else reader
 
     def _ask_once(self, site: str) -> None:
         if site in self._silent:
             raise Unavailable(f"not asked again: {self._silent[site]}")
 
-    def _web(self, url: str, stack: ExitStack) -> IO[bytes]:
+    def _web(self, url: str, stack: ExitStack) -> tuple[IO[bytes], bool]:
+        """The body of an answer, and whether it is said to be in gzip form."""
         import requests
         from requests.exceptions import RequestException
 
@@ -79,13 +89,13 @@ class Sources:
             url = target
         raise Unavailable(f"more than {REDIRECTS} redirects")
 
-    def _s3(self, source: str, stack: ExitStack) -> IO[bytes]:
+    def _s3(self, source: str, stack: ExitStack) -> tuple[IO[bytes], bool]:
         from botocore.exceptions import BotoCoreError, ClientError
 
         bucket, _, key = source.removeprefix("s3://").partition("/")
         self._ask_once(bucket)
         try:
-            body = self._s3_client().get_object(Bucket=bucket, Key=key)["Body"]
+            answer = self._s3_client().get_object(Bucket=bucket, Key=key)
         except ClientError as error:
             said = error.response.get("Error", {})
             raise Unavailable(f"{said.get('Code')}: {said.get('Message')}") from error
@@ -93,8 +103,8 @@ class Sources:
             # No credentials, no network: as true for the bucket's other files.
             self._silent[bucket] = str(error)
             raise Unavailable(str(error)) from error
-        stack.callback(body.close)
-        return cast(IO[bytes], body)
+        stack.callback(answer["Body"].close)
+        return cast(IO[bytes], answer["Body"]), "gzip" in answer.get("ContentEncoding", "")
 
     def _s3_client(self) -> Any:
         if self._clients is None:
@@ -160,10 +170,16 @@ def _file(path: Path, stack: ExitStack) -> IO[bytes]:
         raise Unavailable(str(error.strerror)) from error
 
 
-def _body(answer: requests.Response) -> IO[bytes]:
+def _body(answer: requests.Response) -> tuple[IO[bytes], bool]:
     if answer.status_code != 200:
         raise Unavailable(f"answered {answer.status_code} {answer.reason}")
-    return cast(IO[bytes], answer.raw)
+    encoding = answer.headers.get("Content-Encoding", "identity").strip().lower()
+    unknown = {one.strip() for one in encoding.split(",")} - {"", "identity", *answer.raw.CONTENT_DECODERS}
+    if unknown:
+        raise Unavailable(f"answered in an encoding that nobody asked for: {', '.join(sorted(unknown))}")
+    encoded = encoding in ("gzip", "x-gzip")
+    answer.raw.decode_content = not encoded  # gzip is unpacked here, as not all who say so have packed anything
+    return cast(IO[bytes], answer.raw), encoded
 
 
 def _no_answer(error: Exception, timeout_s: float) -> str:
@@ -181,14 +197,20 @@ def _no_answer(error: Exception, timeout_s: float) -> str:
     return f"no connection ({words.removeprefix('Failed to establish a new connection: ')})"
 
 
-def _plain(reader: IO[bytes], stack: ExitStack) -> IO[bytes]:
+def _plain(reader: IO[bytes], stack: ExitStack, *, stored: bool = False) -> IO[bytes]:
+    """What comes in gzip form, plain; a file that is ``stored`` so, only if it is in gzip form twice."""
     # Some servers unpack .gz files by themselves on the way, so that the name alone does not tell.
     try:
-        start = reader.read(2)
+        start = reader.read(1024)
+        inside = zlib.decompressobj(31).decompress(start, 2)
+    except zlib.error:
+        inside = b""
     except Exception as error:  # every kind of stream has its own
         raise Unavailable(f"broke off at its start ({type(error).__name__}: {error})") from error
     whole = cast(IO[bytes], _Rejoined(start, reader))
-    return cast(IO[bytes], stack.enter_context(gzip.GzipFile(fileobj=whole))) if start == b"\x1f\x8b" else whole
+    if not start.startswith(GZIP) or (stored and inside != GZIP):
+        return whole
+    return cast(IO[bytes], stack.enter_context(gzip.GzipFile(fileobj=whole)))
 
 
 class _Rejoined:
@@ -198,5 +220,5 @@ class _Rejoined:
         self._start, self._rest = start, rest
 
     def read(self, n: int = -1) -> bytes:
-        start, self._start = self._start, b""
-        return start or self._rest.read(n)
+        start, self._start = (self._start, b"") if n < 0 else (self._start[:n], self._start[n:])
+        return start + self._rest.read(n if n < 0 else n - len(start))

@@ -25,6 +25,7 @@ QUERIES = Path(__file__).parent / "sql" / "concepts"
 FIELDS = ("concept_id", "concept_name", "domain_id", "vocabulary_id", "concept_class_id", "standard_concept",
           "concept_code", "invalid_reason")  # fmt: skip
 SHOWN = 200
+MOST = 2**24  # characters of an export of ATLAS
 _STANDARD = {"S": "Standard", "C": "Classification"}
 
 
@@ -309,11 +310,16 @@ def content(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[Any, st
     if not text.lstrip().startswith(("{", "[")):
         called = f"'{text}'"
         try:
-            text = Path(text).expanduser().read_text(encoding="utf-8-sig")
+            with Path(text).expanduser().open(encoding="utf-8-sig") as file:
+                text = file.read(MOST + 1)
+        except UnicodeDecodeError as error:
+            raise InvalidParameters(f"{called} is not JSON: {error}. Export it from ATLAS again.") from error
         except OSError as error:
             raise NotFound(
                 f"{called} cannot be read: {error.strerror}. Name a JSON file that ATLAS exported."
             ) from error
+    if len(text) > MOST:
+        raise InvalidParameters(f"{called} has more than {MOST:,} characters, too many for an export of ATLAS.")
     try:
         return json.loads(text), called
     except (ValueError, RecursionError) as error:

@@ -1,13 +1,15 @@
 """A training in one file: weights, momentum, and all that it takes to go on or to use the model elsewhere.
 
 The file is a zip with ``checkpoint.json`` and one .npy array for each weight and its momentum. Nothing in it is
-pickled, so that a file from somebody else can be opened without running what is in it.
+pickled or compressed, and no more is read of it than a checkpoint has: a file from somebody else can be opened without
+running what is in it, or filling the memory.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import math
 import os
 import tempfile
 import zipfile
@@ -20,11 +22,14 @@ import numpy as np
 from genokit import backends
 from genokit.errors import ConfigError, InvalidCheckpoint, InvalidParameters, NotFound
 from genokit.files import write_atomic
+from genokit.train.history import History
 from genokit.train.network import SHAPES, Weights
 from genokit.train.parameters import Parameters
 
 FORMAT = 1
 FILE = "lenet.ckpt"
+MOST_RECORD = 16 * 2**20  # bytes of checkpoint.json: 10,000 epochs have as much
+MOST = MOST_RECORD + 2**22  # of the file: weights and momentum are 3.5 MB
 
 
 def write(target: str | os.PathLike[str], training: Mapping[str, Any]) -> str:
@@ -91,13 +96,15 @@ def check_writable(target: str | os.PathLike[str]) -> None:
 
 
 def _fetch(where: str) -> bytes:
+    """The bytes of a file, one more than a checkpoint can have at most."""
     if not where.startswith("s3://"):
-        return Path(where).read_bytes()
+        with Path(where).open("rb") as file:
+            return file.read(MOST + 1)
     bucket, _, key = where.removeprefix("s3://").partition("/")
     s3 = backends.clients().s3
     with backends.translated_errors(where):
         try:
-            return bytes(s3.get_object(Bucket=bucket, Key=key)["Body"].read())
+            return bytes(s3.get_object(Bucket=bucket, Key=key)["Body"].read(MOST + 1))
         except s3.exceptions.NoSuchKey as error:
             raise FileNotFoundError(where) from error
 
@@ -119,9 +126,12 @@ def _encode(training: Mapping[str, Any]) -> bytes:
 
 def _decode(data: bytes) -> dict[str, Any]:
     """The fields of a Model in the bytes of a file. Raises ValueError with what was expected and what is there."""
+    if len(data) > MOST:
+        raise ValueError(f"expected at most {MOST:,} bytes, got more")
+    names = ("checkpoint.json", *(f"{kind}/{name}.npy" for kind in ("weights", "momentum") for name in SHAPES))
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            files = {name: archive.read(name) for name in archive.namelist()}
+            files = {name: _member(archive, name) for name in {*names}.intersection(archive.namelist())}
         record = json.loads(files["checkpoint.json"])
     except Exception as error:  # zipfile has a dozen kinds of errors for what somebody else may have made
         raise ValueError(
@@ -137,10 +147,21 @@ def _decode(data: bytes) -> dict[str, Any]:
     try:
         parameters = Parameters.from_dict(record["parameters"])
         rest = {name: record[name] for name in ("epoch", "data", "epochs", "batches", "versions")}
-    except (KeyError, TypeError, AttributeError, InvalidParameters) as error:
+        for name, kind in {"epoch": int, "data": dict, "epochs": list, "batches": list, "versions": dict}.items():
+            if not isinstance(rest[name], kind):
+                raise TypeError(f"'{name}' is not of the kind that it should be")
+        History(rest["epochs"], rest["batches"], parameters=parameters, data=rest["data"]).rows()
+    except Exception as error:  # rows of any kind may be in there
         raise ValueError(f"expected a whole checkpoint.json, got one that is not: {error}") from error
     momentum = _arrays(files, "momentum") if parameters.momentum else {}
     return {"parameters": parameters, "weights": _arrays(files, "weights"), "momentum": momentum, **rest}
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    one, most = archive.getinfo(name), MOST_RECORD if name == "checkpoint.json" else MOST
+    if one.compress_type != zipfile.ZIP_STORED or one.file_size > most:
+        raise ValueError(f"{name} is compressed, or has more than {most:,} bytes")
+    return archive.read(one)
 
 
 def _arrays(files: Mapping[str, bytes], kind: str) -> Weights:
@@ -149,11 +170,17 @@ def _arrays(files: Mapping[str, bytes], kind: str) -> Weights:
         file = f"{kind}/{name}.npy"
         if file not in files:
             raise ValueError(f"expected an array {file}, got none of that name")
+        npy = io.BytesIO(files[file])
         try:
-            array = np.load(io.BytesIO(files[file]), allow_pickle=False)
-        except (ValueError, EOFError) as error:
+            if np.lib.format.read_magic(npy) != (1, 0):
+                raise ValueError("a format other than 1.0")
+            got, by_column, dtype = np.lib.format.read_array_header_1_0(npy)
+            if dtype.hasobject:
+                raise ValueError("objects")
+        except Exception as error:  # what stands for the header may be anything
             raise ValueError(f"expected {file} as a plain array, got another thing: {error}") from error
-        if array.shape != shape or array.dtype != np.float32:
-            raise ValueError(f"expected {file} as float32 {shape}, got {array.dtype} {array.shape}")
-        arrays[name] = array
+        # Before anything is made of it: a header may tell of more bytes than there are, or of objects.
+        if got != shape or dtype != np.float32 or by_column or len(data := npy.read()) != 4 * math.prod(shape):
+            raise ValueError(f"expected {file} as float32 {shape}, got {dtype} {got} in {len(files[file]):,} bytes")
+        arrays[name] = np.frombuffer(data, np.float32).reshape(shape).copy()
     return arrays

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import gzip
 import math
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
@@ -19,6 +22,7 @@ SAMPLE = "digits"
 SIDE = 28
 CLASSES = 10
 HELD_OUT = 0.2
+MOST = 2**30  # bytes of one array; what packs well may be small on disk and fill the memory
 
 
 class Digits(NamedTuple):
@@ -62,19 +66,29 @@ def read_idx(path: Path) -> np.ndarray:
     The format (big-endian): two zero bytes, type 8, the number of dimensions, each dimension in four bytes, the data;
     http://yann.lecun.com/exdb/mnist/ describes it.
     """
-    data = _bytes(path)
-    start = 4 + 4 * data[3] if len(data) >= 4 else 4
-    if len(data) < start or data[:3] != b"\0\0\x08":
-        raise _unfit(path, "an IDX file of unsigned bytes (00 00 08 ..)", data[:4].hex(" ") or "an empty file")
-    shape = tuple(np.frombuffer(data[4:start], ">u4").tolist())
-    if len(data) != start + math.prod(shape):
-        raise _unfit(path, f"{start + math.prod(shape):,} bytes for an array {shape}", f"{len(data):,} bytes")
-    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+    with _opened(path) as file:
+        start = file.read(4)
+        sizes = file.read(4 * start[3]) if len(start) == 4 else b""
+        if start[:3] != b"\0\0\x08" or not len(start) + len(sizes) == 4 + 4 * start[3]:
+            raise _unfit(path, "an IDX file of unsigned bytes (00 00 08 ..)", start.hex(" ") or "an empty file")
+        shape = tuple(np.frombuffer(sizes, ">u4").tolist())
+        length, head = math.prod(shape), 4 + len(sizes)
+        if length > MOST:
+            raise _unfit(path, f"at most {MOST:,} bytes", f"an array {shape}")
+        data = file.read(length + 1)
+    if len(data) != length:
+        got = f"{head + len(data):,} bytes" if len(data) < length else "more"
+        raise _unfit(path, f"{head + length:,} bytes for an array {shape}", got)
+    return np.frombuffer(data, np.uint8).reshape(shape)
 
 
 def _read_csv(path: Path) -> tuple[np.ndarray, np.ndarray]:
     expected = f"{SIDE * SIDE} pixels and a label a row, whole numbers from 0 to 255 with commas between them"
-    lines = _bytes(path).decode("ascii", "replace").splitlines()
+    with _opened(path) as file:
+        text = file.read(MOST // 4 + 1)
+    if len(text) > MOST // 4:
+        raise _unfit(path, f"at most {MOST // 4:,} bytes", "more")
+    lines = text.decode("ascii", "replace").splitlines()
     if not lines:
         raise _unfit(path, expected, "an empty file")
     try:
@@ -86,12 +100,16 @@ def _read_csv(path: Path) -> tuple[np.ndarray, np.ndarray]:
     return rows[:, :-1].reshape(-1, SIDE, SIDE), rows[:, -1]
 
 
-def _bytes(path: Path) -> bytes:
-    data = path.read_bytes()
-    try:
-        return gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
-    except (OSError, EOFError) as error:
-        raise _unfit(path, "a whole gzip file", str(error)) from error
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    """A file for reading, gzipped or not: it is unpacked as it is read, so that no more comes than is asked for."""
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        try:
+            yield cast(IO[bytes], gzip.GzipFile(fileobj=file)) if packed else file
+        except (OSError, EOFError, zlib.error) as error:
+            raise _unfit(path, "a whole gzip file" if packed else "a readable file", str(error)) from error
 
 
 def _hold_out(images: np.ndarray, labels: np.ndarray) -> Digits:
