@@ -169,3 +169,32 @@ def test_data_without_digits_are_refused_before_anything_is_made(tmp_path):
     ):
         train.fit(notes, checkpoint=tmp_path / "out" / "lenet.ckpt")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("learning_rate", "epochs", "said"),
+    [
+        (50, 2, "The training diverged: after 2 epochs its loss is "),
+        (1e30, 3, "The training diverged: after 1 epoch its loss is not a finite number"),
+        (0, 1, "The training has not learned: after 1 epoch its validation accuracy is 0.1"),
+    ],
+)
+def test_a_training_that_diverges_or_does_not_learn_says_so(few, tmp_path, caplog, learning_rate, epochs, said):
+    parameters = train.Parameters(epochs=epochs, learning_rate=learning_rate)
+    history = train.fit(few, parameters, checkpoint=tmp_path / "bad.ckpt", progress=False)
+    loaded = train.load(tmp_path / "bad.ckpt")
+    assert history.problem.startswith(said)
+    assert history.problem in caplog.text
+    for shown in (history._repr_html_(), loaded._repr_html_(), loaded.history._repr_html_()):
+        assert said in shown
+    assert said.partition(":")[0] in repr(history)
+    resumed = train.fit(few, parameters, checkpoint=tmp_path / "bad.ckpt", resume=True, progress=False)
+    assert resumed.problem == history.problem
+
+
+def test_a_training_that_learns_complains_of_nothing(few, history, caplog):
+    assert history[0].problem is None
+    assert "problem" not in history[0]._repr_html_()
+    resumed = train.fit(few, train.Parameters(epochs=2), checkpoint=history[1], resume=True, progress=False)
+    assert resumed.problem is None
+    assert caplog.text == ""

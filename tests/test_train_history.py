@@ -117,3 +117,15 @@ def test_a_history_plots_itself_and_shows_a_card(log):
     loss.figure.canvas.draw()
     plt.close(loss.figure)
     assert "Training history" in History.from_log(log)._repr_html_()
+
+
+def test_a_log_of_a_training_that_diverged_says_so_and_one_that_does_not_tell_its_loss_is_not_blamed():
+    good = "Epoch[0] Train-accuracy=0.91\nEpoch[0] Validation-accuracy=0.97\n"
+    assert History.from_log(good).problem is None
+    assert History.from_log("").problem is None
+    assert "has not learned" in History.from_log(good.replace("0.97", "0.11")).problem
+    for loss in ("nan", "inf"):
+        diverged = f"Epoch[0] Train-cross-entropy={loss}\nEpoch[0] Validation-accuracy=0.11\n"
+        assert "diverged: after 1 epoch its loss is not a finite number" in History.from_log(diverged).problem
+    broken_off = "Epoch[0] Batch [100]\tSpeed: 2999.00 samples/sec\taccuracy=0.1\tcross-entropy=nan\n"
+    assert "diverged: after 0 epochs" in History.from_log(broken_off).problem

@@ -109,6 +109,13 @@ def test_the_command_ends_in_one_line_for_every_wrong_wish(few, tmp_path, capsys
     assert "Did you mean 'mnist'?" in capsys.readouterr().err
 
 
+def test_the_command_says_that_the_training_diverged(few, tmp_path):
+    words = ["--data", few.ref, "--out", str(tmp_path), "--learning-rate", "50"]
+    done = subprocess.run([sys.executable, "-m", "genokit.train", *words], capture_output=True, text=True, check=True)
+    assert done.stdout.count("The training diverged: after 1 epoch its loss is ") == 1
+    assert "smaller learning_rate" in done.stdout
+
+
 def test_the_command_tells_how_to_use_it():
     done = subprocess.run([sys.executable, "-m", "genokit.train", "--help"], capture_output=True, text=True, check=True)
     assert "--learning-rate float" in done.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ import pandas as pd
 from genokit.display import card, seconds
 from genokit.errors import InvalidParameters, NotFound
 from genokit.plots import learning_curve
+from genokit.train.digits import CLASSES
 from genokit.train.parameters import Parameters
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ class History:
     samples_per_s. Columns of ``batches``: epoch, batch (the last one of the stretch), loss, accuracy, samples_per_s.
     What a log does not tell is NaN.
 
+    ``finite`` is False once a loss was infinite or not a number: such weights never recover.
     ``sample`` is True if the data were a sample of MNIST, so that validation is on images held out of that sample;
     None if unknown. ``parameters``, ``data`` and ``model`` are None where only a log was at hand.
     """
@@ -53,8 +56,11 @@ class History:
         data: Mapping[str, Any] | None = None,
         model: Model | None = None,
     ) -> None:
+        epochs, batches = list(epochs), list(batches)
         self.table = _frame(epochs, EPOCH)
         self.batches = _frame(batches, BATCH)
+        losses = [row.get(name) for row in (*epochs, *batches) for name in ("loss", "validation_loss")]
+        self.finite = all(loss is None or math.isfinite(float(loss)) for loss in losses)
         self.parameters = parameters
         self.data = data
         self._model = model
@@ -76,6 +82,24 @@ class History:
         known = self.table["validation_accuracy"].dropna()
         return float(known.iloc[-1]) if len(known) else float("nan")
 
+    @property
+    def problem(self) -> str | None:
+        """Why its model is of no use, in a sentence: the training diverged or has not learned; None if neither."""
+        if self.finite and not self.validation_accuracy < 2 / CLASSES:  # NaN, too, is no reason to complain
+            return None
+        loss = self.table["validation_loss"].fillna(self.table["loss"]).iloc[-1] if len(self) else math.nan
+        after = f"after {len(self)} epoch{'' if len(self) == 1 else 's'}"
+        if not self.finite or loss > 2 * math.log(CLASSES):
+            shown = f"its loss is {loss:,.4g}" if math.isfinite(loss) else "its loss is not a finite number"
+            return (
+                f"The training diverged: {after} {shown}; guessing has {math.log(CLASSES):.2f}. "
+                "Train again with a smaller learning_rate."
+            )
+        return (
+            f"The training has not learned: {after} its validation accuracy is {self.validation_accuracy:.2f}; "
+            f"guessing has {1 / CLASSES:.2f}. Train again with a larger learning_rate, or for more epochs."
+        )
+
     def plot(self) -> tuple[Axes, Axes]:
         """Loss and accuracy over the epochs, in two matplotlib Axes."""
         return learning_curve(self.table, self.batches, note="sample: not MNIST's test set" if self.sample else "")
@@ -96,7 +120,8 @@ class History:
 
     def rows(self) -> dict[str, object]:
         """What a card says of it."""
-        rows: dict[str, object] = {"epochs": len(self)}
+        rows: dict[str, object] = {"problem": self.problem} if self.problem else {}
+        rows["epochs"] = len(self)
         if len(self):
             last = self.table.iloc[-1]
             rows["training accuracy"] = f"{last['accuracy']:.4f}"
@@ -116,7 +141,8 @@ class History:
     def __repr__(self) -> str:
         epochs = f"{len(self)} epoch{'' if len(self) == 1 else 's'}"
         where = " on images held out of a sample" if self.sample else ""
-        return f"<History {epochs}, validation accuracy {self.validation_accuracy:.4f}{where}>"
+        problem = f": {self.problem.partition(':')[0]}" if self.problem else ""
+        return f"<History {epochs}, validation accuracy {self.validation_accuracy:.4f}{where}{problem}>"
 
     def _repr_html_(self) -> str:
         return card("Training history", self.rows(), fold={"Epochs": self.table.round(4)})

@@ -44,6 +44,9 @@ def fit(
     interrupted training leaves that of its last whole epoch. ``resume=True`` goes on from it, to the same weights, bit
     for bit, as without the interruption; if there is none yet, it starts. ``progress`` shows a bar an epoch.
 
+    A training that diverges or does not learn says so: in a warning of the log, on its card and in ``history.problem``.
+    It ends with the epoch in which a loss was not a finite number.
+
     With a sample (``dataset.sample``) validation is on images held out of it: see ``load_digits``. Raises
     InvalidParameters, InvalidManifest (no digits in there), InvalidCheckpoint, MissingDependency (MXNet, or its GPU).
     """
@@ -64,13 +67,18 @@ def fit(
     start = model.momentum or {name: np.zeros(shape) for name, shape in network.SHAPES.items()}
     momentum = {name: mx.nd.array(array, ctx=device) for name, array in start.items()}
     for epoch in range(model.epoch, p.epochs):
+        if not model.history.finite:
+            break
         row, stretches = _epoch(mx, device, net, momentum, digits, p, epoch, progress)
         kept = {name: array.asnumpy() for name, array in momentum.items()} if p.momentum else {}
         epochs, batches = [*model.epochs, row], [*model.batches, *stretches]
         model = Model(p, epoch + 1, data, epochs, batches, network.get_weights(net), kept)
         if checkpoint is not None:
             model.save(checkpoint)
-    return model.history
+    history = model.history
+    if history.problem:
+        logger.warning(history.problem)
+    return history
 
 
 def _epoch(
