@@ -142,6 +142,142 @@ def test_nothing_that_a_job_left_behind_outlives_it(tmp_path: Path) -> None:
     assert (tmp_path / "i-1" / "log").read_text().endswith("started\n")
 
 
+AWAY = """
+import subprocess, sys, time
+away = ["sh", "-c", "sleep 300 & echo $! $$ >>$0; sleep 300", sys.argv[1]]
+subprocess.Popen(away, start_new_session=True, env={"PATH": "/usr/bin:/bin"})
+while len(open(sys.argv[1], "a+").read() or open(sys.argv[1]).read()) < 2:
+    time.sleep(0.01)
+time.sleep(float(sys.argv[2]))
+"""
+
+
+def away(file: Path) -> list[int]:
+    """The processes that a job has sent away, in a session and an environment of their own."""
+    wait_until(lambda: file.exists() and file.read_text().endswith("\n"))
+    return [int(number) for number in file.read_text().split()]
+
+
+@pytest.mark.parametrize("end", ["by itself", "terminated", "reclaimed"])
+def test_processes_in_sessions_of_their_own_end_with_their_job(account: Settings, tmp_path: Path, end: str) -> None:
+    box, file = Box(account), tmp_path / "away"
+    job = box.submit(box.define("python", "-c", AWAY, str(file), "0" if end == "by itself" else "60"))
+    numbers = away(file)
+    if end != "by itself":
+        box.wait(job, "RUNNING")
+        assert not any(is_gone(number) for number in numbers)
+    if end == "terminated":
+        box.batch.terminate_job(jobId=job, reason="enough")
+    if end == "reclaimed":
+        backends.account(account).reclaim(job)
+    assert box.wait(job)["status"] == ("SUCCEEDED" if end == "by itself" else "FAILED")
+    assert all(is_gone(number) for number in numbers)  # when the end is told, not some time later
+
+
+def test_processes_in_sessions_of_their_own_end_at_the_timeout(tmp_path: Path) -> None:
+    (tmp_path / "away.py").write_text(AWAY)
+    script = f"exec {sys.executable} {tmp_path / 'away.py'} {tmp_path / 'away'} 60"
+    assert keep(tmp_path / "i-1", script, timeout_s=2)["timed_out"]
+    assert all(is_gone(number) for number in away(tmp_path / "away"))
+
+
+def test_processes_in_sessions_of_their_own_do_not_outlive_a_killed_keeper(account: Settings, tmp_path: Path) -> None:
+    box, file = Box(account), tmp_path / "away"
+    job = box.submit(box.define("python", "-c", AWAY, str(file), "60"))
+    numbers = away(file)
+    [host] = (account.home / "hosts").iterdir()
+    os.kill(int((host / "lock").read_text()), signal.SIGKILL)
+    assert box.wait(job)["status"] == "FAILED"
+    assert all(is_gone(number) for number in numbers)
+
+
+def test_a_supervisor_that_a_job_has_started_outlives_the_job(account: Settings, tmp_path: Path) -> None:
+    other = Settings(home=tmp_path / "other", cache=account.cache)
+    code = (
+        "import sys; from genokit import Batch, Settings; batch = Batch(settings=Settings(home=sys.argv[1])); "
+        "print(batch.submit(batch.define('inner', command=['sleep', '2'], memory_gib=0.1)).id)"
+    )
+    outer = Box(account)
+    job = outer.submit(outer.define("python", "-c", code, str(other.home)))
+    assert outer.wait(job)["status"] == "SUCCEEDED"
+    try:
+        assert Box(other).wait(outer.written(job)[0])["status"] == "SUCCEEDED"
+    finally:
+        backends.account(other).stop()
+
+
+NEST = 'if [ "$1" -gt 0 ]; then sh "$0" $(($1 - 1)); else sleep 2; fi'
+
+
+def test_names_cut_inside_a_character_and_a_thousand_nested_processes_harm_nobody(
+    account: Settings, tmp_path: Path
+) -> None:
+    named = tmp_path / "berechnung-groß.sh"  # of which the kernel keeps 15 bytes: half of the ß
+    named.write_text("#!/bin/sh\nsleep 2\n")
+    named.chmod(0o755)
+    (tmp_path / "nest").write_text(NEST)
+    box = Box(account)
+    size = [{"type": "VCPU", "value": "0.1"}, {"type": "MEMORY", "value": "2048"}]
+    commands = ([str(named)], ["sh", str(tmp_path / "nest"), "1100"], ["sleep", "3"])
+    jobs = [box.submit(box.define(*command, resourceRequirements=size)) for command in commands]
+    assert [box.wait(job)["status"] for job in jobs] == ["SUCCEEDED"] * 3
+    assert [len(box.describe(job)["attempts"]) for job in jobs] == [1, 1, 1]
+
+
+def test_a_thousand_folders_in_one_another_are_removed_with_their_job(account: Settings) -> None:
+    box = Box(account)
+    code = "import os\nfor _ in range(1500): os.mkdir('d'); os.chdir('d')"
+    job = box.submit(box.define("python", "-c", code))
+    assert box.wait(job)["status"] == "SUCCEEDED"
+    assert not (account.home / "scratch" / job / "1").exists()
+
+
+def test_starts_that_fail_leave_no_file_open_and_no_folder(account: Settings) -> None:
+    box = Box(account)
+    gate = box.submit(box.define("sleep", "100"))
+    box.wait(gate, "RUNNING")
+    [host] = (account.home / "hosts").iterdir()
+    files = Path(f"/proc/{(host / 'lock').read_text()}/fd")
+    before = len(list(files.iterdir()))
+    for command in ("no-such-program", "/etc/passwd"):
+        job = box.submit(box.define(command), arrayProperties={"size": 50})
+        assert box.wait(job)["status"] == "FAILED"
+        assert box.describe(f"{job}:49")["container"]["exitCode"] in (126, 127)
+        assert not list((account.home / "scratch").glob(f"{job}*/*"))
+    assert len(list(files.iterdir())) == before
+
+
+BAD = {
+    "name": {"environment": {"LD_PATH=": "/x"}},
+    "empty": {"environment": {"": "x"}},
+    "nul": {"environment": {"A": "a\0b"}},
+    "surrogate": {"environment": {"A": "\ud800"}},
+    "argument": {"command": ["true", "a\0b"]},
+    "program": {"command": ["\ud800"]},
+    "nothing": {"command": []},
+    "member": {"colour": "red"},
+    "log": {"log": "/proc/nowhere/log"},
+    "type": {"command": 5},
+}
+
+
+def test_whatever_the_start_of_an_attempt_raises_is_the_failure_of_that_one_alone(tmp_path: Path) -> None:
+    host = tmp_path / "i-1"
+    subprocess.run([sys.executable, "-c", KEEP, host, "sleep 1", "0"], check=True)
+    for name, members in BAD.items():
+        task = {"key": name, "folder": str(host / "work" / name), "log": str(host / "log"), "environment": {}}
+        keeper.tell(host, [task | {"command": ["true"]} | members])
+    with open(host / "tasks", "ab") as tasks:
+        tasks.write(b'\xff\xfe\n[]\n5\nnull\n{}\n{"a": 1, "b": 2}\n{"stop": []}\n{"key": []}\n' + b"[" * 10**5 + b"\n")
+    wait_until(lambda: not keeper.lives(host))
+    records = keeper.journal(host, 0)[0]
+    ended = {record["key"]: record for record in records if "ended" in record}
+    assert ended.keys() == {"job/1", *BAD}
+    assert ended["job/1"]["exitCode"] == 0
+    assert all(ended[name]["reason"].startswith("Cannot") for name in BAD)
+    assert not list((host / "work").glob("*"))
+
+
 def test_a_job_that_closes_its_output_goes_on_to_its_end(tmp_path: Path) -> None:
     assert keep(tmp_path / "i-1", "echo heard; exec >&- 2>&-; sleep 0.3; exit 4")["exitCode"] == 4
 

@@ -18,35 +18,21 @@ import fcntl
 import json
 import os
 import select
-import shutil
 import signal
 import time
 import traceback
-from dataclasses import dataclass
+import zlib
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from genokit.local import processes, store, stream
+from genokit.local import processes, store
+from genokit.local.attempt import Attempt, NotStarted, Task
 
 MEMORY_TICK_S = 1.0  # between two looks at the memory of the jobs
 LEFT = {"left": True}  # the last line of a journal: what it has not told of by now was never started
+SWEPT_S = 2.0  # how long a killed process may take to be gone
 IDLE_S = 60.0  # how long it stays when it keeps nothing; a supervisor that is there sends it away earlier
-
-
-@dataclass(frozen=True)
-class Task:
-    """An attempt to keep: its key is ``<job id>/<attempt>``."""
-
-    key: str
-    folder: str  # the working folder, made for the attempt and removed after it
-    log: str
-    command: tuple[str, ...]
-    environment: dict[str, str]
-    timeout_s: float | None = None
-    memory_mib: int | None = None
-    grace_s: float = 30.0  # between SIGTERM and SIGKILL, as on AWS
-    refusal: str | None = None  # why it cannot be started at all
-    record: str | None = None  # a file in which the process may say how it ended, in place of its exit code
 
 
 # --- what the supervisor does with a keeper
@@ -105,8 +91,17 @@ def journal(host: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
 
 def sweep(host: Path) -> None:
     """End what a keeper that was killed has left running, told of in its journal or not yet."""
-    with contextlib.suppress(FileNotFoundError, ValueError):
-        processes.kill_session(int((host / "lock").read_text()))
+    deadline = time.monotonic() + SWEPT_S
+    while (left := processes.marked(_marks(host))) and time.monotonic() < deadline:
+        for one in left:
+            processes.kill(one)
+        time.sleep(0.005)
+
+
+def _marks(host: Path) -> range:
+    """The marks by which processes of this keeper's jobs are known, one an attempt."""
+    first = zlib.crc32(os.fsencode(host)) << 24
+    return range(first + 1, first + (1 << 24))
 
 
 def has_left(host: Path) -> bool:
@@ -160,13 +155,15 @@ class _Keeper:
     """The loop: orders in, output to logs, limits, ends out."""
 
     def __init__(self, host: Path, news: Path) -> None:
-        self.host, self.news = host, news
+        self.news = news
+        self.marks = _marks(host)
+        processes.adopt()  # what a job leaves behind becomes this process's child
         self.tasks = os.open(host / "tasks", os.O_RDONLY)
         self.journal = os.open(host / "journal", os.O_WRONLY | os.O_APPEND)
         self.half = b""  # of an order that is still being written
         self.unwritten = b""
-        self.seen: set[str] = set()
-        self.kept: dict[str, _Kept] = {}
+        self.told: dict[str, dict[str, Any]] = {}  # the last record of each key that was ever to start
+        self.kept: dict[str, Attempt] = {}
         self.leaving = False
         self.poll = select.poll()
         # Open for writing too, or the FIFO would report an end each time the last writer leaves.
@@ -187,14 +184,15 @@ class _Keeper:
             while True:
                 self.obey()
                 self.flush()
+                self.reap()
                 now = time.monotonic()
                 if now >= look_at:
                     look_at = now + MEMORY_TICK_S
                     for kept in self.kept.values():
-                        kept.weigh()
+                        kept.attempt(kept.weigh)
                 until = [look_at] if self.kept or self.unwritten else [idle_since + IDLE_S]
                 for kept in self.kept.values():
-                    until += kept.hold(now)
+                    until += kept.attempt(partial(kept.hold, now)) or []
                 if self.kept or self.unwritten:
                     idle_since = now
                 elif self.leaving or now >= idle_since + IDLE_S:
@@ -206,12 +204,11 @@ class _Keeper:
                         os.read(source, 1 << 12)
                 sources = {source for source, _ in ready}
                 for kept in list(self.kept.values()):
-                    if kept.output in sources and not kept.copy():
+                    if kept.output in sources and not kept.attempt(kept.copy):
                         self.close(kept)
-                self.reap()
         finally:
             for kept in self.kept.values():
-                processes.kill_group(kept.process)
+                kept.signal(signal.SIGKILL)
 
     def obey(self) -> None:
         """Read the new orders and follow them."""
@@ -219,48 +216,76 @@ class _Keeper:
         while more := os.read(self.tasks, 1 << 20):
             data += more
         *lines, self.half = data.split(b"\n")
-        for line in lines:
+        for line in filter(None, lines):
             try:
-                order = json.loads(line)
-            except ValueError:
-                continue
-            if "key" in order:
-                if order["key"] not in self.seen:  # a supervisor that was killed may not know what it had ordered
-                    self.seen.add(order["key"])
-                    self.start(Task(**order))
-            elif "leave" in order:
-                self.leaving = True
-            else:
-                [(wish, key)] = order.items()
-                if key in self.kept:
-                    self.kept[key].wish(wish)
+                self.follow(json.loads(line))
+            except Exception:  # an order that nobody can read is none, and stands in the way of no other
+                traceback.print_exc()
 
-    def start(self, task: Task) -> None:
+    def follow(self, order: dict[str, Any]) -> None:
+        if "key" in order:
+            if order["key"] not in self.told:  # a supervisor that was killed may not know what it had ordered
+                self.told[order["key"]] = {}
+                self.start(order)
+        elif "leave" in order:
+            self.leaving = True
+        elif "end" in order:
+            self.leaving = True
+            for kept in self.kept.values():
+                kept.wish("stop")
+        elif "again" in order:
+            for record in filter(None, self.told.values()):
+                self.write(record)
+        else:
+            [(wish, key)] = order.items()
+            if key in self.kept:
+                self.kept[key].wish(wish)
+
+    def start(self, order: dict[str, Any]) -> None:
+        """Start an attempt. Whatever goes wrong with that is its own failure, and not that of all others."""
+        key = order["key"]
         try:
-            kept = _Kept(task)
-        except _NotStarted as refused:
-            self.write({"key": task.key, "ended": store.now(), **refused.record})
+            kept = Attempt(Task(**order), self.marks[len(self.told) % len(self.marks)])
+        except NotStarted as refused:
+            self.write({"key": key, "ended": store.now(), **refused.record})
             return
-        except OSError as error:  # no room for its folder or its log: its own failure, and not that of all others
-            reason = f"CannotCreateContainerError: {error}"
-            self.write({"key": task.key, "ended": store.now(), "reason": reason, "status_reason": reason})
+        except Exception as error:
+            reason = f"CannotCreateContainerError: {error if isinstance(error, OSError) else repr(error)}"
+            self.write({"key": key, "ended": store.now(), "reason": reason, "status_reason": reason})
             return
-        self.kept[task.key] = kept
+        self.kept[key] = kept
         self.poll.register(kept.output, select.POLLIN)
         process = [kept.process, processes.started(kept.process)]
-        self.write({"key": task.key, "started": store.now(), "process": process})
+        self.write({"key": key, "started": store.now(), "process": process})
 
     def reap(self) -> None:
-        """Record the processes that have ended."""
+        """Record the attempts that have ended: as in a container, nothing outlives the first process."""
+        for kept in self.kept.values():
+            kept.orphans = []
+            if kept.code is None:
+                done, status = os.waitpid(kept.process, os.WNOHANG)
+                kept.code = os.waitstatus_to_exitcode(status) if done else None
+        known = {kept.process for kept in self.kept.values() if kept.code is None}
+        jobs = {kept.mark: kept for kept in self.kept.values()}
+        for one in processes.children(os.getpid()):
+            if one in known or os.waitpid(one, os.WNOHANG)[0]:
+                continue
+            mark = processes.mark(one)
+            if mark and mark in jobs:
+                jobs[mark].orphans.append(one)
+            elif mark in self.marks:  # born while its job ended
+                processes.kill(one)
         for key, kept in list(self.kept.items()):
-            done, status = os.waitpid(kept.process, os.WNOHANG)
-            if done:
-                record = kept.end(os.waitstatus_to_exitcode(status))
+            if kept.code is None:
+                continue
+            kept.signal(signal.SIGKILL)
+            if not kept.orphans:
+                record = kept.attempt(kept.end) or kept.broken
                 self.close(kept)
                 del self.kept[key]
                 self.write({"key": key, "ended": store.now(), **record})
 
-    def close(self, kept: _Kept) -> None:
+    def close(self, kept: Attempt) -> None:
         """Stop listening to an output: closed by a job that goes on, it would be reported for ever."""
         if kept.output >= 0:
             self.poll.unregister(kept.output)
@@ -268,7 +293,8 @@ class _Keeper:
             kept.output = -1
 
     def write(self, record: dict[str, Any]) -> None:
-        self.unwritten += json.dumps(record).encode() + b"\n"
+        self.told[record.get("key", "")] = record
+        self.unwritten += json.dumps(record, ensure_ascii=False).encode(errors="replace") + b"\n"
         self.flush()
         if "ended" in record:  # there is room; that something has started the supervisor expects, and looks for
             wake(self.news)
@@ -280,132 +306,3 @@ class _Keeper:
                 self.unwritten = self.unwritten[os.write(self.journal, self.unwritten) :]
         except OSError:
             traceback.print_exc()
-
-
-class _NotStarted(Exception):
-    """There is no process to keep; ``record`` says why."""
-
-    def __init__(self, reason: str, status_reason: str, code: int | None = None) -> None:
-        self.record: dict[str, Any] = {"reason": reason, "status_reason": status_reason}
-        if code is not None:
-            self.record["exitCode"] = code
-
-
-class _Kept:
-    """One attempt's process."""
-
-    def __init__(self, task: Task) -> None:
-        if task.refusal:
-            raise _NotStarted(task.refusal, task.refusal)
-        self.task = task
-        self.buffer = bytearray()
-        self.unlogged = ""
-        self.stopping = self.timed_out = self.reclaimed = self.out_of_memory = False
-        self.deadline = time.monotonic() + task.timeout_s if task.timeout_s else None
-        self.kill_at: float | None = None
-        os.makedirs(os.path.join(task.folder, "tmp"), exist_ok=True)
-        os.makedirs(os.path.dirname(task.log), exist_ok=True)
-        self.log = os.open(task.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        self.process, self.output = self._spawn()
-
-    def _spawn(self) -> tuple[int, int]:
-        command, folder = self.task.command, self.task.folder
-        environment = {"HOME": folder, "TMPDIR": os.path.join(folder, "tmp"), **self.task.environment}
-        program = shutil.which(command[0], path=environment.get("PATH", os.defpath))
-        if program is None:
-            missing = f'exec: "{command[0]}": executable file not found in $PATH'
-            raise _NotStarted(f"CannotStartContainerError: {missing}", "Task failed to start", 127)
-        read, write = os.pipe()
-        actions = [
-            (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-            (os.POSIX_SPAWN_DUP2, write, 1),
-            (os.POSIX_SPAWN_DUP2, write, 2),
-        ]
-        defaults = [signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE, signal.SIGINT]
-        os.chdir(folder)  # a spawned process inherits it; this one has a single thread and uses no relative path
-        try:
-            process = os.posix_spawn(
-                program, command, environment, file_actions=actions, setpgroup=0, setsigdef=defaults, setsigmask=[]
-            )
-        except OSError as error:
-            os.close(read)
-            why = f'exec: "{command[0]}": {error.strerror}'
-            raise _NotStarted(f"CannotStartContainerError: {why}", "Task failed to start", 126) from error
-        finally:
-            os.close(write)
-            os.chdir("/")
-        os.set_blocking(read, False)
-        return process, read
-
-    def wish(self, wish: str) -> None:
-        """To be stopped, or to vanish as with its host."""
-        self.stopping = True
-        self.reclaimed = self.reclaimed or wish == "reclaim"
-
-    def weigh(self) -> None:
-        """Note whether the job holds more memory than it asked for."""
-        if self.task.memory_mib:
-            held = processes.memory_mib(self.process, self.task.memory_mib)
-            self.out_of_memory = self.out_of_memory or held > self.task.memory_mib
-
-    def hold(self, now: float) -> list[float]:
-        """Signal what has to be signalled by now; returns when to look again."""
-        if self.deadline and now >= self.deadline and not self.stopping:
-            self.timed_out = self.stopping = True
-        if self.reclaimed or self.out_of_memory or (self.kill_at and now >= self.kill_at):
-            processes.kill_group(self.process)
-        elif self.stopping and self.kill_at is None:
-            self.kill_at = now + self.task.grace_s
-            processes.kill_group(self.process, signal.SIGTERM)
-        return [at for at in (self.deadline, self.kill_at) if at and at > now]
-
-    def copy(self) -> bool:
-        """Copy to the log what there is, up to a megabyte; False at the end of the output."""
-        for _ in range(16):  # a job that never pauses must not keep its keeper from the others
-            try:
-                data = os.read(self.output, 1 << 16)
-            except BlockingIOError:
-                return True
-            if not data:
-                return False
-            self.buffer += data
-            self.append(stream.split(self.buffer))
-        return True
-
-    def append(self, lines: list[bytes]) -> None:
-        """Write lines to the log. Where there is no room the job goes on, and its record says that lines are
-        missing."""
-        data = stream.encode(lines, store.now())
-        try:
-            while data:
-                data = data[os.write(self.log, data) :]
-        except OSError as error:
-            self.unlogged = f"LogIncomplete: {error.strerror}"
-
-    def end(self, code: int) -> dict[str, Any]:
-        """Read what is left, clear up, and say how it ended. As in a container, nothing outlives the first process."""
-        processes.kill_group(self.process)
-        while self.output >= 0 and select.select([self.output], [], [], 0)[0] and self.copy():
-            pass
-        self.append(stream.split(self.buffer, final=True))
-        os.close(self.log)
-        said = self._said()
-        shutil.rmtree(self.task.folder, ignore_errors=True)
-        if self.reclaimed:
-            return {"lost": True}
-        record: dict[str, Any] = {"exitCode": code if code >= 0 else 128 - code} if said is None else said
-        if self.unlogged:
-            record["reason"] = self.unlogged
-        if self.out_of_memory:
-            record["reason"] = "OutOfMemoryError: Container killed due to memory usage"
-        if self.timed_out:
-            record["timed_out"] = True
-        return record
-
-    def _said(self) -> dict[str, Any] | None:
-        """What the process says of its end; None where it says nothing."""
-        if self.task.record:
-            with contextlib.suppress(OSError, ValueError), open(self.task.record) as file:
-                said: dict[str, Any] = json.load(file)
-                return said
-        return None

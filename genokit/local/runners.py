@@ -11,14 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from genokit.local import containers, keeper, life, resolved, store
+from genokit.local import attempt, containers, life, resolved, store
 
 IMAGE = "genokit"
 # By its own name, or by the tag that a stack's repository has for it: no such registry is anywhere else.
 OWN = re.compile(r"genokit(:.*)?|000000000000\.dkr\.ecr\.local\.amazonaws\.com/[^:]+:genokit-[cg]pu")
 
 
-def task(db: sqlite3.Connection, home: Path, job: sqlite3.Row) -> keeper.Task:
+def task(db: sqlite3.Connection, home: Path, job: sqlite3.Row) -> attempt.Task:
     """What the keeper of a job's newest attempt needs to know."""
     doc, runtime = store.document(db, job["parent"] or job["id"])
     attempts = store.loads(job, "attempts")
@@ -26,7 +26,7 @@ def task(db: sqlite3.Connection, home: Path, job: sqlite3.Row) -> keeper.Task:
     own = {pair["name"]: pair["value"] for pair in container["environment"]}
     ours = given(job, doc, len(attempts))
     folder = f"{home}/scratch/{life.key(job)}"
-    process = keeper.Task(
+    process = attempt.Task(
         key=life.key(job),
         folder=folder,
         log=f"{home}/logs/{attempts[-1]['container']['logStreamName']}.log",

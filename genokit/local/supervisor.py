@@ -27,7 +27,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
-from genokit.local import keeper, life, retention, runners, scheduler, store
+from genokit.local import keeper, life, processes, retention, runners, scheduler, store
 
 IDLE_S = 20.0  # how long it stays when nothing runs
 PATIENCE_S = 30.0  # how long it waits for another that comes or goes
@@ -207,6 +207,7 @@ def main(home: Path, idle_s: float = IDLE_S) -> int:
         sys.stderr.write(answer.decode())
         return 1
     os.setsid()
+    processes.unmark()  # a job may have started it, whose end it outlives
     os.close(told)
     try:
         deadline = time.monotonic() + PATIENCE_S
