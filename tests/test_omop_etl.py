@@ -137,7 +137,7 @@ def test_what_a_changed_statement_touches_is_made_anew_and_nothing_else(source, 
         return set(tables.loc[tables["state"] == "made", "table"])
 
     assert made_with(f"-- a remark changes nothing\n{death}") == set()
-    assert made_with(f"{death} AND patient.subject_id > 0") == {"death"}
+    assert made_with(f"{death} AND patient.subject_id > 0") == {"death", "observation_period"}
 
 
 def test_a_table_has_no_more_rows_than_the_sources_it_is_made_of(made):
@@ -156,6 +156,11 @@ def test_the_report_says_what_is_mapped_beside_the_original(made):
     assert shown.index("by the original pipeline") < shown.index("rejected")
     assert "Synthetic MIMIC-III" in shown
     assert repr(report).startswith("<Report Synthetic MIMIC-III to ")
+
+
+def test_concepts_are_of_their_fields_domains_and_quantities_above_0(made):
+    failed = made[1].quality.failed
+    assert failed[failed["check_name"].isin(["fkDomain", "isForeignKey", "plausibleValueLow"])].empty
 
 
 def test_broken_rows_are_listed_and_the_others_come_in(source, tmp_path):

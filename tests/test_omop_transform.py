@@ -129,7 +129,7 @@ def test_prescriptions_are_converted():
              "dose_unit_rx": "UNIT", "form_val_disp": "1", "route": "SC"}  # fmt: skip
     row = one(cdm(prescriptions=[order], only="drug_exposure"), "SELECT * FROM cdm.drug_exposure")
     assert (row["drug_source_value"], row["sig"], row["quantity"]) == ("Heparin 5000 Units", "5000 UNIT", 1.0)
-    assert (row["route_concept_id"], row["drug_concept_id"], row["drug_type_concept_id"]) == (4142048, 0, 32838)
+    assert (row["route_concept_id"], row["drug_concept_id"], row["drug_type_concept_id"]) == (4142048, 1367571, 32838)
     assert row["drug_exposure_end_date"] == datetime.date(2150, 1, 4)
 
 
@@ -163,6 +163,164 @@ def test_the_day_a_line_was_put_in_is_that_of_a_procedure_and_other_days_are_obs
         "SELECT value_as_string FROM cdm.observation WHERE observation_type_concept_id = 32817 ORDER BY observation_id"
     )
     assert con.execute(words).fetchall() == [("2150-01-02 13:00:00",), (None,)]
+
+
+def test_a_day_that_is_charted_in_every_shift_is_one_procedure():
+    day = {"subject_id": 1, "hadm_id": 100, "itemid": 224288}
+    shifts = [
+        day | {"charttime": f"2150-01-0{n} 0{n}:00", "value": f"2150-01-02 {m}:00"} for n in (5, 4, 3) for m in (10, 13)
+    ]
+    con = cdm(datetimeevents=[*shifts, day | {"charttime": "2150-01-06 09:00", "value": "2150-01-06 08:00"}])
+    found = con.execute("SELECT procedure_date, quantity FROM cdm.procedure_occurrence ORDER BY 1").fetchall()
+    assert found == [(datetime.date(2150, 1, 2), 1), (datetime.date(2150, 1, 6), 1)]
+    assert count(con, "cdm.observation WHERE observation_type_concept_id = 32817") == 0
+    first = con.execute("SELECT MIN(procedure_occurrence_id) // 16 FROM cdm.procedure_occurrence").fetchone()
+    assert first == (5,), "the row that was charted first, of rows 5 and 6 the one that the file has first"
+
+
+@pytest.mark.parametrize("day", ["2150-01-12 09:00", "2149-12-31 23:00", "1150-01-02 09:00"])
+def test_a_line_put_in_outside_of_the_visit_is_what_was_told_on_the_day_of_charting(day):
+    charted = {"subject_id": 1, "hadm_id": 100, "itemid": 224288, "charttime": "2150-01-03 09:00", "value": day}
+    con = cdm(datetimeevents=[charted, charted | {"charttime": "2150-01-04 09:00"}])
+    assert count(con, "cdm.procedure_occurrence") == 0
+    row = one(con, "SELECT * FROM cdm.observation WHERE observation_type_concept_id = 32817")
+    assert (row["observation_concept_id"], row["observation_date"]) == (4213288, datetime.date(2150, 1, 3))
+    assert row["value_as_string"] == f"{day}:00"
+    period = one(con, "SELECT * FROM cdm.observation_period")
+    assert period["observation_period_start_date"] == datetime.date(2150, 1, 1)
+    assert period["observation_period_end_date"] == datetime.date(2150, 1, 11)
+
+
+def test_what_was_billed_twice_for_one_day_is_one_row_of_quantity_two():
+    code = {"subject_id": 1, "hadm_id": 100, "cpt_cd": "94003", "chartdate": "2150-01-03"}
+    con = cdm(
+        cptevents=[code, code, code | {"chartdate": "2150-01-04"}, code | {"chartdate": None}],
+        procedures_icd=[{"subject_id": 1, "hadm_id": 100, "seq_num": n, "icd9_code": "9904"} for n in (2, 1)],
+        diagnoses_icd=[diagnosis("4019", seq_num=n) for n in (3, 1)],
+    )
+    found = con.execute(
+        "SELECT procedure_source_value, procedure_date, quantity FROM cdm.procedure_occurrence ORDER BY 1, 2, 3"
+    ).fetchall()
+    first, third, fourth = (datetime.date(2150, 1, day) for day in (1, 3, 4))
+    assert found == [("94003", first, 1), ("94003", third, 2), ("94003", fourth, 1), ("9904", first, 2)]
+    assert one(con, "SELECT condition_status_source_value AS nth FROM cdm.condition_occurrence")["nth"] == "1"
+
+
+def test_the_same_charted_procedure_counts_once_and_two_of_a_day_count_twice():
+    done = {"subject_id": 1, "hadm_id": 100, "icustay_id": 1001, "itemid": 225459, "starttime": "2150-01-03 09:00"}
+    con = cdm(procedureevents_mv=[done, done, done | {"starttime": "2150-01-03 21:00"}, done | {"location": "left"}])
+    assert count(con, "cdm.procedure_occurrence") == 3
+
+
+def test_a_visit_through_the_emergency_room_begins_there():
+    admission = one_patient()["admissions"][0]
+    came = {"edregtime": "2149-12-31 22:00", "edouttime": "2150-01-01 09:00"}
+    for given, begin in (
+        (came, "2149-12-31 22:00"),
+        ({"edregtime": "2150-01-01 09:00"}, "2150-01-01 08:00"),
+        ({}, "2150-01-01 08:00"),
+    ):
+        con = cdm(admissions=[admission | given], labevents=[lab(charttime="2149-12-31 23:30:00")])
+        visit = one(con, "SELECT * FROM cdm.visit_occurrence")
+        assert visit["visit_start_datetime"] == datetime.datetime.fromisoformat(begin)
+        assert visit["visit_start_date"] == visit["visit_start_datetime"].date()
+    con = cdm(admissions=[admission | came], labevents=[lab(charttime="2149-12-31 23:30:00")])
+    visits = "cdm.visit_occurrence USING (visit_occurrence_id)"
+    assert count(con, f"cdm.measurement JOIN {visits} WHERE measurement_datetime < visit_start_datetime") == 0
+    assert count(con, f"cdm.visit_detail JOIN {visits} WHERE visit_detail_start_datetime < visit_start_datetime") == 0
+
+
+def test_an_observation_period_covers_whatever_is_recorded_in_care():
+    here = {"subject_id": 1, "hadm_id": 100}
+    order = here | {"drug": "NS", "startdate": "2150-01-13", "enddate": "2150-02-20"}
+    for last, rows in {
+        "2150-01-12": {"labevents": [lab(charttime="2150-01-12 01:00")]},
+        "2150-01-13": {"prescriptions": [order]},
+        "2150-01-14": {"cptevents": [here | {"cpt_cd": "99291", "chartdate": "2150-01-14"}]},
+        "2150-01-15": {"microbiologyevents": [{"subject_id": 1, "chartdate": "2150-01-15", "spec_itemid": 70077}]},
+        "2150-01-16": {"chartevents": [chart(charttime="2150-01-16 09:00")]},
+        "2150-01-17": {"services": [here | {"transfertime": "2150-01-17 08:05", "curr_service": "MED"}]},
+    }.items():
+        row = one(cdm(**rows), "SELECT * FROM cdm.observation_period")
+        assert str(row["observation_period_end_date"]) == last, rows
+
+
+def test_a_death_that_the_hospital_knows_of_is_observed_and_one_of_the_index_alone_is_not():
+    patient = one_patient()["patients"][0]
+    for dead, last in (
+        ({"dod": "2150-06-01", "dod_hosp": "2150-06-01"}, "2150-06-01"),
+        ({"dod": "2150-06-02", "dod_ssn": "2150-06-02", "dod_hosp": "2150-06-01"}, "2150-06-01"),
+        ({"dod": "2150-06-01", "dod_ssn": "2150-06-01"}, "2150-01-11"),
+        ({"dod_ssn": "2150-06-01"}, "2150-01-11"),
+    ):
+        con = cdm(patients=[patient | dead])
+        assert count(con, "cdm.death") == 1
+        assert str(one(con, "SELECT * FROM cdm.observation_period")["observation_period_end_date"]) == last
+
+
+@pytest.mark.parametrize(
+    ("table", "given", "rows"),
+    [
+        ("inputevents_cv", {"amount": None, "rate": None}, 0),
+        ("inputevents_cv", {"amount": 0.0, "rate": None}, 0),
+        ("inputevents_cv", {"amount": None, "rate": 0.0}, 0),
+        ("inputevents_cv", {"amount": None, "rate": 0.1}, 1),
+        ("inputevents_cv", {"amount": 2.0, "rate": None}, 1),
+        ("inputevents_mv", {"amount": 0.0, "rate": None}, 0),
+        ("inputevents_mv", {"amount": -3.0, "rate": None}, 0),
+        ("inputevents_mv", {"amount": 2.0, "rate": None}, 1),
+    ],
+)
+def test_where_neither_an_amount_nor_a_rate_was_charted_nothing_was_given(table, given, rows):
+    moment = "charttime" if table == "inputevents_cv" else "starttime"
+    row = {"subject_id": 1, "hadm_id": 100, "itemid": 30025, moment: "2150-01-02 06:00"} | given
+    assert count(cdm(**{table: [row]}, only="drug_exposure"), "cdm.drug_exposure") == rows
+
+
+@pytest.mark.parametrize(
+    ("written", "quantity"),
+    [
+        ("40,000", 40000.0),
+        ("1,234,567.5", 1234567.5),
+        ("4,00", None),
+        ("0", None),
+        ("1-2", None),
+        ("0.5", 0.5),
+        ("1,5", None),
+    ],
+)
+def test_a_quantity_may_have_commas_between_thousands(written, quantity):
+    order = {"subject_id": 1, "hadm_id": 100, "drug": "NS", "startdate": "2150-01-02", "form_val_disp": written}
+    assert (
+        one(cdm(prescriptions=[order], only="drug_exposure"), "SELECT * FROM cdm.drug_exposure")["quantity"] == quantity
+    )
+
+
+@pytest.mark.parametrize(
+    ("drug", "concept"),
+    [("Insulin", 19122121), ("heparin sodium ", 1367571), ("Vancomycin", 1707687), ("Furosemide", 956874), ("?", 0)],
+)
+def test_a_common_drug_is_known_by_its_name_alone(drug, concept):
+    order = {"subject_id": 1, "hadm_id": 100, "drug": drug, "prod_strength": "any", "startdate": "2150-01-02"}
+    row = one(cdm(prescriptions=[order], only="drug_exposure"), "SELECT * FROM cdm.drug_exposure")
+    assert row["drug_concept_id"] == concept
+
+
+@pytest.mark.parametrize(
+    ("item", "concept"), [(223258, 1596977), (30045, 1596977), (225975, 1367571), (225798, 1707687)]
+)
+def test_common_infusions_are_known_by_their_items(item, concept):
+    given = {"subject_id": 1, "hadm_id": 100, "itemid": item, "amount": 1.0}
+    table, moment = ("inputevents_cv", "charttime") if item < 220000 else ("inputevents_mv", "starttime")
+    row = one(cdm(**{table: [given | {moment: "2150-01-02 06:00"}]}), "SELECT * FROM cdm.drug_exposure")
+    assert row["drug_concept_id"] == concept
+
+
+@pytest.mark.parametrize("place", ["HOME", "HOME HEALTH CARE", "DEAD/EXPIRED", "LEFT AGAINST MEDICAL ADVI"])
+def test_home_and_death_are_no_places_that_a_visit_ends_in(place):
+    admission = one_patient()["admissions"][0] | {"discharge_location": place}
+    row = one(cdm(admissions=[admission]), "SELECT * FROM cdm.visit_occurrence")
+    assert (row["discharged_to_concept_id"], row["discharged_to_source_value"]) == (0, place)
 
 
 def test_a_person_is_observed_from_the_first_to_the_last_contact():
@@ -276,15 +434,23 @@ def test_results_that_are_no_numbers_keep_what_they_say(value, number, operator,
 @pytest.mark.parametrize(
     ("ndc", "concept", "source"),
     [
-        ("00338004904", 40220357, "00338004904 NS"),
-        ("338004904", 40220357, "338004904 NS"),
-        ("0", 0, "NS"),
-        (None, 0, "NS"),
-        ("99999999999", 0, "99999999999 NS"),
+        ("00338004904", 40220357, "00338004904 Bag"),
+        ("338004904", 40220357, "338004904 Bag"),
+        ("338004904.0", 40220357, "338004904.0 Bag"),
+        ("338,004,904.00", 40220357, "338,004,904.00 Bag"),
+        ("00338-0049-04", 40220357, "00338-0049-04 Bag"),
+        ("0338-0049-04", 40220357, "0338-0049-04 Bag"),
+        ("00338-049-04", 40220357, "00338-049-04 Bag"),
+        ("00338-0049-4", 40220357, "00338-0049-4 Bag"),
+        ("3.4E+08", 0, "3.4E+08 Bag"),
+        ("0", 0, "Bag"),
+        ("0.0", 0, "Bag"),
+        (None, 0, "Bag"),
+        ("99999999999", 0, "99999999999 Bag"),
     ],
 )
-def test_ndcs_map_with_or_without_their_leading_zeros(athena, ndc, concept, source):
-    order = {"subject_id": 1, "hadm_id": 100, "drug": "NS", "ndc": ndc, "startdate": "2150-01-02"}
+def test_ndcs_map_however_an_export_wrote_them(athena, ndc, concept, source):
+    order = {"subject_id": 1, "hadm_id": 100, "drug": "Bag", "ndc": ndc, "startdate": "2150-01-02"}
     row = one(cdm(athena, prescriptions=[order], only="drug_exposure"), "SELECT * FROM cdm.drug_exposure")
     assert (row["drug_concept_id"], row["drug_source_value"]) == (concept, source)
 
@@ -652,7 +818,8 @@ def test_no_row_of_a_synthetic_source_is_lost_or_doubled_without_a_reason(made_u
     expected = {
         "person": "SELECT COUNT(*) FROM mimic3.patients",
         "visit_occurrence": "SELECT COUNT(*) FROM mimic3.admissions",
-        "condition_occurrence": "SELECT COUNT(*) FROM mimic3.diagnoses_icd WHERE icd9_code IS NOT NULL",
+        "condition_occurrence": "SELECT COUNT(DISTINCT (hadm_id, icd9_code)) FROM mimic3.diagnoses_icd"
+        " WHERE icd9_code IS NOT NULL",
         "measurement WHERE measurement_id & 15 = 0": "SELECT COUNT(*) FROM mimic3.labevents"
         " WHERE charttime IS NOT NULL",
         "measurement WHERE measurement_id & 15 = 2": "SELECT COUNT(*) FROM mimic3.outputevents"

@@ -40,8 +40,9 @@ def _by_engine(duckdb: str, spark: str, trino: str, redshift: str) -> Mapping[st
     return {"duckdb": duckdb, "spark": spark, "athena": trino, "trino": trino, "redshift": redshift}
 
 
-# No exponents, infinities or other words that some engines take for numbers.
-_NUMBER = "'^[-+]?([0-9]+[.]?[0-9]*|[.][0-9]+)$'"
+# No exponents, infinities or other words that some engines take for numbers; commas only between thousands.
+_NUMBER = "'^[-+]?([0-9]+[.]?[0-9]*|[.][0-9]+|[0-9]{1,3}(,[0-9]{3})+([.][0-9]*)?)$'"
+_DIGITS = "REPLACE(TRIM(words), ',', '')"
 
 MACROS = {
     "event_id": Macro(
@@ -88,10 +89,10 @@ MACROS = {
         ("words",),
         "the number that a text is, or null where it is none",
         _by_engine(
-            f"CASE WHEN REGEXP_MATCHES(TRIM(words), {_NUMBER}) THEN TRY_CAST(TRIM(words) AS DOUBLE) END",
-            f"CASE WHEN TRIM(words) RLIKE {_NUMBER} THEN TRY_CAST(TRIM(words) AS DOUBLE) END",
-            f"CASE WHEN REGEXP_LIKE(TRIM(words), {_NUMBER}) THEN TRY_CAST(TRIM(words) AS DOUBLE) END",
-            f"CASE WHEN TRIM(words) ~ {_NUMBER} THEN CAST(TRIM(words) AS DOUBLE PRECISION) END",
+            f"CASE WHEN REGEXP_MATCHES(TRIM(words), {_NUMBER}) THEN TRY_CAST({_DIGITS} AS DOUBLE) END",
+            f"CASE WHEN TRIM(words) RLIKE {_NUMBER} THEN TRY_CAST({_DIGITS} AS DOUBLE) END",
+            f"CASE WHEN REGEXP_LIKE(TRIM(words), {_NUMBER}) THEN TRY_CAST({_DIGITS} AS DOUBLE) END",
+            f"CASE WHEN TRIM(words) ~ {_NUMBER} THEN CAST({_DIGITS} AS DOUBLE PRECISION) END",
         ),
     ),
     "decimal_text": Macro(
@@ -103,6 +104,17 @@ MACROS = {
             "CAST(TRY_CAST(number AS DECIMAL(18, 4)) AS VARCHAR)",
             "CAST(CAST(number AS DECIMAL(18, 4)) AS VARCHAR)",
         ),
+    ),
+    "ndc_of": Macro(
+        ("words",),
+        "digits of an NDC: without hyphens (5-4-2, 4-4-2, 5-3-2, 5-4-1) and decimals; null where it is 0 or rounded",
+        "CASE WHEN number_of(words) = 0 THEN NULL"
+        " WHEN words LIKE '____-____-__' OR words LIKE '_____-____-__' THEN REPLACE(words, '-', '')"
+        " WHEN words LIKE '_____-___-__' THEN SUBSTRING(words, 1, 5) || '0' || REPLACE(SUBSTRING(words, 7), '-', '')"
+        " WHEN words LIKE '_____-____-_' THEN REPLACE(SUBSTRING(words, 1, 10), '-', '') || '0' || SUBSTRING(words, 12)"
+        " WHEN words LIKE '%.%'"
+        " THEN SUBSTRING(decimal_text(number_of(words)), 1, LENGTH(decimal_text(number_of(words))) - 5)"
+        " WHEN number_of(words) > 0 THEN REPLACE(words, ',', '') END",
     ),
     "bound_of": Macro(
         ("words",),

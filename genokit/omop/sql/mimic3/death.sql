@@ -1,5 +1,5 @@
--- DEATH: one row a person who died. The hospital's own time of death counts; where there is none, the date of death,
--- which the hospital or, for many who died after their discharge, the Social Security index supplied.
+-- DEATH: one row a person who died. The hospital's own time of death counts; where there is none, the hospital's date
+-- of death; and for many who died after their discharge the date that the Social Security index supplied.
 WITH hospital AS (
     SELECT subject_id, MIN(deathtime) AS deathtime
     FROM mimic3.admissions
@@ -9,8 +9,8 @@ WITH hospital AS (
 
 SELECT
     person.person_id,
-    CAST(COALESCE(hospital.deathtime, patient.dod) AS DATE) AS death_date,
-    COALESCE(hospital.deathtime, patient.dod) AS death_datetime,
+    CAST(COALESCE(hospital.deathtime, patient.dod_hosp, patient.dod, patient.dod_ssn) AS DATE) AS death_date,
+    COALESCE(hospital.deathtime, patient.dod_hosp, patient.dod, patient.dod_ssn) AS death_datetime,
     CASE
         WHEN hospital.deathtime IS NOT NULL OR patient.dod_hosp IS NOT NULL THEN concept('EHR')
         ELSE concept('US Social Security Death Master File')
@@ -18,4 +18,4 @@ SELECT
 FROM mimic3.patients AS patient
 JOIN cdm.person AS person ON person.person_id = patient.subject_id
 LEFT JOIN hospital ON hospital.subject_id = patient.subject_id
-WHERE COALESCE(hospital.deathtime, patient.dod) IS NOT NULL
+WHERE COALESCE(hospital.deathtime, patient.dod_hosp, patient.dod, patient.dod_ssn) IS NOT NULL

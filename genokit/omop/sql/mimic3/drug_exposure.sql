@@ -3,7 +3,9 @@
 --
 -- A prescription says what was ordered, an input what was given: the type concept tells them apart, and nobody should
 -- add them up. MetaVision inputs that were cancelled or rewritten did not happen. A CareVue input is one charted
--- moment, so it ends as it begins. The nurse who charted is the provider (never the time of charting).
+-- moment, so it ends as it begins. Where neither an amount nor a rate above 0 was charted, nothing was given and the
+-- row is left out: a pump that stands still is no exposure. The nurse who charted is the provider (never the time of
+-- charting).
 SELECT
     part_id(rx.row_id, 0, rx.nth) AS drug_exposure_id,
     rx.subject_id AS person_id,
@@ -45,7 +47,7 @@ SELECT
     CAST(given.endtime AS DATE) AS verbatim_end_date,
     concept('EHR administration record') AS drug_type_concept_id,
     CASE WHEN given.statusdescription = 'Stopped' THEN given.statusdescription END AS stop_reason,
-    given.amount AS quantity,
+    CASE WHEN given.amount > 0 THEN given.amount END AS quantity,
     decimal_text(given.rate) || COALESCE(' ' || given.rateuom, '') AS sig,
     0 AS route_concept_id,
     provider.provider_id,
@@ -64,6 +66,7 @@ LEFT JOIN stage.item AS item ON item.itemid = given.itemid
 WHERE given.starttime IS NOT NULL
     AND COALESCE(given.cancelreason, 0) = 0
     AND COALESCE(given.statusdescription, '') <> 'Rewritten'
+    AND (COALESCE(given.amount, 1) > 0 OR given.rate > 0)
 
 UNION ALL
 
@@ -78,7 +81,7 @@ SELECT
     CAST(NULL AS DATE) AS verbatim_end_date,
     concept('EHR administration record') AS drug_type_concept_id,
     given.stopped AS stop_reason,
-    given.amount AS quantity,
+    CASE WHEN given.amount > 0 THEN given.amount END AS quantity,
     decimal_text(given.rate) || COALESCE(' ' || given.rateuom, '') AS sig,
     COALESCE(route.concept_id, 0) AS route_concept_id,
     provider.provider_id,
@@ -96,7 +99,7 @@ LEFT JOIN cdm.provider AS provider ON provider.provider_id = given.cgid
 LEFT JOIN stage.item AS item ON item.itemid = given.itemid
 LEFT JOIN vocab.source_to_concept AS route
     ON route.source_vocabulary_id = 'mimic3 routes' AND route.source_code = UPPER(given.originalroute) AND route.nth = 0
-WHERE given.charttime IS NOT NULL
+WHERE given.charttime IS NOT NULL AND (given.amount > 0 OR given.rate > 0)
 
 UNION ALL
 

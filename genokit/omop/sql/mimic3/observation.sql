@@ -2,7 +2,8 @@
 --
 --   0 to 4   asked at admission: religion, marital status, language, insurance, and the reason in the admitting words
 --   5        the DRG that the admission was billed under
---   6        days that were charted, unless they are those of a procedure, such as putting in a line
+--   6        days that were charted, each once, unless they are those of a procedure in the same visit, such as putting
+--            in a line
 --   7        chart rows that measure nothing: by their concept's domain, or unmapped texts
 --   8 to 10  what was billed and is an observation, such as a history of smoking
 --   11       what was charted as a procedure and is an observation, such as a talk with the family
@@ -82,30 +83,23 @@ UNION ALL
 
 SELECT
     event_id(dated.row_id, 6) AS observation_id,
-    person.person_id,
-    COALESCE(item.concept_id, 0) AS observation_concept_id,
+    dated.person_id,
+    dated.concept_id AS observation_concept_id,
     CAST(dated.charttime AS DATE) AS observation_date,
     dated.charttime AS observation_datetime,
     concept('EHR') AS observation_type_concept_id,
     CAST(NULL AS DOUBLE) AS value_as_number,
     CAST(CAST(dated.value AS DATE) AS VARCHAR) || ' ' || clock_time(dated.value) AS value_as_string,
     CAST(NULL AS BIGINT) AS value_as_concept_id,
-    provider.provider_id,
-    visit.visit_occurrence_id,
-    detail.visit_detail_id,
-    COALESCE(item.source_value, CAST(dated.itemid AS VARCHAR)) AS observation_source_value,
+    dated.provider_id,
+    dated.visit_occurrence_id,
+    dated.visit_detail_id,
+    dated.source_value AS observation_source_value,
     0 AS observation_source_concept_id,
     dated.valueuom AS unit_source_value,
     CAST(CAST(dated.value AS DATE) AS VARCHAR) || ' ' || clock_time(dated.value) AS value_source_value
-FROM mimic3.datetimeevents AS dated
-JOIN cdm.person AS person ON person.person_id = dated.subject_id
-LEFT JOIN cdm.visit_occurrence AS visit ON visit.visit_occurrence_id = dated.hadm_id
-LEFT JOIN cdm.visit_detail AS detail ON detail.visit_detail_id = event_id(dated.icustay_id, 0)
-LEFT JOIN cdm.provider AS provider ON provider.provider_id = dated.cgid
-LEFT JOIN stage.item AS item ON item.itemid = dated.itemid
-WHERE dated.charttime IS NOT NULL
-    AND COALESCE(dated.error, 0) = 0
-    AND (dated.value IS NULL OR COALESCE(item.domain_id, 'Observation') <> 'Procedure')
+FROM stage.charted_day AS dated
+WHERE dated.is_procedure = 0
 
 UNION ALL
 

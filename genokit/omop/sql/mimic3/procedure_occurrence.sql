@@ -1,7 +1,8 @@
 -- PROCEDURE_OCCURRENCE: billed ICD-9 procedures and CPT codes, and what nurses charted as procedures.
 --
 -- ICD-9 procedures have no dates in MIMIC: they take the admission's. CPT codes have the day they were billed for, and
--- lines the day they were put in.
+-- lines the day they were put in. What was billed several times for one admission and day has that quantity; what was
+-- charted again and again, as a line is in every shift, is one procedure.
 SELECT
     part_id(billed.row_id, billed.tag, billed.nth) AS procedure_occurrence_id,
     billed.subject_id AS person_id,
@@ -14,6 +15,7 @@ SELECT
     CAST(NULL AS BIGINT) AS provider_id,
     billed.visit_occurrence_id,
     CAST(NULL AS BIGINT) AS visit_detail_id,
+    billed.quantity,
     billed.code AS procedure_source_value,
     billed.source_concept_id AS procedure_source_concept_id,
     billed.modifier AS modifier_source_value
@@ -34,6 +36,7 @@ SELECT
     charted.provider_id,
     charted.visit_occurrence_id,
     charted.visit_detail_id,
+    1 AS quantity,
     charted.source_value AS procedure_source_value,
     0 AS procedure_source_concept_id,
     charted.location AS modifier_source_value

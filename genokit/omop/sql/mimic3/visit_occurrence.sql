@@ -1,8 +1,16 @@
 -- VISIT_OCCURRENCE: one row an admission to the hospital; visit_occurrence_id is MIMIC's hadm_id.
 --
 -- A stay in intensive care is no visit of its own, but a detail of one. Emergency and urgent admissions count as
--- visits through the emergency room. Organ donors are discharged before they are admitted: their visit ends at once.
-WITH admission AS (
+-- visits through the emergency room. A visit begins when the emergency room registered the patient, or else with the
+-- admission. Organ donors are discharged before they are admitted: their visit ends at once.
+WITH came AS (
+    SELECT
+        hadm_id, subject_id, dischtime, admission_type, admission_location, discharge_location,
+        CASE WHEN edregtime < admittime THEN edregtime ELSE admittime END AS admittime
+    FROM mimic3.admissions
+),
+
+admission AS (
     SELECT
         adm.hadm_id,
         adm.subject_id,
@@ -12,7 +20,7 @@ WITH admission AS (
         adm.admission_location,
         adm.discharge_location,
         LAG(adm.hadm_id) OVER (PARTITION BY adm.subject_id ORDER BY adm.admittime, adm.hadm_id) AS preceding_hadm_id
-    FROM mimic3.admissions AS adm
+    FROM came AS adm
 )
 
 SELECT
