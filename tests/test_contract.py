@@ -457,6 +457,49 @@ def test_tags_are_added_changed_and_removed(place: Place) -> None:
     assert place.batch.list_tags_for_resource(resourceArn=job["jobArn"])["tags"] == {"of": "job"}
 
 
+def test_every_kind_of_resource_is_tagged_and_untagged_by_its_arn_and_children_are_not(place: Place) -> None:
+    definition = place.define("true")
+    environment = place.environment()
+    queue = place.make_queue(environment)
+    array = place.submit(definition, arrayProperties={"size": 2})
+    arns = [
+        definition,
+        place.policy(),
+        place.describe(place.submit(definition))["jobArn"],
+        place.describe(array)["jobArn"],
+        place.valid("compute_environments", "computeEnvironments", environment)["computeEnvironmentArn"],
+        place.valid("job_queues", "jobQueues", queue)["jobQueueArn"],
+    ]
+    for arn in arns:
+        place.batch.tag_resource(resourceArn=arn, tags={"kept": "1", "gone": "2"})
+        place.batch.untag_resource(resourceArn=arn, tagKeys=["gone"])
+        assert place.batch.list_tags_for_resource(resourceArn=arn)["tags"]["kept"] == "1"
+        assert "gone" not in place.batch.list_tags_for_resource(resourceArn=arn)["tags"]
+    assert place.describe(array)["tags"]["kept"] == "1"
+    place.refused("tag_resource", "child", resourceArn=f"{place.describe(array)['jobArn']}:0", tags={"a": "b"})
+
+
+def test_operations_take_names_and_arns_alike(place: Place) -> None:
+    environment = place.environment()
+    queue = place.make_queue(environment)
+    of_queue = place.valid("job_queues", "jobQueues", queue)["jobQueueArn"]
+    of_place = place.valid("compute_environments", "computeEnvironments", environment)["computeEnvironmentArn"]
+    job = place.submit(place.define("true"), jobQueue=of_queue)
+    listed = place.batch.list_jobs(jobQueue=of_queue, filters=[{"name": "JOB_NAME", "values": ["contract"]}])
+    assert [one["jobId"] for one in listed["jobSummaryList"]] == [job]
+    place.wait(place.submit(place.define("true"), jobQueue=place.queue))
+    place.batch.terminate_job(jobId=job, reason="x")
+    place.wait(job)
+    assert place.batch.describe_job_queues(jobQueues=[of_queue])["jobQueues"][0]["jobQueueName"] == queue
+    found = place.batch.describe_compute_environments(computeEnvironments=[of_place])["computeEnvironments"]
+    assert [one["computeEnvironmentName"] for one in found] == [environment]
+    for what, key, arn in (("job_queue", "jobQueue", of_queue), ("compute_environment", "computeEnvironment", of_place)):
+        getattr(place.batch, f"update_{what}")(**{key: arn, "state": "DISABLED"})
+        place.valid(f"{what}s", f"{key}s", arn)
+        getattr(place.batch, f"delete_{what}")(**{key: arn})
+        place.valid(f"{what}s", f"{key}s", arn)
+
+
 # --- environments and queues
 
 

@@ -91,6 +91,9 @@ SUBMITTED = [
     ({"tags": {"k" * 128: "v" * 256}}, {"tags": {"k" * 129: "v"}}, "tags"),
     ({"tags": {"k": ""}}, {"tags": {"k": "v" * 257}}, "tags"),
     ({}, {"tags": {"aws:mine": "x"}}, "aws:"),
+    ({"tags": {"Müller 1": "a_.:/=+-@ b"}}, {"tags": {"k": "a<b"}}, "tags"),
+    ({}, {"tags": {"k": "two\nlines"}}, "tags"),
+    ({}, {"tags": {"k?": "v"}}, "tags"),
     ({"parameters": {"x": "y" * 29_000}}, {"parameters": {"x": "y" * (30 * 1024)}}, "bytes"),
     (
         {"containerOverrides": {"environment": [{"name": "BATCH_FILE_TYPE", "value": "script"}]}},

@@ -76,4 +76,4 @@ def _taggable(value: str) -> str:
     >>> _taggable("Müller & Söhne <lab>")
     'Müller _ Söhne _lab_'
     """
-    return re.sub(r"[^\w\s+\-=.:/@]", "_", value)[:256]
+    return re.sub(r"[^\w +\-=.:/@]", "_", value)[:256]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
 import uuid
 from typing import Any
@@ -279,7 +280,7 @@ def _retag(caller: Caller, arn: str, added: dict[str, str], removed: list[str]) 
         kept = {**doc.get("tags", {}), **added}
         doc["tags"] = {key: value for key, value in kept.items() if key not in removed}
         limits.tags(caller.refuse, doc["tags"])
-        db.execute(f"update {table} set doc = ? where rowid = ?", (json.dumps(doc), row["rowid"]))
+        db.execute(f"update {table} set doc = ? where rowid = ?", (json.dumps(doc), row["place"]))
     return {}
 
 
@@ -287,13 +288,15 @@ def _tagged(caller: Caller, db: sqlite3.Connection, arn: str) -> tuple[str, sqli
     kind, _, name = arn.removeprefix(f"{ARN}:").partition("/")
     if kind == "job-definition":
         table, where = "definitions", "name || ':' || revision = ?"
+    elif kind == "job" and re.search("[:#]", name):
+        raise caller.refuse(f"resourceArn: '{arn}' is a child, which takes no tags: tag its parent")
     elif kind == "job":
-        table, where = "jobs", "id = ? and doc is not null"
+        table, where = "jobs", "id = ?"
     elif kind in TABLES:
         table, where = TABLES[kind], "name = ?"
     else:
         raise caller.refuse(f"resourceArn: '{arn}' is not an ARN of this account")
-    row = db.execute(f"select rowid, * from {table} where {where}", (name,)).fetchone()
+    row = db.execute(f"select rowid as place, * from {table} where {where}", (name,)).fetchone()
     if row is None:
         raise caller.refuse(f"resourceArn: there is no '{arn}'")
     return table, row, store.loads(row, "doc")

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable
 from typing import Any
+from unicodedata import category
 
 Refuse = Callable[[str], Exception]  # makes the error that an operation raises
 
@@ -30,6 +31,7 @@ SHORTEST_TIMEOUT_S = 60
 PRIORITIES = (0, 9999)  # of jobs in a fair-share queue
 QUEUE_PRIORITIES = (0, 1000)
 TAGS = 50
+TAGGABLE = "_.:/=+-@"
 DECAY_S = (0, 604_800)
 RESERVATION = (0, 99)  # percent
 WEIGHTS = (0.0001, 999.9999)
@@ -68,6 +70,8 @@ def tags(refuse: Refuse, given: dict[str, str]) -> None:
             raise refuse(f"tags: '{key}' begins with aws:, which is AWS's own")
         if not 1 <= len(key) <= 128 or len(value) > 256:
             raise refuse(f"tags: '{key[:20]}...': keys have 1 to 128 characters and values 256 at most")
+        if strange := [one for one in key + value if not (one.isalnum() or one in TAGGABLE or category(one) == "Zs")]:
+            raise refuse(f"tags: '{key[:20]}' contains {strange[0]!a}: letters, digits, spaces and {TAGGABLE} are allowed")
 
 
 def timeout(refuse: Refuse, given: dict[str, int] | None) -> None:
