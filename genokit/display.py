@@ -40,12 +40,14 @@ class Html(str):
 
 
 class Log(str):
-    """Lines of a log: plain in a terminal, a scrolling block in a notebook."""
+    """Lines of a log as they were written. Printed they are ``plain``; in a notebook they are a scrolling block."""
 
     __slots__ = ()
 
-    def __repr__(self) -> str:
-        return str(self)
+    def __str__(self) -> str:
+        return plain(self)
+
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         return log(self)
@@ -198,13 +200,14 @@ def escape(value: object) -> str:
 
 
 def plain(text: str) -> str:
-    r"""A terminal's text without its colours, each line as it stood last after carriage returns.
+    r"""A text that no terminal obeys: without colours and other control sequences, each line as it stood last after
+    carriage returns; single control characters become signs.
 
-    >>> plain("10%\r100%\n\x1b[31mred\x1b[0m")
-    '100%\nred'
+    >>> plain("10%\r100%\n\x1b[31mred\x1b[0m\x1b]52;c;cm0gLXJm\x07 \x1b")
+    '100%\nred ␛'
     """
     lines = _TERMINAL.sub("", text.replace("\r\n", "\n")).split("\n")
-    return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines)
+    return _UNSHOWABLE.sub(_sign, "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines))
 
 
 def seconds(s: float) -> str:
@@ -243,7 +246,12 @@ def size(n_bytes: float) -> str:
     return f"{n_bytes / 1024:.1f} TiB"
 
 
-_TERMINAL = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+# Escape sequences of ECMA-48 in seven bits and in eight: CSI (colours); strings such as OSC, which may set the window's
+# title or the clipboard; and the short ones.
+_TERMINAL = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x90-\x9f\n]*(?:\x07|\x9c|\x1b\\)|"
+    r"\x1b[ -/]*[0-~]"
+)
 # What HTML and XML cannot hold: control characters, halves of surrogate pairs, and two that are no characters.
 _UNSHOWABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
@@ -340,7 +348,7 @@ def _rows(pairs: Iterable[tuple[object, object]]) -> str:
 def _value(value: object) -> str:
     if isinstance(value, Html):
         return bare(value)
-    if _is_missing(value):
+    if is_missing(value):
         return '<span class="gk-none">–</span>'
     if isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral):
         return escape(f"{float(value):.6g}")
@@ -359,7 +367,8 @@ def _is_frame(value: object) -> TypeGuard[DataFrame]:
     return hasattr(value, "itertuples")  # asked without importing pandas
 
 
-def _is_missing(value: object) -> bool:
+def is_missing(value: object) -> bool:
+    """Whether a value is none: None, NaN, NaT, or pandas' NA."""
     if isinstance(value, numbers.Real):
         return bool(value != value)
     return value is None or type(value).__name__ in ("NAType", "NaTType")
@@ -381,12 +390,12 @@ def _names_and_rows(source: Any, columns: Sequence[str] | None) -> tuple[list[st
 
 def _column(name: str, values: Sequence[object]) -> tuple[str, list[str]]:
     """The class attribute and the cells of a column: numbers right, with equal decimals; long texts not squeezed."""
-    known = [value for value in values if not _is_missing(value)]
+    known = [value for value in values if not is_missing(value)]
     if known and all(isinstance(value, numbers.Real) and not isinstance(value, bool) for value in known):
         show = _decimals(known)
-        return ' class="gk-number"', [_value(value if _is_missing(value) else show(value)) for value in values]
+        return ' class="gk-number"', [_value(value if is_missing(value) else show(value)) for value in values]
     if name.lower() in ("status", "state"):
-        return "", [_value(value if _is_missing(value) else pill(str(value))) for value in values]
+        return "", [_value(value if is_missing(value) else pill(str(value))) for value in values]
     is_long = any(len(str(value)) > 30 for value in known if not isinstance(value, Html))
     return ' class="gk-long"' if is_long else "", [_value(value) for value in values]
 

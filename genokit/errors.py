@@ -42,6 +42,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from genokit.display import plain
+
 if TYPE_CHECKING:
     from genokit.batch import Job
     from genokit.pipelines import Run
@@ -49,6 +51,9 @@ if TYPE_CHECKING:
 
 class GenokitError(Exception):
     """The root: ``except GenokitError`` catches everything the kit raises on purpose."""
+
+    def __str__(self) -> str:
+        return plain(super().__str__())  # it may repeat what a job or a file said, and goes to terminals
 
 
 class ConfigError(GenokitError):

@@ -493,7 +493,10 @@ def test_operations_take_names_and_arns_alike(place: Place) -> None:
     assert place.batch.describe_job_queues(jobQueues=[of_queue])["jobQueues"][0]["jobQueueName"] == queue
     found = place.batch.describe_compute_environments(computeEnvironments=[of_place])["computeEnvironments"]
     assert [one["computeEnvironmentName"] for one in found] == [environment]
-    for what, key, arn in (("job_queue", "jobQueue", of_queue), ("compute_environment", "computeEnvironment", of_place)):
+    for what, key, arn in (
+        ("job_queue", "jobQueue", of_queue),
+        ("compute_environment", "computeEnvironment", of_place),
+    ):
         getattr(place.batch, f"update_{what}")(**{key: arn, "state": "DISABLED"})
         place.valid(f"{what}s", f"{key}s", arn)
         getattr(place.batch, f"delete_{what}")(**{key: arn})

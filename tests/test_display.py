@@ -9,6 +9,7 @@ import datetime
 import re
 import struct
 import sys
+import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,7 @@ from genokit.batch.preflight import Finding, Findings
 from genokit.config import Settings
 from genokit.display import Html, Log
 from genokit.doctor import Check, Report
+from genokit.errors import GenokitError
 from genokit.omop import Loaded, Source, Vocabulary
 from genokit.omop.cdm import Cdm, Query
 from genokit.omop.concepts import Concept, ConceptSet
@@ -249,6 +251,19 @@ def test_a_log_is_plain_in_a_terminal_and_a_block_in_a_notebook():
     log = Log("0%\r100%\n\x1b[1;32mdone\x1b[0m\n")
     assert repr(log) == str(log)
     assert "".join(parsed(log._repr_html_()).find(".//pre").itertext()) == "100%\ndone\n"
+
+
+def test_no_text_commands_a_terminal_and_long_ones_take_linear_time():
+    for sequence in ("\x1b]52;c;eA==\x07", "\x1b]0;title\x1b\\", "\x9d52;c;eA==\x9c", "\x1b[2J", "\x9b2J", "\x1bP1$r\x1b\\",
+                     "\x1b_x\x1b\\", "\x1b^x\x1b\\", "\x1bXx\x1b\\", "\x1b(0", "\x1bc", "\x1b[?1049h"):  # fmt: skip
+        assert display.plain(f"a{sequence}b") == "ab"
+    assert display.plain("a\x1b]52;c;eA==") == "a52;c;eA=="  # never ended
+    assert display.plain("a\x08\x07\x1b\tb\n") == "a␈␇␛\tb\n"
+    assert str(GenokitError("no queue 'a\x1b[2Jb'")) == "no queue 'ab'"
+    began = time.monotonic()
+    for start in ("\x1b]", "\x90", "\x1b[", "\x9d", "\x1b", "\x9b", "\x1b "):
+        display.plain(start * 200_000)
+    assert time.monotonic() - began < 5
 
 
 def test_a_link_leads_to_pages_and_files_only():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import unicodedata
 
 import boto3
 import pytest
@@ -13,6 +14,7 @@ from embedded import PLACES
 from genokit import Batch, Job, Settings
 from genokit.backends import Clients
 from genokit.batch import LogStream
+from genokit.batch.explain import explain
 from genokit.errors import AccessDenied, ConfigError, InvalidRequest, JobFailed, JobTimeout, NotFound, ServiceError
 
 COMMAND = ["sh", "-c", "echo one; echo two; exit 3"]
@@ -127,3 +129,49 @@ def test_an_empty_page_is_not_the_end_of_a_stream(account: Settings) -> None:
             stubber.add_response("get_log_events", answer, asked | request)
         assert list(LogStream(Clients(account, logs=client), "two/default/1").new_lines()) == ["one", "two"]
         stubber.assert_no_pending_responses()
+
+
+def test_tail_prints_every_attempt_also_of_those_that_fail_quickly(batch: Batch) -> None:
+    script = "echo attempt number $AWS_BATCH_JOB_ATTEMPT; exit 1"
+    job = batch.submit(batch.define("quick", command=["sh", "-c", script], memory_gib=0.05, retry=5))
+    out = io.StringIO()
+    job.tail(out)
+    lines = [line for line in out.getvalue().splitlines() if line.startswith(("attempt", "[quick] attempt"))]
+    expected = ["attempt number 1"]
+    for number in range(2, 6):
+        expected += [f"[quick] attempt {number}", f"attempt number {number}"]
+    assert lines == expected
+
+
+# OSC 52 writes the reader's clipboard, OSC 0 the title; in seven bits and in eight, and not ended.
+ESCAPES = "\x1b]52;c;cm0gLXJm\x07\x1b]0;owned\x1b\\\\\x9d52;c;eA==\x9c\x1b[2J\x1b[31m\x1bP1$r\x1b\\\\\x1b]52;c;\x08"
+
+
+def test_what_a_job_writes_never_commands_the_terminal(batch: Batch, capsys: pytest.CaptureFixture[str]) -> None:
+    code = f"print({ESCAPES!r} + 'seen'); raise SystemExit(3)"
+    job = batch.submit(batch.define("hostile", command=["python", "-c", code], memory_gib=0.1, retry=2))
+    out = io.StringIO()
+    job.tail(out)
+    print(job.log())
+    with pytest.raises(JobFailed) as failed:
+        job.raise_for_status()
+    shown = [out.getvalue(), repr(job.log()), f"{job.log()}", capsys.readouterr().out, str(failed.value)]
+    assert job.log()[:] == ESCAPES + "seen"  # the text itself stays as it was written
+    waits = batch.submit(batch.define("waits", command=["sleep", "60"], memory_gib=0.1))
+    waits.terminate(ESCAPES + "seen").wait(60)
+    shown += [waits.reason, str(waits.explain()), repr(waits), str(waits.explain().causes[0])]
+    shown += [batch.jobs().to_string(), repr(batch.monitor().snapshot().jobs["reason"][0])]
+    for text in shown:
+        assert "seen" in text or text == repr(waits)
+        assert not [sign for sign in text if unicodedata.category(sign) == "Cc" and sign != "\n"], text
+
+
+def test_times_are_never_negative_and_a_reason_is_said_once(account: Settings) -> None:
+    detail = {
+        "jobName": "one", "jobId": "1", "status": "SUCCEEDED", "createdAt": 1, "startedAt": 3_600_000,
+        "stoppedAt": 6_010, "statusReason": "CannotStart: no", "container": {"reason": "CannotStart: no"},
+    }  # fmt: skip
+    job = Job(Clients(account), "1")
+    job._detail = detail
+    assert (job.duration_s, job.reason) == (0.0, "CannotStart: no")
+    assert explain(Clients(account), detail).headline == "It ended well after 0.00 s."

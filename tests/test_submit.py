@@ -8,13 +8,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from embedded import PLACES
 
 from genokit import Batch, Settings
-from genokit.batch import rows
-from genokit.errors import InvalidRequest, JobFailed, NotFound
+from genokit.batch import definition, rows
+from genokit.errors import InvalidProject, InvalidRequest, JobFailed, NotFound
 
 
 @pytest.fixture(params=PLACES)
@@ -124,6 +125,51 @@ def test_each_row_is_a_child_that_runs_the_shipped_code(batch: Batch, tmp_path: 
     assert changed.wait(60).log() == "changed"
 
 
+def test_a_repair_of_a_repair_runs_the_rows_that_failed_under_their_own_numbers(batch: Batch) -> None:
+    # Row 3 fails always, row 5 in the first two rounds: the file tells which round it is.
+    script = 'echo "$0 $AWS_BATCH_JOB_ARRAY_INDEX"; test "$0" != c3 && { test "$0" != f5 || test "$1" = 3; }'
+    work = batch.define("work", command=["sh", "-c", script, "Ref::name", "Ref::round"], memory_gib=0.2)
+    names = [{"name": f"{letter}{number}"} for number, letter in enumerate("xxxcxf")]
+    names[3], names[5] = {"name": "c3"}, {"name": "f5"}
+    first = batch.submit(work, each=names, only=[1, 3, 5], parameters={"round": "1"}).wait(60)
+    assert first.failed == [3, 5]
+    assert list(first.table()["row"]) == [1, 3, 5]
+    assert list(first.table()["child"]) == [0, 1, 2]
+    assert first.child(1).log() == "c3 3"
+    with pytest.raises(JobFailed, match=r"the first is 1: (.|\n)*c3 3(.|\n)*job.child\(1\)"):
+        first.raise_for_status()
+    second = batch.submit(work, each=names, only=first.failed, parameters={"round": "2"}).wait(60)
+    assert second.failed == [3, 5]
+    third = batch.submit(work, each=names, only=second.failed, parameters={"round": "3"}).wait(60)
+    assert (third.failed, list(third.table()["name"])) == ([3], ["c3", "f5"])
+    last = batch.submit(work, each=names, only=third.failed, parameters={"round": "4"}).wait(60)
+    assert (last.failed, list(last.table()["row"]), last.log()) == ([3], [3], "c3 3")
+    assert last.child(0).id == last.id
+
+
+def test_a_sweep_of_one_row_has_a_table_of_it(batch: Batch) -> None:
+    fails = batch.define("fails", command=["sh", "-c", "exit $0", "Ref::status"], memory_gib=0.2)
+    job = batch.submit(fails, each=[{"status": 3}, {"status": 0}], only=range(1)).wait(60)
+    assert (job.size, job.failed, job.child(0).exit_code) == (None, [0], 3)
+    shown = job.table()
+    assert list(shown["status"]) == ["FAILED"]
+    assert list(shown["status (each)"]) == ["3"]
+    assert list(shown["exit_code"]) == [3]
+    with pytest.raises(NotFound, match="no child 1"):
+        job.child(1)
+    assert batch.submit(fails, each=[{"status": 0}]).wait(60).failed == []
+
+
+def test_only_chooses_children_of_a_size_too(batch: Batch) -> None:
+    odd = batch.define("odd", command=["sh", "-c", "exit $(( AWS_BATCH_JOB_ARRAY_INDEX % 2 ))"], memory_gib=0.2)
+    job = batch.submit(odd, size=4, only=range(1, 4)).wait(60)
+    assert (job.size, job.failed) == (3, [1, 3])
+    assert batch.submit(odd, size=4, only=job.failed).wait(60).failed == [1, 3]
+    assert batch.submit(odd, size=4, only=range(2)).wait(60).size == 2
+    with pytest.raises(InvalidRequest, match="only chooses rows of each="):
+        batch.submit(odd, only=range(2))
+
+
 def test_code_true_takes_the_project_along(batch: Batch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "genokit.toml").touch()
     (tmp_path / "say.py").write_text("print('from the project')")
@@ -197,6 +243,25 @@ def test_rows_come_from_dicts_and_data_frames_alike() -> None:
         ([{"a": 1}], range(3), "only names row 1, but the 1 rows are 0 to 0"),
         ([{"a": 1}], [-1], "only names row -1"),
         (["a"], None, "row 0"),
+        ([{"a": 1}], [], "only names no row"),
+        ([{"a": 1}], [0, 0], "only names row 0 twice"),
+        ([{"a": 1}], [True], "a number in only must be a whole number, but is True"),
+        ([{"a": 1}], ["0"], "a number in only must be a whole number, but is '0'"),
+        ([{"a": 1}], [0.0], "whole number"),
+        (5, None, "each must be a list of dicts or a DataFrame.*not int"),
+        ("rows", None, "each must be a list of dicts or a DataFrame.*not str"),
+        ({"a": [1, 2]}, None, "each must be a list of dicts or a DataFrame.*not dict"),
+        (pd.Series([1, 2]), None, "each must be a list of dicts or a DataFrame.*not Series"),
+        (np.zeros((2, 2)), None, "each must be a list of dicts or a DataFrame.*not ndarray"),
+        (pd.DataFrame([[1, 2]], columns=["a", "a"]), None, "two columns have the same name"),
+        ([{1: "a", "1": "b"}], None, "two columns have the same name"),
+        ([{"genokit:row": 1}], None, "genokit:row"),
+        ([{"a": pd.NA}], None, "row 0 has no value for 'a'"),
+        ([{"a": pd.NaT}], None, "row 0 has no value for 'a'"),
+        ([{"a": np.arange(3)}], None, r"'a' of row 0 must be a text or a number, but is array"),
+        ([{"a": b"x"}], None, r"'a' of row 0 must be a text or a number, but is b'x'"),
+        ([{"a": "x"}, {"a": "\ud800"}], None, r"each\[1\].a contains"),
+        ([{"a\0": "x"}], None, r"each\[0\]: the name 'a\\x00' contains"),
     ],
 )
 def test_rows_that_make_no_array_are_refused(each: object, only: object, says: str) -> None:
@@ -344,3 +409,71 @@ def test_what_no_process_can_be_given_is_refused_in_words_that_name_it(
     if "container" not in wrong:
         with pytest.raises(InvalidRequest, match=says):
             batch.submit(batch.define("right", command=["true"], memory_gib=0.1), check=False, **wrong)
+
+
+NESTED: list[Any] = []
+for _ in range(100_000):
+    NESTED = [NESTED]
+
+
+ODD: list[tuple[dict[str, Any], str]] = [
+    ({"after": "x"}, "after must be a job, but is 'x'"),
+    ({"after": [None]}, "after must be a job, but is None"),
+    ({"after": 5}, "after must be a job, but is 5"),
+    ({"after_each": "x"}, "after_each must be a job"),
+    ({"size": "2"}, r"size must be a whole number, but is '2' \(str\)"),
+    ({"size": 2.5}, "size must be a whole number"),
+    ({"size": True}, "size must be a whole number"),
+    ({"size": pd.NA}, "size must be a whole number"),
+    ({"vcpus": "2"}, r"vcpus must be a number, but is '2' \(str\)"),
+    ({"vcpus": pd.NA}, "vcpus must be a number"),
+    ({"vcpus": np.ones(2)}, "vcpus must be a number"),
+    ({"memory_gib": float("inf")}, "memory_gib must be a number, but is inf"),
+    ({"memory_gib": -1}, "MEMORY"),
+    ({"gpus": 1.5}, "gpus must be a whole number"),
+    ({"gpus": np.arange(2)}, "gpus must be a whole number"),
+    ({"timeout_min": float("nan")}, "timeout_min must be a number, but is nan"),
+    ({"retry": 2.5}, "retry must be a whole number"),
+    ({"retry": True}, "retry must be a whole number"),
+    ({"retry": "often"}, "retry must be a number of attempts, 'spot' or"),
+    ({"parameters": 5}, "parameters must be a dict of names and values, but is 5"),
+    ({"parameters": {"x": None}}, "parameters.x has no value"),
+    ({"parameters": {"x": np.arange(2)}}, "parameters.x must be a text or a number"),
+    ({"parameters": {"x": NESTED}}, "parameters.x cannot be written as text"),
+    ({"environment": [("A", "b")]}, "environment must be a dict"),
+    ({"environment": {"A": pd.NA}}, "environment.A has no value"),
+    ({"command": 5}, "command must be a list of words, but is 5"),
+    ({"command": b"true"}, "command must be a list of words"),
+    ({"command": ["echo", None]}, r"command\[1\] has no value"),
+    ({"tags": {"x": None}}, "tags.x has no value"),
+    ({"tags": "x"}, "tags must be a dict"),
+    ({"queue": 5}, "queue must be the name of a job queue"),
+    ({"queue": ""}, "queue must be the name of a job queue"),
+    ({"name": 5}, "jobName"),
+    ({"code": 5}, "code"),
+]
+
+
+def test_odd_input_is_refused_in_words_that_name_it(batch: Batch) -> None:
+    known = batch.define("task", command=["true"], memory_gib=0.1)
+    for wrong, says in ODD:
+        with pytest.raises((InvalidRequest, InvalidProject), match=says):
+            batch.submit(known, check=False, **wrong)
+
+
+def test_a_definition_that_is_not_named_is_not_guessed(batch: Batch) -> None:
+    batch.define("task", command=["true"], memory_gib=0.1)
+    for reference in ("", ":1", "x/task", "arn:aws:batch:us-east-1:123456789012:job-definition/task:1"):
+        with pytest.raises(NotFound, match="no active job definition"):
+            batch.submit(reference)
+    for odd in (None, 5):
+        with pytest.raises(InvalidRequest, match="definition must be a JobDefinition or its name"):
+            batch.submit(odd)  # type: ignore[arg-type]
+
+
+def test_numbers_of_numpy_are_numbers_and_large_ones_are_written_out(batch: Batch) -> None:
+    known = batch.define("task", command=["true"], vcpus=np.float64(0.5), memory_gib=np.int64(1), retry=np.int64(2))
+    assert (known.vcpus, known.memory_gib) == (0.5, 1.0)
+    assert batch.submit(known, size=np.int64(2)).size == 2
+    asked = definition.resources(vcpus=1_234_567, memory_gib=4_000)
+    assert [one["value"] for one in asked] == ["1234567", "4096000"]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from genokit.batch import fit
-from genokit.display import size
+from genokit.display import plain, size
 
 Sure = Literal["certain", "likely", "possible"]
 
@@ -29,7 +29,9 @@ class Cause:
     sure: Sure
 
     def __str__(self) -> str:
-        return f"{self.what}\n   Seen ({self.sure}): {self.evidence}" + (f"\n   Do: {self.do}" if self.do else "")
+        return plain(
+            f"{self.what}\n   Seen ({self.sure}): {self.evidence}" + (f"\n   Do: {self.do}" if self.do else "")
+        )
 
 
 def meaning(table: str, text: str, evidence: str) -> Cause | None:

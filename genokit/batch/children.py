@@ -8,52 +8,63 @@ from genokit.backends import Clients, translated_errors
 from genokit.batch import rows as tables
 from genokit.batch import wrapping
 from genokit.batch.pages import pages
-from genokit.batch.seen import STATUSES
+from genokit.batch.seen import STATUSES, reason, took_s
 
 if TYPE_CHECKING:
     import pandas as pd
 
+OWN = ("child", "row", "status", "exit_code", "duration_s", "reason")
 
-def summaries(clients: Clients, parent: str, *statuses: str) -> list[dict[str, Any]]:
-    """The children in these statuses, or all, in the shape of ListJobs."""
+
+def summaries(clients: Clients, detail: dict[str, Any], *statuses: str) -> list[dict[str, Any]]:
+    """The children of a job in these statuses, or all, by index and in the shape of ListJobs. A sweep of one row, which
+    Batch knows as no array, is its own only child."""
+    parent = detail["jobId"]
+    if "arrayProperties" not in detail:
+        alone = rows_of(detail) and detail["status"] in (statuses or STATUSES)
+        return [{**detail, "arrayProperties": {"index": 0}}] if alone else []
     with translated_errors(f"children of job '{parent}'"):
-        return [
+        found = [
             child
             for status in statuses or STATUSES
             for child in pages(clients.batch.list_jobs, "jobSummaryList", arrayJobId=parent, jobStatus=status)
         ]
+    return sorted(found, key=lambda child: int(child["arrayProperties"].get("index", 0)))
 
 
-def failed(clients: Clients, parent: str) -> list[int]:
-    """The numbers of the children that FAILED, in order."""
-    return sorted(child["arrayProperties"]["index"] for child in summaries(clients, parent, "FAILED"))
+def rows_of(detail: dict[str, Any]) -> str | None:
+    """Where the rows of a sweep lie; None where the job is none."""
+    return wrapping.rows_of(detail.get("container", {}).get("command", []))
 
 
-def table(clients: Clients, parent: str, detail: dict[str, Any]) -> pd.DataFrame:
-    """One row a child: the columns of its row of parameters, if it has any, and how it stands."""
+def failed(clients: Clients, detail: dict[str, Any]) -> list[int]:
+    """The row numbers of the children that FAILED, in the order of the children."""
+    found = [child["arrayProperties"]["index"] for child in summaries(clients, detail, "FAILED")]
+    uri = rows_of(detail) if found else None
+    rows = tables.load(clients, uri) if uri else []
+    return [tables.number(rows[index], index) if rows else index for index in found]
+
+
+def table(clients: Clients, detail: dict[str, Any]) -> pd.DataFrame:
+    """One line a child: its index, the columns and the number of its row of parameters, and how it stands."""
     import pandas as pd
 
-    found = {child["arrayProperties"]["index"]: child for child in summaries(clients, parent)}
-    uri = wrapping.rows_of(detail.get("container", {}).get("command", []))
+    found = summaries(clients, detail)
+    uri = rows_of(detail) if found else None
     rows = tables.load(clients, uri) if uri else [{}] * len(found)
-    names = [*(rows[0] if rows else ()), "status", "exit_code", "duration_s", "reason"]
-    return pd.DataFrame(
-        [
+    lines = []
+    for child in found:
+        index, container = child["arrayProperties"]["index"], child.get("container", {})
+        given = {name: value for name, value in rows[index].items() if name != tables.ROW}
+        lines.append(
             {
-                "child": number,
-                **rows[number],
+                "child": index,
+                **{f"{name} (each)" if name in OWN else name: value for name, value in given.items()},
+                "row": tables.number(rows[index], index),
                 "status": child["status"],
-                "exit_code": child.get("container", {}).get("exitCode"),
-                "duration_s": _seconds(child),
-                "reason": child.get("container", {}).get("reason") or child.get("statusReason"),
+                "exit_code": container.get("exitCode"),
+                "duration_s": took_s(child),
+                "reason": reason(container.get("reason") or child.get("statusReason")) or None,
             }
-            for number, child in sorted(found.items())
-        ],
-        columns=["child", *names],
-    ).astype({"exit_code": "Int64"})
-
-
-def _seconds(child: dict[str, Any]) -> float | None:
-    if "startedAt" not in child or "stoppedAt" not in child:
-        return None
-    return float(child["stoppedAt"] - child["startedAt"]) / 1000
+        )
+    return pd.DataFrame(lines, columns=None if lines else list(OWN)).astype({"exit_code": "Int64"})

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import numbers
+import reprlib
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from genokit.backends import Clients, translated_errors
 from genokit.batch.pages import pages
-from genokit.display import Html, card
+from genokit.display import Html, card, is_missing
 from genokit.errors import InvalidRequest, NotFound, did_you_mean
 from genokit.refusals import unwritable
 
@@ -57,7 +60,7 @@ def request(
     vcpus: float,
     memory_gib: float,
     gpus: int,
-    parameters: Mapping[str, str],
+    parameters: Mapping[str, str] | None,
     environment: Mapping[str, str],
     timeout_min: float | None,
     retry: int | str | Mapping[str, Any] | None,
@@ -75,7 +78,7 @@ def request(
     asked: dict[str, Any] = {
         "jobDefinitionName": name,
         "type": "container",
-        "parameters": dict(parameters),
+        "parameters": texts("parameters", parameters),
         "propagateTags": True,
         "containerProperties": {
             "command": words(name, command),
@@ -94,7 +97,61 @@ def words(thing: str, command: Sequence[str]) -> list[str]:
             f"'{thing}': command must be a list of words, not the text {command!r}. "
             f"Write {command.split()!r}, or ['sh', '-c', ...] where a shell is meant."
         )
-    return [str(word) for word in command]
+    if isinstance(command, (bytes, Mapping)) or not isinstance(command, Iterable):
+        raise InvalidRequest(f"'{thing}': command must be a list of words, but is {_shown(command)}.")
+    return [text(f"'{thing}': command[{number}]", word) for number, word in enumerate(command)]
+
+
+def text(member: str, value: object) -> str:
+    """A value as the text that a job is given. Raises InvalidRequest where there is none, as for None and for arrays.
+
+    >>> text("rate", 0.1), text("layers", [64, 64])
+    ('0.1', '[64, 64]')
+    """
+    if is_missing(value):
+        raise InvalidRequest(f"{member} has no value: it is {value}. Fill it, or leave it out.")
+    if isinstance(value, (bytes, bytearray)) or (hasattr(value, "ndim") and value.ndim):
+        raise InvalidRequest(
+            f"{member} must be a text or a number, but is {_shown(value)}. Give the path of a file of it."
+        )
+    try:
+        return str(value)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"{member} cannot be written as text: {error}.") from error
+
+
+def members(member: str, values: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A dict of names and values, empty for None. Raises InvalidRequest for anything else."""
+    if values is None:
+        return {}
+    if not isinstance(values, Mapping):
+        raise InvalidRequest(f"{member} must be a dict of names and values, but is {_shown(values)}.")
+    return dict(values)
+
+
+def texts(member: str, values: Mapping[str, object] | None) -> dict[str, str]:
+    """Names and values as texts. Raises InvalidRequest."""
+    found = members(member, values).items()
+    return {text(f"{member}: a name", name): text(f"{member}.{name}", value) for name, value in found}
+
+
+def whole(member: str, value: object) -> int:
+    """A whole number. Raises InvalidRequest for anything else, a text of digits and True included."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise InvalidRequest(f"{member} must be a whole number, but is {_shown(value)}.")
+    return int(value)
+
+
+def finite(member: str, value: object) -> float:
+    """A number that is neither infinite nor NaN. Raises InvalidRequest."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+        raise InvalidRequest(f"{member} must be a number, but is {_shown(value)}.")
+    return float(value)
+
+
+def _shown(value: object) -> str:
+    """A wrong value and its type, short enough for a message."""
+    return f"{reprlib.repr(value)} ({type(value).__name__})"
 
 
 def resources(
@@ -106,9 +163,9 @@ def resources(
     [{'type': 'MEMORY', 'value': '1536'}, {'type': 'GPU', 'value': '1'}]
     """
     asked = {
-        "VCPU": None if vcpus is None else f"{vcpus:g}",
-        "MEMORY": None if memory_gib is None else str(round(memory_gib * 1024)),
-        "GPU": str(gpus) if gpus else None,
+        "VCPU": None if vcpus is None else f"{finite('vcpus', vcpus):.15g}",
+        "MEMORY": None if memory_gib is None else str(round(finite("memory_gib", memory_gib) * 1024)),
+        "GPU": str(count) if gpus is not None and (count := whole("gpus", gpus)) else None,
     }
     return [{"type": kind, "value": value} for kind, value in asked.items() if value is not None]
 
@@ -124,31 +181,32 @@ def limits(*, timeout_min: float | None, retry: int | str | Mapping[str, Any] | 
     """
     asked: dict[str, Any] = {}
     if timeout_min is not None:
-        asked["timeout"] = {"attemptDurationSeconds": round(timeout_min * 60)}
+        asked["timeout"] = {"attemptDurationSeconds": round(finite("timeout_min", timeout_min) * 60)}
     if retry == "spot":
         reclaimed = {"onStatusReason": "Host EC2*", "action": "RETRY"}
         asked["retryStrategy"] = {"attempts": 5, "evaluateOnExit": [reclaimed, {"onReason": "*", "action": "EXIT"}]}
     elif isinstance(retry, Mapping):
         asked["retryStrategy"] = dict(retry)
-    elif isinstance(retry, int):
-        asked["retryStrategy"] = {"attempts": retry}
+    elif isinstance(retry, str):
+        raise InvalidRequest(f"retry must be a number of attempts, 'spot' or a retryStrategy, but is {_shown(retry)}.")
     elif retry is not None:
-        raise InvalidRequest(f"retry must be a number of attempts, 'spot' or a retryStrategy, but is {retry!r}.")
+        asked["retryStrategy"] = {"attempts": whole("retry", retry)}
     return asked
 
 
-def pairs(environment: Mapping[str, str]) -> list[dict[str, str]]:
+def pairs(environment: Mapping[str, str] | None) -> list[dict[str, str]]:
     """Environment variables as AWS writes them. Raises InvalidRequest for a name that no variable can have.
 
     >>> pairs({"LANG": "C"})
     [{'name': 'LANG', 'value': 'C'}]
     """
-    for name in environment:
-        if not name or "=" in str(name):
+    found = texts("environment", environment)
+    for name in found:
+        if not name or "=" in name:
             raise InvalidRequest(
                 f"environment: {name!r} cannot name a variable: use one character or more, and no '='."
             )
-    return [{"name": name, "value": str(value)} for name, value in environment.items()]
+    return [{"name": name, "value": value} for name, value in found.items()]
 
 
 def content(request: Mapping[str, Any]) -> str:
@@ -182,9 +240,13 @@ def registered(clients: Clients, asked: dict[str, Any]) -> JobDefinition:
 
 def found(clients: Clients, reference: str) -> JobDefinition:
     """The definition behind a name (its newest ACTIVE revision), a name:revision or an ARN. Raises NotFound."""
+    if not isinstance(reference, str):
+        raise InvalidRequest(f"definition must be a JobDefinition or its name, but is {_shown(reference)}.")
     with translated_errors(f"job definition '{reference}'"):
-        name, _, revision = reference.rpartition("/")[2].partition(":")
-        known = [of(one) for one in _active(clients, name) if revision in ("", str(one["revision"]))]
+        is_arn = reference.startswith("arn:")
+        name, _, revision = (reference.rpartition("/")[2] if is_arn else reference).partition(":")
+        known = [of(one) for one in (_active(clients, name) if name else ()) if revision in ("", str(one["revision"]))]
+        known = [one for one in known if not is_arn or reference in (one.arn, one.arn.rpartition(":")[0])]
         if known:
             return max(known, key=lambda one: one.revision)
         names = {one["jobDefinitionName"] for one in _active(clients)}

@@ -30,7 +30,9 @@ def main(arguments: Sequence[str]) -> None:
     try:
         code, rows, words = parsed(arguments)
         if rows:
-            words = filled(words, _row(rows, os.environ.get("AWS_BATCH_JOB_ARRAY_INDEX", "0")))
+            row, number = _row(rows, os.environ.get("AWS_BATCH_JOB_ARRAY_INDEX", "0"))
+            words = filled(words, row)
+            os.environ["AWS_BATCH_JOB_ARRAY_INDEX"] = str(number)  # the same in a repair as in the whole sweep
         if code:
             _enter(code)
     except GenokitError as error:
@@ -46,13 +48,13 @@ def main(arguments: Sequence[str]) -> None:
         _leave(CANNOT_RUN, f"'{words[0]}' cannot be run: {error.strerror}.")
 
 
-def _row(uri: str, index: str) -> Mapping[str, str]:
+def _row(uri: str, index: str) -> tuple[Mapping[str, str], int]:
     from genokit.batch import rows
 
     found = rows.load(_clients(), uri)
     if not (index.isdecimal() and int(index) < len(found)):
         raise InvalidRequest(f"This job is child {index} of an array with {len(found)} rows in {uri}: it has no row.")
-    return found[int(index)]
+    return found[int(index)], rows.number(found[int(index)], int(index))
 
 
 def _enter(uri: str) -> None:

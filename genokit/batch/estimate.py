@@ -12,6 +12,7 @@ from genokit.backends import Clients, translated_errors
 from genokit.batch import prices, resources
 from genokit.batch.definition import JobDefinition
 from genokit.batch.prices import Instance, Price
+from genokit.batch.seen import took_s
 from genokit.display import Html, card, seconds, table
 from genokit.errors import InvalidRequest, NotFound, did_you_mean
 
@@ -256,5 +257,5 @@ def earlier(clients: Clients, name: str, queues: Sequence[resources.JobQueue]) -
 
 
 def _minutes(jobs: Iterable[Mapping[str, Any]]) -> list[float]:
-    times = ((job.get("startedAt"), job.get("stoppedAt")) for job in jobs if job["status"] == "SUCCEEDED")
-    return [(stopped - started) / 60_000 for started, stopped in times if started and stopped]
+    times = (took_s(job) for job in jobs if job["status"] == "SUCCEEDED")
+    return [took / 60 for took in times if took is not None]

@@ -19,8 +19,9 @@ from genokit.batch import waiting
 from genokit.batch.causes import Cause, ending, failure, meaning
 from genokit.batch.logs import GROUP, LogStream
 from genokit.batch.resources import one_line
+from genokit.batch.seen import reason, took_s
 from genokit.batch.waiting import Notes
-from genokit.display import Html, Log, card, log, seconds
+from genokit.display import Html, Log, card, log, plain, seconds
 from genokit.errors import GenokitError
 
 __all__ = ["Explanation", "ending", "explain"]
@@ -53,7 +54,7 @@ class Explanation:
         parts += [f"{number}. {cause}" for number, cause in enumerate(self.causes, 1)]
         for title, lines in self._folds().items():
             parts.append("\n   ".join([f"{title}:", *lines]))
-        return "\n".join(parts)
+        return plain("\n".join(parts))
 
     def __repr__(self) -> str:
         return one_line(f"<Explanation {self.job} {self.status}: {self.headline}>")
@@ -97,9 +98,10 @@ def explain(clients: Clients, detail: Mapping[str, Any], *, now: datetime | None
     attempts = detail.get("attempts", [])
     for number, attempt in enumerate(attempts if detail["status"] != "FAILED" or len(attempts) > 1 else [], 1):
         container = attempt.get("container", {})
-        parts = (attempt.get("statusReason"), container.get("reason"))
         code = f" (exit code {container['exitCode']})" if "exitCode" in container else ""
-        notes.looked.append(f"attempt {number} ended: {': '.join(part for part in parts if part)}{code}")
+        notes.looked.append(
+            f"attempt {number} ended: {reason(attempt.get('statusReason'), container.get('reason'))}{code}"
+        )
     headline, known = look(clients, detail, now, notes)
     causes = sorted(dict.fromkeys(notes.causes), key=lambda cause: ORDER.index(cause.sure))
     return Explanation(
@@ -206,15 +208,16 @@ def _running(clients: Clients, detail: Mapping[str, Any], now: datetime, notes: 
 
 
 def _succeeded(clients: Clients, detail: Mapping[str, Any], now: datetime, notes: Notes) -> tuple[str, bool]:
-    ran_s = (detail.get("stoppedAt", 0) - detail.get("startedAt", detail.get("stoppedAt", 0))) / 1000
     tries = len(detail.get("attempts", []))
-    return f"It ended well after {seconds(ran_s)}" + (f", at attempt {tries}." if tries > 1 else "."), True
+    return f"It ended well after {seconds(took_s(detail) or 0)}" + (
+        f", at attempt {tries}." if tries > 1 else "."
+    ), True
 
 
 def _failed(clients: Clients, detail: Mapping[str, Any], now: datetime, notes: Notes) -> tuple[str, bool]:
     cause = failure(detail)
-    reason = detail.get("statusReason", "")
-    if reason == "Array Child Job failed":
+    said = detail.get("statusReason", "")
+    if said == "Array Child Job failed":
         child = _child(clients, detail["jobId"], "FAILED", notes)
         count = detail.get("arrayProperties", {}).get("statusSummary", {}).get("FAILED")
         if count:
@@ -227,7 +230,7 @@ def _failed(clients: Clients, detail: Mapping[str, Any], now: datetime, notes: N
             )
             _lines(clients, child, notes)
         return cause.what, True
-    if reason == "Dependent Job failed":
+    if said == "Dependent Job failed":
         for job in waiting.described(clients, _waited_for(detail), notes):
             if job["status"] == "FAILED":
                 what = f"The job '{job['jobName']}', for which it waited, has FAILED: {failure(job).what}"

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 from genokit.backends import Clients, translated_errors
 from genokit.batch import children
+from genokit.batch.definition import whole
 from genokit.batch.explain import Explanation, ending, explain
 from genokit.batch.logs import GROUP, LogStream
-from genokit.batch.seen import ENDED, STATUSES
-from genokit.display import Html, Log, card, log, seconds
+from genokit.batch.seen import ENDED, STATUSES, reason, took_s
+from genokit.display import Html, Log, card, log, plain, seconds
 from genokit.errors import JobFailed, JobTimeout, NotFound
 
 if TYPE_CHECKING:
@@ -87,8 +88,7 @@ class Job:
     @property
     def reason(self) -> str:
         """Why the job stands as it does, in the service's words."""
-        parts = (self.detail.get("statusReason"), self.detail.get("container", {}).get("reason"))
-        return ": ".join(part for part in parts if part)
+        return reason(self.detail.get("statusReason"), self.detail.get("container", {}).get("reason"))
 
     @property
     def created(self) -> datetime:
@@ -97,8 +97,7 @@ class Job:
     @property
     def duration_s(self) -> float | None:
         """Seconds from start to end, or until now; None before the start."""
-        started, stopped = self.detail.get("startedAt"), self.detail.get("stoppedAt")
-        return ((stopped or time.time() * 1000) - started) / 1000 if started else None
+        return took_s(self.detail, time.time() * 1000)
 
     @property
     def attempts(self) -> pd.DataFrame:
@@ -110,7 +109,7 @@ class Job:
                 "started": _moment(one["startedAt"]) if "startedAt" in one else None,
                 "stopped": _moment(one["stoppedAt"]) if "stoppedAt" in one else None,
                 "exit_code": one.get("container", {}).get("exitCode"),
-                "reason": one.get("container", {}).get("reason") or one.get("statusReason"),
+                "reason": reason(one.get("container", {}).get("reason") or one.get("statusReason")) or None,
             }
             for one in self.detail.get("attempts", [])
         ]
@@ -128,7 +127,7 @@ class Job:
     @property
     def counts(self) -> dict[str, int]:
         """How many of an array's children are in each status, now; those statuses that there are."""
-        self.status  # noqa: B018  asks anew until the array has ended
+        self._now()
         return self._counts()
 
     def _counts(self) -> dict[str, int]:
@@ -136,30 +135,38 @@ class Job:
         return {status: summary[status] for status in STATUSES if summary.get(status)}
 
     def child(self, index: int) -> Job:
-        """One child of an array job. Raises NotFound where it has no such child."""
+        """One child of an array job, by its index in the array; ``table()`` tells which row that is.
+
+        A sweep of one row is its own child 0. Raises NotFound where there is no such child.
+        """
+        index = whole("index", index)
+        if index == 0 and "arrayProperties" not in self.detail and children.rows_of(self.detail):
+            return self
         if self.size is None or not 0 <= index < self.size:
             raise NotFound(f"Job '{self.name}' ({self.id}) has no child {index}: it has {self.size or 'no'} children.")
         return Job(self._clients, f"{self.id}:{index}")
 
     def table(self) -> pd.DataFrame:
-        """The children as a table, one row each: what ``each`` gave them, status, exit code, seconds, reason."""
-        return children.table(self._clients, self.id, self.detail)
+        """The children as a table, one line each: index, what ``each`` gave them, the number of that row in ``each``,
+        status, exit code, seconds, reason. A sweep of one row has one line."""
+        return children.table(self._clients, self._now())
 
     @property
     def failed(self) -> list[int]:
-        """The numbers of the children that FAILED: ``only=job.failed`` submits their rows again."""
-        return children.failed(self._clients, self.id)
+        """The row numbers of the children that FAILED, as ``each`` or ``size`` counted them in the first submission:
+        ``only=job.failed`` submits these again, in any round of repairs."""
+        return children.failed(self._clients, self._now())
+
+    def _now(self) -> dict[str, Any]:
+        self.status  # noqa: B018  asks anew until the job has ended
+        return self._detail
 
     # --- logs
 
     @property
     def stream(self) -> LogStream | None:
         """The newest attempt's log stream; None before the job runs."""
-        container = self.detail.get("container", {})
-        if "logStreamName" not in container:
-            return None
-        options = container.get("logConfiguration", {}).get("options", {})
-        return LogStream(self._clients, container["logStreamName"], group=options.get("awslogs-group", GROUP))
+        return self._streams()[-1] if "logStreamName" in self.detail.get("container", {}) else None
 
     def log(self) -> Log:
         """What the newest attempt has written so far."""
@@ -169,23 +176,36 @@ class Job:
     def tail(self, out: TextIO | None = None) -> Job:
         """Print the job's lines as they come, and return when it has ended.
 
-        An interrupt stops the printing; the job goes on. Every attempt's lines are printed, under its status changes;
-        of an array, how many of its children stand where.
+        An interrupt stops the printing; the job goes on. The lines of every attempt are printed, from the second one
+        on under its number, and the status where it changes; of an array, how many of its children stand where.
+
+        Lines are printed ``plain``: colours and all that a terminal would obey are left out, and of a progress bar its
+        last state is shown. ``job.log()[:]`` is the text as the job wrote it.
         """
         out = out or sys.stdout
-        shown, stream = "", None
+        shown = ""
+        streams: dict[str, LogStream] = {}
         for status in self._changes():
             line = self._line(status)
             if line != shown and status not in ENDED:
                 print(line, file=out, flush=True)
-            if self.stream and (stream is None or stream.name != self.stream.name):
-                stream = self.stream
-            for line in stream.new_lines() if stream else ():
-                print(line, file=out)
+            for stream in self._streams():
+                if stream.name not in streams and streams:
+                    print(f"[{self.name}] attempt {len(streams) + 1}", file=out)
+                for line in streams.setdefault(stream.name, stream).new_lines():
+                    print(plain(line), file=out)
             out.flush()
             shown = self._line(status)
         print(shown, file=out, flush=True)
         return self
+
+    def _streams(self) -> list[LogStream]:
+        """The log streams of all attempts that have begun, the first one first."""
+        newest = self.detail.get("container", {})
+        told = [*(one.get("container", {}).get("logStreamName") for one in self.detail.get("attempts", [])),
+                newest.get("logStreamName")]  # fmt: skip
+        group = newest.get("logConfiguration", {}).get("options", {}).get("awslogs-group", GROUP)
+        return [LogStream(self._clients, name, group=group) for name in dict.fromkeys(told) if name]
 
     def _line(self, status: str) -> str:
         counts = ", ".join(f"{number:,} {one}" for one, number in self._counts().items())
@@ -240,10 +260,11 @@ class Job:
         if self.status != "FAILED":
             return self
         told: Job = self
-        failed = self.failed if self.size else []
+        found = children.summaries(self._clients, self._detail, "FAILED") if self.size else []
+        failed = [one["arrayProperties"]["index"] for one in found]
         if failed:
             told = self.child(failed[0]).refresh()
-        lines = told.stream.last().splitlines() if told.stream else []
+        lines = str(told.stream.last()).splitlines() if told.stream else []
         code = "no exit code" if told.exit_code is None else f"exit code {told.exit_code}"
         _, advice = ending(told.detail) or ("", "")
         some = f"{len(failed):,} of {self.size:,} children failed, the first is {failed[0]}: " if failed else ""

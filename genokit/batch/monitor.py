@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from genokit import display
 from genokit.backends import Clients
+from genokit.batch.resources import one_line
 from genokit.batch.seen import ENDED, STATUSES, Snapshot
 from genokit.batch.watch import Watch
 from genokit.display import Html
@@ -70,7 +71,7 @@ class Monitor:
         """
         from tqdm.auto import tqdm
 
-        with self._new_watch() as watch, tqdm(desc=self.title, unit="job", bar_format=BAR) as bar:
+        with self._new_watch() as watch, tqdm(desc=one_line(self.title), unit="job", bar_format=BAR) as bar:
             now = watch.wait()
             if now.at is None:
                 raise ServiceError(now.problem)
@@ -110,7 +111,7 @@ class Monitor:
     def __repr__(self) -> str:
         now = self._last if self._watch is None or self._watch.closed else self._watch.snapshot()
         counts = ", ".join(f"{n:,} {status}" for status, n in now.counts.items() if n) or "nothing seen"
-        return " ".join(f"<Monitor {self.title}: {counts}>".split())
+        return one_line(f"<Monitor {self.title}: {counts}>")
 
     def _repr_html_(self) -> Html:
         now = self.snapshot()
@@ -145,7 +146,7 @@ def _advance(bar: Any, now: Snapshot) -> None:
     counts = now.counts
     bar.total = sum(counts.values()) or None
     bar.n = sum(counts[status] for status in ENDED)
-    bar.set_postfix_str(f"the last look failed: {' '.join(now.problem.split())}" if now.problem else _said(now))
+    bar.set_postfix_str(f"the last look failed: {one_line(now.problem)}" if now.problem else _said(now))
 
 
 def _said(now: Snapshot) -> str:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from genokit.backends import Clients, translated_errors
 from genokit.batch import fit, resources
 from genokit.batch.resources import GONE, JobQueue, one_line
-from genokit.display import Html, card, stack, table
+from genokit.display import Html, card, plain, stack, table
 from genokit.errors import GenokitError, did_you_mean
 
 # Endings such as _FILE and _ARN say where a secret is, which is no secret.
@@ -58,7 +58,7 @@ class Findings(list[Finding]):
         return next((level for level in ("problem", "warning", "unknown") if level in found), "ok")
 
     def __str__(self) -> str:
-        return "\n".join(f"{one.level:8} {one.about}: {one.message}" for one in self)
+        return plain("\n".join(f"{one.level:8} {one.about}: {one.message}" for one in self))
 
     def __repr__(self) -> str:
         return f"<Findings {self._counted()}>"

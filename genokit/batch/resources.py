@@ -9,7 +9,7 @@ from typing import Any
 
 from genokit.backends import Clients, translated_errors
 from genokit.batch.pages import pages
-from genokit.display import Html, card, table
+from genokit.display import Html, card, plain, table
 
 GONE = ("INVALID", "DELETING", "DELETED")  # statuses in which nothing starts any more
 FARGATE = ("FARGATE", "FARGATE_SPOT")
@@ -186,9 +186,9 @@ def _standing(state: str, status: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """A text on one line, as the repr of a thing whose name came from elsewhere must be.
+    """A plain text on one line, as the repr of a thing whose name came from elsewhere must be.
 
     >>> one_line("a\\nb  c")
     'a b c'
     """
-    return " ".join(text.split())
+    return " ".join(plain(text).split())

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from genokit.batch import prices
 from genokit.batch.resources import ComputeEnvironment, JobQueue
+from genokit.display import plain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,6 +88,21 @@ class Strip:
         return self.todo[0] if len(self.todo) > 1 else None
 
 
+def reason(*parts: str | None) -> str:
+    """Why, in the service's words, each said once and plain enough for a terminal.
+
+    >>> reason("Task failed", None, "exec: no such file"), reason("CannotStart", "CannotStart")
+    ('Task failed: exec: no such file', 'CannotStart')
+    """
+    return plain(": ".join(dict.fromkeys(part for part in parts if part)))
+
+
+def took_s(told: Mapping[str, Any], now: float | None = None) -> float | None:
+    """Seconds from the start of a job to its end, or to ``now``; 0 where a clock was set back between them."""
+    started, stopped = told.get("startedAt"), told.get("stoppedAt") or now
+    return max(0.0, (stopped - started) / 1000) if started and stopped else None
+
+
 def detailed(detail: Mapping[str, Any]) -> Seen:
     """A job as DescribeJobs tells it.
 
@@ -108,7 +124,7 @@ def detailed(detail: Mapping[str, Any]) -> Seen:
         created=detail.get("createdAt", 0),
         started=detail.get("startedAt"),
         stopped=detail.get("stoppedAt"),
-        reason=": ".join(part for part in (detail.get("statusReason"), container.get("reason")) if part),
+        reason=reason(detail.get("statusReason"), container.get("reason")),
         exit_code=container.get("exitCode"),
         size=array.get("size") or 0,
         counts=_counts(array.get("statusSummary") or {}),
@@ -132,7 +148,7 @@ def listed(summary: Mapping[str, Any], queue: str = "") -> Seen:
         created=summary.get("createdAt", 0),
         started=summary.get("startedAt"),
         stopped=summary.get("stoppedAt"),
-        reason=summary.get("statusReason", ""),
+        reason=reason(summary.get("statusReason")),
         exit_code=(summary.get("container") or {}).get("exitCode"),
         size=(summary.get("arrayProperties") or {}).get("size") or 0,
     )
@@ -214,7 +230,7 @@ def _counts(given: Mapping[str, int]) -> dict[str, int]:
 
 def _attempt(told: Mapping[str, Any]) -> Attempt:
     code = (told.get("container") or {}).get("exitCode")
-    return Attempt(told.get("startedAt"), told.get("stoppedAt"), code, told.get("statusReason", ""))
+    return Attempt(told.get("startedAt"), told.get("stoppedAt"), code, reason(told.get("statusReason")))
 
 
 # --- what a job asks for

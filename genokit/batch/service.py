@@ -19,7 +19,7 @@ from genokit.batch.preflight import Finding, Findings
 from genokit.batch.resources import ComputeEnvironment, JobQueue
 from genokit.batch.seen import STATUSES
 from genokit.config import Settings
-from genokit.display import Html, card
+from genokit.display import Html, card, plain
 from genokit.errors import AccessDenied, InvalidRequest, NotFound, did_you_mean
 
 if TYPE_CHECKING:
@@ -90,11 +90,11 @@ class Batch:
             vcpus=vcpus,
             memory_gib=memory_gib,
             gpus=gpus,
-            parameters=parameters or {},
-            environment={**self.clients.job_environment(), **(environment or {})},
+            parameters=parameters,
+            environment={**self.clients.job_environment(), **definitions.members("environment", environment)},
             timeout_min=timeout_min,
             retry=retry,
-            container={**self.clients.container(image, gpus=gpus), **(container or {})},
+            container={**self.clients.container(image, gpus=gpus), **definitions.members("container", container)},
         )
         return definitions.registered(self.clients, asked)
 
@@ -138,14 +138,16 @@ class Batch:
 
         ``parameters`` fill the ``Ref::`` words of the command. ``each``, a list of dicts or a DataFrame, makes an array
         of one child a row, whose columns fill ``Ref::`` words too; ``only=range(10)`` tries ten rows first. ``size``
-        makes an array without rows, whose children tell themselves apart by AWS_BATCH_JOB_ARRAY_INDEX.
+        makes an array without rows, whose children tell themselves apart by AWS_BATCH_JOB_ARRAY_INDEX. ``only`` chooses
+        of either; that variable and ``job.failed`` stay the numbers in the whole, so ``only=job.failed`` repairs a
+        sweep, and repairs a repair.
 
         The job starts when those in ``after`` have SUCCEEDED; each child when its twin in ``after_each`` has;
         ``one_by_one`` runs an array's children in turn.
 
         ``code`` is a folder to take along, True this project's: it is unpacked where the job starts, so a change needs
-        no new image. With ``code`` or ``each`` the image must hold genokit, as ``genokit`` does. The rest overrides the
-        definition's own.
+        no new image. With ``code``, ``each`` or ``only`` the image must hold genokit, as ``genokit`` does. The rest
+        overrides the definition's own.
 
         What could never run is refused before it is sent, unless ``check=False``. Raises NotFound, InvalidRequest.
 
@@ -153,7 +155,9 @@ class Batch:
         """
         known = definition if isinstance(definition, JobDefinition) else self.definition(definition)
         name_given, name = name is not None, known.name if name is None else name
-        rows = None if each is None else tables.texts(each, only)
+        if not isinstance(queue, str) or not queue:
+            raise InvalidRequest(f"queue must be the name of a job queue, but is {queue!r}.")
+        rows = tables.chosen(each, size, only)
         words = None if command is None else definitions.words(name, command)
         folder = shipping.project() if code is True else code
         if rows is not None or folder:
@@ -165,17 +169,17 @@ class Batch:
             )
         overrides: dict[str, Any] = {
             "command": words,
-            "environment": definitions.pairs(environment or {}),
+            "environment": definitions.pairs(environment),
             "resourceRequirements": definitions.resources(vcpus=vcpus, memory_gib=memory_gib, gpus=gpus),
         }
         asked: dict[str, Any] = {
             "jobName": name,
             "jobQueue": queue,
             "jobDefinition": known.arn,
-            "parameters": {key: str(value) for key, value in (parameters or {}).items()},
+            "parameters": definitions.texts("parameters", parameters),
             "containerOverrides": {key: value for key, value in overrides.items() if value},
             "propagateTags": True,
-            **submission.array(rows, size),
+            **submission.array(rows, None if only is not None and each is None else size),
             **submission.dependencies(after, after_each, one_by_one),
             **definitions.limits(timeout_min=timeout_min, retry=retry),
         }
@@ -184,7 +188,7 @@ class Batch:
             return there
         if check:
             self._refuse_hopeless(asked, known)
-        own = {**(tags or {}), **({CONTENT: mark} if name_given else {})}
+        own = {**definitions.members("tags", tags), **({CONTENT: mark} if name_given else {})}
         with translated_errors(f"job '{name}'"):
             answer = self.clients.batch.submit_job(**asked, tags=submission.tags(self.clients.settings.project, own))
         return Job(self.clients, answer["jobId"])
@@ -342,9 +346,10 @@ class Batch:
             "statusReason": "reason",
         }
         table = pd.DataFrame(rows, columns=list(columns)).rename(columns=columns)
+        table["reason"] = table["reason"].map(plain, na_action="ignore")
         for column in ("created", "started", "stopped"):
             table[column] = pd.to_datetime(table[column].astype("Int64"), unit="ms", utc=True)
-        table.insert(7, "duration_s", (table["stopped"] - table["started"]).dt.total_seconds())
+        table.insert(7, "duration_s", (table["stopped"] - table["started"]).dt.total_seconds().clip(lower=0))
         return table.sort_values("created", ascending=False, ignore_index=True)
 
     def __repr__(self) -> str:

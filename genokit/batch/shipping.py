@@ -41,7 +41,10 @@ def ship(clients: Clients, folder: str | os.PathLike[str]) -> str:
     Files that hold secrets by habit are left out, with a warning that names them. The same files make the same archive.
     Raises InvalidProject where the folder cannot be shipped, or is larger than 50 MiB when packed.
     """
-    root = Path(folder).expanduser().resolve()
+    try:
+        root = Path(folder).expanduser().resolve()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InvalidProject(f"code must be the path of a folder, but is {folder!r}: {error}.") from error
     if not root.is_dir():
         raise InvalidProject(f"There is no folder '{root}' to ship as code. Name the folder of the project.")
     settings = clients.settings  # the kit's own folders are no part of the project

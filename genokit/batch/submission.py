@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import os
 import re
+import reprlib
 import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genokit.batch.definition import texts, whole
 from genokit.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -26,30 +28,36 @@ def array(rows: Sequence[object] | None, size: int | None) -> dict[str, Any]:
     """
     if rows is not None and size is not None:
         raise InvalidRequest("Give each=rows or size=number, not both: each row is a child.")
-    children = len(rows) if rows is not None else size
+    children = len(rows) if rows is not None else None if size is None else whole("size", size)
     return {"arrayProperties": {"size": children}} if children is not None and (children > 1 or rows is None) else {}
 
 
-def dependencies(
-    after: Job | Iterable[Job] | None, after_each: Job | None, one_by_one: bool
-) -> dict[str, list[dict[str, str]]]:
+def dependencies(after: Any, after_each: Job | None, one_by_one: bool) -> dict[str, list[dict[str, str]]]:
     """dependsOn: jobs that must have SUCCEEDED, an array whose children go before ours one to one, our own order.
 
     https://docs.aws.amazon.com/batch/latest/userguide/job_dependencies.html
     """
-    jobs = [] if after is None else [after] if hasattr(after, "id") else list(after)
-    on = [{"jobId": job.id} for job in jobs]
+    jobs = () if after is None else (after,) if isinstance(after, str) or not isinstance(after, Iterable) else after
+    on = [{"jobId": _id("after", job)} for job in jobs]
     if after_each is not None:
-        on.append({"jobId": after_each.id, "type": "N_TO_N"})
+        on.append({"jobId": _id("after_each", after_each), "type": "N_TO_N"})
     if one_by_one:
         on.append({"type": "SEQUENTIAL"})
     return {"dependsOn": on} if on else {}
 
 
+def _id(member: str, job: object) -> str:
+    if not isinstance(found := getattr(job, "id", None), str):
+        raise InvalidRequest(
+            f"{member} must be a job, but is {reprlib.repr(job)}. Batch().job(id) is the job of an id."
+        )
+    return found
+
+
 def tags(project: str | None, own: Mapping[str, str]) -> dict[str, str]:
     """The tags by which jobs are found and their costs summed: who, in which run, for which project; and ``own``."""
     given = {"genokit:user": _user(), "genokit:run": run(), "genokit:project": project}
-    return {key: _taggable(value) for key, value in given.items() if value} | dict(own)
+    return {key: _taggable(value) for key, value in given.items() if value} | texts("tags", own)
 
 
 def run() -> str:

@@ -71,7 +71,9 @@ def tags(refuse: Refuse, given: dict[str, str]) -> None:
         if not 1 <= len(key) <= 128 or len(value) > 256:
             raise refuse(f"tags: '{key[:20]}...': keys have 1 to 128 characters and values 256 at most")
         if strange := [one for one in key + value if not (one.isalnum() or one in TAGGABLE or category(one) == "Zs")]:
-            raise refuse(f"tags: '{key[:20]}' contains {strange[0]!a}: letters, digits, spaces and {TAGGABLE} are allowed")
+            raise refuse(
+                f"tags: '{key[:20]}' contains {strange[0]!a}: letters, digits, spaces and {TAGGABLE} are allowed"
+            )
 
 
 def timeout(refuse: Refuse, given: dict[str, int] | None) -> None:
