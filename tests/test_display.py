@@ -254,8 +254,10 @@ def test_a_log_is_plain_in_a_terminal_and_a_block_in_a_notebook():
 
 
 def test_no_text_commands_a_terminal_and_long_ones_take_linear_time():
-    for sequence in ("\x1b]52;c;eA==\x07", "\x1b]0;title\x1b\\", "\x9d52;c;eA==\x9c", "\x1b[2J", "\x9b2J", "\x1bP1$r\x1b\\",
-                     "\x1b_x\x1b\\", "\x1b^x\x1b\\", "\x1bXx\x1b\\", "\x1b(0", "\x1bc", "\x1b[?1049h"):  # fmt: skip
+    for sequence in (
+        *("\x1b]52;c;eA==\x07", "\x1b]0;title\x1b\\", "\x9d52;c;eA==\x9c", "\x1b[2J", "\x9b2J", "\x1bP1$r\x1b\\"),
+        *("\x1b_x\x1b\\", "\x1b^x\x1b\\", "\x1bXx\x1b\\", "\x1b(0", "\x1bc", "\x1b[?1049h"),
+    ):
         assert display.plain(f"a{sequence}b") == "ab"
     assert display.plain("a\x1b]52;c;eA==") == "a52;c;eA=="  # never ended
     assert display.plain("a\x08\x07\x1b\tb\n") == "a␈␇␛\tb\n"
