@@ -21,8 +21,8 @@ PROGRAMS = Path(os.environ.get("POLICIES", ".venv-policies")) / "bin"
 PARLIAMENT = {
     ("user", "PERMISSIONS_MANAGEMENT_ACTIONS"): "iam:PassRole of the two roles of jobs, to ECS alone",
     ("deployer", "PERMISSIONS_MANAGEMENT_ACTIONS"): "who deploys makes roles, those whose names begin with genokit-",
-    ("deployer", "PRIVILEGE_ESCALATION"): "who may write roles and policies may give himself what they allow: the "
-    "deployer is as strong as that, and no scientist should be one",
+    ("deployer", "PRIVILEGE_ESCALATION"): "the boundary holds roles, and a policy that people hold is not "
+    "rewritten: parliament sees neither",
     ("deployer", "CREDENTIALS_EXPOSURE"): "ecr:GetAuthorizationToken: a login to push images, good for twelve hours",
     ("deployer", "RESOURCE_MISMATCH"): "what EC2 makes and what it makes it in stand in two statements, for only the "
     "new thing comes with a tag",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
-from genokit.plots.paper import white_paper
+from genokit.plots.paper import INK, clear_paper
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,19 +24,19 @@ def flow(attrition: DataFrame, *, title: str = "", ax: Axes | None = None) -> Ax
     from matplotlib import pyplot as plt
 
     rows = list(attrition.itertuples(index=False))
-    with white_paper():
+    with clear_paper():
         if ax is None:
             _, ax = plt.subplots(figsize=(7.5, 0.5 + 0.95 * len(rows)), layout="constrained")
         for y, row in enumerate(rows):
             last = y == len(rows) - 1
             words = textwrap.fill(label(row.step, 96), 48)
             text = f"{words}\n{_number(row.persons)} persons, {_number(row.entries)} entries"
-            _box(ax, 0, y, text, "#d7e8f4" if last else "#f2f2f2", "#0072b2" if last else "0.55")
+            _box(ax, 0, y, text, "#0072b22e" if last else "#8080801f", "#0072b2" if last else INK)
             if y:
                 _arrow(ax, (0, y - 0.68), (0, y - 0.34))
             if y and _number(row.left_out) != "0":
                 _arrow(ax, (0, y - 0.5), (0.66, y - 0.5))
-                _box(ax, 0.98, y - 0.5, f"left out: {_number(row.left_out)}", "white", "#d55e00", wide=0.32)
+                _box(ax, 0.98, y - 0.5, f"left out: {_number(row.left_out)}", "none", "#d55e00", wide=0.32)
         ax.set_xlim(-0.66, 1.32)
         ax.set_ylim(len(rows) - 0.55, -0.5)
         ax.axis("off")
@@ -54,13 +54,13 @@ def rates(shown: DataFrame, *, unit: str, title: str = "", ax: Axes | None = Non
     import pandas as pd
     from matplotlib import pyplot as plt
 
-    with white_paper():
+    with clear_paper():
         if ax is None:
             _, ax = plt.subplots(figsize=(8, 3.8), layout="constrained")
         groups = sorted(shown["group"].unique(), key=lambda group: (group == "all", str(group)))
         for number, group in enumerate(groups):
             rows = shown[shown["group"] == group].sort_values("interval_start")
-            colour, mark = ("0.25", ".") if group == "all" else LINES[number % len(LINES)]
+            colour, mark = (INK, ".") if group == "all" else LINES[number % len(LINES)]
             middle = rows["interval_start"] + (rows["interval_end"] - rows["interval_start"]) / 2
             rate, low, high = (pd.to_numeric(rows[name]).astype("float64") for name in ("rate", "low", "high"))
             seen = rate > 0  # of none the bound is far away where persons are few
@@ -87,7 +87,7 @@ def curves(shown: DataFrame, *, title: str = "", ax: Axes | None = None) -> Axes
     """
     from matplotlib import pyplot as plt
 
-    with white_paper():
+    with clear_paper():
         if ax is None:
             _, ax = plt.subplots(figsize=(8, 3.8), layout="constrained")
         for number, (group, rows) in enumerate(shown.groupby("group", sort=True)):
@@ -121,7 +121,7 @@ def _box(ax: Axes, x: float, y: float, text: str, fill: str, edge: str, *, wide:
 
 
 def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
-    ax.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": "0.35", "lw": 1, "shrinkA": 0, "shrinkB": 0})
+    ax.annotate("", end, start, arrowprops={"arrowstyle": "-|>", "color": INK, "lw": 1, "shrinkA": 0, "shrinkB": 0})
 
 
 def _number(count: object) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from genokit.plots.paper import white_paper
+from genokit.plots.paper import clear_paper
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +28,7 @@ def cost_bars(table: DataFrame, unit: str = "usd", *, by: str = "run", most: int
 
     low, high = ("usd_low", "usd_high") if unit == "usd" else (unit, unit)
     shown = table.sort_values(high, ascending=False, na_position="last").head(most)
-    with white_paper():
+    with clear_paper():
         if ax is None:
             _, ax = plt.subplots(figsize=(7, 1.1 + 0.32 * max(1, len(shown))), layout="constrained")
         names = [str(name) if len(str(name)) <= 32 else f"{str(name)[:31]}…" for name in shown[by]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from genokit.plots.paper import white_paper
+from genokit.plots.paper import clear_paper
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,7 +23,7 @@ def mapped(shares: DataFrame, *, ax: Axes | None = None) -> Axes:
     from matplotlib import pyplot as plt
 
     known = shares.dropna(subset="share").reset_index(drop=True)
-    with white_paper():
+    with clear_paper():
         if ax is None:
             _, ax = plt.subplots(figsize=(7.5, 1.2 + 0.34 * len(known)), layout="constrained")
         places, percent = range(len(known)), known["share"].astype(float) * 100
@@ -62,7 +62,7 @@ def lineage(edges: Mapping[str, Sequence[str]], *, ax: Axes | None = None) -> Ax
         for x, column in enumerate(columns)
         for row, table in enumerate(column)
     }
-    with white_paper():
+    with clear_paper():
         if ax is None:
             _, ax = plt.subplots(figsize=(10, 1 + 0.3 * most), layout="constrained")
         for number, (table, sources) in enumerate(edges.items()):
@@ -78,7 +78,7 @@ def lineage(edges: Mapping[str, Sequence[str]], *, ax: Axes | None = None) -> Ax
                 colour = GROUPS[number % len(GROUPS)]
                 ax.add_patch(PathPatch(curve, facecolor="none", edgecolor=colour, linewidth=1, alpha=0.75))
         for table, (x, y) in spots.items():
-            ax.text(x, y, table.partition(".")[2], va="center", fontsize=9, family="monospace",
+            ax.text(x, y, table.partition(".")[2], va="center", fontsize=9, family="monospace", color="black",
                     bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})  # fmt: skip
         for x, title in enumerate(("MIMIC-III", "between", "OMOP CDM 5.4")):
             ax.text(x, -0.6, title, fontsize=11, weight="bold", va="center")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from genokit.plots.paper import white_paper
+from genokit.plots.paper import INK, clear_paper
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,7 +37,7 @@ def digits(
     height, width = images.shape[1:]
     high, wide = height + 11, width + 2  # a digit with a line of text below it and a gap beside it
     sheet = np.zeros((rows * high, columns * wide), dtype=np.uint8)
-    with white_paper():
+    with clear_paper():
         if ax is None:
             _, ax = plt.subplots(figsize=(max(3.6, 0.8 * columns), 0.5 + 0.9 * rows), layout="constrained")
         for place, index in enumerate(shown):
@@ -45,7 +45,7 @@ def digits(
             sheet[top : top + height, left : left + width] = images[index]
             text = str(labels[index]) if predictions is None else f"{labels[index]} → {predictions[index]}"
             ax.text(left + width / 2, top + height + 4.5, text, ha="center", va="center", fontsize=8,
-                    color="black" if predictions is None else WRONG)  # fmt: skip
+                    color=INK if predictions is None else WRONG)  # fmt: skip
         ax.imshow(sheet, cmap="gray_r", vmin=0, vmax=255)
         ax.set_axis_off()
         part = f"{len(shown)} of " if len(shown) < len(chosen) else ""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from genokit.display import STATUS_COLOURS
-from genokit.plots.paper import white_paper
+from genokit.plots.paper import INK, clear_paper
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +31,7 @@ def timeline(attempts: DataFrame, *, now: Timestamp | None = None, ax: Axes | No
     now = now or pd.Timestamp.now("UTC")
     rows = attempts.sort_values("started", kind="stable", ignore_index=True)
     named = len(rows) <= NAMED
-    with white_paper():
+    with clear_paper():
         if ax is None:
             height = 1.4 + 0.24 * len(rows) if named else 5.0
             _, ax = plt.subplots(figsize=(9, height), layout="constrained")
@@ -41,7 +41,7 @@ def timeline(attempts: DataFrame, *, now: Timestamp | None = None, ax: Axes | No
             Rectangle((x, y + 0.14 if named else y), max(end - x, span / 500), 0.72 if named else 1)
             for y, (x, end) in enumerate(zip(left, right, strict=True))
         ]
-        fills = [STATUS_COLOURS.get(status, "0.6") for status in rows["status"]]
+        fills = [STATUS_COLOURS.get(status, INK) for status in rows["status"]]
         ax.add_collection(PatchCollection(bars, facecolor=fills, edgecolor="none"))
         for y, status in enumerate(rows["status"] if named else ()):
             if status == "FAILED":  # a sign beside the colour
@@ -76,7 +76,7 @@ def counts(jobs: Mapping[str, int], *, ax: Axes | None = None) -> Axes:
     from matplotlib import pyplot as plt
     from matplotlib.ticker import MaxNLocator
 
-    with white_paper():
+    with clear_paper():
         if ax is None:
             _, ax = plt.subplots(figsize=(5, 2.4), layout="constrained")
         numbers = [jobs.get(status, 0) for status in STATUS_COLOURS]
@@ -101,11 +101,11 @@ def usage(used: Mapping[str, tuple[float, float | None]], *, ax: Axes | None = N
     """
     from matplotlib import pyplot as plt
 
-    with white_paper():
+    with clear_paper():
         if ax is None:
             _, ax = plt.subplots(figsize=(5, 0.7 + 0.4 * len(used)), layout="constrained")
         for y, (part, whole) in enumerate(used.values()):
-            ax.barh(y, 100, color="0.92", height=0.6)
+            ax.barh(y, 100, color="#80808026", height=0.6)
             if whole:
                 ax.barh(y, min(100 * part / whole, 100), color=STATUS_COLOURS["RUNNING"], height=0.6, alpha=0.55)
             words = f"{part:,.4g} of {whole:,.4g}" if whole else f"{part:,.4g}, of an unknown size"
@@ -129,7 +129,7 @@ def picture(
     """The three together in one figure, which is no pyplot's: a notebook shows it as a result only, not twice."""
     from matplotlib.figure import Figure
 
-    with white_paper():
+    with clear_paper():
         tall = 1.0 + 0.24 * max(2, len(attempts)) if len(attempts) <= NAMED else 4.2
         figure = Figure(figsize=(9, tall + 2.4), layout="constrained")
         grid = figure.add_gridspec(2, 2, height_ratios=[2.4, tall])

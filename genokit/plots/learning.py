@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from genokit.plots.paper import white_paper
+from genokit.plots.paper import clear_paper
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,7 +29,7 @@ def learning_curve(
     from matplotlib import pyplot as plt
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-    with white_paper():
+    with clear_paper():
         if axes is None:
             figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
             figure.suptitle("Learning curve" + (f" ({note})" if note else ""), fontsize=11)
@@ -65,7 +65,7 @@ def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, *, ax: Axes | Non
     right = np.trace(counts)
     rates = np.where(np.eye(classes, dtype=bool), 0, counts) / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     most = max(rates.max(), 1e-9)
-    with white_paper():
+    with clear_paper():
         if ax is None:
             _, ax = plt.subplots(figsize=(5.6, 5), layout="constrained")
         ax.imshow(rates, cmap="Oranges", vmin=0, vmax=most)

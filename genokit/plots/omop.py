@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from genokit.plots.paper import white_paper
+from genokit.plots.paper import INK, clear_paper
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame, Series
 
 # Okabe and Ito's, told apart by all eyes; men and women also by side or sign.
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9", "#000000", "#e69f00")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9", "#7f7f7f", "#e69f00")
 MOST = 25  # rows with names that a figure has room for
 LABELLED = 60  # rectangles of a treemap
+POINTS = 330  # of width, for each unit of its height
 
 
 def pyramid(persons: DataFrame, *, ax: Axes | None = None) -> Axes:
@@ -27,7 +28,7 @@ def pyramid(persons: DataFrame, *, ax: Axes | None = None) -> Axes:
     steps = persons.assign(born=persons["year_of_birth"] // 5 * 5)
     sums = steps.groupby(["born", "gender"])["persons"].sum().unstack(fill_value=0)
     genders = sorted(sums.columns, key=lambda gender: (gender != "men", -sums[gender].sum()))
-    with white_paper():
+    with clear_paper():
         ax = _axes(ax, 7, 5)
         right: Any = 0
         for number, gender in enumerate(genders):
@@ -36,7 +37,7 @@ def pyramid(persons: DataFrame, *, ax: Axes | None = None) -> Axes:
             ax.barh(sums.index + 2.5, sign * sums[gender], height=4.4, left=left, color=COLOURS[number % 8],
                     label=f"{gender} ({sums[gender].sum():,})")  # fmt: skip
             right = left + sums[gender] if number else 0
-        ax.axvline(0, color="black", linewidth=0.8)
+        ax.axvline(0, color=INK, linewidth=0.8)
         ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{abs(x):,.0f}"))
         ax.set_xlabel("persons")
         ax.set_ylabel("year of birth")
@@ -48,7 +49,7 @@ def observed(months: DataFrame, *, ax: Axes | None = None) -> Axes:
     """Persons observed in each month: month (a period), persons."""
     import pandas as pd
 
-    with white_paper():
+    with clear_paper():
         ax = _axes(ax, 7, 3)
         known = months.set_index("month")["persons"].astype(float)
         if len(known):  # a month that is not shown is a gap
@@ -64,7 +65,7 @@ def observed(months: DataFrame, *, ax: Axes | None = None) -> Axes:
 
 def lengths(persons: DataFrame, *, ax: Axes | None = None) -> Axes:
     """The share of persons observed for at least so many years: days, persons."""
-    with white_paper():
+    with clear_paper():
         ax = _axes(ax, 7, 3)
         whole = persons["persons"].sum()
         left = 100 * persons["persons"][::-1].cumsum()[::-1] / max(whole, 1)
@@ -83,7 +84,7 @@ def lengths(persons: DataFrame, *, ax: Axes | None = None) -> Axes:
 
 def visits(kinds: DataFrame, *, ax: Axes | None = None) -> Axes:
     """Persons with each kind of visit; its records and days are written beside: concept_name, persons, records, ..."""
-    with white_paper():
+    with clear_paper():
         shown = kinds.head(MOST).reset_index(drop=True)
         ax = _axes(ax, 7, 1.1 + 0.34 * max(len(shown), 2))
         ax.barh(shown.index, shown["persons"], height=0.66, color=COLOURS[0])
@@ -107,12 +108,13 @@ def treemap(concepts: DataFrame, *, what: str = "concept", ax: Axes | None = Non
 
     import matplotlib as mpl
     from matplotlib.patches import Rectangle
+    from matplotlib.textpath import TextPath
 
     known = concepts.sort_values("persons", ascending=False, ignore_index=True)
     shown = known.head(LABELLED)
     columns = (shown[name].tolist() for name in ("persons", "concept_name", "share"))
     tiles: list[tuple[float, str, float]] = list(zip(*columns, strict=True))
-    with white_paper():
+    with clear_paper():
         ax = _axes(ax, 9, 5.6)
         wide = 9 / 5.2
         top = max(float(known["share"].max()) if len(known) else 0, 1e-9)
@@ -120,10 +122,11 @@ def treemap(concepts: DataFrame, *, what: str = "concept", ax: Axes | None = Non
         places = squares([size for size, _, _ in tiles], 0, 0, wide, 1)
         for (_, words, share), (x, y, w, h) in zip(tiles, places, strict=True):
             fill = paint(0.08 + 0.9 * share / top)
-            ax.add_patch(Rectangle((x, y), w, h, facecolor=fill, edgecolor="white", linewidth=1))
+            tile = ax.add_patch(Rectangle((x, y), w, h, facecolor=fill, edgecolor="white", linewidth=1))
             ink = "white" if share / top > 0.5 else "black"
             number = f"{100 * share:.3g} %"
-            letters, lines = int(w * 76), int(h * 34)  # of 7 points
+            letter = TextPath((0, 0), words, size=7).get_extents().width / max(len(words), 1)  # points, on average
+            letters, lines = int(w * POINTS / max(letter, 3) - 1), int(h * 34)
             if letters < 7 or lines < 1:
                 continue
             parts = textwrap.wrap(words, letters, break_long_words=False)
@@ -131,8 +134,8 @@ def treemap(concepts: DataFrame, *, what: str = "concept", ax: Axes | None = Non
                 parts = [words[: letters - 1] + "…"]
             if len(parts) < lines:
                 parts.append(number)
-            ax.text(x + w / 2, y + h / 2, "\n".join(parts), ha="center", va="center", fontsize=7, color=ink,
-                    clip_on=True)  # fmt: skip
+            label = ax.text(x + w / 2, y + h / 2, "\n".join(parts), ha="center", va="center", fontsize=7, color=ink)
+            label.set_clip_path(tile)  # of wide letters the last may lie outside
         ax.set_xlim(0, wide)
         ax.set_ylim(1, 0)
         ax.axis("off")
@@ -148,7 +151,7 @@ def treemap(concepts: DataFrame, *, what: str = "concept", ax: Axes | None = Non
 
 def ages(spread: DataFrame, *, ax: Axes | None = None) -> Axes:
     """The ages at which conditions come, the commonest first, by gender: condition, gender, p10_value to p90_value."""
-    with white_paper():
+    with clear_paper():
         names = list(dict.fromkeys(spread["condition"]))[:MOST]
         genders = sorted(spread["gender"].unique(), key=lambda gender: (gender != "men", gender))
         ax = _axes(ax, 7.5, 1.2 + 0.32 * max(len(names), 2))
@@ -164,7 +167,7 @@ def ages(spread: DataFrame, *, ax: Axes | None = None) -> Axes:
 
 def concepts_per_person(spread: DataFrame, *, ax: Axes | None = None) -> Axes:
     """How many different concepts a person has, by domain: domain, p10_value to p90_value."""
-    with white_paper():
+    with clear_paper():
         ax = _axes(ax, 7, 1.1 + 0.34 * max(len(spread), 2))
         _boxes(ax, list(range(len(spread))), spread, COLOURS[0], "o", None)
         _names(ax, list(spread["domain"]))
@@ -178,7 +181,7 @@ def values(spread: DataFrame, *, ax: Axes | None = None) -> Axes:
 
     ``spread`` has a row a measurement and unit: measurement, unit, count_value, min_value, p10_value to p90_value, ...
     """
-    with white_paper():
+    with clear_paper():
         shown = spread.head(MOST).reset_index(drop=True)
         ax = _axes(ax, 9, 1.1 + 0.34 * max(len(shown), 2))
         low, high = shown["p10_value"], shown["p90_value"]
@@ -197,7 +200,7 @@ def values(spread: DataFrame, *, ax: Axes | None = None) -> Axes:
         ax.text(1.95, -0.9, "values", fontsize=8, weight="bold", ha="right")
         _names(ax, list(shown["measurement"]))
         ax.set_xlim(-0.2, 1.97)
-        ax.set_xticks([])
+        ax.tick_params(bottom=False, labelbottom=False)
         if len(spread) > len(shown):
             ax.set_xlabel(f"the {len(shown)} commonest of {len(spread):,} measurements and units", fontsize=9)
         ax.spines["bottom"].set_visible(False)
@@ -206,7 +209,7 @@ def values(spread: DataFrame, *, ax: Axes | None = None) -> Axes:
 
 def density(records: DataFrame, *, ax: Axes | None = None) -> Axes:
     """Records for each person and month of observation, a line a domain: domain, year, records, per_month."""
-    with white_paper():
+    with clear_paper():
         ax = _axes(ax, 7.5, 3.6)
         styles = ("-", "--", ":", "-.")
         domains = list(records.groupby("domain")["records"].sum().sort_values(ascending=False).index)
@@ -225,7 +228,7 @@ def density(records: DataFrame, *, ax: Axes | None = None) -> Axes:
 
 def completeness(shares: DataFrame, *, ax: Axes | None = None) -> Axes:
     """What share of records says what: domain, records, and a column for each thing that may be said, 0 to 1 or NA."""
-    with white_paper():
+    with clear_paper():
         columns = [column for column in shares.columns if column not in ("domain", "records")]
         ax = _axes(ax, 6.5, 1.2 + 0.36 * max(len(shares), 2))
         cells = [[100 * float(row[column]) for column in columns] for _, row in shares.iterrows()]
@@ -235,7 +238,7 @@ def completeness(shares: DataFrame, *, ax: Axes | None = None) -> Axes:
             for x, share in enumerate(row):
                 known = share == share  # what a table has no column for is a dash
                 ax.text(x, y, f"{share:.3g} %" if known else "–", ha="center", va="center", fontsize=9,
-                        color="white" if share < 55 else "black")  # fmt: skip
+                        color=INK if not known else "white" if share < 55 else "black")  # fmt: skip
         named = [f"{row.domain} ({row.records:,})" for row in shares.itertuples()]
         ax.set_yticks(range(len(named)), named, fontsize=9)
         ax.set_xticks(range(len(columns)), [f"with a {column}" for column in columns], fontsize=9)
@@ -299,7 +302,7 @@ def quality(counts: DataFrame, *, ax: Axes | None = None) -> Axes:
         (names.index(name), categories.index(category)): (int(passed), int(failed))
         for name, category, passed, failed in rows
     }
-    with white_paper():
+    with clear_paper():
         if ax is None:
             _, ax = plt.subplots(figsize=(7.2, 1.5 + 0.26 * len(names)), layout="constrained")
         shares = [

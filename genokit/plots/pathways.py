@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from genokit.plots.cohorts import label
-from genokit.plots.paper import white_paper
+from genokit.plots.paper import clear_paper
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,7 +36,7 @@ def sunburst(shown: DataFrame, *, treatments: Treatments, title: str = "", ax: A
     from matplotlib.patches import Wedge
 
     shown, styles = _drawn(shown), _styles(treatments)
-    with white_paper():
+    with clear_paper():
         if ax is None:
             _, ax = plt.subplots(figsize=(8, 4.8), layout="constrained")
         arcs = list(_arcs(shown, list(styles)))
@@ -66,7 +66,7 @@ def sankey(shown: DataFrame, *, treatments: Treatments, title: str = "", ax: Axe
     order = {step: i for i, step in enumerate([*treatments, OTHER, NONE])}
     steps = [name for name in shown.columns if name.startswith("step_") and shown[name].notna().any()]
     total = float(shown["persons"].sum())
-    with white_paper():
+    with clear_paper():
         if ax is None:
             _, ax = plt.subplots(figsize=(8, 4.8), layout="constrained")
         leaves: Any = {}  # where the next stream leaves each bar of the step before
@@ -178,7 +178,7 @@ def _key(parts: Sequence[str], names: Sequence[str]) -> str:
 def _number(ax: Axes, x: float, y: float, key: str) -> None:
     if key:
         paper = {"boxstyle": "round,pad=0.12", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
-        ax.text(x, y, key, ha="center", va="center", fontsize=7.5, zorder=3, bbox=paper)
+        ax.text(x, y, key, color="black", ha="center", va="center", fontsize=7.5, zorder=3, bbox=paper)
 
 
 def _finished(ax: Axes, styles: Mapping[str, Any], steps: set[str], treatments: Treatments, title: str) -> Axes:
