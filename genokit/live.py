@@ -101,6 +101,12 @@ def meter(label: str, part: float, whole: float | None, note: str = "") -> Html:
     return Html(f'<div class="gk-usage"><span>{escape(label)} <strong>{escape(words)}</strong></span>{bar}</div>')
 
 
+def progress(words: str, done: float, whole: float | None) -> Html:
+    """How far some work is: words, and a bar where it is known how much there is."""
+    bar = f'<progress value="{min(done, whole):g}" max="{whole:g}"></progress> ' if whole else ""
+    return Html(f'<div style="font-variant-numeric:tabular-nums">{bar}{escape(words)}</div>')
+
+
 def lanes(
     bars: Sequence[tuple[str, str, float, float, str]], ticks: Sequence[tuple[float, str]], *, named: int = 20
 ) -> Html:
@@ -228,6 +234,22 @@ def lives_here() -> bool:
     if kernel is None:
         return False
     return bool(kernel.get_parent("shell").get("content", {}).get("allow_stdin"))
+
+
+def show(box: Any, still: Html, plain: str) -> None:
+    """Display a view's widgets, and a still of it for a notebook that is opened again when the widgets are gone.
+
+    The still hides itself while the view lives, and hides JupyterLab's "Error displaying widget" when it does not.
+    """
+    import ipywidgets
+    from IPython.display import display
+
+    name = f"gk-still-{box.model_id}"
+    hidden = ipywidgets.HTML(f"<style>.{name} {{ display: none; }}</style>", layout={"height": "0", "margin": "0"})
+    box.children = (*box.children, hidden)
+    lost = "<style>.jp-OutputArea-output.jupyter-widgets:not(:has(*)) { display: none; }</style>"
+    display({**box._repr_mimebundle_(), "text/plain": plain}, raw=True)
+    display({"text/html": f'<div class="{name}">{lost}{still}</div>', "text/plain": plain}, raw=True)
 
 
 def answer_at_once(*pressed: Any) -> None:

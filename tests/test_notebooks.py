@@ -39,6 +39,12 @@ def test_the_gallery_is_not_empty() -> None:
     assert {"00_tour.ipynb", "10_lenet.ipynb"} <= {path.name for path in NOTEBOOKS}
 
 
+def test_the_tour_ends_with_every_other_notebook() -> None:
+    [tour, *others] = NOTEBOOKS
+    last = cells(tour)[-1].source
+    assert [path.name for path in others if f"]({path.name})" not in last] == []
+
+
 @each_notebook
 def test_a_notebook_is_valid(path: Path) -> None:
     nbformat.validate(nbformat.read(path, as_version=4))

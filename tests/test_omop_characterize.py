@@ -247,10 +247,11 @@ def test_a_page_stands_on_its_own_and_says_what_is_hidden(sample, tmp_path):
     assert "2,694" in sample._repr_html_()
 
 
+@pytest.mark.parametrize("name", ["A condition with quite a long name", "WOMMWOMM MMWOMMWOW", "Immunoglobulinaemia"])
 @pytest.mark.parametrize("n", [0, 1, 100, 4000])
-def test_a_treemap_is_legible_whatever_there_is(n):
+def test_a_treemap_is_legible_whatever_there_is(n, name):
     persons = [round(5 + 3000 / (i + 1) ** 0.7) for i in range(n)]
-    names = [f"A condition with quite a long name, {i}" for i in range(n)]
+    names = [f"{name}, {i}" for i in range(n)]
     frame = pd.DataFrame({"concept_name": names, "persons": persons, "share": [one / 4000 for one in persons]})
     ax = plots.treemap(frame, what="condition")
     assert len(ax.patches) == min(n, plots.LABELLED)

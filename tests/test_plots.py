@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from genokit import Settings, plots, run
+from genokit.plots import paper
 
 TABLE = pd.DataFrame(
     {"epoch": [0, 1], "loss": [0.5, 0.25], "accuracy": [0.75, 0.875], "validation_loss": [0.375, 0.125],
@@ -68,14 +69,30 @@ def test_digits_show_mistakes_only_when_there_are_predictions():
     assert plots.digits(images, labels, labels).get_title().startswith("0 mistakes")
 
 
-def test_figures_stay_dark_on_white_in_a_dark_style():
+def test_figures_have_no_paper_and_an_ink_for_light_and_dark_grounds():
     from matplotlib import pyplot as plt
+    from matplotlib.colors import to_rgb
+    from matplotlib_inline.backend_inline import _fetch_figure_metadata
+
+    def light(colour):
+        linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in to_rgb(colour)]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
     with plt.style.context("dark_background"):
         loss, _ = plots.learning_curve(TABLE)
         ax = plots.confusion_matrix(np.array([0, 1]), np.array([0, 1]))
-    assert loss.figure.get_facecolor()[:3] == ax.figure.get_facecolor()[:3] == (1, 1, 1)
-    assert ax.xaxis.label.get_color() == "black"
+    for one in (loss, ax):
+        assert one.figure.get_facecolor()[3] == one.get_facecolor()[3] == 0
+        assert _fetch_figure_metadata(one.figure) is None, "JupyterLab would put a slab under it"
+        ink = light(one.xaxis.label.get_color())
+        contrasts = [1.05 / (ink + 0.05), (ink + 0.05) / (light("#111111") + 0.05)]
+        assert min(contrasts) > 3.9
+    with paper.clear_paper():
+        bare = plt.subplots()[1]
+    bare.figure.canvas.draw()
+    assert {label.get_color() for label in bare.get_xticklabels()} != {
+        label.get_color() for label in bare.get_yticklabels()
+    }
 
 
 def test_a_notebook_shows_every_figure_and_not_only_its_first(tmp_path):

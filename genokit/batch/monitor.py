@@ -5,14 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from genokit import display
+from genokit import display, live
 from genokit.backends import Clients
 from genokit.batch.resources import one_line
 from genokit.batch.seen import ENDED, STATUSES, Snapshot
 from genokit.batch.watch import Watch
 from genokit.display import Html
 from genokit.errors import ServiceError
-from genokit.live import lives_here
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,7 +29,7 @@ def monitor(clients: Clients, queue: str | None = None, jobs: Any = None, *, wai
     several = [jobs] if isinstance(jobs, str) or hasattr(jobs, "id") else jobs or []
     ids = None if jobs is None else [str(getattr(job, "id", job)) for job in several]
     made = Monitor(clients, queue, ids)
-    if wait or (wait is None and ids is not None and not lives_here()):
+    if wait or (wait is None and ids is not None and not live.lives_here()):
         made.follow()
     return made
 
@@ -69,9 +68,9 @@ class Monitor:
 
         Raises ServiceError where the first look fails; later ones that fail are told of and tried again.
         """
-        from tqdm.auto import tqdm
+        from genokit.bars import Bar
 
-        with self._new_watch() as watch, tqdm(desc=one_line(self.title), unit="job", bar_format=BAR) as bar:
+        with self._new_watch() as watch, Bar(desc=one_line(self.title), unit="job", bar_format=BAR) as bar:
             now = watch.wait()
             if now.at is None:
                 raise ServiceError(now.problem)
@@ -124,16 +123,15 @@ class Monitor:
             display.card(self.title, rows, fold=fold),
         )
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
-        if not lives_here():
-            return {"text/plain": repr(self), "text/html": str(self._repr_html_())}
+    def _ipython_display_(self) -> None:
+        if not live.lives_here():
+            raise NotImplementedError  # IPython's word for: take the other forms
         from genokit.batch.view import View
 
         if self._view is None or self._view.closed:
             self._watch = self._new_watch()
             self._view = View(self._clients, self._watch, self.title)
-        bundle = self._view.box._repr_mimebundle_()
-        return {**bundle, "text/plain": repr(self)}
+        live.show(self._view.box, self._repr_html_(), repr(self))
 
     def _new_watch(self) -> Watch:
         return Watch(self._clients, queue=self._queue, jobs=self._ids)

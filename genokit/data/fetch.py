@@ -135,13 +135,13 @@ class _Attempt:
 
     def fetched(self, resource: Resource, label: str) -> Path | None:
         """A resource from the first source that delivers it, now in the cache; None if none does."""
-        from tqdm.auto import tqdm
+        from genokit.bars import Bar
 
         if self.sources is None:
             self.sources = Sources(self.place.settings, self.clients, self.staging())
         part = self.sources.staging / "part"
         mirrors = [in_mirror(mirror, self.place.package.name, resource.path) for mirror in self.place.settings.mirrors]
-        with tqdm(
+        with Bar(
             desc=f"{label}: {resource.name}", total=resource.bytes, unit="B", unit_scale=True, disable=not self.progress
         ) as bar:
             for source in (*mirrors, *resource.sources):
@@ -177,10 +177,10 @@ class _Attempt:
         return Path(self.stack.enter_context(tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache)))
 
     def say(self, words: str) -> None:
-        from tqdm.auto import tqdm
+        from genokit.bars import Bar
 
         if self.progress:
-            tqdm.write(words, file=sys.stderr)
+            Bar.write(words, file=sys.stderr)
 
     def failure(self) -> GenokitError:
         package, resource = self.place.package, self.missing

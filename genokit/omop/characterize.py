@@ -185,7 +185,8 @@ def characterize(
     """Count what a CDM holds, each table in few passes. See ``Cdm.characterize``."""
     import pandas as pd
     import pyarrow as pa
-    from tqdm.auto import tqdm
+
+    from genokit.bars import Bar
 
     least = disclosure.smallest(min_cell)
     columns = cdm.columns()
@@ -199,7 +200,7 @@ def characterize(
     else:
         there = _OnDuck(cdm, scans, hashed=results is not None)
     said = f"Characterize{there.said}"
-    with opened(results) as kept, tqdm(scans, desc=said, unit="table", disable=not progress) as bar:
+    with opened(results) as kept, Bar(scans, desc=said, unit="table", disable=not progress) as bar:
         for scan in bar:
             bar.set_postfix_str(scan.name)
             begun = time.perf_counter()

@@ -208,9 +208,9 @@ def _alone(here: Folder, target: str) -> Iterator[None]:
 @contextmanager
 def _told(title: str, shown: bool) -> Iterator[Callable[[str], object]]:
     """A bar that counts what was begun, and names it."""
-    from tqdm.auto import tqdm
+    from genokit.bars import Bar
 
-    with tqdm(desc=title, unit="table", disable=not shown) as bar:
+    with Bar(desc=title, unit="table", disable=not shown) as bar:
 
         def tell(what: str) -> None:
             bar.set_postfix_str(what, refresh=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import threading
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -62,15 +63,19 @@ class Explorer:
         return f"<Explorer of {self._of.title}: {sum(self.tables.values()):,} concepts in {len(self.tables)} tables>"
 
     def _repr_html_(self) -> Html:
+        return self._card(self._of.names)
+
+    def _card(self, names: Sequence[str]) -> Html:
         about = {table: f"{n:,} concept{'' if n == 1 else 's'}" for table, n in self.tables.items()}
-        drawn = {pictures.PICTURES[name].title: self._of.drawn(name) for name in self._of.names}
+        drawn = {pictures.PICTURES[name].title: self._of.drawn(name) for name in names}
         fold = {title: shown for title, shown in drawn.items() if shown}
         return display.card(f"{self._of.title}, to be explored", {**about, "small counts": self._of.said}, fold=fold)
 
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, Any]:
+    def _ipython_display_(self) -> None:
         if not live.lives_here():
-            return {"text/plain": repr(self), "text/html": str(self._repr_html_())}
-        return {**self.box._repr_mimebundle_(), "text/plain": repr(self)}
+            raise NotImplementedError  # IPython's word for: take the other forms
+        again = live.quiet("Run the cell again to explore.")
+        live.show(self.box, display.stack(self._card(()), again), repr(self))
 
     # --- widgets
 

@@ -109,13 +109,13 @@ def quality(cdm: str | os.PathLike[str] | Any, *, until: datetime.date | None = 
     Nothing is written to it. ``until`` is the last day that anything may have (default: tomorrow; for MIMIC, whose
     dates are shifted, the year 2220). Raises NotFound, InvalidSource.
     """
-    from tqdm.auto import tqdm
+    from genokit.bars import Bar
 
     with place(cdm) as here:
         asked = statements(here.there, until=until or _last_day(here), dialect=here.dialect)
         frames = {
             name: here.query(sql)
-            for name, sql in tqdm(asked.items(), desc="Data quality", unit="table", disable=not progress)
+            for name, sql in Bar(asked.items(), desc="Data quality", unit="table", disable=not progress)
         }
         return results(frames, here.there)
 

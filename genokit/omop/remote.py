@@ -64,10 +64,10 @@ def listed(clients: Clients, place: str, folders: Iterable[str]) -> dict[str, li
 
 def fetched(clients: Clients, wanted: Mapping[str, list[Stored]], *, progress: bool) -> dict[str, Path]:
     """Each entry's file, or folder of files, on this machine, fetched unless it is there. Raises as ``listed``."""
-    from tqdm.auto import tqdm
+    from genokit.bars import Bar
 
     total = sum(one.size for objects in wanted.values() for one in objects)
-    with tqdm(desc="From S3", total=total, unit="B", unit_scale=True, disable=not progress) as bar:
+    with Bar(desc="From S3", total=total, unit="B", unit_scale=True, disable=not progress) as bar:
         return {name: _entry(clients, name, objects, bar) for name, objects in wanted.items()}
 
 

@@ -147,14 +147,14 @@ class Source:
         A missing optional table is there and empty. ``mimic3.rejected`` lists bad rows by table_name, file, line
         and reason; a Parquet file's line is the number of the row. Raises NotFound, InvalidSource.
         """
-        from tqdm.auto import tqdm
+        from genokit.bars import Bar
 
         begun, files = time.perf_counter(), self.files(progress=progress)
         con.execute("drop schema if exists mimic3 cascade; create schema mimic3")
         con.execute(f"create table mimic3.source as select {int(self.synthetic)} as synthetic")
         con.execute("create table mimic3.rejected (table_name VARCHAR, file VARCHAR, line BIGINT, reason VARCHAR)")
         counts, bad, notes = dict[str, int](), list[Bad](), list[str]()
-        for name, table in tqdm(mimic3().items(), desc=self.title, unit="table", disable=not progress):
+        for name, table in Bar(mimic3().items(), desc=self.title, unit="table", disable=not progress):
             if name not in files:
                 con.execute(f"create table mimic3.{name} ({table.ddl})")
                 counts[name] = 0

@@ -128,7 +128,8 @@ def _write(
 ) -> dict[str, int]:
     """Write every table into a folder; returns the number of rows of each."""
     import duckdb
-    from tqdm.auto import tqdm
+
+    from genokit.bars import Bar
 
     with duckdb.connect(":memory:", config={"threads": threads} if threads else {}) as con:
         _people(con, persons, seed)
@@ -140,7 +141,7 @@ def _write(
         rows = dict.fromkeys(mimic3(), 0)
         with (
             ThreadPoolExecutor(at_once) as pool,
-            tqdm(total=len(parts), desc="synthetic MIMIC-III", unit="file", disable=not progress) as bar,
+            Bar(total=len(parts), desc="synthetic MIMIC-III", unit="file", disable=not progress) as bar,
         ):
             for part, count in zip(parts, pool.map(lambda part: part.write(con.cursor()), parts), strict=True):
                 rows[part.table] += count

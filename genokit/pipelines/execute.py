@@ -66,8 +66,7 @@ def run(
     given = schema.check(parameters or {})
     node = notebooks.executable(path, content, given)
     # Two seconds of imports, while there is nothing yet that an interrupt could leave half done.
-    from tqdm.auto import tqdm
-
+    from genokit.bars import Bar
     from genokit.pipelines.engine import Execution
 
     begun = Run(
@@ -88,7 +87,7 @@ def run(
         begun.save()
         execution.save()
         execution.start(cwd=path.parent, environ=_environment(settings, begun.path), log=begun.path / "kernel.log")
-        with tqdm(total=execution.left, desc=begun.name, unit="cell", disable=not progress) as bar:
+        with Bar(total=execution.left, desc=begun.name, unit="cell", disable=not progress) as bar:
             why = _watch(execution, bar, cell_timeout_s or math.inf, timeout_s or math.inf, stop or threading.Event())
     finally:  # an interrupt above all: the kernel must not outlive us, and the record must be true
         execution.stop()

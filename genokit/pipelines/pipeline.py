@@ -119,13 +119,13 @@ class Pipeline:
 
 
 def _run_all(ended: PipelineRun, settings: Settings, progress: bool) -> None:
-    from tqdm.auto import tqdm
+    from genokit.bars import Bar
 
     steps, stop = ended.plan.steps, threading.Event()
     order = TopologicalSorter({step.name: step.needs for step in steps})
     order.prepare()
     workers = min(2, os.cpu_count() or 1)  # a kernel keeps a core busy, and MXNet more than one
-    bar = tqdm(total=len(steps), desc=ended.plan.name, unit="notebook", disable=not progress)
+    bar = Bar(total=len(steps), desc=ended.plan.name, unit="notebook", disable=not progress)
     with bar, ThreadPoolExecutor(workers, thread_name_prefix="pipeline") as pool:
         waiting: dict[Future[None], str] = {}
         try:

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9", "#7f7f7f", "#e69f00")
 MOST = 25  # rows with names that a figure has room for
 LABELLED = 60  # rectangles of a treemap
-POINTS = 330  # of width, for each unit of its height
+POINTS = 320  # of width, for each unit of its height
+TINY = 7  # points of its letters
 
 
 def pyramid(persons: DataFrame, *, ax: Axes | None = None) -> Axes:
@@ -104,11 +105,8 @@ def treemap(concepts: DataFrame, *, what: str = "concept", ax: Axes | None = Non
 
     Of more than sixty the commonest are drawn, and a line says so; names stand where there is room.
     """
-    import textwrap
-
     import matplotlib as mpl
     from matplotlib.patches import Rectangle
-    from matplotlib.textpath import TextPath
 
     known = concepts.sort_values("persons", ascending=False, ignore_index=True)
     shown = known.head(LABELLED)
@@ -122,20 +120,18 @@ def treemap(concepts: DataFrame, *, what: str = "concept", ax: Axes | None = Non
         places = squares([size for size, _, _ in tiles], 0, 0, wide, 1)
         for (_, words, share), (x, y, w, h) in zip(tiles, places, strict=True):
             fill = paint(0.08 + 0.9 * share / top)
-            tile = ax.add_patch(Rectangle((x, y), w, h, facecolor=fill, edgecolor="white", linewidth=1))
+            ax.add_patch(Rectangle((x, y), w, h, facecolor=fill, edgecolor="white", linewidth=1))
             ink = "white" if share / top > 0.5 else "black"
             number = f"{100 * share:.3g} %"
-            letter = TextPath((0, 0), words, size=7).get_extents().width / max(len(words), 1)  # points, on average
-            letters, lines = int(w * POINTS / max(letter, 3) - 1), int(h * 34)
+            room, lines = w * POINTS - 4, int(h * 34)
+            letters = int(room / 3)
+            while letters >= 7 and _widest(parts := _wrapped(words, letters, lines)) > room:
+                letters -= 1
             if letters < 7 or lines < 1:
                 continue
-            parts = textwrap.wrap(words, letters, break_long_words=False)
-            if any(len(part) > letters for part in parts) or len(parts) > lines:
-                parts = [words[: letters - 1] + "…"]
-            if len(parts) < lines:
+            if len(parts) < lines and _widest([number]) <= room:
                 parts.append(number)
-            label = ax.text(x + w / 2, y + h / 2, "\n".join(parts), ha="center", va="center", fontsize=7, color=ink)
-            label.set_clip_path(tile)  # of wide letters the last may lie outside
+            ax.text(x + w / 2, y + h / 2, "\n".join(parts), ha="center", va="center", fontsize=TINY, color=ink)
         ax.set_xlim(0, wide)
         ax.set_ylim(1, 0)
         ax.axis("off")
@@ -147,6 +143,28 @@ def treemap(concepts: DataFrame, *, what: str = "concept", ax: Axes | None = Non
             bar.set_label(f"persons with the {what} (% of all)", fontsize=8)
             bar.ax.tick_params(labelsize=8)
         return ax
+
+
+def _wrapped(words: str, letters: int, lines: int) -> list[str]:
+    """Words on as many lines, of as many letters; else their beginning."""
+    import textwrap
+
+    parts = textwrap.wrap(words, letters, break_long_words=False)
+    whole = len(parts) <= lines and all(len(part) <= letters for part in parts)
+    return parts if whole else [words[: letters - 1] + "…"]
+
+
+def _widest(lines: Sequence[str]) -> float:
+    """Of these lines the widest, in points."""
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    font = get_font(findfont(FontProperties()))
+    font.set_size(TINY, 72)
+    widths = []
+    for line in lines:
+        font.set_text(line)
+        widths.append(font.get_width_height()[0] / 64)
+    return max(widths)
 
 
 def ages(spread: DataFrame, *, ax: Axes | None = None) -> Axes:

@@ -6,10 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 INK = "#7f7f7f"  # as legible on white as on JupyterLab's dark ground
-# JupyterLab puts a slab of its own under a transparent figure whose tick labels are all light, or all dark, and it calls
-# light what is above half. So the labels of one axis are just below, and those of the other just above.
+# JupyterLab puts a slab of its own under a transparent figure whose tick labels are all light, or all dark; above half
+# is light. So the labels of one axis are just below, and those of the other just above.
 LABELS = {"xtick.labelcolor": "#7f7f7f", "ytick.labelcolor": "#808080"}
-DRAWN = ("text.color", "axes.labelcolor", "axes.edgecolor", "axes.titlecolor", "xtick.color", "ytick.color", "patch.edgecolor")
+DRAWN = (
+    "text.color",
+    "axes.labelcolor",
+    "axes.edgecolor",
+    "axes.titlecolor",
+    "xtick.color",
+    "ytick.color",
+    "patch.edgecolor",
+)
 EMPTY = ("figure.facecolor", "axes.facecolor", "legend.facecolor")
 
 

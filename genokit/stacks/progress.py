@@ -33,13 +33,13 @@ def follow(
 
     ``known`` holds the ids of the events before that work; an interrupt stops the showing, the work goes on.
     """
-    from tqdm.auto import tqdm
+    from genokit.bars import Bar
 
     name = stack.rpartition(":stack/")[2].partition("/")[0] or stack
     done: set[str] = set()
     seen: list[Event] = []
     pause_s = clients.poll_s / 8
-    with tqdm(total=total, desc=name, unit="resource", leave=False) as bar:
+    with Bar(total=total, desc=name, unit="resource", leave=False) as bar:
         while True:
             new = read(clients, stack, known)
             if removing and not new and _gone(clients, stack):

@@ -85,7 +85,7 @@ def _epoch(
     mx: ModuleType, device: Any, net: Any, momentum: Row, digits: Digits, p: Parameters, epoch: int, progress: bool
 ) -> tuple[Row, list[Row]]:
     """Train for one epoch, in place, then validate: the epoch's row and those of its stretches of batches."""
-    from tqdm.auto import tqdm
+    from genokit.bars import Bar
 
     images, labels = digits.images, digits.labels  # uint8 (N, 28, 28), uint8 (N,)
     weights = net.collect_params()
@@ -97,7 +97,7 @@ def _epoch(
     seen: list[tuple[float, ...]] = []  # of each batch: images, the sum of their losses, right answers, seconds
     stretches: list[Row] = []
     before = time.perf_counter()
-    with tqdm(total=len(labels), desc=f"Epoch {epoch + 1}/{p.epochs}", unit=" images", disable=not progress) as bar:
+    with Bar(total=len(labels), desc=f"Epoch {epoch + 1}/{p.epochs}", unit=" images", disable=not progress) as bar:
         for batch in range(steps):
             rows = order[batch * p.batch_size :][: p.batch_size]  # (B,), fewer in the last batch
             x = mx.nd.array(network.to_input(images[rows]), ctx=device)  # (B, 1, 28, 28), 0 to 1

@@ -119,3 +119,49 @@ def test_light_and_dark_wide_and_narrow(opened):
                 name = f"explorer-{theme}-{width}-{table if not concept else 'concept'}.png"
                 view.screenshot(path=SHOTS / name)
                 assert view.evaluate("one => one.scrollWidth <= one.clientWidth + 1")
+
+
+BAR = """
+from genokit.bars import Bar
+with Bar(total=4, desc="four", unit="step") as bar:
+    bar.update(4)
+"""
+
+
+def test_a_notebook_opened_again_shows_stills_where_widgets_were(opened):
+    book = opened(BEGIN + "found.explore()", BAR)
+    book.run(0)
+    book.run(1)
+    still = book.page.locator("[class^=gk-still]")
+    still.wait_for(state="attached")
+    assert not still.is_visible(), "while the explorer lives, its still hides"
+    assert "four: 100%" in book.output(1)
+    book.command("docmanager:save")
+    book.page.evaluate("() => window.jupyterapp.shell.currentWidget.context.sessionContext.shutdown()")
+    book.page.reload()
+    still.get_by_text("Run the cell again to explore.").wait_for()
+    assert still.get_by_text("condition_occurrence").first.is_visible()
+    assert not book.page.get_by_text("Error displaying widget").is_visible()
+    assert book.page.locator("progress").is_visible()
+    assert "four: 100%" in book.page.locator("body").inner_text()
+    book.page.screenshot(path=SHOTS / "reopened.png")
+
+
+FIGURES = """
+from matplotlib import pyplot as plt
+for name in ("population", "measurement_values", "condition_prevalence"):
+    found.plot(name)
+"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_figures_have_no_ground_of_their_own_in_either_theme(opened, theme):
+    book = opened(BEGIN + FIGURES)
+    if theme == "dark":
+        book.dark()
+    book.run(0)
+    pictures = book.page.locator(".jp-RenderedImage img")
+    pictures.nth(2).wait_for()
+    grounds = pictures.evaluate_all("all => all.map(one => getComputedStyle(one).backgroundColor)")
+    assert grounds == ["rgba(0, 0, 0, 0)"] * 3
+    book.page.screenshot(path=SHOTS / f"figures-{theme}.png")
