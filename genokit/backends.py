@@ -222,7 +222,8 @@ def database(address: str, clients: Clients | None = None) -> Duck | Athena:
     if not address.startswith("athena:"):
         import duckdb
 
-        return Duck(duckdb.connect(address), "main")
+        still = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
+        return Duck(duckdb.connect(address, config=still), "main")
     match = re.fullmatch(r"athena://([\w.-]{1,128})/([\w-]{1,255})", address)
     if not match:
         raise ConfigError(f"'{address}' is not of the form athena://workgroup/database, as athena://genokit-omop/omop.")

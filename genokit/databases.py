@@ -6,9 +6,10 @@ Which of them an address means is decided in backends.py. SQL comes here ready: 
 
 from __future__ import annotations
 
+import json
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,6 +27,18 @@ USD_PER_TB = 5.0  # Athena's list price of SQL queries in most regions; a query 
 LEAST_BYTES = 10 * 1000**2
 BATCH = 100_000
 
+# Of DuckDB's table functions those that touch no file, setting, secret or log; and those that read files.
+_HARMLESS = re.compile(
+    r"duckdb_(columns|constraints|databases|functions|indexes|keywords|schemas|tables|types|views)|generate_series|range"
+    r"|repeat(_row)?|unnest|json_(each|tree)|histogram(_values)?|summary|icu_calendar_names|pg_timezone_names"
+    r"|pragma_(show|table_info|version)|test_all_types"
+)
+_READERS = re.compile(r"read_(csv|json|ndjson|parquet|text|blob)\w*|parquet_\w+|glob|sniff_csv")
+_EFFECTS = ("getenv", "nextval", "setseed", "setval", "sleep_ms", "write_log")
+_QUERIES = ("select_node", "set_operation_node", "recursive_cte_node", "cte_node")
+_GAP = r"(?:--[^\n]*\n|/\*.*?\*/|\s)*"
+_EXPLAIN = re.compile(rf"(?is)\A{_GAP}explain\b(?:{_GAP}(?:(?:analyze|verbose)\b|\([\w\s,']*\)))*")
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -39,7 +52,10 @@ class Answer:
 
 
 class Duck:
-    """A DuckDB connection, to read by; tables without a schema are sought in ``schema``.
+    """A DuckDB connection to read from; tables without a schema are looked up in ``schema``.
+
+    Queries read tables; with ``external_access`` also files, as ``read_csv`` does. ``views`` are temporary ones of the
+    connection, made of the tables in ``source`` (a catalog and a schema), which stand in front of these.
 
     >>> import duckdb
     >>> Duck(duckdb.connect(), "main").query("select 42 as answer").table.to_pydict()
@@ -49,13 +65,43 @@ class Duck:
     dialect = "duckdb"
     free = True
 
-    def __init__(self, con: DuckDBPyConnection, schema: str) -> None:
+    def __init__(
+        self,
+        con: DuckDBPyConnection,
+        schema: str,
+        *,
+        views: Iterable[str] = (),
+        source: tuple[str, str] | None = None,
+        external_access: bool = False,
+    ) -> None:
         self.con = con
         self.schema = schema
+        self.source = source
+        self.external_access = external_access
+        self._views = tuple(views)
+        self._functions: dict[str, bool] = {}  # DuckDB's functions, and whether a query must not call them
+        self._checked = set[str]()
         # A name that is no table must not be taken for a variable of this program.
         con.execute("set python_enable_replacements = false")
         con.execute("set enable_profiling = 'no_output'")
-        con.execute("set schema = '" + schema.replace("'", "''") + "'")
+        self._prepare(con)
+
+    def _prepare(self, con: DuckDBPyConnection) -> None:
+        con.execute("set schema = '" + self.schema.replace("'", "''") + "'")
+        for view in self._views:
+            con.execute(view)
+
+    def cursor(self) -> DuckDBPyConnection:
+        """Another connection to the same, for work that must not disturb the queries."""
+        con = self.con.cursor()
+        self._prepare(con)
+        return con
+
+    @property
+    def seen(self) -> tuple[str, str]:
+        """The catalog and the schema that the queries' tables are in."""
+        [(catalog,)] = self.con.execute("select current_database()").fetchall()
+        return ("temp", "main") if self._views else (catalog, self.schema)
 
     def query(self, sql: str, values: Mapping[str, Any] | None = None, *, most: int | None = None) -> Answer:
         """The rows of one statement that reads. An interrupt of the kernel ends it. Raises QueryError."""
@@ -65,9 +111,9 @@ class Duck:
         if len(statements) != 1:
             said = "no statement" if not statements else "several statements. Give one at a time"
             raise QueryError(f"This is {said}.", sql=sql)
-        kind = statements[0].type.name
-        if kind not in ("SELECT", "EXPLAIN"):
-            raise QueryError(f"query() only reads, but this is a statement of kind {kind}. Begin with SELECT.", sql=sql)
+        if sql not in self._checked:
+            self._check(sql)
+            self._checked.add(sql)
 
         with _told(sql):
             table = _interruptible(lambda: self._read(sql, values, most), self.con.interrupt)
@@ -76,6 +122,45 @@ class Duck:
         return Answer(
             table.slice(0, most) if cut else table, cut, time.perf_counter() - begun, int(read[1]) if read else None
         )
+
+    def _check(self, sql: str) -> None:
+        """Raise QueryError if anything in the syntax tree of a statement does more than read tables."""
+        with _told(sql):
+            query = _EXPLAIN.sub("", sql)
+            [(tree,)] = self.con.execute("select json_serialize_sql($1::varchar)", [query]).fetchall()
+
+        # Within JSON's texts a quote follows a backslash: none of them is taken for a key.
+        def found(key: str) -> list[str]:
+            return sorted({json.loads(one).lower() for one in re.findall(rf'"{key}":("(?:[^"\\]|\\.)*")', tree)})
+
+        odd = [kind for kind in found("type") if kind.endswith("_node") and kind not in _QUERIES]
+        if odd or not tree.startswith('{"error":false'):
+            what = f"contains {odd[0].partition('_')[0].upper()}" if odd else "is not a SELECT"
+            raise QueryError(f"query() only reads, but this statement {what}. Write a SELECT.", sql=sql)
+        names = found("function_name")
+        if not self._functions.keys() >= set(names):
+            self._functions = self._known_functions()
+        for name in names:
+            if name not in self._functions and name.isidentifier():  # else DuckDB may install an extension that has it
+                hint = "Check its spelling; if an extension has it, load that first."
+                raise QueryError(f"This database has no function {name}(). {hint}", sql=sql)
+            if self._functions.get(name) and not _READERS.fullmatch(name):
+                raise QueryError(f"query() only reads tables, but {name}() does more. Take it out.", sql=sql)
+        files = {f"{name}()" for name in names if self._functions.get(name)}
+        files |= {name for name in found("table_name") if re.search(r"[./\\:*?]", name)}
+        if files and not self.external_access and (files := files - {table.lower() for table, *_ in self.columns()}):
+            raise QueryError(
+                f"The query reads files ({min(files)}), but a Cdm reads only its own tables. Use pandas for it, or"
+                " open the CDM with Cdm(..., external_access=True): its queries may then read any file that you can.",
+                sql=sql,
+            )
+
+    def _known_functions(self) -> dict[str, bool]:
+        rows = self.con.execute(
+            "select lower(function_name), bool_or(function_type = 'table' or (internal and function_type in"
+            " ('pragma', 'table_macro'))) from duckdb_functions() group by 1"
+        ).fetchall()
+        return {name: name in _EFFECTS or (table and not _HARMLESS.fullmatch(name)) for name, table in rows}
 
     def _read(self, sql: str, values: Mapping[str, Any] | None, most: int | None) -> Table:
         """The rows, read no further than needed to know that there are more."""
@@ -99,7 +184,7 @@ class Duck:
 
         A statement, or a question, gets those of the values that it names. Raises QueryError.
         """
-        con = self.con.cursor()
+        con = self.cursor()
 
         def named(statement: Any) -> dict[str, Any] | None:
             return {name: values[name] for name in statement.named_parameters} or None
@@ -117,11 +202,13 @@ class Duck:
             con.close()
 
     def columns(self) -> list[tuple[str, str, str]]:
-        """Table, column and type of all that the schema holds, in order."""
+        """Table, column and type of all that queries see without naming a schema, in order."""
         found: list[tuple[str, str, str]] = self.con.execute(
-            "select table_name, column_name, data_type from information_schema.columns where table_catalog ="
-            " current_database() and table_schema = ? order by table_name, ordinal_position",
-            [self.schema],
+            "select table_name, column_name, data_type from information_schema.columns where (table_catalog = ? and"
+            " table_schema = ?) or (table_catalog = ? and table_schema = ? and lower(table_name) not in (select"
+            " table_name from information_schema.tables where table_catalog = 'temp'))"
+            " order by table_name, ordinal_position",
+            [*self.seen, *((self._views and self.source) or self.seen)],
         ).fetchall()
         return found
 
@@ -172,6 +259,20 @@ class Athena:
 
     def __repr__(self) -> str:
         return f"<Athena {self.connection.work_group}/{self.schema}>"
+
+
+def confine(con: DuckDBPyConnection, files: Iterable[str] = (), *, external_access: bool = False) -> None:
+    """Close a connection's way to the disk and the network, but for ``files``, and lock its settings.
+
+    With ``external_access`` files stay open to it, and extensions that are installed.
+    """
+    con.execute("set allowed_configs = ['schema', 'search_path', 'threads', 'memory_limit', 'enable_progress_bar']")
+    if external_access:
+        con.execute("set autoload_known_extensions = true")
+    else:
+        con.execute("set allowed_paths = $files", {"files": list(files)})
+        con.execute("set enable_external_access = false")
+    con.execute("set lock_configuration = true")
 
 
 def usd(read: int) -> float:

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 import warnings
+import zipfile
 
 import duckdb
 import pandas as pd
@@ -19,6 +20,7 @@ from genokit import Cdm
 from genokit.errors import InvalidParameters, InvalidSource, NotFound, QueryError
 from genokit.omop.fields import fields, tables
 from genokit.omop.magic import completions
+from genokit.omop.quality import quality
 from genokit.omop.schema import identifier
 
 
@@ -122,6 +124,135 @@ def test_a_refusal_says_what_was_meant(cdm, sql, said):
     assert len(frame) == 1
 
 
+WRITES = [
+    "with a as (delete from person returning *) select * from a",
+    "with b as (with a as (update person set person_id = 2 returning *) from a) from b",
+    "select (with a as (insert into person (person_id) values (3) returning *) select 1)",
+    "with a as (copy person to '{folder}/out.csv') select * from a",
+    "with a as (copy (select 1) to '{folder}/mine.csv' (use_tmp_file false)) select 1",
+    "explain analyze delete from person",
+    "EXPLAIN /* all */ ANALYZE with a as (delete from person returning *) from a",
+    "explain (analyze, format json) copy person to '{folder}/out.csv'",
+    "from enable_logging(storage = 'file', storage_path = '{folder}/log')",
+    'explain select * from main."ENABLE_LOGGING"()',
+    "from enable_profiling(save_location = '{folder}/profile')",
+    "from checkpoint()",
+    "from query('delete from person')",
+    "from query_table('{folder}/mine.csv')",
+    "from json_execute_serialized_sql(json_serialize_sql('select 1'))",
+    "select nextval('s'), write_log('x')",
+    "attach '{folder}/new.duckdb'",
+    "install spatial",
+    "load '{folder}/x.duckdb_extension'",
+    "update extensions",
+    "pragma database_list",
+    "call enable_logging()",
+    "export database '{folder}/all'",
+    "copy from database held to memory",
+    "prepare v as select 1",
+    "execute v",
+    "create temp table x as select 1",
+    "create macro m() as 1",
+    "comment on table person is 'x'",
+    "vacuum",
+    "begin",
+    "truncate person",
+]
+READS_FILES = [
+    "from read_csv('{folder}/mine.csv')",
+    "from '{folder}/mine.csv'",
+    "describe '{folder}/mine.csv'",
+    'summarize "{folder}/mine.csv"',
+    "from glob('/etc/*')",
+    "select 1 where exists (from read_text('/etc/passwd'))",
+    "select [x for x in (select list(content) from read_blob('/etc/passwd'))]",
+    "from sniff_csv('{folder}/mine.csv')",
+    "from parquet_metadata('{folder}/mine.parquet')",
+    "from 'https://example.org/x.parquet'",
+]
+
+
+@pytest.fixture(params=["file", "folder", "connection"])
+def kept(request, tmp_path):
+    """A CDM wherever it may lie, beside a file of somebody's own."""
+    (tmp_path / "mine.csv").write_text("a\n1\n")
+    with duckdb.connect(str(tmp_path / "cdm.duckdb")) as con:
+        small(con)
+        con.execute("create sequence s")
+        (tmp_path / "cdm").mkdir()
+        con.table("person").write_parquet(str(tmp_path / "cdm" / "person.parquet"))
+        if request.param == "connection":
+            yield lambda **options: Cdm(database=con, **options)
+    if request.param != "connection":
+        yield lambda **options: Cdm(tmp_path / ("cdm.duckdb" if request.param == "file" else "cdm"), **options)
+
+
+def test_what_writes_is_refused_wherever_in_a_statement_it_stands(kept, tmp_path):
+    held = [kept(), kept(external_access=True)]
+    for cdm in held:
+        cdm.query("select 1")
+    before = sorted(tmp_path.rglob("*"))
+    for sql in WRITES:
+        for cdm in held:
+            with pytest.raises(QueryError, match="only reads"):
+                cdm.query(sql.replace("{folder}", str(tmp_path)))
+    assert held[0].query("select count(*) as n from person")["n"].item() == 2
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_files_are_read_only_where_external_access_is_given(kept, tmp_path):
+    for sql in READS_FILES:
+        with pytest.raises(QueryError, match=r"reads files .*external_access=True"):
+            kept().query(sql.replace("{folder}", str(tmp_path)))
+    for sql in READS_FILES[:4]:
+        assert len(kept(external_access=True).query(sql.replace("{folder}", str(tmp_path)))) == 1
+
+
+def test_what_a_file_s_views_and_macros_do_is_bound_by_the_same_walls(tmp_path):
+    path = tmp_path / "hostile.duckdb"
+    with duckdb.connect(str(path)) as con:
+        small(con)
+        con.execute("create view note as select content as note_text from read_text('/etc/passwd')")
+        con.execute(f"create view cost as from enable_logging(storage = 'file', storage_path = '{tmp_path}/log')")
+        con.execute("create macro secret() as (select content from read_text('/etc/passwd'))")
+    cdm = Cdm(path)
+    for sql in ("from note", "from cost", "from held.main.cost", "select held.main.secret()"):
+        with pytest.raises(QueryError, match=r"disabled by configuration|has been locked"):
+            cdm.query(sql)
+    with pytest.raises(duckdb.Error, match="locked"):
+        cdm.database.con.execute("set enable_external_access = true")
+    with pytest.raises(InvalidSource, match=r"disabled by configuration|has been locked"):
+        quality(path, progress=False)
+    assert not (tmp_path / "log").exists()
+
+
+def test_no_extension_is_installed_on_the_way(kept):
+    installed = "select extension_name from duckdb_extensions() where installed"
+    before = duckdb.execute(installed).fetchall()
+    for sql in ("select st_area('x')", "from sqlite_scan('x', 'y')", "select spatial_thing(1)"):
+        with pytest.raises(QueryError, match="has no function"):
+            kept().query(sql)
+    assert duckdb.execute(installed).fetchall() == before
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "-- note\nexplain (analyze) select count(*) from person",
+        "explain analyze select 1",
+        "from (pivot person on gender_concept_id in (8507, 8532) using count(*))",
+        "with recursive t(a) as (select 1 union all select a + 1 from t where a < 3) from t",
+        'select \'"type":"DELETE_QUERY_NODE"\', \'{"function_name":"read_csv"}\' as "function_name"',
+        "select * from range(3), unnest([1]), json_each('[]') union by name describe person",
+        "summarize person",
+        "show tables",
+        "select " + "+".join(["1"] * 900),
+    ],
+)
+def test_what_only_reads_is_run(cdm, sql):
+    cdm.query(sql)
+
+
 def test_a_name_that_is_not_there_says_the_near_one(cdm):
     with pytest.raises(NotFound, match=r"'visit_occurence'\. Did you mean 'visit_occurrence'"):
         cdm.table("visit_occurence")
@@ -212,6 +343,80 @@ def test_what_is_no_cdm_says_so(tmp_path):
         Cdm("a", database=duckdb.connect())
 
 
+def partial(con: duckdb.DuckDBPyConnection, id: str = "1") -> duckdb.DuckDBPyConnection:
+    """Three tables, as few columns as can be, in letters of any case; and a table of somebody's own."""
+    con.execute(
+        f"create schema Mine; create table Mine.PERSON as select {id} as PERSON_ID, 8507 as Gender_Concept_Id,"
+        f" 1950 as year_of_birth; create table Mine.Observation_Period as select {id} as person_id,"
+        " date '2000-01-01' as observation_period_start_date, date '2010-01-01' as observation_period_end_date;"
+        f"create view Mine.condition_occurrence as select {id} as person_id, 201826 as condition_concept_id,"
+        " '2001-01-01' as condition_start_date; create table Mine.others as select 7 as a"
+    )
+    return con
+
+
+def test_an_open_connection_has_every_table_and_field_too():
+    con = partial(duckdb.connect())
+    cdm = Cdm(database=con)
+    assert set(tables()) < set(cdm.tables())
+    assert cdm["care_site"].count() == cdm["concept"].count() == 0
+    assert cdm["others"]["a"].tolist() == [7]
+    assert cdm.query("select day_of_birth, race_concept_id from person").isna().all(axis=None)
+    assert (
+        str(cdm.query("select condition_start_date as d from condition_occurrence")["d"].item())
+        == "2001-01-01 00:00:00"
+    )
+    assert cdm.cohort(condition=201826, min_cell=1).persons == 1
+    assert "Characterization" in repr(cdm.characterize(progress=False))
+    checked = quality(cdm, progress=False).table.query("check_name == 'cdmTable' and failed == 1")
+    assert len(checked) == 36, "what is empty here lacks there"
+    assert con.execute("select count(*) from duckdb_views() where not internal").fetchone() == (1,)
+    assert con.execute("show databases").fetchall() == [("memory",)]
+
+
+@pytest.mark.parametrize("id", ["'p-1'", "uuid()", "1.5", "1e30"])
+def test_persons_that_are_not_numbered_are_refused_with_what_to_do(tmp_path, id):
+    con = partial(duckdb.connect(str(tmp_path / "x.duckdb")), id)
+    for open_ in (lambda: Cdm(database=con), lambda: Cdm(tmp_path / "x.duckdb")):
+        with pytest.raises(InvalidSource, match=r"person\.person_id.*Give each person a number"):
+            open_().query("select 1")
+        con.close() if open_().place is None else None
+    with pytest.raises(InvalidSource, match="connection cannot be read"):
+        Cdm(database=con).query("select 1")
+
+
+@pytest.mark.parametrize("id", ["'1'", "1::tinyint", "1::uhugeint", "1.0", "'1'::varchar"])
+def test_ids_of_other_types_that_are_whole_are_read(id):
+    cdm = Cdm(database=partial(duckdb.connect(), id))
+    assert cdm.query("select person_id from person")["person_id"].tolist() == [1]
+    assert cdm.cohort(condition=201826, min_cell=1).persons == 1
+
+
+def test_a_folder_of_csvs_says_what_is_there_and_what_to_do(tmp_path):
+    for name in ("PERSON.csv", "visit_occurrence.csv.gz", "CONCEPT.tsv"):
+        (tmp_path / name).write_text("a")
+    with pytest.raises(InvalidSource, match=r"table concept as CONCEPT\.tsv, but .* to 'concept\.parquet'"):
+        Cdm(tmp_path).query("select 1")
+    with duckdb.connect() as con:
+        small(con)
+        con.table("person").write_parquet(str(tmp_path / "Person.parquet"))
+    with pytest.raises(InvalidSource, match=r"as CONCEPT\.tsv"):
+        Cdm(tmp_path).query("select 1")
+    (tmp_path / "PERSON").mkdir()
+    (tmp_path / "PERSON" / "part-0.parquet").write_bytes((tmp_path / "Person.parquet").read_bytes())
+    with pytest.raises(InvalidSource, match=r"person twice, also as Person\.parquet"):
+        Cdm(tmp_path).query("select 1")
+
+
+def test_an_archive_or_another_folder_says_what_is_there(tmp_path):
+    with zipfile.ZipFile(tmp_path / "cdm.zip", "w") as archive:
+        archive.writestr("person.csv", "a")
+    with pytest.raises(InvalidSource, match="unpack an archive first"):
+        Cdm(tmp_path / "cdm.zip").query("select 1")
+    with pytest.raises(NotFound, match=r"It holds: cdm\.zip\. Name a"):
+        Cdm(tmp_path).query("select 1")
+
+
 def test_nothing_is_opened_before_the_first_question():
     assert repr(Cdm("nowhere")) == "<Cdm nowhere>"
     assert "GiBleed" in repr(Cdm())
@@ -274,6 +479,13 @@ def test_a_cell_asks_the_cdm_that_it_names(shell, file):
     assert shell.run_cell_magic("omop", "", "select count(*) as n from person")["n"].item() == 2694
     with pytest.raises(InvalidParameters, match=r"no Cdm 'mien'\. Did you mean 'mine'"):
         shell.run_cell_magic("omop", "mien", "select 1")
+
+
+def test_a_cell_only_reads(shell, file):
+    shell.user_ns["cdm"] = Cdm(file)
+    for sql in ("with a as (delete from person returning *) from a", "explain analyze delete from person"):
+        with pytest.raises(QueryError, match="only reads"):
+            shell.run_cell_magic("omop", "", sql)
 
 
 def test_a_cell_that_asks_for_an_unknown_variable_says_the_near_one(shell):

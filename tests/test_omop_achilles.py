@@ -23,7 +23,7 @@ DOMAINS = ("condition", "conditionera", "drug", "drugera", "measurement", "obser
 def file(cdm: Cdm, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sample with the results of both, small counts and all: Achilles' in `theirs`, the kit's in `main`."""
     path = tmp_path_factory.mktemp("achilles") / "both.duckdb"
-    con = cdm.database.con.cursor()
+    con = Cdm(external_access=True).database.con.cursor()
     con.execute(f"attach '{path}' as copied; create schema copied.cdm; set schema = 'cdm'")
     for name in cdm.tables():
         con.execute(f'create table copied.cdm."{name}" as from cdm."{name}"')

@@ -10,6 +10,7 @@ import pytest
 import sqlglot
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 from small_cdm import small_cdm
 from trino_query_parser import parse_statement
 
@@ -264,7 +265,7 @@ def test_cards_of_cohorts_made_of_one_another_do_not_tell_by_how_few_they_differ
 def test_a_cohort_is_stored_as_the_cdm_stores_it_and_read_again(cdm, tmp_path):
     folder = tmp_path / "cdm"
     folder.mkdir()
-    cdm.database.con.execute(f"copy (from cdm.person) to '{folder}/person.parquet'")
+    parquet.write_table(cdm.query("from person", as_arrow=True), folder / "person.parquet")
     users = cdm.cohort(drug=CELECOXIB, first_only=True, name="users")
     number = users.to_parquet(folder)
     assert users.to_parquet(folder) == number, "the same cohort has the same id"

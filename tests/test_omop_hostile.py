@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import math
 from decimal import Decimal
+from enum import Enum, Flag, IntEnum, IntFlag, StrEnum
 
 import duckdb
 import numpy as np
@@ -215,6 +216,78 @@ def test_surplus_and_missing_parameters_are_refused_with_what_was_meant(dialect)
         bind("select $year", {"year": 1, "yaer": 2}, dialect)
     with pytest.raises(InvalidParameters, match=r"asks for \$day, \$year"):
         bind("select $year, $day, '$other'", {}, dialect)
+
+
+@pytest.mark.parametrize(
+    ("sql", "word"),
+    [
+        ("with a as (delete from person returning *) select * from a", "DELETE"),
+        ("select * from (insert into person values (1))", "INSERT"),
+        ("with a as (/* x */ UPDATE person set a = 1) select 1", "UPDATE"),
+        ("select * from (merge into person using b on true when matched then delete)", "MERGE"),
+        ("with a as (copy person to 's3://b') select 1", "COPY"),
+        ("with a as (unload (select 1) to 's3://b') select 1", "UNLOAD"),
+        ("select * from table(postgres.system.query(query => 'delete from person'))", "QUERY"),
+        ("select * from table(es.system.\"raw_query\"('x'))", "RAW_QUERY"),
+    ],
+)
+def test_athena_is_asked_nothing_that_writes_anywhere_in_a_statement(sql, word):
+    with pytest.raises(QueryError, match=f"only reads, but this statement contains .?{word}"):
+        bind(sql, {}, "athena")
+
+
+def test_words_of_statements_may_be_names_in_athena():
+    for sql in ("select max(update) from t", "select (delete), replace(a, 'insert') from t", "select t.query from t"):
+        assert bind(sql, {}, "athena")[0] == sql
+
+
+class Text(str):
+    __str__ = __repr__ = lambda self: "' or 1 = 1 --"
+
+
+class Whole(int):
+    __str__ = __repr__ = lambda self: "1 or 1 = 1"
+
+
+class Real(float):
+    __str__ = __repr__ = lambda self: "1 or 1 = 1"
+
+
+class Day(datetime.date):
+    isoformat = __str__ = __repr__ = lambda self, *a, **k: "' or 1 = 1 --"
+
+
+class Exact(Decimal):
+    __str__ = __repr__ = __format__ = lambda self, *a: "1' or '1' = '1"
+
+
+@pytest.mark.parametrize("dialect", ["duckdb", "athena"])
+@pytest.mark.parametrize(
+    ("given", "plain"),
+    [
+        (Enum("S", {"a": "x"}).a, "x"),
+        (Enum("S", {"a": "x"}, type=str).a, "x"),
+        (StrEnum("S", {"a": "x"}).a, "x"),
+        (IntEnum("S", {"a": 8507}).a, 8507),
+        (IntFlag("S", "a b").b, 2),
+        (Flag("S", "a b").b, 2),
+        (Enum("S", {"a": 1.5}, type=float).a, 1.5),
+        (Enum("S", {"a": datetime.date(2020, 1, 31)}).a, datetime.date(2020, 1, 31)),
+        ([Enum("S", {"a": "x"}, type=str).a, "y"], ["x", "y"]),
+        ({IntEnum("S", {"a": 8507}).a, 8532}, [8507, 8532]),
+        (Text("x"), "x"),
+        (Whole(7), 7),
+        (Real(2.5), 2.5),
+        (Day(2020, 1, 31), datetime.date(2020, 1, 31)),
+        (Exact("2.5"), Decimal("2.5")),
+        (np.array(None, dtype=object), None),
+        (np.datetime64("NaT"), None),
+    ],
+)
+def test_an_enum_or_a_class_of_ones_own_is_its_plain_value(dialect, given, plain):
+    value = cleaned("x", given)
+    assert (repr(value), type(value)) == (repr(plain), type(plain))
+    assert bind("select $x", {"x": given}, dialect) == bind("select $x", {"x": plain}, dialect)
 
 
 def test_a_list_that_makes_a_query_too_long_for_athena_is_refused():

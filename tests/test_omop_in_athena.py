@@ -25,7 +25,7 @@ def aws(tmp_path_factory):
         env.setenv("AWS_ACCESS_KEY_ID", "a")
         env.setenv("AWS_SECRET_ACCESS_KEY", "b")
         aws = AsksAthena(tmp_path_factory.mktemp("athena"))
-        hold(aws, Cdm().database.con)
+        hold(aws, Cdm(external_access=True).database.con)
         yield aws
 
 

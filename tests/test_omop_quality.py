@@ -369,7 +369,7 @@ def test_what_is_no_cdm_says_so(tmp_path):
     with pytest.raises(InvalidSource, match="none of the tables"):
         quality(tmp_path)
     (tmp_path / "a.duckdb").write_text("no database")
-    with pytest.raises(InvalidSource, match="cannot be read"):
+    with pytest.raises(InvalidSource, match="cannot be opened"):
         quality(tmp_path / "a.duckdb")
 
 

@@ -68,8 +68,10 @@ class Cdm:
     or ``athena://workgroup/database``.
 
     Nothing is opened before the first question. Files are only read. On this machine every table of the CDM 5.4 is
-    there with all its fields, in the CDM's types; what a place has not is empty, or null. ``database`` takes an open
-    DuckDB connection instead of a place, ``schema`` names the schema of the tables where a file has several CDMs.
+    there with all its fields, in the CDM's types; missing tables are empty, missing columns null. ``database`` takes an
+    open DuckDB connection instead of a place, ``schema`` names the schema of the tables where a file has several CDMs.
+    Queries reach no file but the CDM's own; with ``external_access=True`` they may read any file and address that you
+    can, as ``read_csv`` does: for SQL and files that you trust.
 
     >>> from genokit import Cdm
     >>> cdm = Cdm()
@@ -85,6 +87,7 @@ class Cdm:
         database: DuckDBPyConnection | Duck | Athena | None = None,
         schema: str | None = None,
         clients: Clients | None = None,
+        external_access: bool = False,
     ) -> None:
         if place is not None and database is not None:
             raise InvalidParameters("Cdm takes a place or a database, not both.")
@@ -93,6 +96,7 @@ class Cdm:
         self._given = database
         self._schema = schema
         self._clients = clients
+        self._external_access = external_access
 
     @cached_property
     def database(self) -> Duck | Athena:
@@ -100,13 +104,11 @@ class Cdm:
         if isinstance(self._given, (Duck, Athena)):
             return self._given
         if self._given is not None:
-            con = self._given.cursor()
-            [(catalog,)] = con.execute("select current_database()").fetchall()
-            return Duck(con, views.schema_of(con, catalog, self._schema, "The connection"))
+            return views.over(self._given, self._schema, external_access=self._external_access)
         if self.place is not None and self.place.startswith("athena:"):
             return database(self.place, self._clients or clients())
-        duck, _ = views.opened(self._sample["database"] if self.place is None else self.place, self._schema)
-        return duck
+        place = self._sample["database"] if self.place is None else self.place
+        return views.opened(place, self._schema, external_access=self._external_access)
 
     @overload
     def query(
@@ -121,7 +123,9 @@ class Cdm:
     ) -> DataFrame | pa.Table:
         """The rows of a SELECT, in the SQL of the database; ``$name`` in it stands for the parameter of that name.
 
-        A parameter is a number, text, date, time, None, or a list of these as in ``concept_id in $ids``. A frame has
+        What writes, anywhere in the statement, or calls a function with effects is refused.
+
+        A parameter is a number, text, date, timestamp, None, or a list of these as in ``concept_id in $ids``. A frame has
         at most ``most`` rows, and a warning says when there are more; None takes all. ``as_arrow`` gives an Arrow
         table, for many rows, of any length unless ``most`` is given. ``last`` tells what the query took. Raises
         QueryError, InvalidParameters.

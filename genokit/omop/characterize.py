@@ -236,8 +236,8 @@ class _OnDuck:
 
     def __init__(self, cdm: Cdm, scans: Sequence[Scan], hashed: bool) -> None:
         assert isinstance(cdm.database, Duck)
-        self.con = cdm.database.con.cursor()
-        self.con.execute(f"set schema = '{cdm.database.schema}'; set enable_progress_bar = false")
+        self.con = cdm.database.cursor()
+        self.con.execute("set enable_progress_bar = false")
         columns = cdm.columns()
         read = {table: columns[table] for scan in scans for table in scan.reads}
         self.prints = achilles.prints(self.con, read, hashed=hashed)

@@ -46,8 +46,7 @@ def cohort(cdm: Cdm, source: Source, *, name: str | None, min_cell: int | None) 
             f"{cdm!r} is not on this machine, and ATLAS's definitions run in DuckDB. Ask the files that it was made "
             "from: Cdm('folder of parquet').atlas_cohort(...); or describe the cohort with cdm.cohort(...)."
         )
-    [(catalog,)] = duck.con.execute("select current_database()").fetchall()
-    sql, values = script(definition, called, f"{identifier(catalog)}.{identifier(duck.schema)}")
+    sql, values = script(definition, called, ".".join(map(identifier, duck.seen)))
     rules = [str(rule.get("name") or f"rule {i}") for i, rule in enumerate(definition.get("InclusionRules") or (), 1)]
     rows, counts = duck.script(
         sql, {**values, "rules": len(rules)}, f"select {WHO}, {START}, {END} from genokit_cohort order by all",

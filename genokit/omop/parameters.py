@@ -17,6 +17,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from enum import Enum
 from functools import cache
 from typing import Any
 
@@ -34,6 +35,8 @@ _TOKENS = r"""
 # In DuckDB, $$ and $word$ quote too, and E'' knows backslashes. Trino knows neither.
 _QUOTES = {"duckdb": r"[eE]'(?:[^'\\]|\\.|'')*'|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$|", "athena": ""}
 _READS = ("select", "with", "values")  # of Athena; DuckDB tells itself what a statement is
+_WRITES = ("alter", "call", "copy", "create", "delete", "drop", "insert", "merge", "truncate", "unload", "update")
+_PASSED_ON = ("query", "raw_query", "execute")  # as in TABLE(system.query('...')): SQL of another database
 _WHOLE, _DIGITS, _LONGEST = 2**63, 38, 262_144  # bits of a BIGINT, digits of a DECIMAL, bytes of a query of Athena
 
 
@@ -89,7 +92,7 @@ def cleaned(name: str, value: object) -> Any:
     kinds = sorted({"nothing" if one is None else type(one).__name__ for one in found})
     if len(kinds) > 1 or kinds == ["nothing"]:
         raise InvalidParameters(f"The list '{name}' holds {' and '.join(kinds)}. Give it values of one type.")
-    return found
+    return sorted(found, key=repr) if isinstance(value, (set, frozenset)) else found
 
 
 def literal(value: Any) -> str:
@@ -143,13 +146,11 @@ def _written(name: str, value: Any, dialect: str, around: tuple[str, str, str]) 
 
 def _many(value: object) -> Iterable[object] | None:
     """The values of a list, set, array, column, ...; None for a single one."""
-    if isinstance(value, (list, tuple, range)):
+    if isinstance(value, (list, tuple, range, set, frozenset)):
         return value
-    if isinstance(value, (set, frozenset)):
-        return sorted(value, key=repr)
     kind = getattr(getattr(value, "dtype", None), "kind", "")
     listed = getattr(value, "tolist", None)
-    if listed is None or getattr(value, "ndim", 1) == 0:
+    if listed is None or isinstance(value, memoryview) or getattr(value, "ndim", 1) == 0:
         return None
     if kind == "M":  # NumPy would give nanoseconds as whole numbers
         import pandas as pd
@@ -160,9 +161,9 @@ def _many(value: object) -> Iterable[object] | None:
 
 
 def _scalar(name: str, value: Any) -> Any:
+    if isinstance(value, Enum) and not isinstance(value, (str, int, float, Decimal, datetime.date)):
+        value = value.value
     kind = type(value).__name__
-    if value is None or kind in ("NAType", "NaTType"):
-        return None
     if hasattr(value, "to_pydatetime"):
         value = value.to_pydatetime(warn=False)
     elif kind == "datetime64":
@@ -171,12 +172,35 @@ def _scalar(name: str, value: Any) -> Any:
         return _scalar(name, pd.Timestamp(value))
     elif hasattr(value, "item") and hasattr(value, "dtype"):
         value = value.item()
+    if value is None or kind in ("NAType", "NaTType"):
+        return None
     problem = _problem(value)
     if problem:
         raise InvalidParameters(f"The parameter '{name}' {problem}")
+    return _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    """A value of exactly a built-in type: what a class of one's own, or an Enum, writes as text is not its value.
+
+    >>> from enum import IntEnum
+    >>> _plain(IntEnum("Sex", {"female": 8532}).female)
+    8532
+    """
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, int):
+        return int.__pos__(value)
+    if isinstance(value, float):
+        return float.__pos__(value)
     if isinstance(value, Decimal):
-        return Decimal(f"{value:f}")
-    return str(value) if isinstance(value, str) else value
+        return Decimal(f"{Decimal(value):f}")
+    day = (value.year, value.month, value.day)
+    if not isinstance(value, datetime.datetime):
+        return datetime.date(*day)
+    return datetime.datetime(*day, value.hour, value.minute, value.second, value.microsecond)
 
 
 def _problem(value: Any) -> str:
@@ -231,6 +255,12 @@ def _check_athena(whole: str, sql: str) -> None:
     first = next((word for word in words if word != "("), "")
     if first not in _READS:
         raise QueryError(f"A query of Athena begins with SELECT, WITH or VALUES, but this one with '{first}'.", sql=sql)
+    for before, word, after in zip(words, words[1:], words[2:], strict=False):
+        writes = before == "(" and word in _WRITES and re.match(r"[\w\"(]", after)
+        if writes or (before == "." and word.strip('"') in _PASSED_ON and after == "("):
+            raise QueryError(
+                f"query() only reads, but this statement contains {word.upper()}. Write a SELECT.", sql=sql
+            )
     if len(whole.encode()) > _LONGEST:
         raise QueryError(
             f"With its lists written out the query has more than {_LONGEST:,} bytes, which Athena does not take. "

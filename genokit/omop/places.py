@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from genokit.backends import database
+from genokit.databases import Duck, confine
 from genokit.errors import InvalidSource, NotFound
 from genokit.omop.checks import There
 from genokit.omop.fields import tables
-from genokit.omop.schema import identifier, quoted
-from genokit.omop.views import in_folder
+from genokit.omop.schema import identifier
+from genokit.omop.views import attach, in_folder
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -35,38 +37,45 @@ class Place:
 @contextmanager
 def place(cdm: str | os.PathLike[str] | Any) -> Iterator[Place]:
     """Open a CDM for reading, for as long as the block lasts. Raises NotFound, InvalidSource."""
-    if not isinstance(cdm, (str, os.PathLike)):
-        database = getattr(cdm, "database", None)
-        if hasattr(database, "dialect") and not hasattr(database, "con"):
-            yield _database(database)
-        else:
-            yield _duckdb(cdm if database is None else database.con, "the connection")
-        return
     import duckdb
 
-    path = Path(cdm).expanduser()
-    if not path.exists():
-        raise NotFound(f"There is no '{path}'. Name a folder that the ETL made, or a .duckdb file.")
-    con = duckdb.connect()
+    duck = database(":memory:")
+    assert isinstance(duck, Duck)
+    asked = getattr(cdm, "database", None)
     try:
-        if path.is_dir():
-            con.execute("CREATE SCHEMA cdm")
-            for table, held in in_folder(con, path).items():
-                con.execute(f"CREATE VIEW cdm.{identifier(table)} AS FROM {held.source}")
+        if isinstance(cdm, (str, os.PathLike)):
+            yield _duckdb(_opened(duck.con, Path(cdm).expanduser()), f"'{cdm}'")
+        elif asked is None:
+            yield _duckdb(cdm, "the connection")
+        elif hasattr(asked, "con"):
+            yield _duckdb(asked.con, "the connection", getattr(asked, "source", None))
         else:
-            con.execute(f"ATTACH {quoted(path)} AS held (READ_ONLY); USE held")
-        yield _duckdb(con, f"'{path}'")
-    except duckdb.IOException as error:
-        raise InvalidSource(f"'{path}' cannot be read: {str(error).partition(chr(10))[0]}") from error
+            yield _database(asked)
+    except duckdb.Error as error:
+        raise InvalidSource(f"{cdm!r} cannot be read: {str(error).partition(chr(10))[0]}") from error
     finally:
-        con.close()
+        duck.con.close()
 
 
-def _duckdb(con: Any, name: str) -> Place:
+def _opened(con: Any, path: Path) -> Any:
+    """A connection to what lies at a path, and to nothing else. Raises NotFound, InvalidSource."""
+    files: list[str] = []
+    if path.is_dir():
+        files = [file for table in in_folder(con, path.resolve()).values() for file in table.files]
+    elif path.exists():
+        attach(con, path.resolve())
+    else:
+        raise NotFound(f"There is no '{path}'. Name a folder that the ETL made, or a .duckdb file.")
+    confine(con, files)
+    return con
+
+
+def _duckdb(con: Any, name: str, chosen: tuple[str, str] | None = None) -> Place:
     rows = con.execute(
         "SELECT database_name, schema_name, LOWER(table_name), LOWER(column_name), data_type FROM duckdb_columns()"
         " WHERE NOT internal ORDER BY 1, 2, 3, column_index"
     ).fetchall()
+    rows = [row for row in rows if chosen in (None, row[:2])]
     schemas = {(catalog, schema) for catalog, schema, table, *_ in rows if table in tables()}
     if not schemas:
         raise InvalidSource(f"{name} has none of the tables of the OMOP CDM, such as person.")

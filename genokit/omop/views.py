@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genokit.backends import database
-from genokit.databases import Duck
+from genokit.databases import Duck, confine
 from genokit.errors import InvalidSource, NotFound
 from genokit.omop.fields import Field, fields, tables
 from genokit.omop.parquet import parts, scan
@@ -39,38 +39,59 @@ _KINDS = {
 
 @dataclass(frozen=True)
 class Held:
-    """A table as a place has it: what to read it by, and its columns with their types."""
+    """A table as a place has it: what to read it by, its columns with their types, and its files if it has its own."""
 
     source: str
     columns: Mapping[str, str]
+    files: tuple[str, ...] = ()
 
 
-def opened(place: str | os.PathLike[str], schema: str | None = None) -> tuple[Duck, dict[str, Held]]:
-    """A DuckDB with the CDM's tables in the schema ``cdm``, and which of them the place has. Raises NotFound, ..."""
+def opened(place: str | os.PathLike[str], schema: str | None = None, *, external_access: bool = False) -> Duck:
+    """A DuckDB with the CDM's tables in the schema ``cdm``, confined to the place's files. Raises NotFound, ..."""
     there = os.path.expanduser(place)
     duck = database(":memory:")
     assert isinstance(duck, Duck)
     if os.path.isdir(there):  # False, too, for what could be no name at all
+        duck.source = ("memory", "held")
         held = in_folder(duck.con, Path(os.path.realpath(there)))
+        if "person" not in held:
+            names = ", ".join(sorted(path.name for path in Path(there).iterdir())[:10]) or "nothing"
+            raise NotFound(
+                f"'{place}' has no table 'person' in Parquet, so it is not an OMOP CDM. It holds: {names}. Name a "
+                "DuckDB file, or a folder with person.parquet or with a folder of Parquet files named person."
+            )
     elif os.path.isfile(there):
-        held = _in_file(duck.con, Path(os.path.realpath(there)), schema)
+        attach(duck.con, Path(os.path.realpath(there)))
+        duck.source = ("held", schema_of(duck.con, "held", schema, f"'{place}'"))
+        held = _tables(duck.con, duck.source)
     else:
         hint = "Name a DuckDB file, a folder of Parquet, or athena://workgroup/database."
         if "://" in str(place):
             hint = "A CDM in a bucket is asked through Athena: athena://workgroup/database; else copy it here."
         raise NotFound(f"There is no '{place}' on this machine. {hint}")
-    if "person" not in held:
-        names = ", ".join(sorted(held)[:10]) or "nothing"
-        raise NotFound(f"'{place}' has no table 'person', so it is no CDM. It has: {names}.")
+    _check_ids(duck.con, held["person"], f"'{place}'")
     duck.con.execute("create schema cdm; set schema = 'cdm'")
-    for name, table in held.items():
-        duck.con.execute(f"create view cdm.{identifier(name)} as {_select(name, table)}")
-    for name in tables():
-        if name not in held:
-            nulls = ", ".join(f'cast(null as {field.type}) as "{field.name}"' for field in fields(name))
-            duck.con.execute(f"create view cdm.{name} as select {nulls} where false")
-    duck.schema = "cdm"
-    return duck, held
+    for view in _views(held, "view cdm."):
+        duck.con.execute(view)
+    confine(duck.con, (file for table in held.values() for file in table.files), external_access=external_access)
+    duck.schema, duck.external_access = "cdm", external_access
+    return duck
+
+
+def over(con: DuckDBPyConnection, schema: str | None = None, *, external_access: bool = False) -> Duck:
+    """The tables of an open connection as the CDM's, by temporary views that nobody else sees. Raises NotFound, ..."""
+    import duckdb
+
+    try:
+        con = con.cursor()
+        [(catalog,)] = con.execute("select current_database()").fetchall()
+        source = (catalog, schema_of(con, catalog, schema, "The connection"))
+        held = _tables(con, source)
+        _check_ids(con, held["person"], "The connection")
+        mine = _views({name: held[name] for name in held.keys() & set(tables())}, "temp view ")
+        return Duck(con, source[1], views=mine, source=source, external_access=external_access)
+    except duckdb.Error as error:
+        raise InvalidSource(f"The connection cannot be read as a CDM: {str(error).splitlines()[0]}") from error
 
 
 def schema_of(con: DuckDBPyConnection, catalog: str, wanted: str | None, place: str) -> str:
@@ -89,7 +110,7 @@ def schema_of(con: DuckDBPyConnection, catalog: str, wanted: str | None, place: 
         return wanted
     usual = [schema for schema in ("cdm", "main") if schema in found]
     if not found:
-        raise NotFound(f"{place} has no table 'person', so it is no CDM.")
+        raise NotFound(f"{place} has no table 'person', so it is not an OMOP CDM.")
     if not usual and len(found) > 1:
         raise InvalidSource(
             f"{place} has a table 'person' in several schemas: {', '.join(found)}. Name one: "
@@ -98,45 +119,88 @@ def schema_of(con: DuckDBPyConnection, catalog: str, wanted: str | None, place: 
     return (usual or found)[0]
 
 
-def _in_file(con: DuckDBPyConnection, path: Path, schema: str | None) -> dict[str, Held]:
+def attach(con: DuckDBPyConnection, path: Path) -> None:
+    """Attach a DuckDB file as ``held``, to read only. Raises InvalidSource."""
     import duckdb
 
     try:
         con.execute(f"attach {quoted(path)} as held (read_only)")
     except duckdb.Error as error:
-        raise InvalidSource(
-            f"'{path}' cannot be opened as a DuckDB file to read: {str(error).splitlines()[0]} If a program or this "
-            "notebook has it open to write, close it there, or give that connection: Cdm(database=con)."
-        ) from error
-    chosen = schema_of(con, "held", schema, f"'{path}'")
+        said = str(error).splitlines()[0]
+        hint = "Name a DuckDB file or a folder of Parquet files; unpack an archive first."
+        if re.search("lock|already|conflict|different configuration", said, re.IGNORECASE):
+            hint = (
+                "A program or this notebook has it open to write: close it there, or give that connection: "
+                "Cdm(database=con)."
+            )
+        raise InvalidSource(f"'{path}' cannot be opened as a DuckDB file to read: {said} {hint}") from error
+
+
+def _tables(con: DuckDBPyConnection, where: tuple[str, str]) -> dict[str, Held]:
+    """The tables in a schema of a catalog, without those that have no row but a header."""
     rows = con.execute(
-        "select table_name, column_name, data_type from information_schema.columns where table_catalog = 'held' and"
+        "select table_name, column_name, data_type from information_schema.columns where table_catalog = ? and"
         " table_schema = ? order by table_name, ordinal_position",
-        [chosen],
+        where,
     ).fetchall()
     held: dict[str, Held] = {}
     for name in dict.fromkeys(name for name, *_ in rows):
         columns = {column: kind for table, column, kind in rows if table == name}
-        table = Held(f"held.{identifier(chosen)}.{identifier(name)}", columns)
+        table = Held(".".join(map(identifier, (*where, name))), columns)
         if not _is_header(con, table):
             held[name.lower()] = table
     return held
 
 
+def _check_ids(con: DuckDBPyConnection, person: Held, place: str) -> None:
+    """Raise InvalidSource where persons are not numbered."""
+    for column, kind in person.columns.items():
+        if column.lower() == "person_id" and _KINDS.get(kind) != "whole":
+            text = f"cast({identifier(column)} as varchar)"
+            odd = f"not regexp_full_match({text}, '-?\\d+(\\.0+)?') or try_cast({text} as bigint) is null"
+            if con.execute(f"select 1 from {person.source} where {text} is not null and ({odd}) limit 1").fetchall():
+                raise InvalidSource(
+                    f"{place} has values in person.person_id ({kind}) that are not whole numbers, but ids of the CDM "
+                    "are. Give each person a number, and put it into the person_id of every table."
+                )
+
+
+def _views(held: Mapping[str, Held], view: str) -> Iterator[str]:
+    """The statements that make a view of each table of the CDM, and of what else there is."""
+    for name, table in held.items():
+        yield f"create {view}{identifier(name)} as {_select(name, table)}"
+    for name in tables():
+        if name not in held:
+            nulls = ", ".join(f'cast(null as {field.type}) as "{field.name}"' for field in fields(name))
+            yield f"create {view}{name} as select {nulls} where false"
+
+
 def in_folder(con: DuckDBPyConnection, folder: Path) -> dict[str, Held]:
-    """The tables that lie in a folder as Parquet: a file each, or a folder of files."""
+    """The tables that lie in a folder as Parquet, a file or a folder of files each, as views in the schema ``held``."""
     if (folder / "cdm").is_dir():
         folder = Path(os.path.realpath(folder / "cdm"))  # an ETL may put another version in its place
+    con.execute("create schema held")
     held: dict[str, Held] = {}
-    for path in sorted(folder.iterdir()):
+    paths = [path for path in sorted(folder.iterdir()) if not path.name.startswith((".", "_"))]
+    for path in paths:
         name = path.name.lower().removesuffix(".parquet")
-        if path.name.startswith((".", "_")) or not (path.is_dir() or path.name.lower().endswith(".parquet")):
+        if not (path.is_dir() or path.name.lower().endswith(".parquet")):
             continue
         files = parts(path)
+        if files and name in held:
+            raise InvalidSource(f"'{folder}' has the table {name} twice, also as {path.name}. Remove one of them.")
         if files:
             source = scan(files, "union_by_name = true")
             found = _parquet_columns(con, source, path)
-            held[name] = Held(source, found)
+            con.execute(f"create view held.{identifier(name)} as from {source}")
+            held[name] = Held(f"memory.held.{identifier(name)}", found, tuple(map(str, files)))
+    for path in paths:
+        name = path.name.lower().partition(".")[0]
+        if name in tables() and name not in held and re.search(r"\.[ct]sv\b", path.name.lower()):
+            raise InvalidSource(
+                f"'{folder}' has the table {name} as {path.name}, but a Cdm reads Parquet. Convert each such file, in "
+                f"DuckDB by: copy (from '{path.name}') to '{name}.parquet'."
+            )
     return held
 
 

@@ -62,7 +62,7 @@ def to_duckdb(folder: Path) -> None:
     """The same as tables of a DuckDB file."""
     from genokit import Cdm
 
-    con = Cdm(folder).database.con
+    con = Cdm(folder, external_access=True).database.con
     con.execute("set enable_progress_bar = false")
     con.execute(f"attach '{folder}/tables.duckdb' as copied; create schema copied.cdm")
     for (name,) in con.execute("select view_name from duckdb_views() where schema_name = 'cdm'").fetchall():
