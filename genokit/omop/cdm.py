@@ -125,7 +125,7 @@ class Cdm:
 
         What writes, anywhere in the statement, or calls a function with effects is refused.
 
-        A parameter is a number, text, date, timestamp, None, or a list of these as in ``concept_id in $ids``. A frame has
+        A parameter is a number, text, date, timestamp, None, or a list, as ``concept_id in $ids``. A frame has
         at most ``most`` rows, and a warning says when there are more; None takes all. ``as_arrow`` gives an Arrow
         table, for many rows, of any length unless ``most`` is given. ``last`` tells what the query took. Raises
         QueryError, InvalidParameters.
