@@ -247,6 +247,9 @@ def _embedded(settings: Settings) -> Check:
     supervisor = status.get("supervisor")
     at_work = f"at work, process {supervisor}" if supervisor else "at rest; it starts with the next job"
     detail = f"{at_work}; jobs: {counts or 'none yet'}"
+    if status.get("problem"):
+        todo = f"Look into supervisor.log in {settings.home}. To start afresh: genokit local clean."
+        return Check("embedded account", "problem", f"{detail}. {status['problem']}", todo)
     stuck = status.get("stuck")
     if isinstance(stuck, Mapping) and stuck:
         job_id, reason = next(iter(stuck.items()))

@@ -20,7 +20,7 @@ from botocore.exceptions import ClientError
 from embedded import Box
 
 from genokit import GenokitError, Settings, backends
-from genokit.local import keeper
+from genokit.local import keeper, store
 
 TINY = [{"type": "VCPU", "value": "0.05"}, {"type": "MEMORY", "value": "16"}]
 ENDS = ("SUCCEEDED", "FAILED")
@@ -339,3 +339,70 @@ def test_a_store_cut_in_half_is_named_and_kept(account: Settings) -> None:
         box.define("true")
     assert file.read_bytes() == half
     file.unlink()
+
+
+def test_a_store_with_flipped_bytes_is_named_or_read_and_never_a_bare_error(account: Settings) -> None:
+    box = Box(account)
+    ids = [box.submit(box.define("true"), arrayProperties={"size": 3}) for _ in range(3)]
+    for job_id in ids:
+        box.wait(job_id)
+    backends.account(account).stop()
+    file, rng, named = account.home / "batch.sqlite", random.Random(12), list[str]()
+    sound = file.read_bytes()
+    for _ in range(150):
+        flipped = bytearray(sound)
+        for _ in range(rng.choice((1, 20, 400))):
+            flipped[rng.randrange(len(flipped))] ^= rng.randrange(1, 256)
+        file.write_bytes(flipped)
+        for call in (
+            lambda: box.batch.describe_jobs(jobs=[*ids, f"{ids[0]}:1"]),
+            lambda: box.batch.list_jobs(jobQueue="highPriority", jobStatus="SUCCEEDED"),
+            box.batch.describe_job_definitions,
+            box.batch.describe_job_queues,
+            backends.account(account).events,
+            backends.account(account).status,
+        ):
+            try:
+                call()
+            except GenokitError as error:
+                named.append(str(error))
+            except ClientError as error:
+                named.append(str(error))
+    assert len(named) > 100
+    assert not [said for said in named if "has room" in said]
+    for process in ours(account.home):
+        kill(process.pid)
+    file.write_bytes(sound)
+    assert box.wait(box.submit(box.define("true")))["status"] == "SUCCEEDED"
+
+
+def test_an_empty_store_is_no_new_account(account: Settings) -> None:
+    box = Box(account)
+    box.define("true")
+    (account.home / "batch.sqlite").write_bytes(b"")
+    with pytest.raises(GenokitError, match="it is empty"):
+        box.define("true")
+    backends.account(account).clean()
+    assert box.wait(box.submit(box.define("true")))["status"] == "SUCCEEDED"
+
+
+@pytest.mark.parametrize("column", ["attempts", "doc", "gpu_ids", "runtime", "process"])
+def test_a_damaged_record_is_the_end_of_its_job_and_of_no_other(account: Settings, column: str) -> None:
+    box = Box(account)
+    over, good = (box.submit(box.define("sleep", seconds, resourceRequirements=TINY)) for seconds in ("0", "3"))
+    runs = box.submit(box.define("sh", "-c", f"sleep 5; touch {account.home}/ran", resourceRequirements=TINY))
+    waits = box.submit("task", dependsOn=[{"jobId": good}])
+    box.wait(over)
+    box.wait(runs, "RUNNING")
+    with store.connect(account.home) as db:
+        db.execute(f"update jobs set {column} = '[{{\"a' where id in (?, ?, ?)", (over, runs, waits))
+        store.mend(db)
+    assert [box.wait(job)["statusReason"] for job in (runs, waits)] == [
+        "The account's record of this job is damaged."
+    ] * 2
+    assert box.describe(over)["status"] == "SUCCEEDED"
+    failed = box.batch.list_jobs(jobQueue="highPriority", jobStatus="FAILED")["jobSummaryList"]
+    assert {job["jobId"] for job in failed} == {runs, waits}
+    assert box.wait(good)["status"] == "SUCCEEDED"
+    time.sleep(3)
+    assert not (account.home / "ran").exists()

@@ -61,6 +61,23 @@ def test_an_engine_that_does_not_answer_is_named_with_its_words(
     )
 
 
+def test_a_volume_without_a_name_fails_its_job_and_no_other(
+    account: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "docker").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    box = Box(account)
+    good = box.submit(box.define("sleep", "1"))
+    box.wait(good, "RUNNING")
+    bad = box.wait(box.submit(box.define("true", image="tools:1", volumes=[{"host": {"sourcePath": "/x"}}])))
+    assert (bad["status"], bad["statusReason"].partition(",")[0]) == (
+        "FAILED",
+        "CannotStartContainerError: volumes: one has no name",
+    )
+    assert box.wait(good)["status"] == "SUCCEEDED"
+
+
 def test_no_value_of_a_variable_is_on_the_command_line(tmp_path: Path) -> None:
     variables = {"TOKEN": "secret = 'a b' #c ", "KEY": "secret\nof two lines", "#odd": "secret", "EMPTY": ""}
     box = plan(environment=[{"name": name, "value": value} for name, value in variables.items()])

@@ -14,7 +14,8 @@ import psutil
 import pytest
 from embedded import Box
 
-from genokit import Batch, Settings, backends
+from genokit import Batch, GenokitError, Settings, backends
+from genokit.doctor import doctor
 from genokit.local import keeper, store
 
 SLOW = "import sys, time; open(sys.argv[1], 'a').write('ran '); time.sleep(1.5); print('done')"
@@ -265,16 +266,16 @@ def test_whatever_the_start_of_an_attempt_raises_is_the_failure_of_that_one_alon
     host = tmp_path / "i-1"
     subprocess.run([sys.executable, "-c", KEEP, host, "sleep 1", "0"], check=True)
     for name, members in BAD.items():
-        task = {"key": name, "folder": str(host / "work" / name), "log": str(host / "log"), "environment": {}}
+        task = {"key": f"{name}/1", "folder": str(host / "work" / name), "log": str(host / "log"), "environment": {}}
         keeper.tell(host, [task | {"command": ["true"]} | members])
     with open(host / "tasks", "ab") as tasks:
         tasks.write(b'\xff\xfe\n[]\n5\nnull\n{}\n{"a": 1, "b": 2}\n{"stop": []}\n{"key": []}\n' + b"[" * 10**5 + b"\n")
     wait_until(lambda: not keeper.lives(host))
     records = keeper.journal(host, 0)[0]
     ended = {record["key"]: record for record in records if "ended" in record}
-    assert ended.keys() == {"job/1", *BAD}
+    assert ended.keys() == {"job/1", *(f"{name}/1" for name in BAD)}
     assert ended["job/1"]["exitCode"] == 0
-    assert all(ended[name]["reason"].startswith("Cannot") for name in BAD)
+    assert all(ended[f"{name}/1"]["reason"].startswith("Cannot") for name in BAD)
     assert not list((host / "work").glob("*"))
 
 
@@ -291,6 +292,98 @@ def test_an_attempt_that_has_no_place_for_its_log_fails_alone(account: Settings)
     assert bad.status == "FAILED"
     assert bad.reason.startswith("CannotCreateContainerError")
     assert good.wait(30).status == "SUCCEEDED"
+
+
+def test_lines_of_a_journal_that_nobody_can_read_are_set_aside_and_lose_nothing(account: Settings) -> None:
+    box = Box(account)
+    job, other = (box.submit(box.define("sleep", seconds)) for seconds in ("0.5", "3"))
+    box.wait(job, "RUNNING")
+    [journal] = account.home.glob("hosts/*/journal")
+    number = supervisor(account)
+    os.kill(number, signal.SIGSTOP)  # so that nobody reads how the job ends before that is overwritten
+    wait_until(lambda: b'"exitCode"' in journal.read_bytes())
+    text = journal.read_bytes()
+    at = text.index(b'"exitCode"')
+    strange = [b"\xff\xfe", b"[]", b'{"key": "x"}', b'{"key": 5, "ended": 1}', b"[" * 10**5, b'{"key":"a/b","ended":1}']
+    with open(journal, "r+b") as file:
+        file.seek(at)
+        file.write(b"\0\xff")
+        file.seek(0, os.SEEK_END)
+        file.write(b"\n".join([*strange, b'{"key": "a/1", "ended": 1}', b""]))
+    os.kill(number, signal.SIGCONT)
+    assert [box.wait(one)["status"] for one in (job, other)] == ["SUCCEEDED", "SUCCEEDED"]
+    assert supervisor(account) == number
+    assert (account.home / "unreadable").read_bytes().count(b"\n") == len(strange) + 1
+    assert "'unreadable'" in str(backends.account(account).status()["problem"])
+
+
+@pytest.fixture
+def headless(account: Settings) -> Box:
+    """An account with a job that runs, whose supervisor dies whenever it is started."""
+    box = Box(account)
+    box.wait(box.submit(box.define("sleep", "321")), "RUNNING")
+    with store.connect(account.home) as db:
+        db.execute("update queues set doc = '{' where name = 'lowPriority'")
+    wait_until(lambda: store.deaths(account.home))
+    return box
+
+
+def sleeper() -> int:
+    return next(one.pid for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"] == ["sleep", "321"])
+
+
+def test_a_supervisor_that_dies_again_and_again_is_told_of_by_all(headless: Box, account: Settings) -> None:
+    while len(store.deaths(account.home)) < 2:
+        listed = headless.batch.list_jobs(jobQueue="highPriority")  # which starts another
+    job = listed["jobSummaryList"][0]["jobId"]
+    for call, request in (
+        (headless.submit, {"definition": "task"}),
+        (headless.batch.describe_jobs, {"jobs": [job]}),
+        (headless.batch.describe_job_definitions, {}),
+        (headless.logs.describe_log_streams, {"logGroupName": "/aws/batch/job"}),
+    ):
+        code, message = headless.refusal(call, **request)
+        assert code == "ServerException"
+        assert "record of 'lowPriority' is damaged" in message
+        assert "times in a row" in message
+    assert "'lowPriority'" in str(backends.account(account).status()["problem"])
+    [row] = doctor(account, only=["embedded account"]).rows[1:]
+    assert (row.state, "has died" in row.detail) == ("problem", True)
+    with store.connect(account.home) as db:
+        db.execute("update queues set doc = (select doc from queues where name = 'highPriority')")
+    assert headless.wait(headless.submit("task", containerOverrides={"command": ["true"]}))["status"] == "SUCCEEDED"
+    assert backends.account(account).status()["problem"] is None
+
+
+def test_what_runs_is_ended_by_stop_and_clean_without_a_supervisor(headless: Box, account: Settings) -> None:
+    number = sleeper()
+    backends.account(account).stop()
+    assert is_gone(number)
+    assert not [host for host in (account.home / "hosts").iterdir() if keeper.lives(host)]
+    backends.account(account).clean()
+    assert not (account.home / "batch.sqlite").exists()
+
+
+def test_what_runs_is_ended_before_a_store_that_nobody_can_read_is_cleared_away(account: Settings) -> None:
+    box = Box(account)
+    box.wait(box.submit(box.define("sleep", "321")), "RUNNING")
+    number = sleeper()
+    os.kill(supervisor(account), signal.SIGKILL)
+    (account.home / "batch.sqlite").write_bytes(b"no database" * 1000)
+    with pytest.raises(GenokitError, match="not a readable store"):
+        backends.account(account).stop()
+    assert is_gone(number)
+    backends.account(account).clean()
+    assert box.wait(box.submit(box.define("true")))["status"] == "SUCCEEDED"
+
+
+@pytest.mark.parametrize("name", ["secrets", "json", "genokit", "sitecustomize"])
+def test_nothing_that_lies_in_the_home_is_run_as_part_of_the_kit(account: Settings, name: str) -> None:
+    account.home.mkdir(mode=0o700)
+    (account.home / f"{name}.py").write_text("open(__file__ + '.ran', 'w')")
+    box = Box(account)
+    assert box.wait(box.submit(box.define("true")))["status"] == "SUCCEEDED"
+    assert not (account.home / f"{name}.py.ran").exists()
 
 
 def test_an_account_of_the_version_before_goes_on_with_its_jobs(account: Settings) -> None:

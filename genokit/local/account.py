@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import shutil
 import signal
 import sqlite3
 import time
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from genokit.errors import GenokitError, NotFound
-from genokit.local import keeper, store
+from genokit.local import attempt, keeper, store
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,8 @@ class Account:
         """What the account holds.
 
         ``supervisor`` is its process number (None where none runs), ``jobs`` their number by status, ``stuck`` the ids
-        and reasons of those that can never start as things are, ``bytes`` what all of it takes on disk.
+        and reasons of those that can never start as things are, ``bytes`` what all of it takes on disk,
+        ``problem`` what is wrong with the account itself (None where nothing is).
         """
         jobs: dict[str, int] = {}
         stuck: dict[str, str] = {}
@@ -43,24 +43,58 @@ class Account:
                 never = "status = 'RUNNABLE' and status_reason like 'MISCONFIGURATION:%'"
                 stuck = dict(map(tuple, db.execute(f"select id, status_reason from jobs where {never} order by seq")))
         size = sum(_size(os.path.join(folder, file)) for folder, _, files in os.walk(self.home) for file in files)
-        return {"home": self.home, "supervisor": self._supervisor(), "jobs": jobs, "stuck": stuck, "bytes": size}
+        problem = None
+        if len(deaths := store.deaths(self.home)) > 1:
+            problem = f"its supervisor has died {len(deaths)} times in a row, the last time of: {deaths[-1]}"
+        elif (self.home / "unreadable").exists():
+            problem = "lines of a keeper's journal could not be read; the file 'unreadable' in its home has them"
+        return {
+            "home": self.home, "supervisor": self._supervisor(), "jobs": jobs, "stuck": stuck, "bytes": size,
+            "problem": problem,
+        }  # fmt: skip
 
     def stop(self, *, timeout_s: float = 40.0) -> None:
-        """Terminate what runs, cancel what waits, and let the supervisor go. Raises GenokitError where that takes too
-        long."""
-        if not (self.home / "batch.sqlite").exists():
-            return
-        live = f"status in ({', '.join('?' * len(store.LIVE))})"
+        """Terminate what runs, cancel what waits, and let the supervisor go; where none can be had, its keepers end
+        what runs. Raises GenokitError where that takes too long."""
+        deadline = time.monotonic() + timeout_s
+        try:
+            if (self.home / "batch.sqlite").exists():
+                self._terminate(deadline)
+        finally:
+            self._dismiss(max(1.0, deadline - time.monotonic()))
+            self._end(max(1.0, deadline - time.monotonic()))
+
+    def _terminate(self, deadline: float) -> None:
+        live = f"status in ({store.marks(store.LIVE)})"
         with store.connect(self.home) as db, store.transaction(db):
             wish = "update jobs set stop = 'terminate', stop_reason = 'The embedded account was stopped.' where " + live
-            db.execute(wish, store.LIVE)
-        deadline = time.monotonic() + timeout_s
+            any_live = db.execute(wish, store.LIVE).rowcount
+        if any_live and not keeper.wake(self.home / "wake"):
+            from botocore.exceptions import ClientError
+
+            from genokit.local.client import Caller
+
+            with contextlib.suppress(ClientError):
+                Caller(self.home, "TerminateJob", {}).wake()
         while keeper.wake(self.home / "wake") and time.monotonic() < deadline:
             with store.connect(self.home) as db:
                 if not db.execute("select 1 from jobs where " + live, store.LIVE).fetchone():
                     break
             time.sleep(0.02)
-        self._dismiss(max(1.0, deadline - time.monotonic()))
+
+    def _end(self, timeout_s: float) -> None:
+        """Have what still runs ended by the keepers, which need no supervisor, and wait until they have gone."""
+        hosts = [host for host in (self.home / "hosts").glob("*") if keeper.lives(host)]
+        for host in hosts:
+            keeper.tell(host, [{"end": True}])
+        deadline = time.monotonic() + timeout_s
+        while left := [host for host in hosts if keeper.lives(host)]:
+            if time.monotonic() > deadline:
+                raise GenokitError(
+                    f"Jobs of the embedded account in '{self.home}' did not end within {timeout_s:.0f} s. Try again, "
+                    f"or end the process that keeps them: kill -9 {(left[0] / 'lock').read_text()}"
+                )
+            time.sleep(0.02)
 
     def _dismiss(self, timeout_s: float) -> None:
         """Let the supervisor go, and wait until it has gone."""
@@ -106,12 +140,10 @@ class Account:
 
     def clean(self) -> None:
         """Stop the account and remove its jobs, definitions and logs. Fetched data, trained models and S3 stay."""
-        try:
+        with contextlib.suppress(store.CorruptStore):  # then nobody can say which jobs there were; none runs any more
             self.stop()
-        except store.CorruptStore:  # then nobody can say which jobs run
-            self._dismiss(40.0)
         for name in ("hosts", "scratch", "logs"):
-            shutil.rmtree(self.home / name, ignore_errors=True)
+            attempt.remove(self.home / name)
         for name in (
             "batch.sqlite",
             "batch.sqlite-wal",
@@ -119,6 +151,8 @@ class Account:
             "supervisor.lock",
             "supervisor.log",
             "wake",
+            "deaths",
+            "unreadable",
         ):
             (self.home / name).unlink(missing_ok=True)
 

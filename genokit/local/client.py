@@ -65,13 +65,14 @@ class Caller:
             if keeper.wake(self.home / "wake", news):
                 return
             started = subprocess.run(
-                [sys.executable, "-m", "genokit.local.supervisor", str(self.home)],
+                [sys.executable, "-P", "-m", "genokit.local.supervisor", str(self.home)],
                 cwd=self.home,
                 env=self.runtime() | containers.clients_own(os.environ),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
                 text=True,
+                errors="replace",
                 check=False,
             )
             said = started.stderr.strip()
@@ -79,7 +80,13 @@ class Caller:
                 return
             if said:
                 break
-        raise self.refuse(f"The embedded account in '{self.home}' has no supervisor: {said}", "ServerException")
+        died = len(store.deaths(self.home))
+        often = f"It has died {died} times in a row. " if died > 1 else ""
+        raise self.refuse(
+            f"The embedded account in '{self.home}' has no supervisor, so no job starts or ends: {said}. {often}"
+            "'supervisor.log' in that folder says more; 'genokit local stop' ends what still runs.",
+            "ServerException",
+        )
 
 
 class EmbeddedClient:
@@ -114,7 +121,16 @@ class EmbeddedClient:
 
     def _call(self, model: Any, operation: Operation, /, **request: Any) -> dict[str, Any]:
         shapes.check_request(model, request)
-        response = operation(Caller(self._home, model.name, self._job_environment), request)
+        caller = Caller(self._home, model.name, self._job_environment)
+        if len(store.deaths(self._home)) > 1:
+            caller.wake(b"")  # whoever asks anything is told that nothing goes on
+        try:
+            response = operation(caller, request)
+        except store.CorruptRecord:
+            with store.connect(self._home) as db:
+                if not store.mend(db):
+                    raise
+            response = operation(caller, request)
         shapes.check_response(model, response)
         return {**response, "ResponseMetadata": {"HTTPStatusCode": 200, "HTTPHeaders": {}, "RetryAttempts": 0}}
 

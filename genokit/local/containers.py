@@ -124,7 +124,9 @@ def _limits(asked: dict[str, Any]) -> Iterator[str]:
 
 
 def _volumes(asked: dict[str, Any]) -> Iterator[str]:
-    volumes = {one["name"]: one for one in asked.get("volumes", [])}
+    volumes = {one.get("name"): one for one in asked.get("volumes", [])}
+    if None in volumes:
+        raise ValueError("volumes: one has no name, which a mount point would have to name")
     for point in asked.get("mountPoints", []):
         name, target = point.get("sourceVolume"), point.get("containerPath", "")
         volume = volumes.get(name)

@@ -70,7 +70,8 @@ def lives(host: Path) -> bool:
 
 
 def tell(host: Path, orders: list[Task | dict[str, Any]]) -> None:
-    """Give a keeper orders: tasks, ``{"stop": key}``, ``{"reclaim": key}`` or ``{"leave": true}``."""
+    """Give a keeper orders: tasks, ``{"stop": key}``, ``{"reclaim": key}``, ``{"leave": true}``, ``{"end": true}`` to
+    stop all before it leaves, or ``{"again": true}`` to write all of its journal again."""
     lines = [json.dumps(vars(order) if isinstance(order, Task) else order) for order in orders]
     with open(f"{host}/tasks", "a") as file:
         # The newline in front ends what a full disk may have cut short, which then is no order.
@@ -79,14 +80,34 @@ def tell(host: Path, orders: list[Task | dict[str, Any]]) -> None:
 
 
 def journal(host: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
-    """What a keeper has written since ``offset``, and where the next reading begins."""
+    """What a keeper has written since ``offset``, and where the next reading begins.
+
+    What nobody can read is set aside in the file ``unreadable`` of the account, and the keeper is to tell all again.
+    """
     try:
         with open(f"{host}/journal", "rb") as file:
             file.seek(offset)
             lines = file.read().split(b"\n")[:-1]  # what follows the last newline is still being written
     except FileNotFoundError:  # a crash of the machine may keep the store and lose the folder
         return [], offset
-    return [json.loads(line) for line in lines], offset + sum(len(line) + 1 for line in lines)
+    records = [_record(line) for line in lines]
+    strange = [line for line, record in zip(lines, records, strict=True) if record is None]
+    if strange:
+        with open(host.parents[1] / "unreadable", "ab") as file:
+            file.write(b"".join(b"%s: %s\n" % (os.fsencode(host.name), line) for line in strange))
+        tell(host, [{"again": True}])
+    return list(filter(None, records)), offset + sum(len(line) + 1 for line in lines)
+
+
+def _record(line: bytes) -> dict[str, Any] | None:
+    """A line of a journal; None where it is none."""
+    with contextlib.suppress(ValueError, RecursionError, AttributeError, TypeError):
+        record: dict[str, Any] = json.loads(line)
+        began = isinstance(record.get("started"), int) and len(record["process"]) == 2
+        key, _, attempt = record.get("key", "").rpartition("/")
+        if record == LEFT or (key and attempt.isdecimal() and (began or isinstance(record.get("ended"), int))):
+            return record
+    return None
 
 
 def sweep(host: Path) -> None:

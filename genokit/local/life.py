@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import traceback
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -146,12 +149,30 @@ def collect(db: sqlite3.Connection, home: Path, ended: Ended) -> None:
         records, offset = keeper.journal(folder, host["offset"])
         for record in records:
             if record != keeper.LEFT:
-                _apply(db, record, ended)
-        if records:
+                alone(db, ended, record["key"].rpartition("/")[0], partial(_apply, db, record, ended))
+        if offset != host["offset"]:
             db.execute("update hosts set offset = ? where instance = ?", (offset, host["instance"]))
         if not alive:
             keeper.sweep(folder)
             _lose(db, host["instance"], ended, left=keeper.has_left(folder))
+
+
+def alone(db: sqlite3.Connection, ended: Ended, job_id: str, act: Callable[[], Any]) -> Any:
+    """What ``act`` returns; what it raises is the failure of this job alone."""
+    db.execute("savepoint alone")
+    try:
+        return act()
+    except (sqlite3.Error, OSError, store.UnusableStore):
+        raise
+    except Exception as error:
+        traceback.print_exc()
+        db.execute("rollback to alone")
+        parts = f"select * from jobs where (id = ? or parent = ?) and status in ({store.marks(store.LIVE)})"
+        for job in db.execute(parts, (job_id, job_id, *store.LIVE)).fetchall():
+            ended.end(job, "FAILED", f"CannotCreateContainerError: {error!r}")
+        return ()
+    finally:
+        db.execute("release alone")
 
 
 def _apply(db: sqlite3.Connection, record: dict[str, Any], ended: Ended) -> None:
@@ -174,16 +195,14 @@ def _lose(db: sqlite3.Connection, instance: str, ended: Ended, *, left: bool) ->
     kept = "select * from jobs where host = ? and status in ('STARTING', 'RUNNING') and size is null"
     for job in db.execute(kept, (instance,)).fetchall():
         attempts = store.loads(job, "attempts")
-        if left:
+        if left and job["status"] == "STARTING":
             back = "update jobs set status = 'RUNNABLE', attempts = ? where id = ?"
             db.execute(back, (json.dumps(attempts[:-1]), job["id"]))
             if job["kind"] == "multinode":
                 db.execute("update jobs set status = 'RUNNABLE' where id = ?", (job["parent"],))
             continue
         if job["process"]:
-            number, began = store.loads(job, "process")
-            if processes.started(number) == began:
-                processes.kill_group(number)
+            processes.kill_started(*store.loads(job, "process"))
         close(db, job, attempts, {"lost": True, "ended": store.now()}, ended)
     db.execute("delete from hosts where instance = ?", (instance,))
 

@@ -46,6 +46,12 @@ def kill(process: int, number: int = signal.SIGKILL) -> None:
         os.kill(process, number)
 
 
+def kill_started(process: int, began: str | None) -> None:
+    """Kill the group of a process that started at ``began``, if it is that one still."""
+    if started(process) == began:
+        kill_group(process)
+
+
 def kill_group(process: int, number: int = signal.SIGKILL) -> None:
     """Signal a process and those of its group; nothing happens where they have gone."""
     with contextlib.suppress(ProcessLookupError, PermissionError):

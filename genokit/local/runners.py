@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import traceback
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,15 @@ OWN = re.compile(r"genokit(:.*)?|000000000000\.dkr\.ecr\.local\.amazonaws\.com/[
 
 
 def task(db: sqlite3.Connection, home: Path, job: sqlite3.Row) -> attempt.Task:
-    """What the keeper of a job's newest attempt needs to know."""
+    """What the keeper of a job's newest attempt needs to know; where that cannot be said, why."""
+    try:
+        return _task(db, home, job)
+    except Exception as error:
+        traceback.print_exc()
+        return attempt.Task(life.key(job), "", "", (), {}, refusal=f"CannotCreateContainerError: {error!r}")
+
+
+def _task(db: sqlite3.Connection, home: Path, job: sqlite3.Row) -> attempt.Task:
     doc, runtime = store.document(db, job["parent"] or job["id"])
     attempts = store.loads(job, "attempts")
     container = resolved.container(doc, job["idx"])

@@ -6,6 +6,8 @@ changes a job's status. So there is one history of each job, whoever looks; trig
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import functools
 import json
 import os
@@ -19,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from genokit.errors import GenokitError
+from genokit.local import processes
 
 SCHEMA = """
 -- The keepers there are, or were: how far their journals have been read.
@@ -91,7 +94,11 @@ class UnusableStore(GenokitError):
 
 
 class CorruptStore(UnusableStore):
-    """The account's file is not a database that this version can read."""
+    """The account's file is not a database that this version can read, or is damaged."""
+
+
+class CorruptRecord(CorruptStore):
+    """One record of the account's file is damaged."""
 
 
 @contextmanager
@@ -102,48 +109,57 @@ def connect(home: Path) -> Iterator[sqlite3.Connection]:
     """
     try:
         db = _open(home)
-    except (OSError, sqlite3.OperationalError) as error:
+    except (OSError, sqlite3.DatabaseError, UnicodeDecodeError) as error:
         raise unusable(home, error) from error
     with closing(db):
         try:
             yield db
-        except sqlite3.OperationalError as error:
+        except sqlite3.ProgrammingError:
+            raise
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter from texts of a damaged file
             raise unusable(home, error) from error
+
+
+# SQLite's codes for what is the matter with the place and not with the file.
+PLACE = (
+    sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL,
+)  # fmt: skip
 
 
 def _open(home: Path) -> sqlite3.Connection:
     path = home / "batch.sqlite"
     home.mkdir(parents=True, exist_ok=True, mode=0o700)
-    db = sqlite3.connect(path, timeout=60, isolation_level=None)
+    if not path.exists():
+        create(path)
+    db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=60, isolation_level=None)
     try:
         db.row_factory = sqlite3.Row
         db.execute("pragma synchronous = normal")
         db.execute("pragma wal_autocheckpoint = 10000")  # a checkpoint waits for the disk
-        # One statement, so that it is one look, however many processes make the account at this moment.
-        look = "select user_version, (select count(*) from sqlite_master) from pragma_user_version"
-        version, tables = db.execute(look).fetchone()
-        if not tables:
-            create(db)
-            version = VERSION
+        version = db.execute("pragma user_version").fetchone()[0]
         if version == 3:
             version = _with_stacks(db)
         if version != VERSION:
-            raise sqlite3.DatabaseError(f"it was written by another version of genokit: {version}, not {VERSION}")
-    except sqlite3.DatabaseError as error:
+            is_empty = not db.execute("select count(*) from sqlite_master").fetchone()[0]
+            other = f"it was written by another version of genokit: {version}, not {VERSION}"
+            raise sqlite3.DatabaseError("it is empty" if is_empty else other)
+    except BaseException:
         db.close()
-        if isinstance(error, sqlite3.OperationalError):
-            raise
-        raise CorruptStore(
-            f"'{path}' is not a readable store of jobs ({error}). "
-            "Move it aside to keep it, or start afresh with 'genokit local clean'."
-        ) from error
+        raise
     return db
 
 
 def unusable(home: Path, error: Exception) -> UnusableStore:
-    return UnusableStore(
-        f"The embedded account in '{home}' cannot be used: {error}. Nothing of it was changed. See that its folder "
-        "can be written and that its disk has room, or set GENOKIT_HOME to another folder."
+    """What to raise where the account's folder or file lets nobody in."""
+    if isinstance(error, OSError) or getattr(error, "sqlite_errorcode", 0) & 0xFF in PLACE:
+        return UnusableStore(
+            f"The embedded account in '{home}' cannot be used: {error}. Nothing of it was changed. See that its folder "
+            "can be written and that its disk has room, or set GENOKIT_HOME to another folder."
+        )
+    return CorruptStore(
+        f"'{home / 'batch.sqlite'}' is not a readable store of jobs ({error}). "
+        "Move it aside to keep it, or start afresh with 'genokit local clean'."
     )
 
 
@@ -160,23 +176,35 @@ def transaction(db: sqlite3.Connection) -> Iterator[None]:
     db.execute("commit")
 
 
-def create(db: sqlite3.Connection) -> None:
-    """An account as large as this machine, with the queues that the kit's notebooks name."""
-    db.execute("pragma journal_mode = wal")
+def create(path: Path) -> None:
+    """An account as large as this machine, with the queues that the kit's notebooks name.
+
+    It is there whole or not at all: an empty file is no new account, but one that has lost its jobs.
+    """
+    new = path.with_suffix(".new")
     vcpus, memory_mib, gpus = machine()
-    with transaction(db):
-        if db.execute("pragma user_version").fetchone()[0]:
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        if path.exists():
             return  # another process was faster
-        for statement in SCHEMA.split(";\n\n"):
-            db.execute(statement)
-        doc = {"type": "UNMANAGED", "state": "ENABLED", "unmanagedvCpus": vcpus, "tags": {}}
-        db.execute(
-            "insert into environments values ('this-machine', ?, ?, ?, ?)", (json.dumps(doc), vcpus, memory_mib, gpus)
-        )
-        for name, priority in [("highPriority", 1000), ("lowPriority", 1)] + ([("gpu", 500)] if gpus else []):
-            doc = {"state": "ENABLED", "computeEnvironmentOrder": ["this-machine"], "tags": {}}
-            db.execute("insert into queues values (?, ?, ?)", (name, priority, json.dumps(doc)))
-        db.execute(f"pragma user_version = {VERSION}")
+        new.unlink(missing_ok=True)
+        new.touch(0o600)  # what SQLite puts beside it gets its mode
+        with closing(sqlite3.connect(new, isolation_level=None)) as db, transaction(db):
+            for statement in SCHEMA.split(";\n\n"):
+                db.execute(statement)
+            doc = {"type": "UNMANAGED", "state": "ENABLED", "unmanagedvCpus": vcpus, "tags": {}}
+            environment = ("this-machine", json.dumps(doc), vcpus, memory_mib, gpus)
+            db.execute("insert into environments values (?, ?, ?, ?, ?)", environment)
+            for name, priority in [("highPriority", 1000), ("lowPriority", 1)] + ([("gpu", 500)] if gpus else []):
+                doc = {"state": "ENABLED", "computeEnvironmentOrder": ["this-machine"], "tags": {}}
+                db.execute("insert into queues values (?, ?, ?)", (name, priority, json.dumps(doc)))
+            db.execute(f"pragma user_version = {VERSION}")
+        with closing(sqlite3.connect(new, isolation_level=None)) as db:
+            db.execute("pragma journal_mode = wal")
+        new.replace(path)
+    finally:
+        os.close(folder)
 
 
 def _with_stacks(db: sqlite3.Connection) -> int:
@@ -220,8 +248,56 @@ def document(db: sqlite3.Connection, job_id: str) -> tuple[dict[str, Any], dict[
 
 
 def loads(row: sqlite3.Row, column: str) -> Any:
-    """A column of JSON."""
-    return json.loads(row[column])
+    """A column of JSON. Raises CorruptRecord where it is none."""
+    try:
+        return json.loads(row[column])
+    except (TypeError, ValueError) as error:
+        name = next((row[key] for key in ("id", "name") if key in row.keys()), "?")  # noqa: SIM118
+        raise CorruptRecord(
+            f"The embedded account's record of '{name}' is damaged: '{column}' holds no JSON ({error}). "
+            "Move the account's 'batch.sqlite' aside to keep it, or start afresh with 'genokit local clean'."
+        ) from error
+
+
+def mend(db: sqlite3.Connection) -> int:
+    """Set aside what is damaged of jobs and definitions, so that the others go on: how many records that were.
+
+    A job that had not ended is to fail with that reason; of one that had, what is damaged is forgotten.
+    """
+    lost = {"image": "genokit", "resourceRequirements": []}
+    nodes = {"numNodes": 1, "mainNode": 0, "nodeRangeProperties": [{"targetNodes": "0:", "container": lost}]}
+    doc = {
+        "definition": ["damaged", 1], "parameters": {}, "tags": {}, "propagateTags": False, "dependsOn": [],
+        "retryStrategy": {"attempts": 1}, "container": lost,
+    }  # fmt: skip
+    sound = " and ".join(
+        f"json_valid(coalesce({column}, '0'))" for column in ("attempts", "gpu_ids", "process", "doc", "runtime")
+    )
+    mended = (
+        "update jobs set attempts = '[]', gpu_ids = '[]', process = null, runtime = iif(parent is null, '{}', null), "
+        "doc = iif(parent is null, iif(kind is 'multinode', ?, ?), null) where id = ?"
+    )
+    failed = (
+        "update jobs set status = iif(size is not null and kind = 'array', 'PENDING', 'RUNNABLE'), stop = 'terminate', "
+        f"stop_reason = ? where (id = ? or parent = ?) and status in ({marks(LIVE)})"
+    )
+    with transaction(db):
+        jobs = db.execute(f"select id, process from jobs where not ({sound})").fetchall()
+        for job in jobs:
+            db.execute(mended, (json.dumps(doc | {"nodes": nodes}), json.dumps(doc), job["id"]))
+            db.execute(failed, ("The account's record of this job is damaged.", job["id"], job["id"], *LIVE))
+            with contextlib.suppress(CorruptRecord, TypeError):
+                processes.kill_started(*loads(job, "process"))
+        gone = db.execute("delete from definitions where not json_valid(doc)").rowcount
+    return len(jobs) + gone
+
+
+def deaths(home: Path) -> list[str]:
+    """Why the account's supervisor has died, time after time, since one last did its work."""
+    try:
+        return (home / "deaths").read_text(errors="replace").splitlines()
+    except OSError:
+        return []
 
 
 def now() -> int:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import io
 import json
 import os
 import secrets
@@ -24,15 +25,18 @@ import sqlite3
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
+from genokit.errors import GenokitError
 from genokit.local import keeper, life, processes, retention, runners, scheduler, store
 
 IDLE_S = 20.0  # how long it stays when nothing runs
 PATIENCE_S = 30.0  # how long it waits for another that comes or goes
 STARTING_S = 0.02  # how soon it looks whether what it has ordered runs
 PRUNE_S = 3600.0  # how often it looks for what is old enough to be forgotten
+DOUBT_S = 1.0  # how long one must do its work before those that died of it are forgotten
 TICK_S = 2.0  # how often it looks whether the keepers live
 
 # --- the steps
@@ -52,7 +56,8 @@ def step(db: sqlite3.Connection, home: Path, told: set[tuple[str, str]]) -> floa
         ended.settle()
         placed = scheduler.choose(db)
         host = instance(db, home) if placed else ""
-        starting = [job for one in placed for job in begin(db, one, host)]
+        starting = [job for one in placed for job in life.alone(db, ended, one.job_id, partial(begin, db, one, host))]
+        ended.settle()
     if starting:
         keeper.tell(home / "hosts" / host, [runners.task(db, home, job) for job in starting])
     for where, order in wishes:
@@ -132,8 +137,9 @@ def only_one(home: Path) -> Iterator[bool]:
         os.close(lock)
 
 
-def supervise(home: Path, ready: int, idle_s: float) -> None:
-    """Follow the account's jobs until there are none to follow."""
+def supervise(home: Path, ready: io.FileIO, idle_s: float) -> None:
+    """Follow the account's jobs until there are none to follow. ``ready`` hears when it does its work: after a while
+    where others have died of it."""
     asked: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
     signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -144,30 +150,53 @@ def supervise(home: Path, ready: int, idle_s: float) -> None:
     fifo = home / "wake"
     if not fifo.exists():
         os.mkfifo(fifo, 0o600)
+    doubtful = len(store.deaths(home)) > 1
+
+    def answer() -> None:
+        if not ready.closed:
+            ready.write(b"ready")
+            ready.close()
+
+    def proven() -> None:
+        (home / "deaths").unlink(missing_ok=True)
+        answer()
+
     with store.connect(home) as db:
         busy = True
         while busy and not asked:
             # Open for writing too, or the FIFO would report an end each time the last writer leaves.
             news = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
-            if ready >= 0:
-                os.write(ready, b"ready")
-                os.close(ready)
-                ready = -1
-            follow(db, home, news, children, asked, idle_s)
+            if not doubtful:
+                answer()
+            follow(db, home, news, children, asked, idle_s, proven)
             os.close(news)
             busy = unattended(db)  # a wish that came between the last look and the closing
         if not db.execute("select 1 from jobs where status in ('STARTING', 'RUNNING')").fetchone():
             dismiss(db, home)
 
 
-def follow(db: sqlite3.Connection, home: Path, news: int, children: int, asked: list[int], idle_s: float) -> None:
-    """Step whenever there is news, until nothing has run for a while or the supervisor is asked to go."""
+def follow(
+    db: sqlite3.Connection,
+    home: Path,
+    news: int,
+    children: int,
+    asked: list[int],
+    idle_s: float,
+    proven: Callable[[], None],
+) -> None:
+    """Step whenever there is news, until nothing has run for a while or the supervisor is asked to go. ``proven`` is
+    called when it has not died of it for a while."""
     idle_since = time.monotonic()
-    prune_at = 0.0
+    proven_at, prune_at = idle_since + DOUBT_S, 0.0
     told: set[tuple[str, str]] = set()
     resume(db, home)
     while not asked:
-        look_again_s = step(db, home, told)
+        try:
+            look_again_s = step(db, home, told)
+        except store.CorruptRecord:
+            if not store.mend(db):
+                raise
+            continue
         now = time.monotonic()
         if now >= prune_at:
             prune_at = now + PRUNE_S
@@ -176,7 +205,13 @@ def follow(db: sqlite3.Connection, home: Path, news: int, children: int, asked: 
             idle_since = now
         elif now - idle_since >= idle_s:
             return
-        select.select([news, children], [], [], look_again_s or idle_since + idle_s - now)
+        wait_s = look_again_s or idle_since + idle_s - now
+        if now < proven_at:
+            wait_s = min(wait_s, proven_at - now)
+        elif proven_at:
+            proven_at = 0.0
+            proven()
+        select.select([news, children], [], [], wait_s)
         for source in (news, children):
             with contextlib.suppress(BlockingIOError):
                 os.read(source, 1 << 16)
@@ -198,9 +233,9 @@ def reap() -> None:
 
 def main(home: Path, idle_s: float = IDLE_S) -> int:
     """Start a supervisor in the background unless one runs; 0 when one listens, else 1 with the reason on stderr."""
-    told, ready = os.pipe()
+    told, write = os.pipe()
     if os.fork():
-        os.close(ready)
+        os.close(write)
         answer = b"".join(iter(lambda: os.read(told, 4096), b""))
         if answer == b"ready":
             return 0
@@ -209,6 +244,7 @@ def main(home: Path, idle_s: float = IDLE_S) -> int:
     os.setsid()
     processes.unmark()  # a job may have started it, whose end it outlives
     os.close(told)
+    ready = io.FileIO(write, "w")
     try:
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
@@ -218,18 +254,26 @@ def main(home: Path, idle_s: float = IDLE_S) -> int:
                     os.dup2(log, 1)
                     os.dup2(log, 2)
                     supervise(home, ready, idle_s)
+                    (home / "deaths").unlink(missing_ok=True)
                     return 0
             if keeper.wake(home / "wake"):
-                os.write(ready, b"ready")
+                ready.write(b"ready")
                 return 0
             time.sleep(0.005)  # the other does not listen yet, or is leaving and would miss what is new
-        os.write(ready, b"another supervisor holds the lock and does not listen")
+        ready.write(b"another supervisor holds the lock and does not listen")
         return 1
-    except (OSError, sqlite3.Error, store.UnusableStore) as error:
-        with contextlib.suppress(OSError):  # once it has said that it is ready, only the log is left to tell
-            os.write(ready, str(error).encode())
+    except Exception as error:
         traceback.print_exc()
+        why = " ".join((str(error) if isinstance(error, (OSError, GenokitError)) else repr(error)).split())
+        with contextlib.suppress(OSError), open(home / "deaths", "ab", opener=private) as file:
+            file.write(f"{why}\n".encode(errors="replace"))
+        if not ready.closed:  # once it has said that it is ready, only these two are left to tell
+            ready.write(why.encode(errors="replace"))
         return 1
+
+
+def private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 if __name__ == "__main__":
