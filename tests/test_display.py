@@ -319,3 +319,17 @@ def test_the_shape_of_html_needs_neither_pandas_nor_matplotlib():
     code += "print([m for m in ('pandas', 'numpy', 'matplotlib', 'IPython') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[1])
     assert done.stdout == "[]\n", done.stderr
+
+
+def test_a_table_of_jobs_shows_reasons_whole_where_pandas_would_cut_them():
+    import pandas as pd
+
+    from genokit.frames import Frame
+
+    reason = "Host EC2 (instance i-0123456789abcdef0) terminated."
+    frame = Frame({"name": ["align"], "reason": [reason]})
+    for one in (frame, frame[frame["name"] == "align"], frame.rename(columns={"name": "job"}), frame.head(1)):
+        assert reason in one._repr_html_()
+        assert reason in repr(one)
+    assert reason not in pd.DataFrame(frame)._repr_html_()
+    assert not Frame({"reason": ["<b>"]})._repr_html_().count("<b>")

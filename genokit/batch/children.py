@@ -47,7 +47,7 @@ def failed(clients: Clients, detail: dict[str, Any]) -> list[int]:
 
 def table(clients: Clients, detail: dict[str, Any]) -> pd.DataFrame:
     """One line a child: its index, the columns and the number of its row of parameters, and how it stands."""
-    import pandas as pd
+    from genokit.frames import Frame
 
     found = summaries(clients, detail)
     uri = rows_of(detail) if found else None
@@ -67,4 +67,4 @@ def table(clients: Clients, detail: dict[str, Any]) -> pd.DataFrame:
                 "reason": reason(container.get("reason") or child.get("statusReason")) or None,
             }
         )
-    return pd.DataFrame(lines, columns=None if lines else list(OWN)).astype({"exit_code": "Int64"})
+    return Frame(lines, columns=None if lines else list(OWN)).astype({"exit_code": "Int64"})

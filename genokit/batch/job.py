@@ -102,7 +102,7 @@ class Job:
     @property
     def attempts(self) -> pd.DataFrame:
         """The attempts that have ended, the first one first. Times are UTC."""
-        import pandas as pd
+        from genokit.frames import Frame
 
         rows = [
             {
@@ -114,7 +114,7 @@ class Job:
             for one in self.detail.get("attempts", [])
         ]
         columns = ["started", "stopped", "exit_code", "reason"]
-        return pd.DataFrame(rows, columns=columns).astype({"exit_code": "Int64"})
+        return Frame(rows, columns=columns).astype({"exit_code": "Int64"})
 
     # --- arrays
 

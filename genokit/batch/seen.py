@@ -381,7 +381,9 @@ def _table(
 ) -> pd.DataFrame:
     import pandas as pd
 
-    table = pd.DataFrame(rows, columns=names.split())
+    from genokit.frames import Frame
+
+    table = Frame(rows, columns=names.split())
     for column in (*moments, *whole):
         table[column] = table[column].astype("Int64")
     for column in moments:

@@ -327,6 +327,8 @@ class Batch:
         seconds."""
         import pandas as pd
 
+        from genokit.frames import Frame
+
         if status not in (None, *STATUSES):
             raise InvalidRequest(f"There is no job status '{status}'. {did_you_mean(status or '', STATUSES)}")
         rows = []
@@ -345,7 +347,7 @@ class Batch:
             "stoppedAt": "stopped",
             "statusReason": "reason",
         }
-        table = pd.DataFrame(rows, columns=list(columns)).rename(columns=columns)
+        table = Frame(rows, columns=list(columns)).rename(columns=columns)
         table["reason"] = table["reason"].map(plain, na_action="ignore")
         for column in ("created", "started", "stopped"):
             table[column] = pd.to_datetime(table[column].astype("Int64"), unit="ms", utc=True)

@@ -126,10 +126,10 @@ def results(frames: Mapping[str, DataFrame], there: There | None = None) -> Qual
     ``there`` is what the CDM has (default: all of it), as it was given to ``statements``. A table without counts is
     not applicable throughout.
     """
-    import pandas as pd
+    from genokit.frames import Frame
 
     known = _Counted(frames, complete() if there is None else there)
-    table = pd.DataFrame([_row(check, *known.of(check)) for check in checks()])
+    table = Frame([_row(check, *known.of(check)) for check in checks()])
     kinds = {"num_violated_rows": "Int64", "num_denominator_rows": "Int64", "pct_violated_rows": "Float64"}
     return Quality(table.astype({**kinds, "threshold_value": "Int64", "unit_concept_id": "Int64"}))
 

@@ -94,7 +94,7 @@ def failed(clients: Clients, *, stack: str = STACK) -> pd.DataFrame:
 
     Redshift's own words are in its ``sys_load_error_detail``: they may quote what a row holds, and are not fetched.
     """
-    import pandas as pd
+    from genokit.frames import Frame
 
     queue, found = clients.output("LoadFailures", stack), dict[str, tuple[str, str, str, str]]()
     while True:
@@ -103,7 +103,7 @@ def failed(clients: Clients, *, stack: str = STACK) -> pd.DataFrame:
         new = {one["MessageId"]: _failure(json.loads(one["Body"])) for one in page.get("Messages", [])}
         if not new.keys() - found.keys():
             told = sorted(found.values(), key=lambda one: one[2])
-            return pd.DataFrame(told, columns=["table", "key", "at", "reason"])
+            return Frame(told, columns=["table", "key", "at", "reason"])
         found |= new
 
 

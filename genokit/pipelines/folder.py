@@ -66,10 +66,10 @@ class Run:
     @property
     def cells(self) -> DataFrame:
         """A row for every code cell: cell, source (its first line), state, duration_s, error."""
-        import pandas as pd
+        from genokit.frames import Frame
 
         rows = [(cell.number, cell.source, cell.state, cell.duration_s, cell.error) for cell in self.steps]
-        return pd.DataFrame(rows, columns=["cell", "source", "state", "duration_s", "error"])
+        return Frame(rows, columns=["cell", "source", "state", "duration_s", "error"])
 
     @property
     def figures(self) -> list[notebooks.Figure]:

@@ -66,10 +66,10 @@ class Changes:
 
     def table(self) -> pd.DataFrame:
         """A row for each resource."""
-        import pandas as pd
+        from genokit.frames import Frame
 
         rows = [(one.does, one.resource, one.type, ", ".join(one.properties), one.loses) for one in self.changes]
-        return pd.DataFrame(rows, columns=["does", "resource", "type", "properties", "loses"])
+        return Frame(rows, columns=["does", "resource", "type", "properties", "loses"])
 
     def __bool__(self) -> bool:
         return self.outputs or bool(self.changes)

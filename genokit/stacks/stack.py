@@ -387,9 +387,9 @@ class Stack:
 
 
 def _frame(rows: list[dict[str, Any]], **columns: str) -> pd.DataFrame:
-    import pandas as pd
+    from genokit.frames import Frame
 
-    return pd.DataFrame([[row.get(key, "") for key in columns.values()] for row in rows], columns=list(columns))
+    return Frame([[row.get(key, "") for key in columns.values()] for row in rows], columns=list(columns))
 
 
 def _say(words: str) -> None:

@@ -45,7 +45,7 @@ def declared(name: str) -> dict[str, dict[str, Any]]:
 
 def table(parameters: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """A row for each parameter."""
-    import pandas as pd
+    from genokit.frames import Frame
 
     rows = {
         keyword(name): {
@@ -57,7 +57,7 @@ def table(parameters: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
         for name, one in parameters.items()
     }
     columns = ["parameter", "default", "allowed", "description"]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("keyword")
+    return Frame.from_dict(rows, orient="index", columns=columns).rename_axis("keyword")
 
 
 def given(name: str, parameters: Mapping[str, object], previous: Mapping[str, Any] | None) -> list[dict[str, Any]]:
