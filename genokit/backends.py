@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -114,6 +115,17 @@ class Clients:
             return {}  # the embedded account gives them to every job
         told = {"GENOKIT_BACKEND": "aws", "GENOKIT_STACK": self.settings.stack}
         return told | {"GENOKIT_REGION": self.region}
+
+    def alone(self) -> AbstractContextManager[None]:
+        """A block in which nobody else submits by name or defines: what was looked up still holds when it is acted on.
+
+        On AWS there is no such thing: two that look at once both find nothing, and both act.
+        """
+        if self.settings.backend != "local":
+            return nullcontext()
+        from genokit.local.batch import alone
+
+        return alone(self.settings.home)
 
     @property
     def region(self) -> str:

@@ -95,7 +95,8 @@ def tallies(counts: Mapping[str, int]) -> Html:
 
 def meter(label: str, part: float, whole: float | None, note: str = "") -> Html:
     """How much of something is in use, as words and a bar; ``whole`` None where nobody says how much there is."""
-    words = f"{part:,.4g} of {whole:,.4g}{note}" if whole else f"{part:,.4g}, of an unknown size"
+    used = f"{round(part, 2):,.12g}"
+    words = f"{used} of {round(whole, 2):,.12g}{note}" if whole else f"{used}, of an unknown size"
     share = min(100.0, 100 * part / whole) if whole else 0
     bar = f'<span class="gk-meter"><span style="width:{share:.1f}%"></span></span>'
     return Html(f'<div class="gk-usage"><span>{escape(label)} <strong>{escape(words)}</strong></span>{bar}</div>')

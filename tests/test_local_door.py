@@ -122,10 +122,14 @@ def test_boto3s_paginators_turn_the_pages(box: Box) -> None:
     assert sorted(event["message"] for page in pages for event in page["events"]) == sorted("123" * 5)
 
 
+HUGE = "9" * 30
+
+
 def test_errors_have_the_code_and_the_message_that_they_have_inside(box: Box, account: Settings) -> None:
     inside = Box(account)
     job = {"jobName": "one", "jobQueue": "highPriority", "jobDefinition": box.define("true")}
     stream = {"logGroupName": "/aws/batch/job", "logStreamName": "none/such"}
+    written = box.wait(box.submit(job["jobDefinition"]))["container"]["logStreamName"]
     for service, call, request in (
         ("batch", "submit_job", {**job, "jobName": "bad name!!"}),
         ("batch", "submit_job", {**job, "jobQueue": "nirgendwo — nowhere"}),
@@ -135,7 +139,19 @@ def test_errors_have_the_code_and_the_message_that_they_have_inside(box: Box, ac
         ("logs", "get_log_events", stream),
         ("logs", "get_log_events", {**stream, "logGroupName": "other"}),
         ("logs", "filter_log_events", {"logGroupName": "/aws/batch/job", "limit": 10_000, "nextToken": "x"}),
-    ):
+        ("logs", "filter_log_events", {"logGroupName": "/aws/batch/job", "nextToken": f"0/{HUGE}"}),
+        ("logs", "get_log_events", {**stream, "logStreamName": "long/" * 20 + "x" * 400}),
+        ("logs", "get_log_events", {**stream, "logStreamName": written, "nextToken": f"f/{HUGE}"}),
+        ("logs", "describe_log_streams", {"logGroupName": "/aws/batch/job", "nextToken": HUGE}),
+        ("batch", "list_jobs", {"jobQueue": "highPriority", "nextToken": HUGE}),
+        ("batch", "list_jobs", {"jobQueue": "highPriority", "filters": [
+            {"name": "AFTER_CREATED_AT", "values": [HUGE]}]}),
+        ("batch", "describe_job_queues", {"nextToken": HUGE}),
+        ("batch", "describe_job_definitions", {"nextToken": "9" * 5_000}),
+        ("batch", "terminate_job", {"jobId": "\ud800", "reason": "x"}),
+        ("batch", "submit_job", {**job, "timeout": {"attemptDurationSeconds": 10**400}}),
+        ("batch", "submit_job", {**job, "containerOverrides": {"environment": [{"name": "LD_PATH=", "value": "x"}]}}),
+    ):  # fmt: skip
         ours = inside.refusal(getattr(getattr(inside, service), call), **request)
         assert box.refusal(getattr(getattr(box, service), call), **request) == ours
         assert all(ours)
@@ -144,11 +160,11 @@ def test_errors_have_the_code_and_the_message_that_they_have_inside(box: Box, ac
 
 
 def test_tags_of_a_resource_whose_name_fills_the_path(box: Box) -> None:
-    tags = {"lab": "a/b c", "größe": "1+1=2", "x&y": "?", "keep": "%2F"}
+    tags = {"lab": "a/b c", "größe": "1+1=2", "x y": "@", "keep": "-2F:"}
     box.batch.tag_resource(resourceArn=QUEUE, tags=tags)
     assert box.batch.list_tags_for_resource(resourceArn=QUEUE)["tags"] == tags
-    box.batch.untag_resource(resourceArn=QUEUE, tagKeys=["lab", "größe", "x&y"])
-    assert box.batch.list_tags_for_resource(resourceArn=QUEUE)["tags"] == {"keep": "%2F"}
+    box.batch.untag_resource(resourceArn=QUEUE, tagKeys=["lab", "größe", "x y"])
+    assert box.batch.list_tags_for_resource(resourceArn=QUEUE)["tags"] == {"keep": "-2F:"}
 
 
 def test_an_operation_that_is_not_offered_says_so_by_name(box: Box) -> None:

@@ -14,6 +14,7 @@ from genokit.batch import preflight, resources
 from genokit.batch.preflight import Finding
 from genokit.batch.resources import JobQueue
 from genokit.errors import AccessDenied
+from genokit.local import environments
 
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/align:1"
 
@@ -98,6 +99,27 @@ def test_where_nothing_can_run_containers_only_the_image_genokit_passes(
     assert preflight.check(clients, submission(), definition("true")).level == "ok"
     found = preflight.check(clients, submission(), definition("true", image="ubuntu:24.04"))
     assert "neither docker nor podman is installed here" in found.problems[0].message
+
+
+def test_an_engine_that_does_not_answer_is_told_before_submission(
+    account: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "docker").write_text("#!/bin/sh\necho 'Cannot connect to the Docker daemon' >&2; exit 1\n")
+    (tmp_path / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    clients = Clients(account)
+    assert preflight.check(clients, submission(), definition("true")).level == "ok"
+    found = preflight.check(clients, submission(), definition("true", image="ubuntu:24.04"))
+    assert "docker does not answer here. Start it" in found.problems[0].message
+    (tmp_path / "docker").write_text("#!/bin/sh\nexit 0\n")
+    environments._answers.cache_clear()
+    assert preflight.check(clients, submission(), definition("true", image="ubuntu:24.04")).level == "ok"
+
+
+def test_large_amounts_are_written_out(account: Settings) -> None:
+    asked = {"resourceRequirements": [{"type": "VCPU", "value": "1"}, {"type": "MEMORY", "value": "4096000"}]}
+    found = preflight.check(Clients(account), submission(containerOverrides=asked), definition("true"))
+    assert "4096000 MiB of memory of" in found.problems[0].message
 
 
 # --- words, secrets, shares

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -425,6 +427,8 @@ ODD: list[tuple[dict[str, Any], str]] = [
     ({"size": 2.5}, "size must be a whole number"),
     ({"size": True}, "size must be a whole number"),
     ({"size": pd.NA}, "size must be a whole number"),
+    ({"size": 10**5000}, "size must be a whole number, but is of type int"),
+    ({"memory_gib": 10**400}, "memory_gib must be a number"),
     ({"vcpus": "2"}, r"vcpus must be a number, but is '2' \(str\)"),
     ({"vcpus": pd.NA}, "vcpus must be a number"),
     ({"vcpus": np.ones(2)}, "vcpus must be a number"),
@@ -477,3 +481,54 @@ def test_numbers_of_numpy_are_numbers_and_large_ones_are_written_out(batch: Batc
     assert batch.submit(known, size=np.int64(2)).size == 2
     asked = definition.resources(vcpus=1_234_567, memory_gib=4_000)
     assert [one["value"] for one in asked] == ["1234567", "4096000"]
+
+
+# --- a name is one job, whoever submits
+
+
+def test_kernels_that_submit_the_same_name_at_once_get_one_job(account: Settings, tmp_path: Path) -> None:
+    Batch(settings=account).queues()
+    script = (
+        "import sys, time; from pathlib import Path; from genokit import Batch, Settings; "
+        "batch = Batch(settings=Settings(home=Path(sys.argv[1]))); batch.queues(); start = Path(sys.argv[2]); "
+        "Path(f'{start}{sys.argv[3]}').touch(); "
+        "exec('while not start.exists(): time.sleep(0.001)'); "
+        "task = batch.define('task', command=['sleep', '5'], memory_gib=0.05); "
+        "print(task.revision, batch.submit(task, name='once').id)"
+    )
+    start = tmp_path / "start"
+    command = [sys.executable, "-c", script, str(account.home), str(start)]
+    kernels = [subprocess.Popen([*command, str(one)], stdout=subprocess.PIPE, text=True) for one in range(4)]
+    while len(list(tmp_path.glob("start?"))) < 4:
+        time.sleep(0.01)
+    start.touch()
+    said = {kernel.communicate()[0] for kernel in kernels}
+    assert len(said) == 1, said
+    assert len(Batch(settings=account).jobs()) == 1
+
+
+# --- what a job's words do not mean
+
+
+def test_words_that_do_not_mean_what_they_seem_to_are_warned_of(batch: Batch) -> None:
+    known = batch.define("task", command=["echo", "--in=Ref::reads", "Ref::reads"], memory_gib=0.1)
+    with pytest.warns(UserWarning, match="Ref::reads stays as it is in '--in=Ref::reads'"):
+        batch.submit(known, parameters={"reads": "x"})
+    plain = batch.define("plain", command=["true"], memory_gib=0.1)
+    with pytest.warns(UserWarning, match=r"8,\d\d\d characters, and ECS takes 8,192"):
+        batch.submit(plain, environment={"LONG": "x" * 8_192})
+    assert batch.preflight(plain, environment={"LONG": "x" * 8_192}).level == "warning"
+    batch.submit(plain, environment={"LONG": "x" * 8_000}, tags={"note": "a b"})
+
+
+def test_a_script_with_windows_line_endings_is_refused_before_it_is_sent(batch: Batch, tmp_path: Path) -> None:
+    (tmp_path / "run.sh").write_bytes(b"#!/bin/sh\r\necho hello\r\n")
+    (tmp_path / "run.py").write_bytes(b"#!/usr/bin/env python\r\nprint('hello')\r\n")
+    for command in (["./run.sh"], ["sh", "run.sh"], ["bash", "-c", "echo\r\necho"], ["./run.py"]):
+        known = batch.define("task", command=command, memory_gib=0.2)
+        with pytest.raises(InvalidRequest, match="Windows line endings"):
+            batch.submit(known, code=tmp_path)
+    with pytest.raises(InvalidRequest, match="Windows line endings"):
+        batch.submit(batch.define("here", command=["sh", str(tmp_path / "run.sh")], memory_gib=0.2))
+    python = batch.define("python", command=["python", "run.py"], memory_gib=0.2)
+    assert batch.submit(python, code=tmp_path).wait(60).log() == "hello"

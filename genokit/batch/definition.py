@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import numbers
 import reprlib
 import shlex
@@ -108,6 +107,8 @@ def text(member: str, value: object) -> str:
     >>> text("rate", 0.1), text("layers", [64, 64])
     ('0.1', '[64, 64]')
     """
+    if isinstance(value, str):
+        return value
     if is_missing(value):
         raise InvalidRequest(f"{member} has no value: it is {value}. Fill it, or leave it out.")
     if isinstance(value, (bytes, bytearray)) or (hasattr(value, "ndim") and value.ndim):
@@ -135,23 +136,26 @@ def texts(member: str, values: Mapping[str, object] | None) -> dict[str, str]:
     return {text(f"{member}: a name", name): text(f"{member}.{name}", value) for name, value in found}
 
 
-def whole(member: str, value: object) -> int:
+def whole(member: str, value: Any) -> int:
     """A whole number. Raises InvalidRequest for anything else, a text of digits and True included."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or abs(int(value)) >= 1 << 62:
         raise InvalidRequest(f"{member} must be a whole number, but is {_shown(value)}.")
     return int(value)
 
 
-def finite(member: str, value: object) -> float:
+def finite(member: str, value: Any) -> float:
     """A number that is neither infinite nor NaN. Raises InvalidRequest."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not abs(value) < 1e15:  # type: ignore[operator]
         raise InvalidRequest(f"{member} must be a number, but is {_shown(value)}.")
     return float(value)
 
 
 def _shown(value: object) -> str:
     """A wrong value and its type, short enough for a message."""
-    return f"{reprlib.repr(value)} ({type(value).__name__})"
+    try:
+        return f"{reprlib.repr(value)} ({type(value).__name__})"
+    except ValueError:  # a number of more digits than Python writes
+        return f"of type {type(value).__name__}"
 
 
 def resources(
@@ -168,6 +172,23 @@ def resources(
         "GPU": str(count) if gpus is not None and (count := whole("gpus", gpus)) else None,
     }
     return [{"type": kind, "value": value} for kind, value in asked.items() if value is not None]
+
+
+def overrides(
+    command: Sequence[str] | None,
+    *,
+    environment: Mapping[str, str] | None,
+    vcpus: float | None,
+    memory_gib: float | None,
+    gpus: int | None,
+) -> dict[str, Any]:
+    """containerOverrides, of what is given."""
+    asked = {
+        "command": command,
+        "environment": pairs(environment),
+        "resourceRequirements": resources(vcpus=vcpus, memory_gib=memory_gib, gpus=gpus),
+    }
+    return {member: value for member, value in asked.items() if value}
 
 
 def limits(*, timeout_min: float | None, retry: int | str | Mapping[str, Any] | None) -> dict[str, Any]:
@@ -219,7 +240,7 @@ def content(request: Mapping[str, Any]) -> str:
     thing = f"'{request.get('jobDefinitionName') or request.get('jobName')}'"
     try:
         text = json.dumps([request], sort_keys=True, separators=(",", ":"), default=str)
-        wrong = unwritable(request)
+        wrong = unwritable(request) if "\\u0000" in text or "\\ud" in text else ""
     except (TypeError, ValueError, RecursionError) as error:  # names that are no text, circles, a thousand levels
         raise InvalidRequest(f"{thing}: the request cannot be written as JSON: {error}.") from error
     if wrong:
@@ -230,7 +251,7 @@ def content(request: Mapping[str, Any]) -> str:
 def registered(clients: Clients, asked: dict[str, Any]) -> JobDefinition:
     """The ACTIVE revision that was registered from this very request, or a new one."""
     name, mark = asked["jobDefinitionName"], content(asked)
-    with translated_errors(f"job definition '{name}'"):
+    with translated_errors(f"job definition '{name}'"), clients.alone():
         for one in _active(clients, name):
             if one.get("tags", {}).get(CONTENT) == mark:
                 return of(one)

@@ -40,7 +40,7 @@ class Asked:
 
     def __str__(self) -> str:
         gpus = f" and {self.room.gpus} GPU" if self.room.gpus else ""
-        size = f"{self.room.vcpus:g} vCPU, {self.room.memory_mib:g} MiB{gpus}"
+        size = f"{self.room.vcpus:g} vCPU, {self.room.memory_mib:.12g} MiB{gpus}"
         return f"{self.nodes} nodes of up to {size}" if self.nodes > 1 else size
 
 
@@ -148,7 +148,7 @@ def _fargate(room: Room, place: ComputeEnvironment) -> Fit:
         return Fit(
             "never",
             f"'{place.name}' is Fargate, which gives {room.vcpus:g} vCPU {low} to {high} MiB in steps of {step}, "
-            f"not {room.memory_mib:g}.",
+            f"not {room.memory_mib:.12g}.",
         )
     return Fit("fits", f"'{place.name}' is Fargate, which has this combination.")
 
@@ -164,7 +164,7 @@ def _over(room: Room, has: Room) -> list[str]:
         (room.memory_mib, has.memory_mib, "MiB of memory"),
         (room.gpus, has.gpus, "GPU"),
     )
-    return [f"{need:g} {unit} of {most:g}" for need, most, unit in pairs if need > most]
+    return [f"{need:.12g} {unit} of {most:.12g}" for need, most, unit in pairs if need > most]
 
 
 def _room(container: Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> Room | None:

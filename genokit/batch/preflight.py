@@ -6,13 +6,17 @@ be asked, for want of a permission or of an answer, and stops nothing.
 
 from __future__ import annotations
 
+import json
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from genokit.backends import Clients, translated_errors
-from genokit.batch import fit, resources
+from genokit.batch import fit, resources, wrapping
 from genokit.batch.resources import GONE, JobQueue, one_line
 from genokit.display import Html, card, plain, stack, table
 from genokit.errors import GenokitError, did_you_mean
@@ -26,6 +30,8 @@ SECRET_VALUE = re.compile(r"(?:AKIA|ASIA)[0-9A-Z]{16}|-----BEGIN [A-Z ]*PRIVATE 
 REGISTRY = re.compile(
     r"(\d{12})\.dkr\.ecr\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?/([^:@]+)(?::([^@]+))?(?:@(sha256:.+))?"
 )
+OVERRIDES = 8192  # characters that ECS takes in the overrides of a task
+SHELLS = ("sh", "bash", "dash", "ksh", "zsh")
 
 
 @dataclass(frozen=True)
@@ -80,8 +86,11 @@ def check(
     *,
     queues: Sequence[JobQueue] | None = None,
     known: MutableMapping[str, Finding] | None = None,
+    code: str | os.PathLike[str] | bool | None = None,
 ) -> Findings:
     """What would keep a SubmitJob ``request`` of a ``definition`` from running; both in AWS's words.
+
+    ``code`` is the folder that the job takes along.
 
     ``queues`` are those of the account, where they were read lately; ``known`` keeps what was found of roles and
     images, so that many submissions of one definition ask once. Raises AccessDenied where queues cannot be read.
@@ -89,6 +98,7 @@ def check(
     if queues is None:
         queues = resources.queues(clients)
     known = {} if known is None else known
+    containers = _containers(request, definition)
     name = request["jobQueue"].rpartition("/")[2]
     queue = next((one for one in queues if one.name == name), None)
     found = Findings()
@@ -97,10 +107,11 @@ def check(
         found.append(Finding("problem", f"queue '{name}'", f"There is no job queue '{name}'. {near}"))
     else:
         found += [*_queue(queue, request), *_places(queue), *_fits(queue, request, definition)]
-        found += _only_image(queue, request, definition)
-    found += [*_words(request, definition), *_secrets(request, definition)]
+        found += _only_image(queue, containers)
+    found += [*_words(request, definition, containers), *_secrets(request, containers), *_overrides(request)]
+    found += _scripts(clients, containers, code)
     region, account = queue.arn.split(":")[3:5] if queue else ("", "")
-    for container in _containers(request, definition):
+    for container in containers:
         for member in ("jobRoleArn", "executionRoleArn"):
             if container.get(member):
                 found.append(_once(known, container[member], lambda arn: _role(clients, arn, account)))
@@ -165,25 +176,32 @@ def _fits(queue: JobQueue, request: Mapping[str, Any], definition: Mapping[str, 
         yield Finding("problem", "size", f"{whys} Ask for less, or submit to a queue with larger instances.")
 
 
-def _only_image(queue: JobQueue, request: Mapping[str, Any], definition: Mapping[str, Any]) -> Iterator[Finding]:
+def _only_image(queue: JobQueue, containers: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
     only = {one.only_image for one in queue.environments if one.usable}
-    for container in _containers(request, definition):
+    for container in containers:
         image = container.get("image", "")
         if only and None not in only and image.partition(":")[0] not in only:
+            silent = any("does not answer" in one.reason for one in queue.environments)
+            lacking = (
+                "docker does not answer here. Start it"
+                if silent
+                else ("neither docker nor podman is installed here. Install one")
+            )
             yield Finding(
                 "problem",
                 f"image '{image}'",
-                "It needs a container engine, and neither docker nor podman is installed here. Install one, or use "
-                f"the image '{next(iter(only))}', which needs none.",
+                f"It needs a container engine, and {lacking}, or use the image '{next(iter(only))}', which needs none.",
             )
 
 
 # --- the words of the job itself
 
 
-def _words(request: Mapping[str, Any], definition: Mapping[str, Any]) -> Iterator[Finding]:
+def _words(
+    request: Mapping[str, Any], definition: Mapping[str, Any], containers: Sequence[Mapping[str, Any]]
+) -> Iterator[Finding]:
     given = {**definition.get("parameters", {}), **request.get("parameters", {})}
-    words = [word for one in _containers(request, definition) for word in one.get("command", [])]
+    words = [word for one in containers for word in one.get("command", [])]
     used = [word.removeprefix("Ref::") for word in words if word.startswith("Ref::")]
     for name in dict.fromkeys(used):
         if name not in given:
@@ -192,12 +210,59 @@ def _words(request: Mapping[str, Any], definition: Mapping[str, Any]) -> Iterato
     for name in request.get("parameters", {}):
         if name not in used:
             yield Finding("warning", "parameters", f"'{name}' is given, and no word of the command is Ref::{name}.")
+    for word in words:
+        if "Ref::" in word[1:] and (inside := re.search(r"(?<!^)Ref::\w+", word)):
+            yield Finding(
+                "warning",
+                "command",
+                f"Batch replaces whole words only, so {inside[0]} stays as it is in '{word[:60]}'. Make it a word "
+                "of its own.",
+            )
 
 
-def _secrets(request: Mapping[str, Any], definition: Mapping[str, Any]) -> Iterator[Finding]:
+def _overrides(request: Mapping[str, Any]) -> Iterator[Finding]:
+    given = request.get("containerOverrides")
+    characters = len(json.dumps(given, separators=(",", ":"), ensure_ascii=False)) if given else 0
+    if characters > OVERRIDES:
+        yield Finding(
+            "warning",
+            "overrides",
+            f"The container overrides have {characters:,} characters, and ECS takes {OVERRIDES:,}: on AWS the job "
+            "would fail when it starts. Put long values into the definition, or into a file on S3.",
+        )
+
+
+def _scripts(clients: Clients, containers: Sequence[Mapping[str, Any]], code: Any) -> Iterator[Finding]:
+    """Shell scripts with Windows line endings, of this machine or of the code that the job takes along."""
+    for container in containers:
+        program, *words = wrapping.unwrapped(container.get("command", [])) or [""]
+        shell = program.rpartition("/")[2] in SHELLS
+        script = next((word for word in words if not word.startswith("-")), "") if shell else ""
+        for word in (program, script):
+            here = (code or clients.shares_folders) and (shell or "/" in word)
+            if "\r\n" in word or (here and _first_line(Path(code or "/", word), any_=shell).endswith(b"\r\n")):
+                yield Finding(
+                    "problem",
+                    "command",
+                    f"'{word[:60]}' has Windows line endings (CRLF), which shells and the kernel cannot read. Convert "
+                    "it: sed -i 's/\\r$//' FILE.",
+                )
+
+
+def _first_line(path: Path, *, any_: bool) -> bytes:
+    """The first line of a script, one with ``#!`` unless ``any_`` will do; empty where there is no such file."""
+    with suppress(OSError, ValueError):
+        if path.is_file():
+            with path.open("rb") as file:
+                line = file.readline(1024)
+                return line if any_ or line.startswith(b"#!") else b""
+    return b""
+
+
+def _secrets(request: Mapping[str, Any], containers: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
     pairs = [
         (f"environment variable '{pair['name']}'", pair["name"], pair.get("value", ""))
-        for container in (*_containers(request, definition), request.get("containerOverrides", {}))
+        for container in (*containers, request.get("containerOverrides", {}))
         for pair in container.get("environment", [])
     ]
     pairs += [(f"parameter '{name}'", name, value) for name, value in request.get("parameters", {}).items()]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from genokit import backends
@@ -133,8 +135,9 @@ class Batch:
         """Submit a job of ``definition`` (its newest revision where only a name is given) to ``queue``.
 
         A ``name`` is an identity: where a job of this name and of the very same content is in the queue already, or
-        SUCCEEDED there, that job is returned and no second one starts; ``again=True`` starts one. Without a name each
-        call is a new job.
+        SUCCEEDED there, that job is returned and no second one starts; ``again=True`` starts one. Here that holds
+        whoever else submits; on AWS two that submit at the same moment may both start one. Without a name each call is
+        a new job.
 
         ``parameters`` fill the ``Ref::`` words of the command. ``each``, a list of dicts or a DataFrame, makes an array
         of one child a row, whose columns fill ``Ref::`` words too; ``only=range(10)`` tries ten rows first. ``size``
@@ -167,31 +170,29 @@ class Batch:
                 rows=None if rows is None else tables.store(self.clients, rows),
                 columns=set(rows[0]) if rows else set(),
             )
-        overrides: dict[str, Any] = {
-            "command": words,
-            "environment": definitions.pairs(environment),
-            "resourceRequirements": definitions.resources(vcpus=vcpus, memory_gib=memory_gib, gpus=gpus),
-        }
         asked: dict[str, Any] = {
             "jobName": name,
             "jobQueue": queue,
             "jobDefinition": known.arn,
             "parameters": definitions.texts("parameters", parameters),
-            "containerOverrides": {key: value for key, value in overrides.items() if value},
+            "containerOverrides": definitions.overrides(
+                words, environment=environment, vcpus=vcpus, memory_gib=memory_gib, gpus=gpus
+            ),
             "propagateTags": True,
             **submission.array(rows, None if only is not None and each is None else size),
             **submission.dependencies(after, after_each, one_by_one),
             **definitions.limits(timeout_min=timeout_min, retry=retry),
         }
         mark = definitions.content(asked)
-        if name_given and not again and (there := self._same(queue, name, mark)):
-            return there
-        if check:
-            self._refuse_hopeless(asked, known)
         own = {**definitions.members("tags", tags), **({CONTENT: mark} if name_given else {})}
-        with translated_errors(f"job '{name}'"):
-            answer = self.clients.batch.submit_job(**asked, tags=submission.tags(self.clients.settings.project, own))
-        return Job(self.clients, answer["jobId"])
+        with self.clients.alone() if name_given else nullcontext():
+            if name_given and not again and (there := self._same(queue, name, mark)):
+                return there
+            if check:
+                self._refuse_hopeless(asked, known, folder)
+            with translated_errors(f"job '{name}'"):
+                tagged = submission.tags(self.clients.settings.project, own)
+                return Job(self.clients, self.clients.batch.submit_job(**asked, tags=tagged)["jobId"])
 
     def _same(self, queue: str, name: str, mark: str) -> Job | None:
         """The newest job of this name and content that has not FAILED."""
@@ -213,6 +214,8 @@ class Batch:
         *,
         queue: str = "highPriority",
         parameters: Mapping[str, str] | None = None,
+        command: Sequence[str] | None = None,
+        environment: Mapping[str, str] | None = None,
         vcpus: float | None = None,
         memory_gib: float | None = None,
         gpus: int | None = None,
@@ -222,15 +225,17 @@ class Batch:
         known = definition if isinstance(definition, JobDefinition) else self.definition(definition)
         asked = {
             "jobQueue": queue,
-            "parameters": dict(parameters or {}),
-            "containerOverrides": {
-                "resourceRequirements": definitions.resources(vcpus=vcpus, memory_gib=memory_gib, gpus=gpus)
-            },
-        }
+            "parameters": definitions.texts("parameters", parameters),
+            "containerOverrides": definitions.overrides(
+                None if command is None else definitions.words(known.name, command),
+                environment=environment, vcpus=vcpus, memory_gib=memory_gib, gpus=gpus,
+            ),
+        }  # fmt: skip
         return preflight.check(self.clients, asked, known.described)
 
-    def _refuse_hopeless(self, asked: dict[str, Any], definition: JobDefinition) -> None:
-        """Raise where a job could not run; what is there is looked at once a minute, and before a refusal."""
+    def _refuse_hopeless(self, asked: dict[str, Any], definition: JobDefinition, folder: Any) -> None:
+        """Raise where a job could not run, and warn where its words do not mean what they seem to; what is there is
+        looked at once a minute, and before a refusal."""
         fresh = time.monotonic() - self._looked > 60
         if fresh:
             try:
@@ -238,21 +243,25 @@ class Batch:
             except AccessDenied:  # who may submit and not look submits
                 return None
         names = [queue.name for queue in self._queues]
-        found = preflight.check(
-            self.clients, asked, definition.described, queues=self._queues, known=self._known
-        ).problems
+        looked = preflight.check(
+            self.clients, asked, definition.described, queues=self._queues, known=self._known, code=folder
+        )
+        found = looked.problems
         if found and not fresh:
             self._looked = float("-inf")
-            return self._refuse_hopeless(asked, definition)
+            return self._refuse_hopeless(asked, definition, folder)
         name, queue = asked["jobName"], asked["jobQueue"].rpartition("/")[2]
         if found and queue not in names:
             raise NotFound(f"job '{name}': there is no job queue '{queue}'. {did_you_mean(queue, names)}")
         if found:
             told = "".join(f"\n    {one.about}: {one.message}" for one in found)
             raise InvalidRequest(
-                f"job '{name}' was not submitted, for it could not run:{told}\n"
+                f"job '{name}' was not submitted because it cannot run:{told}\n"
                 "submit(..., check=False) submits it as it is."
             )
+        for one in looked:
+            if one.level == "warning" and one.about in ("command", "overrides"):
+                warnings.warn(f"job '{name}': {one.message}", stacklevel=3)
         return None
 
     def job(self, job_id: str) -> Job:

@@ -56,7 +56,7 @@ def _id(member: str, job: object) -> str:
 
 def tags(project: str | None, own: Mapping[str, str]) -> dict[str, str]:
     """The tags by which jobs are found and their costs summed: who, in which run, for which project; and ``own``."""
-    given = {"genokit:user": _user(), "genokit:run": run(), "genokit:project": project}
+    given = {"genokit:user": _user(os.getuid()), "genokit:run": run(), "genokit:project": project}
     return {key: _taggable(value) for key, value in given.items() if value} | texts("tags", own)
 
 
@@ -71,11 +71,12 @@ def _session(pid: int) -> str:
     return f"session-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
 
 
-def _user() -> str:
+@cache
+def _user(uid: int) -> str:
     try:
         return getpass.getuser()
     except (KeyError, OSError, ImportError):  # a container's user may have no name
-        return f"uid-{os.getuid()}"
+        return f"uid-{uid}"
 
 
 def _taggable(value: str) -> str:

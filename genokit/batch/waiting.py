@@ -242,7 +242,8 @@ def _count(number: int, one: str, several: str) -> str:
 
 
 def _amount(vcpus: float, memory_mib: float, gpus: int) -> str:
-    return f"{vcpus:g} vCPU, {memory_mib:g} MiB and {gpus} GPU" if gpus else f"{vcpus:g} vCPU and {memory_mib:g} MiB"
+    memory = f"{memory_mib:.12g} MiB"
+    return f"{vcpus:g} vCPU, {memory} and {gpus} GPU" if gpus else f"{vcpus:g} vCPU and {memory}"
 
 
 def _size(place: ComputeEnvironment) -> str:

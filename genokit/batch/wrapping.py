@@ -31,6 +31,15 @@ def rows_of(command: Sequence[str]) -> str | None:
     return parsed(command[len(BEGIN) :])[1] if tuple(command[: len(BEGIN)]) == BEGIN else None
 
 
+def unwrapped(command: Sequence[str]) -> list[str]:
+    """The words that a job's command becomes.
+
+    >>> unwrapped(wrapped(["fit"], code="s3://b/code/1.tar.gz", rows=None, columns=set()))
+    ['fit']
+    """
+    return parsed(command[len(BEGIN) :])[2] if tuple(command[: len(BEGIN)]) == BEGIN else list(command)
+
+
 def _field(word: str, columns: Set[str]) -> str:
     # Batch itself must not take a row's column for a parameter, which it would look for in vain.
     name = word.removeprefix(REFERENCE)

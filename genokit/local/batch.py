@@ -10,10 +10,13 @@ https://docs.aws.amazon.com/batch/latest/APIReference/
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
-from genokit.local import definitions, environments, jobs
+from genokit.local import definitions, environments, jobs, store
 from genokit.local.client import EmbeddedClient, Operation
 
 OPERATIONS: dict[str, Operation] = {
@@ -45,6 +48,21 @@ OPERATIONS: dict[str, Operation] = {
         jobs.terminate_job,
     )
 }
+
+
+@contextmanager
+def alone(home: Path) -> Iterator[None]:
+    """Keep every other process and thread of the account that asks the same waiting meanwhile."""
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file = os.open(home / "alone", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise store.unusable(home, error) from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)
 
 
 def client(home: Path, job_environment: Mapping[str, str]) -> EmbeddedClient:

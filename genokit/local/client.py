@@ -137,9 +137,9 @@ class EmbeddedClient:
 
 def page(caller: Caller, member: str, found: list[Any], request: dict[str, Any]) -> dict[str, Any]:
     """One page of a list; the token is the number of the first thing on the next."""
-    first = request.get("nextToken") or "0"
-    if not first.isdecimal():
+    first = limits.position(request.get("nextToken") or "0")
+    if first is None:
         raise caller.refuse("nextToken: not a token of this account")
     limits.within(caller.refuse, "maxResults", request.get("maxResults"), limits.PAGE)
-    end = int(first) + request.get("maxResults", limits.PAGE[1])
-    return {member: found[int(first) : end]} | ({"nextToken": str(end)} if end < len(found) else {})
+    end = first + request.get("maxResults", limits.PAGE[1])
+    return {member: found[first:end]} | ({"nextToken": str(end)} if end < len(found) else {})

@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
+import subprocess
 import uuid
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from genokit.local import containers, limits, resolved, store
@@ -57,7 +61,9 @@ def describe_compute_environments(caller: Caller, request: dict[str, Any]) -> di
     """The account's compute environments."""
     with caller.reading() as db:
         rows = _chosen(caller, db, "environments", "computeEnvironments", request)
-    alone = "" if containers.find() else "; with neither docker nor podman, the image genokit alone"
+    engine = containers.find()
+    alone = f"; {Path(engine).name} does not answer" if engine and not _answers(engine, store.now() // 60_000) else ""
+    alone = f"{alone or '; with neither docker nor podman'}, the image genokit alone" if alone or not engine else ""
     found = [
         {
             **store.loads(row, "doc"),
@@ -85,6 +91,14 @@ def delete_compute_environment(caller: Caller, request: dict[str, Any]) -> dict[
             raise caller.refuse(f"Cannot delete, found existing JobQueue relationship: '{users[0]}' uses '{name}'")
         db.execute("delete from environments where name = ?", (name,))
     return {}
+
+
+@lru_cache(maxsize=1)
+def _answers(engine: str, minute: int) -> bool:
+    """Whether an engine answers, asked once a minute."""
+    with suppress(OSError, subprocess.TimeoutExpired):
+        return subprocess.run([engine, "version"], capture_output=True, check=False, timeout=10).returncode == 0
+    return False
 
 
 def _size(doc: dict[str, Any]) -> tuple[float, int, int]:

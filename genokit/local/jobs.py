@@ -276,16 +276,16 @@ def list_jobs(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
         page = 100 if filters else 1000
         limits.within(caller.refuse, "maxResults", request.get("maxResults"), (1, float("inf")))
         most = min(request.get("maxResults", page), page)
-        first = request.get("nextToken") or "0"
-        if not first.isdecimal():
+        first = limits.position(request.get("nextToken") or "0")
+        if first is None:
             raise caller.refuse("nextToken: not a token of this account")
         order = "jobs.seq desc" if given == ["jobQueue"] else "jobs.idx"
         text = DETAILED + f"where {' and '.join(where)} order by {order} limit ? offset ?"
-        rows = db.execute(text, (*values, most + 1, int(first))).fetchall()
+        rows = db.execute(text, (*values, most + 1, first)).fetchall()
         found = [_summary(db, row) for row in rows[:most]]
     if any(row["status"] in store.LIVE for row in rows):
         caller.wake(b"")
-    return {"jobSummaryList": found} | ({"nextToken": str(int(first) + most)} if len(rows) > most else {})
+    return {"jobSummaryList": found} | ({"nextToken": str(first + most)} if len(rows) > most else {})
 
 
 def _summary(db: sqlite3.Connection, row: sqlite3.Row) -> dict[str, Any]:
@@ -317,9 +317,10 @@ def _filter(caller: Caller, one: dict[str, Any]) -> tuple[str, list[Any]]:
     """The condition that a filter means. https://docs.aws.amazon.com/batch/latest/APIReference/API_ListJobs.html"""
     name, values = one["name"], one["values"]
     if name in ("BEFORE_CREATED_AT", "AFTER_CREATED_AT"):
-        if len(values) != 1 or not values[0].isdecimal():
+        moment = limits.position(values[0]) if len(values) == 1 else None
+        if moment is None:
             raise caller.refuse(f"filters: {name} takes one number, milliseconds since 1970")
-        return f"jobs.created_at {'<' if name.startswith('BEFORE') else '>'} ?", [int(values[0])]
+        return f"jobs.created_at {'<' if name.startswith('BEFORE') else '>'} ?", [moment]
     if name == "JOB_DEFINITION":
         names = [value.rpartition("/")[2] for value in values]
         conditions = [_same(DEFINITION if ":" in value else DEFINITION_NAME, value) for value in names]

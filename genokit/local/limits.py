@@ -27,7 +27,7 @@ ARRAY = (2, 10_000)
 DEPENDENCIES = 20
 ATTEMPTS = (1, 10)
 RULES = 5  # of evaluateOnExit
-SHORTEST_TIMEOUT_S = 60
+TIMEOUTS_S = (60, 2**31 - 1)
 PRIORITIES = (0, 9999)  # of jobs in a fair-share queue
 QUEUE_PRIORITIES = (0, 1000)
 TAGS = 50
@@ -77,9 +77,7 @@ def tags(refuse: Refuse, given: dict[str, str]) -> None:
 
 
 def timeout(refuse: Refuse, given: dict[str, int] | None) -> None:
-    seconds = (given or {}).get("attemptDurationSeconds", SHORTEST_TIMEOUT_S)
-    if seconds < SHORTEST_TIMEOUT_S:
-        raise refuse(f"timeout.attemptDurationSeconds: {seconds} is less than {SHORTEST_TIMEOUT_S}")
+    within(refuse, "timeout.attemptDurationSeconds", (given or {}).get("attemptDurationSeconds"), TIMEOUTS_S)
 
 
 def retries(refuse: Refuse, given: dict[str, Any] | None) -> None:
@@ -94,6 +92,11 @@ def retries(refuse: Refuse, given: dict[str, Any] | None) -> None:
             value = rule.get(member)
             if value is not None and (len(value) > 512 or not allowed.fullmatch(value)):
                 raise refuse(f"retryStrategy.evaluateOnExit.{member}: '{value}' is not a pattern (* at its end alone)")
+
+
+def position(text: str) -> int | None:
+    """The number in a page's token, or a moment in milliseconds; None where it is none."""
+    return int(text) if re.fullmatch("[0-9]{1,20}", text) and int(text) < 1 << 62 else None
 
 
 def share(refuse: Refuse, given: str | None) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from genokit.local import provisions, stream
+from genokit.local import limits, provisions, stream
 from genokit.local.client import Caller, EmbeddedClient, Operation
 
 GROUP = "/aws/batch/job"
@@ -53,9 +53,9 @@ def filter_log_events(caller: Caller, request: dict[str, Any]) -> dict[str, Any]
     limit = _limit(caller, request)
     names = request.get("logStreamNames") or _names(caller, request.get("logStreamNamePrefix", ""))
     number, _, digits = request.get("nextToken", "0/0").partition("/")
-    if not (number.isdecimal() and digits.isdecimal()):
+    index, offset = limits.position(number), limits.position(digits)
+    if index is None or offset is None:
         raise _bad_token(caller)
-    index, offset = int(number), int(digits)
     found: list[dict[str, Any]] = []
     while index < len(names) and len(found) < limit:
         with _file(caller, names[index]).open("rb") as opened:
@@ -85,11 +85,11 @@ def describe_log_streams(caller: Caller, request: dict[str, Any]) -> dict[str, A
         names.sort(key=lambda name: (_file(caller, name).stat().st_mtime, name))
     if request.get("descending"):
         names.reverse()
-    first = request.get("nextToken", "0")
-    if not first.isdecimal():
+    first = limits.position(request.get("nextToken", "0"))
+    if first is None:
         raise _bad_token(caller)
-    end = int(first) + request.get("limit", 50)
-    found = [_stream(caller, name) for name in names[int(first) : end]]
+    end = first + _limit(caller, {"limit": 50, **request})
+    found = [_stream(caller, name) for name in names[first:end]]
     return {"logStreams": found} | ({"nextToken": str(end)} if end < len(names) else {})
 
 
@@ -172,7 +172,7 @@ def _position(caller: Caller, request: dict[str, Any]) -> tuple[str, int | None]
     if token is None:
         return ("f", 0) if request.get("startFromHead") else ("b", None)
     direction, _, digits = token.partition("/")
-    if direction not in ("f", "b") or not digits.isdecimal():
+    if direction not in ("f", "b") or limits.position(digits) is None:
         raise _bad_token(caller)
     return direction, int(digits)
 
@@ -196,6 +196,6 @@ def _groups(caller: Caller) -> list[str]:
 
 def _file(caller: Caller, name: str) -> Path:
     file = stream.path(caller.home, name)
-    if file is None or not file.is_file():
+    if file is None or not os.path.isfile(file):  # a name too long for the system is none either
         raise caller.refuse("The specified log stream does not exist.", "ResourceNotFoundException")
     return file

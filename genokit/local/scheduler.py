@@ -142,7 +142,7 @@ def too_large(job: sqlite3.Row, order: dict[str, Room]) -> str:
         return "MISCONFIGURATION:COMPUTE_ENVIRONMENT - The job queue has no compute environment that is ENABLED."
     name, room = max(order.items(), key=lambda item: (item[1].vcpus, item[1].memory_mib))
     asked = [
-        f"{job[key]:g} {unit} of {has:g}"
+        f"{job[key]:.12g} {unit} of {has:.12g}"
         for key, unit, has in (
             ("vcpus", "vCPU", room.vcpus),
             ("memory_mib", "MiB of memory", room.memory_mib),

@@ -31,8 +31,11 @@ def operations(name: str) -> dict[str, Any]:
 
 
 class _Enums(ParamValidator):  # type: ignore[misc]
+    strange = False  # whether any text is one that no process can take
+
     def _validate_string(self, param: Any, shape: Any, errors: Any, name: str) -> None:
         super()._validate_string(param, shape, errors, name)
+        self.strange = self.strange or bool(unwritable(param))
         # AWS documents some enums (evaluateOnExit.action) as case-insensitive; none has two values that differ by case
         # alone.
         allowed = getattr(shape, "enum", None)
@@ -57,11 +60,10 @@ def check_request(operation: Any, request: dict[str, Any]) -> None:
     report = ParamValidator().validate(request, operation.input_shape)
     if report.has_errors():
         raise ParamValidationError(report=report.generate_report())
-    report = _Enums().validate(request, operation.input_shape)
-    if report.has_errors():
-        raise client_error(operation.name, report.generate_report())
-    if wrong := unwritable(request):
-        raise client_error(operation.name, wrong)
+    looked = _Enums()
+    report = looked.validate(request, operation.input_shape)
+    if report.has_errors() or looked.strange:
+        raise client_error(operation.name, unwritable(request) or report.generate_report())
 
 
 def check_response(operation: Any, response: dict[str, Any]) -> None:
