@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import datetime
 import gzip
 import io
 import random
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from genokit.errors import InvalidSource, NotFound
-from genokit.omop import Source, csvs
+from genokit.omop import Source, csvs, etl
 from genokit.omop.schema import mimic3
 
 PATIENTS = "row_id,subject_id,gender,dob,dod,dod_hosp,dod_ssn,expire_flag\n1,10,F,2100-01-01 00:00:00,,,,0\n"
@@ -160,7 +161,32 @@ BROKEN = [
     (f"9,10,100,50912,{SECRET},1,1,mg,\n", "column 'charttime' is not a time (TIMESTAMP)"),
     ("9,10,100,50912,2150-02-30 08:00:00,1,1,mg,\n", "column 'charttime' is not a time (TIMESTAMP)"),
     (f"9,10,100,50912,,1,{SECRET},mg,\n", "column 'valuenum' is not a number (DOUBLE)"),
-    ("9,10,100,50912,,1,nan,mg,\n", "column 'valuenum' is not a number (DOUBLE)"),
+    ("9,10,100,50912,,1,nan,mg,\n", "column 'valuenum' is not a number (DOUBLE): nan is pandas' missing value"),
+    ("9,10,NA,50912,,1,1,mg,\n", "column 'hadm_id' is not a whole number (INTEGER): NA is R's missing value"),
+    ("9,10,100,50912,,1,.,mg,\n", "column 'valuenum' is not a number (DOUBLE): . is SAS's missing value"),
+    (
+        "9,10,100,50912,NULL,1,1,mg,\n",
+        "column 'charttime' is not a time (TIMESTAMP): NULL is a database's missing value",
+    ),
+    ('9,10,100,50912,,1,"1,5",mg,\n', "column 'valuenum' is not a number (DOUBLE)"),
+    *(
+        (f"9,10,100,50912,{time},1,1,mg,\n", "column 'charttime' is not a time (TIMESTAMP)")
+        for time in (
+            "6/10/01 0:00",
+            "06/10/2101 00:00:00",
+            "50-01-02",
+            "epoch",
+            "infinity",
+            "-infinity",
+            "45292.33",
+            "2150/01/02",
+            "1799-12-31 23:59:59",
+            "2221-01-01",
+            "2150-01-02 08:00:00+05:00",
+            "2150-01-02 08:00:00Z",
+            "20150102",
+        )
+    ),
     ("9,10,100,50912,,1,inf,mg,\n", "column 'valuenum' is not a number (DOUBLE)"),
     (",10,100,50912,,1,1,mg,\n", "column 'row_id' is empty, but must not be"),
     ("9,,100,50912,,1,1,mg,\n", "column 'subject_id' is empty, but must not be"),
@@ -187,6 +213,98 @@ def test_a_broken_row_is_listed_and_its_neighbours_load(folder, con, broken, rea
     assert loaded.rows["labevents"] == 4
     assert loaded.rejected == {"labevents": 2}
     assert SECRET not in f"{loaded}{loaded._repr_html_()}{loaded.bad}"
+
+
+TIMES = [
+    "2150-01-02 08:00:00",
+    "2150-01-02 08:00",
+    "2150-01-02T08:00:00",
+    "2150-01-02 08:00:00.0",
+    " 2150-01-02 08:00 ",
+]
+
+
+@pytest.mark.parametrize("time", TIMES)
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_a_time_may_be_written_with_or_without_seconds(folder, con, time, form):
+    row = dict(zip(LABS.strip().split(","), (1, 10, 100, 50912, time, "1", 1.0, "mg", None), strict=True))
+    if form == "csv":
+        (folder / "labevents.csv").write_text(LABS + f"1,10,100,50912,{time},1,1,mg,\n2,10,100,50912,2150-01-02,,,,\n")
+    else:
+        late = row | {"row_id": 2, "charttime": "2150-01-02"}
+        pq.write_table(pa.Table.from_pylist([row, late]), folder / "labevents.parquet")
+    load(folder, con)
+    found = con.execute("select charttime from mimic3.labevents order by row_id").fetchall()
+    assert found == [(datetime.datetime(2150, 1, 2, 8),), (datetime.datetime(2150, 1, 2),)]
+
+
+def test_births_that_were_moved_300_years_back_are_times(folder, con):
+    (folder / "PATIENTS.csv").write_text(PATIENTS.replace("2100-01-01 00:00:00", "1800-07-02 00:00:00"))
+    load(folder, con)
+    assert con.execute("select dob from mimic3.patients").fetchone() == (datetime.datetime(1800, 7, 2),)
+    (folder / "PATIENTS.csv").write_text(PATIENTS.replace("2100-01-01 00:00:00", "1900-01-01 00:00:00"))
+    assert not load(folder, con).rejected
+
+
+@pytest.mark.parametrize(
+    ("time", "why"),
+    [
+        ("6/10/01 0:00", "column 'dob' is not a time"),
+        ("2100-01-01 00:00:00+01:00", "column 'dob' is not a time"),
+        ("NaT", "NaT is pandas' missing value"),
+        ("NA", "NA is R's missing value"),
+        ("2100-01-01 00:00:00,,,,0,1", "9 columns, but the first line has 8"),
+        ('"2100"x', "quotes are broken"),
+    ],
+)
+def test_a_source_that_loses_most_of_a_table_is_refused_with_the_reason(folder, con, tmp_path, time, why):
+    head, row = PATIENTS.splitlines()
+    lines = [row.replace("2100-01-01 00:00:00", "2100-01-01 00:00:00" if n == 50 else time) for n in range(100)]
+    (folder / "PATIENTS.csv").write_text("\n".join([head, *lines]) + "\n")
+    with pytest.raises(InvalidSource, match=rf"'PATIENTS.csv' was not loaded: 99 of its 100 rows.*{why}"):
+        load(folder, con)
+    with pytest.raises(InvalidSource, match="99 of its 100 rows"):
+        etl(Source(folder), tmp_path / "omop", progress=False)
+    assert not (tmp_path / "omop" / "cdm").exists()
+
+
+def test_parquet_that_loses_most_of_a_table_is_refused_too(folder, con):
+    times = ["6/10/01 0:00"] * 11 + ["2150-01-02 08:00:00"]
+    columns = {name: [1] * 12 for name in ("row_id", "subject_id", "itemid")} | {"charttime": times}
+    pq.write_table(pa.table(columns), folder / "labevents.parquet")
+    with pytest.raises(InvalidSource, match=r"'labevents.parquet' was not loaded: 11 of its 12 rows"):
+        load(folder, con)
+    pq.write_table(pa.table(columns | {"charttime": [2150] * 12}), folder / "labevents.parquet")
+    with pytest.raises(InvalidSource, match="column 'charttime' is not a time"):
+        load(folder, con)
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_other_programs_missing_values_are_read_as_such_where_they_are_named(folder, con, form):
+    if form == "csv":
+        (folder / "labevents.csv").write_text(
+            LABS + '1,10,NA,50912,"NA",x,NA,.,mg\n2,NA,1,1,NA,x,1,mg,\n3,1,1,1,,,,,\n'
+        )
+    else:
+        names = LABS.strip().split(",")
+        rows = [(1, "10", "NA", 50912, "NA", "x", "NA", ".", "mg"), (2, "NA", "1", 1, "NA", "x", "1", "mg", None),
+                (3, "1", "1", 1, None, None, None, None, None)]  # fmt: skip
+        frame = pa.Table.from_pylist([dict(zip(names, row, strict=True)) for row in rows])
+        pq.write_table(frame, folder / "labevents.parquet")
+    loaded = Source(folder, null_texts=["NA", "."]).load(con, progress=False)
+    first = con.execute("select hadm_id, charttime, valuenum, value, valueuom from mimic3.labevents").fetchone()
+    assert first == (None, None, None, "x", None)
+    assert [one.reason for one in loaded.bad] == ["column 'subject_id' is empty, but must not be"]
+
+
+def test_a_time_with_a_zone_is_that_of_utc_whatever_this_machines_zone_is(folder, con):
+    time = pa.array([datetime.datetime(2150, 1, 2, 8)], pa.timestamp("us", tz="UTC"))
+    columns = {name: [1] for name in ("row_id", "subject_id", "itemid")} | {"charttime": time}
+    pq.write_table(pa.table(columns), folder / "labevents.parquet")
+    con.execute("set timezone = 'America/New_York'")
+    loaded = load(folder, con)
+    assert con.execute("select charttime from mimic3.labevents").fetchone() == (datetime.datetime(2150, 1, 2, 8),)
+    assert any("those of UTC are taken for charttime" in note for note in loaded.notes)
 
 
 def test_a_text_that_must_be_there_and_is_not_is_listed(folder, con):

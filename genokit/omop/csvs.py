@@ -2,8 +2,9 @@
 
 DuckDB reads in parallel and sets bad rows aside by itself, but (2.0) it guesses where rows begin, so that a quoted text
 with newlines can be cut, reads on inside a broken quote over thousands of good rows, counts rows and not lines, and
-refuses mixed line ends. So: first as fast as can be; if anything but a value was wrong, once more from front to back;
-and if quotes were broken, from a copy in which those rows are blank lines, so that every line keeps its number.
+refuses mixed line ends. So: first as fast as can be, with times as PhysioNet writes them; if one is written otherwise,
+once more with all times as texts; if anything but a value was wrong, once more from front to back; and if quotes were
+broken, from a copy in which those rows are blank lines, so that every line keeps its number.
 """
 
 from __future__ import annotations
@@ -17,17 +18,19 @@ import re
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, cast
 
 from genokit.errors import InvalidSource, did_you_mean
 from genokit.omop import rows
-from genokit.omop.schema import Table, quoted
+from genokit.omop.schema import Column, Table, quoted
 
 BLOCK = 1 << 20
+FEW, MANY = 1_000, 1_000_000  # rows that a quick reading, and any, may set aside
 LONGEST = 2_000_000  # bytes of one row; the longest note of MIMIC-III is far below
 FREE_TEXT = ("noteevents",)  # has newlines inside of values in nearly every row
 REJECTS, SCANS = "genokit_rejects", "genokit_scans"
@@ -87,16 +90,21 @@ def header(file: Path, table: Table) -> Header:
     return Header(tuple(names), tuple(absent), tuple(name for name in names if name not in table.columns))
 
 
-def load(con: Any, table: Table, file: Path, into: str, made: str, scratch: Path) -> list[Bad]:
+def load(
+    con: Any, table: Table, file: Path, into: str, made: str, scratch: Path, null_texts: Sequence[str] = ()
+) -> list[Bad]:
     """Write a file's rows by the statement ``into``, where {query} stands for them; returns the bad ones.
 
     ``made`` is the relation that then holds them. Those in it without a row_id are bad ones, the caller's to take out.
-    ``scratch`` is a folder for a copy of the file, which is made only if its quotes are broken.
+    ``scratch`` is a folder for a copy of the file, which is made only if its quotes are broken. What is one of
+    ``null_texts`` is read as empty. Raises InvalidSource where most rows are bad.
     """
     names = header(file, table).names
-    attempt, broken = _Attempt(con, table, names, file, into, made), list[int]()
+    attempt, broken = _Attempt(con, table, names, file, into, made, null_texts), list[int]()
     with ExitStack() as stack:
-        found = None if table.name in FREE_TEXT else attempt.read(parallel=True)
+        found = None if table.name in FREE_TEXT else replace(attempt, times="TIMESTAMP").read(parallel=True)
+        if found is not None and attempt.odd(found):
+            found = attempt.read(parallel=True)
         if found is None or any(kind != "CAST" for _, _, kind, _ in found):
             # Read from front to back, DuckDB does not say when a file ends inside a quote.
             broken = list(mend(file, len(names)))
@@ -104,7 +112,7 @@ def load(con: Any, table: Table, file: Path, into: str, made: str, scratch: Path
         if found is None:
             copy = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=scratch))) / "mended.csv"
             broken = list(mend(file, len(names), copy))
-            attempt = _Attempt(con, table, names, copy, into, made)
+            attempt = replace(attempt, file=copy)
             found = attempt.read(parallel=False)
         if found is None:
             raise InvalidSource(f"'{file.name}' cannot be read as CSV, even without its broken rows. Fetch it again.")
@@ -112,7 +120,10 @@ def load(con: Any, table: Table, file: Path, into: str, made: str, scratch: Path
         lines = _lines(attempt.file, [position for position, *_ in found])
         for line, (_, column, kind, said) in zip(lines, found, strict=True):
             bad.setdefault(line, _reason(table, len(names), column, kind, said))
-        unsound = [Bad(table.name, file.name, line, reason) for line, reason in attempt.unsound(set(bad))]
+        [(loaded, left)] = con.execute(f"select count(*), count(*) - count(row_id) from {made}").fetchall()
+        lost = (*bad.values(), *(reason for _, reason in islice(attempt.unsound(left, set(bad)), rows.MOST)))
+        rows.refuse_most(file.name, len(bad) + left, len(bad) + loaded if len(found) < MANY else 0, lost)
+        unsound = [Bad(table.name, file.name, line, reason) for line, reason in attempt.unsound(left, set(bad))]
     listed = [Bad(table.name, file.name, line, reason) for line, reason in bad.items()]
     return sorted([*listed, *unsound], key=lambda one: one.line or 0)
 
@@ -120,20 +131,45 @@ def load(con: Any, table: Table, file: Path, into: str, made: str, scratch: Path
 Found = tuple[int, str | None, str, str | None]  # position in the file, column, kind of error, what else is known
 
 
+@dataclass(frozen=True)
 class _Attempt:
-    """One way to read one file."""
+    """One way to read one file; ``times`` is the type that times are read in."""
 
-    def __init__(self, con: Any, table: Table, names: tuple[str, ...], file: Path, into: str, made: str) -> None:
-        self.con, self.table, self.file, self.into, self.made = con, table, file, into, made
-        self.columns = [table.columns.get(name) for name in names]
+    con: Any
+    table: Table
+    names: tuple[str, ...]
+    file: Path
+    into: str
+    made: str
+    null_texts: Sequence[str]
+    times: str = "VARCHAR"
+
+    @property
+    def columns(self) -> list[Column | None]:
+        return [self.table.columns.get(name) for name in self.names]
+
+    @property
+    def types(self) -> dict[str, str]:
         # Whole numbers are read as any number: DuckDB would round 1.5, and nobody would see.
-        self.types = {one.name: "DOUBLE" if one.whole else one.type for one in self.columns if one}
+        read_as = {"INTEGER": "DOUBLE", "SMALLINT": "DOUBLE", "TIMESTAMP": self.times}
+        return {one.name: read_as.get(one.type, one.type) for one in self.columns if one}
+
+    def odd(self, found: list[Found]) -> bool:
+        """Whether a row is bad, or may have a time that DuckDB read as 1900 and that says epoch or infinity."""
+        times = [one.name for one in self.columns if one and one.type == "TIMESTAMP"]
+        asked = " or ".join(("row_id is null", *(f"{name} = timestamp '1900-01-01'" for name in times)))
+        return (
+            len(found) >= FEW
+            or any(column in times for _, column, *_ in found)
+            or bool(self.con.execute(f"select 1 from {self.made} where {asked} limit 1").fetchall())
+        )
 
     def read(self, *, parallel: bool) -> list[Found] | None:
         """Load the file; returns what DuckDB set aside, or None if it gave up."""
         import duckdb
 
         self._forget()
+        missing = ", ".join(map(quoted, rows.MISSING))
         try:
             query = f"select {rows.values(self.table, self.types)} from {self._reader(parallel)}"
             self.con.execute(self.into.replace("{query}", query))
@@ -143,7 +179,9 @@ class _Attempt:
                 select line_byte_position + length(csv_line) - length(ltrim(csv_line, chr(13) || chr(10))), column_name,
                     error_type::varchar, case when error_type <> 'CAST' then
                         regexp_extract(error_message, '^Expected Number of Columns: ([0-9]+) Found: ([0-9]+)', 2)
-                        when not contains(error_message, 'Could not convert') then 'empty' end
+                        when not contains(error_message, 'Could not convert') then ''
+                        when trim(regexp_extract(error_message, 'string "([^"]*)" to', 1)) in ({missing})
+                        then trim(regexp_extract(error_message, 'string "([^"]*)" to', 1)) end
                 from {REJECTS} order by 1, column_idx
             """).fetchall()
         except duckdb.InvalidInputException:
@@ -156,12 +194,12 @@ class _Attempt:
             self._forget()
         return cast(list[Found], found)
 
-    def unsound(self, known: set[int]) -> Iterator[tuple[int | None, str]]:
+    def unsound(self, left: int, known: set[int]) -> Iterator[tuple[int | None, str]]:
         """Line and reason of each row that was loaded without its row_id, as something in it was unsound."""
-        left = self.con.execute(f"select count(*) from {self.made} where row_id is null").fetchone()[0]
         for line, record in _records(self.file) if left else ():
             if line not in known and len(record) == len(self.columns):
-                reason = rows.first_wrong((one, text) for one, text in zip(self.columns, record, strict=True) if one)
+                texts = ("" if text in self.null_texts else text for text in record)
+                reason = rows.first_wrong((one, text) for one, text in zip(self.columns, texts, strict=True) if one)
                 if reason:
                     yield line, reason
                     left -= 1
@@ -178,8 +216,9 @@ class _Attempt:
         )
         return f"""read_csv({quoted(self.file)}, auto_detect = false, header = true, delim = ',', quote = '"',
             escape = '"', columns = {{{types}}}, force_not_null = [{needed}],
-            compression = '{"gzip" if _packed(self.file) else "none"}', parallel = {parallel},
-            max_line_size = {LONGEST}, store_rejects = true, rejects_limit = 0,
+            compression = '{"gzip" if _packed(self.file) else "none"}', parallel = {parallel}, store_rejects = true,
+            nullstr = [{", ".join(map(quoted, ("", *self.null_texts)))}], timestampformat = '{rows.FORMATS[0]}',
+            max_line_size = {LONGEST}, rejects_limit = {FEW if self.times == "TIMESTAMP" else MANY},
             rejects_table = '{REJECTS}', rejects_scan = '{SCANS}')"""
 
     def _forget(self) -> None:
@@ -281,7 +320,7 @@ def _records(file: Path) -> Iterator[tuple[int, list[str]]]:
 def _reason(table: Table, columns: int, column: str | None, kind: str, said: str | None) -> str:
     """Why DuckDB set a row aside, in words that hold nothing of the row."""
     if kind == "CAST" and column is not None and column in table.columns:
-        return rows.wrong(table.columns[column], None if said else "?") or rows.not_a(table.columns[column])
+        return rows.wrong(table.columns[column], "?" if said is None else said) or rows.not_a(table.columns[column])
     if kind in ("MISSING COLUMNS", "TOO MANY COLUMNS"):
         return f"{said} columns, but the first line has {columns}"
     return {

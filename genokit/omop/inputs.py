@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 ORIGIN = "mimic3.source"  # one row: whether the kit made these data up
-READING = 1  # counts up when the same files are to be read differently
+READING = 2  # counts up when the same files are to be read differently
 REJECTED, COLUMNS = "_rejected.csv", ["table", "file", "line", "reason"]
 
 
@@ -45,7 +45,7 @@ def keys(source: Source, known: Vocabulary, work: Folder) -> dict[str, str]:
             found[table] = digest(table, source.synthetic)
         else:
             content = [sums.of(path) for path in parts(files[name])] if name in files else []
-            found[table] = digest(table, READING, mimic3()[name].ddl, content)
+            found[table] = digest(table, READING, mimic3()[name].ddl, content, source.null_texts)
     sums.save()
     return found
 
@@ -76,7 +76,7 @@ def stage(
         work.finish(ORIGIN, missing[ORIGIN], _write(con, ORIGIN, Path(work.path(ORIGIN, missing[ORIGIN]))), 0.0)
     for table in sorted(missing.keys() - vocab.keys() - {ORIGIN}):
         progress(table)
-        _stage(con, mimic3()[table.removeprefix("mimic3.")], files, work, missing[table])
+        _stage(con, mimic3()[table.removeprefix("mimic3.")], source, files, work, missing[table])
 
 
 def rejected(work: Folder, wanted: Mapping[str, str]) -> DataFrame:
@@ -88,7 +88,9 @@ def rejected(work: Folder, wanted: Mapping[str, str]) -> DataFrame:
     return pd.concat([pd.DataFrame(columns=COLUMNS, dtype=str), *found], ignore_index=True)
 
 
-def _stage(con: DuckDBPyConnection, table: Table, files: Mapping[str, Path], work: Folder, key: str) -> None:
+def _stage(
+    con: DuckDBPyConnection, table: Table, source: Source, files: Mapping[str, Path], work: Folder, key: str
+) -> None:
     begun, name = time.perf_counter(), f"mimic3.{table.name}"
     folder = Path(work.path(name, key))
     if table.name not in files:
@@ -96,7 +98,7 @@ def _stage(con: DuckDBPyConnection, table: Table, files: Mapping[str, Path], wor
         work.finish(name, key, _write(con, name, folder), 0.0, held="missing")
         return
     with tempfile.TemporaryDirectory(dir=work.scratch) as scratch:
-        bad, notes = load_table(con, table, files[table.name], Path(scratch))
+        bad, notes = load_table(con, table, files[table.name], Path(scratch), source.null_texts)
         [(rows,)] = con.execute(f"select count(*) from {name}").fetchall()
         staged, lying = Path(scratch) / f"{table.name}.parquet", parts(files[table.name])
         more: dict[str, object] = {"rejected": len(bad), "notes": notes}
@@ -106,7 +108,7 @@ def _stage(con: DuckDBPyConnection, table: Table, files: Mapping[str, Path], wor
             _write(con, name, folder)
         elif staged.exists():
             staged.rename(folder / "part-00000.parquet")
-        elif _exact(con, table, lying):
+        elif not source.null_texts and _exact(con, table, lying):
             more["files"] = [str(path.resolve()) for path in lying]
         else:
             _write(con, name, folder)

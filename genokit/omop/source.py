@@ -7,7 +7,7 @@ import re
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -34,7 +34,8 @@ class Source:
     """A folder with the tables of MIMIC-III: PATIENTS.csv, patients.csv.gz, patients.parquet, or patients/*.parquet.
 
     It lies on this machine, or in S3 as ``Source("s3://bucket/folder")``: then its files are fetched when they are
-    needed. ``clients`` (default: the settings' own) serve S3. Making a Source reads nothing.
+    needed. ``clients`` (default: the settings' own) serve S3. ``null_texts`` are texts that stand for a missing value
+    in these files, as "NA" in R's, beside the empty one. Making a Source reads nothing.
 
     >>> from genokit.omop import Source
     >>> Source("physionet/mimiciii")
@@ -43,10 +44,14 @@ class Source:
 
     place: str
     clients: Clients | None = field(default=None, repr=False, compare=False)
+    null_texts: tuple[str, ...] = ()
 
-    def __init__(self, place: str | os.PathLike[str], *, clients: Clients | None = None) -> None:
+    def __init__(
+        self, place: str | os.PathLike[str], *, clients: Clients | None = None, null_texts: Iterable[str] = ()
+    ) -> None:
         object.__setattr__(self, "place", os.fspath(place))
         object.__setattr__(self, "clients", clients)
+        object.__setattr__(self, "null_texts", (null_texts,) if isinstance(null_texts, str) else tuple(null_texts))
 
     def tables(self) -> dict[str, str]:
         """How each of the 26 tables is held: csv, csv.gz, parquet, or missing. Raises NotFound, InvalidSource."""
@@ -159,7 +164,7 @@ class Source:
                 con.execute(f"create table mimic3.{name} ({table.ddl})")
                 counts[name] = 0
                 continue
-            found, note = load_table(con, table, files[name], Path(staging) if staging else None)
+            found, note = load_table(con, table, files[name], Path(staging) if staging else None, self.null_texts)
             notes += note
             bad += found
             if found:
@@ -273,14 +278,17 @@ def _missing(held: Mapping[str, str]) -> str:
     return ", ".join(name for name, form in held.items() if form == "missing")
 
 
-def load_table(con: Any, table: Table, path: Path, staging: Path | None) -> tuple[list[Bad], list[str]]:
+def load_table(
+    con: Any, table: Table, path: Path, staging: Path | None, null_texts: tuple[str, ...] = ()
+) -> tuple[list[Bad], list[str]]:
     if _form(path.name) == "parquet":
-        return _load_parquet(con, table, path)
+        return _load_parquet(con, table, path, null_texts)
     notes = _notes(path.name, csvs.header(path, table).missing, csvs.header(path, table).unknown)
     if staging is None:
         made = f"mimic3.{table.name}"
         with tempfile.TemporaryDirectory() as scratch:
-            bad = csvs.load(con, table, path, f"create or replace table {made} as {{query}}", made, Path(scratch))
+            into = f"create or replace table {made} as {{query}}"
+            bad = csvs.load(con, table, path, into, made, Path(scratch), null_texts)
         con.execute(f"delete from {made} where row_id is null")
         return bad, notes
     staging.mkdir(parents=True, exist_ok=True)
@@ -292,12 +300,13 @@ def load_table(con: Any, table: Table, path: Path, staging: Path | None) -> tupl
         f"copy ({{query}}) to {target} (format parquet, compression zstd)",
         f"read_parquet({target})",
         staging,
+        null_texts,
     )
     con.execute(f"create view mimic3.{table.name} as select * from read_parquet({target}) where row_id is not null")
     return bad, notes
 
 
-def _load_parquet(con: Any, table: Table, path: Path) -> tuple[list[Bad], list[str]]:
+def _load_parquet(con: Any, table: Table, path: Path, null_texts: tuple[str, ...]) -> tuple[list[Bad], list[str]]:
     import duckdb
 
     files = parts(path)
@@ -313,26 +322,39 @@ def _load_parquet(con: Any, table: Table, path: Path) -> tuple[list[Bad], list[s
         )
     known = {name: kinds[name] for name in table.columns if name in kinds}
     condition = rows.sound(table, known)
-    bad = list(_bad_rows(con, table, known, files, condition)) if condition != "true" else []
+    texts = [name for name, kind in known.items() if kind == "VARCHAR"] if null_texts else []
+    empty = ", ".join(f"case when {name} not in ({', '.join(map(quoted, null_texts))}) then {name} end as {name}"
+                      for name in texts)  # fmt: skip
+    chosen = f"* replace ({empty})" if empty else "*"
+    bad = _bad_rows(con, table, known, files, chosen, condition) if condition != "true" else []
     keep = f" where {condition}" if bad else ""
-    query = f"select {rows.converted(table, known)} from {scan(files, BY_NAME)}{keep}"
+    query = f"select {rows.converted(table, known)} from (select {chosen} from {scan(files, BY_NAME)}){keep}"
     con.execute(f"create view mimic3.{table.name} as {query}")
     missing = tuple(name for name in table.columns if name not in kinds)
-    return bad, _notes(path.name, missing, tuple(name for name in kinds if name not in table.columns))
+    notes = _notes(path.name, missing, tuple(name for name in kinds if name not in table.columns))
+    zoned = ", ".join(name for name, kind in known.items() if kind == "TIMESTAMP WITH TIME ZONE")
+    return bad, notes + (
+        [f"{path.name} has times with a time zone: those of UTC are taken for {zoned}"] if zoned else []
+    )
 
 
-def _bad_rows(con: Any, table: Table, known: Mapping[str, str], files: list[Path], condition: str) -> list[Bad]:
+def _bad_rows(
+    con: Any, table: Table, known: Mapping[str, str], files: list[Path], chosen: str, condition: str
+) -> list[Bad]:
     columns: list[Column] = [table.columns[name] for name in known]
     found = con.execute(f"""
         select filename, file_row_number + 1, {", ".join(known)}
-        from {scan(files, f"{BY_NAME}, filename = true, file_row_number = true")}
+        from (select {chosen} from {scan(files, f"{BY_NAME}, filename = true, file_row_number = true")})
         where not ({condition})
         order by 1, 2
     """)
-    bad = []
+    bad = list[Bad]()
     for file, line, *record in iter(partial(found.fetchone), None):
         reason = rows.first_wrong(zip(columns, record, strict=True)) or "a value is not of its column's type"
         bad.append(Bad(table.name, Path(file).name, line, reason))
+    if bad:
+        [(total,)] = con.execute(f"select count(*) from {scan(files)}").fetchall()
+        rows.refuse_most(files[0].name, len(bad), total, (one.reason for one in bad))
     return bad
 
 
