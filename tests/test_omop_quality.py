@@ -189,6 +189,56 @@ def test_each_check_passes_a_sound_cdm_and_fails_one_that_breaks_it(
     assert said["pct_violated_rows"] == wrong / among
 
 
+# What a CDM may have, and the numbers that the dashboard 2.8.4's own SQL, run in DuckDB, gives for it.
+NUMBERS = [
+    ("DELETE FROM cdm.condition_era; INSERT INTO cdm.condition_occurrence SELECT c.* REPLACE (i AS person_id,"
+     " IF(i = 1, 0, 1) AS condition_concept_id) FROM cdm.condition_occurrence c, RANGE(1, 4) t(i)",
+     "measureConditionEraCompleteness", "condition_era", None, None, 3, 3),
+    ("INSERT INTO cdm.measurement SELECT m.* REPLACE (u AS unit_concept_id, NULL AS value_as_number, NULL AS"
+     " unit_source_value) FROM cdm.measurement m, UNNEST([0, 0, NULL, 8840]) t(u) WHERE measurement_id = 1",
+     "plausibleUnitConceptIds", "measurement", "measurement_concept_id", "3006504", 1, 3),
+    ("INSERT INTO cdm.condition_occurrence SELECT * REPLACE (NULL AS condition_end_date) FROM cdm.condition_occurrence",
+     "plausibleStartBeforeEnd", "condition_occurrence", "condition_start_date", None, 0, 1),
+    ("INSERT INTO cdm.person SELECT * REPLACE (NULL AS gender_concept_id) FROM cdm.person",
+     "isStandardValidConcept", "person", "gender_concept_id", None, 0, 1),
+    ("UPDATE cdm.concept SET invalid_reason = ''", "isStandardValidConcept", "person", "gender_concept_id", None, 1, 1),
+    ("INSERT INTO cdm.person SELECT * REPLACE (NULL AS gender_concept_id) FROM cdm.person",
+     "standardConceptRecordCompleteness", "person", "gender_concept_id", None, 0, 1),
+    ("UPDATE cdm.measurement SET unit_concept_id = NULL WHERE measurement_id = 1; INSERT INTO cdm.measurement SELECT *"
+     " REPLACE (NULL AS unit_concept_id, NULL AS unit_source_value) FROM cdm.measurement",
+     "standardConceptRecordCompleteness", "measurement", "unit_concept_id", None, 1, 2),
+    ("UPDATE cdm.death SET cause_source_concept_id = NULL, cause_source_value = 'C61'; INSERT INTO cdm.death SELECT *"
+     " REPLACE (5 AS cause_source_concept_id) FROM cdm.death", "sourceConceptRecordCompleteness", "death",
+     "cause_source_concept_id", None, 1, 2),
+    ("UPDATE cdm.visit_occurrence SET visit_concept_id = 0; INSERT INTO cdm.visit_occurrence SELECT v.* REPLACE (s AS"
+     " visit_source_value) FROM cdm.visit_occurrence v, UNNEST(['', NULL, NULL]) t(s)", "sourceValueCompleteness",
+     "visit_occurrence", "visit_source_value", None, 3, 3),
+    ("UPDATE cdm.measurement SET measurement_id = NULL", "isPrimaryKey", "measurement", "measurement_id", None, 0, 2),
+    ("UPDATE cdm.person SET year_of_birth = 2020, month_of_birth = 1, day_of_birth = 1", "plausibleTemporalAfter",
+     "measurement", "measurement_date", None, 2, 2),
+    ("UPDATE cdm.person SET birth_datetime = '2020-05-01 18:00:00'", "plausibleTemporalAfter", "measurement",
+     "measurement_date", None, 0, 2),
+    ("UPDATE cdm.visit_occurrence SET visit_start_datetime = '2020-05-01 18:00:00', visit_end_datetime = '2020-05-01'",
+     "plausibleTemporalAfter", "visit_occurrence", "visit_end_datetime", None, 0, 1),
+    ("UPDATE cdm.death SET death_datetime = TODAY() + 1 + INTERVAL 18 HOUR", "plausibleValueHigh", "death",
+     "death_datetime", None, 0, 1),
+    ("UPDATE cdm.death SET death_date = NULL", "plausibleBeforeDeath", "measurement", "measurement_date", None, 0, 2),
+    ("UPDATE cdm.condition_occurrence SET person_id = 1", "plausibleGender", "condition_occurrence",
+     "condition_concept_id", "200962", 0, 1),
+    ("UPDATE cdm.person SET gender_concept_id = 8532; INSERT INTO cdm.concept_ancestor BY NAME SELECT 4077750 AS"
+     " ancestor_concept_id, 4250917 AS descendant_concept_id", "plausibleGenderUseDescendants", "procedure_occurrence",
+     "procedure_concept_id", "4250917,4077750,4043199,4040577", 2, 2),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("sql", "check", "table", "field", "concept", "wrong", "among"), NUMBERS)
+def test_what_is_wrong_and_of_how_many_is_what_the_dashboard_counts(sql, check, table, field, concept, wrong, among):
+    con = cdm()
+    con.execute(sql)
+    said = row(of(con, table), check, table, field, concept)
+    assert (said["num_violated_rows"], said["num_denominator_rows"]) == (wrong, among)
+
+
 @pytest.mark.parametrize(("value", "check"), [(49.0, "plausibleValueLow"), (501.0, "plausibleValueHigh")])
 def test_values_out_of_what_is_plausible_for_a_concept_in_a_unit_are_counted(value, check):
     con = cdm()

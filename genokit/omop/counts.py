@@ -29,8 +29,7 @@ SHIFTED = datetime.date(2220, 1, 1)
 # In these every row is about two concepts of its own: counting first would save nothing.
 _PAIRS = ("concept_relationship", "concept_ancestor", "concept_synonym")
 
-_CODES = ("fkDomain", "fkClass", "isStandardValidConcept", "standardConceptRecordCompleteness",
-          "sourceConceptRecordCompleteness", "sourceValueCompleteness")  # fmt: skip
+_CODES = ("fkDomain", "fkClass", "isStandardValidConcept", "sourceValueCompleteness")
 
 
 def statements(
@@ -74,12 +73,9 @@ class _Spelling:
         return exp.to_identifier(word, quoted=word == "offset").sql(dialect=self.dialect or "duckdb")
 
     def bound(self, check: Check) -> str:
-        """What a field is held against, as a value of its type: engines differ in what they compare."""
-        kind = complete()[check.table][check.field]
+        """What a field is held against, a number or a day: engines differ in what they compare."""
         bound = {"tomorrow": self.last.isoformat(), "next_year": str(self.last.year + 1)}.get(check.bound, check.bound)
-        if kind not in ("DATE", "TIMESTAMP"):
-            return bound
-        return _spelled(f"CAST('{bound}' AS {kind})", self.dialect)
+        return _spelled(f"CAST('{bound}' AS DATE)", self.dialect) if _is_of_days(check) else bound
 
 
 @cache
@@ -144,7 +140,7 @@ def _can_join(alias: str, there: There) -> bool:
 def _fits_other(template: str, column: str, check: Check, there: There) -> bool:
     """Whether the other field is there, if a piece compares with one."""
     compares = any(one.name == "other" for one in _columns(template)[column].find_all(exp.Column))
-    return not compares or fits(check.table, check.bound, there)
+    return not compares or fits(check.table, check.bound or check.field, there)
 
 
 def _key(table: str) -> str:
@@ -172,6 +168,10 @@ def _of_table(table: str, there: There, spelling: _Spelling) -> str:
     if table == "observation_period" and _has(there, table, complete()[table]):
         source = "cdm.observation_period AS period " + spelling.join("periods", "other")
         parts.append(_Part(source, {name: spelling.column("periods", name) for name in _columns("periods")}))
+    ill = ("person_id", "condition_concept_id")
+    if table == "condition_era" and _has(there, table, ill) and _has(there, "condition_occurrence", ill):
+        source = _template("eras").args["from_"].this.sql(dialect="duckdb") + " " + spelling.join("eras", "era")
+        parts.append(_Part(source, {name: spelling.column("eras", name) for name in _columns("eras")}))
     names = {name: f"part{number}.{name}" for number, part in enumerate(parts) for name in part.columns}
     sources = "\nCROSS JOIN ".join(f"(\n{part.sql}\n) AS part{number}" for number, part in enumerate(parts))
     return _Part(sources, names).sql
@@ -189,10 +189,10 @@ def _rows(table: str, asked: list[Check], there: There, spelling: _Spelling) -> 
     }
     joins: dict[str, str] = {}
     for check in asked:
-        name = check.kind.name + ("_birth" if check.bound == "birth" else "")
+        name = check.kind.name + ("_birth" if check.bound == "birth" else "_day" if _is_of_days(check) else "")
         if name not in _columns("rows") or _is_of_codes(check):
             continue
-        names = {"field": spelling.name(check.field), "other": check.bound}
+        names = {"field": spelling.name(check.field), "other": check.bound or check.field}
         if name == "isForeignKey":
             names |= {"other": _key(check.bound), "target": check.bound, "held": f"{check.field}_held"}
             if not fits(check.bound, names["other"], there):
@@ -246,6 +246,14 @@ def _keys(asked: list[Check], spelling: _Spelling) -> list[_Part]:
     ]
 
 
+def _is_of_days(check: Check) -> bool:
+    """Whether values are held against a day, as which times of day are compared, too."""
+    return check.kind.name.startswith("plausibleValue") and complete()[check.table][check.field] in (
+        "DATE",
+        "TIMESTAMP",
+    )
+
+
 def _is_of_codes(check: Check) -> bool:
     """Whether a check is about codes, which are counted first."""
     if check.kind.name == "isForeignKey":
@@ -264,12 +272,6 @@ def _persons(there: There, spelling: _Spelling) -> str | None:
             count = spelling.column("persons", check.kind.name)
             part.columns[check.column] = _filled(count, checked=check.table)
             part.source += "\n" + _filled(spelling.join("persons", "checked"), checked=check.table)
-        elif check.kind.name == "measureConditionEraCompleteness" and all(
-            fits(table, "person_id", there) for table in ("condition_occurrence", "condition_era")
-        ):
-            for name in (check.kind.name, f"{check.kind.name}_of"):
-                column = name.replace(check.kind.name, check.column)
-                part.columns[column] = spelling.column("persons", name)
     return part.sql
 
 
@@ -296,7 +298,7 @@ def _units(there: There, spelling: _Spelling) -> str | None:
     asked = [check for check in checks() if check.kind.name.startswith(("plausibleUnit", "plausibleValue"))]
     asked = [check for check in asked if check.kind.level == "concept"]
     for table, name in dict.fromkeys((check.table, check.field) for check in asked):
-        if not _has(there, table, (name, "unit_concept_id", "value_as_number", "unit_source_value")):
+        if not _has(there, table, (name, "unit_concept_id", "value_as_number")):
             continue
         here = [check for check in asked if check.table == table]
         wrong = {

@@ -27,11 +27,11 @@ CATEGORIES = ("conformance", "completeness", "plausibility")
 
 _GRAVE = {"fatal": 0, "convention": 1, "characterization": 2}
 
-# Counted of all persons, in a statement of their own.
-_OF_PERSONS = ("measurePersonCompleteness", "measureConditionEraCompleteness")
-
 # What is asked of the vocabulary, beside keys that lead there.
 _OF_CONCEPTS = ("fkDomain", "fkClass", "isStandardValidConcept")
+
+# These are counted among the rows in which their field holds something.
+_OF_FILLED = ("plausibleValueLow", "plausibleValueHigh", "plausibleAfterBirth", "isStandardValidConcept")
 
 # These say something about a field that holds nothing; the others have nothing to look at then.
 _OF_EMPTY = ("measureValueCompleteness", "isRequired", "isPrimaryKey")
@@ -167,7 +167,7 @@ class _Counted:
 
     def _of_rows(self, check: Check) -> tuple[int | None, int | None, str]:
         name, rows = check.kind.name, self.counts.get(check.table, {})
-        counts = self.counts.get("persons", {}) if name in _OF_PERSONS else rows
+        counts = self.counts.get("persons", {}) if name == "measurePersonCompleteness" else rows
         if not counts:
             return None, None, f"{check.table} was not counted"
         if check.kind.level == "field" and (reason := self._nothing_to_ask(check, rows)):
@@ -177,7 +177,7 @@ class _Counted:
         if check.column not in counts:
             return None, None, "what it needs is missing, or of another type"
         among = f"{check.column}_of"
-        if among not in counts and name.startswith(("plausibleValue", "plausibleAfterBirth")):
+        if among not in counts and name in _OF_FILLED:
             among = f"filled__{check.field}"
         whole = counts.get(among, counts["rows"])
         return (
@@ -207,13 +207,13 @@ class _Counted:
             wrong = [one["n"] for one in found if one["gender_concept_id"] not in (int(check.bound), None)]
             whole = [one["n"] for one in found]
         elif check.unit_concept_id is None:
-            units = {None, *map(int, check.bound.split())}
-            wrong = [one["named"] for one in found if one["unit_concept_id"] not in units]
-            whole = [one["named"] for one in found]
+            units = {None, 0, *map(int, check.bound.split())}
+            wrong = [one["n"] for one in found if one["unit_concept_id"] not in units]
+            whole = [one["n"] for one in found if one["unit_concept_id"] != 0]
         else:
             found = [one for one in found if one["unit_concept_id"] == check.unit_concept_id]
             wrong = [one["low" if check.kind.name.endswith("Low") else "high"] for one in found]
-            whole = [one["n"] for one in found]
+            whole = [one["valued"] for one in found]
         return (sum(wrong), sum(whole), "") if sum(whole) else (None, None, "the concept is not recorded")
 
 

@@ -6,6 +6,7 @@ SELECT
     person.gender_concept_id,
     COUNT(*) AS n
 FROM cdm.checked AS checked
-JOIN cdm.person AS person ON person.person_id = checked.person_id
+LEFT JOIN (SELECT person_id, MIN(gender_concept_id) AS gender_concept_id FROM cdm.person GROUP BY person_id) AS person
+    ON person.person_id = checked.person_id
 WHERE checked.field IN (checked.held)
 GROUP BY checked.field, person.gender_concept_id

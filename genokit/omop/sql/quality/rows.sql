@@ -1,19 +1,42 @@
 -- What one pass over a table counts. Each column here is what a check means, for any `field` of any table `checked`,
 -- held against a `bound`, another field (`other`) or the key of a table `target`; checks.py puts the names in their
 -- place. What is joined has one row a key, so that nothing is multiplied. Days are compared as numbers (20501231),
--- as years, months and days of birth need not make a date that exists.
+-- as years, months and days of birth need not make a date that exists; where only the year is known, what must come
+-- after birth (plausibleTemporalAfter) is held against the first of June, as the dashboard does it.
 SELECT
     COUNT(*) AS rows,
     COUNT(checked.field) AS filled,
     COUNT(CASE WHEN checked.field IS NOT NULL AND held.other IS NULL THEN 1 END) AS isForeignKey,
+    COUNT(
+        CASE WHEN checked.field = 0 OR (checked.field IS NULL AND checked.other IS NOT NULL) THEN 1 END
+    ) AS standardConceptRecordCompleteness,
+    COUNT(
+        CASE WHEN checked.field IS NOT NULL OR checked.other IS NOT NULL THEN 1 END
+    ) AS standardConceptRecordCompleteness_of,
+    COUNT(
+        CASE WHEN checked.field = 0 OR (checked.field IS NULL AND checked.other IS NOT NULL) THEN 1 END
+    ) AS sourceConceptRecordCompleteness,
+    COUNT(
+        CASE WHEN checked.field IS NOT NULL OR checked.other IS NOT NULL THEN 1 END
+    ) AS sourceConceptRecordCompleteness_of,
     COUNT(CASE WHEN checked.field < checked.bound THEN 1 END) AS plausibleValueLow,
     COUNT(CASE WHEN checked.field > checked.bound THEN 1 END) AS plausibleValueHigh,
+    COUNT(CASE WHEN CAST(checked.field AS DATE) < checked.bound THEN 1 END) AS plausibleValueLow_day,
+    COUNT(CASE WHEN CAST(checked.field AS DATE) > checked.bound THEN 1 END) AS plausibleValueHigh_day,
     COUNT(
         CASE WHEN CAST(checked.field AS DATE) > CAST(checked.other AS DATE) THEN 1 END
     ) AS plausibleStartBeforeEnd,
-    COUNT(CASE WHEN checked.field < checked.other THEN 1 END) AS plausibleTemporalAfter,
     COUNT(
-        CASE WHEN CAST(checked.field AS TIMESTAMP) < person.birth_datetime THEN 1 END
+        CASE WHEN checked.field IS NOT NULL AND checked.other IS NOT NULL THEN 1 END
+    ) AS plausibleStartBeforeEnd_of,
+    COUNT(CASE WHEN CAST(checked.field AS DATE) < CAST(checked.other AS DATE) THEN 1 END) AS plausibleTemporalAfter,
+    COUNT(
+        CASE
+            WHEN EXTRACT(YEAR FROM checked.field) * 10000
+                + EXTRACT(MONTH FROM checked.field) * 100
+                + EXTRACT(DAY FROM checked.field) < person.born_about
+                THEN 1
+        END
     ) AS plausibleTemporalAfter_birth,
     COUNT(
         CASE
@@ -25,7 +48,7 @@ SELECT
     ) AS plausibleAfterBirth,
     COUNT(CASE WHEN days_between(death.death_date, checked.field) > 60 THEN 1 END) AS plausibleBeforeDeath,
     COUNT(
-        CASE WHEN death.death_date IS NOT NULL AND checked.field IS NOT NULL THEN 1 END
+        CASE WHEN death.person_id IS NOT NULL AND checked.field IS NOT NULL THEN 1 END
     ) AS plausibleBeforeDeath_of,
     COUNT(CASE WHEN days_between(death.death_date, checked.field) > 60 THEN 1 END) AS plausibleDuringLife,
     COUNT(death.person_id) AS plausibleDuringLife_of,
@@ -40,7 +63,14 @@ FROM cdm.checked AS checked
 LEFT JOIN (
     SELECT
         person_id,
-        MIN(birth_datetime) AS birth_datetime,
+        MIN(
+            COALESCE(
+                EXTRACT(YEAR FROM birth_datetime) * 10000
+                + EXTRACT(MONTH FROM birth_datetime) * 100
+                + EXTRACT(DAY FROM birth_datetime),
+                year_of_birth * 10000 + 601
+            )
+        ) AS born_about,
         MIN(
             COALESCE(
                 EXTRACT(YEAR FROM birth_datetime) * 10000
