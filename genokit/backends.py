@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from genokit.config import Settings
+from genokit.config import Settings, check_home
 from genokit.errors import ConfigError, InvalidRequest, MissingDependency
 from genokit.refusals import translated_errors as translated_errors
 
@@ -176,7 +176,9 @@ def account(settings: Settings | None = None) -> Account:
     """The embedded account of the settings: its status, and the ways to stop and to clear it."""
     from genokit.local.account import Account
 
-    return Account((settings or Settings.load()).home)
+    settings = settings or Settings.load()
+    check_home(settings.home)
+    return Account(settings.home)
 
 
 def door(settings: Settings | None = None, port: int = 0, *, verbose: bool = False) -> Door:
@@ -184,7 +186,7 @@ def door(settings: Settings | None = None, port: int = 0, *, verbose: bool = Fal
     from genokit.local.door import Door
 
     settings = settings or Settings.load()
-    return Door(settings.home, settings.environ(), port, verbose=verbose)
+    return Door(settings.made("home"), settings.environ(), port, verbose=verbose)
 
 
 @dataclass(frozen=True)
@@ -247,7 +249,7 @@ EMBEDDED = ("batch", "cloudformation", "ecr", "logs", "s3", "sqs")  # the servic
 
 def _embedded(service: str, settings: Settings) -> Any:
     if service in EMBEDDED:
-        return import_module(f"genokit.local.{service}").client(settings.home, settings.environ())
+        return import_module(f"genokit.local.{service}").client(settings.made("home"), settings.environ())
     from genokit.local.client import EmbeddedClient
 
     return EmbeddedClient(service, {}, settings.home, {})

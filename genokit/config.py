@@ -11,12 +11,14 @@ import difflib
 import json
 import os
 import re
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genokit.errors import ConfigError, did_you_mean
+from genokit.files import private_folder
 
 if TYPE_CHECKING:
     from genokit.display import Html
@@ -27,8 +29,10 @@ NUMBERS = {"timeout_s": "seconds", "retention_days": "days"}
 SMALLEST_CELL = 5
 PATHS = ("home", "cache", "runs", "manifests")
 
+# Folders of other users whose settings and homes are obeyed, with colons between them. No file may say so.
+TRUST = "GENOKIT_TRUST"
 # Variables of the kit that are not settings.
-OTHER_VARIABLES = ("GENOKIT_DEBUG", "GENOKIT_RUN")
+OTHER_VARIABLES = ("GENOKIT_DEBUG", "GENOKIT_RUN", TRUST)
 
 StrPath = str | os.PathLike[str]
 
@@ -140,7 +144,24 @@ class Settings:
             # The other process works in another folder, from which the nearest one is not this one.
             values["manifests"] = nearest("data_manifests")
         values["mirrors"] = json.dumps(list(self.mirrors)) if self.mirrors else None
-        return {_variable(name): str(value) for name, value in values.items() if value is not None}
+        trusted = {TRUST: os.environ[TRUST]} if TRUST in os.environ else {}
+        return {_variable(name): str(value) for name, value in values.items() if value is not None} | trusted
+
+    def made(self, name: str) -> Path:
+        """The folder ``home``, ``cache`` or ``runs``, made on first use for its owner alone (0700).
+
+        Raises ConfigError where that cannot be, or the home belongs to another user or may be written to by others.
+        """
+        folder: Path = getattr(self, name)
+        try:
+            if folder.is_relative_to(self.home):
+                private_home(self.home)
+            return private_folder(folder, data=not folder.is_relative_to(self.home))
+        except OSError as error:
+            raise ConfigError(
+                f"The {name} {folder} ({self.origins[name]}) cannot be used: {error}. "
+                f"Make room or make it writable, or set {_variable(name)} to another folder."
+            ) from error
 
     def _repr_html_(self) -> Html:
         from genokit.display import card, noted
@@ -161,7 +182,48 @@ class Settings:
 def nearest(name: str, start: StrPath | None = None) -> Path | None:
     """The file or folder of this name in the folder ``start`` (default: the working one) or the nearest above it."""
     folder = Path.cwd() if start is None else Path(start).absolute()
-    return next((place / name for place in (folder, *folder.parents) if (place / name).exists()), None)
+    found = next((place / name for place in (folder, *folder.parents) if os.path.exists(place / name)), None)
+    if found:
+        _refuse_others(found, 0o002)
+    return found
+
+
+def private_home(home: Path) -> Path:
+    """The home, made on first use for its owner alone. Raises as ``check_home``, and OSError."""
+    check_home(home)
+    return private_folder(home, data=True)
+
+
+def check_home(home: Path) -> None:
+    """Raise ConfigError where a home belongs to another user, others may write to it, or anyone may exchange it."""
+    if os.path.exists(home):
+        _refuse_others(home, 0o022)
+    for folder in home.resolve().parents:
+        if folder.exists() and folder.stat().st_mode & 0o1002 == 0o002:  # as in /tmp, its sticky bit would prevent it
+            _refuse(home, f"is in '{folder}', where anyone may exchange it", f"chmod o-w '{folder}'")
+
+
+def _refuse_others(path: Path, writable: int) -> None:
+    """Raise ConfigError unless a file or folder, and the link to it, are this user's, root's, or the sudoer's, as git
+    has it, and nobody may write to it whom ``writable`` has the bits of."""
+    owners = {0, os.geteuid() if os.name == "posix" else path.stat().st_uid}
+    if owners == {0} and os.environ.get("SUDO_UID", "").isdecimal():
+        owners.add(int(os.environ["SUDO_UID"]))
+    for found in (path.lstat(), path.stat()):
+        if found.st_uid not in owners:
+            _refuse(path, f"belongs to another user ({found.st_uid})")
+        if found.st_mode & writable and not stat.S_ISLNK(found.st_mode):
+            _refuse(path, f"may be changed by others (mode {found.st_mode & 0o777:o})", f"chmod go-w '{path}'")
+
+
+def _refuse(path: Path, why: str, mend: str = "") -> None:
+    trusted = [Path(one).expanduser() for one in os.environ.get(TRUST, "").split(os.pathsep)]
+    if os.name == "posix" and not any(one.is_absolute() and path.is_relative_to(one) for one in trusted):
+        raise ConfigError(
+            f"'{path}' {why}, so it is not used: it could make you run another's jobs. "
+            f"{f'Close it: {mend}. Or, if' if mend else 'If'} you trust all who may write there, allow it by the "
+            f"variable {TRUST}='{path}'."
+        )
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from genokit import __version__, backends
-from genokit.config import FILE, Settings, nearest, unknown_variables
+from genokit.config import FILE, Settings, check_home, nearest, unknown_variables
 from genokit.display import Html, size, stack, table
 from genokit.errors import GenokitError
 
@@ -216,6 +216,8 @@ def _package_sources() -> Check:
 
 
 def _folder(name: str, folder: Path) -> Check:
+    if name == "home":
+        check_home(folder)
     place = next(parent for parent in (folder, *folder.parents) if parent.exists())
     todo = f'Choose another folder: {name} = "..." in {FILE}, or GENOKIT_{name.upper()}.'
     if not place.is_dir():

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and what their bytes hash to."""
+"""Files written whole or not at all, folders for their owner alone, and what bytes hash to."""
 
 from __future__ import annotations
 
@@ -8,11 +8,48 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+# The first line of the .gitignore in a folder of data: git ignores what is in there, and shipping code obeys it, too.
+MARK = "# Data, not code: kept out of git and of what genokit ships to jobs."
 
-def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> Path:
+
+def private_folder(folder: str | os.PathLike[str], *, data: bool = False) -> Path:
+    """Make a folder that its owner alone may enter (0700), and those missing above it; returns it.
+
+    A folder that is there keeps its mode. With ``data`` one that is empty is marked as data, not code.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     print(private_folder(Path(folder) / "a" / "b", data=True).joinpath(".gitignore").read_text())
+    # Data, not code: kept out of git and of what genokit ships to jobs.
+    *
+    <BLANKLINE>
+    """
+    folder = Path(folder)
+    for one in reversed([one for one in (folder, *folder.parents) if not one.exists()]):
+        one.mkdir(mode=0o700, exist_ok=True)
+    return mark(folder) if data and not any(folder.iterdir()) else folder
+
+
+def mark(folder: Path) -> Path:
+    """Mark a folder of the kit's own as data; returns it."""
+    if not (folder / ".gitignore").exists():
+        (folder / ".gitignore").write_text(f"{MARK}\n*\n")
+    return folder
+
+
+def restrict(path: Path) -> Path:
+    """Take a file or folder of the kit's own from everyone but its owner; returns it."""
+    mode = path.stat().st_mode
+    if mode & 0o077:
+        path.chmod(mode & 0o700)
+    return path
+
+
+def write_atomic(path: str | os.PathLike[str], data: bytes | str, *, private: bool = False) -> Path:
     """Write a file so that whoever looks sees the old one or the whole new one, even after a power cut.
 
-    The folder is made if it is missing; text is written as UTF-8 with its line ends as they are. Returns the path.
+    The folder is made if it is missing; text is written as UTF-8 with its line ends as they are. A new file has the
+    usual mode, or 0600 in a folder of 0700 if it is ``private``. Returns the path.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -20,7 +57,10 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> Path:
     b'\\xce\\xb1'
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if private:
+        private_folder(path.parent)
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
     # In the same folder: a rename is atomic only within one file system.
     handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=".part", dir=path.parent)
     try:
@@ -29,7 +69,7 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | str) -> Path:
             file.flush()
             os.fsync(file.fileno())
         # mkstemp makes files private; an existing file keeps its mode, a new one gets what open() would give.
-        os.chmod(temporary, _mode(path))
+        os.chmod(temporary, _mode(path, 0o600 if private else 0o666 & ~_umask()))
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
@@ -66,11 +106,11 @@ class InPieces:
         return bytes(self._file.read(size))
 
 
-def _mode(path: Path) -> int:
+def _mode(path: Path, new: int) -> int:
     try:
         return path.stat().st_mode & 0o7777
     except FileNotFoundError:
-        return 0o666 & ~_umask()
+        return new
 
 
 def _umask() -> int:

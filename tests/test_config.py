@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import shutil
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
+import nbformat
 import pytest
 
-from genokit.config import Settings, nearest, unknown_variables
+from genokit import Manifest, backends, run
+from genokit.config import Settings, check_home, nearest, unknown_variables
+from genokit.doctor import doctor
 from genokit.errors import ConfigError
 
 
@@ -174,3 +182,214 @@ def test_nearest_finds_folders_as_well_as_files(tmp_path):
     (tmp_path / "x" / "y").mkdir(parents=True)
     assert nearest("data_manifests", tmp_path / "x" / "y") == tmp_path / "data_manifests"
     assert nearest("surely-no-such-folder-anywhere", tmp_path) is None
+
+
+# --- whose settings and whose home
+
+OTHER = 54321  # a user that no machine has
+
+
+def seen_from_a_subfolder(tmp_path: Path, name: str = "genokit.toml") -> Path:
+    """A shared folder with a settings file, and a folder of one's own in it."""
+    shared = tmp_path / "shared"
+    (shared / "mine").mkdir(parents=True)
+    (shared / name).write_text('stack = "another"\n' if name == "genokit.toml" else "")
+    return shared
+
+
+if os.geteuid() == 0:  # who else could give files away
+
+    @pytest.mark.parametrize("name", ["genokit.toml", "data_manifests", ".git"])
+    def test_what_another_user_put_above_the_working_folder_is_refused_until_it_is_allowed(tmp_path, monkeypatch, name):
+        shared = seen_from_a_subfolder(tmp_path, name)
+        os.chown(shared / name, OTHER, OTHER)
+        with pytest.raises(ConfigError, match=rf"{name}' belongs to another user \({OTHER}\).*GENOKIT_TRUST='"):
+            nearest(name, shared / "mine")
+        monkeypatch.setenv("GENOKIT_TRUST", f"/elsewhere:{shared}")
+        assert nearest(name, shared / "mine") == shared / name
+        for value in (".", str(tmp_path / "share"), str(shared / "mine"), ""):  # a relative one would be true anywhere
+            monkeypatch.chdir(shared)
+            monkeypatch.setenv("GENOKIT_TRUST", value)
+            with pytest.raises(ConfigError, match="belongs to another user"):
+                nearest(name, shared / "mine")
+
+    def test_a_settings_file_cannot_allow_itself(tmp_path):
+        shared = seen_from_a_subfolder(tmp_path)
+        (shared / "genokit.toml").write_text(f'trust = "{shared}"\n')
+        with pytest.raises(ConfigError, match="no setting 'trust'"):
+            Settings.load(start=shared / "mine", environ={})
+        os.chown(shared / "genokit.toml", OTHER, OTHER)
+        with pytest.raises(ConfigError, match="belongs to another user"):
+            Settings.load(start=shared / "mine", environ={"GENOKIT_TRUST": str(shared)})  # not this process's
+
+    def test_a_link_of_another_user_is_refused_whatever_it_leads_to(tmp_path):
+        shared = seen_from_a_subfolder(tmp_path)
+        (shared / "genokit.toml").rename(tmp_path / "mine.toml")
+        (shared / "genokit.toml").symlink_to(tmp_path / "mine.toml")
+        assert Settings.load(start=shared / "mine", environ={}).stack == "another"
+        os.lchown(shared / "genokit.toml", OTHER, OTHER)
+        with pytest.raises(ConfigError, match="belongs to another user"):
+            Settings.load(start=shared / "mine", environ={})
+        home = tmp_path / "home"
+        home.symlink_to(tmp_path / "real")
+        (tmp_path / "real").mkdir(mode=0o700)
+        check_home(home)
+        os.lchown(home, OTHER, OTHER)
+        with pytest.raises(ConfigError, match="belongs to another user"):
+            check_home(home)
+
+    def test_root_by_sudo_obeys_the_files_of_who_called_it(tmp_path, monkeypatch):
+        shared = seen_from_a_subfolder(tmp_path)
+        os.chown(shared / "genokit.toml", OTHER, OTHER)
+        for uid in ("0", "x", str(OTHER + 1), f"-{OTHER}"):
+            monkeypatch.setenv("SUDO_UID", uid)
+            with pytest.raises(ConfigError, match="belongs to another user"):
+                Settings.load(start=shared / "mine", environ={})
+        monkeypatch.setenv("SUDO_UID", str(OTHER))
+        assert Settings.load(start=shared / "mine", environ={}).stack == "another"
+
+    def as_user(uid: int, code: str, **environ: str) -> str:
+        """What code prints that runs as a user; what it needs of the kit is loaded before, as root."""
+        loaded = "import os, sys, tomllib\nimport genokit.files\nfrom genokit.config import *\n"
+        become = f"os.umask(0o022)\nos.setgroups([])\nos.setgid({uid})\nos.setuid({uid})\nos.chdir('/')\n"
+        code = f"{loaded}{become}try:\n    {code}\nexcept ConfigError as error:\n    print('refused:', error)"
+        own = {"PYTHONPATH": str(Path(__file__).parents[1]), "PATH": os.environ["PATH"], **environ}
+        return subprocess.run(
+            [sys.executable, "-c", code], env=own, stdout=subprocess.PIPE, text=True, check=True
+        ).stdout
+
+    def test_two_users_of_one_machine_do_not_obey_one_another_s_settings_and_homes():
+        scratch = Path(tempfile.mkdtemp(dir="/tmp"))
+        scratch.chmod(0o1777)  # a shared scratch folder
+        try:
+            alice, bob = OTHER, OTHER + 1
+            (scratch / "genokit.toml").write_text('stack = "of-alice"\n')
+            os.chown(scratch / "genokit.toml", alice, alice)
+            load = f"print(Settings.load(start='{scratch}', environ={{}}, home='/h').stack)"
+            assert as_user(alice, load) == "of-alice\n"
+            assert as_user(bob, load).startswith("refused:")
+            assert as_user(bob, load, SUDO_UID=str(alice)).startswith("refused:")  # he isn't root
+            assert as_user(bob, load, GENOKIT_TRUST=str(scratch)) == "of-alice\n"
+            make = f"print(oct(Settings(home='{scratch}/home').made('home').stat().st_mode & 0o777))"
+            assert as_user(alice, make) == "0o700\n"
+            assert as_user(bob, make).startswith("refused:")
+            os.chown(scratch / "genokit.toml", 0, 0)
+            assert as_user(bob, load) == "of-alice\n"  # root's
+        finally:
+            shutil.rmtree(scratch)
+
+    def test_a_home_of_another_user_is_refused_by_all_that_would_use_it(tmp_path):
+        home = tmp_path / "home"
+        settings = Settings(home=home)
+        clients = backends.clients(settings)
+        queue = clients.client("sqs")
+        clients.s3.put_object(Bucket="genokit", Key="a", Body=b"x")
+        os.chown(home, OTHER, OTHER)
+        fresh = backends.clients(Settings(home=home))
+        uses = {
+            "batch": lambda: fresh.batch.describe_job_queues(),
+            "logs": lambda: fresh.logs.describe_log_groups(),
+            "s3": lambda: fresh.s3.list_buckets(),
+            "s3 that was there": lambda: clients.s3.get_object(Bucket="genokit", Key="a"),
+            "sqs": lambda: fresh.client("sqs").list_queues(),
+            "sqs that was there": lambda: queue.create_queue(QueueName="a"),
+            "account": lambda: backends.account(settings).status(),
+            "clean": lambda: backends.account(settings).clean(),
+            "door": lambda: backends.door(settings),
+            "cache": lambda: settings.made("cache"),
+            "run": lambda: run(hello(tmp_path), settings=settings, progress=False),
+        }
+        for use in uses.values():
+            with pytest.raises(ConfigError, match="home' belongs to another user"):
+                use()
+        [found] = [row for row in doctor(settings, only=["home"]).rows if row.check == "home"]
+        assert found.state == "problem"
+        assert "belongs to another user" in found.detail
+
+
+def test_settings_and_homes_that_others_may_change_are_refused(tmp_path, monkeypatch):
+    shared, home = seen_from_a_subfolder(tmp_path), tmp_path / "home"
+    (shared / "genokit.toml").chmod(0o664)  # as umask 002 makes them: its group is the owner's own, or of his choice
+    assert Settings.load(start=shared / "mine", environ={}).stack == "another"
+    (shared / "genokit.toml").chmod(0o646)
+    with pytest.raises(ConfigError, match=r"may be changed by others \(mode 646\).*chmod go-w"):
+        Settings.load(start=shared / "mine", environ={})
+    for mode in (0o770, 0o702, 0o777, 0o1777):
+        home.mkdir(exist_ok=True)
+        home.chmod(mode)
+        with pytest.raises(ConfigError, match="may be changed by others"):
+            Settings(home=home).made("cache")
+    monkeypatch.setenv("GENOKIT_TRUST", str(tmp_path))
+    assert Settings(home=home).made("cache") == home / "data"
+    assert Settings(home=home).environ()["GENOKIT_TRUST"] == str(tmp_path)  # for jobs and kernels, too
+
+
+def test_a_home_in_a_folder_where_anyone_may_exchange_it_is_refused_and_one_in_tmp_is_not(tmp_path):
+    place = tmp_path / "place"
+    place.mkdir()
+    for deep in (place / "home", place / "a" / "home"):
+        place.chmod(0o777)
+        with pytest.raises(ConfigError, match=r"is in '.*place', where anyone may exchange it.*chmod o-w"):
+            Settings(home=deep).made("home")
+        assert not deep.exists()
+        place.chmod(0o1777)
+        assert Settings(home=deep).made("home").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_home_whose_link_leads_nowhere_says_so(tmp_path):
+    (tmp_path / "home").symlink_to(tmp_path / "purged")
+    with pytest.raises(ConfigError, match=r"The home .*home .*cannot be used"):
+        Settings(home=tmp_path / "home").made("home")
+
+
+def hello(folder: Path) -> Path:
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("print('a patient')")])
+    nbformat.write(notebook, folder / "hello.ipynb")
+    return folder / "hello.ipynb"
+
+
+FIRST = {
+    "fetch": "Manifest(sys.argv[1]).fetch(progress=False)",
+    "batch": "clients().batch.describe_job_queues()",
+    "s3": "clients().s3.put_object(Bucket='genokit', Key='a/b', Body=b'x')",
+    "s3 upload": "clients().s3.create_multipart_upload(Bucket='genokit', Key='a')",
+    "sqs": "clients().client('sqs').create_queue(QueueName='a')",
+    "stack": "clients().client('cloudformation').describe_stacks()",
+    "door": "door().server_close()",
+    "run": "run(sys.argv[2], progress=False)",
+}
+
+
+@pytest.mark.parametrize("first", FIRST)
+def test_whoever_comes_first_makes_the_home_for_its_owner_alone(tmp_path, first):
+    package, mirror = tmp_path / "package", tmp_path / "mirrors" / "small"
+    for folder in (package, mirror):
+        folder.mkdir(parents=True)
+    (package / "a.txt").write_text("a")
+    Manifest.freeze(package, "small")
+    (package / "a.txt").rename(mirror / "a.txt")
+    code = (
+        "import os, sys\nos.umask(0o022)\nfrom genokit import Manifest, run\n"
+        f"from genokit.backends import account, clients, door\n{FIRST[first]}\naccount().stop()"
+    )
+    home = tmp_path / "above" / "home"
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("GENOKIT_")}
+    environ |= {"GENOKIT_HOME": str(home), "GENOKIT_MIRRORS": str(mirror.parent)}
+    environ["PYTHONPATH"] = str(Path(__file__).parents[1])
+    command = [sys.executable, "-c", code, str(package), str(hello(tmp_path))]
+    subprocess.run(command, env=environ, cwd=tmp_path, check=True, capture_output=True)
+    assert [folder.stat().st_mode & 0o777 for folder in (home, home.parent)] == [0o700, 0o700]
+    assert (home / ".gitignore").read_text().endswith("\n*\n")
+    held = [path for path in home.rglob("*") if path.is_file() and path.name != ".gitignore"]
+    assert held
+    assert [path for path in held if path.stat().st_mode & 0o077 and not path.is_relative_to(home / "data")] == []
+
+
+def test_an_account_that_an_older_version_left_open_is_closed(tmp_path):
+    settings = Settings(home=tmp_path / "home")
+    backends.clients(settings).batch.describe_job_queues()
+    settings.home.chmod(0o755)
+    (settings.home / "batch.sqlite").chmod(0o644)
+    backends.clients(settings).batch.describe_job_queues()
+    assert settings.home.stat().st_mode & 0o777 == 0o700
+    assert (settings.home / "batch.sqlite").stat().st_mode & 0o777 == 0o600

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import hashlib
 import io
+import json
 import os
 import random
 import signal
@@ -14,6 +16,7 @@ import sys
 import tarfile
 import threading
 import time
+import warnings
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -24,7 +27,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from moto import mock_aws
 
-from genokit import Settings, backends
+from genokit import Cdm, Settings, backends, omop
 from genokit.backends import Clients
 from genokit.batch import entry, rows, shipping, wrapping
 from genokit.errors import GenokitError, HashMismatch, InvalidProject, InvalidRequest
@@ -154,6 +157,115 @@ def test_secrets_by_habit_are_left_out_and_named(embedded, project):
         names = shipped(embedded, project)
     assert names == [".env.example", "data/notes.md", "environment.py", "fit.py", "id_rsa.pub", "lab/__init__.py"]
     assert all(name in str(warned[0].message) for name in secrets)
+
+
+NAMED = """
+    rootkey.csv lab_accessKeys.csv new_user_credentials.csv secrets.toml .streamlit/secrets.toml .envrc prod.env
+    .env.bak .ENV application_default_credentials.json .docker/config.json kaggle.json .kaggle/kaggle.json
+    .huggingface/token .cache/huggingface/token .vault-token kubeconfig my.kubeconfig .kube/config terraform.tfstate
+    terraform.tfstate.backup prod.auto.tfvars pip.conf id_rsa.bak id_rsa.old id_ed25519~ .npmrc .netrc .netrc.save
+    _netrc .pgpass keys/a.p12 a.pfx service-account.json service_account_prod.json .ssh/config
+    .config/gcloud/access_tokens.db .config/gh/hosts.yml .Renviron .Rhistory .pypirc .git-credentials .my.cnf .s3cfg
+    .boto .databrickscfg .synapseConfig prj_1.ngc token hf_token.txt openai_api_key.txt api-key credentials.yaml
+    secrets/db.txt passwords.txt .bash_history key.pem.bak site.keytab .dnanexus_config/unsetenv
+    client_secret_123.json firebase-adminsdk-x.json .terraformrc vault_pass.txt .id_rsa.swp
+"""
+CODE = """
+    secrets.py lab/token.py tokenizer.json added_tokens.json special_tokens_map.json credentials.md .env.example
+    env.yml environment.yml id_rsa.pub keys.tsv tokens.csv keyboard.toml docker/config.json hosts.yml envs/lab.yml
+    monkey.csv .github/workflows/ci.yml config.json data.json passwords_test.py params.toml keychain.R .dockerignore
+    .condarc
+"""
+
+
+@pytest.mark.parametrize("with_git", [True, False])
+def test_files_that_hold_secrets_by_their_names_are_left_out_and_named_and_code_is_not(embedded, tmp_path, with_git):
+    secrets, code = NAMED.split(), CODE.split()
+    project = written(tmp_path / "project", dict.fromkeys([*secrets, *code], "x"))
+    if with_git:
+        git(project, "init", "-q")
+        git(project, "add", "-f", ".")
+    with pytest.warns(UserWarning, match="hold secrets") as warned:
+        names = shipped(embedded, project)
+    assert names == sorted(code)
+    left_out = str(warned[0].message).partition("': ")[2].partition(" (such files hold secrets)")[0]
+    assert sorted(left_out.split(", ")) == sorted(secrets)
+
+
+# Put together here, so that this file is not itself left out of what is shipped.
+TOLD = {
+    "a private key": "-----BEGIN " + "RSA PRIVATE KEY-----",
+    "an access key of AWS": "AKIA" + "Q" * 16,
+    "a secret key of AWS": 'aws_secret_access_key = "' + "a1/B" * 10 + '"',
+    "an address signed for S3": "https://x.s3.amazonaws.com/a?X-Amz-Signature=" + "0f" * 32,
+    "a token of GitHub": "ghp_" + "a1B2" * 9,
+    "a token of GitLab": "glpat-" + "a1B2" * 5,
+    "a token of Hugging Face": "hf_" + "aB" * 17,
+    "a token of npm": "npm_" + "a1B2" * 9,
+    "a token of PyPI": "pypi-AgEIcHlwaS5vcmc" + "a" * 60,
+    "a token of Slack": "xoxb-" + "1" * 12 + "-abc",
+    "a key of OpenAI or Anthropic": "sk-ant-api03-" + "a" * 30,
+    "a key of Google": "AIza" + "a" * 35,
+    "a key of Azure": "AccountKey=" + "a" * 86 + "==",
+    "a token of Databricks": "dapi" + "0f" * 16,
+    "a token of Vault": "hvs." + "a" * 24,
+    "a JSON Web Token": "eyJ" + "a" * 20 + ".eyJ" + "b" * 20 + "." + "c" * 20,
+    "a token in an address": "http://localhost:8888/lab?token=" + "0f" * 24,
+}
+
+
+@pytest.mark.parametrize("kind", TOLD)
+def test_a_notebook_with_a_secret_in_its_output_is_left_out_and_the_secret_is_not_told(embedded, project, kind):
+    output = {"output_type": "stream", "name": "stdout", "text": [f"using {TOLD[kind]}\n"]}
+    cell = {"cell_type": "code", "execution_count": 1, "metadata": {}, "outputs": [output], "source": ["x"]}
+    written(project, {"nb.ipynb": json.dumps({"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5})})
+    with pytest.warns(UserWarning, match=rf"nb\.ipynb \(has {kind} in it\)") as warned:
+        names = shipped(embedded, project)
+    assert names == ["data/notes.md", "fit.py", "lab/__init__.py"]
+    assert TOLD[kind] not in str(warned[0].message)
+
+
+def test_pictures_hashes_and_the_examples_of_manuals_are_no_secrets(embedded, project):
+    random.seed(7)
+    harmless = {
+        "nb.ipynb": json.dumps({"image/png": base64.b64encode(random.randbytes(8 * 2**20)).decode()}),
+        "manual.md": "AKIAIOSFODNN7EXAMPLE, aws_secret_access_key = wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+        "lock.txt": f"--hash=sha256:{'0f' * 32}\nsk-learn task-{'a' * 50} hf_hub_download npm_config_registry",
+    }
+    written(project, harmless)
+    assert set(harmless) <= set(shipped(embedded, project))
+
+
+@pytest.mark.parametrize("with_git", [True, False])
+def test_what_the_kit_made_of_patients_rows_is_marked_and_never_shipped(account, embedded, project, with_git):
+    if with_git:
+        git(project, "init", "-q")
+    source = omop.synthetic(project / "mimic", persons=5, density=0.02, progress=False)
+    omop.etl(source, project / "omop", progress=False)
+    cohort = Cdm(project / "omop").cohort(visit=9201)
+    cohort.to_parquet(project / "cohorts")
+    cohort.to_parquet(project)
+    Cdm(project / "omop").characterize(results=project / "counts.db", progress=False)
+    written(project / "reports", {"notes.md": ""})
+    omop.etl(source, project / "reports", progress=False)  # a folder of the user's own is not marked, what is put in is
+    backends.account(Settings(home=project / "second"))
+    backends.clients(Settings(home=project / "second")).s3.put_object(Bucket="genokit", Key="a", Body=b"x")
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        names = shipped(embedded, project)
+    shown = ["data/notes.md", "fit.py", "lab/__init__.py", "reports/cdm", "reports/notes.md"]
+    assert [name for name in names if name != "reports/omop.duckdb"] == shown
+    assert "counts.db" in str(warned[0].message)
+    if with_git:
+        git(project, "add", ".")
+        git(project, "add", "-f", "omop")
+        with pytest.warns(UserWarning, match=r"omop/ \(marked as data\)"):
+            assert "reports/notes.md" in (again := shipped(embedded, project))
+        assert not any(name.startswith(("omop", "mimic", "cohort", "second")) for name in again)
+        staged = subprocess.run(["git", "diff", "--cached", "--name-only"], cwd=project, capture_output=True, text=True)
+        assert not [one for one in staged.stdout.split() if one.endswith(".parquet") and not one.startswith("omop/")]
+    with pytest.raises(InvalidProject, match="marked as data"):
+        shipping.ship(embedded, project / "omop")
 
 
 # --- what is refused

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import functools
 import gzip
 import hashlib
 import io
+import mmap
 import os
 import re
 import shutil
@@ -13,33 +15,31 @@ import stat
 import subprocess
 import tarfile
 import tempfile
+import tomllib
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from genokit.backends import Clients, translated_errors
 from genokit.config import nearest
 from genokit.errors import InvalidProject
+from genokit.files import MARK
 
 MOST_MIB = 50  # packed
 LEFT_OUT = {".git", ".venv", "__pycache__", "runs"}  # where git does not say what belongs to the project
-# Files that hold secrets by habit. Their names say nothing of what is in them, so they are left out and named.
-SECRETS = re.compile(
-    r"\.env(\.(?!example$|sample$|template$|dist$).+)?|.+\.(pem|key|p12|pfx|kdbx|ppk)|id_(rsa|dsa|ecdsa|ed25519)(_sk)?|"
-    r"\.?credentials(\.(json|csv|ini|toml|ya?ml))?|\.netrc|\.pgpass|\.pypirc|\.npmrc|\.git-credentials|\.htpasswd|"
-    r"service[-_]account.*\.json|client_secret.*\.json",
-    re.IGNORECASE,
-)
-SECRET_FOLDERS = {".aws", ".ssh", ".gnupg", ".kube"}
+BACKUP = re.compile(r"([._~-](bak|backup|old|orig|save|swp|copy|\d+)|~)+$")
 
 
 def ship(clients: Clients, folder: str | os.PathLike[str]) -> str:
     """Put a folder on S3, where it is not there yet, for jobs to unpack: ``s3://bucket/code/<sha256>.tar.gz``.
 
     What git tracks and what it does not ignore; without git all but ``.git``, ``.venv``, ``__pycache__`` and ``runs``.
-    Files that hold secrets by habit are left out, with a warning that names them. The same files make the same archive.
-    Raises InvalidProject where the folder cannot be shipped, or is larger than 50 MiB when packed.
+    Left out, with a warning that names them, are files that hold secrets by their name or have one in them (a token in
+    the output of a notebook, say), DuckDB's databases, and folders that the kit marked as data: CDMs, cohorts,
+    synthetic data, runs. What is packed in archives is not looked at. The same files make the same archive. Raises
+    InvalidProject where the folder cannot be shipped, or is larger than 50 MiB when packed.
     """
     try:
         root = Path(folder).expanduser().resolve()
@@ -49,11 +49,16 @@ def ship(clients: Clients, folder: str | os.PathLike[str]) -> str:
         raise InvalidProject(f"There is no folder '{root}' to ship as code. Name the folder of the project.")
     settings = clients.settings  # the kit's own folders are no part of the project
     kept = {one.resolve() for one in (settings.home, settings.cache, settings.runs)} - {root, *root.parents}
-    names, secrets = _chosen(root, kept)
-    if secrets:
+    if _marked(root):
+        raise InvalidProject(
+            f"'{root}' is marked as data by its .gitignore, and is not shipped. Name a folder of code."
+        )
+    names, left_out = _chosen(root, kept)
+    if left_out:
+        reasons = {why: ", ".join(name for name, its in left_out.items() if its == why) for why in left_out.values()}
         warnings.warn(
-            f"Not shipped with '{root}', as such files hold secrets: {', '.join(secrets)}. "
-            "A job that needs one of them should be told by other means, not by its code.",
+            f"Not shipped with '{root}': {'; '.join(f'{which} ({why})' for why, which in reasons.items())}. "
+            "Give a job secrets by a secret store or its environment, and data by their address on S3.",
             stacklevel=3,  # where the job was submitted
         )
     if not names:
@@ -112,16 +117,58 @@ def _sha256(s3: Any, where: dict[str, str]) -> str:
 # --- which files
 
 
-def _chosen(root: Path, kept: set[Path]) -> tuple[list[str], list[str]]:
-    """The names of the files to ship, in order, and of those that are left out as secrets."""
-    listed = sorted(set(_listed(root, kept)), key=os.fsencode)
-    secrets = [name for name in listed if _secret(name)]
-    return [name for name in listed if name not in set(secrets)], secrets
+def _chosen(root: Path, kept: set[Path]) -> tuple[list[str], dict[str, str]]:
+    """The names of the files to ship, in order, and what is left out, with the reason."""
+    names, left_out = list[str](), dict[str, str]()
+    marked = functools.cache(lambda folder: _marked(root / folder))
+    for name in sorted(set(_listed(root, kept)), key=os.fsencode):
+        folders = [str(folder) for folder in reversed(PurePosixPath(name).parents[:-1])]
+        data = next((folder for folder in folders if marked(folder)), None)
+        if data is not None:
+            left_out[f"{data}/"] = "marked as data"
+        elif why := _secret(name) or _told_of(root / name):
+            left_out[name] = why
+        else:
+            names.append(name)
+    return names, left_out
 
 
-def _secret(name: str) -> bool:
-    *folders, file = name.split("/")
-    return bool(SECRETS.fullmatch(file)) or not SECRET_FOLDERS.isdisjoint(folders)
+def _marked(folder: Path) -> bool:
+    try:
+        return (folder / ".gitignore").read_bytes().startswith(MARK.encode())
+    except OSError:
+        return False
+
+
+@functools.cache
+def _kinds() -> dict[str, Any]:
+    return tomllib.loads(Path(__file__).with_name("secret_kinds.toml").read_text(encoding="utf-8"))
+
+
+def _secret(name: str) -> str:
+    path = f"/{name.lower()}"
+    file = BACKUP.sub("", path.rpartition("/")[2]) or path
+    known = any(fnmatchcase(one, glob) for one in (file, file.lstrip(".")) for glob in _kinds()["names"])
+    known = known or any(fnmatchcase(path, glob) for glob in _kinds()["paths"])
+    return "such files hold secrets" if known and not file.endswith(tuple(_kinds()["code"])) else ""
+
+
+@functools.cache
+def _words() -> list[tuple[str, re.Pattern[bytes]]]:
+    return [(kind, re.compile(words.encode())) for kind, words in _kinds()["words"].items()]
+
+
+def _told_of(path: Path) -> str:
+    """Why what is in a file keeps it from being shipped; "" where nothing does."""
+    if path.is_symlink() or not path.is_file():
+        return ""
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            if data[8:12] == b"DUCK":
+                return "a database"
+            return next((f"has {kind} in it" for kind, words in _words() if words.search(data)), "")
+    except (OSError, ValueError):  # not readable, of which packing has the words, or empty
+        return ""
 
 
 def _listed(root: Path, kept: set[Path]) -> Iterator[str]:

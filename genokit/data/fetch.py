@@ -168,8 +168,7 @@ class _Attempt:
 
     def staging(self) -> Path:
         # In the cache: a rename is atomic only within one file system.
-        cache = self.place.settings.cache
-        cache.mkdir(parents=True, exist_ok=True)
+        cache = self.place.settings.made("cache")
         for left in cache.glob(".fetch-*"):  # by processes that were killed
             with suppress(FileNotFoundError):  # other processes end, and remove theirs
                 if time.time() - left.stat().st_mtime > DAY_S:

@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote, unquote
 
-from genokit.files import sync_folder, write_atomic
+from genokit.config import private_home
+from genokit.files import private_folder, sync_folder, write_atomic
 
 FIRST = "genokit"  # the bucket that every account has
 NAME = re.compile(r"(?!.*\.\.)(?!\d+(\.\d+){3}$)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -92,7 +93,7 @@ class Objects:
     """The buckets of the account in ``home``. Callers give names of buckets that ``has`` knows."""
 
     def __init__(self, home: Path) -> None:
-        self.root = home / "s3"
+        self.home, self.root = home, home / "s3"
 
     # --- buckets
 
@@ -101,12 +102,12 @@ class Objects:
 
     def buckets(self) -> dict[str, datetime]:
         """Every bucket, and when it was made or last changed at its top."""
-        (self.root / FIRST).mkdir(parents=True, exist_ok=True)
+        self._folder(FIRST)
         found = sorted(one for one in self.root.iterdir() if NAME.fullmatch(one.name) and one.is_dir())
         return {one.name: _moment(one.stat().st_mtime) for one in found}
 
     def create(self, bucket: str) -> None:
-        (self.root / bucket).mkdir(parents=True, exist_ok=True)
+        self._folder(bucket)
 
     def remove(self, bucket: str) -> bool:
         """Remove a bucket, if it is empty."""
@@ -136,8 +137,7 @@ class Objects:
 
     def receive(self, body: Any) -> Received:
         """Take in bytes, text or all that a file still has to say, piece by piece."""
-        folder = self.root / ".parts"
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = self._folder(".parts")
         for left in folder.iterdir():
             with contextlib.suppress(FileNotFoundError):  # others tidy too
                 if left.stat().st_mtime < time.time() - STALE_S:
@@ -171,11 +171,10 @@ class Objects:
         try:
             with self._locked():
                 allowed(self._found(bucket, key) if file.is_file() else None)
-                file.parent.mkdir(parents=True, exist_ok=True)
-                os.chmod(received.file, 0o644)
+                private_folder(file.parent)
                 os.replace(received.file, file)
                 told = {"of": _stamp(file), "etag": etag or received.md5, "about": dict(about)}
-                write_atomic(beside, json.dumps(told))
+                write_atomic(beside, json.dumps(told), private=True)
                 found = self._found(bucket, key)
         except BaseException:
             received.file.unlink(missing_ok=True)
@@ -194,6 +193,10 @@ class Objects:
                         file.rmdir()
 
     # --- the folder
+
+    def _folder(self, *names: str) -> Path:
+        private_home(self.home)
+        return private_folder(self.root.joinpath(*names))
 
     def _about(self, bucket: str) -> Path:
         return self.root / ".about" / bucket
@@ -232,8 +235,7 @@ class Objects:
     @contextmanager
     def _locked(self, kind: int = fcntl.LOCK_EX) -> Iterator[None]:
         """Alone among all processes, or with others that only look."""
-        self.root.mkdir(parents=True, exist_ok=True)
-        handle = os.open(self.root / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
+        handle = os.open(self._folder() / ".lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(handle, kind)
             yield

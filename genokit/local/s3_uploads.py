@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 from typing import IO, Any
 
+from genokit.files import write_atomic
 from genokit.local.objects import Objects
 from genokit.local.s3_calls import (
     Answer,
@@ -33,8 +34,7 @@ def create_multipart_upload(objects: Objects, request: Request) -> Answer:
     """Begin an upload in parts."""
     key, upload = checked_key(request["Key"]), secrets.token_hex(16)
     folder = _uploads(objects) / upload
-    folder.mkdir(parents=True)
-    (folder / "about").write_text(json.dumps([request["Bucket"], key, kept(request)]))
+    write_atomic(folder / "about", json.dumps([request["Bucket"], key, kept(request)]), private=True)
     return 200, {"Bucket": request["Bucket"], "Key": key, "UploadId": upload}
 
 

@@ -25,6 +25,7 @@ from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
+from genokit.config import private_home
 from genokit.errors import ConfigError
 
 FILE = "credentials"
@@ -76,7 +77,7 @@ def key_pair(home: Path) -> KeyPair:
 
 
 def _create(path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private_home(path.parent)
     access, secret = f"GENO{secrets.token_hex(8).upper()}", secrets.token_urlsafe(30)
     handle, temporary = tempfile.mkstemp(prefix=f".{FILE}.", dir=path.parent)  # readable by its owner alone
     try:

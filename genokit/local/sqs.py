@@ -17,7 +17,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from genokit.files import write_atomic
+from genokit.config import private_home
+from genokit.files import private_folder, write_atomic
 from genokit.local import provisions, store
 from genokit.local.account import Account
 from genokit.local.client import Caller, EmbeddedClient, Operation
@@ -58,7 +59,7 @@ def create_queue(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
         if json.loads(file.read_bytes())["given"] != attributes:
             raise caller.refuse(f"There is a queue '{name}' with other attributes.", "QueueAlreadyExists")
     else:
-        write_atomic(file, json.dumps({"given": attributes, "created": time.time()}))
+        write_atomic(file, json.dumps({"given": attributes, "created": time.time()}), private=True)
     return {"QueueUrl": URL + name}
 
 
@@ -164,7 +165,7 @@ def _newest(caller: Caller, db: Any = None) -> int:
 
 
 def _folder(caller: Caller) -> Path:
-    return caller.home / "sqs"
+    return private_folder(private_home(caller.home) / "sqs")
 
 
 def _queue(caller: Caller, url: str) -> dict[str, Any]:

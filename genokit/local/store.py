@@ -20,7 +20,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+from genokit.config import private_home
 from genokit.errors import GenokitError
+from genokit.files import restrict
 from genokit.local import processes
 
 SCHEMA = """
@@ -129,11 +131,13 @@ PLACE = (
 
 def _open(home: Path) -> sqlite3.Connection:
     path = home / "batch.sqlite"
-    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private_home(home)
     if not path.exists():
         create(path)
     db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=60, isolation_level=None)
     try:
+        restrict(path)  # jobs' environments are in it; what SQLite puts beside it gets its mode
+        restrict(home)  # which older versions left open
         db.row_factory = sqlite3.Row
         db.execute("pragma synchronous = normal")
         db.execute("pragma wal_autocheckpoint = 10000")  # a checkpoint waits for the disk

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from genokit.errors import InvalidParameters, NotFound
-from genokit.files import write_atomic
+from genokit.files import private_folder, write_atomic
 from genokit.omop import disclosure, spans
 from genokit.omop.concepts import of
 from genokit.omop.entry import AGES, Concepts, Entry, Step
@@ -213,7 +213,8 @@ class Cohort:
         """Store it in the CDM's tables ``cohort`` and ``cohort_definition`` in a folder, a file each; gives its id.
 
         A folder takes many cohorts; the same one again takes its own place. They are rows about persons: keep them
-        where the CDM is kept.
+        where the CDM is kept. What is made here is for its owner alone, and marked as data, which git and shipping
+        leave out.
         """
         import pandas as pd
 
@@ -228,8 +229,9 @@ class Cohort:
             "subject_concept_id": 0,
             "cohort_initiation_date": None,
         }
+        private_folder(folder, data=True)
         for table, frame in (("cohort", rows), ("cohort_definition", pd.DataFrame([definition]))):
-            _write(Path(folder) / table / f"{number}.parquet", table, frame)
+            _write(private_folder(Path(folder) / table, data=True) / f"{number}.parquet", table, frame)
         return number
 
     def _joined_to(self, other: Cohort, how: str, found: DataFrame) -> Cohort:
@@ -399,4 +401,4 @@ def _write(file: Path, table: str, frame: DataFrame) -> None:
     schema = pa.schema([(one.name, kinds[one.type]) for one in fields(table)])
     buffer = io.BytesIO()
     parquet.write_table(pa.Table.from_pandas(frame, schema=schema, preserve_index=False), buffer)
-    write_atomic(file, buffer.getvalue())
+    write_atomic(file, buffer.getvalue(), private=True)

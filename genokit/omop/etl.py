@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from genokit import backends
 from genokit.errors import InvalidParameters, QualityFailed, did_you_mean
+from genokit.files import mark, private_folder, restrict
 from genokit.omop import inputs, publish, transform
 from genokit.omop.athena import Athena
 from genokit.omop.duck import DuckDB
@@ -132,8 +133,9 @@ def _engine(engine: str | Engine, clients: Clients) -> Engine:
 def _here(target: str, clients: Clients) -> Folder:
     """Where this machine works: beside the target, or in the cache for a target on S3."""
     if target.startswith("s3://"):
-        return Folder(clients.settings.cache / "omop" / digest(target)[:16])
+        return Folder(clients.settings.made("cache") / "omop" / digest(target)[:16])
     publish.check(Path(target))
+    private_folder(target, data=True)
     return Folder(Path(target).resolve() / ".work")
 
 
@@ -192,7 +194,7 @@ def _sweep(engine: Engine, here: Folder, work: Folder | Bucket, keys: Mapping[st
 @contextmanager
 def _alone(here: Folder, target: str) -> Iterator[None]:
     """Hold the target for this run. Raises InvalidParameters where another run has it."""
-    here.root.mkdir(parents=True, exist_ok=True)
+    mark(restrict(private_folder(here.root)))
     with (here.root / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

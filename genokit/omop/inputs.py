@@ -155,4 +155,4 @@ class _Sums:
         return str(summed)
 
     def save(self) -> None:
-        write_atomic(self.file, json.dumps(self.used))
+        write_atomic(self.file, json.dumps(self.used), private=True)

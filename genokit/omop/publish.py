@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genokit.errors import InvalidParameters
+from genokit.files import mark, private_folder, restrict, write_atomic
 from genokit.omop import glue, redshift
 from genokit.omop.parquet import scan
 from genokit.omop.plan import digest
@@ -40,15 +41,17 @@ def local(work: Folder, target: Path, cdm: Mapping[str, str], bad: DataFrame) ->
     results where the file system has such, so that nothing is written twice.
     """
     names = {table: table.removeprefix("cdm.") for table in cdm}
-    version = target / ".versions" / digest(*cdm.values())[:16]
+    versions = mark(restrict(private_folder(target / ".versions")))
+    version = versions / digest(*cdm.values())[:16]
     if not version.exists():
         unfinished = version.with_name(f"{version.name}.unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
+        private_folder(unfinished)
         for table, key in cdm.items():
-            (unfinished / names[table]).mkdir(parents=True)
+            (unfinished / names[table]).mkdir()
             for file in work.files(table, key):
                 _link(file, unfinished / names[table] / Path(file).name)
-        (unfinished / REJECTED).write_text(_csv(bad), encoding="utf-8")
+        write_atomic(unfinished / REJECTED, _csv(bad), private=True)
         unfinished.rename(version)
     link = target / "cdm"
     if not link.is_symlink() or os.readlink(link) != f".versions/{version.name}":
@@ -57,8 +60,8 @@ def local(work: Folder, target: Path, cdm: Mapping[str, str], bad: DataFrame) ->
         fresh.symlink_to(f".versions/{version.name}")
         fresh.replace(link)
     views(target, list(names.values()))
-    for old in (target / ".versions").iterdir():
-        if old.name != version.name:
+    for old in versions.iterdir():
+        if old.is_dir() and old.name != version.name:
             shutil.rmtree(old)
 
 
@@ -72,7 +75,7 @@ def views(target: Path, tables: Sequence[str]) -> None:
         for table in tables:
             files = target.resolve() / "cdm" / table / "*.parquet"
             con.execute(f"create view {table} as select * from {scan([files])}")
-    fresh.replace(target / VIEWS)
+    restrict(fresh).replace(target / VIEWS)
 
 
 def remote(

@@ -17,6 +17,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from genokit.backends import translated_errors
 from genokit.errors import InvalidSource, NotFound, ServiceError
+from genokit.files import private_folder, restrict
 
 if TYPE_CHECKING:
     from genokit.backends import Clients
@@ -73,12 +74,11 @@ def fetched(clients: Clients, wanted: Mapping[str, list[Stored]], *, progress: b
 
 def _entry(clients: Clients, name: str, objects: list[Stored], bar: Any) -> Path:
     about = json.dumps([[one.bucket, one.key, one.size, one.etag] for one in objects])
-    home = clients.settings.cache / "s3" / hashlib.sha256(about.encode()).hexdigest()[:16]
+    home = clients.settings.made("cache") / "s3" / hashlib.sha256(about.encode()).hexdigest()[:16]
     for one in objects:
         target = home / one.path
         if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            home.chmod(0o700)
+            private_folder(target.parent)
             _fetch(clients, one, target, bar)
         bar.update(one.size)
     return home / name
@@ -87,6 +87,7 @@ def _entry(clients: Clients, name: str, objects: list[Stored], bar: Any) -> Path
 def _fetch(clients: Clients, one: Stored, target: Path, bar: Any) -> None:
     part = target.with_name(f".{target.name[:200]}.part")
     with part.open("ab") as file:
+        restrict(part)
         fcntl.flock(file, fcntl.LOCK_EX)
         if target.exists():  # another process was faster
             part.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genokit.errors import InvalidSource
+from genokit.files import restrict
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,8 +28,11 @@ def opened(path: str | os.PathLike[str] | None) -> Iterator[Results]:
     if path is None:
         yield Results(None)
         return
+    new = not os.path.exists(path)
     try:
         con = duckdb.connect(str(path))
+        if new and os.path.exists(path):
+            restrict(Path(path))
     except duckdb.Error as error:
         raise InvalidSource(f"'{path}' cannot be opened for results: {str(error).partition(chr(10))[0]}") from error
     with con:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from genokit.errors import ConfirmationNeeded, InvalidParameters
-from genokit.files import write_atomic
+from genokit.files import private_folder, restrict, write_atomic
 from genokit.omop.schema import mimic3, quoted
 from genokit.omop.source import MARK, Source
 
@@ -86,11 +86,11 @@ def synthetic(
         means["chartevents"] = chartevents_per_stay
     staged = place.absolute().with_name(f".{place.name[:40]}.{uuid.uuid4().hex[:8]}.part")
     old = staged.with_suffix(".old")
-    staged.mkdir(parents=True)
+    private_folder(staged, data=True)
     try:
         rows = _write(staged, persons, seed, means, format, threads, progress)
         about = {"synthetic": True, "persons": persons, "seed": seed, "density": density, "rows": rows}
-        write_atomic(staged / MARK, json.dumps(about, indent=1) + "\n")
+        write_atomic(staged / MARK, json.dumps(about, indent=1) + "\n", private=True)
         if place.exists():
             place.replace(old)
         staged.replace(place)
@@ -171,6 +171,7 @@ class _Part:
     def write(self, con: Any) -> int:
         self.path.parent.mkdir(exist_ok=True)
         (count,) = con.execute(f"copy ({self.query}) to {quoted(self.path)} ({self.options})").fetchone()
+        restrict(self.path)
         return int(count)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genokit.files import write_atomic
+from genokit.files import restrict, write_atomic
 
 ABOUT = "_about.json"
 STACK = "genokit-omop"  # what Stack("omop") is called, which has what results on AWS need
@@ -45,7 +45,9 @@ class Folder:
     def finish(self, table: str, key: str, rows: int, seconds: float, **more: object) -> dict[str, Any]:
         """Say that a result is whole; returns what is then known of it."""
         about = {"table": table, "key": key, "rows": rows, "seconds": round(seconds, 3), **more}
-        write_atomic(Path(self.path(table, key)) / ABOUT, json.dumps(about))
+        write_atomic(Path(self.path(table, key)) / ABOUT, json.dumps(about), private=True)
+        for made in Path(self.path(table, key)).iterdir():
+            restrict(made)
         return about
 
     def files(self, table: str, key: str) -> list[str]:

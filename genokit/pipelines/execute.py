@@ -70,7 +70,7 @@ def run(
     from genokit.pipelines.engine import Execution
 
     begun = Run(
-        path=folder or folders.fresh(settings.runs, name or path.stem),
+        path=folder or folders.fresh(settings.made("runs"), name or path.stem),
         name=name or path.stem,
         state="RUNNING",
         source=path,
@@ -135,7 +135,7 @@ def _finish(begun: Run, execution: Execution, why: str, duration_s: float) -> Ru
     if how != "KERNEL_DIED":
         log.unlink(missing_ok=True)
     try:
-        write_atomic(begun.path / "notebook.html", html.export(node, begun.name))
+        write_atomic(begun.path / "notebook.html", html.export(node, begun.name), private=True)
     except Exception:  # a picture of the run must not cost the run
         logging.getLogger(__name__).warning("%s could not be made into HTML", ended.notebook, exc_info=True)
     return ended.save()

@@ -117,7 +117,7 @@ class Run:
             "outputs": values.to_json(dict(self.outputs)),
         }
         del stored["path"]
-        write_atomic(self.path / RECORD, json.dumps(stored, indent=1, allow_nan=False) + "\n")
+        write_atomic(self.path / RECORD, json.dumps(stored, indent=1, allow_nan=False) + "\n", private=True)
         return self
 
     def __repr__(self) -> str:

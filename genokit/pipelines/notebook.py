@@ -78,7 +78,7 @@ def write(node: Any, path: Path) -> None:
     """Write an executed notebook, whole or not at all."""
     import nbformat
 
-    write_atomic(path, nbformat.writes(node) + "\n")
+    write_atomic(path, nbformat.writes(node) + "\n", private=True)
 
 
 def tags(cell: Json) -> list[str]:

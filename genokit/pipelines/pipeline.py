@@ -97,7 +97,7 @@ class Pipeline:
         settings = self.settings or Settings.load()
         todo = self.plan.with_parameters(parameters or {})
         todo.check()
-        ended = PipelineRun(folders.fresh(settings.runs, todo.name), todo)
+        ended = PipelineRun(folders.fresh(settings.made("runs"), todo.name), todo)
         begun = time.monotonic()
         try:
             _run_all(ended, settings, progress)

@@ -33,7 +33,7 @@ def write(ended: PipelineRun) -> None:
         else:
             sections.append((name, display.card("No run", {"Why": why}, status=state)))
     lead = display.card("Run", [*_summary(ended), ("Folder", ended.path.name)], status=ended.state)
-    write_atomic(ended.report, display.page(ended.plan.title, sections, lead=lead))
+    write_atomic(ended.report, display.page(ended.plan.title, sections, lead=lead), private=True)
 
 
 def _summary(ended: PipelineRun) -> list[tuple[str, object]]:
