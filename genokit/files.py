@@ -34,6 +34,7 @@ def mark(folder: Path) -> Path:
     """Mark a folder of the kit's own as data; returns it."""
     if not (folder / ".gitignore").exists():
         (folder / ".gitignore").write_text(f"{MARK}\n*\n")
+        restrict(folder / ".gitignore")
     return folder
 
 

@@ -6,6 +6,7 @@ import csv
 import fcntl
 import hashlib
 import json
+import os
 import random
 import signal
 import subprocess
@@ -19,8 +20,9 @@ import pytest
 import sqlglot
 from transformed import run
 
-from genokit import Settings, backends
+from genokit import Cdm, Settings, backends
 from genokit.errors import InvalidParameters, QualityFailed, TransformFailed
+from genokit.files import MARK
 from genokit.omop import Source, duck, fields, synthetic, transform
 from genokit.omop.duck import DuckDB, branches
 from genokit.omop.etl import etl
@@ -49,6 +51,33 @@ def sums(target: Path) -> dict[str, str]:
     cdm = target / "cdm"
     files = sorted(file for file in cdm.resolve().rglob("*") if file.is_file())
     return {str(file.relative_to(cdm.resolve())): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+def open_to_others(folder: Path) -> list[Path]:
+    return [one for one in (folder, *folder.rglob("*")) if not one.is_symlink() and one.stat().st_mode & 0o077]
+
+
+def test_what_is_made_of_patients_rows_is_for_its_owner_alone_and_marked_as_data(source, tmp_path):
+    before = os.umask(0o022)
+    try:
+        made = synthetic(tmp_path / "deep" / "mimic3", persons=5, density=0.02, format="csv", progress=False)
+        etl(made, tmp_path / "omop", progress=False)
+        mine = tmp_path / "mine"
+        mine.mkdir()
+        (mine / "notes").write_text("")
+        etl(made, mine, progress=False)
+        cdm = Cdm(tmp_path / "omop")
+        cdm.cohort(visit=9201).to_parquet(tmp_path / "cohorts")
+        cdm.characterize(tmp_path / "results.duckdb", progress=False)
+    finally:
+        os.umask(before)
+    marks = [tmp_path / "deep" / "mimic3", tmp_path / "omop", tmp_path / "cohorts", mine / ".work", mine / ".versions"]
+    for folder in marks:
+        assert open_to_others(folder) == []
+        assert (folder / ".gitignore").read_text().startswith(MARK)
+    assert sorted(open_to_others(mine)) == [mine, mine / "notes"]  # the user's own stay as they are
+    assert not (mine / ".gitignore").exists()
+    assert (tmp_path / "results.duckdb").stat().st_mode & 0o777 == 0o600
 
 
 def as_csv(source: Source, folder: Path) -> Path:

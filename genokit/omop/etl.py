@@ -196,6 +196,7 @@ def _alone(here: Folder, target: str) -> Iterator[None]:
     """Hold the target for this run. Raises InvalidParameters where another run has it."""
     mark(restrict(private_folder(here.root)))
     with (here.root / "lock").open("w") as lock:
+        restrict(here.root / "lock")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -203,7 +204,7 @@ def _alone(here: Folder, target: str) -> Iterator[None]:
                 f"Another run is writing to '{target}'. Wait until it has ended, or name another target."
             ) from None
         shutil.rmtree(here.scratch, ignore_errors=True)  # of a run that was killed
-        here.scratch.mkdir()
+        here.scratch.mkdir(0o700)
         yield
 
 

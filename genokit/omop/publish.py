@@ -46,9 +46,8 @@ def local(work: Folder, target: Path, cdm: Mapping[str, str], bad: DataFrame) ->
     if not version.exists():
         unfinished = version.with_name(f"{version.name}.unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
-        private_folder(unfinished)
         for table, key in cdm.items():
-            (unfinished / names[table]).mkdir()
+            private_folder(unfinished / names[table])
             for file in work.files(table, key):
                 _link(file, unfinished / names[table] / Path(file).name)
         write_atomic(unfinished / REJECTED, _csv(bad), private=True)

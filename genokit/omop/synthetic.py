@@ -169,7 +169,7 @@ class _Part:
     options: str
 
     def write(self, con: Any) -> int:
-        self.path.parent.mkdir(exist_ok=True)
+        private_folder(self.path.parent)
         (count,) = con.execute(f"copy ({self.query}) to {quoted(self.path)} ({self.options})").fetchone()
         restrict(self.path)
         return int(count)

@@ -46,7 +46,8 @@ class Folder:
         """Say that a result is whole; returns what is then known of it."""
         about = {"table": table, "key": key, "rows": rows, "seconds": round(seconds, 3), **more}
         write_atomic(Path(self.path(table, key)) / ABOUT, json.dumps(about), private=True)
-        for made in Path(self.path(table, key)).iterdir():
+        folder = Path(self.path(table, key))
+        for made in (folder, *folder.iterdir()):
             restrict(made)
         return about
 
