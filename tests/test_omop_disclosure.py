@@ -293,8 +293,7 @@ def test_an_attrition_keeps_its_last_count_then_its_first():
     assert steps([100, 98, 97, 60]) == [100, None, None, 60]
     assert steps([100, 3]) == [100, None]
     assert steps([]) == []
-    with pytest.raises(InvalidParameters, match="only fall"):
-        steps([3, 4])
+    assert steps([53, 50, 60], beside=[(), (), (58,)]) == [53, None, None]
 
 
 @pytest.mark.parametrize(

@@ -285,10 +285,19 @@ def adds_up(analysis_id: int) -> int | None:
     """
     for domain in DOMAINS:
         if (kind := analysis_id - domain.number) in domain.kinds:
-            return {1: 0, 5: 1, 6: 1, 7: 1, 20: 0, 22: 1, 23: 1}.get(kind)
+            return {1: 0, 4: 2, 5: 1, 6: 1, 7: 1, 20: 0, 22: 1, 23: 1}.get(kind)
     if analysis_id in (2, 3, 4, 5, 10, 12, 101, 102, 104, 106, 107, 108, 113, 301, 501, 502, 504, 505, 506, 1201):
         return 0
     return {116: 1, 1818: 2}.get(analysis_id)
+
+
+@cache
+def having(analysis_id: int) -> int | None:
+    """The analysis of how many persons have each concept, of one whose first stratum is such a concept."""
+    for domain in DOMAINS:
+        if analysis_id - domain.number in domain.kinds or analysis_id in domain.also:
+            return domain.number if named(analysis_id)[1][:1] == (domain.concept,) else None
+    return None
 
 
 def prints(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from genokit.backends import Clients, clients, database
 from genokit.databases import Answer, Athena, Duck
 from genokit.errors import GenokitError, InvalidParameters, NotFound, QueryError, did_you_mean
-from genokit.omop import concepts, views
+from genokit.omop import concepts, disclosure, views
 from genokit.omop.concepts import Concept, ConceptSet
 from genokit.omop.fields import fields, tables
 from genokit.omop.frames import frame
@@ -261,7 +261,11 @@ class Cdm:
         """
         from genokit.omop.characterize import characterize
 
-        return characterize(self, results, min_cell=min_cell, progress=progress)
+        return characterize(self, results, min_cell=self.least(min_cell), progress=progress)
+
+    def least(self, min_cell: int | None = None) -> int:
+        """The smallest count of persons that is shown: what is asked for, and not below its own settings'."""
+        return disclosure.smallest(min_cell, self._clients.settings if self._clients else None)
 
     def table(self, name: str) -> Table:
         """A table to look at: its columns, its length, its first rows. Raises NotFound."""

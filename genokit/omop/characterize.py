@@ -20,9 +20,11 @@ from genokit.omop.achilles_athena import OnAthena
 from genokit.omop.results import STRATA, opened
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
     from pandas import DataFrame
 
     from genokit.display import Html
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
     from genokit.omop.explorer import Explorer
     from genokit.omop.recorded import Recorded
 
+RULE = 2  # of what may be told: what was stored under an older one is counted again
+PERSONS = (0, 2, 4, 6, 91)  # what is counted of the persons who have a concept
+MORE_SEEN = " Persons of observation_period are not in person, so that more are observed than there are persons."
 PASSES = ["table", "rows", "seconds", "counted", "bytes", "usd"]
 
 
@@ -142,7 +147,9 @@ class Characterization:
     @property
     def said(self) -> str:
         """What is to be said beside the numbers."""
-        return disclosure.note(STRATA, min_cell=self.min_cell)
+        note = disclosure.note(STRATA, min_cell=self.min_cell)
+        seen, known = (self.distribution(number)["count_value"].sum() for number in (105, 103))
+        return note + MORE_SEEN * bool(seen > known > 0)
 
     def __repr__(self) -> str:
         return f"<Characterization of {self.title}: {self.results.num_rows + self.distributions.num_rows:,} rows>"
@@ -199,19 +206,21 @@ def characterize(
         there = OnAthena(cdm.database, columns, scans)
     else:
         there = _OnDuck(cdm, scans, hashed=results is not None)
-    said = f"Characterize{there.said}"
+    said, everyone = f"Characterize{there.said}", None
     with opened(results) as kept, Bar(scans, desc=said, unit="table", disable=not progress) as bar:
         for scan in bar:
             bar.set_postfix_str(scan.name)
             begun = time.perf_counter()
-            key = f"{there.key(scan)} {least}"
+            key = f"{there.key(scan)} {least} {RULE}"
             found = kept.get(scan.name, key, scan.analyses)
             fresh, read, usd = found is None, None, None
             if found is None:
                 counted, read, usd = there.run(scan)
-                found = safe(counted, least)
+                found = safe(counted, least, everyone)
                 kept.put(scan.name, key, scan.analyses, found)
             made.append(found)
+            if scan.name == "person":
+                everyone = _everyone(found[0])
             told.append((scan.name, there.rows(scan), time.perf_counter() - begun, fresh, read, usd))
         kept.describe(
             [(one, *achilles.named(one), one in achilles.DISTRIBUTIONS) for scan in SCANS for one in scan.analyses]
@@ -219,13 +228,16 @@ def characterize(
         if any(fresh for _, _, _, fresh, *_ in told):
             kept.count_concepts(_above(cdm, kept.concepts()))
     whole, spread = (pa.concat_tables(one[i] for one in made) for i in (0, 1))
+    passes = pd.DataFrame(told, columns=PASSES)
+    few = disclosure.near(passes["rows"].astype("float64"), everyone, min_cell=least)
+    passes["rows"] = passes["rows"].astype("Int64").mask(few)
     return Characterization(
         title=_title(whole) or (cdm.place or "A CDM"),
         min_cell=least,
         results=whole,
         distributions=spread,
         concepts=_concepts(cdm, whole, spread),
-        scans=pd.DataFrame(told, columns=PASSES).dropna(axis=1, how="all"),
+        scans=passes.dropna(axis=1, how="all"),
     )
 
 
@@ -260,35 +272,78 @@ def _title(results: pa.Table) -> str | None:
     return named[0] if named else None
 
 
-def safe(counted: Iterable[pa.Table], least: int) -> list[pa.Table]:
-    """The rows of both tables that may be seen: no count below ``least``, and none that would give such a one away."""
-    return [_safe(table, least) for table in counted]
+def safe(counted: Iterable[pa.Table], least: int, everyone: int | None = None) -> list[pa.Table]:
+    """The rows of both tables that may be seen: no count below ``least``, and none that would give such a one away.
+
+    ``everyone`` is how many persons there are, which is told beside them.
+    """
+    results, spread = counted
+    return [_safe(table, least, everyone, results) for table in (results, spread)]
 
 
-def _safe(table: pa.Table, least: int) -> pa.Table:
-    """Analyses whose rows add up are suppressed as such; of the others what is small goes."""
+def _safe(table: pa.Table, least: int, everyone: int | None = None, results: pa.Table | None = None) -> pa.Table:
+    """Analyses whose rows add up are suppressed as such; of the others goes what is small, or near what it is part of.
+
+    With a concept that few persons have goes all that is told of it; with one that all but few have, its persons.
+    """
+    import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    def only(table: pa.Table, analysis_id: int | None) -> pa.Table:
+        return table.filter(pc.equal(table["analysis_id"], analysis_id))
+
     kept = []
     for analysis_id in pc.unique(table["analysis_id"]).to_pylist():
-        rows = table.filter(pc.equal(table["analysis_id"], analysis_id))
+        rows, having = only(table, analysis_id), achilles.having(analysis_id)
+        counts, whole = rows["count_value"].to_numpy(), np.full(rows.num_rows, np.nan)
+        if having is not None and results is not None:
+            of = only(results, having).combine_chunks()
+            at = pc.index_in(rows["stratum_1"], of["stratum_1"].combine_chunks())
+            whole = of["count_value"].take(at).to_numpy().astype("float64")
+        kind = analysis_id - (having or 0)
+        lost = disclosure.near(counts, everyone, whole, min_cell=least) | (whole < least)
+        if kind in PERSONS:
+            lost |= disclosure.near(whole, everyone, min_cell=least)
+        if kind == 91 and having:
+            lost |= _nested(rows, whole, least)
         within = achilles.adds_up(analysis_id)
         _, strata = achilles.named(analysis_id)
         by = list(STRATA[: len(strata)])
-        small = rows.filter(pc.less(rows["count_value"], least))
-        if within is not None and small.num_rows and by:
-            frame = rows.select([*by, "count_value"]).to_pandas()
-            told = by[:within]
+        if within is not None and by and lost.any():
+            frame, told = rows.select([*by, "count_value"]).to_pandas().assign(lost=lost), by[:within]
             if told:  # only groups with something to hide
-                keys = small.select(told).to_pandas().drop_duplicates()
-                frame = frame.reset_index().merge(keys, on=told).set_index("index")
-            safe = disclosure.suppress(frame, ["count_value"], by[within:], within=told, min_cell=least)
+                frame = frame[frame.groupby(told, dropna=False)["lost"].transform("any")]
+            over = by[within:]
+            if kind == 4 and having:  # no sums over sex or age are told, so each row is one part
+                frame, over = frame.assign(row=range(len(frame))), ["row"]
+            safe = disclosure.suppress(frame, ["count_value"], over, within=told, hide=frame["lost"], min_cell=least)
             safe = safe.iloc[: len(frame)]  # what comes after them are zeros, which nobody sees anyway
-            hidden = pa.array(frame.index[safe["count_value"].isna()])
-            rows = rows.filter(pc.invert(pc.is_in(pa.array(range(rows.num_rows)), hidden)))
-        kept.append(rows.filter(pc.greater_equal(rows["count_value"], least)))
+            lost[frame.index[safe["count_value"].isna()]] = True
+        kept.append(rows.filter(pa.array(~lost & (counts >= least))))
     return pa.concat_tables(kept) if kept else table
+
+
+def _nested(rows: pa.Table, whole: NDArray[np.float64], least: int) -> NDArray[np.bool_]:
+    """Of persons with so many records or more, where few have one less."""
+    import numpy as np
+
+    lost, last, concept = np.zeros(rows.num_rows, dtype=bool), np.nan, None
+    frame = rows.select(["stratum_1", "count_value"]).to_pandas().assign(whole=whole)
+    frame["records"] = rows["stratum_2"].to_numpy().astype("int64")
+    for i, name, count, most, _ in frame.sort_values(["stratum_1", "records"]).itertuples():
+        last, concept = (last, concept) if name == concept else (most, name)
+        lost[i] = 0 < last - count < least
+        last = last if lost[i] else count
+    return lost
+
+
+def _everyone(results: pa.Table) -> int | None:
+    """How many persons there are, where that is told."""
+    import pyarrow.compute as pc
+
+    counts: list[int] = results.filter(pc.equal(results["analysis_id"], 1))["count_value"].to_pylist()
+    return counts[0] if counts else None
 
 
 def _concepts(cdm: Cdm, *tables: pa.Table) -> dict[int, str]:

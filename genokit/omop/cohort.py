@@ -11,7 +11,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import accumulate, pairwise
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -58,11 +58,21 @@ class Cohort:
     settings: Mapping[str, Any]
     cdm: Cdm
     min_cell: int | None = None
+    prior: DataFrame | None = field(default=None, repr=False)  # all records, those too that no entry was made of
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "min_cell", self.cdm.least(self.min_cell))
 
     @property
     def persons(self) -> int:
         """How many persons it has; a number for you, which is not suppressed."""
         return int(self.spans[WHO].nunique())
+
+    @property
+    def card(self) -> tuple[int, ...]:
+        """The numbers of persons and entries that its card may show: studies tell none that is near one of them."""
+        least = disclosure.smallest(self.min_cell)
+        return tuple(n for n in (self.persons, len(self.spans)) if n >= least)
 
     def __and__(self, other: Cohort) -> Cohort:
         found = self._joined_to(other, "and", spans.common(self.spans, other.spans))
@@ -76,7 +86,9 @@ class Cohort:
 
         both = spans.joined(pd.concat([self.spans, other.spans]))
         found = self._joined_to(other, "or", both)
-        return replace(found, steps=(_step(f"{self.name} or {other.name}", both),))._beside(self, other)
+        prior = [one.spans if one.prior is None else one.prior for one in (self, other)]
+        steps = (_step(f"{self.name} or {other.name}", both),)
+        return replace(found, steps=steps, prior=pd.concat(prior))._beside(self, other)
 
     def within(self, days: Days, *, of: Cohort) -> Cohort:
         """The entries that begin at most so many days before or after an entry of ``of``.
@@ -100,12 +112,20 @@ class Cohort:
         """What was asked step by step, who was left and who left: counts below ``min_cell`` are not told."""
         import pandas as pd
 
-        counts, beside = [step.persons for step in self.steps], accumulate(step.beside for step in self.steps)
-        persons = disclosure.steps(counts, first=self._wholes(), beside=list(beside), min_cell=self.min_cell)
-        reasons = [step.reason for step in self.steps]
-        frame = pd.DataFrame({"step": reasons, "persons": pd.array(persons, dtype="Int64")})
-        frame["left_out"] = frame["persons"].shift() - frame["persons"]
-        return frame.assign(entries=pd.array(self._entries(), dtype="Int64"))
+        # What another cohort's card tells is told here, too.
+        beside = list(accumulate(step.beside for step in self.steps))
+        first = [place for place, step in enumerate(self.steps) if step.whole]
+        told: dict[str, list[int | None]] = {}
+        for name in ("persons", "entries"):
+            counts = [getattr(step, name) for step in self.steps]
+            told[name] = disclosure.steps(counts, first=first, beside=beside, min_cell=self.min_cell)
+            known = [n for n in told[name] if n is not None]
+            beside = [(*others, *known) for others in beside]
+        frame = pd.DataFrame({name: pd.array(counts, dtype="Int64") for name, counts in told.items()})
+        frame["entries"] = frame["entries"].mask(frame["persons"].isna())
+        frame.insert(0, "step", [step.reason for step in self.steps])
+        frame.insert(2, "left_out", frame["persons"].shift() - frame["persons"])
+        return frame
 
     def plot(self, *, ax: Axes | None = None) -> Axes:
         """The attrition as a flow of boxes."""
@@ -126,7 +146,8 @@ class Cohort:
         """How often persons newly enter, per person-years at risk, by calendar interval, age and sex.
 
         At risk is who is observed, or in the cohort ``of``; who has entered never is again, or with ``washout_days``
-        is so many days after leaving. ``every`` is "year", "quarter", "month" or "decade".
+        is so many days after leaving. So is who has an earlier record of the cohort's concepts, though it was before
+        the observation, or left out by what else the cohort asks. ``every`` is "year", "quarter", "month" or "decade".
         """
         from genokit.omop import incidence
 
@@ -260,33 +281,23 @@ class Cohort:
         """31 bits, which every tool's integers hold."""
         return int(hashlib.sha256(self._syntax().encode()).hexdigest()[:8], 16) >> 1
 
-    def _entries(self) -> list[int | None]:
-        """The entries after each step; where spans were parted there are more than before, which is no loss."""
-        counts = [step.entries for step in self.steps]
-        starts = [0, *(i for i in range(1, len(counts)) if counts[i] > counts[i - 1]), len(counts)]
-        found: list[int | None] = []
-        for start, end in pairwise(starts):
-            first = [place - start for place in self._wholes() if start <= place < end]
-            found += disclosure.steps(counts[start:end], first=first, min_cell=self.min_cell)
-        return found
-
-    def _wholes(self) -> list[int]:
-        """The places of steps that another cohort's card tells as its persons: what it tells is told here, too."""
-        return [place for place, step in enumerate(self.steps) if step.whole]
-
     def _whole(self) -> tuple[Step, ...]:
         return (*self.steps[:-1], *(replace(step, whole=True) for step in self.steps[-1:]))
 
     def _beside(self, *others: Cohort) -> Cohort:
         """This cohort, that will not tell how few persons it has more or less than others."""
-        counts = {n for one in others for step in one._whole() for n in (*step.beside, *[step.persons] * step.whole)}
+        wholes = [step for one in others for step in one._whole()]
+        counts = {n for step in wholes for n in (*step.beside, *[step.persons, step.entries] * step.whole)}
+        if len(others) == 2:  # the persons of two together, less those of either, are those in both
+            counts.add(sum(one.persons for one in others))
         return replace(self, steps=(*self.steps[:-1], replace(self.steps[-1], beside=tuple(sorted(counts)))))
 
     def _told(self) -> str:
         """How many persons; not where it is almost as many as another cohort has, which it is made of."""
-        alone = told({"persons": self.persons}, self.min_cell)["persons"]
         shown = self.attrition()["persons"]
-        return "*" if alone == f"{self.persons:,}" and len(shown) and shown.isna().iloc[-1] else alone
+        if 0 < self.persons < (few := disclosure.smallest(self.min_cell)):
+            return f"<{few}"
+        return disclosure.HIDDEN if len(shown) and shown.isna().iloc[-1] else f"{self.persons:,}"
 
     def __repr__(self) -> str:
         return f"<Cohort {self.name}, {self._told()} persons>"
@@ -295,7 +306,7 @@ class Cohort:
         from genokit import display
 
         about: dict[str, object] = {"persons": self._told()}
-        if self.persons >= 100:  # of fewer, a year might be one person's
+        if self.persons >= 20 * disclosure.smallest(self.min_cell):  # of fewer, a year might be a few persons'
             low, middle, high = self.spans[START].quantile([0.05, 0.5, 0.95])
             about["entered"] = f"{low:%Y} to {high:%Y} (of 90 %), half before {middle:%Y}"
         shown = disclosure.written(self.attrition(), ["persons", "left_out", "entries"], by=["step"])
@@ -311,9 +322,9 @@ def cohort(cdm: Cdm, entry: Entry, *, name: str | None, censor: Cohort | None, m
     if censor is not None and not isinstance(censor, Cohort):
         raise InvalidParameters(f"'censor' is {type(censor).__name__}. Give a cohort: where it begins, this one ends.")
     entry = replace(entry, concepts={domain: _known(cdm, one) for domain, one in entry.concepts.items()})
-    found, steps = entry.found(cdm, None if censor is None else censor.spans)
+    found, steps, prior = entry.found(cdm, None if censor is None else censor.spans)
     settings = entry.settings() | ({} if censor is None else {"censor": _about(censor)})
-    return Cohort(name or steps[0].reason.removeprefix("records of "), found, steps, settings, cdm, min_cell)
+    return Cohort(name or steps[0].reason.removeprefix("records of "), found, steps, settings, cdm, min_cell, prior)
 
 
 def stored(cdm: Cdm, cohort_definition_id: int, *, name: str | None, min_cell: int | None) -> Cohort:
@@ -328,16 +339,6 @@ def stored(cdm: Cdm, cohort_definition_id: int, *, name: str | None, min_cell: i
     called = name or f"cohort {cohort_definition_id}"
     return Cohort(called, whole, (_step("in the table cohort", whole),), {"cohort_definition_id": cohort_definition_id},
                   cdm, min_cell)  # fmt: skip
-
-
-def told(counts: Mapping[str, int], min_cell: int | None) -> dict[str, str]:
-    """Numbers of persons as text, a small one not told."""
-    import pandas as pd
-
-    names = list(counts)
-    frame = disclosure.suppress(pd.DataFrame([counts]), names, min_cell=min_cell)
-    shown = disclosure.written(frame, names, min_cell=min_cell)
-    return {str(name): str(text) for name, text in shown.iloc[0].items()}
 
 
 def _known(cdm: Cdm, concepts: Concepts | Literal[True]) -> Concepts | Literal[True]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise, product
+from itertools import product
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from pandas import DataFrame, Series
 
+HIDDEN = "*"  # in place of a count, where to say "fewer than" would tell too much
 MOST_CELLS = 1_000_000  # of one table, with the combinations that no row has
 
 Cell = tuple[int, ...]
@@ -35,6 +36,7 @@ def suppress(
     within: Sequence[str] = (),
     also: Sequence[str] = (),
     total: str | None = None,
+    hide: Any = None,
     min_cell: int | None = None,
 ) -> DataFrame:
     """The rows with every small count missing (<NA>): the counts of a row, and the columns ``also``, go together.
@@ -44,8 +46,9 @@ def suppress(
     or learns it exactly, where the sums alone tell that it is small. What the sums alone tell exactly is beyond help.
     ``total`` is the label in these columns by which a row is the sum of others; such rows are hidden if need be. A
     hidden zero may come as a row of its own. ``within`` are columns for each of whose values this is a table by itself.
-    Without ``by`` only what is small is hidden. A count is small from 1 to below ``min_cell``, which is at least that
-    of the settings. Raises InvalidParameters.
+    ``hide`` is true of other rows to hide, as of those with a number ``near`` another. Without ``by`` only these and
+    what is small are hidden. A count is small from 1 to below ``min_cell``, which is at least that of the settings.
+    Raises InvalidParameters.
 
     >>> import pandas as pd
     >>> frame = pd.DataFrame({"sex": ["F", "M", "other"], "persons": [120, 98, 2]})
@@ -60,8 +63,13 @@ def suppress(
     least = smallest(min_cell)
     values = np.stack([_whole(frame[name], name) for name in counts], axis=1)  # (rows, counts)
     hidden: NDArray[np.bool_] = np.any((values > 0) & (values < least), axis=1)
+    hidden |= False if hide is None else np.asarray(hide, dtype=bool)
     added: list[list[int]] = []  # for each new row, a row to take each column of by from
-    if by:
+    if len(by) == len(counts) == 1 and total is None:
+        _single(bool(frame.duplicated([*within, *by]).any()), by)
+        tables: Any = frame.groupby(list(within), dropna=False).ngroup().to_numpy() if within else 0 * values[:, 0]
+        _partner(tables, values[:, 0], hidden, least)
+    elif by:
         codes = _codes(frame, by, total)
         for rows in _groups(frame, within):
             if hidden[rows].any():
@@ -70,34 +78,43 @@ def suppress(
     return _without(frame, hidden, added, counts, by, within, also)
 
 
+def near(numbers: Any, *told: Any, min_cell: int | None = None) -> NDArray[np.bool_]:
+    """Which numbers are small, or differ by a small number from one that is told beside them.
+
+    Each of ``told`` is a number, or one for each number; where it is missing there is none.
+
+    >>> near([100, 97, 50, 3], 100).tolist()
+    [False, True, False, True]
+    """
+    import numpy as np
+
+    found, least = np.asarray(numbers, dtype="float64"), smallest(min_cell)
+    apart = [np.abs(found - np.asarray(one, dtype="float64")) for one in (0, *told)]
+    small: NDArray[np.bool_] = np.any([(one > 0) & (one < least) for one in apart], axis=0)
+    return small
+
+
 def steps(
     counts: Sequence[int],
-    *,
+    *others: Sequence[int],
     first: Sequence[int] = (),
     beside: Sequence[Sequence[int]] = (),
     min_cell: int | None = None,
 ) -> list[int | None]:
-    """The counts of an attrition, each of which is part of the one before: neither they nor their differences small.
+    """Counts of persons each of whom is in all before, or in all after: neither they nor their differences small.
 
     The last is kept before the first, and both before those between; before all of them, those at the places
     ``first``. ``beside`` are, for each count, others that are told elsewhere: it differs by little from none of them.
-    Raises InvalidParameters.
+    ``others`` are series that go with it, each of which is held to the same.
 
     >>> steps([200, 198, 150, 147, 60, 3, 0])
     [200, None, 150, None, 60, None, 0]
     """
-    if any(after > before for before, after in pairwise(counts)) or min(counts, default=0) < 0:
-        raise InvalidParameters("The counts of an attrition can only fall, to 0 at the least.")
-    least = smallest(min_cell)
+    least, last = smallest(min_cell), len(counts) - 1
     shown: dict[int, int] = {}
-    last = len(counts) - 1
     for i in dict.fromkeys([*first, last, 0, *range(last)] if counts else []):
-        before = max((j for j in shown if j < i), default=None)
-        after = min((j for j in shown if j > i), default=None)
-        told = [counts[i], *(abs(counts[i] - n) for n in (beside[i] if beside else ()))]
-        told += [] if before is None else [shown[before] - counts[i]]
-        told += [] if after is None else [counts[i] - shown[after]]
-        if not any(0 < n < least for n in told):
+        told = [(of[i], (0, *(of[j] for j in shown), *(beside[i] if beside else ()))) for of in (counts, *others)]
+        if not any(0 < abs(one - n) < least for one, numbers in told for n in numbers):
             shown[i] = counts[i]
     return [shown.get(i) for i in range(len(counts))]
 
@@ -151,7 +168,7 @@ def written(
     """
     import pandas as pd
 
-    sign = "*" if by else f"<{smallest(min_cell)}"
+    sign = HIDDEN if by else f"<{smallest(min_cell)}"
     return frame.assign(**{name: [sign if pd.isna(n) else f"{n:,}" for n in frame[name]] for name in counts})
 
 
@@ -165,11 +182,11 @@ def note(by: Sequence[str] = (), *, min_cell: int | None = None) -> str:
     return f"Counts of 1 to {smallest(min_cell) - 1} persons are not shown{also}."
 
 
-def smallest(min_cell: int | None = None) -> int:
-    """The smallest count that is shown: what is asked for, and not below the settings'. Raises InvalidParameters."""
+def smallest(min_cell: int | None = None, settings: Settings | None = None) -> int:
+    """The smallest count that is shown: what is asked for, and not below any settings'. Raises InvalidParameters."""
     if min_cell is not None and (isinstance(min_cell, bool) or not isinstance(min_cell, int)):
         raise InvalidParameters(f"min_cell must be a whole number of persons, but is {min_cell!r}.")
-    return max(Settings.load().min_cell, min_cell or 0)
+    return max(Settings.load().min_cell, min_cell or 0, settings.min_cell if settings else 0)
 
 
 @dataclass(frozen=True)
@@ -182,6 +199,22 @@ class _Grid:
     elsewhere: NDArray[np.bool_]  # (cells,): totals that no row has
     price: NDArray[np.float64]  # (cells,): of hiding it
     origin: tuple[NDArray[np.int64], ...]  # for each axis, a row that has each of its values
+
+
+def _single(twice: bool, by: Sequence[str]) -> None:
+    if twice:
+        raise InvalidParameters(f"Several rows have the same {', '.join(by)}: name what tells them apart in within.")
+
+
+def _partner(table: NDArray[np.int64], values: NDArray[np.int64], hidden: NDArray[np.bool_], least: int) -> None:
+    """Of tables of one column, hide the least other row where what is hidden is one alone, or few together."""
+    import numpy as np
+
+    many, persons = np.bincount(table, hidden), np.bincount(table, values * hidden)
+    needs = (many == 1) | ((many > 1) & (persons <= least))
+    at = np.flatnonzero(~hidden & needs[table])
+    at = at[np.lexsort((values[at], values[at] == 0, table[at]))]
+    hidden[at[np.unique(table[at], return_index=True)[1]]] = True
 
 
 def _whole(column: Series[Any], name: str) -> NDArray[np.int64]:
@@ -232,8 +265,7 @@ def _grid(codes: NDArray[np.int64], values: NDArray[np.int64], by: Sequence[str]
     if prod(shape) > MOST_CELLS:
         raise InvalidParameters(f"A table by {', '.join(by)} has {prod(shape):,} cells: more than {MOST_CELLS:,}.")
     places = np.ravel_multi_index(tuple(at), shape)
-    if len(np.unique(places)) < len(codes):
-        raise InvalidParameters(f"Several rows have the same {', '.join(by)}: name what tells them apart in within.")
+    _single(len(np.unique(places)) < len(codes), by)
     row = np.full(prod(shape), -1)
     row[places] = np.arange(len(codes))
     summed = np.zeros((values.shape[1], *shape), dtype=np.int64)
@@ -282,6 +314,8 @@ def _box(grid: _Grid, cell: int, lost: NDArray[np.bool_], least: int) -> list[in
 
     own = grid.values[:, cell]
     small = np.flatnonzero((own > 0) & (own < least))
+    if not len(small):  # hidden as it is near another number, so that it may not come back as a sum
+        small, own = np.flatnonzero(own), np.zeros_like(own)
     # A box of few cells is wanted again and again, for one table after the other.
     find = _boxes if len(lost) < 1000 else _boxes.__wrapped__
     boxes, rising, kept = find(grid.shape, cell)
@@ -290,9 +324,9 @@ def _box(grid: _Grid, cell: int, lost: NDArray[np.bool_], least: int) -> list[in
     less = values >= 1  # can be one less
     some = ((rising | less).all(axis=1) | (~rising | less).all(axis=1)).all(axis=0)
     known = ~grid.elsewhere[boxes].any(axis=0)
-    fit = next(
-        fits & sums for sums in (kept & known, known, known | True) for fits in (enough, some) if (fits & sums).any()
-    )
+    whole = known | True
+    choices = [fits & sums for sums in (kept & known, known, whole) for fits in (enough, some)]
+    fit = next(one for one in (*choices, whole) if one.any())
     cost = np.where(lost[boxes], 0, grid.price[boxes]).sum(axis=0)
     return [int(corner) for corner in boxes[:, np.where(fit, cost, np.inf).argmin()]]
 

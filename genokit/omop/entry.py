@@ -94,9 +94,10 @@ class Entry:
                  for name, value in rest.items() if value is not None and value is not False}  # fmt: skip
         return told
 
-    def found(self, cdm: Cdm, censor: DataFrame | None = None) -> tuple[DataFrame, tuple[Step, ...]]:
-        """The entries as spans, and the steps that led to them."""
+    def found(self, cdm: Cdm, censor: DataFrame | None = None) -> tuple[DataFrame, tuple[Step, ...], DataFrame]:
+        """The entries as spans, the steps that led to them, and all records that they were chosen from."""
         rows = self._records(cdm)
+        prior = _spans(rows, rows["end_date"])
         steps = [Step(self._what, rows["person_id"].nunique(), len(rows))]
         for reason, keep in self._conditions(rows):
             rows = rows[keep.reindex(rows.index).astype(bool)]
@@ -107,7 +108,7 @@ class Entry:
         whole = joined(spans)
         if len(whole) < len(spans):
             steps.append(Step("overlapping entries as one", whole[WHO].nunique(), len(whole)))
-        return whole, tuple(steps)
+        return whole, tuple(steps), prior
 
     @property
     def _what(self) -> str:
@@ -162,13 +163,14 @@ class Entry:
             last = rows[["end_date", "observation_period_end_date"]].min(axis=1)
         elif self.end != "observation":
             last = pd.concat([rows["start_date"] + pd.Timedelta(days=int(self.end)), last], axis=1).min(axis=1)
-        return pd.DataFrame(
-            {
-                WHO: rows["person_id"].astype("Int64"),
-                START: rows["start_date"].astype("datetime64[us]"),
-                END: last.astype("datetime64[us]"),
-            }
-        )
+        return _spans(rows, last)
+
+
+def _spans(rows: DataFrame, last: Series[Any]) -> DataFrame:
+    import pandas as pd
+
+    days = {START: rows["start_date"].astype("datetime64[us]"), END: last.astype("datetime64[us]")}
+    return pd.DataFrame({WHO: rows["person_id"].astype("Int64"), **days})
 
 
 def ages(persons: DataFrame, day: Series[Any]) -> Series[Any]:
@@ -177,6 +179,17 @@ def ages(persons: DataFrame, day: Series[Any]) -> Series[Any]:
     early = (day.dt.month < month) | ((day.dt.month == month) & (day.dt.day < date))
     years: Series[Any] = day.dt.year - persons["year_of_birth"] - early.astype("Int64")
     return years
+
+
+def births(persons: DataFrame) -> Series[Any]:
+    """Days of birth; a day that its month lacks is so many days after its first, as 29 February 2001 is 1 March."""
+    import pandas as pd
+
+    month = persons["month_of_birth"].where(persons["month_of_birth"].between(1, 12)).fillna(1)
+    date = persons["day_of_birth"].where(persons["day_of_birth"].between(1, 31)).fillna(1)
+    months = ((persons["year_of_birth"] - 1970) * 12 + month - 1).to_numpy("int64").astype("datetime64[M]")
+    days = months.astype("datetime64[us]") + (date - 1).to_numpy("int64").astype("timedelta64[D]")
+    return pd.Series(days, index=persons.index)
 
 
 def bands(groups: Sequence[tuple[int, int]]) -> list[tuple[int, int, str]]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from genokit.errors import InvalidParameters, did_you_mean
 from genokit.omop import disclosure, persontime
 from genokit.omop.cohort import least
-from genokit.omop.entry import bands, read, sexes
+from genokit.omop.entry import bands, births, read, sexes
 from genokit.omop.spans import END, START, WHO, common, joined, without
 
 if TYPE_CHECKING:
@@ -33,12 +34,12 @@ class Rates:
     frame: DataFrame = field(repr=False)
     settings: Mapping[str, Any]
     min_cell: int | None = None
+    cards: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())  # what those of the outcome and of ``of`` may tell
 
     def table(self) -> DataFrame:
         """The numbers that may be told: small counts are missing, what would give them back, and rates of them."""
-        if self.what == "incidence":
-            return _incidence_shown(self.frame, self.min_cell)
-        return _prevalence_shown(self.frame, self.min_cell)
+        return (_incidence_shown if self.what == "incidence" else _prevalence_shown)(self.frame, *self.cards,
+                                                                                     self.min_cell)  # fmt: skip
 
     def plot(self, *, by: str = "sex", ax: Axes | None = None) -> Axes:
         """The rate over the intervals, a line for each sex, or with ``by="age_group"`` for each age."""
@@ -88,14 +89,15 @@ def incidence(
     washout_days: int | None,
     prior_observation_days: int,
 ) -> Rates:
-    """New entries per person-years at risk. Without ``washout_days`` who had one is never at risk again."""
+    """New entries per person-years at risk. Without ``washout_days`` who had one is never at risk again: nor is who
+    had a record of which no entry was made."""
     import pandas as pd
 
     days, people = _observed(outcome, of, prior_observation_days)
     parts, ages = _parts(days, every, between), bands(age_groups)
-    begun, ended = outcome.spans[START], outcome.spans[END]
-    until = pd.Timestamp("9999-12-31") if washout_days is None else ended + pd.Timedelta(days=washout_days)
-    not_at_risk = outcome.spans.assign(**{START: begun + pd.Timedelta(days=1), END: until})
+    had = outcome.spans if outcome.prior is None else pd.concat([outcome.spans, outcome.prior], ignore_index=True)
+    until = pd.Timestamp("9999-12-31") if washout_days is None else had[END] + pd.Timedelta(days=washout_days)
+    not_at_risk = had.assign(**{START: had[START] + pd.Timedelta(days=1), END: until})
     not_at_risk = not_at_risk[not_at_risk[START] <= not_at_risk[END]].astype({END: "datetime64[us]"})
     found = persontime.incidence(without(days, not_at_risk), people, outcome.spans, parts, ages)
     found["person_years"] = found.pop("person_days") / 365.25
@@ -106,7 +108,7 @@ def incidence(
     settings = {"at risk": of.name if of else "all who are observed", "each": every,
                 "at risk again": "never" if washout_days is None else f"{washout_days} days after it ends",
                 "observed before": f"{prior_observation_days} days"}  # fmt: skip
-    return Rates("incidence", outcome.name, found, settings, least(outcome, of))
+    return Rates("incidence", outcome.name, found, settings, least(outcome, of), _cards(outcome, of))
 
 
 def prevalence(
@@ -128,7 +130,11 @@ def prevalence(
     found["low"], found["high"] = _wilson(found["cases"], found["persons"])
     settings = {"of": of.name if of else "all who are observed",
                 "each": f"first day of each {every}" if point else every}  # fmt: skip
-    return Rates("prevalence", outcome.name, found, settings, least(outcome, of))
+    return Rates("prevalence", outcome.name, found, settings, least(outcome, of), _cards(outcome, of))
+
+
+def _cards(outcome: Cohort, of: Cohort | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    return outcome.card, () if of is None else of.card
 
 
 def _observed(outcome: Cohort, of: Cohort | None, prior_days: int) -> tuple[DataFrame, DataFrame]:
@@ -136,15 +142,8 @@ def _observed(outcome: Cohort, of: Cohort | None, prior_days: int) -> tuple[Data
     import pandas as pd
 
     rows = outcome.cdm.lookup(read("persons"), {})
-    born = {"year": rows["year_of_birth"], "month": rows["month_of_birth"].fillna(1),
-            "day": rows["day_of_birth"].fillna(1)}  # fmt: skip
-    people = pd.DataFrame(
-        {
-            WHO: rows["person_id"],
-            "sex": sexes(rows["gender_concept_id"]),
-            "birth": pd.to_datetime(pd.DataFrame(born).astype("int64")).astype("datetime64[us]"),
-        }
-    )
+    rows = rows[rows["year_of_birth"].notna()]  # who has no age is in no group
+    people = pd.DataFrame({WHO: rows["person_id"], "sex": sexes(rows["gender_concept_id"]), "birth": births(rows)})
     begun = rows["observation_period_start_date"].astype("datetime64[us]") + pd.Timedelta(days=prior_days)
     days = pd.DataFrame(
         {WHO: rows["person_id"], START: begun, END: rows["observation_period_end_date"].astype("datetime64[us]")}
@@ -177,30 +176,44 @@ def _parts(days: DataFrame, every: str, between: tuple[object, object] | None) -
     ).reset_index(drop=True)
 
 
-def _incidence_shown(frame: DataFrame, min_cell: int | None) -> DataFrame:
-    """Events add up over all three; persons over sexes only, as they grow older and live through intervals."""
+def _incidence_shown(frame: DataFrame, card: Sequence[int], of: Sequence[int], min_cell: int | None) -> DataFrame:
+    """Events and person-time add up over all three, and persons as far as they don't grow older or live on; persons go
+    with their time, and events with both."""
     rates = ["rate", "low", "high"]
-    events = disclosure.suppress(frame, ["events"], by=KEYS, also=rates, total="all", min_cell=min_cell)
-    events = events.head(len(frame))
-    persons = disclosure.suppress(
-        frame, ["persons"], by=["sex"], within=["interval", "age_group"], total="all", min_cell=min_cell
-    ).head(len(frame))
-    gone = events["events"].isna() | persons["persons"].isna()
-    shown = frame.assign(events=events["events"], persons=persons["persons"])
-    for name in ("events", *rates):
-        shown[name] = shown[name].mask(gone)
-    shown["person_years"] = shown["person_years"].mask(persons["persons"].isna())
-    return shown
+    persons = frame["persons"].to_numpy().reshape([frame[key].nunique() for key in KEYS])
+    sums = persons.copy()
+    sums[:-1, 0] = sums[:-1, 1:].sum(axis=1)
+    sums[-1] = sums[:-1].sum(axis=0)
+    whole = frame.assign(days=(frame["person_years"] * 365.25).round(), sums=sums.ravel())
+    hide = disclosure.near(persons, *_totals(persons, 3), *of, min_cell=min_cell).ravel()
+    time = disclosure.suppress(whole, ["days", "sums"], by=KEYS, total="all", hide=hide, min_cell=min_cell)
+    gone = time["sums"].isna().to_numpy()[: len(frame)]
+    hide = gone | disclosure.near(frame["events"], frame["persons"], *card, min_cell=min_cell)
+    shown = disclosure.suppress(frame, ["events"], by=KEYS, also=rates, total="all", hide=hide, min_cell=min_cell)
+    told = {"persons": frame["persons"].astype("Int64").mask(gone), "person_years": frame["person_years"].mask(gone)}
+    return shown.head(len(frame)).assign(**told)
 
 
-def _prevalence_shown(frame: DataFrame, min_cell: int | None) -> DataFrame:
+def _prevalence_shown(frame: DataFrame, card: Sequence[int], of: Sequence[int], min_cell: int | None) -> DataFrame:
     """Persons add up over age and sex, cases and the others too."""
     whole = frame.assign(others=frame["persons"] - frame["cases"])
+    persons = frame["persons"].to_numpy().reshape([frame[key].nunique() for key in KEYS])
+    hide = disclosure.near(persons, *_totals(persons, 2), *of, min_cell=min_cell).ravel()
     shown = disclosure.suppress(
         whole, ["persons", "cases", "others"], by=["age_group", "sex"], within=["interval"],
         also=["rate", "low", "high"], total="all", min_cell=min_cell,
+        hide=hide | disclosure.near(frame["cases"], *card, min_cell=min_cell),
     )  # fmt: skip
-    return shown.drop(columns="others")
+    return shown.drop(columns="others").head(len(frame))
+
+
+def _totals(persons: Any, axes: int) -> Iterator[Any]:
+    """The numbers of which each is a part, over the last of the columns: all of a sex, of an age, in all intervals."""
+    for over in product([False, True], repeat=axes):
+        part = persons
+        for axis in (axis for axis, on in zip(range(3 - axes, 3), over, strict=True) if on):
+            part = part.take([-1 if axis == 0 else 0], axis)
+        yield part
 
 
 def _poisson(events: Any) -> tuple[Any, Any]:

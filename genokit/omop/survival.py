@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from genokit.errors import InvalidParameters, did_you_mean
 from genokit.omop import disclosure, entry
-from genokit.omop.cohort import least, told
+from genokit.omop.cohort import least
 from genokit.omop.entry import ages, people, sexes
 from genokit.omop.incidence import Z
 from genokit.omop.spans import END, START, WHO, firsts
@@ -32,20 +32,24 @@ class TimeToEvent:
     frame: DataFrame = field(repr=False)
     settings: Mapping[str, Any]
     min_cell: int | None = None
+    card: tuple[int, ...] = ()  # what that of the outcome may tell
 
     def table(self) -> DataFrame:
         """The points that may be told: none from which, with the others, a few persons' fate could be read."""
         import pandas as pd
 
-        parts = []
+        first = self.frame.drop_duplicates("group")
+        told = disclosure.suppress(first, ["persons", "at_risk"], by=["group"], min_cell=self.min_cell)
+        parts = [self.frame.head(0)]
         for _, rows in self.frame.groupby("group", sort=False):
+            at_risk, events = rows["at_risk"].tolist(), rows["events"].tolist()
+            left = [at_risk[0] - at - had for at, had in zip(at_risk, events, strict=True)]
             # The persons of the group are told elsewhere, so those left out must not be what is left of them.
-            at_risk = [rows["persons"].iloc[0], *rows["at_risk"]]
-            at_risk = disclosure.steps(at_risk, first=[0], min_cell=self.min_cell)[1:]
-            left = disclosure.steps((rows["events"].iloc[-1] - rows["events"]).tolist(), min_cell=self.min_cell)
-            keep = [one is not None and other is not None for one, other in zip(at_risk, left, strict=True)]
-            parts.append(rows[keep])
-        return pd.concat(parts, ignore_index=True).drop(columns="persons")
+            beside = [(rows["persons"].iloc[0], at_risk[0], *self.card)] * len(rows)
+            shown = disclosure.steps(at_risk, events, left, beside=beside, min_cell=self.min_cell)
+            parts.append(rows[[one is not None for one in shown]])
+        found = pd.concat(parts, ignore_index=True).drop(columns="persons")
+        return found[found["group"].isin(told.loc[told["persons"].notna(), "group"])].reset_index(drop=True)
 
     def plot(self, *, ax: Axes | None = None) -> Axes:
         """The share that has had the event, by days since entry, with 95 % confidence bands."""
@@ -90,7 +94,8 @@ def time_to(
     ]
     if not parts:
         raise InvalidParameters(f"Nobody in '{target.name}' is free of '{outcome.name}' at first.")
-    before_told = told({"n": int(before.sum())}, least(target, outcome))["n"]
+    few = disclosure.near(before.sum(), len(first), min_cell=least(target, outcome))
+    before_told = disclosure.HIDDEN if few else f"{before.sum():,}"
     settings = {
         "from": f"the first entry of {target.name}",
         "to": f"the first entry of {outcome.name}",
@@ -98,7 +103,12 @@ def time_to(
     }
     names = ["group", "persons", "day", "at_risk", "events", "free", "low", "high"]
     return TimeToEvent(
-        target.name, outcome.name, pd.concat(parts, ignore_index=True)[names], settings, least(target, outcome)
+        target.name,
+        outcome.name,
+        pd.concat(parts, ignore_index=True)[names],
+        settings,
+        least(target, outcome),
+        outcome.card,
     )
 
 
@@ -108,7 +118,7 @@ def _groups(target: Cohort, rows: DataFrame, by: str | None, age_groups: Sequenc
     mine = people(target.cdm).reindex(rows[WHO]).set_axis(rows.index)
     if by == "sex":
         return sexes(mine["gender_concept_id"])
-    return entry.age_groups(ages(mine, rows[START]), age_groups)
+    return entry.age_groups(ages(mine, rows[START]), age_groups).fillna("other")
 
 
 def _curve(rows: DataFrame, most_days: int) -> DataFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import permutations
 from typing import TYPE_CHECKING
 
 from genokit.backends import database
@@ -33,27 +34,35 @@ class TableOne:
     frame: DataFrame = field(repr=False)
     prior_days: int
     min_cell: int | None = None
+    parts: tuple[tuple[str, str], ...] = ()  # names of two cohorts, the one being persons of the other
 
     def table(self) -> DataFrame:
         """The numbers that may be told, a row a cohort and value; a difference goes with both that it is made of."""
         import pandas as pd
 
-        whole = self.frame.assign(others=self.frame["total"] - self.frame["persons"])
+        whole, few = self.frame.assign(others=self.frame["total"] - self.frame["persons"]), self.min_cell
+        whole["hide"] = whole["gone"] = disclosure.near(whole["total"], min_cell=few)
         keys, parts = ["cohort", "characteristic"], []
+        for part, of in self.parts:  # who is in the one and not in the other must not be few
+            mine, others = (whole["cohort"] == name for name in (part, of))
+            for name, mark in (("persons", "hide"), ("total", "gone")):
+                whole.loc[mine, mark] |= disclosure.near(whole.loc[mine, name], whole.loc[others, name], min_cell=few)
         for adds_up, rows in whole.groupby(whole["characteristic"].isin(["age", "sex"])):
             if adds_up:
                 shown = disclosure.suppress(
-                    rows, ["persons"], by=["value"], within=keys, also=["percent"], min_cell=self.min_cell
+                    rows, ["persons"], by=["value"], within=keys, also=["percent"], hide=rows["hide"], min_cell=few
                 ).head(len(rows))
             else:
-                shown = disclosure.suppress(rows, ["persons", "others"], also=["percent"], min_cell=self.min_cell)
+                shown = disclosure.suppress(
+                    rows, ["persons", "others"], also=["percent"], hide=rows["hide"], min_cell=few
+                )
             parts.append(shown)
         found = pd.concat(parts).loc[whole.index] if parts else whole
-        small = found["total"].between(1, disclosure.smallest(self.min_cell) - 1)
-        found["total"] = found["total"].astype("Int64").mask(small)
+        for name in ("persons", "total", "percent"):
+            found[name] = found[name].astype("Float64" if name == "percent" else "Int64").mask(found["gone"])
         hidden = found["persons"].isna().groupby([found["characteristic"], found["value"]]).transform("any")
         found["difference"] = found["difference"].mask(hidden)
-        return found.drop(columns="others")
+        return found.drop(columns=["others", "hide", "gone"])
 
     def wide(self) -> DataFrame:
         """The same as texts, a column a cohort, for a paper."""
@@ -94,14 +103,16 @@ def table_one(
     if len(set(names)) < len(names):
         raise InvalidParameters("Two of these cohorts have one name. Call one otherwise: cohort.named(name).")
     firsts = {one.name: spans.firsts(one.spans) for one in cohorts}
-    if any(one.empty for one in firsts.values()):
-        raise InvalidParameters("One of these cohorts is empty, so there is nothing to describe.")
+    if empty := [name for name, first in firsts.items() if first.empty]:
+        raise InvalidParameters(f"The cohort '{empty[0]}' is empty, so there is nothing to describe.")
     everybody = people(cohorts[0].cdm)
     counts = [_demographics(name, first, everybody, age_groups) for name, first in firsts.items()]
     counts.append(_recorded(cohorts[0].cdm, firsts, prior_days, most))
     totals = {name: len(first) for name, first in firsts.items()}
     rows = _complete(pd.concat(counts, ignore_index=True), totals, [label for *_, label in entry.bands(age_groups)])
-    return TableOne(names, rows, prior_days, least(*cohorts))
+    who = {name: set(first[WHO]) for name, first in firsts.items()}
+    parts = tuple((one, of) for one, of in permutations(names, 2) if who[one] <= who[of])
+    return TableOne(names, rows, prior_days, least(*cohorts), parts)
 
 
 def _demographics(
@@ -142,7 +153,7 @@ def _recorded(cdm: Cdm, firsts: Mapping[str, DataFrame], prior_days: int, most: 
     keys = ["characteristic", "concept_id"]
     often = found.groupby(keys)["persons"].max().reset_index().sort_values("persons", ascending=False, kind="stable")
     chosen = often.groupby("characteristic").head(most)[keys]
-    called = chosen["concept_id"].map(concepts.names(cdm, chosen["concept_id"].unique().tolist()))
+    called = chosen["concept_id"].map(concepts.names(cdm, chosen["concept_id"].unique().tolist())).astype("object")
     twice = chosen.assign(value=called).duplicated(["characteristic", "value"], keep=False)
     value = called.mask(twice, called + " (" + chosen["concept_id"].astype(str) + ")")
     return chosen.assign(value=value).merge(found, on=keys).drop(columns="concept_id")
