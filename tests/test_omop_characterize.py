@@ -148,6 +148,44 @@ def test_of_a_concept_s_types_one_alone_is_never_hidden(cdm, sample):
     assert hid
 
 
+def test_passes_and_nested_counts_tell_no_few_persons_nor_does_a_concept_that_few_have():
+    con = empty()
+    persons(con, *((one, "2010-01-01", "2010-12-31") for one in range(60)))
+    con.execute("insert into death by name select i as person_id, date '2010-12-31' as death_date from range(3) t(i)")
+    con.execute(
+        "insert into procedure_occurrence by name select row_number() over () as procedure_occurrence_id,"
+        " i as person_id, concept as procedure_concept_id, date '2010-05-01' as procedure_date,"
+        " 0 as procedure_type_concept_id"
+        " from range(60) t(i), (values (1, 50), (2, 58), (3, 2)) as c(concept, n), range(20) as r(r)"
+        " where i < n and (r = 0 or concept = 1 and r = 1 and i < 47 or concept = 3)"
+    )
+    found = Cdm(database=con).characterize(progress=False)
+    passes = found.scans.set_index("table")["rows"]
+    assert pd.isna(passes["death"])
+    assert passes["person"] == 60
+    counts = {
+        number: dict(found.counts(number)[["procedure_concept_id", "count_value"]].to_numpy()) for number in (600, 601)
+    }
+    assert counts[600] == {"1": 50}  # 58 of 60 have the second, and 2 the third, 40 times
+    assert "3" not in counts[601]
+    assert found.counts(691)["count_value"].tolist() == [50]  # 47 have it twice or more
+    assert "<td>3</td>" not in found._repr_html_()
+
+
+def test_persons_who_are_observed_and_not_in_the_table_person_are_spoken_of(sample):
+    con = empty()
+    persons(con, *((one, "2010-01-01", "2010-12-31") for one in range(60)))
+    whole = Cdm(database=con).characterize(progress=False)
+    assert "not in person" not in whole.said
+    con.execute("delete from person where person_id >= 30")
+    found = Cdm(database=con).characterize(progress=False)
+    assert found.table("observed")["persons"].max() > found.counts(1)["count_value"].item()
+    assert "not in person" in found.said
+    assert found.said in found.explore()._repr_html_()
+    assert "not in person" in found._repr_html_()
+    assert "not in person" in found.page()
+
+
 def test_results_are_achilles_tables_and_only_what_changed_is_counted_again(tmp_path):
     con = empty()
     persons(con, *((one, "2010-01-01", "2010-12-31") for one in range(20)))

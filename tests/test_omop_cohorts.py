@@ -14,7 +14,8 @@ from pyarrow import parquet
 from small_cdm import small_cdm
 from trino_query_parser import parse_statement
 
-from genokit import Cdm
+from genokit import Cdm, Settings
+from genokit.backends import clients
 from genokit.errors import InvalidParameters, NotFound
 from genokit.omop import cohort as cohorts
 from genokit.omop import spans
@@ -260,6 +261,47 @@ def test_cards_of_cohorts_made_of_one_another_do_not_tell_by_how_few_they_differ
         for parent in parents:
             if None not in (told[cohort], told[parent]):
                 assert not 0 < abs(told[cohort] - told[parent]) < 5, "these few are in the one and not in the other"
+
+
+def test_neither_entries_nor_sums_give_back_the_few_by_which_cohorts_differ(cdm):
+    a, b = (of_persons(name, set(who), cdm) for name, who in (("a", range(50)), ("b", range(47, 97))))
+    three = replace_spans(a, [(who, 200 * time, 0) for who in range(50) for time in range(2 if who < 3 else 1)])
+    assert three.attrition()["entries"].tolist() == [24, pd.NA]  # 53 entries of 50 persons
+    c = of_persons("c", set(range(3, 53)), cdm)
+    for made, of in ((a | c, "53"), (a & c, "47"), (a.within(0, of=c), "47")):
+        assert made.persons == int(of)
+        assert made.attrition().iloc[-1][["persons", "entries"]].isna().all()
+        assert of not in re.findall(r"\d+", repr(made) + made._repr_html_())
+    assert (a | b).persons == 97  # 50 and 50: so 3 would be in both
+    assert repr(a | b) == "<Cohort a or b, * persons>"
+
+
+def replace_spans(cohort: cohorts.Cohort, rows: list[tuple[int, int, int]]) -> cohorts.Cohort:
+    found = frame_of(rows)
+    steps = (cohort.steps[0], Step(cohort.name, found[WHO].nunique(), len(found)))
+    return cohorts.Cohort(cohort.name, found, steps, {}, cohort.cdm)
+
+
+def test_the_settings_of_its_own_clients_say_what_is_small_of_a_cdm(tmp_path):
+    own = Cdm(small_ten(tmp_path), clients=clients(Settings(min_cell=50)))
+    everyone = own.cohort(name="all")
+    assert repr(everyone) == "<Cohort all, <50 persons>"
+    assert everyone.attrition()["persons"].isna().all()
+    assert everyone.incidence().table()["persons"].isna().any()
+    assert own.characterize(progress=False).results.num_rows == 0
+    assert "&lt;50" in own._repr_html_()
+    assert "&lt;50" in own.table("person")._repr_html_()
+    assert repr(Cdm(tmp_path).cohort(name="all")) == "<Cohort all, 10 persons>"
+
+
+def small_ten(folder):
+    small_cdm(
+        folder,
+        person="select i as person_id, 8507 as gender_concept_id, 1950 as year_of_birth from range(10) as t(i)",
+        observation_period="select person_id, date '2020-01-01' as observation_period_start_date,"
+        " date '2020-12-31' as observation_period_end_date from person",
+    )
+    return folder
 
 
 def test_a_cohort_is_stored_as_the_cdm_stores_it_and_read_again(cdm, tmp_path):

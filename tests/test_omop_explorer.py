@@ -125,6 +125,7 @@ def test_a_search_takes_words_numbers_and_slips_of_the_pen(sample):
 def test_it_is_gone_through_forth_and_back(sample):
     explorer = sample.explore()
     explorer.box  # noqa: B018
+    assert explorer._what.value == max(explorer.tables, key=explorer.tables.get)  # not on a table of one row
     explorer._what.value = "drug_exposure"
     first = explorer._names.options[0]
     explorer._names.value = first[1]

@@ -181,6 +181,82 @@ def test_points_are_days(cdm):
     assert whole["persons"].item() == cdm.query(sql)["n"].item()
 
 
+def test_a_prior_event_ends_the_risk_though_the_cohort_has_no_entry_of_it(tmp_path):
+    cdm = small_cdm(
+        tmp_path,
+        person="select i as person_id, 8507 as gender_concept_id, 1950 as year_of_birth from range(1, 4) as t(i)",
+        observation_period="select person_id, date '2010-01-01' as observation_period_start_date,"
+        " date '2012-12-30' as observation_period_end_date from person",
+        condition_occurrence="select person_id, 7 as condition_concept_id, date '2009-05-01' as condition_start_date"
+        " from person where person_id = 1 union all select 2, 7, date '2010-03-01' union all"
+        " select 2, 7, date '2012-03-01' union all select 3, 7, date '2012-06-01'",
+    )
+    whole = cdm.cohort(condition=7, prior_observation_days=365).incidence().frame.set_index(["interval", "sex"])
+    whole = whole[whole["age_group"] == "all"].loc[("all", "all")]
+    # The first had it before; the second has days until the one that was left out, the third until the one that counts.
+    days = (pd.Timestamp("2010-03-01") - pd.Timestamp("2010-01-01")).days + 1
+    days += (pd.Timestamp("2012-06-01") - pd.Timestamp("2010-01-01")).days + 1
+    assert (whole["persons"], whole["events"]) == (2, 1)
+    assert whole["person_years"] == pytest.approx(days / 365.25)
+    again = cdm.cohort(condition=7, end="record").incidence(washout_days=30).frame
+    assert again[(again[["interval", "age_group", "sex"]] == "all").all(axis=1)]["events"].item() == 3
+    both = cdm.cohort(condition=7, prior_observation_days=365) | cdm.cohort(condition=8)
+    assert both.incidence().frame["persons"].max() == 2
+
+
+def test_impossible_and_missing_days_of_birth_have_a_place_or_none(tmp_path):
+    cdm = small_cdm(
+        tmp_path,
+        person="from (values (1, 8507, 2001, 2, 29), (2, 0, 1990, 13, 45), (3, 8532, null, 1, 1),"
+        " (4, 8532, 1702, 4, 31), (5, null, 1950, null, null))"
+        " as t(person_id, gender_concept_id, year_of_birth, month_of_birth, day_of_birth)",
+        observation_period="select person_id, date '2019-03-01' as observation_period_start_date,"
+        " date '2019-03-01' as observation_period_end_date from person",
+        condition_occurrence="select 1 as person_id, 7 as condition_concept_id,"
+        " date '2019-03-01' as condition_start_date",
+    )
+    ages = ((0, 17), (18, 18), (19, 150), (151, 400))
+    for rates in (
+        cdm.cohort(condition=7).incidence(age_groups=ages),
+        cdm.cohort(condition=7).prevalence(age_groups=ages),
+    ):
+        found = rates.frame[(rates.frame["sex"] == "all") & (rates.frame["interval"] != "all")].set_index("age_group")
+        assert found["persons"].to_dict() == {"all": 4, "0-17": 0, "18-18": 1, "19+": 2, "151+": 1}  # born 1 March 2001
+
+
+def test_of_a_day_no_age_group_comes_back_by_a_sum_nor_its_person_years(tmp_path):
+    cdm = small_cdm(
+        tmp_path,
+        person="select i as person_id, 8507 + 25 * (i % 2) as gender_concept_id, case when i <= 3 then 2005"
+        " when i <= 60 then 1980 else 1960 end as year_of_birth from range(1, 101) as t(i)",
+        observation_period="select person_id, date '2010-06-01' as observation_period_start_date,"
+        " date '2012-06-01' as observation_period_end_date from person",
+        condition_occurrence="select person_id, 7 as condition_concept_id, date '2011-06-01' as condition_start_date"
+        " from person where person_id > 30 union all select person_id, 8, date '2011-06-01' from person"
+        " where person_id <= 50 union all select person_id, 9, date '2011-06-01' from person where person_id <= 48"
+        " union all select person_id, 10, date '2010-01-01' from person where person_id <= 3",
+    )
+    rare, a, b = (cdm.cohort(condition=i, name=str(i)) for i in (7, 8, 9))
+    told = rare.incidence(between=("2010-06-01", "2010-06-01")).table()
+    told = told[(told["sex"] == "all") & (told["interval"] == "all")].set_index("age_group")["persons"]
+    assert pd.isna(told["0-17"])
+    assert told.isna().sum() >= 2
+    years = rare.incidence().table()
+    assert years[years["persons"].isna()]["person_years"].isna().all()
+    assert years[(years["age_group"] == "0-17") & (years["sex"] == "all")]["person_years"].isna().all()
+    for found, of in ((b.prevalence(of=a), a), (b.incidence(of=a), a)):  # 48 of 50
+        cases = "cases" if found.what == "prevalence" else "events"
+        shown = found.table()
+        assert not shown[cases].isin([46, 47, 48, 49]).any()
+        assert found.frame[cases].max() == 48
+        assert of.persons == 50
+    # Of the 50, 3 had it before: 47 are at risk, beside a card of 50.
+    ten = cdm.cohort(condition=10, name="ten")
+    found = ten.incidence(of=a)
+    assert found.frame["persons"].max() == 47
+    assert not found.table()["persons"].isin([47, 48, 49]).any()
+
+
 @pytest.mark.parametrize(
     ("asked", "says"),
     [

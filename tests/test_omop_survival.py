@@ -83,6 +83,27 @@ def test_who_is_left_out_is_not_the_few_by_which_a_cohort_is_larger_than_its_cur
     assert 37 not in found.table()["at_risk"].tolist()
 
 
+def starting(name: str, persons: int, day: str, cdm, first: int = 1) -> Cohort:
+    start = pd.Timestamp(day)
+    rows = pd.DataFrame({WHO: range(first, first + persons), START: start, END: start + pd.Timedelta(days=99)})
+    return Cohort(name, rows.astype({WHO: "Int64"}), (Step(name, persons, persons),), {}, cdm)
+
+
+def test_neither_the_events_of_a_few_nor_the_few_without_are_told_nor_the_few_who_left(cdm):
+    everyone = starting("everyone", 100, "2020-01-01", cdm)
+    few = everyone.time_to(starting("few", 3, "2020-01-01", cdm), most_days=90)
+    assert few.frame["events"].max() == 3
+    assert not few.table()["events"].isin([3]).any()
+    most = starting("some", 50, "2020-01-01", cdm).time_to(starting("most", 48, "2020-01-05", cdm), most_days=90)
+    assert most.frame["events"].max() == 48
+    assert not most.table()["events"].isin([46, 47, 48, 49]).any()
+    assert "48" not in ["".join(cell.itertext()) for cell in ET.fromstring(most._repr_html_()).iter("td")]
+    before = starting("some", 50, "2020-01-01", cdm).time_to(starting("had", 48, "2019-01-01", cdm), most_days=90)
+    assert before.settings["left out"].startswith("* persons")  # 50 on the card, less 48, are 2
+    assert before.table().empty
+    before.plot().figure.canvas.draw()
+
+
 def test_a_mistake_is_told(cohorts):
     users, bleeding = cohorts
     with pytest.raises(InvalidParameters, match="Did you mean 'sex'"):

@@ -74,6 +74,41 @@ def test_mistakes_are_told(cohorts):
         (cohorts[0] - cohorts[0]).table_one()
 
 
+def test_a_cohort_of_which_nobody_has_a_prior_record_is_described_by_sex_and_age(tmp_path):
+    cdm = small_cdm(
+        tmp_path,
+        person="select i as person_id, 8507 as gender_concept_id, if(i = 1, null, 1950) as year_of_birth"
+        " from range(9) as t(i)",
+        observation_period="select person_id, date '2020-01-01' as observation_period_start_date,"
+        " date '2020-12-31' as observation_period_end_date from person",
+    )
+    found = cdm.cohort().table_one()
+    assert set(found.frame["characteristic"]) == {"sex", "age"}
+    assert found.frame.set_index("value")["persons"].to_dict() == {"male": 9, "65+": 8, "other": 1}
+    ET.fromstring(found._repr_html_())
+
+
+def test_a_cohort_beside_one_that_has_a_few_more_tells_nothing_by_the_difference(tmp_path):
+    cdm = small_cdm(
+        tmp_path,
+        person="select i as person_id, 8507 + 25 * (i % 2) as gender_concept_id, 1950 as year_of_birth"
+        " from range(60) as t(i)",
+        observation_period="select person_id, date '2020-01-01' as observation_period_start_date,"
+        " date '2020-12-31' as observation_period_end_date from person",
+        condition_occurrence="select person_id, 7 as condition_concept_id, date '2020-06-01' as condition_start_date"
+        " from person where person_id < 50 union all select person_id, 8, date '2020-06-01' from person"
+        " where person_id between 48 and 52",
+    )
+    one, other = cdm.cohort(condition=7, name="a"), cdm.cohort(condition=8, name="b")
+    shown = one.table_one(one | other).table().set_index(["cohort", "value"])
+    assert shown[["persons", "total", "percent"]].isna().all(axis=None)  # the one of its own is 50, the other 53
+    alone = (one | other).table_one().table()  # whose card is "*"
+    assert alone[["persons", "total", "percent"]].isna().all(axis=None)
+    assert (one | other).pathways(other).table().empty
+    assert (one | other).time_to(other, by="sex").table().empty
+    assert one.table_one().table()["total"].eq(50).all()
+
+
 def test_its_question_is_as_long_for_a_million_persons_as_for_some_thousands(tmp_path):
     everyone = small_cdm(
         tmp_path,

@@ -363,7 +363,7 @@ class Cdm:
             "source": known[0].get("cdm_source_name"),
             "CDM": known[0].get("cdm_version"),
             "vocabulary": known[0].get("vocabulary_version"),
-            "persons": f"{counts['persons']:,}",
+            "persons": disclosure.told(counts["persons"], self.least()),
             "observed": f"{counts['first']} to {counts['last']}" if counts["first"] else None,
         }
 
@@ -407,7 +407,7 @@ class Table:
             [(name, kind, "required" if must else None, to) for name, kind, must, to in rows],
             columns=["column", "type", "in the CDM", "points at"],
         )
-        about = {"rows": f"{self.count():,}"} if self.cdm.database.free else {}
+        about = {"rows": disclosure.told(self.count(), self.cdm.least())} if self.cdm.database.free else {}
         return display.card(self.name, {**about, "columns": shown})
 
 

@@ -70,9 +70,17 @@ class Cohort:
 
     @property
     def card(self) -> tuple[int, ...]:
-        """The numbers of persons and entries that its card may show: studies tell none that is near one of them."""
-        least = disclosure.smallest(self.min_cell)
-        return tuple(n for n in (self.persons, len(self.spans)) if n >= least)
+        """How many persons and entries it has, and those it is made of: what studies tell is near none of them."""
+        entries, few = len(self.spans), disclosure.smallest(self.min_cell)
+        told = {self.persons, entries if entries - self.persons >= few else 0}
+        for step in self.steps:
+            told |= {*step.beside, *[step.persons, step.entries] * step.whole}
+        return tuple(sorted(n for n in told if n >= few))
+
+    @property
+    def hidden(self) -> bool:
+        """Whether its card does not tell how many persons it has: then no study tells it, nor parts that add up."""
+        return not self._told()[0].isdigit()
 
     def __and__(self, other: Cohort) -> Cohort:
         found = self._joined_to(other, "and", spans.common(self.spans, other.spans))
@@ -286,18 +294,15 @@ class Cohort:
 
     def _beside(self, *others: Cohort) -> Cohort:
         """This cohort, that will not tell how few persons it has more or less than others."""
-        wholes = [step for one in others for step in one._whole()]
-        counts = {n for step in wholes for n in (*step.beside, *[step.persons, step.entries] * step.whole)}
+        counts = {n for one in others for n in one.card}
         if len(others) == 2:  # the persons of two together, less those of either, are those in both
             counts.add(sum(one.persons for one in others))
         return replace(self, steps=(*self.steps[:-1], replace(self.steps[-1], beside=tuple(sorted(counts)))))
 
     def _told(self) -> str:
         """How many persons; not where it is almost as many as another cohort has, which it is made of."""
-        shown = self.attrition()["persons"]
-        if 0 < self.persons < (few := disclosure.smallest(self.min_cell)):
-            return f"<{few}"
-        return disclosure.HIDDEN if len(shown) and shown.isna().iloc[-1] else f"{self.persons:,}"
+        alone, shown = disclosure.told(self.persons, self.min_cell), self.attrition()["persons"]
+        return disclosure.HIDDEN if alone[0] != "<" and len(shown) and shown.isna().iloc[-1] else alone
 
     def __repr__(self) -> str:
         return f"<Cohort {self.name}, {self._told()} persons>"

@@ -65,16 +65,16 @@ def suppress(
     hidden: NDArray[np.bool_] = np.any((values > 0) & (values < least), axis=1)
     hidden |= False if hide is None else np.asarray(hide, dtype=bool)
     added: list[list[int]] = []  # for each new row, a row to take each column of by from
-    if len(by) == len(counts) == 1 and total is None:
-        _single(bool(frame.duplicated([*within, *by]).any()), by)
-        tables: Any = frame.groupby(list(within), dropna=False).ngroup().to_numpy() if within else 0 * values[:, 0]
-        _partner(tables, values[:, 0], hidden, least)
-    elif by:
+    if len(by) > 1 or total is not None:
         codes = _codes(frame, by, total)
         for rows in _groups(frame, within):
             if hidden[rows].any():
                 grid = _grid(codes[rows], values[rows], by)
                 added += [[int(rows[of]) for of in origin] for origin in _protect(grid, hidden, rows, least)]
+    if by and total is None:
+        _single(bool(frame.duplicated([*within, *by]).any()), by)
+        tables: Any = frame.groupby(list(within), dropna=False).ngroup().to_numpy() if within else 0 * values[:, 0]
+        _partner(tables, values, hidden, least)
     return _without(frame, hidden, added, counts, by, within, also)
 
 
@@ -172,6 +172,16 @@ def written(
     return frame.assign(**{name: [sign if pd.isna(n) else f"{n:,}" for n in frame[name]] for name in counts})
 
 
+def told(count: int, min_cell: int | None = None) -> str:
+    """One number of persons as text: "<5" where it is small.
+
+    >>> told(1234), told(3)
+    ('1,234', '<5')
+    """
+    least = smallest(min_cell)
+    return f"<{least}" if 0 < count < least else f"{count:,}"
+
+
 def note(by: Sequence[str] = (), *, min_cell: int | None = None) -> str:
     """What is to be said beside suppressed counts.
 
@@ -207,13 +217,14 @@ def _single(twice: bool, by: Sequence[str]) -> None:
 
 
 def _partner(table: NDArray[np.int64], values: NDArray[np.int64], hidden: NDArray[np.bool_], least: int) -> None:
-    """Of tables of one column, hide the least other row where what is hidden is one alone, or few together."""
+    """Of each table, hide the least other row where what is hidden is one alone, or few together."""
     import numpy as np
 
-    many, persons = np.bincount(table, hidden), np.bincount(table, values * hidden)
-    needs = (many == 1) | ((many > 1) & (persons <= least))
+    many, whole = np.bincount(table, hidden), values.sum(axis=1)
+    sums = [np.bincount(table, count * hidden) for count in values.T]
+    needs = (many == 1) | ((many > 1) & np.any([(one > 0) & (one <= least) for one in sums], axis=0))
     at = np.flatnonzero(~hidden & needs[table])
-    at = at[np.lexsort((values[at], values[at] == 0, table[at]))]
+    at = at[np.lexsort((whole[at], whole[at] == 0, table[at]))]
     hidden[at[np.unique(table[at], return_index=True)[1]]] = True
 
 

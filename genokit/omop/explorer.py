@@ -102,7 +102,7 @@ class Explorer:
         self._sought.observe(lambda _: self._paint_list(), "value")
         self._back.on_click(lambda _: self._turn(-1))
         self._forward.on_click(lambda _: self._turn(1))
-        self._go((self._what.value, None))
+        self._go((max(self.tables, key=self.tables.__getitem__, default=self._what.value), None))
         live.answer_at_once(self._what, self._sought, self._names, self._back, self._forward)
         return box
 

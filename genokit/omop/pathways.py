@@ -40,12 +40,14 @@ class Pathways:
     treatments: Mapping[str, tuple[str, ...]]
     settings: Mapping[str, Any]
     min_cell: int | None = None
+    hidden: bool = False  # the target's card does not tell how many there are, as the sum of paths would
 
     def table(self) -> DataFrame:
         """The paths that may be told: each person is in one row. Rare ones are told together, as far as they are the
         same, and from there on as "(other)"; "(none)" is who entered no event cohort."""
         steps = [name for name in self.frame.columns if name.startswith("step_")]
-        return _ordered(disclosure.gathered(self.frame, "persons", steps, other=OTHER, min_cell=self.min_cell))
+        paths = self.frame.head(0) if self.hidden else self.frame
+        return _ordered(disclosure.gathered(paths, "persons", steps, other=OTHER, min_cell=self.min_cell))
 
     def plot(self, *, kind: str = "sunburst", ax: Axes | None = None) -> Axes:
         """The paths as a sunburst, a ring a step; or with ``kind="sankey"`` as streams, a column a step."""
@@ -122,7 +124,7 @@ def pathways(
         "combination": f"an overlap of {combination_days:,} days or more, or of all that one lasts",
         "steps": f"the first {most_steps}" + (", each cohort or combination once" if first_only else ""),
     }
-    return Pathways(target.name, _ordered(frame), treatments, settings, least(target, *events))
+    return Pathways(target.name, _ordered(frame), treatments, settings, least(target, *events), target.hidden)
 
 
 def _names(events: Sequence[Cohort]) -> list[str]:

@@ -33,6 +33,7 @@ class TimeToEvent:
     settings: Mapping[str, Any]
     min_cell: int | None = None
     card: tuple[int, ...] = ()  # what that of the outcome may tell
+    hidden: bool = False  # that of the target does not tell how many there are, so that groups of them would
 
     def table(self) -> DataFrame:
         """The points that may be told: none from which, with the others, a few persons' fate could be read."""
@@ -49,7 +50,8 @@ class TimeToEvent:
             shown = disclosure.steps(at_risk, events, left, beside=beside, min_cell=self.min_cell)
             parts.append(rows[[one is not None for one in shown]])
         found = pd.concat(parts, ignore_index=True).drop(columns="persons")
-        return found[found["group"].isin(told.loc[told["persons"].notna(), "group"])].reset_index(drop=True)
+        groups = told.loc[told["persons"].notna() & (not self.hidden), "group"]
+        return found[found["group"].isin(groups)].reset_index(drop=True)
 
     def plot(self, *, ax: Axes | None = None) -> Axes:
         """The share that has had the event, by days since entry, with 95 % confidence bands."""
@@ -109,6 +111,7 @@ def time_to(
         settings,
         least(target, outcome),
         outcome.card,
+        target.hidden,
     )
 
 

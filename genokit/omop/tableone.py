@@ -35,13 +35,14 @@ class TableOne:
     prior_days: int
     min_cell: int | None = None
     parts: tuple[tuple[str, str], ...] = ()  # names of two cohorts, the one being persons of the other
+    hidden: tuple[str, ...] = ()  # names of cohorts whose cards do not tell how many persons they have
 
     def table(self) -> DataFrame:
         """The numbers that may be told, a row a cohort and value; a difference goes with both that it is made of."""
         import pandas as pd
 
         whole, few = self.frame.assign(others=self.frame["total"] - self.frame["persons"]), self.min_cell
-        whole["hide"] = whole["gone"] = disclosure.near(whole["total"], min_cell=few)
+        whole["hide"] = whole["gone"] = whole["cohort"].isin(self.hidden)
         keys, parts = ["cohort", "characteristic"], []
         for part, of in self.parts:  # who is in the one and not in the other must not be few
             mine, others = (whole["cohort"] == name for name in (part, of))
@@ -112,7 +113,8 @@ def table_one(
     rows = _complete(pd.concat(counts, ignore_index=True), totals, [label for *_, label in entry.bands(age_groups)])
     who = {name: set(first[WHO]) for name, first in firsts.items()}
     parts = tuple((one, of) for one, of in permutations(names, 2) if who[one] <= who[of])
-    return TableOne(names, rows, prior_days, least(*cohorts), parts)
+    hidden = tuple(one.name for one in cohorts if one.hidden)
+    return TableOne(names, rows, prior_days, least(*cohorts), parts, hidden)
 
 
 def _demographics(

@@ -105,7 +105,8 @@ def curves(shown: DataFrame, *, title: str = "", ax: Axes | None = None) -> Axes
         ax.grid(axis="y", alpha=0.3)
         ax.tick_params(labelsize=8)
         ax.spines[["top", "right"]].set_visible(False)
-        ax.legend(frameon=False, fontsize=8, loc="upper left")
+        if len(shown):
+            ax.legend(frameon=False, fontsize=8, loc="upper left")
         if title:
             ax.set_title(label(title, 80), fontsize=10, loc="left")
         return ax
