@@ -6,6 +6,7 @@ beats the default. Nothing is read at import.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import json
@@ -32,7 +33,8 @@ PATHS = ("home", "cache", "runs", "manifests")
 # Folders of other users whose settings and homes are obeyed, with colons between them. No file may say so.
 TRUST = "GENOKIT_TRUST"
 # Variables of the kit that are not settings.
-OTHER_VARIABLES = ("GENOKIT_DEBUG", "GENOKIT_RUN", TRUST)
+ORIGINS = "GENOKIT_ORIGINS"  # where what the other variables say was set, for the process that they are for
+OTHER_VARIABLES = ("GENOKIT_DEBUG", "GENOKIT_RUN", TRUST, ORIGINS)
 
 StrPath = str | os.PathLike[str]
 
@@ -136,6 +138,8 @@ class Settings:
     def environ(self) -> dict[str, str]:
         """The ``GENOKIT_*`` variables by which another process, in any folder, resolves these same settings.
 
+        Where each was set goes with them, so that the other process can tell.
+
         >>> Settings(home="/data/kit").environ()["GENOKIT_CACHE"]
         '/data/kit/data'
         """
@@ -145,7 +149,9 @@ class Settings:
             values["manifests"] = nearest("data_manifests")
         values["mirrors"] = json.dumps(list(self.mirrors)) if self.mirrors else None
         trusted = {TRUST: os.environ[TRUST]} if TRUST in os.environ else {}
-        return {_variable(name): str(value) for name, value in values.items() if value is not None} | trusted
+        texts = {name: str(value) for name, value in values.items() if value is not None}
+        origins = {_variable(name): [text, self.origins[name]] for name, text in texts.items()}
+        return {_variable(name): text for name, text in texts.items()} | {ORIGINS: json.dumps(origins)} | trusted
 
     def made(self, name: str) -> Path:
         """The folder ``home``, ``cache`` or ``runs``, made on first use for its owner alone (0700).
@@ -276,11 +282,18 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
             raise ConfigError(
                 f"The environment has {variable}, which is no setting. Did you mean '{_variable(near[0])}'?"
             )
-    return {
-        known[variable]: (_parsed(known[variable], text, variable), variable)
-        for variable, text in environ.items()
-        if variable in known and text != ""
-    }
+    origins: dict[str, Any] = {}
+    with contextlib.suppress(ValueError, TypeError):
+        origins |= json.loads(environ.get(ORIGINS, "{}"))
+    found = {}
+    for variable, text in environ.items():
+        if variable in known and text != "":
+            origin = variable
+            match origins.get(variable):
+                case [str(before), str(told)] if before == text:  # nobody has set it otherwise since
+                    origin = told
+            found[known[variable]] = (_parsed(known[variable], text, variable), origin)
+    return found
 
 
 def _parsed(name: str, text: str, variable: str) -> Any:
