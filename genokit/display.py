@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 
+# What a page made here may do in a browser: show its own pictures and styles; load and run nothing.
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 Tree = tuple[str, "Sequence[Tree]"]  # a label, and what is below it
 
 
@@ -182,8 +184,7 @@ def page(title: str, sections: Sequence[tuple[str, Html]], *, lead: object = "")
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8" />'
         '<meta name="viewport" content="width=device-width, initial-scale=1" />'
         '<meta name="color-scheme" content="light dark" />'
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
-        "style-src 'unsafe-inline'\" />"
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}" />'
         f"<title>{escape(title)}</title><style>{_style('page.css')}{_style('display.css')}</style></head>"
         f'<body class="genokit"><header><h1>{escape(title)}</h1>{opening}{index}</header>'
         f"<main>{parts}</main><footer>genokit {escape(__version__)}</footer></body></html>\n"

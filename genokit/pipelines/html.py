@@ -1,20 +1,36 @@
-"""An executed notebook as one HTML file that needs no network: nbconvert's page, without what it would load."""
+"""An executed notebook as one HTML file that loads and runs nothing: nbconvert's page, without what would."""
 
 from __future__ import annotations
 
 import copy
+import re
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from genokit import display
 from genokit.pipelines import notebook as notebooks
+
+if TYPE_CHECKING:
+    from bs4 import BeautifulSoup
 
 # A static page shows no widget and runs no script.
 _KINDS = ["text/html", "text/markdown", "image/svg+xml", "text/latex", "image/png", "image/jpeg", "text/plain"]
 _WIDGET = "application/vnd.jupyter.widget-view+json"
+_LONG = 100_000  # characters; nbconvert's colours take the square of it
+# Elements that run or load something, or whose inside one parser takes for text and another for elements.
+_OUT = re.compile(
+    "script|i?frame|frameset|object|embed|applet|portal|base|link|form|template|noscript|noembed|noframes|xmp|plaintext"
+    "|textarea|listing|title|meta|math|video|audio|source|track|foreignobject|set|animate.*",
+    re.IGNORECASE,
+)
+_ACTS = re.compile("on.*|src(doc|set)|(form)?action|ping|background|poster|data|http-equiv|manifest", re.IGNORECASE)
+_PICTURE = re.compile(r"data:image/[\w.+-]+[;,]", re.IGNORECASE)
+_HARMLESS = re.compile(r"(?:https?:|mailto:|#|[^:]*$|[^:/?#]*[/?#])", re.IGNORECASE)
 
 
 def export(node: Any, title: str) -> str:
     """The notebook as an HTML document, right in light and dark; formulas stay as they are written."""
+    from bs4 import BeautifulSoup
     from nbconvert.exporters import HTMLExporter
     from traitlets.config import Config
 
@@ -24,7 +40,38 @@ def export(node: Any, title: str) -> str:
     for cell in node.cells:
         if cell.cell_type == "code":  # without its script a progress bar would stand at 0% for ever
             cell.outputs = [output for output in cell.outputs if _WIDGET not in (output.get("data") or {})]
+            for output in cell.outputs:
+                if len(output.get("text", "")) > _LONG:
+                    output.text = display.plain(output.text)
     config = Config({"NbConvertBase": {"display_data_priority": _KINDS}})
     exporter = HTMLExporter(config=config, log=notebooks.quiet, raw_template=template, embed_images=True)
-    body, _ = exporter.from_notebook_node(node, resources={"metadata": {"name": title}})
-    return str(body)
+    exporter.register_filter("clean_html", lambda part: part)  # all of the page is cleaned below
+    body, _ = exporter.from_notebook_node(node, resources={"metadata": {"name": title}, "policy": display.POLICY})
+    soup: Any = BeautifulSoup(body, features="html.parser")
+    head = soup.html.head.extract()
+    _clean(soup)
+    soup.html.insert(0, head)
+    return str(soup)
+
+
+def _clean(page: BeautifulSoup) -> None:
+    """Take out of a page what runs, loads or leads away by itself."""
+    from bs4.element import Doctype, PreformattedString
+
+    for text in page.find_all(string=lambda text: isinstance(text, PreformattedString)):
+        if not isinstance(text, Doctype):
+            text.extract()  # comments and the like, which end elsewhere for other parsers
+    for element in page.find_all(True):
+        if _OUT.fullmatch(element.name):
+            element.extract()
+            continue
+        for name, value in list(element.attrs.items()):
+            address, key = re.sub(r"[\x00-\x20]", "", str(value)), name.lower()
+            if key in ("href", "xlink:href", "cite"):
+                bad = not _HARMLESS.match(address) and not (element.name == "image" and _PICTURE.match(address))
+            else:
+                bad = bool(_ACTS.fullmatch(key)) or (key == "src" and not _PICTURE.match(address))
+            if bad:
+                del element[name]
+        if element.name == "style":
+            element.string = element.get_text().replace("<", "\\3c ")
