@@ -13,6 +13,8 @@ export PYTHON
 unexport PYTHONDONTWRITEBYTECODE
 
 py = "$(VENV)/bin/python"
+# Jupyter starts for root, as one is in most containers, only when told to.
+as_root = $(if $(filter 0,$(shell id -u)),--allow-root)
 setup = @environments/setup "$(VENV)"
 # Notebooks go to git without outputs, and without what papermill and editors leave behind.
 strip = $(py) -m nbstripout --keep-id --extra-keys "metadata.papermill cell.metadata.papermill metadata.language_info.version"
@@ -39,7 +41,7 @@ demo: kit ## run the tour: two notebooks, a Batch job and a trained LeNet, on th
 	@$(py) -m genokit pipeline notebooks/pipelines/tour.toml $(ARGS)
 
 lab: kit ## open the notebooks in JupyterLab
-	@$(py) -m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks $(ARGS)
+	@$(py) -m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks $(as_root) $(ARGS)
 
 notebooks: kit ## run every notebook from its first cell to its last
 	@for notebook in notebooks/*.ipynb; do $(py) -m genokit run "$$notebook" $(ARGS) || exit 1; done

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from genokit import __version__
-from genokit.errors import GenokitError, InvalidParameters, NotFound, did_you_mean
+from genokit.errors import GenokitError, InvalidParameters, NotebookFailed, NotFound, did_you_mean
+from genokit.files import write_atomic
 
 EXAMPLES = """\
 examples:
@@ -20,7 +21,7 @@ examples:
   genokit fetch mnist                                   bring a data set here and check every byte
   genokit verify mnist                                  check again what was fetched
   genokit freeze my-folder --name my-data               describe a folder of data, with hashes, for others to fetch
-  genokit run notebooks/10_lenet.ipynb -p epochs=1      run a notebook with these parameters
+  genokit run notebooks/10_lenet.ipynb -p epochs=1      run a notebook with these parameters, or -f params.yaml
   genokit pipeline notebooks/pipelines/tour.toml        run notebooks that build on one another, -p lenet.epochs=1
   genokit jobs --status RUNNING                         the jobs of the account, as a table
   genokit stack diff batch spot_max_vcpus=64            what jobs stand on, and what a change of it would do
@@ -43,6 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except GenokitError as error:
         if os.environ.get("GENOKIT_DEBUG"):
             raise
+        failed = [error.run] if isinstance(error, NotebookFailed) else getattr(error, "runs", [])
+        for one in failed:
+            if one.traceback:
+                print(f"{one.source.name}:\n{one.traceback}\n", file=sys.stderr)
         print(f"genokit: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -53,8 +58,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
 
+class _Parser(argparse.ArgumentParser):
+    """argparse, which for a word that it does not know proposes the nearest that it does."""
+
+    def error(self, message: str) -> NoReturn:
+        if found := re.search(r"invalid choice: '?([^' ]*)'? \(choose from (.*)\)", message):
+            known = re.findall(r"[\w-]+", found[2])
+            message = f"there is no '{self.prog} {found[1]}'. {did_you_mean(found[1], known)}"
+        super().error(message)
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="genokit",
         description="A research kit for notebooks: data, training, jobs and pipelines, here or on AWS.",
         epilog=EXAMPLES,
@@ -79,14 +94,24 @@ def _parser() -> argparse.ArgumentParser:
     freeze.add_argument("folder", type=Path)
     freeze.add_argument("--name", required=True, help="the data set's name: lower case, digits, '-', '_' and '.'")
     run = add("run", _run, "run a notebook with parameters and keep the run")
-    run.add_argument("notebook", type=Path)
-    run.add_argument("-p", "--parameter", action="append", default=[], type=_parameter, metavar="NAME=VALUE")
-    run.add_argument("--name", help="the run's name")
+    run.add_argument("notebook", type=Path, help="the notebook; it stays as it is, a copy is executed and kept")
+    says = "a parameter of the cell tagged 'parameters', as often as needed; VALUE is read by the parameter's type"
+    run.add_argument("-p", "--parameter", action="append", default=[], type=_parameter, metavar="NAME=VALUE", help=says)
+    says = "parameters from a YAML or JSON file; those given with -p win"
+    run.add_argument("-f", "--parameters-file", type=Path, metavar="FILE", help=says)
+    run.add_argument("--name", help="the run's name; default: the notebook's")
+    run.add_argument("--cwd", type=Path, metavar="FOLDER", help="where the notebook works; default: its own folder")
+    run.add_argument("--timeout", type=float, metavar="SECONDS", help="end the run when it has taken that long")
+    run.add_argument("--cell-timeout", type=float, metavar="SECONDS", help="end it when one cell has taken that long")
+    run.add_argument("--output", type=Path, metavar="FILE", help="put the executed notebook there too, failed or not")
+    run.add_argument("--log-output", action="store_true", help="print what the cells print, as it comes")
     pipeline = add("pipeline", _pipeline, "run the notebooks of a pipeline, each after those it builds on")
-    pipeline.add_argument("file", type=Path)
+    pipeline.add_argument("file", type=Path, help="the pipeline's TOML file")
+    says = "a parameter of one of its notebooks, as often as needed; VALUE is read by the parameter's type"
     pipeline.add_argument(
-        "-p", "--parameter", action="append", default=[], type=_notebook_parameter, metavar="NOTEBOOK.NAME=VALUE"
-    )
+        "-p", "--parameter", action="append", default=[], type=_notebook_parameter, metavar="NOTEBOOK.NAME=VALUE",
+        help=says,
+    )  # fmt: skip
     jobs = add("jobs", _jobs, "the jobs of the account")
     jobs.add_argument("--queue")
     jobs.add_argument("--status", help="such as RUNNING or FAILED")
@@ -160,7 +185,25 @@ def _freeze(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     from genokit import run
 
-    done = run(options.notebook, dict(options.parameter), name=options.name)
+    if options.output and not options.output.absolute().parent.is_dir():
+        raise NotFound(f"the folder of {options.output} does not exist; make it first.")
+    parameters = _parameters_file(options.parameters_file) if options.parameters_file else {}
+    try:
+        done = run(
+            options.notebook,
+            {**parameters, **dict(options.parameter)},
+            name=options.name,
+            cwd=options.cwd,
+            timeout_s=options.timeout,
+            cell_timeout_s=options.cell_timeout,
+            log_output=options.log_output,
+        )
+    except NotebookFailed as error:
+        if options.output:
+            write_atomic(options.output, error.path.read_bytes())
+        raise
+    if options.output:
+        write_atomic(options.output, done.notebook.read_bytes())
     _print_outputs(done.outputs)
     print(f"Run: {done.path}\nPage: {done.html}")
     return 0
@@ -262,11 +305,27 @@ def _print_outputs(outputs: Mapping[str, object]) -> None:
         print(f"{name} = {value}")
 
 
+def _parameters_file(path: Path) -> dict[str, object]:
+    import yaml
+
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise NotFound(f"the parameters file {path} cannot be read: {error.strerror}.") from None
+    except (yaml.YAMLError, ValueError) as error:
+        raise InvalidParameters(f"{path} is neither YAML nor JSON: {error}") from None
+    if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
+        raise InvalidParameters(f"{path} must map names to values, a line such as 'epochs: 3' for each parameter.")
+    return found
+
+
 def _parameter(text: str) -> tuple[str, object]:
     name, sign, value = text.partition("=")
     if not sign or not name.strip():
         raise argparse.ArgumentTypeError(f"'{text}' is not NAME=VALUE, such as epochs=3")
-    return name.strip(), literal(value)
+    from genokit.pipelines.values import Text
+
+    return name.strip(), Text(value)
 
 
 def _notebook_parameter(text: str) -> tuple[str, str, object]:
@@ -275,27 +334,6 @@ def _notebook_parameter(text: str) -> tuple[str, str, object]:
     if not dot or not notebook or not name:
         raise argparse.ArgumentTypeError(f"'{text}' is not NOTEBOOK.NAME=VALUE, such as lenet.epochs=3")
     return notebook, name, value
-
-
-def literal(text: str) -> object:
-    """The value that a text spells in TOML or JSON, else the text itself; dates stay text.
-
-    >>> literal("3"), literal("[0.1, 0.2]"), literal("true"), literal("null"), literal('{"a": 1}'), literal("mnist")
-    (3, [0.1, 0.2], True, None, {'a': 1}, 'mnist')
-    """
-    import tomllib
-
-    if "\n" not in text:  # where a second key could follow
-        try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            pass
-        else:
-            return value if isinstance(value, (str, int, float, list, dict)) else text
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from genokit.__main__ import literal, main
+from genokit.__main__ import main
 from genokit.errors import NotFound
 
 ROOT = Path(__file__).parents[1]
@@ -91,6 +91,7 @@ def test_wrong_settings_are_one_message_too(tmp_path, monkeypatch, capsys):
         ["pipeline", "a.toml", "-p", "epochs=3"],
         ["pipeline", "a.toml", "-p", ".epochs=3"],
         ["local", "restart"],
+        ["run", "a.ipynb", "--timeout", "soon"],
         ["freeze", "folder"],
         ["dance"],
     ],
@@ -100,21 +101,6 @@ def test_a_command_that_makes_no_sense_is_usage_and_exit_code_2(arguments, capsy
         main(arguments)
     assert left.value.code == 2
     assert "usage: genokit" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("3", 3), ("-1", -1), ("1e-4", 1e-4), ("0.05", 0.05), ("true", True), ("false", False), ("null", None),
-        ('"3"', "3"), ("mnist", "mnist"), ("a=b", "a=b"), ("", ""), ("007", "007"), ("[1, 2]", [1, 2]),
-        ('{"a": [1]}', {"a": [1]}), ("{a = 1}", {"a": 1}), ("2026-11-22", "2026-11-22"), ("12:00:00", "12:00:00"),
-        ("s3://bucket/key", "s3://bucket/key"), ("1\nother = 2", "1\nother = 2"), ("it's", "it's"), ("True", "True"),
-    ],
-)  # fmt: skip
-def test_a_value_is_what_it_spells_in_toml_or_json_else_text(text, value):
-    found = literal(text)
-    assert found == value
-    assert type(found) is type(value)
 
 
 def test_a_frozen_folder_is_verified_until_a_byte_changes(tmp_path, capsys):
@@ -140,10 +126,61 @@ def test_a_notebook_runs_with_its_parameters_and_shows_its_outputs(notebook, cap
 
 
 def test_a_notebook_that_fails_is_a_message_with_the_way_to_it(notebook, capsys):
-    assert main(["run", str(notebook), "-p", "epochs=9"]) == 1
+    out = notebook.with_name("out.ipynb")
+    assert main(["run", str(notebook), "-p", "epochs=9", "--output", str(out)]) == 1
     err = capsys.readouterr().err
-    assert "genokit: " in err
-    assert "AssertionError" in err
+    assert "genokit: double.ipynb failed: code cell 2" in err
+    assert "----> 4 assert epochs < 5" in err
+    assert "Stopped here" in out.read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["rnu", "a.ipynb"], "run"),
+        (["pipelin"], "pipeline"),
+        (["local", "statsu"], "status"),
+        (["stack", "diif"], "diff"),
+    ],
+)
+def test_a_mistyped_command_is_met_with_the_nearest(words, meant, capsys):
+    with pytest.raises(SystemExit):
+        main(words)
+    assert f"Did you mean '{meant}'?" in capsys.readouterr().err
+
+
+def test_run_explains_its_notebook_and_its_parameters(capsys):
+    with pytest.raises(SystemExit):
+        main(["run", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "notebook the notebook; it stays as it is" in shown
+    assert "--parameter NAME=VALUE a parameter of the cell tagged 'parameters'" in shown
+
+
+def test_what_papermill_s_users_know_works_here(notebook, tmp_path, capsys):
+    (tmp_path / "work").mkdir()
+    book = nbformat.read(notebook, as_version=4)
+    book.cells[0].source = "epochs = 1\nname: str = 'nobody'\nrate = 0.5"
+    book.cells[1].source += "\nimport os\nrecord('where', os.getcwd())\nrecord('rate', rate)\nprint('a line')"
+    nbformat.write(book, notebook)
+    (tmp_path / "params.yaml").write_text("epochs: 3\nname: from a file\n")
+    words = ["run", str(notebook), "-f", str(tmp_path / "params.yaml"), "-p", "name=2", "-p", "rate=.25"]
+    words += ["--cwd", str(tmp_path / "work"), "--output", str(tmp_path / "out.ipynb"), "--log-output"]
+    assert main([*words, "--timeout", "500", "--cell-timeout", "400"]) == 0
+    out, err = capsys.readouterr()
+    assert "a line\n" in out
+    assert f"doubled = 6\nwho = 2\nwhere = {tmp_path / 'work'}\nrate = 0.25\n" in out
+    assert err == ""  # no progress bar where nobody sees it move
+    assert "epochs = 3" in (tmp_path / "out.ipynb").read_text()
+
+
+@pytest.mark.parametrize("text", ["- 1", "3: 4", "a: [", "\x00"])
+def test_a_parameters_file_that_is_none_is_one_message(notebook, tmp_path, capsys, text):
+    (tmp_path / "params.yaml").write_text(text)
+    assert main(["run", str(notebook), "-f", str(tmp_path / "params.yaml")]) == 1
+    assert "params.yaml" in capsys.readouterr().err
+    assert main(["run", str(notebook), "-f", str(tmp_path / "no.yaml")]) == 1
+    assert "cannot be read: No such file" in capsys.readouterr().err
 
 
 def test_a_pipeline_prints_its_outputs_and_where_the_report_is(notebook, tmp_path, capsys):
