@@ -6,6 +6,8 @@ import ast
 import datetime
 import json
 import math
+import re
+import sys
 from pathlib import Path
 
 import nbformat
@@ -18,6 +20,7 @@ from hypothesis import strategies as st
 from genokit.errors import InvalidNotebook, InvalidParameters, NotFound
 from genokit.pipelines import Schema, parameters, values
 from genokit.pipelines.schema import COMPUTED
+from genokit.pipelines.values import Text
 
 CELL = """
 %matplotlib inline
@@ -144,6 +147,108 @@ def test_what_means_the_same_is_converted(schema: Schema, name: str, value: obje
     assert type(found) is type(expected)
 
 
+TYPED = """
+from pathlib import Path
+text: str = "a"
+maybe: str | None = None
+flag = False
+count = 3
+rate = .5
+sizes: list[int] = [1]
+names: list[str] = []
+pair: tuple[float, str] = (1, "a")
+out = Path("x")
+mode: Literal["a", 1] = "a"
+start: date | None = None
+either: int | str = 1
+options: dict = {}
+free = None
+"""
+REFUSED = object()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "meant"),
+    [
+        ("text", "2", "2"), ("text", "1e5", "1e5"), ("text", "nan", "nan"), ("text", "None", "None"),
+        ("text", '"3"', "3"), ("text", "it's", "it's"), ("text", "", ""),
+        ("text", "1\nx = 2", "1\nx = 2"), ("maybe", "None", None),
+        ("maybe", '"None"', "None"), ("maybe", "2", "2"), ("flag", "True", True), ("flag", "false", False),
+        ("flag", "2", REFUSED), ("count", "-3", -3), ("count", "1e5", 100_000), ("count", "1.5", REFUSED),
+        ("count", "True", REFUSED), ("count", "inf", REFUSED), ("rate", ".5", 0.5), ("rate", "-1e-4", -1e-4),
+        ("rate", "3", 3.0), ("rate", "-inf", -math.inf), ("rate", "fast", REFUSED), ("sizes", "[1, 2]", [1, 2]),
+        ("sizes", "1,2", [1, 2]), ("sizes", "1,x", REFUSED), ("names", "[1, X]", ["1", "X"]), ("names", "['a']", ["a"]),
+        ("names", "[[1,2],[X]]", REFUSED), ("pair", "1,2", (1.0, "2")), ("out", "2", Path("2")), ("mode", "1", 1),
+        ("mode", "b", REFUSED), ("start", "2020-01-02", datetime.date(2020, 1, 2)), ("start", "None", None),
+        ("start", "soon", REFUSED), ("either", "2", 2), ("either", "x", "x"), ("options", "{'a': 1}", {"a": 1}),
+        ("options", '{"a": 1}', {"a": 1}), ("options", "{a = 1}", {"a": 1}), ("free", "null", None), ("free", "3", 3),
+        ("free", "True", True), ("free", "007", "007"), ("free", "2026-11-22", "2026-11-22"), ("free", "a=b", "a=b"),
+    ],
+)  # fmt: skip
+def test_a_text_of_the_command_line_is_read_by_the_parameter_s_type(name: str, text: str, meant: object) -> None:
+    schema = Schema.parse(TYPED, "n.ipynb")
+    if meant is REFUSED:
+        assert f"'{name}': expected {schema.parameters[name].kind}, got '{text}'" in problems(
+            schema, **{name: Text(text)}
+        )
+    else:
+        found = schema.check({name: Text(text)})[name]
+        assert found == meant
+        assert type(found) is type(meant)
+
+
+def test_a_wrong_type_is_told_with_the_way_out() -> None:
+    schema = Schema.parse("rate = 1\nname = 'a'", "n.ipynb")
+    assert "the default says so: to allow other types, annotate it, `rate: TYPE = 1`" in problems(schema, rate=0.5)
+    assert "expected str, got 2 (int); write it in quotes" in problems(schema, name=2)
+
+
+def test_a_default_is_what_the_kernel_will_have_or_is_left_to_it() -> None:
+    code = """
+a, (b, c) = 1, (2.5, "x")
+d, e = f()
+part = Path("r") / "qc"
+rest = (100
+     % 7)
+line = ("%s-%s"
+    % ("a", "b"))
+files = !ls
+note = '''
+%%bash
+'''
+grown = [1]
+grown.append(2)
+more = 1
+more += 1
+if True:
+    other = 1
+"""
+    found = Schema.parse(code, "n.ipynb")
+    assert found.defaults() == {"a": 1, "b": 2.5, "c": "x", "part": Path("r/qc"), "rest": 2, "note": "\n%%bash\n"}
+    assert {name for name, item in found.parameters.items() if item.default is COMPUTED} == {
+        "d", "e", "line", "files", "grown", "more",
+    }  # fmt: skip
+    assert (found.parameters["more"].kind, found.parameters["b"].kind, found.parameters["d"].kind) == (
+        "int",
+        "float",
+        "any",
+    )
+
+
+def test_every_code_cell_with_the_tag_counts_and_no_other_cell() -> None:
+    def cell(kind: str, source: str) -> dict[str, object]:
+        return {"cell_type": kind, "source": source, "metadata": {"tags": ["parameters"]}}
+
+    cells = [
+        cell("markdown", "# Title: x = 1"),
+        cell("code", "%%time\nx = 1"),
+        cell("code", "y = 2"),
+        cell("code", "%%bash\nls"),
+    ]
+    schema = Schema.of({"cells": cells}, "n.ipynb")
+    assert schema.defaults() == {"x": 1, "y": 2}
+
+
 def test_an_annotation_without_a_value_is_required() -> None:
     schema = Schema.parse("sample: str", "n.ipynb")
     assert "'sample' (str) has no default and was not given" in problems(schema)
@@ -151,7 +256,31 @@ def test_an_annotation_without_a_value_is_required() -> None:
     assert schema.check({}, later={"sample"}) == {}
 
 
-@pytest.mark.parametrize("name", ["password", "API_KEY", "apikey", "aws_secret", "hub_token", "credentials"])
+NO_SECRETS = """
+    monkey keyboard author tokenizer bypass compass passport secretome_fasta secretory pad_token_id eos_token max_tokens
+    token_length n_secreted min_password_length password_file secret_arn primary_key sort_key token_type_ids pass_rate
+    patient pat_id authorized
+"""
+
+
+@pytest.mark.parametrize("name", re.findall(r"\w+", NO_SECRETS))
+def test_a_name_that_only_has_a_secret_s_letters_is_none(name: str) -> None:
+    assert Schema.parse(f"{name} = 'a'", "n.ipynb").check({name: "b"}) == {name: "b"}
+
+
+def test_a_parameter_that_only_sounds_like_a_secret_can_say_so() -> None:
+    schema = Schema.parse("secret = 'a'  # of the sauce; not a secret\nneeds_token: bool = False", "n.ipynb")
+    assert schema.check({"secret": "salt", "needs_token": True}) == {"secret": "salt", "needs_token": True}
+    assert "'api_key' looks like a secret" in problems(Schema.parse("options = {}", "n"), options={"api_key": "x"})
+
+
+SECRETS = """
+    password API_KEY apikey aws_secret hub_token credentials passwd db_pwd passphrase access_key apiKey PGPASSWORD
+    AWS_SECRET_ACCESS_KEY github_pat privateKey password2 clientSecret accessToken db_pass
+"""
+
+
+@pytest.mark.parametrize("name", re.findall(r"\w+", SECRETS))
 def test_a_secret_is_refused_and_never_repeated(name: str) -> None:
     schema = Schema.parse(f"{name} = ''\nmax_tokens = 5\ntokenizer = 'a'", "n.ipynb")
     said = problems(schema, **{name: "hunter2"})
@@ -171,7 +300,7 @@ def test_a_notebook_without_a_parameters_cell_says_how_to_make_one(tmp_path: Pat
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x = 1")]), path)
     schema = parameters(path)
     assert schema.check({}) == {}
-    assert "no cell tagged 'parameters'" in problems(schema, x=2)
+    assert "no code cell tagged 'parameters'" in problems(schema, x=2)
 
 
 def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
@@ -190,13 +319,34 @@ def test_a_corrupt_notebook_is_named_with_the_next_step(tmp_path: Path, text: st
         parameters(path)
 
 
-def test_a_notebook_in_another_language_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "r.ipynb"
-    nbformat.write(
-        nbformat.v4.new_notebook(metadata={"kernelspec": {"name": "ir", "display_name": "R", "language": "R"}}), path
+@pytest.mark.parametrize(
+    ("spec", "language", "said"),
+    [
+        ({"name": "ir", "language": "R"}, None, "is a notebook in R"),
+        ({"name": "ir"}, None, "is a notebook for the kernel 'ir'"),
+        ({"name": "pysparkkernel", "language": "python"}, "pyspark", "is a notebook in pyspark"),
+        ({"name": "pysparkkernel", "language": "python"}, None, "is a notebook for the kernel 'pysparkkernel'"),
+        ({"name": "julia-1"}, "julia", "is a notebook in julia"),
+    ],
+)
+def test_a_notebook_for_another_kernel_is_refused(
+    tmp_path: Path, spec: dict[str, str], language: str | None, said: str
+) -> None:
+    metadata = {"kernelspec": {"display_name": "X", **spec}} | (
+        {"language_info": {"name": language}} if language else {}
     )
-    with pytest.raises(InvalidNotebook, match="is a notebook in R"):
-        parameters(path)
+    nbformat.write(nbformat.v4.new_notebook(metadata=metadata), tmp_path / "r.ipynb")
+    with pytest.raises(InvalidNotebook, match=said):
+        parameters(tmp_path / "r.ipynb")
+
+
+def test_a_notebook_for_another_environment_s_python_is_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    spec = {"display_name": "X", "name": "conda-env-x-py", "language": "python"}
+    nbformat.write(nbformat.v4.new_notebook(metadata={"kernelspec": spec}), tmp_path / "x.ipynb")
+    parameters(tmp_path / "x.ipynb")
+    assert f"x.ipynb is for the kernel 'conda-env-x-py'; it runs with {sys.executable}" in caplog.text
 
 
 def test_the_schema_shows_itself_as_a_table(schema: Schema) -> None:

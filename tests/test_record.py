@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
+import decimal
+import enum
 import json
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pandas as pd
@@ -12,7 +17,7 @@ import pytest
 
 import genokit
 from genokit.errors import InvalidParameters
-from genokit.pipelines import recording
+from genokit.pipelines import recording, values
 
 
 @pytest.mark.parametrize("name", ["", "test accuracy", "1st", "class", "a.b", 3, None])
@@ -21,14 +26,66 @@ def test_a_name_must_be_an_identifier(name: str) -> None:
         genokit.record(name, 1)
 
 
-def test_a_secret_is_not_recorded() -> None:
-    with pytest.raises(InvalidParameters, match="looks like a secret"):
-        genokit.record("api_key", "hunter2")
+@pytest.mark.parametrize(
+    ("name", "value"), [("api_key", "x"), ("options", {"db": {"db_pwd": "x"}}), ("l", [{"jwt": "x"}])]
+)
+def test_a_secret_is_not_recorded_unless_it_is_said_to_be_none(name: str, value: object) -> None:
+    with pytest.raises(InvalidParameters, match=r"looks like a secret.*not_secret=True"):
+        genokit.record(name, value)
+    genokit.record(name, value, not_secret=True)
+    genokit.record("n_secreted", 12)
+    genokit.record("has_password", True)
+
+
+class Colour(str, enum.Enum):  # noqa: UP042
+    RED = "red"
+
+
+@dataclasses.dataclass
+class Point:
+    x: int = 1
+
+
+LOOP: list[object] = []
+LOOP.append(LOOP)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (np.longdouble("0.5"), 0.5),
+        (np.array(3), 3),
+        (np.datetime64("NaT"), None),
+        (np.timedelta64(5_000, "ns"), datetime.timedelta(microseconds=5)),
+        (pd.Timedelta("1h"), datetime.timedelta(hours=1)),
+        (pd.Timestamp("2026-01-02T03:04:05.000000006"), datetime.datetime(2026, 1, 2, 3, 4, 5)),
+        (pd.NA, None),
+        (pd.NaT, None),
+        (np.ma.masked, None),
+        (Colour.RED, "red"),
+        ({"a": [np.float32(0.5), {np.int8(1)}]}, {"a": [0.5, {1}]}),
+    ],
+)
+def test_a_scalar_of_any_library_is_plain(value: object, expected: object) -> None:
+    found = values.plain(value)
+    assert found == expected
+    assert type(found) is type(expected)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [10**5_000, LOOP, np.complex64(1j), np.clongdouble(1), Point(), decimal.Decimal("0.1"), pd.Period("2026"), object(),
+     pd.DatetimeIndex([]), pd.Interval(0, 1), types.SimpleNamespace(shape=(3, 2))],
+    ids=lambda value: type(value).__name__,
+)  # fmt: skip
+def test_what_is_no_value_of_a_line_is_refused_in_words(value: object) -> None:
+    with pytest.raises(InvalidParameters, match=r"^record\('x', \.\.\.\): .*(use|write it)"):
+        genokit.record("x", value)
 
 
 @pytest.mark.parametrize("value", [pd.DataFrame({"a": [1]}), pd.Series([1]), np.zeros(3)])
 def test_a_table_is_to_be_written_to_a_file_and_its_path_recorded(value: object) -> None:
-    with pytest.raises(InvalidParameters, match=r"write it to a file .* and record that path"):
+    with pytest.raises(InvalidParameters, match=r"write it to a file and use the file's path"):
         genokit.record("table", value)
 
 
@@ -57,3 +114,22 @@ def test_the_last_record_of_a_name_wins() -> None:
     cells.append({"outputs": [output("loss", 2)]})
     content = json.loads(json.dumps({"cells": cells}))
     assert recording.outputs(content) == {"loss": 2, "rate": 1}
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("%%capture\nrecord('a', 1)", {"a"}),
+        ("%%time\n%matplotlib inline\nrecord('a', 1)", {"a"}),
+        ("x = !ls\nrecord(name='a', value=x)", {"a"}),
+        ('text = """\n%%bash\n"""\nrecord(\'a\', (\'%s\'\n    % 1))', {"a"}),
+        ("@cache\ndef f(): return 1 + \\\n  1\nrecord?\nrecord('a', f())", None),
+        ("%%bash\nrecord me", None),
+        ("%%timeit\nrecord('a', 1)", None),
+        ("%%bash\nls", set()),
+        ("record(x, 1)", None),
+        ("x = (", None),
+    ],
+)
+def test_what_a_notebook_records_is_read_from_its_code(code: str, found: set[str] | None) -> None:
+    assert recording.names({"cells": [{"cell_type": "code", "source": code, "metadata": {}}]}) == found

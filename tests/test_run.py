@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,12 +17,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import nbformat
+import papermill
 import psutil
 import pytest
 
 from genokit import Settings, run
 from genokit.errors import GenokitError, InvalidNotebook, InvalidParameters, NotebookFailed, NotFound
-from genokit.pipelines import Run, runs
+from genokit.pipelines import Run, recording, runs
+from genokit.pipelines.engine import Execution
 from genokit.pipelines.notebook import figures
 
 PARAMETERS = "#tags parameters\nepochs: int = 3  # passes\nrate = 0.5\nstart = None\n"
@@ -301,6 +304,160 @@ def test_a_picture_counts_wherever_it_is_shown_and_keeps_its_size() -> None:
         (png, "Two", 1, 0.25),
         (png, "Two", 1, 0.5),
     ]
+
+
+def test_a_picture_that_is_broken_is_none() -> None:
+    odd = ["%%%", "", "abc", "é", None, 5, base64.b64encode(b"GIF89a").decode(), ["iVBO", "Rw0K", "=x"]]
+    outputs = [{"data": {"image/png": one}, "metadata": {"image/png": {"width": "50%"}}} for one in odd]
+    outputs.append({"data": {"text/html": "<img " * 100_000 + '<img src="data:image/png;base64,%%">'}})
+    assert list(figures({"cells": [{"cell_type": "code", "source": "x", "outputs": outputs}]})) == []
+
+
+MUCH = {
+    "print('ACGT' * 50_000)": "ACGT" * 50_000 + "\n",
+    "for i in range(10_000): print(f'\\r{i:>39}', end='')": f"{9_999:>39}",
+    "print('a' * 100_000 + '\\b' * 99_999)": "a\n",
+    "for i in range(2_000): print(i, flush=True)": "".join(f"{i}\n" for i in range(2_000)),
+    "for i in range(20_000): print(f'\\x1b[3{i % 8}m{i}\\x1b[0m')": "".join(
+        f"\x1b[3{i % 8}m{i}\x1b[0m\n" for i in range(20_000)
+    ),
+    "from IPython.display import clear_output as clear, display\nprint('a', flush=True); print('b', flush=True)\n"
+    "shown = display(0, display_id=True)\nprint('c')": "a\nb\nc\n",
+    "for i in range(300):\n  shown.update(i)\nfor i in range(300):\n  clear(wait=True); print(i, flush=True)": "299\n",
+}
+
+
+def test_much_output_is_kept_whole_and_in_its_place_and_costs_its_length(write: Write, settings: Settings) -> None:
+    begun = time.monotonic()
+    ended = run(write("much", *MUCH), settings=settings, progress=False, timeout_s=120)
+    assert time.monotonic() - begun < 120
+    cells = nbformat.read(ended.notebook, as_version=4).cells
+    said = ["".join(output.get("text", "") for output in cell.outputs) for cell in cells]
+    assert said == list(MUCH.values())
+    assert [output.output_type for output in cells[5].outputs] == ["stream", "display_data", "stream"]
+    assert cells[5].outputs[1].data["text/plain"] == "299"
+
+
+def test_a_thread_that_does_not_come_to_its_end_is_left_behind(tmp_path: Path) -> None:
+    execution = Execution(nbformat.v4.new_notebook(), tmp_path / "notebook.ipynb")
+    execution.over.clear()
+    begun = time.monotonic()
+    execution.stop(grace_s=0.2)
+    execution.save()  # as that thread would
+    assert time.monotonic() - begun < 5
+    assert not execution.path.exists()
+
+
+def test_a_record_is_kept_whatever_becomes_of_its_output(write: Write, settings: Settings) -> None:
+    notebook = write(
+        "lost",
+        "from genokit import record\nfrom IPython.display import clear_output\nrecord('a', 1)\nclear_output()",
+        "%%capture\nrecord('b', (1, 2))",
+        "from ipywidgets import Output\nwith Output():\n  record('c', 3)",
+        "import os\nos.environ.clear()\nrecord('a', 4)",
+        "record('d', 5)\nos._exit(3)",
+    )
+    assert failed(notebook, settings).run.outputs == {"a": 4, "b": (1, 2), "c": 3, "d": 5}
+
+
+def test_what_a_run_recorded_is_known_while_it_runs_and_a_torn_line_is_none(tmp_path: Path) -> None:
+    Run(tmp_path, "x", "RUNNING", tmp_path, "", datetime.datetime.now(datetime.UTC)).save()
+    (tmp_path / recording.FILE).write_text('{"name": "a", "value": 1}\n{"name": "b", "va')
+    assert Run.load(tmp_path).outputs == {"a": 1}
+
+
+def test_a_notebook_mended_after_papermill_has_no_banner_of_its(write: Write, settings: Settings) -> None:
+    notebook, out = write("mended", "1 / 0"), settings.home / "out.ipynb"
+    settings.home.mkdir()
+    with pytest.raises(papermill.PapermillExecutionError):
+        papermill.execute_notebook(
+            nbformat.read(notebook, as_version=4), str(out), kernel_name="python3", progress_bar=False
+        )
+    book = nbformat.read(out, as_version=4)
+    assert "papermill-error-cell" in book.cells[0].source
+    book.cells[2].source = "1"
+    nbformat.write(book, notebook)
+    ended = run(notebook, settings=settings, progress=False)
+    assert [cell.source for cell in nbformat.read(ended.notebook, as_version=4).cells] == ["1"]
+
+
+def test_parameters_are_set_after_every_cell_with_their_defaults(write: Write, settings: Settings) -> None:
+    notebook = write("two", PARAMETERS, "first = epochs", "#tags parameters\nepochs = 5\nseed = 1", "import genokit")
+    book = nbformat.read(notebook, as_version=4)
+    book.cells.insert(0, nbformat.v4.new_markdown_cell("# Tagged", metadata={"tags": ["parameters"]}))
+    book.cells.append(nbformat.v4.new_code_cell("genokit.record('seen', (first, epochs, seed))"))
+    nbformat.write(book, notebook)
+    assert run(notebook, {"epochs": 9, "seed": 2}, settings=settings, progress=False).outputs["seen"] == (9, 9, 2)
+    assert run(notebook, settings=settings, progress=False).outputs["seen"] == (3, 5, 1)
+
+
+def test_sigterm_ends_a_run_in_order(write: Write, settings: Settings) -> None:
+    flag = settings.home / "started"
+    settings.home.mkdir()
+    notebook = write(
+        "long",
+        "import subprocess, time\nchild = subprocess.Popen(['sleep', '600'], process_group=0)\n"
+        f"open({str(flag)!r}, 'w').write(str(child.pid))\ntime.sleep(600)",
+    )
+    code = f"from genokit import Settings, run\nrun({str(notebook)!r}, settings=Settings(home={str(settings.home)!r}))"
+    before = set(Path("/tmp").glob("gk-*"))
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    wait_for(lambda: flag.is_file() and flag.read_text() != "")
+    (room,) = set(Path("/tmp").glob("gk-*")) - before
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 143
+    (stopped,) = (Run.load(path) for path in settings.runs.iterdir())
+    assert (stopped.state, stopped.error) == ("FAILED", "interrupted in code cell 1 `import subprocess, time`")
+    assert not room.exists()
+    child = int(flag.read_text())
+    wait_for(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
+
+
+def test_one_bad_run_among_runs_is_told_of_and_the_others_are_shown(settings: Settings) -> None:
+    started = datetime.datetime.now(datetime.UTC)
+    good = Run(settings.runs / "good", "good", "SUCCEEDED", Path("/a.ipynb"), "", started, duration_s=1.5).save()
+    text = (good.path / "run.json").read_text()
+    stored = json.loads(text)
+    bad: list[object] = [
+        "", "{", "[]", "null", "[" * 100_000, text[:-20], "\ud800", b"\xff\x00",
+        {**stored, "started": "yesterday"}, {**stored, "started": "2026-01-01"}, {**stored, "parameters": [1]},
+        {**stored, "outputs": {"a": {"$python": "open("}}}, {**stored, "duration_s": "long"}, {**stored, "more": 1},
+        {**stored, "state": "RUNNING", "process": [socket.gethostname(), "y", "z"]},
+        {**stored, "steps": [{}]}, {**stored, "name": None},
+    ]  # fmt: skip
+    for number, one in enumerate(bad):
+        folder = settings.runs / f"bad-{number:02}"
+        folder.mkdir()
+        data = json.dumps(one) if isinstance(one, dict) else one
+        (folder / "run.json").write_bytes(data if isinstance(data, bytes) else data.encode("utf-8", "surrogatepass"))
+    (settings.runs / "bad-folder" / "run.json").mkdir(parents=True)
+    found = runs(settings)
+    assert list(found["state"]) == ["SUCCEEDED"] + ["UNREADABLE"] * (len(bad) + 1)
+    assert found["name"][0] == "good"
+    for path in found["path"][1:]:
+        with pytest.raises(GenokitError, match=r"run.json cannot be read"):
+            Run.load(path)
+
+
+def test_a_card_s_links_lead_there_from_where_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def links(folder: str) -> list[str]:
+        one = Run(tmp_path / folder, "x", "SUCCEEDED", tmp_path, "", datetime.datetime.now(datetime.UTC))
+        return re.findall(r'href="([^"]*)"', one._repr_html_())
+
+    for name in ("JPY_SESSION_NAME", "GENOKIT_RUN"):
+        monkeypatch.delenv(name, raising=False)
+    assert links("r") == [f"{tmp_path}/r/notebook.ipynb"]
+    monkeypatch.setenv("JPY_SESSION_NAME", str(tmp_path / "lab/study/a.ipynb"))
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
+    monkeypatch.setenv("JPY_PARENT_PID", "12")
+    assert links("lab/study/runs/a b") == ["runs/a%20b/notebook.ipynb"]
+    assert links("lab/runs/r") == []  # beside the notebook's folder: whether that is served is not known
+    (tmp_path / "runtime").mkdir()
+    (tmp_path / "runtime/jpserver-12.json").write_text(json.dumps({"root_dir": str(tmp_path / "lab")}))
+    assert links("lab/runs/r") == ["../runs/r/notebook.ipynb"]
+    assert links("lab/.genokit/r") == links("elsewhere/r") == []
+    monkeypatch.setenv("GENOKIT_RUN", str(tmp_path / "runs/outer"))
+    assert links("runs/r") == ["../r/notebook.ipynb"]
 
 
 def wait_for(condition: Callable[[], bool], timeout_s: float = 60) -> None:

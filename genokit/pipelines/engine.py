@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+import math
 import os
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -18,16 +21,23 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]
+import zmq
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_core.utils import ensure_event_loop
 from nbclient.exceptions import CellExecutionError
+from nbformat import NotebookNode
 from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NotebookExecutionManager
 
 from genokit import display
 from genokit.pipelines import notebook as notebooks
 from genokit.pipelines import state, values
+
+# How long output may still come after a cell has ended: as long as it takes to read what it wrote.
+_PATIENCE_S = 600
+_UNBOUNDED = f"(lambda t: t.schedule(lambda: t.socket.set({int(zmq.SNDHWM)}, 0)))(get_ipython().kernel.iopub_thread)\n"
 
 
 class Execution:
@@ -36,9 +46,10 @@ class Execution:
     The own thread has an own event loop, so that a Jupyter kernel, which has one already, can wait for a notebook.
     """
 
-    def __init__(self, node: Any, path: Path) -> None:
+    def __init__(self, node: Any, path: Path, *, log_output: bool = False) -> None:
         self.node = node
         self.path = path
+        self.log_output = log_output
         self.cells = state.cells(node)
         self.since: float | None = None  # when the cell that runs now was started
         self.traceback = ""
@@ -48,6 +59,7 @@ class Execution:
         self.over = threading.Event()
         self.over.set()  # until it starts, there is nothing to wait for
         self._next_save = 0.0
+        self._client: Any = None
         self._kernel: Any = None
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -68,10 +80,14 @@ class Execution:
         """How many cells have not ended."""
         return sum(not cell.done for cell in self.cells.values())
 
-    def stop(self) -> None:
-        """Make it over, if it is not, and wait until it is."""
-        while not self.over.wait(0.05):
+    def stop(self, grace_s: float = 10.0) -> None:
+        """Make it over, if it is not, and wait until it is; a thread that does not come to its end is left behind."""
+        deadline = time.monotonic() + grace_s
+        while not self.over.wait(0.05) and time.monotonic() < deadline:
             self._kill()
+        self._next_save = math.inf
+        if self._client:
+            self._client.settle(*self.node.cells)
 
     def _run(self, cwd: Path, environ: Mapping[str, str], log: Path) -> None:
         try:
@@ -84,7 +100,8 @@ class Execution:
                 runner.get_loop()
                 self._kernel = _kernel(f"{room}/k.json")
                 try:
-                    self._client().execute(
+                    self._client = self._new_client()
+                    self._client.execute(
                         cleanup_kc=True, cwd=str(cwd), env=dict(environ), stdout=output, stderr=subprocess.STDOUT
                     )
                 finally:
@@ -97,26 +114,35 @@ class Execution:
         finally:
             self.over.set()
 
-    def _client(self) -> Any:
+    def _new_client(self) -> Any:
         self.node.metadata["papermill"] = {}
         manager = NotebookExecutionManager(self.node, progress_bar=False)
         manager.notebook_start()
-        return PapermillNotebookClient(
+        return _Client(
             manager,
             km=self._kernel,
             log=notebooks.quiet,
             shell_timeout_interval=1,
-            coalesce_streams=True,
-            on_notebook_start=lambda notebook: self._find_process(),
+            iopub_timeout=_PATIENCE_S,
+            stdout_file=sys.stdout if self.log_output else None,
+            stderr_file=sys.stderr if self.log_output else None,
+            on_notebook_start=self._kernel_ready,
             on_cell_execute=self._cell_started,
             on_cell_executed=self._cell_ended,
         )
+
+    def _kernel_ready(self, notebook: Any) -> None:
+        self._find_process()
+        # By default a thousand messages may wait on either side, and what a cell writes beyond is dropped, its end too.
+        self._client.kc.iopub_channel.socket.set(zmq.RCVHWM, 0)
+        self._client.kc.execute(_UNBOUNDED + f"get_ipython().genokit_run = {str(self.path.parent)!r}", silent=True)
 
     def _cell_started(self, cell: Any, cell_index: int) -> None:
         self.cells[cell_index].state = "running"
         self.since = time.monotonic()
 
     def _cell_ended(self, cell: Any, cell_index: int, execute_reply: Mapping[str, Any]) -> None:
+        self._client.settle(cell)
         done, reply = self.cells[cell_index], execute_reply["content"]
         done.duration_s = round(time.monotonic() - (self.since or 0.0), 3)
         done.state, self.since = "completed", None
@@ -144,6 +170,47 @@ class Execution:
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
+            for pid in psutil.pids():  # a shell gives each of its jobs a group of its own
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    if os.getsid(pid) == self._process.pid:
+                        os.kill(pid, signal.SIGKILL)
+
+
+class _Client(PapermillNotebookClient):  # type: ignore[misc]
+    """papermill's client in linear time: nbclient copies, checks and searches all text of a cell for every message."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._updates: dict[str, Any] = {}
+
+    def output(self, outs: list[Any], msg: Any, display_id: str | None, cell_index: int) -> Any:
+        """Keep an output; text is collected in a list until :meth:`settle`."""
+        if msg["msg_type"] != "stream" or self.output_hook_stack[msg["parent_header"].get("msg_id")]:
+            return super().output(outs, msg, display_id, cell_index)
+        if self.clear_before_next_output:  # type: ignore[has-type]
+            self.clear_before_next_output = False
+            outs.clear()
+            self.clear_display_id_mapping(cell_index)
+        name, text = msg["content"]["name"], msg["content"]["text"]
+        # As JupyterLab does, what stands together becomes one; a picture between two prints stays between them.
+        together = itertools.takewhile(lambda out: out.output_type == "stream", outs[:-3:-1])
+        said = next((out for out in together if out.name == name), None)
+        if said is None:
+            said = NotebookNode(output_type="stream", name=name, text=[])
+            outs.append(said)
+        said.text.append(text)
+        return NotebookNode(output_type="stream", name=name, text=text)  # to be logged
+
+    def _update_display_id(self, display_id: str, msg: Any) -> None:
+        self._updates[display_id] = msg  # the last one counts
+
+    def settle(self, *cells: Any) -> None:
+        """Give the cells' outputs the form that a notebook has."""
+        while self._updates:
+            super()._update_display_id(*self._updates.popitem())
+        for out in itertools.chain.from_iterable(cell.get("outputs", ()) for cell in cells):
+            if isinstance(out.get("text"), list):
+                out.text = notebooks.on_screen("".join(out.text))
 
 
 def _kernel(connection_file: str) -> Any:

@@ -6,15 +6,17 @@ when the time is up. So a run ends as it should in a script, in a Jupyter kernel
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import logging
 import math
 import os
 import platform
+import signal
 import site
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -22,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from genokit import __version__, display
 from genokit.config import Settings
-from genokit.errors import InvalidParameters
+from genokit.errors import InvalidParameters, NotFound
 from genokit.files import sha256, write_atomic
 from genokit.pipelines import folder as folders
 from genokit.pipelines import notebook as notebooks
@@ -43,13 +45,16 @@ def run(
     cell_timeout_s: float | None = None,
     timeout_s: float | None = None,
     progress: bool = True,
+    cwd: str | Path | None = None,
+    log_output: bool = False,
     folder: Path | None = None,
     stop: threading.Event | None = None,
 ) -> Run:
     """Run a notebook from top to bottom in a kernel of its own and keep everything in a run folder.
 
     ``parameters`` replace the defaults of the notebook's cell tagged ``parameters``; they are checked before a kernel
-    starts. The kernel works in the notebook's folder, with the same Python and settings as here. ``name`` names the
+    starts. The kernel works in the folder ``cwd`` (default: the notebook's), with the same Python and settings as here;
+    with ``log_output`` what its cells print is printed here too, as it comes. ``name`` names the
     run (default: the notebook's name) and ``folder`` is where to keep it (default: a new one among ``settings.runs``).
     ``cell_timeout_s`` and ``timeout_s`` bound one cell and the whole run; ``stop``, when set, ends it at once.
 
@@ -60,6 +65,8 @@ def run(
         if value is not None and not value > 0:
             raise InvalidParameters(f"{limit} must be more than 0 seconds, or None for no limit; got {value!r}.")
     settings = settings or Settings.load()
+    if cwd is not None and not Path(cwd).expanduser().is_dir():
+        raise NotFound(f"the folder {cwd}, in which the notebook is to run, does not exist.")
     path = Path(notebook).expanduser().absolute()
     content = notebooks.read(path)
     schema = Schema.of(content, path.name)
@@ -70,7 +77,7 @@ def run(
     from genokit.pipelines.engine import Execution
 
     begun = Run(
-        path=folder or folders.fresh(settings.made("runs"), name or path.stem),
+        path=folder.absolute() if folder else folders.fresh(settings.made("runs"), name or path.stem),
         name=name or path.stem,
         state="RUNNING",
         source=path,
@@ -80,21 +87,48 @@ def run(
         versions=_versions(),
         process=folders.this_process(),
     )
-    execution = Execution(node, begun.notebook)
+    cwd = path.parent if cwd is None else Path(cwd).expanduser().absolute()
+    execution = Execution(node, begun.notebook, log_output=log_output)
     clock = time.monotonic()
     why = "interrupted"
-    try:
-        begun.save()
-        execution.save()
-        execution.start(cwd=path.parent, environ=_environment(settings, begun.path), log=begun.path / "kernel.log")
-        with Bar(total=execution.left, desc=begun.name, unit="cell", disable=not progress) as bar:
-            why = _watch(execution, bar, cell_timeout_s or math.inf, timeout_s or math.inf, stop or threading.Event())
-    finally:  # an interrupt above all: the kernel must not outlive us, and the record must be true
-        execution.stop()
-        ended = _finish(begun, execution, why, time.monotonic() - clock)
+    with ended_in_order():
+        try:
+            begun.save()
+            execution.save()
+            execution.start(cwd=cwd, environ=_environment(settings, begun.path), log=begun.path / "kernel.log")
+            with Bar(total=execution.left, desc=begun.name, unit="cell", disable=not progress) as bar:
+                limits = cell_timeout_s or math.inf, timeout_s or math.inf
+                why = _watch(execution, bar, *limits, stop or threading.Event())
+        finally:  # an interrupt above all: the kernel must not outlive us, and the record must be true
+            execution.stop()
+            ended = _finish(begun, execution, why, time.monotonic() - clock)
     if ended.state != "SUCCEEDED":
         raise state.failure(ended)
     return ended
+
+
+@contextlib.contextmanager
+def ended_in_order() -> Iterator[None]:
+    """Within, SIGTERM and SIGHUP do not end this process on the spot: they raise SystemExit, so that all is tidied up.
+
+    Where somebody else listens to them, or in another than the main thread, nothing is changed.
+    """
+
+    def leave(number: int, frame: object) -> None:
+        for one in ours:
+            signal.signal(one, signal.SIG_IGN)  # tidying up has begun, and a second one must not cut it short
+        raise SystemExit(128 + number)
+
+    ours = []
+    if threading.current_thread() is threading.main_thread():
+        ours = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) is signal.SIG_DFL]
+    for one in ours:
+        signal.signal(one, leave)
+    try:
+        yield
+    finally:
+        for one in ours:
+            signal.signal(one, signal.SIG_DFL)
 
 
 def _watch(execution: Execution, bar: Any, cell_timeout_s: float, timeout_s: float, stop: threading.Event) -> str:
@@ -125,7 +159,7 @@ def _finish(begun: Run, execution: Execution, why: str, duration_s: float) -> Ru
         state=how,
         ended=_now(),
         duration_s=round(duration_s, 3),
-        outputs=recording.outputs(node),
+        outputs=recording.kept(begun.path) | recording.outputs(node) | recording.kept(begun.path),
         steps=tuple(cell for cell in execution.cells.values() if cell.number),
         error=error,
         traceback=execution.traceback,
@@ -138,7 +172,10 @@ def _finish(begun: Run, execution: Execution, why: str, duration_s: float) -> Ru
         write_atomic(begun.path / "notebook.html", html.export(node, begun.name), private=True)
     except Exception:  # a picture of the run must not cost the run
         logging.getLogger(__name__).warning("%s could not be made into HTML", ended.notebook, exc_info=True)
-    return ended.save()
+    finally:
+        ended.save()
+        (begun.path / recording.FILE).unlink(missing_ok=True)  # from here on they are in the record
+    return ended
 
 
 def _now() -> datetime.datetime:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
@@ -15,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from genokit import display
 from genokit.config import Settings
-from genokit.errors import GenokitError, NotFound
+from genokit.errors import GenokitError, InvalidNotebook, NotFound
 from genokit.files import write_atomic
 from genokit.pipelines import notebook as notebooks
-from genokit.pipelines import values
+from genokit.pipelines import recording, values
 from genokit.pipelines.state import Cell
 
 if TYPE_CHECKING:
@@ -74,7 +75,9 @@ class Run:
     @property
     def figures(self) -> list[notebooks.Figure]:
         """The pictures in the executed notebook, each with the heading it stands under."""
-        return list(notebooks.figures(notebooks.read(self.notebook))) if self.notebook.is_file() else []
+        with contextlib.suppress(NotFound, InvalidNotebook):  # a damaged copy must not cost the page about it
+            return list(notebooks.figures(notebooks.load(self.notebook)))
+        return []
 
     @classmethod
     def load(cls, folder: str | Path) -> Run:
@@ -97,14 +100,18 @@ class Run:
                 "process": process and tuple(process),
             }
             run = cls(**stored)
+            _check(run)
+            if run.state == "RUNNING":
+                run = replace(run, outputs=recording.kept(path))
+                if run.process and _gone(*run.process):
+                    gone = "the Python process that ran it is gone; run the notebook again"
+                    run = replace(run, state="KERNEL_DIED", error=gone)
         except (FileNotFoundError, NotADirectoryError):
             known = "genokit.pipelines.runs() lists the runs there are."
             raise NotFound(f"{path} is not the folder of a run: it has no {RECORD}. {known}") from None
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise GenokitError(f"{path / RECORD} cannot be read: {error!r}. Run the notebook again.") from None
-        if run.state == "RUNNING" and run.process and _gone(*run.process):
-            gone = "the Python process that ran it is gone; run the notebook again"
-            return replace(run, state="KERNEL_DIED", error=gone)
+        except Exception as error:  # a damaged file can raise anything
+            said = values.shortened(repr(error), 200)
+            raise GenokitError(f"{path / RECORD} cannot be read: {said}. Run the notebook again.") from None
         return run
 
     def save(self) -> Run:
@@ -132,23 +139,48 @@ class Run:
 def card(run: Run, *, seen_from: Path | None = None) -> display.Html:
     """The run as a card: state, times, outputs, and where everything is; ``seen_from`` makes its links relative."""
 
-    def link(path: Path) -> display.Html:
-        shown = path.relative_to(seen_from) if seen_from else path
-        return display.link(shown, shown)
-
     rows: list[tuple[str, object]] = [("Cells", _done(run)), ("Started", run.started)]
     if run.duration_s is not None:
         rows.append(("Time", display.seconds(run.duration_s)))
     if run.error:
         rows.append(("Error", run.error))
-    rows += [*run.outputs.items(), ("Notebook", link(run.notebook))]
+    rows += [*run.outputs.items(), ("Notebook", link(run.notebook, seen_from))]
     if run.html:
-        rows.append(("HTML", link(run.html)))
+        rows.append(("HTML", link(run.html, seen_from)))
     fold: dict[str, object] = {"Parameters": display.table(list(run.parameters.items()), columns=["name", "value"])}
     if run.traceback:
         fold["Traceback"] = display.log(run.traceback)
     fold["Cells"] = display.table([asdict(cell) for cell in run.steps])
     return display.card(f"Run {run.name}", rows, status=run.state, fold=fold)
+
+
+def link(path: Path, seen_from: Path | None = None) -> display.Html:
+    """A link to a file of a run, read in a page in the folder ``seen_from`` or in this kernel's notebook.
+
+    Jupyter serves what lies in its root and is not hidden, by the way there from the notebook; other files are named.
+    """
+    if seen_from:
+        return display.link(path.relative_to(seen_from), path.relative_to(seen_from))
+    if folder := os.environ.get("GENOKIT_RUN"):  # of a run's card, the executed copy in the run's folder is the place
+        return display.link(Path(os.path.relpath(path, folder)), path)
+    if notebook := os.environ.get("JPY_SESSION_NAME"):
+        here, there = Path(notebook).resolve().parent, path.resolve()
+        root = _server_root() or here
+        if not there.is_relative_to(root) or any(part.startswith(".") for part in there.relative_to(root).parts):
+            return display.Html(display.escape(path))
+        return display.link(Path(os.path.relpath(there, here)), path)
+    return display.link(path, path)
+
+
+def _server_root() -> Path | None:
+    """The folder that the Jupyter server of this kernel serves, as the server itself has noted it."""
+    from jupyter_core.paths import jupyter_runtime_dir
+
+    note = Path(jupyter_runtime_dir()) / f"jpserver-{os.environ.get('JPY_PARENT_PID')}.json"
+    try:
+        return Path(json.loads(note.read_text(encoding="utf-8"))["root_dir"]).resolve()
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def fresh(runs: Path, name: str) -> Path:
@@ -158,19 +190,43 @@ def fresh(runs: Path, name: str) -> Path:
 
 
 def runs(settings: Settings | None = None) -> DataFrame:
-    """Every run in the runs folder, newest first: name, state, started, duration_s, path (those of pipelines too)."""
+    """Every run in the runs folder, newest first: name, state, started, duration_s, path (those of pipelines too).
+
+    A folder whose record cannot be read is listed last, as UNREADABLE; ``Run.load`` of its path says why.
+    """
     import pandas as pd
 
     root = (settings or Settings.load()).runs
-    found = []
+    found: list[Run] = []
+    unreadable: list[Path] = []
     for record in [*root.glob(f"*/{RECORD}"), *root.glob(f"*/*/{RECORD}")]:
         try:
             found.append(Run.load(record.parent))
         except GenokitError:
-            continue  # one broken record must not hide the others
+            unreadable.append(record.parent)
     found.sort(key=lambda run: run.started, reverse=True)
-    rows = [(run.name, run.state, run.started, run.duration_s, str(run.path)) for run in found]
-    return pd.DataFrame(rows, columns=["name", "state", "started", "duration_s", "path"])
+    rows: list[tuple[object, ...]] = []
+    rows += [(run.name, run.state, run.started, run.duration_s, str(run.path)) for run in found]
+    rows += [(path.name, "UNREADABLE", None, None, str(path)) for path in sorted(unreadable)]
+    table = pd.DataFrame(rows, columns=["name", "state", "started", "duration_s", "path"])
+    return table.astype({"duration_s": float, "started": "datetime64[us, UTC]"})
+
+
+def _check(run: Run) -> None:
+    """Raise TypeError for a record with a value of another type than it has."""
+    kinds: dict[str, Any] = {"name": str, "state": str, "started": datetime.datetime, "parameters": dict}
+    kinds |= {
+        "outputs": dict,
+        "versions": dict,
+        "traceback": str,
+        "error": str | None,
+        "duration_s": int | float | None,
+    }
+    for name, kind in kinds.items():
+        if not isinstance(getattr(run, name), kind):
+            raise TypeError(f"{name} is {getattr(run, name)!r}")
+    if run.started.tzinfo is None:
+        raise TypeError("started has no time zone")
 
 
 def _done(run: Run) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import json
 import logging
 import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +24,7 @@ MAY_RAISE = "raises-exception"
 # The tags of what a run puts in: they are taken out again when an executed notebook is run.
 INJECTED = "injected-parameters"
 MARKER = "genokit-stopped"
+_PUT_IN = {INJECTED, MARKER, "papermill-error-cell-tag"}
 
 # For the libraries underneath: what they would log, the run says itself, once and better.
 quiet = logging.getLogger("genokit.pipelines.quiet")
@@ -32,7 +35,14 @@ _MEND = "Open it in Jupyter and save it again, or take it back from version cont
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The notebook as JSON (nbformat 4, in Python); raises NotFound, or InvalidNotebook for what is not such a file."""
+    """A notebook to run, as JSON (nbformat 4, in Python); raises NotFound, or InvalidNotebook for any other file."""
+    content = load(path)
+    _check_kernel(path, content.get("metadata") or {})
+    return content
+
+
+def load(path: Path) -> dict[str, Any]:
+    """A notebook's file as JSON, whatever its language; raises NotFound or InvalidNotebook."""
     if not path.is_file():
         what, folder = ("is a folder", path) if path.is_dir() else ("does not exist", path.parent)
         known = (other.name for other in folder.glob("*.ipynb"))
@@ -44,12 +54,24 @@ def read(path: Path) -> dict[str, Any]:
     cells = content.get("cells") if isinstance(content, dict) else None
     if not isinstance(cells, list) or not all(isinstance(cell, dict) for cell in cells):
         raise InvalidNotebook(f"{path} is not a notebook of format 4: it has no list of cells. {_MEND}")
-    metadata = content.get("metadata") or {}
-    spec, info = metadata.get("kernelspec") or {}, metadata.get("language_info") or {}
-    language = str(spec.get("language") or info.get("name") or "python")
-    if language.lower() != "python":
-        raise InvalidNotebook(f"{path} is a notebook in {language}; genokit runs notebooks in Python.")
     return content
+
+
+def _check_kernel(path: Path, metadata: Json) -> None:
+    """Raise InvalidNotebook for a notebook that is not for a Python kernel; warn if it is for another Python's."""
+    spec, info = metadata.get("kernelspec") or {}, metadata.get("language_info") or {}
+    name, language = str(spec.get("name") or ""), str(spec.get("language") or info.get("name") or "")
+    other = [said for said in (spec.get("language"), info.get("name")) if said and str(said).lower() != "python"]
+    if other:
+        raise InvalidNotebook(f"{path} is a notebook in {other[0]}; genokit runs notebooks in Python.")
+    if name in ("", "python", "python3"):
+        return
+    if not language or "spark" in name.lower():
+        raise InvalidNotebook(
+            f"{path} is a notebook for the kernel '{name}'; genokit runs notebooks with the Python it runs in itself. "
+            "If it is in plain Python, open it in Jupyter, choose the kernel 'Python 3', and save it."
+        )
+    logging.getLogger(__name__).warning("%s is for the kernel '%s'; it runs with %s.", path, name, sys.executable)
 
 
 def executable(path: Path, content: Json, given: Json) -> Any:
@@ -63,15 +85,22 @@ def executable(path: Path, content: Json, given: Json) -> Any:
     except Exception as error:  # nbformat raises many kinds for a notebook that is none
         reason = str(error).strip().partition("\n")[0]
         raise InvalidNotebook(f"{path} is not a valid notebook: {reason}. {_MEND}") from None
-    node.cells = [cell for cell in node.cells if not {INJECTED, MARKER} & set(tags(cell))]
+    node.cells = [cell for cell in node.cells if not _PUT_IN & set(tags(cell))]
     for cell in node.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
     if given:
-        place = next(i for i, cell in enumerate(node.cells) if PARAMETERS in tags(cell)) + 1
-        injected = nbformat.v4.new_code_cell(values.assignments(given), metadata={"tags": [INJECTED]})
-        node.cells.insert(place, injected)
+        code = values.assignments(given)
+        for place in range(len(node.cells), 0, -1):
+            if sets_parameters(node.cells[place - 1]):
+                injected = nbformat.v4.new_code_cell(code, metadata={"tags": [INJECTED]})
+                node.cells.insert(place, injected)
     return node
+
+
+def sets_parameters(cell: Json) -> bool:
+    """Whether this is a code cell with defaults of parameters: the given ones are set again after each."""
+    return cell.get("cell_type") == "code" and PARAMETERS in tags(cell)
 
 
 def write(node: Any, path: Path) -> None:
@@ -91,9 +120,39 @@ def text(cell: Json) -> str:
     return _joined(cell.get("source", ""))
 
 
-def without_magics(code: str) -> str:
-    """The code with IPython's own lines, magics and shell commands, left empty."""
-    return re.sub(r"^[ \t]*[%!].*$", "", code, flags=re.MULTILINE)
+def on_screen(text: str) -> str:
+    r"""What a terminal shows of a text after its backspaces and carriage returns; colours stay.
+
+    >>> on_screen("10%\r100%\nab\bc")
+    '100%\nac'
+    """
+    if "\b" in text:
+        kept: list[str] = []
+        for character in text:
+            if character != "\b":
+                kept.append(character)
+            elif kept and kept[-1] != "\n":
+                kept.pop()
+        text = "".join(kept)
+    lines = text.replace("\r\n", "\n").split("\n")
+    return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines)
+
+
+def python(code: str) -> str:
+    """A cell's code as Python reads it, with IPython's own syntax made into calls; raises SyntaxError.
+
+    >>> python("x = !ls")
+    "x = get_ipython().getoutput('ls')\\n"
+    """
+    while found := re.match(r"\s*%%(?:time|capture)\b[^\n]*\n", code):  # they run the cell as it stands
+        code = code[found.end() :]
+    try:
+        ast.parse(code)
+    except SyntaxError:
+        from IPython.core.inputtransformer2 import TransformerManager
+
+        code = TransformerManager().transform_cell(code)
+    return code
 
 
 def first_line(cell: Json) -> str:
@@ -122,31 +181,38 @@ def figures(content: Json) -> Iterator[Figure]:
     heading, code = "", 0
     for cell in content["cells"]:
         if cell.get("cell_type") == "markdown":
-            found = re.findall(r"^#{1,6}\s+(.+?)\s*#*$", text(cell), flags=re.MULTILINE)
+            found = [line.strip("# \t") for line in text(cell).splitlines() if re.match(r"#{1,6}\s+\S", line)]
             heading = re.sub(r"[*_`]", "", found[-1]) if found else heading
         if cell.get("cell_type") == "code":
             code += 1
             for output in cell.get("outputs") or []:
-                for png, width in _pictures(output):
+                for encoded, width in _pictures(output):
+                    try:
+                        png = base64.b64decode(encoded)
+                    except ValueError:
+                        continue
+                    if not png.startswith(b"\x89PNG"):
+                        continue  # what cannot be shown must not cost the page
                     own = int.from_bytes(png[16:20], "big")  # the width in the PNG's header
                     yield Figure(png, heading, code, width / own if width and own else 1.0)
 
 
 # A card may hold a picture, too.
-_INLINE = re.compile(r'<img\b[^>]*?src="data:image/png;base64,([^"]+)"(?:[^>]*? width="(\d+)")?')
+_INLINE = re.compile(r'<img\b[^<>]*?src="data:image/png;base64,([^"]+)"(?:[^<>]*? width="(\d+)")?')
 
 
-def _pictures(output: Json) -> Iterator[tuple[bytes, float]]:
-    """Each picture of an output with the width it is shown at; 0 if that is its own."""
+def _pictures(output: Json) -> Iterator[tuple[str, float]]:
+    """Each picture, in base64, of an output with the width it is shown at; 0 if that is its own."""
     data = output.get("data") or {}
     if "image/png" in data:
         shown = (output.get("metadata") or {}).get("image/png") or {}
-        yield base64.b64decode(_joined(data["image/png"])), float(shown.get("width") or 0)
+        width = shown.get("width") if isinstance(shown, dict) else 0
+        yield _joined(data["image/png"]), width if isinstance(width, int | float) else 0
     else:
-        for picture, width in _INLINE.findall(_joined(data.get("text/html", ""))):
-            yield base64.b64decode(picture), float(width or 0)
+        for picture, inside in _INLINE.findall(_joined(data.get("text/html", ""))):
+            yield picture, float(inside or 0)
 
 
 def _joined(content: Any) -> str:
     """Text, whichever of the two ways the file keeps it."""
-    return content if isinstance(content, str) else "".join(content)
+    return "".join(map(str, content)) if isinstance(content, list) else str(content)

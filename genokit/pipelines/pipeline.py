@@ -20,7 +20,7 @@ from genokit.config import Settings
 from genokit.errors import GenokitError, NotebookFailed, PipelineFailed
 from genokit.pipelines import folder as folders
 from genokit.pipelines import plan, report
-from genokit.pipelines.execute import run
+from genokit.pipelines.execute import ended_in_order, run
 from genokit.pipelines.folder import Run
 from genokit.pipelines.plan import Plan, Step
 
@@ -99,11 +99,12 @@ class Pipeline:
         todo.check()
         ended = PipelineRun(folders.fresh(settings.made("runs"), todo.name), todo)
         begun = time.monotonic()
-        try:
-            _run_all(ended, settings, progress)
-        finally:  # an interrupted pipeline has a report, too
-            ended.duration_s = time.monotonic() - begun
-            report.write(ended)
+        with ended_in_order():
+            try:
+                _run_all(ended, settings, progress)
+            finally:  # an interrupted pipeline has a report, too
+                ended.duration_s = time.monotonic() - begun
+                report.write(ended)
         if ended.state != "SUCCEEDED":
             raise _failure(ended)
         return ended

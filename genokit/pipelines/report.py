@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def card(ended: PipelineRun) -> display.Html:
     """The run of a pipeline as a card."""
-    rows = [*_summary(ended), ("Report", display.link(ended.report, ended.report))]
+    rows = [*_summary(ended), ("Report", folders.link(ended.report))]
     return display.card(f"Pipeline {ended.plan.title}", rows, status=ended.state, fold={"Notebooks": _overview(ended)})
 
 

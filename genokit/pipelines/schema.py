@@ -13,8 +13,8 @@ import io
 import re
 import tokenize
 import types
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -23,8 +23,7 @@ from genokit.errors import InvalidParameters, did_you_mean
 from genokit.pipelines import notebook as notebooks
 from genokit.pipelines import values
 
-# `max_tokens` and `tokenizer` are no secrets.
-SECRET = re.compile(r"(?i)password|secret|token(?!s|i[sz])|api_?key|credential")
+NOT_SECRET = "not a secret"  # in the comment of a parameter that only sounds like one
 COMPUTED = ...  # a default that only Python itself can work out
 
 _TYPES = values.TYPES | {"List": list, "Dict": dict, "Tuple": tuple, "Set": set, "Sequence": list, "Mapping": dict}
@@ -35,7 +34,7 @@ class Parameter:
     """One parameter: its ``type`` (Any where the notebook does not say), ``default``, and ``help``.
 
     ``code`` is how the cell writes the default, "" where it gives none; then the parameter must be given. ``default``
-    is COMPUTED where it is an expression that needs Python.
+    is COMPUTED where it is an expression that needs Python. ``annotated`` says that the type is not the default's.
     """
 
     name: str
@@ -43,6 +42,7 @@ class Parameter:
     default: Any
     help: str
     code: str
+    annotated: bool = False
 
     @property
     def kind(self) -> str:
@@ -67,21 +67,24 @@ class Schema:
     @classmethod
     def parse(cls, code: str, title: str) -> Schema:
         """The schema that the code of a parameters cell states; raises InvalidParameters where it does not parse."""
-        code = notebooks.without_magics(code)
         try:
+            code = notebooks.python(code)
             statements = ast.parse(code).body
-        except SyntaxError as error:
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            where = f"line {error.lineno}: {error.msg}" if isinstance(error, SyntaxError) else str(error)
             raise InvalidParameters(
-                f"the parameters cell of {title} is not valid Python: line {error.lineno}: {error.msg}. "
-                "Mend the cell; nothing was run."
+                f"the parameters cell of {title} is not valid Python: {where}. Mend the cell; nothing was run."
             ) from None
-        return cls(title, {parameter.name: parameter for parameter in _parameters(statements, _comments(code))})
+        return cls(title, _parameters(statements, _comments(code)))
 
     @classmethod
     def of(cls, content: notebooks.Json, title: str) -> Schema:
         """The schema of a notebook that has been read."""
-        tagged = (cell for cell in content["cells"] if notebooks.PARAMETERS in notebooks.tags(cell))
-        return cls.parse(notebooks.text(next(tagged, {})), title)
+        cells = [notebooks.text(cell) for cell in content["cells"] if notebooks.sets_parameters(cell)]
+        found: dict[str, Parameter] = {}
+        for code in cells:
+            found |= cls.parse(code, title).parameters
+        return cls(title, found)
 
     def check(self, given: Mapping[str, object], *, later: Collection[str] = ()) -> dict[str, Any]:
         """The given values in the notebook's types; raises InvalidParameters that lists every problem at once.
@@ -93,11 +96,13 @@ class Schema:
             for name in (*given, *later)
             if name not in self.parameters
         ]
+        secrets = {name: self._secret(name, given) for name in {**self.parameters, **given}}
         problems += [
-            f"'{name}' looks like a secret, and parameters are written into the notebook: read it inside the notebook, "
-            "from the environment or a secret store"
-            for name in {**self.parameters, **given}
-            if SECRET.search(name)
+            f"'{secret}' looks like a secret, and parameters are written into the notebook: read it inside the "
+            "notebook, from the environment or a secret store; if it is none, end its line in the parameters cell "
+            f"with `# {NOT_SECRET}`"
+            for secret in secrets.values()
+            if secret
         ]
         problems += [
             f"'{name}' ({parameter.kind}) has no default and was not given"
@@ -106,11 +111,11 @@ class Schema:
         ]
         checked = {}
         for name, value in given.items():
-            if name in self.parameters and not SECRET.search(name):
+            if name in self.parameters and not secrets[name]:
                 try:
                     checked[name] = convert(values.plain(value), self.parameters[name].type)
                 except TypeError as error:
-                    problems.append(f"'{name}': {error}")
+                    problems.append(f"'{name}': {error}{_way_out(self.parameters[name], value)}")
         if problems:
             count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
             lines = "".join(f"\n  - {problem}" for problem in problems)
@@ -121,9 +126,15 @@ class Schema:
         """The defaults that are known without running the cell."""
         return {name: p.default for name, p in self.parameters.items() if p.code and p.default is not COMPUTED}
 
+    def _secret(self, name: str, given: Mapping[str, object]) -> str | None:
+        parameter = self.parameters.get(name)
+        if parameter and (parameter.type is bool or NOT_SECRET in parameter.help.lower()):
+            return None
+        return values.secret(name, given.get(name))
+
     def _hint(self, name: str) -> str:
         if not self.parameters:
-            return "There is no cell tagged 'parameters' that sets any: tag the one that does."
+            return "There is no code cell tagged 'parameters' that sets any: tag the one that does."
         return did_you_mean(name, self.parameters)
 
     def __repr__(self) -> str:
@@ -150,27 +161,49 @@ def _comments(code: str) -> dict[int, str]:
     return {token.start[0]: token.string.lstrip("# ").strip() for token in tokens if token.type == tokenize.COMMENT}
 
 
-def _parameters(statements: list[ast.stmt], comments: Mapping[int, str]) -> Iterator[Parameter]:
+def _parameters(statements: list[ast.stmt], comments: Mapping[int, str]) -> dict[str, Parameter]:
+    found: dict[str, Parameter] = {}
     for statement in statements:
+        assigned: dict[str, ast.expr | None] = {}
+        annotation = None
         if isinstance(statement, ast.Assign):
-            targets, annotation = statement.targets, None
+            for target in statement.targets:
+                assigned |= _targets(target, statement.value)
         elif isinstance(statement, ast.AnnAssign):
-            targets, annotation = [statement.target], statement.annotation
-        else:
-            continue
-        default = _default(statement.value)
-        inferred = Any if default in (None, COMPUTED) else _type(default)
-        kind = _annotation(annotation) if annotation else inferred
-        words = comments.get(statement.end_lineno or 0) or comments.get(statement.lineno, "")
-        code = ast.unparse(statement.value) if statement.value else ""
-        names = [target.id for target in targets if isinstance(target, ast.Name)]
-        yield from (Parameter(name, kind, default, words, code) for name in names)
+            assigned, annotation = _targets(statement.target, statement.value), statement.annotation
+        for node in ast.walk(statement):
+            # Something else may change it: what the kernel will have, only the kernel can tell.
+            if isinstance(node, ast.Name) and node.id in found.keys() - assigned.keys():
+                known = found[node.id]
+                if not isinstance(node.ctx, ast.Load) or isinstance(known.default, list | dict | set):
+                    found[node.id] = replace(known, default=COMPUTED)
+        for name, value in assigned.items():
+            default = _default(value)
+            inferred = Any if default in (None, COMPUTED) else _type(default)
+            kind = _annotation(annotation) if annotation else inferred
+            words = comments.get(statement.end_lineno or 0) or comments.get(statement.lineno, "")
+            code = ast.unparse(value) if value else ""
+            found[name] = Parameter(name, kind, default, words, code, annotation is not None)
+    return found
+
+
+def _targets(target: ast.expr, value: ast.expr | None) -> dict[str, ast.expr | None]:
+    """The names that an assignment sets, each with the part of the value that is its own where that can be told."""
+    if isinstance(target, ast.Name):
+        return {target.id: value}
+    if not isinstance(target, ast.Tuple | ast.List):
+        return {}
+    parts = value.elts if isinstance(value, ast.Tuple | ast.List) else []
+    told = len(parts) == len(target.elts) and not any(isinstance(e, ast.Starred) for e in [*parts, *target.elts])
+    computed = value and ast.Starred(value)
+    pairs = zip(target.elts, parts if told else [computed] * len(target.elts), strict=True)
+    return {name: part for one, own in pairs for name, part in _targets(one, own).items()}
 
 
 def _default(value: ast.expr | None) -> Any:
     try:
         return values.evaluate(value) if value else None
-    except (ValueError, TypeError, ArithmeticError):
+    except (ValueError, TypeError, ArithmeticError, RecursionError):
         return COMPUTED
 
 
@@ -233,6 +266,8 @@ def convert(value: Any, kind: Any) -> Any:
     >>> convert(3, float), convert("2026-01-02", datetime.date), convert([1, 2], tuple)
     (3.0, datetime.date(2026, 1, 2), (1, 2))
     """
+    if isinstance(value, values.Text):
+        return _read(value, kind)
     wanted, inside, came = _outer(kind), get_args(kind), _type(value)
     if kind is Any or (wanted is Literal and any(value == word and came is type(word) for word in inside)):
         return value
@@ -249,8 +284,58 @@ def convert(value: Any, kind: Any) -> Any:
     return _convert_items(changed, wanted, inside) if inside else changed
 
 
+# Where several types are allowed, what could be any of them is tried last.
+_ORDER: dict[Any, int] = {type(None): 0, bool: 1, int: 2, float: 3, Path: 5, str: 6, Any: 7}
+
+
+def _read(text: str, kind: Any) -> Any:
+    """What a text of a command line means for a parameter of this type; TypeError: what was expected, what came."""
+    wanted, inside = _outer(kind), get_args(kind)
+    guess = values.literal(str(text))
+    with contextlib.suppress(TypeError, ValueError, ArithmeticError, KeyError, StopIteration):
+        if kind is Any or (kind is type(None) and guess is None):
+            return guess
+        if wanted is Union:  # whatever is a text could be any of them
+            for choice in sorted(inside, key=lambda choice: _ORDER.get(_outer(choice), 4)):
+                with contextlib.suppress(TypeError):
+                    return _read(text, choice)
+        if wanted is Literal:
+            return next(w for w in inside if str(w) == text or (w == guess and type(w) is type(guess)))
+        if wanted in (str, Path):
+            return wanted(guess if text[:1] in ("'", '"') and isinstance(guess, str) else text)
+        if wanted is bool:
+            return {"true": True, "false": False}[text.strip().lower()]
+        if wanted is float:
+            return float(text)
+        if wanted is int:
+            with contextlib.suppress(ValueError):
+                return int(text)
+            if type(guess) in (int, float) and guess == int(guess):  # 0x10, 1e5
+                return int(guess)
+        for value in (guess, str(text)):
+            with contextlib.suppress(TypeError):
+                return convert(value, kind)
+        if wanted in (list, tuple, set, frozenset) and not re.search(r"[\[({'\"].*[\[({'\"]", text):
+            parts = [part.strip() for part in text.strip(" [](){}").split(",") if part.strip()]
+            kinds = (
+                inside if wanted is tuple and inside and inside[-1] is not ... else [*inside[:1], Any][:1] * len(parts)
+            )
+            return wanted(_read(part, own) for part, own in zip(parts, kinds, strict=True))
+    raise TypeError(f"expected {_words(kind)}, got {values.shortened(repr(str(text)), 60)}")
+
+
 def _outer(kind: Any) -> Any:
     return get_origin(kind) or kind
+
+
+def _way_out(parameter: Parameter, value: object) -> str:
+    if isinstance(value, bool | int | float) and str in (parameter.type, *get_args(parameter.type)):
+        return "; write it in quotes"
+    if parameter.type is bool:
+        return "; write true or false"
+    if parameter.annotated or parameter.type is Any:
+        return ""
+    return f"; the default says so: to allow other types, annotate it, `{parameter.name}: TYPE = {parameter.code}`"
 
 
 def _convert_items(items: Any, wanted: Any, inside: tuple[Any, ...]) -> Any:

@@ -7,9 +7,14 @@ is written into the notebook as source and into ``run.json`` as strict JSON, and
 from __future__ import annotations
 
 import ast
+import contextlib
 import datetime
+import enum
+import json
 import math
 import operator
+import re
+import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePath
 from typing import Any
@@ -21,42 +26,121 @@ TYPES: dict[str, Any] = {
     "Path": Path,
     **{kind.__name__: kind for kind in (bool, bytes, dict, float, frozenset, int, list, set, str, tuple)},
 }
-_BASES: tuple[Any, ...] = (int, float, str, bytes)
+_BASES: tuple[Any, ...] = (int, float, bytes)
 _TAG = "$python"
+_DEEPEST = 50  # Python reads 200 parentheses in one another
+_LONGEST_INT = 13_000  # bits: Python writes 4,300 digits
 
 
-def plain(value: object) -> Any:
+class Text(str):
+    """A value as somebody typed it on a command line: what it is, the type of the parameter says."""
+
+    __slots__ = ()
+
+
+# A name's whole words are looked at: `secretome`, `monkey`, `bypass` and `author` hold none of these.
+_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
+_SECRET = re.compile(
+    r"(?:^|_)(?:[a-z]*(?:passwords?|passwd|pwd|passphrase|passcode|secrets?|credentials?)|jwt|bearer"
+    r"|(?:db|sql|user|admin|root|login|smtp|ftp|pg|my)_?pass|(?:git|github|gh|gitlab|azure|ado)_?pat"
+    r"|(?:api|access|private|auth|encryption|signing|ssh|storage|deploy|license|subscription)_?keys?|connection_?string"
+    r"|(?:api|auth|access|refresh|session|hub)_?tokens|[a-z]*token(?=_(?:value|string)|$))(?=_|$)"
+)
+# A tokenizer's tokens, and what tells about a secret without holding it.
+_HARMLESS = re.compile(
+    r"(?:^|_)(?:pad|eos|bos|cls|sep|mask|unk|start|end|stop|special|next|first|last|per|image)_?token$"
+    r"|^(?:n|num|has|is|no|max|min|requires?)_"
+    r"|_(?:length|len|size|counts?|file|path|dir|folder|names?|arn|policy|rate|types?|required|fraction|expiry)$"
+)
+
+
+def secret(name: str, value: object = None) -> str | None:
+    """The name, or a key inside the value, that sounds as if it held a secret; a truth value holds none.
+
+    >>> secret("apiKey"), secret("pad_token_id"), secret("options", {"db_pwd": "x"})
+    ('apiKey', None, 'db_pwd')
+    """
+    if isinstance(value, bool):
+        return None
+    words = "_".join(_WORDS.findall(name)).lower()
+    if _SECRET.search(words) and not _HARMLESS.search(words):
+        return name
+    inside = [(str(key), item) for key, item in value.items()] if isinstance(value, dict) else []
+    inside += [("", item) for item in value] if isinstance(value, list | tuple) else []
+    return next((found for key, item in inside if (found := secret(key, item))), None)
+
+
+def literal(text: str) -> Any:
+    """The value that a text spells in TOML, JSON or Python, else the text itself; dates stay text.
+
+    >>> literal("3"), literal("[0.1, 0.2]"), literal("true"), literal("None"), literal('{"a": 1}'), literal("mnist")
+    (3, [0.1, 0.2], True, None, {'a': 1}, 'mnist')
+    """
+    if "\n" not in text:  # where a second key could follow
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except (tomllib.TOMLDecodeError, RecursionError):
+            pass
+        else:
+            return value if isinstance(value, str | int | float | list | dict) else text
+    for read in (json.loads, ast.literal_eval):
+        with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+            value = read(text.strip())
+            return text if isinstance(value, bytes | complex) or value is ... else value
+    return text
+
+
+def plain(value: object, depth: int = 0) -> Any:
     """The same value in plain Python; TypeError, with the way out, where no line of code could write it down.
 
     >>> plain((1, Path("reads.fq")))
     (1, PosixPath('reads.fq'))
     """
+    if depth > _DEEPEST:
+        raise TypeError(f"it is nested more than {_DEEPEST} levels deep: write it to a file and use the file's path")
+    if isinstance(value, enum.Enum):
+        return plain(value.value, depth + 1)
+    value = _unwrapped(value)
     kind = type(value)
-    owner = kind.__module__.partition(".")[0]
-    if owner == "pandas" and hasattr(value, "to_pydatetime") and value == value:  # NaT is not itself
-        return value.to_pydatetime()
-    if owner in {"pandas", "numpy", "mxnet", "torch"} and getattr(value, "shape", None) != ():
-        raise TypeError(f"a {kind.__name__} is too much for one value: write it to a file and use the file's path")
-    if owner == "numpy":
-        scalar: Any = value
-        if scalar.dtype.kind == "M":  # nanoseconds would come out as a bare integer
-            scalar = scalar.astype("datetime64[us]")
-        return plain(scalar.item())
-    if value is None or isinstance(value, bool | datetime.date | datetime.timedelta):
+    if value is None or isinstance(value, bool | Text | datetime.date | datetime.timedelta):
         return value
     if isinstance(value, PurePath):
         return Path(value)
-    for base in _BASES:  # subclasses, such as an IntEnum, become what they hold
+    if isinstance(value, int) and int(value).bit_length() > _LONGEST_INT:
+        raise TypeError("a whole number of that many digits is too much for one value: write it to a file")
+    for base in _BASES:  # a subclass becomes what it holds
         if isinstance(value, base):
             return base(value)
+    if isinstance(value, str):
+        return str.__str__(value)
     if isinstance(value, dict):
-        return {plain(key): plain(item) for key, item in value.items()}
+        return {plain(key, depth + 1): plain(item, depth + 1) for key, item in value.items()}
     for container in (list, tuple, set, frozenset):
         if isinstance(value, container):
-            return container(plain(item) for item in value)
+            return container(plain(item, depth + 1) for item in value)
     raise TypeError(
         f"a {kind.__name__} cannot be written as one line of Python: use numbers, text, dates, paths, lists or dicts"
     )
+
+
+def _unwrapped(value: Any) -> Any:
+    """A scalar of a library for numbers as Python's own; TypeError for a table or an array."""
+    kind = type(value)
+    if kind.__name__ in ("NAType", "NaTType", "MaskedConstant"):
+        return None
+    shape = getattr(value, "shape", None)
+    if isinstance(shape, tuple) and shape:
+        raise TypeError(f"a {kind.__name__} is too much for one value: write it to a file and use the file's path")
+    if hasattr(value, "to_pytimedelta"):  # pandas
+        return value.to_pytimedelta()
+    if hasattr(value, "to_pydatetime"):
+        return value.to_pydatetime(warn=False)
+    if shape != () or not hasattr(value, "item"):
+        return value
+    if getattr(value.dtype, "kind", "") in ("m", "M"):  # nanoseconds would come out as a bare integer
+        value = value.astype(f"{value.dtype.kind}8[us]")
+    item = value.item()
+    return float(value) if type(item) is kind and value.dtype.kind == "f" else item  # longdouble
 
 
 def source(value: object) -> str:
@@ -130,6 +214,7 @@ _OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Mult: operator.mul,
     ast.Div: operator.truediv,
     ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
 }
 _CALLS: dict[str, Callable[..., Any]] = TYPES | {
     "date.fromisoformat": datetime.date.fromisoformat,
@@ -156,6 +241,8 @@ def evaluate(node: ast.expr) -> Any:
             return dict(zip(map(evaluate, filter(None, keys)), map(evaluate, values), strict=True))
         case ast.UnaryOp(op=ast.USub(), operand=operand):
             return -_number(operand)
+        case ast.BinOp(left=left, op=ast.Div(), right=right) if isinstance(parent := evaluate(left), Path):
+            return parent / evaluate(right)
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
             return _OPERATORS[type(op)](_number(left), _number(right))
         case ast.Call(func=func, args=args, keywords=keywords) if all(word.arg for word in keywords):
