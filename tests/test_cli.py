@@ -170,8 +170,7 @@ def test_what_papermill_s_users_know_works_here(notebook, tmp_path, capsys):
     out, err = capsys.readouterr()
     assert "a line\n" in out
     assert f"doubled = 6\nwho = 2\nwhere = {tmp_path / 'work'}\nrate = 0.25\n" in out
-    assert err.count("\n") < 9  # no progress bar is redrawn where nobody sees it move
-    assert "\r" not in err
+    assert err.count("\r") < 9  # no progress bar is redrawn ten times a second where nobody sees it move
     assert "epochs = 3" in (tmp_path / "out.ipynb").read_text()
 
 
