@@ -91,14 +91,15 @@ def request(
 
 def words(thing: str, command: Sequence[str]) -> list[str]:
     """A command as a list of words. Raises InvalidRequest for a text, which could mean more than one list."""
+    thing = reprlib.repr(thing)
     if isinstance(command, str):
         raise InvalidRequest(
-            f"'{thing}': command must be a list of words, not the text {command!r}. "
+            f"{thing}: command must be a list of words, not the text {command!r}. "
             f"Write {command.split()!r}, or ['sh', '-c', ...] where a shell is meant."
         )
     if isinstance(command, (bytes, Mapping)) or not isinstance(command, Iterable):
-        raise InvalidRequest(f"'{thing}': command must be a list of words, but is {_shown(command)}.")
-    return [text(f"'{thing}': command[{number}]", word) for number, word in enumerate(command)]
+        raise InvalidRequest(f"{thing}: command must be a list of words, but is {_shown(command)}.")
+    return [text(f"{thing}: command[{number}]", word) for number, word in enumerate(command)]
 
 
 def text(member: str, value: object) -> str:
@@ -203,7 +204,7 @@ def limits(*, timeout_min: float | None, retry: int | str | Mapping[str, Any] | 
     asked: dict[str, Any] = {}
     if timeout_min is not None:
         asked["timeout"] = {"attemptDurationSeconds": round(finite("timeout_min", timeout_min) * 60)}
-    if retry == "spot":
+    if isinstance(retry, str) and retry == "spot":
         reclaimed = {"onStatusReason": "Host EC2*", "action": "RETRY"}
         asked["retryStrategy"] = {"attempts": 5, "evaluateOnExit": [reclaimed, {"onReason": "*", "action": "EXIT"}]}
     elif isinstance(retry, Mapping):
@@ -237,7 +238,7 @@ def content(request: Mapping[str, Any]) -> str:
     >>> content({"a": 1, "b": 2}) == content({"b": 2, "a": 1}) != content({"a": 1})
     True
     """
-    thing = f"'{request.get('jobDefinitionName') or request.get('jobName')}'"
+    thing = reprlib.repr(request.get("jobDefinitionName", request.get("jobName")))
     try:
         text = json.dumps([request], sort_keys=True, separators=(",", ":"), default=str)
         wrong = unwritable(request) if "\\u0000" in text or "\\ud" in text else ""

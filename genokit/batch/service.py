@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import reprlib
 import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -159,7 +160,7 @@ class Batch:
         known = definition if isinstance(definition, JobDefinition) else self.definition(definition)
         name_given, name = name is not None, known.name if name is None else name
         if not isinstance(queue, str) or not queue:
-            raise InvalidRequest(f"queue must be the name of a job queue, but is {queue!r}.")
+            raise InvalidRequest(f"queue must be the name of a job queue, but is {reprlib.repr(queue)}.")
         rows = tables.chosen(each, size, only)
         words = None if command is None else definitions.words(name, command)
         folder = shipping.project() if code is True else code

@@ -57,9 +57,12 @@ class _Responses(ParamValidator):  # type: ignore[misc]
 def check_request(operation: Any, request: dict[str, Any]) -> None:
     """Raise what boto3 raises for a request it would not send, and ``ClientError`` for an enum that AWS refuses, or for
     a text that no process can take."""
-    report = ParamValidator().validate(request, operation.input_shape)
-    if report.has_errors():
-        raise ParamValidationError(report=report.generate_report())
+    try:
+        wrong = ParamValidator().validate(request, operation.input_shape).generate_report()
+    except RecursionError:
+        wrong = "the request is nested more deeply than can be read"
+    if wrong:
+        raise ParamValidationError(report=wrong)
     looked = _Enums()
     report = looked.validate(request, operation.input_shape)
     strange = looked.strange and operation.service_model.service_name != "logs"  # where no such stream is found
