@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,10 @@ def private_folder(folder: str | os.PathLike[str], *, data: bool = False) -> Pat
     <BLANKLINE>
     """
     folder = Path(folder)
-    for one in reversed([one for one in (folder, *folder.parents) if not one.exists()]):
+    missing = list(takewhile(lambda one: not one.exists(), (folder, *folder.parents)))
+    for one in reversed(missing):
         one.mkdir(mode=0o700, exist_ok=True)
-    return mark(folder) if data and not any(folder.iterdir()) else folder
+    return mark(folder) if data and (missing or not os.listdir(folder)) else folder
 
 
 def mark(folder: Path) -> Path:

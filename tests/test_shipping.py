@@ -16,6 +16,7 @@ import sys
 import tarfile
 import threading
 import time
+import tracemalloc
 import warnings
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -160,6 +161,7 @@ def test_secrets_by_habit_are_left_out_and_named(embedded, project):
 
 
 NAMED = """
+    .docker/config.json.bak kaggle_me.json a.token auth.json .authinfo .odbc.ini .dbt/profiles.yml jpserver-1.json
     rootkey.csv lab_accessKeys.csv new_user_credentials.csv secrets.toml .streamlit/secrets.toml .envrc prod.env
     .env.bak .ENV application_default_credentials.json .docker/config.json kaggle.json .kaggle/kaggle.json
     .huggingface/token .cache/huggingface/token .vault-token kubeconfig my.kubeconfig .kube/config terraform.tfstate
@@ -209,6 +211,8 @@ TOLD = {
     "a key of Azure": "AccountKey=" + "a" * 86 + "==",
     "a token of Databricks": "dapi" + "0f" * 16,
     "a token of Vault": "hvs." + "a" * 24,
+    "a token of Anaconda": "https://conda.anaconda.org/t/ab-" + "0f" * 18 + "/lab",
+    "a token of another service": "gsk_" + "a1" * 20,
     "a JSON Web Token": "eyJ" + "a" * 20 + ".eyJ" + "b" * 20 + "." + "c" * 20,
     "a token in an address": "http://localhost:8888/lab?token=" + "0f" * 24,
 }
@@ -391,6 +395,35 @@ def test_an_archive_that_leads_out_is_refused(embedded, tmp_path, monkeypatch, k
         entry.unpack(embedded, uri)
     inside = tmp_path / "x" / "job" / "code"
     assert [one for one in tmp_path.rglob("escaped") if not one.is_relative_to(inside)] == []
+
+
+def test_an_archive_whose_header_tells_of_gigabytes_is_refused_before_it_fills_the_memory(
+    embedded, tmp_path, monkeypatch
+):
+    header = tarfile.TarInfo("a")
+    header.type, header.size = tarfile.XHDTYPE, 2**33
+    bomb = gzip.compress(header.tobuf(tarfile.GNU_FORMAT) + bytes(2**24), 1)
+    for data in (bomb, b"\x1f\x8b\x08" + bytes(7) + b"\xff" * 99):
+        key = f"code/{hashlib.sha256(data).hexdigest()}.tar.gz"
+        embedded.s3.put_object(Bucket=embedded.bucket, Key=key, Body=data)
+        monkeypatch.chdir(tmp_path)
+        tracemalloc.start()
+        with pytest.raises(InvalidRequest, match="cannot be unpacked"):
+            entry.unpack(embedded, f"s3://{embedded.bucket}/{key}")
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+        tracemalloc.stop()
+
+
+def test_an_object_larger_than_any_archive_is_not_read_to_its_end(embedded, tmp_path, monkeypatch):
+    key = f"code/{'0' * 64}.tar.gz"
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(80 * 2**20)
+    embedded.s3.upload_file(str(tmp_path / "large"), embedded.bucket, key)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(HashMismatch) as caught:
+        entry.unpack(embedded, f"s3://{embedded.bucket}/{key}")
+    whole = hashlib.sha256((tmp_path / "large").read_bytes()).hexdigest()
+    assert caught.value.got != whole
 
 
 def test_a_damaged_archive_is_replaced_when_it_is_submitted_again(clients, project):

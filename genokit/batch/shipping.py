@@ -146,10 +146,10 @@ def _kinds() -> dict[str, Any]:
 
 
 def _secret(name: str) -> str:
-    path = f"/{name.lower()}"
-    file = BACKUP.sub("", path.rpartition("/")[2]) or path
+    folders, slash, file = f"/{name.lower()}".rpartition("/")
+    file = BACKUP.sub("", file) or file
     known = any(fnmatchcase(one, glob) for one in (file, file.lstrip(".")) for glob in _kinds()["names"])
-    known = known or any(fnmatchcase(path, glob) for glob in _kinds()["paths"])
+    known = known or any(fnmatchcase(folders + slash + file, glob) for glob in _kinds()["paths"])
     return "such files hold secrets" if known and not file.endswith(tuple(_kinds()["code"])) else ""
 
 
