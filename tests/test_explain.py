@@ -27,7 +27,7 @@ def why(box: Box, settings: Settings, job_id: str) -> Explanation:
 
 def all_of(box: Box) -> list[dict[str, str]]:
     """The resources of the whole machine, so that nothing else can run beside."""
-    vcpus = box.batch.describe_compute_environments()["computeEnvironments"][0]["unmanagedvCpus"]
+    vcpus = box.batch.describe_compute_environments()["computeEnvironments"][0]["computeResources"]["maxvCpus"]
     return [{"type": "VCPU", "value": f"{vcpus}"}, {"type": "MEMORY", "value": "64"}]
 
 

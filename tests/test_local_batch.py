@@ -174,7 +174,9 @@ def test_a_job_too_large_for_the_machine_waits_and_says_why_and_is_in_nobodys_wa
 
 
 def test_the_queue_of_higher_priority_goes_first(account: Settings, box: Box) -> None:
-    vcpus = str(int(box.batch.describe_compute_environments()["computeEnvironments"][0]["unmanagedvCpus"]))
+    vcpus = str(
+        int(box.batch.describe_compute_environments()["computeEnvironments"][0]["computeResources"]["maxvCpus"])
+    )
     whole = [{"type": "VCPU", "value": vcpus}, SMALL[1]]
     first = box.submit(box.define("sleep", "0.5", resourceRequirements=whole))
     box.wait(first, "RUNNING")

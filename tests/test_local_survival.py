@@ -393,8 +393,12 @@ def test_an_account_of_the_version_before_goes_on_with_its_jobs(account: Setting
     with store.connect(account.home) as db:
         for table in ("stacks", "stack_resources", "stack_events"):
             db.execute(f"drop table {table}")
+        unmanaged = '{"type": "UNMANAGED", "state": "DISABLED", "unmanagedvCpus": 1, "tags": {}}'
+        db.execute("update environments set doc = ?", (unmanaged,))
         db.execute("pragma user_version = 3")
     assert box.describe(job)["status"] == "SUCCEEDED"
     assert backends.clients(account).outputs() == {}
     with store.connect(account.home) as db:
-        assert db.execute("pragma user_version").fetchone()[0] == 4
+        assert db.execute("pragma user_version").fetchone()[0] == store.VERSION
+    here = box.batch.describe_compute_environments()["computeEnvironments"][0]
+    assert (here["type"], here["computeResources"]["type"]) == ("MANAGED", "EC2")

@@ -20,7 +20,7 @@ def test_the_embedded_account_tells_its_queues_and_the_room_of_this_machine(acco
     assert (high.name, high.priority, high.state, high.status) == ("highPriority", 1000, "ENABLED", "VALID")
     assert (low.name, low.policy) == ("lowPriority", None)
     (here,) = high.environments
-    assert (here.name, here.type, here.usable, here.cluster) == ("this-machine", "UNMANAGED", True, here.cluster)
+    assert (here.name, here.type, here.usable, here.cluster) == ("this-machine", "EC2", True, here.cluster)
     assert here.room is not None
     assert here.room.vcpus == here.max_vcpus
     assert here.room.memory_mib > 100

@@ -88,7 +88,7 @@ create trigger changed after update of status on jobs when old.status <> new.sta
 """
 WAITING = ("SUBMITTED", "PENDING", "RUNNABLE")
 LIVE = (*WAITING, "STARTING", "RUNNING")
-VERSION = 4
+VERSION = 5
 
 
 class UnusableStore(GenokitError):
@@ -142,8 +142,8 @@ def _open(home: Path) -> sqlite3.Connection:
         db.execute("pragma synchronous = normal")
         db.execute("pragma wal_autocheckpoint = 10000")  # a checkpoint waits for the disk
         version = db.execute("pragma user_version").fetchone()[0]
-        if version == 3:
-            version = _with_stacks(db)
+        if version in (3, 4):
+            version = _upgraded(db)
         if version != VERSION:
             is_empty = not db.execute("select count(*) from sqlite_master").fetchone()[0]
             other = f"it was written by another version of genokit: {version}, not {VERSION}"
@@ -197,8 +197,7 @@ def create(path: Path) -> None:
         with closing(sqlite3.connect(new, isolation_level=None)) as db, transaction(db):
             for statement in SCHEMA.split(";\n\n"):
                 db.execute(statement)
-            doc = {"type": "UNMANAGED", "state": "ENABLED", "unmanagedvCpus": vcpus, "tags": {}}
-            environment = ("this-machine", json.dumps(doc), vcpus, memory_mib, gpus)
+            environment = ("this-machine", _managed(vcpus), vcpus, memory_mib, gpus)
             db.execute("insert into environments values (?, ?, ?, ?, ?)", environment)
             for name, priority in [("highPriority", 1000), ("lowPriority", 1)] + ([("gpu", 500)] if gpus else []):
                 doc = {"state": "ENABLED", "computeEnvironmentOrder": ["this-machine"], "tags": {}}
@@ -211,15 +210,25 @@ def create(path: Path) -> None:
         os.close(folder)
 
 
-def _with_stacks(db: sqlite3.Connection) -> int:
-    """What version 4 added to an account of version 3: the tables of stacks, and nothing else."""
+def _managed(vcpus: int) -> str:
+    """The environment of this machine as other clients expect one: Metaflow and others read ``computeResources``."""
+    resources = {"type": "EC2", "minvCpus": 0, "maxvCpus": vcpus, "subnets": []}
+    return json.dumps({"type": "MANAGED", "state": "ENABLED", "computeResources": resources, "tags": {}})
+
+
+def _upgraded(db: sqlite3.Connection) -> int:
+    """An account of version 3 gets the tables of stacks, one of version 3 or 4 a managed environment."""
     with transaction(db):
-        if db.execute("pragma user_version").fetchone()[0] == 3:
+        version = db.execute("pragma user_version").fetchone()[0]
+        if version == 3:
             for statement in SCHEMA.split(";\n\n"):
                 if "create table stack" in statement:
                     db.execute(statement)
-            db.execute("pragma user_version = 4")
-    return 4
+        if version in (3, 4):
+            unmanaged = "name = 'this-machine' and json_extract(doc, '$.type') = 'UNMANAGED'"
+            db.execute(f"update environments set doc = ? where {unmanaged}", (_managed(machine()[0]),))
+            db.execute(f"pragma user_version = {VERSION}")
+    return VERSION
 
 
 @functools.cache
