@@ -21,7 +21,7 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from genokit.local import provisions, store
+from genokit.local import limits, provisions, store
 from genokit.local.client import Caller, EmbeddedClient, Operation
 from genokit.local.deployment import Work, changes, now, resources_of, scope_of
 from genokit.local.provisions import ACCOUNT, REGION, Resource, Within
@@ -342,7 +342,7 @@ def _summary(resource: Resource, when: str) -> dict[str, Any]:
 
 def _page(caller: Caller, found: list[Any], request: dict[str, Any]) -> tuple[list[Any], dict[str, str]]:
     first = request.get("NextToken", "0")
-    if not first.isdecimal():
+    if limits.position(first) is None:
         raise _invalid(caller, "NextToken: not a token of this account")
     end = int(first) + PAGE
     return found[int(first) : end], {"NextToken": str(end)} if end < len(found) else {}

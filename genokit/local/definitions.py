@@ -104,7 +104,8 @@ def split(reference: str) -> tuple[str, int | None]:
     (('align', None), ('align', 3), ('align', 3))
     """
     name, _, revision = reference.rpartition("/")[2].partition(":")
-    return name, int(revision) if revision.isdecimal() else None
+    number = limits.position(revision)
+    return name, -1 if revision and number is None else number  # there is no revision -1
 
 
 def _container(caller: Caller, member: str, container: dict[str, Any]) -> None:

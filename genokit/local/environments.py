@@ -30,11 +30,12 @@ def create_compute_environment(caller: Caller, request: dict[str, Any]) -> dict[
     if request["type"].upper() == "MANAGED" and "computeResources" not in request:
         raise caller.refuse("computeResources is missing, which type MANAGED needs")
     doc = {"state": "ENABLED", "tags": {}, **request}
+    size = _size(caller, doc)
     with caller.writing() as db:
         limits.at_most(caller.refuse, "compute environments", _count(db, "environments") + 1, limits.ENVIRONMENTS)
         if db.execute("select 1 from environments where name = ?", (name,)).fetchone():
             raise caller.refuse(f"Object already exists: compute environment '{name}'")
-        db.execute("insert into environments values (?, ?, ?, ?, ?)", (name, json.dumps(doc), *_size(doc)))
+        db.execute("insert into environments values (?, ?, ?, ?, ?)", (name, json.dumps(doc), *size))
     return {"computeEnvironmentName": name, "computeEnvironmentArn": f"{ARN}:compute-environment/{name}"}
 
 
@@ -47,12 +48,16 @@ def update_compute_environment(caller: Caller, request: dict[str, Any]) -> dict[
             if member in request:
                 doc[member] = request[member]
         if "computeResources" in request:
+            if "managedInstancesProvider" in request["computeResources"]:
+                raise caller.refuse(
+                    "computeResources.managedInstancesProvider: the embedded account does not change it"
+                )
             changed = {**doc.get("computeResources", {}), **request["computeResources"]}
             changed.pop("updateToLatestImageVersion", None)  # an order, which no description repeats
             doc["computeResources"] = changed
         db.execute(
             "update environments set doc = ?, vcpus = ?, memory_mib = ?, gpus = ? where name = ?",
-            (json.dumps(doc), *_size(doc), name),
+            (json.dumps(doc), *_size(caller, doc), name),
         )
     return {"computeEnvironmentName": name, "computeEnvironmentArn": f"{ARN}:compute-environment/{name}"}
 
@@ -101,8 +106,11 @@ def _answers(engine: str, minute: int) -> bool:
     return False
 
 
-def _size(doc: dict[str, Any]) -> tuple[float, int, int]:
+def _size(caller: Caller, doc: dict[str, Any]) -> tuple[float, int, int]:
     vcpus, memory_mib, gpus = store.machine()
+    for member in ("minvCpus", "maxvCpus", "desiredvCpus", "unmanagedvCpus"):
+        asked = doc.get("computeResources", {}).get(member, doc.get(member))
+        limits.within(caller.refuse, member, asked, limits.VCPUS)
     asked = doc.get("computeResources", {}).get("maxvCpus", doc.get("unmanagedvCpus", vcpus))
     return min(vcpus, asked), memory_mib, gpus
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from genokit.config import private_home
 from genokit.files import private_folder, write_atomic
-from genokit.local import provisions, store
+from genokit.local import limits, provisions, store
 from genokit.local.account import Account
 from genokit.local.client import Caller, EmbeddedClient, Operation
 
@@ -135,7 +135,7 @@ class _Reader:
     def delete_message(self, caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
         """Never give this client the message again."""
         _queue(caller, request["QueueUrl"])
-        if not request["ReceiptHandle"].isdecimal():
+        if limits.position(request["ReceiptHandle"]) is None:
             raise caller.refuse("ReceiptHandle: not one of this account", "ReceiptHandleIsInvalid")
         self._hidden[request["QueueUrl"], int(request["ReceiptHandle"])] = float("inf")
         return {}
