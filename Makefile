@@ -25,7 +25,7 @@ compile = printf 'hatchling\neditables\npip\n' | uv pip compile pyproject.toml -
 
 .DEFAULT_GOAL = help
 .NOTPARALLEL:
-.PHONY: help kit dev demo lab notebooks test test-browser test-containers test-gpu test-policies test-pythons test-spark check format bench image lock clean
+.PHONY: help kit dev demo lab notebooks test test-browser test-clients test-containers test-gpu test-policies test-pythons test-spark check format bench image lock clean
 
 help: # prints the targets
 	@echo "genokit: make TARGET"
@@ -47,7 +47,7 @@ notebooks: kit ## run every notebook from its first cell to its last
 	@for notebook in notebooks/*.ipynb; do $(py) -m genokit run "$$notebook" $(ARGS) || exit 1; done
 
 test: dev ## run the tests; ARGS="-k batch" picks some
-	@$(py) -m pytest -n 2 -m "not slow and not aws and not containers and not gpu and not policies and not browser and not spark" $(ARGS)
+	@$(py) -m pytest -n 2 -m "not slow and not aws and not containers and not gpu and not policies and not browser and not spark and not clients" $(ARGS)
 
 test-slow: dev ## run the tests that take long: whole notebooks, an epoch of training, Batch's minute of timeout
 	@$(py) -m pytest -n 2 -m "slow and not aws" $(ARGS)
@@ -61,6 +61,10 @@ test-gpu: dev ## run the tests that need an NVIDIA GPU
 test-policies: dev ## run parliament and checkov over the stack's policies and template, in an environment of their own
 	@environments/setup .venv-policies policies
 	@$(py) -m pytest -m policies tests/test_stacks_linters.py $(ARGS)
+
+test-clients: dev ## run Metaflow, Snakemake and redun on the embedded account, in an environment of their own
+	@environments/setup .venv-clients clients
+	@$(py) -m pytest -m clients tests/test_clients.py $(ARGS)
 
 test-spark: dev ## hold Spark's rows against DuckDB's, on a real Spark in an environment of its own (Debian: apt-get install default-jre-headless)
 	@command -v java >/dev/null || { echo "genokit: make test-spark needs Java 17 or 21" >&2; exit 1; }
@@ -105,10 +109,12 @@ lock: ## make the lock files anew from pyproject.toml (needs uv); ARGS=--upgrade
 		--custom-compile-command "make lock" -q $(ARGS) -o environments/gpu.lock
 	@uv pip compile environments/policies.in --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \
 		--custom-compile-command "make lock" -q $(ARGS) -o environments/policies.lock
+	@uv pip compile environments/clients.in --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \
+		--custom-compile-command "make lock" -q $(ARGS) -o environments/clients.lock
 	@uv pip compile environments/spark.in --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \
 		--custom-compile-command "make lock" -q $(ARGS) -o environments/spark.lock
 
 clean: ## remove what make made here: virtual environments and caches
-	rm -rf .venv .venv-3.* .venv-policies .venv-spark dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-3.* .venv-clients .venv-policies .venv-spark dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 	find genokit tests -name __pycache__ -type d -prune -exec rm -rf {} +
 	@echo "Kept: runs/ (your runs) and ~/.genokit (jobs, logs, fetched data). Delete them by hand when nobody needs them."

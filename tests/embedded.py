@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
 import boto3
@@ -42,8 +42,14 @@ def through(door: Door, **changes: str) -> Iterator[backends.Clients]:
         "aws_secret_access_key": door.key_pair.secret,
         **changes,
     }
-    with closing(boto3.client("batch", **told)) as batch, closing(boto3.client("logs", **told)) as logs:
-        yield backends.Clients(Settings(), batch=batch, logs=logs)
+    with ExitStack() as stack:
+        yield backends.Clients(
+            Settings(),
+            **{
+                name: stack.enter_context(closing(boto3.client(name, **told)))
+                for name in ("batch", "logs", "s3", "sts")
+            },
+        )
 
 
 class Fed:

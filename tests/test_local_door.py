@@ -13,16 +13,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.auth import SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 from embedded import Box, served, through
+from wire import raw, s3_signed, sent, signed
 
 from genokit import Settings, backends
 from genokit.errors import ConfigError
@@ -43,41 +40,6 @@ def box(account: Settings, door: Door) -> Iterator[Box]:
     """boto3 through the door."""
     with through(door) as clients:
         yield Box(account, clients)
-
-
-def sent(door: Door, method: str, path: str, headers: dict[str, str], body: bytes | str = b"") -> tuple[int, Any]:
-    """The status and the answer to one request, sent as it is."""
-    connection = http.client.HTTPConnection("127.0.0.1", door.server_port, timeout=10)
-    try:
-        connection.putrequest(method, path, skip_host="Host" in headers, skip_accept_encoding=True)
-        for name, value in headers.items():
-            connection.putheader(name, value)
-        connection.endheaders(body.encode() if isinstance(body, str) else body)
-        answer = connection.getresponse()
-        return answer.status, json.loads(answer.read())
-    finally:
-        connection.close()
-
-
-def signed(
-    door: Door, path: str, body: bytes | str = b"{}", *, method: str = "POST", service: str = "batch",
-    secret: str = "", access: str = "", minutes: float = 0, **more: str,
-) -> dict[str, str]:  # fmt: skip
-    """The headers of a request as an SDK signs it; ``more`` are signed too, with - for _."""
-    body = body.encode() if isinstance(body, str) else body
-    request = AWSRequest(method=method, url=door.url + path, data=body)
-    stamp = (datetime.now(UTC) + timedelta(minutes=minutes)).strftime("%Y%m%dT%H%M%SZ")
-    given = {"Host": f"127.0.0.1:{door.server_port}", "X-Amz-Date": stamp, "Content-Length": str(len(body))}
-    given |= {name.replace("_", "-"): value for name, value in more.items()}
-    for name, value in given.items():
-        request.headers[name] = value
-    request.context["timestamp"] = stamp
-    pair = Credentials(access or door.key_pair.access, secret or door.key_pair.secret)
-    signer = SigV4Auth(pair, service, "us-east-1")
-    signature = signer.signature(signer.string_to_sign(request, signer.canonical_request(request)), request)
-    names = signer.signed_headers(signer.headers_to_sign(request))
-    authorization = f"AWS4-HMAC-SHA256 Credential={signer.scope(request)}, SignedHeaders={names}, Signature={signature}"
-    return given | {"Authorization": authorization}
 
 
 # --- boto3
@@ -272,7 +234,7 @@ def test_what_is_not_signed_with_the_account_s_key_pair_is_refused(door: Door, a
         ("an unsigned target", "/", loose, "{}", invalid),
         ("an old date", path, signed(door, path, body, minutes=-6), body, invalid),
         ("a date to come", path, signed(door, path, body, minutes=6), body, invalid),
-        ("another service", path, signed(door, path, body, service="s3"), body, invalid),
+        ("another service", path, signed(door, path, body, service="sqs"), body, invalid),
         ("a signature in the address", f"{path}?X-Amz-Signature={'0' * 64}", {"Content-Length": "16"}, body,
          (403, "MissingAuthenticationTokenException")),
     ):  # fmt: skip
@@ -346,6 +308,120 @@ def test_a_port_that_is_taken_is_one_message(account: Settings, door: Door) -> N
         backends.door(account, door.server_port)
     with pytest.raises(ConfigError, match="Port 99999 of"):
         backends.door(account, 99999)
+
+
+# --- S3 and STS
+
+
+def test_sts_says_who_asks(box: Box, door: Door) -> None:
+    with through(door) as clients:
+        sts = clients.client("sts")
+        assert sts.get_caller_identity()["Account"] == "000000000000"
+        with pytest.raises(ClientError) as caught:
+            sts.get_session_token()
+    assert caught.value.response["Error"]["Code"] == "InvalidAction"
+
+
+def test_a_bucket_may_stand_in_the_host_as_well_as_in_the_path(door: Door, account: Settings) -> None:
+    backends.clients(account).s3.put_object(Bucket="genokit", Key="a b", Body=b"here")
+    empty = hashlib.sha256(b"").hexdigest()
+    for host, path, status in (
+        ("127.0.0.1", "/genokit/a%20b", 200), ("genokit.localhost:{}", "/a%20b", 200), ("localhost", "/a%20b", 404),
+        ("genokit.localhost.evil.org", "/a%20b", 403), ("genokit.127.0.0.1", "/a%20b", 403),
+    ):  # fmt: skip
+        headers = s3_signed(door, "GET", path, empty, Host=host.format(door.server_port))
+        assert (host, raw(door, "GET", path, headers)[0]) == (host, status)
+
+
+def test_a_large_body_must_be_the_one_that_was_signed(door: Door, account: Settings) -> None:
+    body = b"x" * (3 * 2**20)
+    digest = hashlib.sha256(body).hexdigest()
+    length = {"Content-Length": str(len(body))}
+    good = s3_signed(door, "PUT", "/genokit/big", digest) | length
+    status, answer = raw(door, "PUT", "/genokit/big", good, b"y" + body[1:])
+    assert (status, b"<Code>XAmzContentSHA256Mismatch</Code>" in answer) == (400, True)
+    for name, headers in (
+        ("unsigned", s3_signed(door, "PUT", "/genokit/big", "UNSIGNED-PAYLOAD") | length),
+        ("in chunks", s3_signed(door, "PUT", "/genokit/big", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD") | length),
+        ("a wrong key", good | {"Authorization": good["Authorization"].replace("GENO", "GEN0")}),
+    ):
+        # Refused before the body comes: the client waits to be told to go on.
+        status, answer = raw(door, "PUT", "/genokit/big", headers | {"Expect": "100-continue"})
+        assert (name, status) == (name, 403)
+        assert b"<Error><Code>" in answer
+    assert backends.clients(account).s3.list_objects_v2(Bucket="genokit")["KeyCount"] == 0
+    assert not list((account.home / "s3" / ".parts").iterdir())
+    assert raw(door, "PUT", "/genokit/big", good, body)[0] == 200
+
+
+def test_reading_a_bucket_that_is_not_the_account_s_does_not_go_out_through_the_door(door: Door) -> None:
+    with through(door) as clients, pytest.raises(ClientError) as caught:
+        clients.s3.get_object(Bucket="open-data", Key="a")
+    assert caught.value.response["Error"]["Code"] == "NoSuchBucket"
+
+
+# --- what jobs get
+
+
+def test_a_job_finds_the_door_and_its_credentials_as_ecs_gives_them(box: Box, account: Settings) -> None:
+    code = (
+        "import boto3, os; print(os.environ['AWS_EXECUTION_ENV']); "
+        "print(boto3.client('sts').get_caller_identity()['Account']); "
+        "boto3.client('s3').put_object(Bucket='genokit', Key='from/job', Body=b'made'); "
+        "print(boto3.client('batch').describe_jobs(jobs=[os.environ['AWS_BATCH_JOB_ID']])['jobs'][0]['status'])"
+    )
+    job_id = box.submit(box.define("python", "-c", code))
+    assert box.wait(job_id)["status"] == "SUCCEEDED", box.written(job_id)
+    assert box.written(job_id) == ["AWS_ECS_EC2", "000000000000", "RUNNING"]
+    assert backends.clients(account).s3.get_object(Bucket="genokit", Key="from/job")["Body"].read() == b"made"
+
+
+def test_the_secret_is_in_no_variable_no_store_and_no_log_of_a_job(box: Box, door: Door, account: Settings) -> None:
+    job_id = box.submit(box.define("env"))
+    box.wait(job_id)
+    said = "\n".join(box.written(job_id))
+    assert f"AWS_CONTAINER_CREDENTIALS_FULL_URI={door.url}/v1/credentials" in said
+    secrets = {"credentials": door.key_pair.secret, "door.token": door.token}
+    for file in sorted(path for path in account.home.rglob("*") if path.is_file()):
+        holds = [name for name, secret in secrets.items() if secret.encode() in file.read_bytes()]
+        assert (file.name, holds) == (file.name, [file.name] if file.name in secrets else [])
+        assert not holds or file.stat().st_mode & 0o077 == 0
+
+
+def test_the_credentials_are_told_to_who_shows_the_token_alone(door: Door) -> None:
+    for headers, status in (
+        ({}, 403),
+        ({"Authorization": "x"}, 403),
+        ({"Authorization": "ü"}, 403),
+        ({"Authorization": door.token[:-1]}, 403),
+        ({"Authorization": door.token, "Host": "evil.org"}, 403), ({"Authorization": door.token}, 200),
+    ):  # fmt: skip
+        found, answer = sent(door, "GET", "/v1/credentials", headers)
+        assert (headers, found, "SecretAccessKey" in answer) == (headers, status, status == 200)
+    assert sent(door, "POST", "/v1/credentials", {"Authorization": door.token, "Content-Length": "0"})[0] != 200
+
+
+def test_a_job_with_credentials_of_its_own_or_without_an_open_door_is_left_alone(account: Settings) -> None:
+    box = Box(account)
+    own = [{"name": "AWS_ACCESS_KEY_ID", "value": "AKIAEXAMPLE"}]
+    shut = box.submit(box.define("env"))
+    box.wait(shut)
+    with served(account) as door:
+        theirs, ours = box.submit(box.define("env", environment=own)), box.submit(box.define("env"))
+        for job_id in (theirs, ours):
+            box.wait(job_id)
+        with served(account):  # a second door leaves jobs to the first
+            second = box.submit(box.define("env"))
+            box.wait(second)
+        for job_id, led in ((shut, False), (theirs, False), (ours, True), (second, True)):
+            assert (f"AWS_ENDPOINT_URL={door.url}" in box.written(job_id)) == led
+
+
+def test_the_kit_s_own_way_out_to_public_data_does_not_lead_to_the_door(
+    account: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
+    assert "amazonaws.com" in backends.clients(account).s3.meta.endpoint_url
 
 
 # --- the command, and the AWS CLI

@@ -1,4 +1,7 @@
-"""The embedded S3 beside moto's: the same calls, the same answers; then what only a folder on a disk has to keep."""
+"""The embedded S3, inside and through the door, beside moto's: the same calls, the same answers.
+
+Then what only a folder on a disk has to keep.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 import boto3
 import pytest
 from botocore.exceptions import ClientError, ParamValidationError
-from embedded import Box
+from embedded import Box, served, through
 from hypothesis import given
 from hypothesis import strategies as st
 from moto import mock_aws
@@ -49,9 +52,21 @@ HARD_KEYS = [
 ]
 
 
-@pytest.fixture(params=["embedded", "moto"])
+@pytest.fixture
+def through_door(account):
+    """boto3's client through the door."""
+    with served(account) as door, through(door) as clients:
+        yield clients.s3
+
+
+@pytest.fixture(params=["embedded", "door", "moto"])
 def s3(request, account, monkeypatch):
     """A client, and in its account the bucket 'lab'."""
+    if request.param == "door":
+        client = request.getfixturevalue("through_door")
+        client.create_bucket(Bucket="lab", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
+        yield client
+        return
     with mock_aws():  # moto also answers what the embedded client lets out
         if request.param == "moto":
             monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
@@ -193,6 +208,17 @@ def test_lists_are_in_the_order_of_bytes_and_come_in_pages(s3):
     assert (first["IsTruncated"], first["KeyCount"]) == (True, 4)
 
 
+def test_the_older_list_tells_the_same_page_by_page(s3):
+    for key in ("a/1", "a/2", "b", "c é", "d"):
+        s3.put_object(Bucket="lab", Key=key, Body=b"")
+    pages = list(s3.get_paginator("list_objects").paginate(Bucket="lab", PaginationConfig={"PageSize": 2}))
+    assert [[one["Key"] for one in page["Contents"]] for page in pages] == [["a/1", "a/2"], ["b", "c é"], ["d"]]
+    assert [page["IsTruncated"] for page in pages] == [True, True, False]
+    folded = s3.list_objects(Bucket="lab", Delimiter="/", Marker="a/2")
+    assert [one["Key"] for one in folded["Contents"]] == ["b", "c é", "d"]
+    assert s3.list_objects(Bucket="lab", Delimiter="/")["CommonPrefixes"] == [{"Prefix": "a/"}]
+
+
 def test_a_delimiter_folds_what_lies_behind_it(s3):
     for name in ["a", "a/1", "a/2", "b/1", "c"]:
         s3.put_object(Bucket="lab", Key=name, Body=b"")
@@ -290,7 +316,9 @@ def test_an_upload_in_parts(s3):
 # --- keys and paths, and what moto does not look at
 
 
-def test_hard_keys_are_stored_inside_their_bucket_and_found_again(embedded, account):
+@pytest.mark.parametrize("place", ["embedded", "through_door"])
+def test_hard_keys_are_stored_inside_their_bucket_and_found_again(request, place, account):
+    embedded = request.getfixturevalue(place)
     for key in HARD_KEYS:
         embedded.put_object(Bucket="genokit", Key=key, Body=key.encode())
     listed = [one["Key"] for one in embedded.list_objects_v2(Bucket="genokit")["Contents"]]
@@ -303,7 +331,7 @@ def test_hard_keys_are_stored_inside_their_bucket_and_found_again(embedded, acco
         embedded.delete_object(Bucket="genokit", Key=key)
         assert refusal(embedded.head_object, Bucket="genokit", Key=key)[0] == "404"
     assert os.listdir(account.home / "s3" / "genokit") == []
-    assert sorted(os.listdir(account.home)) == [".gitignore", "s3"]
+    assert {path.name for path in account.home.iterdir()} <= {".gitignore", "s3", "credentials", "door", "door.token"}
 
 
 def test_names_of_buckets_are_held_to_s3s_rules(embedded):
@@ -311,7 +339,9 @@ def test_names_of_buckets_are_held_to_s3s_rules(embedded):
         assert refusal(embedded.create_bucket, Bucket=name) == ("InvalidBucketName", 400)
 
 
-def test_keys_and_parts_are_held_to_s3s_rules(embedded):
+@pytest.mark.parametrize("place", ["embedded", "through_door"])
+def test_keys_and_parts_are_held_to_s3s_rules(request, place):
+    embedded = request.getfixturevalue(place)
     assert refusal(embedded.put_object, Bucket="genokit", Key="é" * 513, Body=b"") == ("KeyTooLongError", 400)
     told = {"Bucket": "genokit", "Key": "a"}
     told["UploadId"] = embedded.create_multipart_upload(**told)["UploadId"]

@@ -1,37 +1,58 @@
-"""The door: the embedded Batch and Logs over AWS's wire protocol, for boto3, the AWS CLI and other tools.
+"""The door: the embedded Batch, Logs, S3 and STS over AWS's wire protocols, for boto3, the AWS CLI and other tools.
 
-It listens on this machine's loopback alone, and only while somebody serves it. Batch speaks REST-JSON, Logs JSON 1.1.
+It listens on this machine's loopback alone, and only while somebody serves it. Jobs that start meanwhile find it, and
+get its credentials as ECS gives those of a role. Batch speaks REST-JSON, Logs JSON 1.1, S3 REST-XML, STS Query.
 https://smithy.io/2.0/aws/protocols/aws-restjson1-protocol.html, aws-json-1_1-protocol.html
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import functools
+import hashlib
+import hmac
+import io
 import json
+import os
 import re
+import secrets
 import shlex
+import shutil
 import sys
 import traceback
 import uuid
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socketserver import TCPServer
 from typing import Any
-from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, parse_qsl, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from botocore.exceptions import ClientError, ParamValidationError
 
 from genokit.errors import ConfigError, GenokitError
-from genokit.local import batch, logs, shapes, signatures
-from genokit.local.signatures import Refused
+from genokit.files import write_atomic
+from genokit.local import batch, logs, restxml, runners, s3, shapes, signatures
+from genokit.local.objects import Objects
+from genokit.local.shapes import Refused
 
 ADDRESS = "127.0.0.1"
-HOST = re.compile(r"(127\.0\.0\.1|localhost)(:\d+)?", re.IGNORECASE)
+HOST = re.compile(r"(127\.0\.0\.1|((?P<bucket>[a-z0-9.-]+)\.)?localhost)(:\d+)?", re.IGNORECASE)
 BODY_BYTES = 1024 * 1024
-CONTENT_TYPES = {"batch": "application/json", "logs": "application/x-amz-json-1.1"}
-INVALID = {"batch": "ClientException", "logs": "InvalidParameterException"}
+CREDENTIALS = "/v1/credentials"  # of jobs; no bucket has so short a name as v1
+XML = ("s3", "sts")
+CONTENT_TYPES = {"batch": "application/json", "logs": "application/x-amz-json-1.1", **dict.fromkeys(XML, "text/xml")}
+INVALID = {"batch": "ClientException", "logs": "InvalidParameterException", "s3": "InvalidArgument"}
+# What S3 calls what Batch and Logs call otherwise.
+S3_CODES = {
+    "MissingAuthenticationTokenException": "AccessDenied",
+    "IncompleteSignatureException": "AuthorizationHeaderMalformed",
+    "UnrecognizedClientException": "InvalidAccessKeyId",
+    "InvalidSignatureException": "SignatureDoesNotMatch",
+}
 
 
 class Door(ThreadingHTTPServer):
@@ -47,11 +68,11 @@ class Door(ThreadingHTTPServer):
     def __init__(self, home: Path, job_environment: Mapping[str, str], port: int = 0, *, verbose: bool = False) -> None:
         self.key_pair = signatures.key_pair(home)
         self.credentials = home / signatures.FILE
-        self.clients = {
-            "batch": batch.client(home, job_environment),
-            "logs": logs.client(home, job_environment),
-        }
-        self.verbose = verbose
+        self.token = secrets.token_urlsafe(30)  # what jobs get the credentials for
+        self.home, self.region = home, job_environment.get("GENOKIT_REGION", s3.REGION)
+        self.objects = Objects(home)
+        self.clients = {one.__name__.rpartition(".")[2]: one.client(home, job_environment) for one in (batch, logs, s3)}
+        self.verbose, self._found = verbose, False
         try:
             super().__init__((ADDRESS, port), _Exchange)
         except (OSError, OverflowError) as error:
@@ -69,12 +90,38 @@ class Door(ThreadingHTTPServer):
             "unset AWS_PROFILE AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN",
             f"export AWS_SHARED_CREDENTIALS_FILE={shlex.quote(str(self.credentials))}",
             f"export AWS_DEFAULT_REGION={shlex.quote(region)}",
-            f"export AWS_ENDPOINT_URL_BATCH={self.url}",
-            f"export AWS_ENDPOINT_URL_CLOUDWATCH_LOGS={self.url}",
+            f"export AWS_ENDPOINT_URL={self.url}",
         ]
         if "http" in getproxies() and not proxy_bypass(ADDRESS):
             lines.append(f'export NO_PROXY="{ADDRESS}${{NO_PROXY:+,$NO_PROXY}}"')
         return lines
+
+    def serve_forever(self, poll_interval: float = 0.5) -> None:
+        """Let requests in; jobs that start meanwhile find this door, or another that was open before."""
+        self._sign = os.open(self.home / runners.DOOR, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            self.service_actions()
+            super().serve_forever(poll_interval)
+        finally:
+            os.close(self._sign)  # a door that is closed is not locked
+
+    def service_actions(self) -> None:
+        """Become the door that jobs find, as soon as there is no other; called again and again."""
+        with contextlib.suppress(BlockingIOError):
+            if not self._found:
+                fcntl.flock(self._sign, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                (self.home / runners.TOKEN).touch(0o600)
+                write_atomic(self.home / runners.TOKEN, self.token)
+                os.truncate(self._sign, os.pwrite(self._sign, f"{self.url} {self.region}".encode(), 0))
+                self._found = True
+
+    def job_credentials(self, token: str) -> dict[str, str]:
+        """What ECS tells a container that shows its token. Raises Refused."""
+        if not hmac.compare_digest(token.encode(), self.token.encode()):
+            raise Refused(403, "AccessDeniedException", "The token is not the one of this account's jobs.")
+        until = f"{datetime.now(UTC) + timedelta(hours=6):%Y-%m-%dT%H:%M:%SZ}"
+        pair = {"AccessKeyId": self.key_pair.access, "SecretAccessKey": self.key_pair.secret}
+        return {**pair, "Token": "", "Expiration": until}
 
     def server_bind(self) -> None:
         TCPServer.server_bind(self)  # HTTPServer's would ask the network for this machine's name
@@ -93,64 +140,106 @@ class _Exchange(BaseHTTPRequestHandler):
     server: Door
 
     def do_POST(self) -> None:
-        body, service = self._body(), "batch"
+        authorization = self.headers.get("Authorization", "")
+        service = signatures.scope(authorization)
+        headers: dict[str, str]
         try:
-            if isinstance(body, Refused):
-                raise body
-            self._check_address()
+            body, digest = self._body(service)
+            bucket = self._check_address()
             url = urlsplit(f"http://{ADDRESS}{self.path}")
-            service = signatures.check(self.server.key_pair, self.command, url.geturl(), self.headers.items(), body)
-            method, request = self._call(service, url, body)
-            status, headers, content = 200, {}, getattr(self.server.clients[service], method)(**request)
-            del content["ResponseMetadata"]
+            if (self.command, url.path) == ("GET", CREDENTIALS) and "Credential=" not in authorization:
+                status, headers, content = 200, {}, json.dumps(self.server.job_credentials(authorization)).encode()
+            else:
+                signatures.check(self.server.key_pair, self.command, url.geturl(), self.headers.items(), digest)
+                status, headers, content = self._call(service, bucket, url, body)
         except Exception as error:
+            self.close_connection |= self.coming  # what follows on it is no request
             status, code, message = _error(error, service)
-            headers, content = {"x-amzn-ErrorType": code}, {"__type": code, "message": message}
-        self._answer(status, {"Content-Type": CONTENT_TYPES[service], **headers}, json.dumps(content).encode())
+            headers, content = {"x-amzn-ErrorType": code}, json.dumps({"__type": code, "message": message}).encode()
+            if service in XML:
+                headers, content = {}, restxml.error(S3_CODES.get(code, code), message, wrapped=service == "sts")
+        self._answer(status, {"Content-Type": CONTENT_TYPES[service], **headers}, content)
 
-    do_GET = do_DELETE = do_POST
+    do_GET = do_DELETE = do_PUT = do_HEAD = do_POST
 
-    def _body(self) -> bytes | Refused:
-        length = self.headers.get("Content-Length", "0")
+    def _body(self, service: str) -> tuple[Any, str | None]:
+        """What the body is read from, and its digest; an object's body is left where it is, and its digest unknown."""
+        length, self.coming = self.headers.get("Content-Length", "0"), True
         if "Transfer-Encoding" in self.headers:
-            refused = Refused(411, "MissingContentLength", "Content-Length is missing; a body in chunks is not taken.")
-        elif not re.fullmatch("[0-9]{1,18}", length):
-            refused = Refused(400, "SerializationException", "Content-Length is no number.")
-        elif int(length) > BODY_BYTES:
-            refused = Refused(413, "RequestEntityTooLarge", f"The body has {length} bytes; {BODY_BYTES} are the most.")
-        else:
-            return self.rfile.read(int(length))
-        self.close_connection = True  # what follows on it is no request
-        return refused
+            raise Refused(411, "MissingContentLength", "Content-Length is missing; a body in chunks is not taken.")
+        if not re.fullmatch("[0-9]{1,18}", length):
+            raise Refused(400, "SerializationException", "Content-Length is no number.")
+        if int(length) > BODY_BYTES and service == "s3":
+            return _Body(self, int(length)), None
+        if int(length) > BODY_BYTES:
+            raise Refused(413, "RequestEntityTooLarge", f"The body has {length} bytes; {BODY_BYTES} are the most.")
+        self.go_on()
+        data, self.coming = self.rfile.read(int(length)), False
+        return io.BytesIO(data), hashlib.sha256(data).hexdigest()
 
-    def _check_address(self) -> None:
-        """A page in a browser whose own name leads to 127.0.0.1 (DNS rebinding) is turned away."""
-        if not HOST.fullmatch(self.headers.get("Host", "")):
+    def handle_expect_100(self) -> bool:
+        return True  # told when the body is read: what is refused before need not come
+
+    def go_on(self) -> None:
+        if self.headers.get("Expect", "").lower() == "100-continue":
+            self.send_response_only(100)
+            self.end_headers()
+
+    def _check_address(self) -> str:
+        """The bucket that a host such as ``bucket.localhost`` names.
+
+        A page in a browser whose own name leads to 127.0.0.1 (DNS rebinding) is turned away.
+        """
+        host = HOST.fullmatch(self.headers.get("Host", ""))
+        if not host:
             raise Refused(403, "AccessDeniedException", f"The Host is not {ADDRESS} or localhost.")
         if not self.path.startswith("/"):
             raise Refused(400, "UnknownOperationException", "The address is not a path.")
+        return host["bucket"] or ""
 
-    def _call(self, service: str, url: SplitResult, body: bytes) -> tuple[str, dict[str, Any]]:
-        if service == "batch":
-            return _batch_call(self.command, url, body)
+    def _call(self, service: str, bucket: str, url: SplitResult, body: Any) -> tuple[int, dict[str, str], Any]:
+        """Status, headers and body of an operation's answer."""
+        if service == "s3":
+            return self._object_call(bucket, url, body)
+        data = body.read()
+        if service == "sts":
+            return 200, {}, restxml.identity(dict(parse_qsl(url.query or data.decode("utf-8", "replace"))))
+        method, request = _batch_call(self.command, url, data) if service == "batch" else self._logs_call(url, data)
+        told = getattr(self.server.clients[service], method)(**request)
+        del told["ResponseMetadata"]
+        return 200, {}, json.dumps(told).encode()
+
+    def _object_call(self, bucket: str, url: SplitResult, body: Any) -> tuple[int, dict[str, str], Any]:
+        method, request = restxml.call(self.command, bucket, url.path, url.query, self.headers, body)
+        bucket = request.get("Bucket", "")
+        if bucket and method != "create_bucket" and not self.server.objects.has(bucket):
+            raise Refused(404, "NoSuchBucket", f"The embedded account has no bucket '{bucket}'.")
+        told = getattr(self.server.clients["s3"], method)(**request)
+        status = told.pop("ResponseMetadata")["HTTPStatusCode"]
+        return status, *restxml.answer(shapes.operations("s3")[method], request, told)
+
+    def _logs_call(self, url: SplitResult, data: bytes) -> tuple[str, dict[str, Any]]:
         target = self.headers.get("X-Amz-Target", "")
         method = _targets().get(target)
         if (self.command, url.path) != ("POST", "/") or method is None:
-            raise Refused(
-                404, "UnknownOperationException", f"Logs has no operation {self.command} {url.path} {target}."
-            )
-        return method, _members(body)
+            told = f"Logs has no operation {self.command} {url.path} {target}."
+            raise Refused(404, "UnknownOperationException", told)
+        return method, _members(data)
 
-    def _answer(self, status: int, headers: dict[str, str], data: bytes) -> None:
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(data)))
-        self.send_header("x-amzn-RequestId", str(uuid.uuid4()))
-        if self.close_connection:
-            self.send_header("Connection", "close")
-        self.end_headers()
-        self.wfile.write(data)
+    def _answer(self, status: int, headers: dict[str, str], content: Any) -> None:
+        if isinstance(content, bytes):
+            headers = {"Content-Length": str(len(content)), **headers}
+            content = io.BytesIO(content)
+        with contextlib.closing(content):
+            self.send_response(status)
+            for name, value in headers.items():  # of objects, as they were told
+                self.send_header(name, re.sub(r"[\r\n]", " ", value).encode("latin-1", "replace").decode("latin-1"))
+            self.send_header("x-amzn-RequestId", str(uuid.uuid4()))
+            if self.close_connection:
+                self.send_header("Connection", "close")
+            self.end_headers()
+            if self.command != "HEAD":
+                shutil.copyfileobj(content, self.wfile)
 
     def log_request(self, code: Any = "-", size: Any = "-") -> None:
         headers = getattr(self, "headers", {})  # none yet where the first line is no request
@@ -159,6 +248,27 @@ class _Exchange(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
         if self.server.verbose:
             super().log_message(format, *args)
+
+
+class _Body:
+    """The body of a request that is too large to be kept; who reads it to its end knows that it is the one signed."""
+
+    def __init__(self, exchange: _Exchange, length: int) -> None:
+        self._exchange, self._length, self._left, self._digest = exchange, length, length, hashlib.sha256()
+
+    def read(self, size: int = -1) -> bytes:
+        if self._left == self._length:
+            self._exchange.go_on()
+        data = self._exchange.rfile.read(self._left if size < 0 else min(size, self._left))
+        self._left -= len(data)
+        self._digest.update(data)
+        if self._left and not data:
+            raise Refused(400, "IncompleteBody", f"The last {self._left} bytes of the body did not come.")
+        if not self._left:
+            self._exchange.coming = False
+            if self._digest.hexdigest() != self._exchange.headers["X-Amz-Content-SHA256"]:
+                raise Refused(400, "XAmzContentSHA256Mismatch", "The body is not the one that was signed.")
+        return data
 
 
 @functools.cache

@@ -208,7 +208,7 @@ def named(db: sqlite3.Connection, kind: str) -> list[str]:
 def _in_s3(caller: Caller, operation: Callable[[Objects, dict[str, Any]], object], resource: Resource) -> None:
     try:
         operation(Objects(caller.home), {"Bucket": resource.physical})
-    except s3_calls.Refused as refusal:
+    except shapes.Refused as refusal:
         raise caller.refuse(str(refusal), refusal.code) from None
 
 

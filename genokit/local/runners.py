@@ -5,6 +5,7 @@ A job of image ``genokit`` is a process in the Python environment that submitted
 
 from __future__ import annotations
 
+import fcntl
 import re
 import sqlite3
 import traceback
@@ -15,6 +16,8 @@ from typing import Any
 from genokit.local import attempt, containers, life, resolved, store
 
 IMAGE = "genokit"
+DOOR, TOKEN = "door", "door.token"  # files: where the door is, locked as long as it is open; what it knows jobs by
+OWN_CREDENTIALS = {"AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_WEB_IDENTITY_TOKEN_FILE"}
 # By its own name, or by the tag that a stack's repository has for it: no such registry is anywhere else.
 OWN = re.compile(r"genokit(:.*)?|000000000000\.dkr\.ecr\.local\.amazonaws\.com/[^:]+:genokit-[cg]pu")
 
@@ -40,7 +43,7 @@ def _task(db: sqlite3.Connection, home: Path, job: sqlite3.Row) -> attempt.Task:
         folder=folder,
         log=f"{home}/logs/{attempts[-1]['container']['logStreamName']}.log",
         command=tuple(container["command"]),
-        environment={**runtime, **own, **ours},
+        environment={**runtime, **({} if OWN_CREDENTIALS & own.keys() else door(home)), **own, **ours},
         timeout_s=doc.get("timeout", {}).get("attemptDurationSeconds"),
         memory_mib=job["memory_mib"],
     )
@@ -55,6 +58,30 @@ def _task(db: sqlite3.Connection, home: Path, job: sqlite3.Row) -> attempt.Task:
         return replace(process, refusal=f"CannotStartContainerError: {error}")
     # The engine holds the limit of memory.
     return replace(process, command=command, environment=environment, memory_mib=None, record=f"{folder}/record")
+
+
+def door(home: Path) -> dict[str, str]:
+    """The variables by which AWS's clients in a job find the account's door, and fetch its credentials as from ECS.
+
+    Empty where no door is open. The secret is in none of them.
+    https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html
+    """
+    try:
+        with open(home / DOOR, encoding="utf-8") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                url, region = file.read().split()
+            else:
+                return {}
+    except (FileNotFoundError, ValueError):  # or a door that has no address yet
+        return {}
+    return {
+        "AWS_ENDPOINT_URL": url,
+        "AWS_DEFAULT_REGION": region,
+        "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{url}/v1/credentials",
+        "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": str(home / TOKEN),
+    }
 
 
 def boxed(
@@ -83,6 +110,7 @@ def given(job: sqlite3.Row, doc: dict[str, Any], attempt: int) -> dict[str, str]
         "AWS_BATCH_JOB_ATTEMPT": str(attempt),
         "AWS_BATCH_JQ_NAME": job["queue"],
         "AWS_BATCH_CE_NAME": job["environment"],
+        "AWS_EXECUTION_ENV": "AWS_ECS_EC2",
         "CUDA_VISIBLE_DEVICES": ",".join(map(str, store.loads(job, "gpu_ids"))),
     }
     if job["kind"] == "array":

@@ -16,7 +16,8 @@ from typing import Any
 
 from genokit.local import s3_calls, s3_uploads, shapes
 from genokit.local.objects import Objects
-from genokit.local.s3_calls import Answer, Refused, Request
+from genokit.local.s3_calls import Answer, Request
+from genokit.local.shapes import Refused
 from genokit.local.store import unusable
 
 REGION = "us-east-1"
@@ -36,6 +37,7 @@ OPERATIONS: dict[str, Callable[[Objects, Request], Answer]] = {
         s3_calls.delete_object,
         s3_calls.delete_objects,
         s3_calls.copy_object,
+        s3_calls.list_objects,
         s3_calls.list_objects_v2,
         s3_calls.list_object_versions,
         s3_uploads.create_multipart_upload,
@@ -55,8 +57,9 @@ def client(home: Path, environment: Mapping[str, str]) -> Any:
     from botocore.config import Config
 
     timeout_s = float(environment.get("GENOKIT_TIMEOUT_S", 10))
+    # What goes out goes to AWS, also where a door is everybody else's endpoint.
     config = Config(signature_version=UNSIGNED, connect_timeout=timeout_s, read_timeout=timeout_s,
-                    retries={"total_max_attempts": 1})  # fmt: skip
+                    retries={"total_max_attempts": 1}, ignore_configured_endpoint_urls=True)  # fmt: skip
     # Nobody's profile is looked for: it may be missing, and nothing is signed.
     session = botocore.session.Session(session_vars={"profile": (None, None, None, None)})
     made = boto3.Session(botocore_session=session).client(

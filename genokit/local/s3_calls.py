@@ -6,9 +6,10 @@ import io
 import re
 from collections.abc import Mapping
 from typing import IO, Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from genokit.local.objects import NAME, Found, Objects
+from genokit.local.shapes import Refused
 
 KEPT = ("CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage", "ContentType", "Metadata")
 KEY_BYTES = 1024
@@ -16,14 +17,6 @@ PAGE = 1000
 
 Request = Mapping[str, Any]
 Answer = tuple[int, dict[str, Any]]
-
-
-class Refused(Exception):
-    """What S3 answers instead."""
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status, self.code = status, code
 
 
 # --- buckets
@@ -145,52 +138,53 @@ def copy_object(objects: Objects, request: Request) -> Answer:
 
 def list_objects_v2(objects: Objects, request: Request) -> Answer:
     """One page of keys in the order of their bytes, those behind a delimiter told as one prefix."""
-    after = request.get("ContinuationToken") or request.get("StartAfter", "")
-    page, prefixes, last = _page(objects, request, after)
+    after = unquote(request.get("ContinuationToken", "")) or request.get("StartAfter", "")
+    told, page, last = _page(objects, request, after)
     response = {
-        "Name": request["Bucket"],
-        "Prefix": request.get("Prefix", ""),
-        "MaxKeys": request.get("MaxKeys", PAGE),
-        "KeyCount": len(page) + len(prefixes),
-        "IsTruncated": last is not None,
-        **({"Delimiter": request["Delimiter"]} if request.get("Delimiter") else {}),
+        **told,
+        "KeyCount": len(page) + len(told.get("CommonPrefixes", [])),
         **({"StartAfter": request["StartAfter"]} if "StartAfter" in request else {}),
         **({"Contents": [_listed(one) for one in page]} if page else {}),
-        **({"CommonPrefixes": [{"Prefix": one} for one in prefixes]} if prefixes else {}),
-        **({"NextContinuationToken": last} if last is not None else {}),
+        **({"NextContinuationToken": quote(last)} if last is not None else {}),
     }
     return 200, response
 
 
+def list_objects(objects: Objects, request: Request) -> Answer:
+    """The same in S3's older words, which boto3's resources still use."""
+    told, page, last = _page(objects, request, request.get("Marker", ""))
+    told |= {"Marker": request.get("Marker", "")} | ({"NextMarker": last} if last is not None else {})
+    return 200, told | ({"Contents": [_listed(one) for one in page]} if page else {})
+
+
 def list_object_versions(objects: Objects, request: Request) -> Answer:
     """One page of the objects, each as its only version."""
-    page, prefixes, last = _page(objects, request, request.get("KeyMarker", ""))
+    told, page, last = _page(objects, request, request.get("KeyMarker", ""))
     response = {
-        "Name": request["Bucket"],
-        "Prefix": request.get("Prefix", ""),
-        "MaxKeys": request.get("MaxKeys", PAGE),
-        "IsTruncated": last is not None,
+        **told,
         **({"Versions": [{**_listed(one), "VersionId": "null", "IsLatest": True} for one in page]} if page else {}),
-        **({"CommonPrefixes": [{"Prefix": one} for one in prefixes]} if prefixes else {}),
         **({"NextKeyMarker": last, "NextVersionIdMarker": "null"} if last is not None else {}),
     }
     return 200, response
 
 
-def _page(objects: Objects, request: Request, after: str) -> tuple[list[Found], list[str], str | None]:
-    """Objects and common prefixes of one page, and the last of them where there are more."""
+def _page(objects: Objects, request: Request, after: str) -> tuple[dict[str, Any], list[Found], str | None]:
+    """What every list tells of one page, the page's objects, and the last of it where there is more."""
     bucket, prefix, delimiter = request["Bucket"], request.get("Prefix", ""), request.get("Delimiter", "")
     most = min(request.get("MaxKeys", PAGE), PAGE)
+    if most < 0:
+        raise Refused(400, "InvalidArgument", f"MaxKeys: {most} is less than 0.")
     found: list[Found] = []
     prefixes: list[str] = []
-    last = None
+    last, more = None, False
     for key in objects.keys(bucket, prefix):
         common = key[: cut + len(delimiter)] if delimiter and (cut := key.find(delimiter, len(prefix))) >= 0 else None
         name = key if common is None else common
         if name.encode() <= after.encode() or common in prefixes[-1:]:
             continue
         if len(found) + len(prefixes) == most:
-            return found, prefixes, last if most else None
+            more = most > 0
+            break
         if common is None:
             try:
                 found.append(objects.find(bucket, key))
@@ -199,7 +193,15 @@ def _page(objects: Objects, request: Request, after: str) -> tuple[list[Found], 
         else:
             prefixes.append(common)
         last = name
-    return found, prefixes, None
+    told = {
+        "Name": bucket,
+        "Prefix": prefix,
+        "MaxKeys": request.get("MaxKeys", PAGE),
+        "IsTruncated": more,
+        **({"Delimiter": delimiter} if delimiter else {}),
+        **({"CommonPrefixes": [{"Prefix": one} for one in prefixes]} if prefixes else {}),
+    }
+    return told, found, last if more else None
 
 
 def _listed(found: Found) -> dict[str, Any]:
@@ -276,7 +278,7 @@ def byte_range(text: str, size: int) -> tuple[int, int]:
     >>> byte_range("bytes=2-3", 10), byte_range("bytes=-3", 10), byte_range("bytes=8-99", 10), byte_range("", 10)
     ((2, 4), (7, 10), (8, 10), (0, 10))
     """
-    match = re.fullmatch(r"bytes=(\d*)-(\d*)", text)
+    match = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", text)
     if not match or match[0] == "bytes=-":
         return 0, size
     first, last = match[1], match[2]

@@ -16,7 +16,6 @@ from genokit.local.objects import Objects
 from genokit.local.s3_calls import (
     Answer,
     Part,
-    Refused,
     Request,
     byte_range,
     checked_key,
@@ -25,6 +24,7 @@ from genokit.local.s3_calls import (
     quoted,
     source,
 )
+from genokit.local.shapes import Refused
 
 PARTS = range(1, 10_001)
 PART_BYTES = 5 * 1024 * 1024  # the least, but for the last part

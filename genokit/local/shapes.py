@@ -18,6 +18,14 @@ from botocore.validate import ParamValidator
 from genokit.refusals import unwritable
 
 
+class Refused(Exception):
+    """What a request is answered with instead: by S3, or by the door before any operation sees it."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code = status, code
+
+
 @functools.cache
 def service(name: str) -> Any:
     """botocore's model of a service."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import configparser
 import contextlib
-import hashlib
 import hmac
 import os
 import re
@@ -21,28 +20,21 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from botocore.auth import SigV4Auth
+from botocore.auth import S3SigV4Auth, SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from genokit.config import private_home
 from genokit.errors import ConfigError
+from genokit.local.shapes import Refused
 
 FILE = "credentials"
-SERVICES = ("batch", "logs")
+SERVICES = ("batch", "logs", "s3", "sts")
 SKEW = timedelta(minutes=5)
 AUTHORIZATION = re.compile(
     r"AWS4-HMAC-SHA256 +Credential=(?P<key>[^/,\s]+)/(?P<day>\d{8})/(?P<region>[\w-]+)/(?P<service>[\w-]+)/aws4_request"
     r" *, *SignedHeaders=(?P<signed>[^,\s]+) *, *Signature=(?P<signature>[0-9a-f]{64})"
 )
-
-
-class Refused(Exception):
-    """A request that is answered with an error before any operation sees it."""
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(message)
-        self.status, self.code = status, code
 
 
 @dataclass(frozen=True)
@@ -92,8 +84,18 @@ def _create(path: Path) -> None:
         os.unlink(temporary)
 
 
-def check(pair: KeyPair, method: str, url: str, headers: Iterable[tuple[str, str]], body: bytes) -> str:
-    """The service that a request was signed for, or Refused with the code that AWS answers with."""
+def scope(authorization: str) -> str:
+    """The service that a request says it is for; Batch where it says none."""
+    found = re.search(r"/([\w-]+)/aws4_request", authorization)
+    return found[1] if found and found[1] in SERVICES else "batch"
+
+
+def check(pair: KeyPair, method: str, url: str, headers: Iterable[tuple[str, str]], digest: str | None) -> str:
+    """The service that a request was signed for, or Refused with the code that AWS answers with.
+
+    ``digest`` is the SHA-256 of its body; None where the body is still to come, and must then have the one that
+    X-Amz-Content-SHA256 promises.
+    """
     given = [(name.lower(), value) for name, value in headers]
     one = dict(given)
     if "authorization" not in one:
@@ -108,21 +110,22 @@ def check(pair: KeyPair, method: str, url: str, headers: Iterable[tuple[str, str
     if not hmac.compare_digest(found["key"].encode(), pair.access.encode()):
         raise Refused(403, "UnrecognizedClientException", "The security token included in the request is invalid.")
     if found["service"] not in SERVICES:
-        raise _invalid(f"Credential should be scoped to correct service: {' or '.join(SERVICES)}.")
+        raise _invalid(f"The door has {', '.join(SERVICES)}, and no service '{found['service']}'.")
     _check_date(one.get("x-amz-date", ""), found["day"])
     signed = set(found["signed"].split(";"))
     loose = sorted(name for name in one if name not in signed and (name == "host" or name.startswith("x-amz-")))
     if loose:
         raise _invalid(f"There were headers present in the request which were not signed: {', '.join(loose)}")
-    digest = hashlib.sha256(body).hexdigest()
-    if one.get("x-amz-content-sha256", digest) != digest:
-        raise _invalid("The body is not the one that X-Amz-Content-SHA256 promises.")
-    request = AWSRequest(method=method, url=url, data=body)
+    promised = one.get("x-amz-content-sha256", digest or "")
+    if not re.fullmatch("[0-9a-f]{64}", promised) or digest not in (None, promised):
+        raise _invalid("X-Amz-Content-SHA256 is not the SHA-256 of the body; unsigned bodies and chunks are not taken.")
+    request = AWSRequest(method=method, url=url)
     for name, value in given:
         if name in signed:
             request.headers[name] = value
-    request.context["timestamp"] = one["x-amz-date"]
-    signer = _Signer(Credentials(pair.access, pair.secret), found["service"], found["region"])
+    request.context |= {"timestamp": one["x-amz-date"], "digest": promised}
+    kind = _S3Signer if found["service"] == "s3" else _Signer
+    signer = kind(Credentials(pair.access, pair.secret), found["service"], found["region"])
     expected = signer.signature(signer.string_to_sign(request, signer.canonical_request(request)), request)
     if not hmac.compare_digest(expected, found["signature"]):
         raise _invalid(
@@ -136,6 +139,13 @@ class _Signer(SigV4Auth):  # type: ignore[misc]
     def headers_to_sign(self, request: Any) -> Any:
         """Those that the client chose, where botocore has a choice of its own."""
         return request.headers
+
+    def payload(self, request: Any) -> Any:
+        return request.context["digest"]
+
+
+class _S3Signer(_Signer, S3SigV4Auth):  # type: ignore[misc]
+    """Of S3 paths are signed as they are."""
 
 
 def _check_date(stamp: str, day: str) -> None:
