@@ -401,4 +401,4 @@ def test_an_account_of_the_version_before_goes_on_with_its_jobs(account: Setting
     with store.connect(account.home) as db:
         assert db.execute("pragma user_version").fetchone()[0] == store.VERSION
     here = box.batch.describe_compute_environments()["computeEnvironments"][0]
-    assert (here["type"], here["computeResources"]["type"]) == ("MANAGED", "EC2")
+    assert (here["type"], here["state"], here["computeResources"]["type"]) == ("MANAGED", "DISABLED", "EC2")

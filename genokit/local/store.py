@@ -197,7 +197,8 @@ def create(path: Path) -> None:
         with closing(sqlite3.connect(new, isolation_level=None)) as db, transaction(db):
             for statement in SCHEMA.split(";\n\n"):
                 db.execute(statement)
-            environment = ("this-machine", _managed(vcpus), vcpus, memory_mib, gpus)
+            doc = {"state": "ENABLED", "tags": {}, **_managed(vcpus)}
+            environment = ("this-machine", json.dumps(doc), vcpus, memory_mib, gpus)
             db.execute("insert into environments values (?, ?, ?, ?, ?)", environment)
             for name, priority in [("highPriority", 1000), ("lowPriority", 1)] + ([("gpu", 500)] if gpus else []):
                 doc = {"state": "ENABLED", "computeEnvironmentOrder": ["this-machine"], "tags": {}}
@@ -210,10 +211,10 @@ def create(path: Path) -> None:
         os.close(folder)
 
 
-def _managed(vcpus: int) -> str:
-    """The environment of this machine as other clients expect one: Metaflow and others read ``computeResources``."""
+def _managed(vcpus: int) -> dict[str, Any]:
+    """This machine as an environment that other clients expect: Metaflow reads ``computeResources``."""
     resources = {"type": "EC2", "minvCpus": 0, "maxvCpus": vcpus, "subnets": []}
-    return json.dumps({"type": "MANAGED", "state": "ENABLED", "computeResources": resources, "tags": {}})
+    return {"type": "MANAGED", "computeResources": resources}
 
 
 def _upgraded(db: sqlite3.Connection) -> int:
@@ -225,8 +226,10 @@ def _upgraded(db: sqlite3.Connection) -> int:
                 if "create table stack" in statement:
                     db.execute(statement)
         if version in (3, 4):
-            unmanaged = "name = 'this-machine' and json_extract(doc, '$.type') = 'UNMANAGED'"
-            db.execute(f"update environments set doc = ? where {unmanaged}", (_managed(machine()[0]),))
+            for row in db.execute("select doc, vcpus from environments where name = 'this-machine'").fetchall():
+                doc = {**loads(row, "doc"), **_managed(int(row["vcpus"]))}
+                doc.pop("unmanagedvCpus", None)
+                db.execute("update environments set doc = ? where name = 'this-machine'", (json.dumps(doc),))
             db.execute(f"pragma user_version = {VERSION}")
     return VERSION
 
