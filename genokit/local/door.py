@@ -110,8 +110,7 @@ class Door(ThreadingHTTPServer):
         with contextlib.suppress(BlockingIOError):
             if not self._found:
                 fcntl.flock(self._sign, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                (self.home / runners.TOKEN).touch(0o600)
-                write_atomic(self.home / runners.TOKEN, self.token)
+                write_atomic(self.home / runners.TOKEN, self.token, private=True)
                 os.truncate(self._sign, os.pwrite(self._sign, f"{self.url} {self.region}".encode(), 0))
                 self._found = True
 
