@@ -287,7 +287,7 @@ def test_the_key_pair_is_its_owner_s_alone_and_stays_the_same(account: Settings)
     assert len(shown) == 1
     file = account.home / "credentials"
     assert file.stat().st_mode & 0o777 == 0o600
-    assert [path.name for path in account.home.iterdir()] == ["credentials"]
+    assert sorted(path.name for path in account.home.iterdir()) == [".gitignore", "credentials"]
     with backends.door(account) as door:
         assert shown == {f"{door.key_pair.access}\n"}
         assert len(door.key_pair.secret) == 40
