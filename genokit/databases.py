@@ -87,7 +87,8 @@ class Duck:
         self._prepare(con)
 
     def _prepare(self, con: DuckDBPyConnection) -> None:
-        con.execute("set schema = '" + self.schema.replace("'", "''") + "'")
+        where = self.source if self._views and self.source else (self.schema,)
+        con.execute("use " + ".".join('"' + name.replace('"', '""') + '"' for name in where))
         for view in self._views:
             con.execute(view)
 
@@ -106,7 +107,7 @@ class Duck:
     def query(self, sql: str, values: Mapping[str, Any] | None = None, *, most: int | None = None) -> Answer:
         """The rows of one statement that reads. An interrupt of the kernel ends it. Raises QueryError."""
         begun = time.perf_counter()
-        with _told(sql):
+        with told(sql):
             statements = self.con.extract_statements(sql)
         if len(statements) != 1:
             said = "no statement" if not statements else "several statements. Give one at a time"
@@ -115,7 +116,7 @@ class Duck:
             self._check(sql)
             self._checked.add(sql)
 
-        with _told(sql):
+        with told(sql):
             table = _interruptible(lambda: self._read(sql, values, most), self.con.interrupt)
         cut = most is not None and table.num_rows > most
         read = re.search(r'"total_bytes_read": (\d+)', self.con.get_profiling_information())
@@ -125,7 +126,7 @@ class Duck:
 
     def _check(self, sql: str) -> None:
         """Raise QueryError if anything in the syntax tree of a statement does more than read tables."""
-        with _told(sql):
+        with told(sql):
             query = _EXPLAIN.sub("", sql)
             [(tree,)] = self.con.execute("select json_serialize_sql($1::varchar)", [query]).fetchall()
 
@@ -196,7 +197,7 @@ class Duck:
             return [con.sql(one, params=named(*con.extract_statements(one))).to_arrow_table() for one in questions]
 
         try:
-            with _told(sql):
+            with told(sql):
                 return _interruptible(whole, con.interrupt)
         finally:
             con.close()
@@ -316,7 +317,7 @@ def _interruptible(work: Callable[[], T], interrupt: Callable[[], object]) -> T:
 
 
 @contextmanager
-def _told(sql: str) -> Iterator[None]:
+def told(sql: str) -> Iterator[None]:
     """DuckDB's errors as the kit's, with its words and the line it points at."""
     import duckdb
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from genokit.databases import Athena, Duck
+from genokit.databases import Athena, Duck, told
 from genokit.errors import NotFound, did_you_mean
 from genokit.omop import achilles, disclosure, pictures
 from genokit.omop.achilles import SCANS, Scan
@@ -252,7 +252,8 @@ class _OnDuck:
         self.con.execute("set enable_progress_bar = false")
         columns = cdm.columns()
         read = {table: columns[table] for scan in scans for table in scan.reads}
-        self.prints = achilles.prints(self.con, read, hashed=hashed)
+        with told(""):
+            self.prints = achilles.prints(self.con, read, hashed=hashed)
 
     def rows(self, scan: Scan) -> int:
         return self.prints[scan.reads[-1]][1]
@@ -261,7 +262,8 @@ class _OnDuck:
         return scan.key({table: self.prints[table][0] for table in scan.reads})
 
     def run(self, scan: Scan) -> tuple[Iterable[pa.Table], None, None]:
-        return scan.run(self.con, self.rows(scan)), None, None
+        with told(""):
+            return scan.run(self.con, self.rows(scan)), None, None
 
 
 def _title(results: pa.Table) -> str | None:

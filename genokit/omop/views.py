@@ -85,6 +85,11 @@ def over(con: DuckDBPyConnection, schema: str | None = None, *, external_access:
     try:
         con = con.cursor()
         [(catalog,)] = con.execute("select current_database()").fetchall()
+        having = con.execute(
+            "select distinct table_catalog from information_schema.tables where lower(table_name) = 'person'"
+        ).fetchall()
+        if len(having) == 1:  # a file that the connection attached, perhaps
+            [(catalog,)] = having
         source = (catalog, schema_of(con, catalog, schema, "The connection"))
         held = _tables(con, source)
         _check_ids(con, held["person"], "The connection")
@@ -128,7 +133,7 @@ def attach(con: DuckDBPyConnection, path: Path) -> None:
     except duckdb.Error as error:
         said = str(error).splitlines()[0]
         hint = "Name a DuckDB file or a folder of Parquet files; unpack an archive first."
-        if re.search("lock|already|conflict|different configuration", said, re.IGNORECASE):
+        if re.search(r"\b(lock|already|conflict|configuration)", said, re.IGNORECASE):
             hint = (
                 "A program or this notebook has it open to write: close it there, or give that connection: "
                 "Cdm(database=con)."
@@ -242,5 +247,7 @@ def _part(field: Field, there: Mapping[str, str], table: Held) -> str:
     kind = table.columns[column]
     # A wider or narrower number of the same kind stays as it is: with a cast, files could not be skipped by it.
     same = _KINDS.get(kind, kind) == _KINDS.get(field.type, field.type)
-    value = identifier(column) if same else f"cast({identifier(column)} as {field.type})"
+    value = identifier(column)
+    if not same:  # DuckDB 2.0 loses rows to "cast(x as ...) is null" over files of older versions, unless x is asked
+        value = f"case when {value} is not null then cast({value} as {field.type}) end"
     return f'{value} as "{field.name}"'
