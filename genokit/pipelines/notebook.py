@@ -107,7 +107,7 @@ def write(node: Any, path: Path) -> None:
     """Write an executed notebook, whole or not at all."""
     import nbformat
 
-    write_atomic(path, nbformat.writes(node) + "\n", private=True)
+    write_atomic(path, (nbformat.writes(node) + "\n").encode("utf-8", "replace"), private=True)
 
 
 def tags(cell: Json) -> list[str]:

@@ -112,6 +112,8 @@ def plain(value: object, depth: int = 0) -> Any:
         if isinstance(value, base):
             return base(value)
     if isinstance(value, str):
+        if re.search("[\ud800-\udfff]", value):
+            raise TypeError("it has half of a character, which no file can hold: use the whole character, or bytes")
         return str.__str__(value)
     if isinstance(value, dict):
         return {plain(key, depth + 1): plain(item, depth + 1) for key, item in value.items()}
