@@ -119,11 +119,16 @@ def figure(fig: Figure, alt: str, *, caption: str = "") -> Html:
 
 
 def image(png: bytes, alt: str, *, scale: float = 1.0, caption: str = "") -> Html:
-    """A PNG inside the HTML, never wider than its place; ``alt`` says what it shows to who cannot see it."""
+    """A PNG inside the HTML, never wider than its place; ``alt`` says what it shows to who cannot see it.
+
+    A JPEG or an SVG, which runs no script here, is shown at its own size.
+    """
+    kind = {b"\xff\xd8": "jpeg"}.get(png[:2], "svg+xml" if png[:1] == b"<" else "png")
     width = round(int.from_bytes(png[16:20], "big") * scale)  # the header's first field
-    source = f"data:image/png;base64,{base64.b64encode(png).decode()}"
+    size = f' width="{width}"' if kind == "png" else ""
+    source = f"data:image/{kind};base64,{base64.b64encode(png).decode()}"
     below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-    picture = f'<img class="gk-image" src="{source}" alt="{escape(alt)}" width="{width}" />'
+    picture = f'<img class="gk-image" src="{source}" alt="{escape(alt)}"{size} />'
     return _fragment(f'<figure class="gk-figure">{picture}{below}</figure>')
 
 

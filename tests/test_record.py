@@ -74,7 +74,8 @@ def test_a_scalar_of_any_library_is_plain(value: object, expected: object) -> No
 
 @pytest.mark.parametrize(
     "value",
-    [10**5_000, LOOP, "a\ud800", {"a": ["\udc80"]}, np.complex64(1j), np.clongdouble(1), Point(), decimal.Decimal("0.1"), pd.Period("2026"), object(),
+    [10**5_000, LOOP, "a\ud800", {"a": ["\udc80"]},
+     np.complex64(1j), np.clongdouble(1), Point(), decimal.Decimal("0.1"), pd.Period("2026"), object(),
      pd.DatetimeIndex([]), pd.Interval(0, 1), types.SimpleNamespace(shape=(3, 2))],
     ids=lambda value: type(value).__name__,
 )  # fmt: skip

@@ -306,6 +306,19 @@ def test_a_picture_counts_wherever_it_is_shown_and_keeps_its_size() -> None:
     ]
 
 
+def test_jpeg_and_svg_pictures_are_shown_where_there_is_no_png(tmp_path: Path) -> None:
+    jpeg, svg = b"\xff\xd8\xff\xe0 jpeg", "<svg onload='alert(1)'></svg>"
+    outputs = [{"data": {"image/jpeg": base64.b64encode(jpeg).decode()}}, {"data": {"image/svg+xml": ["\n", svg]}}]
+    cell = {"cell_type": "code", "source": "x", "outputs": outputs}
+    shown = Run(tmp_path, "x", "SUCCEEDED", tmp_path, "", datetime.datetime.now(datetime.UTC))
+    shown.notebook.write_text(json.dumps({"cells": [cell]}))
+    assert [(figure.png, figure.scale) for figure in shown.figures] == [(jpeg, 1.0), (svg.encode(), 1.0)]
+    card = shown._repr_html_()
+    assert f'src="data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()}" alt="x" />' in card
+    assert 'src="data:image/jpeg;base64,' in card
+    assert "onload" not in card
+
+
 def test_a_picture_that_is_broken_is_none() -> None:
     odd = ["%%%", "", "abc", "é", None, 5, base64.b64encode(b"GIF89a").decode(), ["iVBO", "Rw0K", "=x"]]
     outputs = [{"data": {"image/png": one}, "metadata": {"image/png": {"width": "50%"}}} for one in odd]

@@ -168,7 +168,7 @@ def is_code(cell: Json) -> bool:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture that a notebook shows: its PNG bytes, the heading it stands under, and its size on the page."""
+    """A picture that a notebook shows, PNG or else JPEG or SVG: its bytes, heading, and size on the page."""
 
     png: bytes = field(repr=False)
     heading: str
@@ -177,7 +177,7 @@ class Figure:
 
 
 def figures(content: Json) -> Iterator[Figure]:
-    """The PNG pictures among the outputs, in order."""
+    """The pictures among the outputs, in order."""
     heading, code = "", 0
     for cell in content["cells"]:
         if cell.get("cell_type") == "markdown":
@@ -186,31 +186,36 @@ def figures(content: Json) -> Iterator[Figure]:
         if cell.get("cell_type") == "code":
             code += 1
             for output in cell.get("outputs") or []:
-                for encoded, width in _pictures(output):
-                    try:
-                        png = base64.b64decode(encoded)
-                    except ValueError:
-                        continue
-                    if not png.startswith(b"\x89PNG"):
-                        continue  # what cannot be shown must not cost the page
-                    own = int.from_bytes(png[16:20], "big")  # the width in the PNG's header
-                    yield Figure(png, heading, code, width / own if width and own else 1.0)
+                for picture, width in _pictures(output):
+                    if picture.startswith((b"\x89PNG", b"\xff\xd8\xff", b"<")):  # what is none must not cost the page
+                        own = int.from_bytes(picture[16:20], "big") if picture[:4] == b"\x89PNG" else 0
+                        yield Figure(picture, heading, code, width / own if width and own else 1.0)
 
 
 # A card may hold a picture, too.
 _INLINE = re.compile(r'<img\b[^<>]*?src="data:image/png;base64,([^"]+)"(?:[^<>]*? width="(\d+)")?')
 
 
-def _pictures(output: Json) -> Iterator[tuple[str, float]]:
-    """Each picture, in base64, of an output with the width it is shown at; 0 if that is its own."""
+def _pictures(output: Json) -> Iterator[tuple[bytes, float]]:
+    """Each picture of an output with the width it is shown at; 0 if that is its own."""
     data = output.get("data") or {}
-    if "image/png" in data:
-        shown = (output.get("metadata") or {}).get("image/png") or {}
+    kind = next((kind for kind in ("image/png", "image/jpeg", "image/svg+xml") if kind in data), None)
+    if kind == "image/svg+xml":
+        yield _joined(data[kind]).strip().encode("utf-8", "replace"), 0
+    elif kind:
+        shown = (output.get("metadata") or {}).get(kind) or {}
         width = shown.get("width") if isinstance(shown, dict) else 0
-        yield _joined(data["image/png"]), width if isinstance(width, int | float) else 0
+        yield _decoded(_joined(data[kind])), width if isinstance(width, int | float) else 0
     else:
         for picture, inside in _INLINE.findall(_joined(data.get("text/html", ""))):
-            yield picture, float(inside or 0)
+            yield _decoded(picture), float(inside or 0)
+
+
+def _decoded(picture: str) -> bytes:
+    try:
+        return base64.b64decode(picture)
+    except ValueError:
+        return b""
 
 
 def _joined(content: Any) -> str:
