@@ -401,6 +401,12 @@ def test_a_damaged_record_is_the_end_of_its_job_and_of_no_other(account: Setting
         "The account's record of this job is damaged."
     ] * 2
     assert box.describe(over)["status"] == "SUCCEEDED"
+    with store.connect(account.home) as db:
+        db.execute(f"update jobs set {column} = '[{{\"a' where id = ?", (over,))
+    if column in ("attempts", "doc"):
+        with pytest.raises(GenokitError, match=f"record of '{over}' is damaged.* ask again"):
+            box.describe(over)
+    assert box.describe(over)["status"] == "SUCCEEDED"
     failed = box.batch.list_jobs(jobQueue="highPriority", jobStatus="FAILED")["jobSummaryList"]
     assert {job["jobId"] for job in failed} == {runs, waits}
     assert box.wait(good)["status"] == "SUCCEEDED"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from genokit.errors import GenokitError, NotFound
-from genokit.local import attempt, keeper, store
+from genokit.local import attempt, keeper, processes, store
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,7 @@ class Account:
             if (self.home / "batch.sqlite").exists():
                 self._terminate(deadline)
         finally:
-            self._dismiss(max(1.0, deadline - time.monotonic()))
-            self._end(max(1.0, deadline - time.monotonic()))
+            self._dismiss(max(time.monotonic() + 1, deadline))
 
     def _terminate(self, deadline: float) -> None:
         live = f"status in ({store.marks(store.LIVE)})"
@@ -82,33 +81,20 @@ class Account:
                     break
             time.sleep(0.02)
 
-    def _end(self, timeout_s: float) -> None:
-        """Have what still runs ended by the keepers, which need no supervisor, and wait until they have gone."""
+    def _dismiss(self, deadline: float) -> None:
+        """Let the supervisor go, have the keepers end what still runs, and wait until all have gone."""
         hosts = [host for host in (self.home / "hosts").glob("*") if keeper.lives(host)]
-        for host in hosts:
-            keeper.tell(host, [{"end": True}])
-        deadline = time.monotonic() + timeout_s
-        while left := [host for host in hosts if keeper.lives(host)]:
-            if time.monotonic() > deadline:
-                raise GenokitError(
-                    f"Jobs of the embedded account in '{self.home}' did not end within {timeout_s:.0f} s. Try again, "
-                    f"or end the process that keeps them: kill -9 {(left[0] / 'lock').read_text()}"
-                )
-            time.sleep(0.02)
-
-    def _dismiss(self, timeout_s: float) -> None:
-        """Let the supervisor go, and wait until it has gone."""
-        deadline = time.monotonic() + timeout_s
         supervisor = self._supervisor()
         if supervisor:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(supervisor, signal.SIGTERM)
-        while self._supervisor():
+            processes.kill(supervisor, signal.SIGTERM)
+        for host in hosts:
+            keeper.tell(host, [{"end": True}])
+        while left := [host for host in hosts if keeper.lives(host)] or self._supervisor():
+            still = left if isinstance(left, int) else (left[0] / "lock").read_text()
             if time.monotonic() > deadline:
                 raise GenokitError(
-                    f"The embedded account in '{self.home}' did not stop within {timeout_s:.0f} s: "
-                    f"process {supervisor} is still there. Look into '{self.home / 'supervisor.log'}', "
-                    f"or end it with: kill -9 {supervisor}"
+                    f"The embedded account in '{self.home}' did not stop in time: process {still} is still there. "
+                    f"Try again, look into '{self.home / 'supervisor.log'}', or end it with: kill -9 {still}"
                 )
             time.sleep(0.02)
 

@@ -124,13 +124,7 @@ class EmbeddedClient:
         caller = Caller(self._home, model.name, self._job_environment)
         if len(store.deaths(self._home)) > 1:
             caller.wake(b"")  # whoever asks anything is told that nothing goes on
-        try:
-            response = operation(caller, request)
-        except store.CorruptRecord:
-            with store.connect(self._home) as db:
-                if not store.mend(db):
-                    raise
-            response = operation(caller, request)
+        response = operation(caller, request)
         shapes.check_response(model, response)
         return {**response, "ResponseMetadata": {"HTTPStatusCode": 200, "HTTPHeaders": {}, "RetryAttempts": 0}}
 

@@ -118,6 +118,9 @@ def connect(home: Path) -> Iterator[sqlite3.Connection]:
             yield db
         except sqlite3.ProgrammingError:
             raise
+        except CorruptRecord:  # told of this once, whoever asked; then the others go on
+            mend(db)
+            raise
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter from texts of a damaged file
             raise unusable(home, error) from error
 
@@ -270,42 +273,34 @@ def loads(row: sqlite3.Row, column: str) -> Any:
     except (TypeError, ValueError) as error:
         name = next((row[key] for key in ("id", "name") if key in row.keys()), "?")  # noqa: SIM118
         raise CorruptRecord(
-            f"The embedded account's record of '{name}' is damaged: '{column}' holds no JSON ({error}). "
-            "Move the account's 'batch.sqlite' aside to keep it, or start afresh with 'genokit local clean'."
+            f"The embedded account's record of '{name}' is damaged: '{column}' holds no JSON ({error}). It is set "
+            "aside where it is a job's or a definition's: ask again. If that does not help: 'genokit local clean'."
         ) from error
 
 
-def mend(db: sqlite3.Connection) -> int:
-    """Set aside what is damaged of jobs and definitions, so that the others go on: how many records that were.
+def mend(db: sqlite3.Connection) -> None:
+    """Set aside what is damaged of jobs and definitions, so that the others go on.
 
     A job that had not ended is to fail with that reason; of one that had, what is damaged is forgotten.
     """
-    lost = {"image": "genokit", "resourceRequirements": []}
-    nodes = {"numNodes": 1, "mainNode": 0, "nodeRangeProperties": [{"targetNodes": "0:", "container": lost}]}
     doc = {
         "definition": ["damaged", 1], "parameters": {}, "tags": {}, "propagateTags": False, "dependsOn": [],
-        "retryStrategy": {"attempts": 1}, "container": lost,
+        "retryStrategy": {"attempts": 1}, "container": {"image": "genokit", "resourceRequirements": []},
     }  # fmt: skip
-    sound = " and ".join(
-        f"json_valid(coalesce({column}, '0'))" for column in ("attempts", "gpu_ids", "process", "doc", "runtime")
-    )
+    sound = (f"json_valid(coalesce({one}, '0'))" for one in ("attempts", "gpu_ids", "process", "doc", "runtime"))
     mended = (
-        "update jobs set attempts = '[]', gpu_ids = '[]', process = null, runtime = iif(parent is null, '{}', null), "
-        "doc = iif(parent is null, iif(kind is 'multinode', ?, ?), null) where id = ?"
+        "update jobs set attempts = '[]', gpu_ids = '[]', process = null, kind = null, size = null, "
+        "doc = iif(parent is null, ?, null), runtime = iif(parent is null, '{}', null) where ? in (id, parent)"
     )
-    failed = (
-        "update jobs set status = iif(size is not null and kind = 'array', 'PENDING', 'RUNNABLE'), stop = 'terminate', "
-        f"stop_reason = ? where (id = ? or parent = ?) and status in ({marks(LIVE)})"
-    )
+    failed = f"update jobs set status = 'RUNNABLE', stop = 'terminate', stop_reason = ? where status in ({marks(LIVE)})"
     with transaction(db):
-        jobs = db.execute(f"select id, process from jobs where not ({sound})").fetchall()
-        for job in jobs:
-            db.execute(mended, (json.dumps(doc | {"nodes": nodes}), json.dumps(doc), job["id"]))
-            db.execute(failed, ("The account's record of this job is damaged.", job["id"], job["id"], *LIVE))
+        for job in db.execute(f"select id, process from jobs where not ({' and '.join(sound)})").fetchall():
+            why = "The account's record of this job is damaged."
+            db.execute(failed + " and ? in (id, parent)", (why, *LIVE, job["id"]))
+            db.execute(mended, (json.dumps(doc), job["id"]))
             with contextlib.suppress(CorruptRecord, TypeError):
                 processes.kill_started(*loads(job, "process"))
-        gone = db.execute("delete from definitions where not json_valid(doc)").rowcount
-    return len(jobs) + gone
+        db.execute("delete from definitions where not json_valid(doc)")
 
 
 def deaths(home: Path) -> list[str]:

@@ -25,7 +25,7 @@ import sqlite3
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -150,25 +150,12 @@ def supervise(home: Path, ready: io.FileIO, idle_s: float) -> None:
     fifo = home / "wake"
     if not fifo.exists():
         os.mkfifo(fifo, 0o600)
-    doubtful = len(store.deaths(home)) > 1
-
-    def answer() -> None:
-        if not ready.closed:
-            ready.write(b"ready")
-            ready.close()
-
-    def proven() -> None:
-        (home / "deaths").unlink(missing_ok=True)
-        answer()
-
     with store.connect(home) as db:
         busy = True
         while busy and not asked:
             # Open for writing too, or the FIFO would report an end each time the last writer leaves.
             news = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
-            if not doubtful:
-                answer()
-            follow(db, home, news, children, asked, idle_s, proven)
+            follow(db, home, [news, children], asked, idle_s, ready)
             os.close(news)
             busy = unattended(db)  # a wish that came between the last look and the closing
         if not db.execute("select 1 from jobs where status in ('STARTING', 'RUNNING')").fetchone():
@@ -176,27 +163,17 @@ def supervise(home: Path, ready: io.FileIO, idle_s: float) -> None:
 
 
 def follow(
-    db: sqlite3.Connection,
-    home: Path,
-    news: int,
-    children: int,
-    asked: list[int],
-    idle_s: float,
-    proven: Callable[[], None],
+    db: sqlite3.Connection, home: Path, sources: list[int], asked: list[int], idle_s: float, ready: io.FileIO
 ) -> None:
-    """Step whenever there is news, until nothing has run for a while or the supervisor is asked to go. ``proven`` is
-    called when it has not died of it for a while."""
+    """Step whenever there is news, until nothing has run for a while or the supervisor is asked to go."""
+    if len(store.deaths(home)) < 2:
+        answer(ready)
     idle_since = time.monotonic()
     proven_at, prune_at = idle_since + DOUBT_S, 0.0
     told: set[tuple[str, str]] = set()
     resume(db, home)
     while not asked:
-        try:
-            look_again_s = step(db, home, told)
-        except store.CorruptRecord:
-            if not store.mend(db):
-                raise
-            continue
+        look_again_s = step(db, home, told)
         now = time.monotonic()
         if now >= prune_at:
             prune_at = now + PRUNE_S
@@ -210,12 +187,20 @@ def follow(
             wait_s = min(wait_s, proven_at - now)
         elif proven_at:
             proven_at = 0.0
-            proven()
-        select.select([news, children], [], [], wait_s)
-        for source in (news, children):
+            (home / "deaths").unlink(missing_ok=True)
+            answer(ready)
+        select.select(sources, [], [], wait_s)
+        for source in sources:
             with contextlib.suppress(BlockingIOError):
                 os.read(source, 1 << 16)
         reap()
+
+
+def answer(ready: io.FileIO) -> None:
+    """Tell who has started this supervisor that it does its work, once."""
+    if not ready.closed:
+        ready.write(b"ready")
+        ready.close()
 
 
 def unattended(db: sqlite3.Connection) -> bool:
@@ -265,15 +250,11 @@ def main(home: Path, idle_s: float = IDLE_S) -> int:
     except Exception as error:
         traceback.print_exc()
         why = " ".join((str(error) if isinstance(error, (OSError, GenokitError)) else repr(error)).split())
-        with contextlib.suppress(OSError), open(home / "deaths", "ab", opener=private) as file:
+        with contextlib.suppress(OSError), open(home / "deaths", "ab") as file:
             file.write(f"{why}\n".encode(errors="replace"))
         if not ready.closed:  # once it has said that it is ready, only these two are left to tell
             ready.write(why.encode(errors="replace"))
         return 1
-
-
-def private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
 
 
 if __name__ == "__main__":
