@@ -238,7 +238,11 @@ def content(request: Mapping[str, Any]) -> str:
     >>> content({"a": 1, "b": 2}) == content({"b": 2, "a": 1}) != content({"a": 1})
     True
     """
-    thing = reprlib.repr(request.get("jobDefinitionName", request.get("jobName")))
+    name = request.get("jobDefinitionName", request.get("jobName", ""))
+    if not isinstance(name, str):
+        member = "jobName" if "jobName" in request else "jobDefinitionName"
+        raise InvalidRequest(f"{member} must be a text, but is {_shown(name)}.")
+    thing = f"'{name}'"
     try:
         text = json.dumps([request], sort_keys=True, separators=(",", ":"), default=str)
         wrong = unwritable(request) if "\\u0000" in text or "\\ud" in text else ""
