@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -28,7 +29,7 @@ from genokit.omop.duck import DuckDB, branches
 from genokit.omop.etl import etl
 from genokit.omop.plan import Step
 from genokit.omop.publish import LEDGER, views
-from genokit.omop.report import origins
+from genokit.omop.report import DICTIONARIES, origins
 from genokit.omop.work import Bucket, Folder
 
 
@@ -185,6 +186,60 @@ def test_the_report_says_what_is_mapped_beside_the_original(made):
     assert shown.index("by the original pipeline") < shown.index("rejected")
     assert "Synthetic MIMIC-III" in shown
     assert repr(report).startswith("<Report Synthetic MIMIC-III to ")
+
+
+def test_every_row_of_the_source_is_accounted_for(source, made):
+    target, report = made
+    accounts, con = report.accounts, duckdb.connect()
+    source.load(con, progress=False)
+    dictionaries = {name.removeprefix("mimic3.") for name in DICTIONARIES}
+    assert set(accounts["source_table"]) == set(source.files()) - dictionaries
+    for table, rows in accounts.groupby("source_table")["rows"].sum().items():
+        assert con.execute(f"SELECT COUNT(*) FROM mimic3.{table}").fetchone() == (rows,), table
+    carried = accounts[accounts["became"].str.startswith("carried over")].groupby("source_table")["rows"].sum()
+    found = {
+        "patients": "person", "admissions": "visit_occurrence", "noteevents": "note", "caregivers": "provider",
+        "labevents": "measurement WHERE measurement_id % 16 = 0",
+        "outputevents": "measurement WHERE measurement_id % 16 = 2",
+        "prescriptions": "drug_exposure WHERE drug_exposure_id % 16 = 0",
+        "inputevents_mv": "drug_exposure WHERE drug_exposure_id % 16 = 1",
+        "inputevents_cv": "drug_exposure WHERE drug_exposure_id % 16 = 2",
+        "icustays": "visit_detail WHERE visit_detail_id % 16 = 0",
+        "transfers": "visit_detail WHERE visit_detail_id % 16 = 1",
+        "diagnoses_icd": "condition_occurrence WHERE condition_occurrence_id % 16 = 8",
+        "procedures_icd": "procedure_occurrence WHERE procedure_occurrence_id % 16 = 9",
+        "cptevents": "procedure_occurrence WHERE procedure_occurrence_id % 16 = 10",
+        "services": "observation WHERE observation_id % 16 = 12",
+        "drgcodes": "observation WHERE observation_id % 16 = 5",
+    }  # fmt: skip
+    with duckdb.connect(str(target / "omop.duckdb"), read_only=True) as cdm:
+        for table, rows in found.items():
+            assert cdm.execute(f"SELECT COUNT(*) FROM {rows}").fetchone() == (carried[table],), table
+        both = {"chartevents": (1, 7), "datetimeevents": (6, 6)}
+        for table, (one, other) in both.items():
+            first = "measurement" if one == 1 else "procedure_occurrence"
+            [(count,)] = cdm.execute(
+                f"SELECT (SELECT COUNT(*) FROM {first} WHERE {first}_id % 16 = {one})"
+                f" + (SELECT COUNT(*) FROM observation WHERE observation_id % 16 = {other})"
+            ).fetchall()
+            assert count == carried[table], table
+    assert {"cancelled", "marked as an error", "no place in the CDM"} <= set(accounts["became"])
+    assert f"{accounts['rows'].sum():,} rows: {carried.sum():,} carried over, 0 not readable" in report._repr_html_()
+
+
+def test_a_missing_table_and_rejected_rows_are_said_and_the_pill_is_no_ok(source, tmp_path):
+    folder = as_csv(source, tmp_path / "csv")
+    (folder / "CHARTEVENTS.csv").unlink()
+    labs = folder / "LABEVENTS.csv"
+    labs.write_text(labs.read_text() + "x\n")
+    report = etl(folder, tmp_path / "omop", progress=False)
+    assert report.missing == ("chartevents",)
+    shown = report._repr_html_()
+    assert re.search(r"missing tables</th><td>\W*chartevents", shown)
+    assert "gk-warn" in shown[shown.index("MIMIC-III as OMOP CDM 5.4") :][:200]
+    own = report.accounts[report.accounts["source_table"] == "labevents"].set_index("became")["rows"]
+    assert own["could not be read"] == 1
+    assert own.sum() == len(labs.read_text().splitlines()) - 1
 
 
 def test_concepts_are_of_their_fields_domains_and_quantities_above_0(made):

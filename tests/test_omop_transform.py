@@ -404,6 +404,15 @@ def test_a_code_that_no_dictionary_knows_is_kept():
     assert (row["measurement_concept_id"], row["measurement_source_value"]) == (0, "51999")
 
 
+@pytest.mark.parametrize("written", ["4019", "401.9", "4019.0", " 4019 "])
+def test_a_code_may_have_its_dot_or_have_been_made_a_number(athena, written):
+    row = one(
+        cdm(athena, diagnoses_icd=[diagnosis(written)], only="condition_occurrence"),
+        "SELECT * FROM cdm.condition_occurrence",
+    )
+    assert (row["condition_concept_id"], row["condition_source_value"]) == (320128, "4019")
+
+
 def test_a_diagnosis_without_a_code_says_nothing():
     assert count(cdm(diagnoses_icd=[diagnosis(None, seq_num=None)]), "cdm.condition_occurrence") == 0
 

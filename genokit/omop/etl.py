@@ -26,7 +26,7 @@ from genokit.omop.duck import DuckDB
 from genokit.omop.parquet import scan
 from genokit.omop.plan import Step, digest, plan
 from genokit.omop.quality import results
-from genokit.omop.report import Report, tables
+from genokit.omop.report import Report, accounts, tables
 from genokit.omop.source import Source
 from genokit.omop.spark import Spark
 from genokit.omop.vocabulary import Vocabulary
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from genokit.backends import Clients
     from genokit.omop.quality import Quality
 
-MAPPED = "report.mapped"
+MAPPED, ACCOUNTS = "report.mapped", "report.accounts"
 
 
 class Engine(Protocol):
@@ -91,7 +91,7 @@ def etl(
         made = _build(engine, steps, keys, here, work, tell)
         tell("quality")
         reports = _frames(work, {table: key for table, key in keys.items() if table.startswith("report.")})
-        found = results({name: rows for name, rows in reports.items() if name != MAPPED})
+        found = results({name: rows for name, rows in reports.items() if name not in (MAPPED, ACCOUNTS)})
         if len(found.fatal):
             raise QualityFailed(_unfit(target, found), quality=found)
         tell("publish")
@@ -108,6 +108,7 @@ def etl(
             target,
             engine.name,
             tables(about, made, mapped),
+            accounts(about, reports.get(ACCOUNTS)),
             mapped,
             found,
             bad,

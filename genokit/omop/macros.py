@@ -109,12 +109,18 @@ MACROS = {
         ("words",),
         "digits of an NDC: without hyphens (5-4-2, 4-4-2, 5-3-2, 5-4-1) and decimals; null where it is 0 or rounded",
         "CASE WHEN number_of(words) = 0 THEN NULL"
-        " WHEN words LIKE '____-____-__' OR words LIKE '_____-____-__' THEN REPLACE(words, '-', '')"
+        " WHEN words LIKE '____-____-__' OR words LIKE '_____-____-__' THEN CAST(REPLACE(words, '-', '') AS VARCHAR)"
         " WHEN words LIKE '_____-___-__' THEN SUBSTRING(words, 1, 5) || '0' || REPLACE(SUBSTRING(words, 7), '-', '')"
         " WHEN words LIKE '_____-____-_' THEN REPLACE(SUBSTRING(words, 1, 10), '-', '') || '0' || SUBSTRING(words, 12)"
         " WHEN words LIKE '%.%'"
         " THEN SUBSTRING(decimal_text(number_of(words)), 1, LENGTH(decimal_text(number_of(words))) - 5)"
-        " WHEN number_of(words) > 0 THEN REPLACE(words, ',', '') END",
+        " WHEN number_of(words) > 0 THEN CAST(REPLACE(words, ',', '') AS VARCHAR) END",
+    ),
+    "code_of": Macro(
+        ("words",),
+        "a code of ICD-9 or CPT as MIMIC writes it: without a dot (401.9), and without what made it a number (4019.0)",
+        "CASE WHEN words LIKE '____%.0' THEN SUBSTRING(words, 1, LENGTH(words) - 2)"
+        " ELSE CAST(REPLACE(words, '.', '') AS VARCHAR) END",
     ),
     "bound_of": Macro(
         ("words",),

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from genokit.omop.quality import Quality
 
+CARRIED, MISSING = "carried over", "missing"
+
 # They say what codes mean, and none of their rows becomes a row of the CDM.
 DICTIONARIES = (
     "mimic3.d_items",
@@ -30,6 +32,9 @@ class Report:
 
     ``tables``: a row a CDM table: rows_in (of the source tables it is made of), rows, rejected (source rows set aside),
     mapped (share with a standard concept; NA where that is no question), seconds, state (made, unchanged).
+    ``accounts``: what became of each source table's rows: source_table, became, rows. What became is "carried over",
+    "could not be read", the reason for which they were left out, or "missing" for a table that is not there; together
+    they are all rows of its files. ``missing``: names of the tables that are not there.
     ``mapped``: a row a domain, as ``transform.shares`` says. ``seconds``: of the whole run.
     """
 
@@ -37,10 +42,16 @@ class Report:
     target: str
     engine: str
     tables: DataFrame = field(repr=False)
+    accounts: DataFrame = field(repr=False)
     mapped: DataFrame = field(repr=False)
     quality: Quality = field(repr=False)
     rejected: DataFrame = field(repr=False)
     seconds: float
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The tables of MIMIC-III that the source does not have."""
+        return tuple(self.accounts.loc[self.accounts["became"] == MISSING, "source_table"])
 
     def plot(self, ax: Axes | None = None) -> Axes:
         """The share of rows mapped to a standard concept, a bar a domain, beside the original pipeline's."""
@@ -59,16 +70,23 @@ class Report:
         about: dict[str, object] = {
             "mapped": display.table(_percent(self.mapped)),
             "rows": f"{int(self.tables['rows'].sum()):,} in {int((self.tables['rows'] > 0).sum())} tables",
+            "source": _sum(self.accounts),
             "rejected": f"{lost:,} rows of the source, listed in rejected.csv" if lost else "no row of the source",
+            "missing tables": ", ".join(self.missing) or "none",
             "tables": f"{made} made, {len(self.tables) - made} unchanged since the last run",
             "target": self.target,
             "engine": self.engine,
             "time": display.seconds(self.seconds),
         }
-        fold: dict[str, object] = {"Tables": display.table(_shown(self.tables))}
+        said = self.accounts[self.accounts["became"] != MISSING]
+        fold: dict[str, object] = {
+            "Tables": display.table(_shown(self.tables)),
+            "What became of the source's rows": display.table(said, most=200),
+        }
         if lost:
             fold["Rejected rows"] = display.table(self.rejected)
-        card = display.card(f"{self.title} as OMOP CDM 5.4", about, status="ok", fold=fold)
+        status = "warning" if lost or self.missing or len(self.quality.failed) else "ok"
+        card = display.card(f"{self.title} as OMOP CDM 5.4", about, status=status, fold=fold)
         return display.stack(card, self.quality._repr_html_())
 
 
@@ -95,6 +113,32 @@ def tables(known: Mapping[str, Mapping[str, Any]], made: set[str], mapped: DataF
             }
         )
     return pd.DataFrame(rows).astype({"mapped": "Float64"})
+
+
+def accounts(known: Mapping[str, Mapping[str, Any]], counted: DataFrame | None) -> DataFrame:
+    """What became of every row of each source table; ``counted`` is report.accounts, of those that were read."""
+    import pandas as pd
+
+    rows = [] if counted is None else [tuple(row) for row in counted[["source_table", "became", "rows"]].values]
+    for table, own in known.items():
+        name = table.removeprefix("mimic3.")
+        if own.get("held") == "missing":
+            rows.append((name, MISSING, 0))
+        if own.get("rejected"):
+            rows.append((name, "could not be read", own["rejected"]))
+    frame = pd.DataFrame(rows, columns=["source_table", "became", "rows"]).astype({"rows": "int64"})
+    return frame.sort_values(["source_table", "rows"], ascending=[True, False], ignore_index=True)
+
+
+def _sum(accounts: DataFrame) -> str:
+    """All rows of the source: those carried over, those that could not be read, and those left out."""
+    carried = int(accounts["rows"][accounts["became"].str.startswith(CARRIED)].sum())
+    rejected = int(accounts["rows"][accounts["became"] == "could not be read"].sum())
+    total = int(accounts["rows"].sum())
+    return (
+        f"{total:,} rows: {carried:,} carried over, {rejected:,} not readable, "
+        f"{total - carried - rejected:,} left out for a reason"
+    )
 
 
 def origins(table: str) -> set[str]:

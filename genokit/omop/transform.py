@@ -75,12 +75,13 @@ def everything() -> tuple[str, ...]:
 
 @cache
 def sources() -> tuple[str, ...]:
-    """What all of it is made from: tables of mimic3 and vocab.
+    """What all of it, and what is told of it, is made from: tables of mimic3 and vocab.
 
     >>> sources()[0], sources()[-1]
     ('mimic3.admissions', 'vocab.vocabulary')
     """
-    return tuple(sorted(set().union(*map(reads, everything())) - set(everything())))
+    told = map(read_by, reports().values())
+    return tuple(sorted(set().union(*map(reads, everything()), *told) - set(everything())))
 
 
 @cache

@@ -8,7 +8,7 @@
 WITH code AS (
     SELECT
         8 AS tag, row_id, subject_id, hadm_id, CAST(NULL AS TIMESTAMP) AS chartdate, seq_num,
-        TRIM(icd9_code) AS code, CAST(NULL AS VARCHAR) AS modifier,
+        code_of(TRIM(icd9_code)) AS code, CAST(NULL AS VARCHAR) AS modifier,
         'ICD9CM' AS vocabulary_id, 'Condition' AS home
     FROM mimic3.diagnoses_icd
 
@@ -16,7 +16,7 @@ WITH code AS (
 
     SELECT
         9 AS tag, row_id, subject_id, hadm_id, CAST(NULL AS TIMESTAMP) AS chartdate, seq_num,
-        TRIM(icd9_code) AS code, CAST(NULL AS VARCHAR) AS modifier,
+        code_of(TRIM(icd9_code)) AS code, CAST(NULL AS VARCHAR) AS modifier,
         'ICD9Proc' AS vocabulary_id, 'Procedure' AS home
     FROM mimic3.procedures_icd
 
@@ -24,7 +24,7 @@ WITH code AS (
 
     SELECT
         10 AS tag, row_id, subject_id, hadm_id, chartdate, ticket_id_seq AS seq_num,
-        TRIM(cpt_cd) AS code, cpt_suffix AS modifier,
+        code_of(TRIM(cpt_cd)) AS code, cpt_suffix AS modifier,
         CASE WHEN UPPER(TRIM(cpt_cd)) BETWEEN 'A0000' AND 'V9999' THEN 'HCPCS' ELSE 'CPT4' END AS vocabulary_id,
         'Procedure' AS home
     FROM mimic3.cptevents
