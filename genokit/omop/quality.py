@@ -88,7 +88,7 @@ class Quality:
         found = [
             {
                 "check": check.check_name,
-                "of": _place(check),
+                "of": _place(check).replace(".", ".\n"),  # or the table is wider than its card
                 "wrong": f"{check.num_violated_rows:,} of {check.num_denominator_rows:,}",
                 "%": round(100 * check.pct_violated_rows, 2),
                 "at most %": check.threshold_value,
