@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from genokit import __version__
+from genokit.display import plain
 from genokit.errors import GenokitError, InvalidParameters, NotebookFailed, NotFound, did_you_mean
 from genokit.files import write_atomic
 
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         failed = [error.run] if isinstance(error, NotebookFailed) else getattr(error, "runs", [])
         for one in failed:
             if one.traceback:
-                print(f"{one.source.name}:\n{one.traceback}\n", file=sys.stderr)
+                print(plain(f"{one.source.name}:\n{one.traceback}\n"), file=sys.stderr)
         print(f"genokit: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -149,7 +150,7 @@ def _doctor(options: argparse.Namespace) -> int:
     from genokit.doctor import doctor
 
     report = doctor()
-    print(report)
+    _say(report)
     return 1 if report.state == "problem" else 0
 
 
@@ -157,9 +158,9 @@ def _fetch(options: argparse.Namespace) -> int:
     from genokit import Manifest
 
     dataset = Manifest(options.name).fetch()
-    print(f"{dataset.title or dataset.name}{' (a sample)' if dataset.sample else ''}")
+    _say(f"{dataset.title or dataset.name}{' (a sample)' if dataset.sample else ''}")
     for name, path in dataset.paths.items():
-        print(f"  {name}  {path}")
+        _say(f"  {name}  {path}")
     return 0
 
 
@@ -168,7 +169,7 @@ def _verify(options: argparse.Namespace) -> int:
 
     manifest = Manifest(options.name)
     found = manifest.verify()
-    print(found.to_string(index=False))
+    _say(found.to_string(index=False))
     states = list(found["state"])
     whole, sample = states[: len(manifest.resources)], states[len(manifest.resources) :]
     return 0 if "wrong" not in states and ("missing" not in whole or sample) else 1
@@ -178,7 +179,7 @@ def _freeze(options: argparse.Namespace) -> int:
     from genokit import Manifest
 
     manifest = Manifest.freeze(options.folder, options.name)
-    print(f"Described: {manifest}")
+    _say(f"Described: {manifest}")
     return 0
 
 
@@ -227,7 +228,7 @@ def _jobs(options: argparse.Namespace) -> int:
     from genokit import Batch
 
     jobs = Batch().jobs(queue=options.queue, status=options.status)
-    print("No jobs." if jobs.empty else jobs.to_string(index=False))
+    _say("No jobs." if jobs.empty else jobs.to_string(index=False))
     return 0
 
 
@@ -256,7 +257,7 @@ def _stack(options: argparse.Namespace) -> int:
         raise InvalidParameters(f"'{wrong[0]}' is not NAME=VALUE, such as spot_max_vcpus=64")
     parameters: dict[str, Any] = {left: value for left, _, value in pairs}
     if options.action == "diff":
-        print(stack.diff(**parameters))
+        _say(stack.diff(**parameters))
     elif options.action == "deploy":
         _print_outputs(stack.deploy(replace=options.replace, **parameters).outputs)
     elif options.action == "update":
@@ -300,9 +301,14 @@ def _serve(options: argparse.Namespace) -> int:
     return 0
 
 
+def _say(shown: object) -> None:
+    """Print what may come from elsewhere: a notebook, a manifest, a job."""
+    print(plain(str(shown)))
+
+
 def _print_outputs(outputs: Mapping[str, object]) -> None:
     for name, value in outputs.items():
-        print(f"{name} = {value}")
+        _say(f"{name} = {value}")
 
 
 def _parameters_file(path: Path) -> dict[str, object]:

@@ -10,6 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from genokit import live
+from genokit.display import plain
 
 LOG_S = 10.0  # between two lines of a bar in a log
 FORM = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
@@ -37,11 +38,16 @@ class Bar(tqdm):  # type: ignore[misc]
         if not self._in_log or time.monotonic() - self._drawn >= LOG_S:
             super().refresh(*args, **options)
 
+    @classmethod
+    def write(cls, s: str, *args: Any, **options: Any) -> None:
+        """Print a line beside the bars, plain."""
+        super().write(plain(s), *args, **options)
+
     def display(self, msg: str | None = None, pos: int | None = None) -> None:
         """Draw."""
         self._drawn = time.monotonic()
         if not self._in_notebook:
-            super().display(msg, pos)
+            super().display(plain(str(self)) if msg is None else msg, pos)
             return
         from IPython.display import display
 

@@ -8,6 +8,8 @@ import sys
 import nbformat
 from nbclient import NotebookClient
 
+from genokit.bars import Bar
+
 BUSY = """
 from genokit.bars import Bar
 with Bar(total=500, desc="busy", unit="job") as bar:
@@ -39,3 +41,14 @@ def test_a_bar_that_leaves_nothing_leaves_nothing_in_a_notebook():
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
     NotebookClient(book, kernel_name="python3").execute()
     assert [output.data["text/html"] for output in book.cells[0].outputs] == [""]
+
+
+def test_a_bar_passes_no_escape_sequence_to_the_terminal(capsys):
+    with Bar(total=1, desc="a\x1b]52;c;eA==\x07b") as bar:
+        bar.set_postfix_str("c\x1b[2Jd")
+        bar.update()
+        Bar.write("e\x1b[2Jf")
+    said = capsys.readouterr()
+    assert "ab" in said.err
+    assert "ef" in said.out
+    assert "\x1b" not in (said.err + said.out).replace("\x1b[A", "")  # tqdm's own, between the lines of several bars

@@ -13,6 +13,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
+from genokit import Batch
 from genokit.__main__ import main
 from genokit.errors import NotFound
 
@@ -215,6 +216,17 @@ def test_a_store_that_cannot_be_read_is_one_message_and_clean_starts_afresh(tmp_
         assert "genokit local clean" in err
     assert main(["local", "clean"]) == 0
     assert "jobs         none" in capsys.readouterr().out
+
+
+def test_the_table_of_jobs_passes_no_escape_sequence_to_the_terminal(capsys):
+    batch = Batch()
+    job = batch.submit(batch.define("hostile", command=["sleep", "60"], memory_gib=0.1))
+    job.terminate("a\x1b]52;c;eA==\x07b").wait(60)
+    assert main(["jobs"]) == 0
+    said = capsys.readouterr().out
+    assert job.id in said
+    assert "ab" in said
+    assert "\x1b" not in said
 
 
 def test_the_doctor_s_exit_code_says_whether_there_is_a_problem(tmp_path, monkeypatch, capsys):

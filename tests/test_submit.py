@@ -437,24 +437,27 @@ ODD: list[tuple[dict[str, Any], str]] = [
     ({"gpus": 1.5}, "gpus must be a whole number"),
     ({"gpus": np.arange(2)}, "gpus must be a whole number"),
     ({"timeout_min": float("nan")}, "timeout_min must be a number, but is nan"),
+    ({"retry": np.ones(2)}, "retry must be a whole number"),
     ({"retry": 2.5}, "retry must be a whole number"),
     ({"retry": True}, "retry must be a whole number"),
     ({"retry": "often"}, "retry must be a number of attempts, 'spot' or"),
-    ({"parameters": 5}, "parameters must be a dict of names and values, but is 5"),
+    ({"parameters": 5}, "parameters must be of type Mapping, but is 5"),
     ({"parameters": {"x": None}}, "parameters.x has no value"),
     ({"parameters": {"x": np.arange(2)}}, "parameters.x must be a text or a number"),
     ({"parameters": {"x": NESTED}}, "parameters.x cannot be written as text"),
-    ({"environment": [("A", "b")]}, "environment must be a dict"),
+    ({"environment": [("A", "b")]}, "environment must be of type Mapping"),
     ({"environment": {"A": pd.NA}}, "environment.A has no value"),
     ({"command": 5}, "command must be a list of words, but is 5"),
     ({"command": b"true"}, "command must be a list of words"),
     ({"command": ["echo", None]}, r"command\[1\] has no value"),
     ({"tags": {"x": None}}, "tags.x has no value"),
-    ({"tags": "x"}, "tags must be a dict"),
-    ({"queue": 5}, "queue must be the name of a job queue"),
-    ({"queue": ""}, "queue must be the name of a job queue"),
-    ({"name": 5}, "jobName"),
-    ({"code": 5}, "code"),
+    ({"tags": "x"}, "tags must be of type Mapping"),
+    ({"queue": 5}, "queue must be of type str, but is 5"),
+    ({"queue": ""}, "JobQueue"),
+    ({"name": 5}, "name must be of type str"),
+    ({"code": 5}, "code must be of type bool or str or PathLike"),
+    ({"code": "a\0"}, "code must be the path"),
+    ({"again": np.ones(2)}, "again must be of type bool"),
 ]
 
 
@@ -471,7 +474,7 @@ def test_a_definition_that_is_not_named_is_not_guessed(batch: Batch) -> None:
         with pytest.raises(NotFound, match="no active job definition"):
             batch.submit(reference)
     for odd in (None, 5):
-        with pytest.raises(InvalidRequest, match="definition must be a JobDefinition or its name"):
+        with pytest.raises(InvalidRequest, match="definition must be of type str or JobDefinition"):
             batch.submit(odd)  # type: ignore[arg-type]
 
 

@@ -74,6 +74,7 @@ def request(
     >>> asked["timeout"], asked["retryStrategy"], asked["containerProperties"]["user"]
     ({'attemptDurationSeconds': 120}, {'attempts': 3}, 'nobody')
     """
+    must_be("name", name, str)
     asked: dict[str, Any] = {
         "jobDefinitionName": name,
         "type": "container",
@@ -122,12 +123,18 @@ def text(member: str, value: object) -> str:
         raise InvalidRequest(f"{member} cannot be written as text: {error}.") from error
 
 
+def must_be(member: str, value: object, *kinds: type) -> None:
+    """Raise InvalidRequest for a value of another kind."""
+    if not isinstance(value, kinds):
+        named = " or ".join(kind.__name__ for kind in kinds)
+        raise InvalidRequest(f"{member} must be of type {named}, but is {_shown(value)}.")
+
+
 def members(member: str, values: Mapping[str, Any] | None) -> dict[str, Any]:
     """A dict of names and values, empty for None. Raises InvalidRequest for anything else."""
     if values is None:
         return {}
-    if not isinstance(values, Mapping):
-        raise InvalidRequest(f"{member} must be a dict of names and values, but is {_shown(values)}.")
+    must_be(member, values, Mapping)
     return dict(values)
 
 
@@ -266,8 +273,7 @@ def registered(clients: Clients, asked: dict[str, Any]) -> JobDefinition:
 
 def found(clients: Clients, reference: str) -> JobDefinition:
     """The definition behind a name (its newest ACTIVE revision), a name:revision or an ARN. Raises NotFound."""
-    if not isinstance(reference, str):
-        raise InvalidRequest(f"definition must be a JobDefinition or its name, but is {_shown(reference)}.")
+    must_be("definition", reference, str, JobDefinition)
     with translated_errors(f"job definition '{reference}'"):
         is_arn = reference.startswith("arn:")
         name, _, revision = (reference.rpartition("/")[2] if is_arn else reference).partition(":")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import reprlib
 import time
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -159,8 +158,11 @@ class Batch:
         """
         known = definition if isinstance(definition, JobDefinition) else self.definition(definition)
         name_given, name = name is not None, known.name if name is None else name
-        if not isinstance(queue, str) or not queue:
-            raise InvalidRequest(f"queue must be the name of a job queue, but is {reprlib.repr(queue)}.")
+        for member, text in (("queue", queue), ("name", name)):
+            definitions.must_be(member, text, str)
+        for member, flag in (("one_by_one", one_by_one), ("again", again), ("check", check)):
+            definitions.must_be(member, flag, bool)
+        definitions.must_be("code", code, bool, str, os.PathLike)
         rows = tables.chosen(each, size, only)
         words = None if command is None else definitions.words(name, command)
         folder = shipping.project() if code is True else code

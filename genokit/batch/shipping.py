@@ -44,7 +44,7 @@ def ship(clients: Clients, folder: str | os.PathLike[str]) -> str:
     try:
         root = Path(folder).expanduser().resolve()
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InvalidProject(f"code must be the path of a folder, but is {folder!r}: {error}.") from error
+        raise InvalidProject(f"code must be the path of a folder, but is {str(folder)!a}: {error}.") from error
     if not root.is_dir():
         raise InvalidProject(f"There is no folder '{root}' to ship as code. Name the folder of the project.")
     settings = clients.settings  # the kit's own folders are no part of the project

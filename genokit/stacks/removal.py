@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from genokit.backends import Clients, translated_errors
+from genokit.display import plain
 from genokit.errors import InvalidRequest, ServiceError
 
 LIVE = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")
@@ -270,4 +271,4 @@ def _wait(clients: Clients, look: Callable[[], Any], what: str) -> Any:
 
 def _say(words: str) -> None:
     out = sys.stdout
-    print(words, file=out, flush=True)
+    print(plain(words), file=out, flush=True)

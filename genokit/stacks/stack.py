@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from genokit import backends
 from genokit.backends import Clients, translated_errors
 from genokit.config import Settings
-from genokit.display import Html, card, table
+from genokit.display import Html, card, plain, table
 from genokit.errors import ConfirmationNeeded, GenokitError, InvalidRequest, NotFound, StackFailed
 from genokit.stacks import progress, removal, templates
 from genokit.stacks.changes import Changes, from_change_set
@@ -394,7 +394,7 @@ def _frame(rows: list[dict[str, Any]], **columns: str) -> pd.DataFrame:
 
 def _say(words: str) -> None:
     out = sys.stdout
-    print(words, file=out, flush=True)
+    print(plain(words), file=out, flush=True)
 
 
 def _show(changes: Changes) -> None:
