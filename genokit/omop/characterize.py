@@ -220,7 +220,7 @@ def characterize(
                 kept.put(scan.name, key, scan.analyses, found)
             made.append(found)
             if scan.name == "person":
-                everyone = _everyone(found[0])
+                everyone = next(iter(_only(found[0], 1)["count_value"].to_pylist()), None)
             told.append((scan.name, there.rows(scan), time.perf_counter() - begun, fresh, read, usd))
         kept.describe(
             [(one, *achilles.named(one), one in achilles.DISTRIBUTIONS) for scan in SCANS for one in scan.analyses]
@@ -268,9 +268,7 @@ class _OnDuck:
 
 def _title(results: pa.Table) -> str | None:
     """What the CDM calls its source."""
-    import pyarrow.compute as pc
-
-    named: list[str | None] = results.filter(pc.equal(results["analysis_id"], 0))["stratum_1"].to_pylist()
+    named: list[str | None] = _only(results, 0)["stratum_1"].to_pylist()
     return named[0] if named else None
 
 
@@ -292,15 +290,12 @@ def _safe(table: pa.Table, least: int, everyone: int | None = None, results: pa.
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    def only(table: pa.Table, analysis_id: int | None) -> pa.Table:
-        return table.filter(pc.equal(table["analysis_id"], analysis_id))
-
     kept = []
     for analysis_id in pc.unique(table["analysis_id"]).to_pylist():
-        rows, having = only(table, analysis_id), achilles.having(analysis_id)
+        rows, having = _only(table, analysis_id), achilles.having(analysis_id)
         counts, whole = rows["count_value"].to_numpy(), np.full(rows.num_rows, np.nan)
         if having is not None and results is not None:
-            of = only(results, having).combine_chunks()
+            of = _only(results, having).combine_chunks()
             at = pc.index_in(rows["stratum_1"], of["stratum_1"].combine_chunks())
             whole = of["count_value"].take(at).to_numpy().astype("float64")
         kind = analysis_id - (having or 0)
@@ -313,10 +308,10 @@ def _safe(table: pa.Table, least: int, everyone: int | None = None, results: pa.
         _, strata = achilles.named(analysis_id)
         by = list(STRATA[: len(strata)])
         if within is not None and by and lost.any():
-            frame, told = rows.select([*by, "count_value"]).to_pandas().assign(lost=lost), by[:within]
+            frame = rows.select([*by, "count_value"]).to_pandas().assign(lost=lost)
+            told, over = by[:within], by[within:]
             if told:  # only groups with something to hide
                 frame = frame[frame.groupby(told, dropna=False)["lost"].transform("any")]
-            over = by[within:]
             if kind == 4 and having:  # no sums over sex or age are told, so each row is one part
                 frame, over = frame.assign(row=range(len(frame))), ["row"]
             safe = disclosure.suppress(frame, ["count_value"], over, within=told, hide=frame["lost"], min_cell=least)
@@ -340,12 +335,10 @@ def _nested(rows: pa.Table, whole: NDArray[np.float64], least: int) -> NDArray[n
     return lost
 
 
-def _everyone(results: pa.Table) -> int | None:
-    """How many persons there are, where that is told."""
+def _only(table: pa.Table, analysis_id: int) -> pa.Table:
     import pyarrow.compute as pc
 
-    counts: list[int] = results.filter(pc.equal(results["analysis_id"], 1))["count_value"].to_pylist()
-    return counts[0] if counts else None
+    return table.filter(pc.equal(table["analysis_id"], analysis_id))
 
 
 def _concepts(cdm: Cdm, *tables: pa.Table) -> dict[int, str]:

@@ -60,6 +60,8 @@ def suppress(
     for name in (*counts, *by, *within, *also):
         if name not in frame.columns:
             raise InvalidParameters(f"There is no column '{name}' to suppress. {did_you_mean(name, frame.columns)}")
+    if by and frame.duplicated([*within, *by]).any():
+        raise InvalidParameters(f"Several rows have the same {', '.join(by)}: name what tells them apart in within.")
     least = smallest(min_cell)
     values = np.stack([_whole(frame[name], name) for name in counts], axis=1)  # (rows, counts)
     hidden: NDArray[np.bool_] = np.any((values > 0) & (values < least), axis=1)
@@ -72,7 +74,6 @@ def suppress(
                 grid = _grid(codes[rows], values[rows], by)
                 added += [[int(rows[of]) for of in origin] for origin in _protect(grid, hidden, rows, least)]
     if by and total is None:
-        _single(bool(frame.duplicated([*within, *by]).any()), by)
         tables: Any = frame.groupby(list(within), dropna=False).ngroup().to_numpy() if within else 0 * values[:, 0]
         _partner(tables, values, hidden, least)
     return _without(frame, hidden, added, counts, by, within, also)
@@ -211,11 +212,6 @@ class _Grid:
     origin: tuple[NDArray[np.int64], ...]  # for each axis, a row that has each of its values
 
 
-def _single(twice: bool, by: Sequence[str]) -> None:
-    if twice:
-        raise InvalidParameters(f"Several rows have the same {', '.join(by)}: name what tells them apart in within.")
-
-
 def _partner(table: NDArray[np.int64], values: NDArray[np.int64], hidden: NDArray[np.bool_], least: int) -> None:
     """Of each table, hide the least other row where what is hidden is one alone, or few together."""
     import numpy as np
@@ -276,7 +272,6 @@ def _grid(codes: NDArray[np.int64], values: NDArray[np.int64], by: Sequence[str]
     if prod(shape) > MOST_CELLS:
         raise InvalidParameters(f"A table by {', '.join(by)} has {prod(shape):,} cells: more than {MOST_CELLS:,}.")
     places = np.ravel_multi_index(tuple(at), shape)
-    _single(len(np.unique(places)) < len(codes), by)
     row = np.full(prod(shape), -1)
     row[places] = np.arange(len(codes))
     summed = np.zeros((values.shape[1], *shape), dtype=np.int64)

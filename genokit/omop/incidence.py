@@ -38,8 +38,8 @@ class Rates:
 
     def table(self) -> DataFrame:
         """The numbers that may be told: small counts are missing, what would give them back, and rates of them."""
-        return (_incidence_shown if self.what == "incidence" else _prevalence_shown)(self.frame, *self.cards,
-                                                                                     self.min_cell)  # fmt: skip
+        shown = _incidence_shown if self.what == "incidence" else _prevalence_shown
+        return shown(self.frame, *self.cards, self.min_cell)
 
     def plot(self, *, by: str = "sex", ax: Axes | None = None) -> Axes:
         """The rate over the intervals, a line for each sex, or with ``by="age_group"`` for each age."""
@@ -108,7 +108,7 @@ def incidence(
     settings = {"at risk": of.name if of else "all who are observed", "each": every,
                 "at risk again": "never" if washout_days is None else f"{washout_days} days after it ends",
                 "observed before": f"{prior_observation_days} days"}  # fmt: skip
-    return Rates("incidence", outcome.name, found, settings, least(outcome, of), _cards(outcome, of))
+    return Rates("incidence", outcome.name, found, settings, least(outcome, of), (outcome.card, of.card if of else ()))
 
 
 def prevalence(
@@ -130,11 +130,7 @@ def prevalence(
     found["low"], found["high"] = _wilson(found["cases"], found["persons"])
     settings = {"of": of.name if of else "all who are observed",
                 "each": f"first day of each {every}" if point else every}  # fmt: skip
-    return Rates("prevalence", outcome.name, found, settings, least(outcome, of), _cards(outcome, of))
-
-
-def _cards(outcome: Cohort, of: Cohort | None) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    return outcome.card, () if of is None else of.card
+    return Rates("prevalence", outcome.name, found, settings, least(outcome, of), (outcome.card, of.card if of else ()))
 
 
 def _observed(outcome: Cohort, of: Cohort | None, prior_days: int) -> tuple[DataFrame, DataFrame]:
