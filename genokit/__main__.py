@@ -99,11 +99,17 @@ def _parser() -> argparse.ArgumentParser:
     says = "a parameter of the cell tagged 'parameters', as often as needed; VALUE is read by the parameter's type"
     run.add_argument("-p", "--parameter", action="append", default=[], type=_parameter, metavar="NAME=VALUE", help=says)
     says = "parameters from a YAML or JSON file; those given with -p win"
-    run.add_argument("-f", "--parameters-file", type=Path, metavar="FILE", help=says)
+    run.add_argument("-f", "--parameters-file", "--parameters_file", type=Path, metavar="FILE", help=says)
     run.add_argument("--name", help="the run's name; default: the notebook's")
     run.add_argument("--cwd", type=Path, metavar="FOLDER", help="where the notebook works; default: its own folder")
     run.add_argument("--timeout", type=float, metavar="SECONDS", help="end the run when it has taken that long")
-    run.add_argument("--cell-timeout", type=float, metavar="SECONDS", help="end it when one cell has taken that long")
+    run.add_argument(
+        "--cell-timeout",
+        "--execution-timeout",
+        type=float,
+        metavar="SECONDS",
+        help="end it when one cell has taken that long",
+    )
     run.add_argument("--output", type=Path, metavar="FILE", help="put the executed notebook there too, failed or not")
     run.add_argument("--log-output", action="store_true", help="print what the cells print, as it comes")
     pipeline = add("pipeline", _pipeline, "run the notebooks of a pipeline, each after those it builds on")

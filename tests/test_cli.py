@@ -167,7 +167,7 @@ def test_what_papermill_s_users_know_works_here(notebook, tmp_path, capsys):
     (tmp_path / "params.yaml").write_text("epochs: 3\nname: from a file\n")
     words = ["run", str(notebook), "-f", str(tmp_path / "params.yaml"), "-p", "name=2", "-p", "rate=.25"]
     words += ["--cwd", str(tmp_path / "work"), "--output", str(tmp_path / "out.ipynb"), "--log-output"]
-    assert main([*words, "--timeout", "500", "--cell-timeout", "400"]) == 0
+    assert main([*words, "--timeout", "500", "--execution-timeout", "400"]) == 0
     out, err = capsys.readouterr()
     assert "a line\n" in out
     assert f"doubled = 6\nwho = 2\nwhere = {tmp_path / 'work'}\nrate = 0.25\n" in out
