@@ -22,7 +22,8 @@ SELECT
         ) AS BIGINT
     ) AS isStandardValidConcept,
     COUNT(DISTINCT CASE WHEN coded.other = 0 THEN coded.field END)
-        + COALESCE(MAX(CASE WHEN coded.other = 0 AND coded.field IS NULL THEN 1 ELSE 0 END), 0) AS sourceValueCompleteness,
+        + COALESCE(MAX(CASE WHEN coded.other = 0 AND coded.field IS NULL THEN 1 ELSE 0 END), 0)
+        AS sourceValueCompleteness,
     COUNT(DISTINCT coded.field)
         + COALESCE(MAX(CASE WHEN coded.field IS NULL THEN 1 ELSE 0 END), 0) AS sourceValueCompleteness_of
 FROM (SELECT field, other, COUNT(*) AS n FROM cdm.checked GROUP BY field, other) AS coded
