@@ -136,7 +136,7 @@ def ran(folder: Path, shell: dict[str, str], *command: str, **more: str) -> str:
     with contextlib.chdir(folder):
         done = subprocess.run(
             [PROGRAMS / program, *words], env=shell | more, stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=900, check=False,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=1800, check=False,
         )  # fmt: skip
     assert done.returncode == 0, done.stdout[-8000:]
     return done.stdout
