@@ -158,8 +158,7 @@ class Batch:
         """
         known = definition if isinstance(definition, JobDefinition) else self.definition(definition)
         name_given, name = name is not None, known.name if name is None else name
-        for member, text in (("queue", queue), ("name", name)):
-            definitions.must_be(member, text, str)
+        definitions.must_be("queue", queue, str)
         for member, flag in (("one_by_one", one_by_one), ("again", again), ("check", check)):
             definitions.must_be(member, flag, bool)
         definitions.must_be("code", code, bool, str, os.PathLike)
