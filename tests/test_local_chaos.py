@@ -306,8 +306,10 @@ def test_a_disk_without_room_is_a_clear_error_and_loses_nothing(account: Setting
 def test_a_home_that_cannot_be_is_a_clear_error(tmp_path: Path, below: str) -> None:
     (tmp_path / "file").write_text("somebody's")
     settings = Settings(home=tmp_path / "file" / below if below else tmp_path / "file")
-    batch = backends.clients(settings).batch
-    for call in (batch.describe_job_queues, lambda: batch.describe_jobs(jobs=["x"])):
+    for call in (
+        lambda: backends.clients(settings).batch.describe_job_queues(),
+        lambda: backends.clients(settings).batch.describe_jobs(jobs=["x"]),
+    ):
         with pytest.raises(GenokitError, match="cannot be used"):
             call()
     assert backends.account(settings).status()["jobs"] == {}

@@ -124,7 +124,11 @@ class EmbeddedClient:
         caller = Caller(self._home, model.name, self._job_environment)
         if len(store.deaths(self._home)) > 1:
             caller.wake(b"")  # whoever asks anything is told that nothing goes on
-        response = operation(caller, request)
+        try:
+            response = operation(caller, request)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:  # as AWS: its own fault is a 500
+            said = f"The account in '{self._home}' has a damaged record, or the kit an error: {error!r}"
+            raise caller.refuse(said, "ServerException") from error
         shapes.check_response(model, response)
         return {**response, "ResponseMetadata": {"HTTPStatusCode": 200, "HTTPHeaders": {}, "RetryAttempts": 0}}
 
