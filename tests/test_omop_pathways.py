@@ -17,6 +17,7 @@ from genokit import Cdm
 from genokit.errors import InvalidParameters
 from genokit.omop.cohort import Cohort
 from genokit.omop.pathways import NONE, OTHER, Pathways
+from genokit.omop.spans import END, START, WHO
 
 FIRST = pd.Timestamp("2020-01-01")
 QUICK = settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))
@@ -258,6 +259,14 @@ def test_pictures_of_many_treatments_and_of_nothing_can_be_drawn():
     many = {(f"treatment {i}", f"treatment {i % 7}"): 5 + i for i in range(30)}
     for counts in (many, {("a",): 2}, {(NONE,): 50}):
         ET.fromstring(made(counts)._repr_html_())
+
+
+def test_an_observation_that_is_open_ended_until_9999_is_followed():
+    rows = pd.DataFrame(
+        {WHO: range(9), START: pd.Timestamp("2020-01-01"), END: pd.Timestamp("9999-12-31").as_unit("us")}
+    )
+    target = Cohort("target", rows.astype({WHO: "Int64"}), (), {}, Cdm())
+    assert target.pathways(target.named("other")).table()["persons"].tolist() == [9]
 
 
 def test_as_many_as_sixty_cohorts_may_be_a_combination():

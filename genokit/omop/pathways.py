@@ -14,7 +14,7 @@ from genokit.errors import InvalidParameters, did_you_mean
 from genokit.omop import disclosure
 from genokit.omop.cohort import least
 from genokit.omop.entry import read
-from genokit.omop.spans import END, START, WHO
+from genokit.omop.spans import END, START, WHO, days
 from genokit.plots.pathways import NONE, OTHER
 
 if TYPE_CHECKING:
@@ -144,9 +144,8 @@ def _days(spans: DataFrame) -> DataFrame:
     """Spans with their days as numbers."""
     import pandas as pd
 
-    first, last = ((spans[name] - pd.Timestamp(0)).dt.days for name in (START, END))
-    days = {"first_day": first.astype("int32"), "last_day": last.astype("int32")}
-    return pd.DataFrame({WHO: spans[WHO].astype("int64"), **days})
+    first, last = (days(spans[name]).astype("int32") for name in (START, END))
+    return pd.DataFrame({WHO: spans[WHO].astype("int64"), "first_day": first, "last_day": last})
 
 
 def _named(paths: Sequence[Sequence[int]], names: Sequence[str]) -> tuple[dict[str, tuple[str, ...]], list[list[str]]]:
