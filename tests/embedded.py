@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
@@ -145,3 +145,11 @@ class Box:
         with pytest.raises(ClientError) as caught:
             call(**request)
         return caught.value.response["Error"]["Code"], caught.value.response["Error"]["Message"]
+
+
+def wait_until(true: Callable[[], Any], within_s: float = 20) -> None:
+    """Look until it is true."""
+    deadline = time.monotonic() + within_s
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

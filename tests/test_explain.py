@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from described import ARN, environment, job, queue, stubbed
-from embedded import Box
+from embedded import Box, wait_until
 from moto import mock_aws
 
 from genokit import Settings, backends
@@ -137,10 +137,10 @@ def test_a_lost_instance_and_the_attempts_before(account: Settings) -> None:
     box = Box(account)
     again = {"attempts": 2}
     job_id = box.submit(box.define("sleep", "60"), retryStrategy=again)
-    for _ in range(2):
+    for lost in (1, 2):
         box.wait(job_id, "RUNNING")
         box.account.reclaim(job_id)
-        box.wait(job_id, "RUNNABLE", "STARTING", "FAILED")
+        wait_until(lambda lost=lost: len(box.describe(job_id)["attempts"]) == lost)
     box.wait(job_id)
     found = why(box, account, job_id)
     assert found.headline.startswith("The instance under the job went away")

@@ -11,12 +11,12 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from embedded import SMALL, Box
+from embedded import SMALL, Box, wait_until
 
 from genokit import Settings
 from genokit.local import containers, keeper
@@ -189,13 +189,6 @@ def box(account: Settings, image: str) -> Iterator[Box]:
 
 def shell(box: Box, script: str, **properties: Any) -> str:
     return box.submit(box.define("sh", "-c", script, image="genokit-test:1", **properties))
-
-
-def wait_until(true: Callable[[], Any], within_s: float = 20) -> None:
-    deadline = time.monotonic() + within_s
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def inspected(job_id: str) -> dict[str, Any]:

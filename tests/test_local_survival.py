@@ -6,13 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from embedded import Box
+from embedded import Box, wait_until
 
 from genokit import Batch, GenokitError, Settings, backends
 from genokit.doctor import doctor
@@ -25,13 +24,6 @@ def supervisor(settings: Settings) -> int:
     number = backends.account(settings).status()["supervisor"]
     assert isinstance(number, int)
     return number
-
-
-def wait_until(true: object, within_s: float = 20) -> None:
-    deadline = time.monotonic() + within_s
-    while not true():  # type: ignore[operator]
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def is_gone(process: int) -> bool:

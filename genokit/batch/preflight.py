@@ -107,7 +107,7 @@ def check(
         found.append(Finding("problem", f"queue '{name}'", f"There is no job queue '{name}'. {near}"))
     else:
         found += [*_queue(queue, request), *_places(queue), *_fits(queue, request, definition)]
-        found += _only_image(queue, containers)
+        found += _only_image(clients, queue, containers)
     found += [*_words(request, definition, containers), *_secrets(request, containers), *_overrides(request)]
     found += _scripts(clients, containers, code)
     region, account = queue.arn.split(":")[3:5] if queue else ("", "")
@@ -176,22 +176,26 @@ def _fits(queue: JobQueue, request: Mapping[str, Any], definition: Mapping[str, 
         yield Finding("problem", "size", f"{whys} Ask for less, or submit to a queue with larger instances.")
 
 
-def _only_image(queue: JobQueue, containers: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+def _only_image(clients: Clients, queue: JobQueue, containers: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
     only = {one.only_image for one in queue.environments if one.usable}
+    if not only or None in only:
+        return
     for container in containers:
         image = container.get("image", "")
-        if only and None not in only and image.partition(":")[0] not in only:
-            silent = any("does not answer" in one.reason for one in queue.environments)
-            lacking = (
-                "docker does not answer here. Start it"
-                if silent
-                else ("neither docker nor podman is installed here. Install one")
-            )
-            yield Finding(
-                "problem",
-                f"image '{image}'",
-                f"It needs a container engine, and {lacking}, or use the image '{next(iter(only))}', which needs none.",
-            )
+        if image.partition(":")[0] in only:
+            continue
+        outputs = clients.outputs()  # the stack has names of its own for the image genokit
+        if image in (outputs.get("ImageCpu"), outputs.get("ImageGpu")):
+            continue
+        silent = any("does not answer" in one.reason for one in queue.environments)
+        lacking = "neither docker nor podman is installed here. Install one"
+        if silent:
+            lacking = "docker does not answer here. Start it"
+        yield Finding(
+            "problem",
+            f"image '{image}'",
+            f"It needs a container engine, and {lacking}, or use the image '{next(iter(only))}', which needs none.",
+        )
 
 
 # --- the words of the job itself

@@ -155,8 +155,10 @@ def supervise(home: Path, ready: io.FileIO, idle_s: float) -> None:
         while busy and not asked:
             # Open for writing too, or the FIFO would report an end each time the last writer leaves.
             news = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
-            follow(db, home, [news, children], asked, idle_s, ready)
-            os.close(news)
+            try:
+                follow(db, home, [news, children], asked, idle_s, ready)
+            finally:
+                os.close(news)  # or one that has died would seem to listen until it is gone
             busy = unattended(db)  # a wish that came between the last look and the closing
         if not db.execute("select 1 from jobs where status in ('STARTING', 'RUNNING')").fetchone():
             dismiss(db, home)
