@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ def test_concepts_are_sought_chosen_and_saved_by_hand(opened):
     look_at(book, "drug exposure")
     head(book, "Drug exposure").wait_for()
     book.page.get_by_role("textbox", name="Search").press_sequentially("celecoxb")
+    book.page.locator(".gk-list .gk-note", has_text=re.compile("^1 concept$")).wait_for()
     book.page.get_by_role("radio", name="celecoxib").click()
     head(book, "celecoxib").wait_for()
     assert "1,800, 66.8 % of all" in book.page.locator(".gk-about").inner_text()
@@ -55,7 +57,7 @@ def test_the_keyboard_reaches_all_of_it(opened):
     book.run(0)
     book.page.get_by_role("combobox", name="Look at").focus()
     keys = book.page.keyboard
-    for key in ("Space", "ArrowDown", "Enter"):  # JupyterLab keeps a bare arrow to itself
+    for key in ("Space", "ArrowUp", "ArrowUp", "Enter"):  # JupyterLab keeps a bare arrow to itself
         keys.press(key)
     head(book, "Condition occurrence").wait_for()
     keys.press("Tab")
