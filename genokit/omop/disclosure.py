@@ -73,6 +73,8 @@ def suppress(
             if hidden[rows].any():
                 grid = _grid(codes[rows], values[rows], by)
                 added += [[int(rows[of]) for of in origin] for origin in _protect(grid, hidden, rows, least)]
+                if total is not None:
+                    _hide_few_together(grid, hidden, rows, least)
     if by and total is None:
         tables: Any = frame.groupby(list(within), dropna=False).ngroup().to_numpy() if within else 0 * values[:, 0]
         _partner(tables, values, hidden, least)
@@ -308,6 +310,31 @@ def _protect(grid: _Grid, hidden: NDArray[np.bool_], rows: NDArray[np.int64], le
                 elif not grid.elsewhere[corner]:
                     places = np.unravel_index(corner, grid.shape)
                     yield tuple(int(origin[i]) for origin, i in zip(grid.origin, places, strict=True))
+
+
+def _hide_few_together(grid: _Grid, hidden: NDArray[np.bool_], rows: NDArray[np.int64], least: int) -> None:
+    """Where a total that is shown tells that what is hidden of its parts is few together, hide one more; and then
+    whatever would give that one back."""
+    import numpy as np
+
+    lost = (grid.row >= 0) & hidden[rows[grid.row]]
+    places = np.arange(lost.size).reshape(grid.shape)
+    lines = [
+        line for axis in range(places.ndim) for line in np.moveaxis(places, axis, -1).reshape(-1, places.shape[axis])
+    ]
+    lines = [line for line in lines if grid.row[line[-1]] >= 0]  # the total is the last
+    before, more = -1, False
+    while lost.sum() > before:
+        before = lost.sum()
+        for line in lines:
+            left = grid.values[:, line[:-1][lost[line[:-1]]]].sum(axis=1)
+            few = not lost[line[-1]] and ((left > 0) & (left < least)).any()
+            if few or (more and lost[line].sum() == 1):
+                others = line[~lost[line] & (grid.row[line] >= 0)]
+                cost = np.where(grid.values[:, others].any(axis=0), 0, 1e9) + grid.price[others]
+                if len(others):
+                    lost[others[cost.argmin()]], more = True, True
+    hidden[rows[grid.row[lost]]] = True
 
 
 def _box(grid: _Grid, cell: int, lost: NDArray[np.bool_], least: int) -> list[int]:
