@@ -143,6 +143,7 @@ def test_a_notebook_opened_again_shows_stills_where_widgets_were(opened):
     book.page.reload()
     still.get_by_text("Run the cell again to explore.").wait_for()
     assert still.get_by_text("condition_occurrence").first.is_visible()
+    book.page.get_by_text("Loading widget").wait_for(state="hidden")  # when a new kernel has said that it has none
     assert not book.page.get_by_text("Error displaying widget").is_visible()
     assert book.page.locator("progress").is_visible()
     assert "four: 100%" in book.page.locator("body").inner_text()
