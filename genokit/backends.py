@@ -117,7 +117,7 @@ class Clients:
         return told | {"GENOKIT_REGION": self.region}
 
     def alone(self) -> AbstractContextManager[None]:
-        """A block in which nobody else submits by name or defines: what was looked up still holds when it is acted on.
+        """A lock held while a name is looked up and its job submitted, so that two kernels never both submit it.
 
         On AWS there is no such thing: two that look at once both find nothing, and both act.
         """

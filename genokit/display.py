@@ -374,7 +374,7 @@ def _is_frame(value: object) -> TypeGuard[DataFrame]:
 
 
 def is_missing(value: object) -> bool:
-    """Whether a value is none: None, NaN, NaT, or pandas' NA."""
+    """Whether a value is missing: None, NaN, NaT or pandas' NA."""
     if isinstance(value, numbers.Real):
         return bool(value != value)
     return value is None or type(value).__name__ in ("NAType", "NaTType")

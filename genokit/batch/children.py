@@ -33,7 +33,7 @@ def summaries(clients: Clients, detail: dict[str, Any], *statuses: str) -> list[
 
 
 def rows_of(detail: dict[str, Any]) -> str | None:
-    """Where the rows of a sweep lie; None where the job is none."""
+    """The address of a sweep's rows; None if the job is not a sweep."""
     return wrapping.rows_of(detail.get("container", {}).get("command", []))
 
 

@@ -104,7 +104,7 @@ def words(thing: str, command: Sequence[str]) -> list[str]:
 
 
 def text(member: str, value: object) -> str:
-    """A value as the text that a job is given. Raises InvalidRequest where there is none, as for None and for arrays.
+    """A value as text for a job. Raises InvalidRequest for None, arrays and other values without a text.
 
     >>> text("rate", 0.1), text("layers", [64, 64])
     ('0.1', '[64, 64]')

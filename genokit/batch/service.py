@@ -236,8 +236,8 @@ class Batch:
         return preflight.check(self.clients, asked, known.described)
 
     def _refuse_hopeless(self, asked: dict[str, Any], definition: JobDefinition, folder: Any) -> None:
-        """Raise where a job could not run, and warn where its words do not mean what they seem to; what is there is
-        looked at once a minute, and before a refusal."""
+        """Refuse a job that cannot run, and warn about words that do not mean what they seem to. Queues and roles are
+        looked up once a minute, and again before a refusal."""
         fresh = time.monotonic() - self._looked > 60
         if fresh:
             try:

@@ -100,7 +100,7 @@ def journal(host: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
 
 
 def _record(line: bytes) -> dict[str, Any] | None:
-    """A line of a journal; None where it is none."""
+    """A line of a journal as a record; None if it cannot be read."""
     with contextlib.suppress(ValueError, RecursionError, AttributeError, TypeError):
         record: dict[str, Any] = json.loads(line)
         began = isinstance(record.get("started"), int) and len(record["process"]) == 2

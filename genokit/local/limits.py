@@ -96,7 +96,7 @@ def retries(refuse: Refuse, given: dict[str, Any] | None) -> None:
 
 
 def position(text: str) -> int | None:
-    """The number in a page's token, or a moment in milliseconds; None where it is none."""
+    """The number in a page's token, or a moment in milliseconds; None if it is not a number."""
     return int(text) if re.fullmatch("[0-9]{1,20}", text) and int(text) < 1 << 62 else None
 
 

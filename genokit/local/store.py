@@ -158,7 +158,7 @@ def _open(home: Path) -> sqlite3.Connection:
 
 
 def unusable(home: Path, error: Exception) -> UnusableStore:
-    """What to raise where the account's folder or file lets nobody in."""
+    """The error for an account folder or file that cannot be opened."""
     if isinstance(error, OSError) or getattr(error, "sqlite_errorcode", 0) & 0xFF in PLACE:
         return UnusableStore(
             f"The embedded account in '{home}' cannot be used: {error}. Nothing of it was changed. See that its folder "
@@ -267,7 +267,7 @@ def document(db: sqlite3.Connection, job_id: str) -> tuple[dict[str, Any], dict[
 
 
 def loads(row: sqlite3.Row, column: str) -> Any:
-    """A column of JSON. Raises CorruptRecord where it is none."""
+    """A column parsed as JSON. Raises CorruptRecord if it is not valid JSON."""
     try:
         return json.loads(row[column])
     except (TypeError, ValueError) as error:

@@ -199,7 +199,7 @@ def follow(
 
 
 def answer(ready: io.FileIO) -> None:
-    """Tell who has started this supervisor that it does its work, once."""
+    """Tell the process that started this supervisor, once, that it works."""
     if not ready.closed:
         ready.write(b"ready")
         ready.close()

@@ -264,7 +264,7 @@ class Cdm:
         return characterize(self, results, min_cell=self.least(min_cell), progress=progress)
 
     def least(self, min_cell: int | None = None) -> int:
-        """The smallest count of persons that is shown: what is asked for, and not below its own settings'."""
+        """The smallest count of persons that is shown: at least the one in its own settings."""
         return disclosure.smallest(min_cell, self._clients.settings if self._clients else None)
 
     def table(self, name: str) -> Table:

@@ -196,7 +196,7 @@ def note(by: Sequence[str] = (), *, min_cell: int | None = None) -> str:
 
 
 def smallest(min_cell: int | None = None, settings: Settings | None = None) -> int:
-    """The smallest count that is shown: what is asked for, and not below any settings'. Raises InvalidParameters."""
+    """The smallest count that is shown: ``min_cell``, but at least that of the settings. Raises InvalidParameters."""
     if min_cell is not None and (isinstance(min_cell, bool) or not isinstance(min_cell, int)):
         raise InvalidParameters(f"min_cell must be a whole number of persons, but is {min_cell!r}.")
     return max(Settings.load().min_cell, min_cell or 0, settings.min_cell if settings else 0)

@@ -79,7 +79,7 @@ def opened(place: str | os.PathLike[str], schema: str | None = None, *, external
 
 
 def over(con: DuckDBPyConnection, schema: str | None = None, *, external_access: bool = False) -> Duck:
-    """The tables of an open connection as the CDM's, by temporary views that nobody else sees. Raises NotFound, ..."""
+    """The tables of an open connection as a CDM, by temporary views that only this Cdm sees. Raises NotFound, ..."""
     import duckdb
 
     try:

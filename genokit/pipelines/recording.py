@@ -41,7 +41,7 @@ def record(name: str, value: object, *, not_secret: bool = False) -> None:
     if not not_secret and (secret := values.secret(name, plain)):
         raise InvalidParameters(
             f"record('{name}', ...): '{secret}' looks like a secret, and records are stored: do not record it. "
-            "If it is none, say so: record(..., not_secret=True)."
+            "If it is not a secret, say so: record(..., not_secret=True)."
         )
     stored = values.to_json(plain)
     if len(json.dumps(stored, allow_nan=False)) > LARGEST:
