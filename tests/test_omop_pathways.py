@@ -8,7 +8,7 @@ from itertools import groupby, pairwise
 
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle, Wedge
@@ -183,6 +183,7 @@ some_paths = st.dictionaries(
 
 
 @QUICK
+@example({("b",): 1, ("b", "a"): 1}, None)
 @given(some_paths, st.sampled_from([None, 9]))
 def test_a_reader_of_what_is_told_recovers_no_small_number(counts, min_cell):
     smallest = min_cell or 5

@@ -126,10 +126,10 @@ class EmbeddedClient:
             caller.wake(b"")  # whoever asks anything is told that nothing goes on
         try:
             response = operation(caller, request)
-        except (LookupError, TypeError, ValueError, AttributeError) as error:  # as AWS: its own fault is a 500
+            shapes.check_response(model, response)
+        except (AssertionError, LookupError, TypeError, ValueError, AttributeError) as error:  # as AWS: its own fault
             said = f"The account in '{self._home}' has a damaged record, or the kit an error: {error!r}"
             raise caller.refuse(said, "ServerException") from error
-        shapes.check_response(model, response)
         return {**response, "ResponseMetadata": {"HTTPStatusCode": 200, "HTTPHeaders": {}, "RetryAttempts": 0}}
 
 

@@ -150,7 +150,8 @@ def gathered(
         row = rows.groupby(steps).ngroup()
         rest = rows[~rare].groupby(row)[count].sum()
         rare |= row == (rest.idxmin() if len(rest) else -1)
-        alike = next((i for i, step in enumerate(steps) if rows.loc[rare, step].nunique() > 1), 0)
+        differ = (i for i, step in enumerate(steps) if rows.loc[rare, step].nunique() > 1)
+        alike = 0 if rows[count].sum() < least else next(differ, 0)  # of few in all, not even the first step is told
         rows.loc[rare, steps[alike:]] = [other, *[""] * (len(steps) - alike - 1)]
     told = rows.groupby(steps, sort=False)[count].sum().astype("Int64").reset_index()
     told[count] = told[count].mask(told[count] < least)  # of all, if they are few
