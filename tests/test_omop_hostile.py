@@ -281,7 +281,7 @@ class Exact(Decimal):
         (Day(2020, 1, 31), datetime.date(2020, 1, 31)),
         (Exact("2.5"), Decimal("2.5")),
         (np.array(None, dtype=object), None),
-        (np.datetime64("NaT"), None),
+        (np.datetime64("NaT", "ns"), None),
     ],
 )
 def test_an_enum_or_a_class_of_ones_own_is_its_plain_value(dialect, given, plain):

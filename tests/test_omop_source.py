@@ -448,6 +448,6 @@ def test_what_is_loaded_is_shown_as_a_card(folder, con):
     assert "chartevents" in shown
     assert SECRET not in shown
     assert repr(loaded) == "<Loaded MIMIC-III: 3 rows, 1 rejected>"
-    assert "24" not in repr(Source(folder))
+    assert "24" not in repr(Source(folder)).replace(str(folder), "")
     assert "missing" in Source(folder)._repr_html_()
     assert "problem" in Source("nowhere")._repr_html_()

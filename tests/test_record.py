@@ -55,7 +55,7 @@ LOOP.append(LOOP)
     [
         (np.longdouble("0.5"), 0.5),
         (np.array(3), 3),
-        (np.datetime64("NaT"), None),
+        (np.datetime64("NaT", "ns"), None),
         (np.timedelta64(5_000, "ns"), datetime.timedelta(microseconds=5)),
         (pd.Timedelta("1h"), datetime.timedelta(hours=1)),
         (pd.Timestamp("2026-01-02T03:04:05.000000006"), datetime.datetime(2026, 1, 2, 3, 4, 5)),
