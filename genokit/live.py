@@ -246,8 +246,9 @@ def show(box: Any, still: Html, plain: str) -> None:
     from IPython.display import display
 
     name = f"gk-still-{box.model_id}"
-    hidden = ipywidgets.HTML(f"<style>.{name} {{ display: none; }}</style>", layout={"height": "0", "margin": "0"})
-    box.children = (*box.children, hidden)
+    style = f"<style>.{name} {{ display: none; }}</style>"
+    if all(getattr(one, "value", None) != style for one in box.children):  # it may be shown again
+        box.children = (*box.children, ipywidgets.HTML(style, layout={"height": "0", "margin": "0"}))
     lost = "<style>.jp-OutputArea-output.jupyter-widgets:not(:has(*)) { display: none; }</style>"
     display({**box._repr_mimebundle_(), "text/plain": plain}, raw=True)
     display({"text/html": f'<div class="{name}">{lost}{still}</div>', "text/plain": plain}, raw=True)

@@ -104,7 +104,7 @@ def steps(
     beside: Sequence[Sequence[int]] = (),
     min_cell: int | None = None,
 ) -> list[int | None]:
-    """Counts of persons each of whom is in all before, or in all after: neither they nor their differences small.
+    """Nested counts, such as the steps of an attrition: hide those that are small or differ by a small number.
 
     The last is kept before the first, and both before those between; before all of them, those at the places
     ``first``. ``beside`` are, for each count, others that are told elsewhere: it differs by little from none of them.

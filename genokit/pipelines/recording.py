@@ -70,7 +70,7 @@ def _keep(folder: Path, recorded: Mapping[str, Any]) -> None:
 
 
 def kept(folder: Path) -> dict[str, Any]:
-    """What the notebook of a run that has not ended recorded so far, by name."""
+    """What the notebook of a running run has recorded so far, by name."""
     try:
         lines = (folder / FILE).read_bytes().splitlines()
     except FileNotFoundError:

@@ -102,7 +102,7 @@ def _read_csv(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes]]:
-    """A file for reading, gzipped or not: it is unpacked as it is read, so that no more comes than is asked for."""
+    """Open a file, gzipped or not. It is unpacked while it is read, so a reader gets no more than it asks for."""
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
         file.seek(0)

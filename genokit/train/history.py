@@ -84,7 +84,7 @@ class History:
 
     @property
     def problem(self) -> str | None:
-        """Why its model is of no use, in a sentence: the training diverged or has not learned; None if neither."""
+        """One sentence that says that the training diverged or did not learn; None if it did neither."""
         if self.finite and not self.validation_accuracy < 2 / CLASSES:  # NaN, too, is no reason to complain
             return None
         loss = self.table["validation_loss"].fillna(self.table["loss"]).iloc[-1] if len(self) else math.nan
@@ -92,12 +92,12 @@ class History:
         if not self.finite or loss > 2 * math.log(CLASSES):
             shown = f"its loss is {loss:,.4g}" if math.isfinite(loss) else "its loss is not a finite number"
             return (
-                f"The training diverged: {after} {shown}; guessing has {math.log(CLASSES):.2f}. "
+                f"The training diverged: {after} {shown}; random guessing gives {math.log(CLASSES):.2f}. "
                 "Train again with a smaller learning_rate."
             )
         return (
             f"The training has not learned: {after} its validation accuracy is {self.validation_accuracy:.2f}; "
-            f"guessing has {1 / CLASSES:.2f}. Train again with a larger learning_rate, or for more epochs."
+            f"random guessing reaches {1 / CLASSES:.2f}. Train again with a larger learning_rate, or for more epochs."
         )
 
     def plot(self) -> tuple[Axes, Axes]:
