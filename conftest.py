@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -41,6 +42,15 @@ def account(tmp_path: Path) -> Iterator[Settings]:
     settings = Settings(home=tmp_path / "account", cache=USERS_CACHE)
     yield settings
     backends.account(settings).stop()
+
+
+@pytest.fixture
+def no_garbage() -> Iterator[None]:
+    """For tests that exhaust the stack: what other tests left is finalized before, not in the middle, where it would fail."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

@@ -150,6 +150,7 @@ def test_many_clients_at_once_each_get_their_own_answer(box: Box) -> None:
 # --- requests made by hand
 
 
+@pytest.mark.usefixtures("no_garbage")
 def test_a_wrong_request_is_answered_in_words_and_not_obeyed(door: Door) -> None:
     logs = {"service": "logs", "X_Amz_Target": "Logs_20140328.GetLogEvents"}
     for path, body, more, expected in (

@@ -171,6 +171,7 @@ def end(box: Box, job_id: str, deadline: float) -> dict[str, Any]:
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")  # of what AWS would refuse later than the embedded account does
+@pytest.mark.usefixtures("no_garbage")
 def test_two_thousand_random_submissions_harm_none_of_twenty_honest_jobs(account: Settings, tmp_path: Path) -> None:
     batch, box = Batch(settings=account), Box(account)
     box.define("true", name="fine", resourceRequirements=TINY)

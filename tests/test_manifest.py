@@ -156,6 +156,7 @@ def test_what_is_wrong_in_a_descriptor_is_named_with_file_and_field(tmp_path, ch
         assert word in str(caught.value)
 
 
+@pytest.mark.usefixtures("no_garbage")
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "\x00", '{"name": "a"', "[" * 100_000])
 def test_what_is_no_descriptor_at_all_is_named_with_its_file(tmp_path, text):
     (tmp_path / "datapackage.json").write_text(text)

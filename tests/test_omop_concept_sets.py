@@ -166,6 +166,7 @@ def test_a_set_survives_atlas_s_json_and_means_what_its_definition_says(cdm, ite
     assert set(read) == means(False) - means(True)
 
 
+@pytest.mark.usefixtures("no_garbage")
 def test_a_file_that_is_no_export_of_atlas_is_refused_in_words_whatever_it_holds(cdm, tmp_path):
     file = tmp_path / "set.json"
     for content in (b"\xff\xfe\x00", b"[" * 100_000, b'{"items": [' + b" " * 2**24, b"", b"\0" * 99):

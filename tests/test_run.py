@@ -426,6 +426,7 @@ def test_sigterm_ends_a_run_in_order(write: Write, settings: Settings) -> None:
     wait_for(lambda: not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE)
 
 
+@pytest.mark.usefixtures("no_garbage")
 def test_one_bad_run_among_runs_is_told_of_and_the_others_are_shown(settings: Settings) -> None:
     started = datetime.datetime.now(datetime.UTC)
     good = Run(settings.runs / "good", "good", "SUCCEEDED", Path("/a.ipynb"), "", started, duration_s=1.5).save()
