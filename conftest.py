@@ -46,7 +46,7 @@ def account(tmp_path: Path) -> Iterator[Settings]:
 
 @pytest.fixture
 def no_garbage() -> Iterator[None]:
-    """For tests that exhaust the stack: what other tests left is finalized before, not in the middle, where it would fail."""
+    """For tests that exhaust the stack: what others left is finalized before, not meanwhile, where it would fail."""
     gc.collect()
     gc.disable()
     yield

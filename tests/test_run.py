@@ -413,10 +413,11 @@ def test_sigterm_ends_a_run_in_order(write: Write, settings: Settings) -> None:
         f"open({str(flag)!r}, 'w').write(str(child.pid))\ntime.sleep(600)",
     )
     code = f"from genokit import Settings, run\nrun({str(notebook)!r}, settings=Settings(home={str(settings.home)!r}))"
-    before = set(Path("/tmp").glob("gk-*"))
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     wait_for(lambda: flag.is_file() and flag.read_text() != "")
-    (room,) = set(Path("/tmp").glob("gk-*")) - before
+    kernel = psutil.Process(int(flag.read_text())).parent()
+    (room,) = {Path(word).parent for word in kernel.cmdline() if word.startswith("/tmp/gk-")}
+    assert room.is_dir()
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 143
     (stopped,) = (Run.load(path) for path in settings.runs.iterdir())
