@@ -11,7 +11,7 @@ import duckdb
 
 import genokit.omop
 
-SCHEMA = json.loads((Path(genokit.omop.__file__).parent / "mimic3.json").read_text(encoding="utf-8"))
+SCHEMA = json.loads((Path(genokit.omop.__file__).parent / "etl" / "mimic3.json").read_text(encoding="utf-8"))
 
 FILLED = {"SMALLINT": 0, "INTEGER": 0, "DOUBLE": 0.0, "VARCHAR": "?", "TIMESTAMP": datetime.datetime(2150, 1, 1)}
 

@@ -18,10 +18,10 @@ from IPython.core.interactiveshell import InteractiveShell
 
 from genokit import Cdm
 from genokit.errors import InvalidParameters, InvalidSource, NotFound, QueryError
+from genokit.omop.etl.mimic3 import identifier
 from genokit.omop.fields import fields, tables
 from genokit.omop.magic import completions
-from genokit.omop.quality import quality
-from genokit.omop.schema import identifier
+from genokit.omop.quality.quality import quality
 
 
 @pytest.fixture(scope="module")

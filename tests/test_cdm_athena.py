@@ -16,8 +16,8 @@ from small_athena import BUCKET, WORKGROUP, AsksAthena, put
 from genokit import Cdm, Settings
 from genokit.backends import Clients
 from genokit.errors import AccessDenied, ConfigError, InvalidParameters, InvalidRequest, NotFound, QueryError
+from genokit.omop.etl.engines.glue import TYPES
 from genokit.omop.fields import fields
-from genokit.omop.glue import TYPES
 
 
 def _select(row: dict[str, str]) -> str:

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from genokit import Batch, Settings
 from genokit.backends import Clients
-from genokit.batch import JobDefinition, costs, prices, usage
-from genokit.batch.estimate import total
-from genokit.batch.prices import Price
+from genokit.batch import JobDefinition
+from genokit.batch.cost import costs, prices, usage
+from genokit.batch.cost.estimate import total
+from genokit.batch.cost.prices import Price
 from genokit.batch.resources import ComputeEnvironment
 from genokit.errors import InvalidRequest, NotFound
 from genokit.plots import cost_bars

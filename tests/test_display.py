@@ -23,9 +23,9 @@ from matplotlib.figure import Figure
 
 from genokit import display, live
 from genokit.batch import resources
-from genokit.batch.causes import Cause
-from genokit.batch.explain import Explanation
-from genokit.batch.preflight import Finding, Findings
+from genokit.batch.diagnose.explain import Explanation
+from genokit.batch.diagnose.known_reasons import Cause
+from genokit.batch.diagnose.preflight import Finding, Findings
 from genokit.config import Settings
 from genokit.display import Html, Log
 from genokit.doctor import Check, Report
@@ -33,8 +33,8 @@ from genokit.errors import GenokitError
 from genokit.omop import Loaded, Source, Vocabulary
 from genokit.omop.cdm import Cdm, Query
 from genokit.omop.concepts import Concept, ConceptSet
-from genokit.omop.csvs import Bad
-from genokit.omop.quality import Quality
+from genokit.omop.etl.csvs import Bad
+from genokit.omop.quality.quality import Quality
 from genokit.stacks import Change, Changes
 
 HOSTILE = {

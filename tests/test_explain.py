@@ -14,7 +14,7 @@ from moto import mock_aws
 
 from genokit import Settings, backends
 from genokit.backends import Clients
-from genokit.batch.explain import Explanation, explain
+from genokit.batch.diagnose.explain import Explanation, explain
 from genokit.local import store
 
 SUBMITTED = datetime.fromtimestamp(1_700_000_000, tz=UTC)

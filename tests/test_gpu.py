@@ -9,7 +9,7 @@ import time
 import pytest
 
 from genokit import Batch, Job, Settings
-from genokit.batch import explain
+from genokit.batch.diagnose import explain
 from genokit.errors import InvalidRequest
 
 pytestmark = pytest.mark.gpu

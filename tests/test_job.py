@@ -14,7 +14,7 @@ from embedded import PLACES
 from genokit import Batch, Job, Settings
 from genokit.backends import Clients
 from genokit.batch import LogStream
-from genokit.batch.explain import explain
+from genokit.batch.diagnose.explain import explain
 from genokit.errors import AccessDenied, ConfigError, InvalidRequest, JobFailed, JobTimeout, NotFound, ServiceError
 
 COMMAND = ["sh", "-c", "echo one; echo two; exit 3"]

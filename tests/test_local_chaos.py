@@ -20,7 +20,8 @@ from botocore.exceptions import ClientError
 from embedded import Box
 
 from genokit import GenokitError, Settings, backends
-from genokit.local import keeper, store
+from genokit.local import store
+from genokit.local.engine import keeper
 
 TINY = [{"type": "VCPU", "value": "0.05"}, {"type": "MEMORY", "value": "16"}]
 ENDS = ("SUCCEEDED", "FAILED")
@@ -233,7 +234,7 @@ def test_kernels_that_submit_at_once_share_one_supervisor_however_often_it_dies(
 
 def test_the_supervisor_leaves_when_idle_and_costs_nothing_then(account: Settings) -> None:
     account.home.mkdir()
-    start = [sys.executable, "-m", "genokit.local.supervisor", account.home, "--idle-s", "1"]
+    start = [sys.executable, "-m", "genokit.local.engine.supervisor", account.home, "--idle-s", "1"]
     box = Box(account)
     subprocess.run(start, check=True)
     first = supervisor(account.home)
@@ -249,7 +250,7 @@ def test_the_supervisor_leaves_when_idle_and_costs_nothing_then(account: Setting
 
 def test_what_comes_while_the_supervisor_leaves_is_not_left_lying(account: Settings) -> None:
     account.home.mkdir()
-    start = [sys.executable, "-m", "genokit.local.supervisor", account.home, "--idle-s", "0"]
+    start = [sys.executable, "-m", "genokit.local.engine.supervisor", account.home, "--idle-s", "0"]
     box = Box(account)
     definition = box.define("true")
     kill(supervisor(account.home))

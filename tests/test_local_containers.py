@@ -19,7 +19,7 @@ import pytest
 from embedded import SMALL, Box, wait_until
 
 from genokit import Settings
-from genokit.local import containers, keeper
+from genokit.local.engine import containers, keeper
 
 real = pytest.mark.containers
 
@@ -374,7 +374,7 @@ def test_a_container_whose_keeper_was_killed_is_removed(box: Box, account: Setti
 KEEP = """
 import sys
 from pathlib import Path
-from genokit.local import containers, keeper
+from genokit.local.engine import containers, keeper
 host, script = Path(sys.argv[1]), sys.argv[2]
 asked = {"image": "genokit-test:1", "command": ["sh", "-c", script], "vcpus": 1, "memory": 64}
 box = containers.plan(containers.find(), "genokit-stubborn", asked, {}, labels={}, gpus=[])

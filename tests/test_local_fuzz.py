@@ -19,7 +19,7 @@ from botocore.exceptions import ClientError, ParamValidationError
 from embedded import Box
 
 from genokit import Batch, GenokitError, Job, Settings, backends
-from genokit.local import keeper
+from genokit.local.engine import keeper
 
 SUBMISSIONS = 2000
 TINY = [{"type": "VCPU", "value": "0.05"}, {"type": "MEMORY", "value": "16"}]

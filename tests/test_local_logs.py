@@ -9,7 +9,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from genokit import Batch, Settings, backends
-from genokit.local import stream
+from genokit.local.engine import log_file
 
 GROUP = "/aws/batch/job"
 
@@ -17,10 +17,10 @@ GROUP = "/aws/batch/job"
 @pytest.fixture
 def logs(account: Settings) -> Any:
     """A stream 's/default/t' of a thousand events, one a millisecond."""
-    file = stream.path(account.home, "s/default/t")
+    file = log_file.path(account.home, "s/default/t")
     assert file is not None
     file.parent.mkdir(parents=True)
-    file.write_bytes(b"".join(stream.encode([b"line %d" % number], 1_000_000 + number) for number in range(1000)))
+    file.write_bytes(b"".join(log_file.encode([b"line %d" % number], 1_000_000 + number) for number in range(1000)))
     return backends.clients(account).logs
 
 
@@ -53,7 +53,7 @@ def test_events_can_be_chosen_by_time(logs: Any) -> None:
 
 
 def test_what_is_still_being_written_waits_for_its_newline(logs: Any, account: Settings) -> None:
-    file = stream.path(account.home, "s/default/t")
+    file = log_file.path(account.home, "s/default/t")
     assert file is not None
     with file.open("ab") as end:
         end.write(b"1001000 half a li")
@@ -89,7 +89,7 @@ def test_output_of_any_kind_becomes_events(account: Settings) -> None:
     lines = job.log().split("\n")
     assert lines[0] == "\ufffd broken\r"
     assert "".join(lines[1:-1]) == "x" * 700_000
-    assert max(map(len, lines)) <= stream.EVENT_BYTES
+    assert max(map(len, lines)) <= log_file.EVENT_BYTES
     assert lines[-1] == "é no newline at the end"
 
 

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from genokit import Settings
-from genokit.local import keeper
+from genokit.local.engine import keeper
 
 TINY = [{"type": "VCPU", "value": "0.04"}, {"type": "MEMORY", "value": "8"}]
 MOST = 20  # processes at once: they fit into one vCPU

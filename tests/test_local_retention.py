@@ -9,7 +9,8 @@ from pathlib import Path
 from embedded import Box
 
 from genokit import Batch, Settings
-from genokit.local import retention, store
+from genokit.local import store
+from genokit.local.engine import retention
 
 DAY_S = 24 * 3600
 

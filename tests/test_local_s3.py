@@ -26,7 +26,7 @@ from moto import mock_aws
 
 from genokit import Settings, backends
 from genokit.errors import GenokitError
-from genokit.local.objects import Objects, key_of, path_of
+from genokit.local.s3.objects import Objects, key_of, path_of
 
 BIG = bytes(range(256)) * 4 * 1024 * 20  # 20 MiB: three parts for boto3
 PART = 5 * 1024 * 1024  # the least that S3 takes, but for the last part

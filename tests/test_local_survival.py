@@ -15,7 +15,8 @@ from embedded import Box, wait_until
 
 from genokit import Batch, GenokitError, Settings, backends
 from genokit.doctor import doctor
-from genokit.local import keeper, store
+from genokit.local import store
+from genokit.local.engine import keeper
 
 SLOW = "import sys, time; open(sys.argv[1], 'a').write('ran '); time.sleep(1.5); print('done')"
 
@@ -103,7 +104,7 @@ def test_a_store_that_is_no_database_is_named_and_kept(account: Settings) -> Non
 KEEP = """
 import sys
 from pathlib import Path
-from genokit.local import keeper
+from genokit.local.engine import keeper
 host = Path(sys.argv[1])
 command, environment = ("sh", "-c", sys.argv[2]), {"PATH": "/usr/bin:/bin"}
 limits = {"timeout_s": float(sys.argv[3]) or None, "grace_s": 0.5}

@@ -16,11 +16,11 @@ from embedded import Box
 from test_display import HOSTILE, parsed
 
 from genokit import Settings, backends, run
-from genokit.batch import panes
-from genokit.batch.monitor import Monitor, monitor
-from genokit.batch.seen import STATUSES, UNKNOWN, Attempt, Seen, Snapshot, Strip
-from genokit.batch.view import View
-from genokit.batch.watch import Watch
+from genokit.batch.monitor import panes
+from genokit.batch.monitor.job_state import STATUSES, UNKNOWN, Attempt, Seen, Snapshot, Strip
+from genokit.batch.monitor.monitor import Monitor, monitor
+from genokit.batch.monitor.watch import Watch
+from genokit.batch.monitor.widget import View
 from genokit.display import plain
 from genokit.errors import ServiceError
 from genokit.live import lives_here, view
@@ -84,7 +84,7 @@ def test_following_what_cannot_be_asked_for_is_an_error_and_no_endless_wait(box)
 
 def test_papermill_gets_a_bar_and_a_picture_and_no_widget(tmp_path):
     code = (
-        "from genokit import Batch\nfrom genokit.batch.monitor import monitor\nbatch = Batch()\n"
+        "from genokit import Batch\nfrom genokit.batch.monitor.monitor import monitor\nbatch = Batch()\n"
         "job = batch.submit(batch.define('t', command=['true'], memory_gib=0.1))\nmonitor(batch.clients, jobs=job)"
     )
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
@@ -271,5 +271,5 @@ def test_a_view_on_no_page_asks_nothing_until_it_is_on_one_again(box):
 
 
 def test_a_view_loads_no_pandas_and_no_matplotlib():
-    code = "import sys, genokit.batch.view; print([m for m in ('pandas', 'matplotlib') if m in sys.modules])"
+    code = "import sys, genokit.batch.monitor.widget; print([m for m in ('pandas', 'matplotlib') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

@@ -13,8 +13,8 @@ from duckcdm.webapi.reports import Reports
 from duckcdm.webapi.sources import Source, sql_resource
 
 from genokit import Cdm
-from genokit.omop.achilles import DISTRIBUTIONS, SCANS, named
-from genokit.omop.results import TABLES, opened
+from genokit.omop.characterize.achilles import DISTRIBUTIONS, SCANS, named
+from genokit.omop.characterize.achilles_results import TABLES, opened
 
 DOMAINS = ("condition", "conditionera", "drug", "drugera", "measurement", "observation", "procedure", "visit")
 

@@ -22,13 +22,16 @@ from trino_query_parser import TrinoSyntaxError, parse_statement
 from genokit import Settings, backends
 from genokit.backends import Clients
 from genokit.errors import AccessDenied, ConfigError, InvalidRequest, InvalidSource, NotFound, TransformFailed
-from genokit.omop import counts, fields, glue, synthetic, transform
-from genokit.omop.athena import Athena, create_table_as, table_name
-from genokit.omop.etl import etl
-from genokit.omop.macros import expand
-from genokit.omop.plan import Step, plan
-from genokit.omop.schema import mimic3
-from genokit.omop.work import Bucket
+from genokit.omop import fields, synthetic
+from genokit.omop.etl import transform
+from genokit.omop.etl.engines import glue
+from genokit.omop.etl.engines.athena import Athena, create_table_as, table_name
+from genokit.omop.etl.etl import etl
+from genokit.omop.etl.macros import expand
+from genokit.omop.etl.mimic3 import mimic3
+from genokit.omop.etl.plan import Step, plan
+from genokit.omop.etl.result_store import Bucket
+from genokit.omop.quality import check_counts
 from genokit.refusals import translated_queries
 
 ROOT = f"s3://{BUCKET}/omop"
@@ -90,7 +93,7 @@ def test_the_etl_makes_with_athena_what_it_makes_with_duckdb_and_asks_nothing_tw
 def reports():
     """What is told about a CDM; of its quality what is counted for a few tables, as the others differ by names."""
     few = {"person", "measurement", "drug_exposure", "death"}
-    quality = {table.removeprefix("report.quality_"): sql for table, sql in counts.statements().items()}
+    quality = {table.removeprefix("report.quality_"): sql for table, sql in check_counts.statements().items()}
     chosen = {table: sql for table, sql in quality.items() if table in few or table not in fields.tables()}
     return transform.reports() | {f"report.quality_{table}": sql for table, sql in chosen.items()}
 

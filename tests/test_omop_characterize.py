@@ -12,9 +12,9 @@ import pytest
 
 from genokit import Cdm
 from genokit.errors import NotFound
-from genokit.omop import achilles, characterize
-from genokit.omop.achilles import SCANS
-from genokit.omop.characterize import Characterization
+from genokit.omop.characterize import achilles, characterize
+from genokit.omop.characterize.achilles import SCANS
+from genokit.omop.characterize.characterize import Characterization
 from genokit.omop.fields import fields, tables
 from genokit.plots import omop as plots
 

@@ -21,8 +21,8 @@ from trino_query_parser import parse_statement
 
 from genokit import Cdm
 from genokit.errors import NotFound
-from genokit.omop import achilles_athena
-from genokit.omop.achilles import DOMAINS, SCANS
+from genokit.omop.characterize import achilles_athena
+from genokit.omop.characterize.achilles import DOMAINS, SCANS
 from genokit.omop.fields import fields, tables
 
 COLUMNS = {table: {field.name: field.type for field in fields(table)} for table in tables()}

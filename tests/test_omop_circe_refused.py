@@ -17,9 +17,9 @@ from atlas import SINUS, concepts, defined, end, group, near, rule
 from genokit import Cdm
 from genokit.databases import Athena
 from genokit.errors import InvalidParameters, InvalidSource, MissingDependency, NotFound, QueryError
-from genokit.omop.circe import script
+from genokit.omop.cohorts.circe import script
+from genokit.omop.cohorts.cohort_periods import START, WHO
 from genokit.omop.fields import fields
-from genokit.omop.spans import START, WHO
 
 NAMED = ("Op", "Type", "StartDate")  # strings that Circe goes by
 HOSTILE = [

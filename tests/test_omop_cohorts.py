@@ -17,11 +17,11 @@ from trino_query_parser import parse_statement
 from genokit import Cdm, Settings
 from genokit.backends import clients
 from genokit.errors import InvalidParameters, NotFound
-from genokit.omop import cohort as cohorts
-from genokit.omop import spans
-from genokit.omop.entry import QUERIES, Step
+from genokit.omop.cohorts import cohort as cohorts
+from genokit.omop.cohorts import cohort_periods
+from genokit.omop.cohorts.cohort_entry import QUERIES, Step
+from genokit.omop.cohorts.cohort_periods import END, START, WHO
 from genokit.omop.parameters import bind
-from genokit.omop.spans import END, START, WHO
 
 CELECOXIB, BLEEDING, SINUSITIS, ASPIRIN, TEMPERATURE = 1118084, 192671, 40481087, 19059056, 3006322
 BEGIN = pd.Timestamp("2020-01-01")
@@ -176,7 +176,7 @@ def span_frames() -> st.SearchStrategy[pd.DataFrame]:
 def frame_of(found: list[tuple[int, int, int]]) -> pd.DataFrame:
     who, start, length = (pd.Series([row[i] for row in found], dtype="int64") for i in range(3))
     begin = BEGIN + pd.to_timedelta(start, unit="D")
-    return spans.joined(
+    return cohort_periods.joined(
         pd.DataFrame({WHO: who.astype("Int64"), START: begin, END: begin + pd.to_timedelta(length, unit="D")})
     )
 

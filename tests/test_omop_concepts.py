@@ -11,9 +11,9 @@ import pytest
 from athena import download, write
 
 from genokit.errors import InvalidSource, NotFound
-from genokit.omop import maps, transform
-from genokit.omop.macros import MACROS
-from genokit.omop.vocabulary import CONCEPTS, Vocabulary, own, vocabulary
+from genokit.omop.etl import public_maps, transform
+from genokit.omop.etl.macros import MACROS
+from genokit.omop.etl.vocabulary import CONCEPTS, Vocabulary, own, vocabulary
 
 LISTS = {
     file.stem: list(csv.DictReader(file.read_text(encoding="utf-8").splitlines())) for file in CONCEPTS.glob("*.csv")
@@ -71,7 +71,7 @@ def test_items_are_of_the_dictionaries_that_their_list_is_about():
 
 def test_every_list_is_looked_up_by_the_sql():
     named = set(re.findall(r"'(mimic3 \w+)'", SQL))
-    mapped = {about.vocabulary for about in maps.FILES.values()}
+    mapped = {about.vocabulary for about in public_maps.FILES.values()}
     assert {name for name, *_ in own()} - {"mimic3 constants"} | mapped == named
 
 

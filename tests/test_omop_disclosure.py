@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from genokit.config import Settings
+from genokit.disclosure import _box, _codes, _grid, note, smallest, steps, suppress, written
 from genokit.errors import ConfigError, InvalidParameters
-from genokit.omop.disclosure import _box, _codes, _grid, note, smallest, steps, suppress, written
 
 QUICK = settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
 

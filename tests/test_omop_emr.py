@@ -11,10 +11,10 @@ from botocore.stub import ANY, Stubber
 
 from genokit.backends import Clients
 from genokit.errors import ConfigError, TransformFailed
-from genokit.omop import emr, spark_job
-from genokit.omop.plan import Step
-from genokit.omop.spark import Spark
-from genokit.omop.work import Bucket
+from genokit.omop.etl.engines import emr_serverless, spark_job
+from genokit.omop.etl.engines.spark import Spark
+from genokit.omop.etl.plan import Step
+from genokit.omop.etl.result_store import Bucket
 
 PERSON = Step("cdm.person", "a" * 64, "SELECT 1 AS person_id FROM mimic3.patients", ("mimic3.patients",))
 DEATH = Step("cdm.death", "b" * 64, "SELECT person_id FROM cdm.person", ("cdm.person", "mimic3.patients"))
@@ -40,14 +40,19 @@ class Service:
         self.stub, stubbed = Stubber(client), Stubber(stacks)
         told = {"EmrApplication": "00app", "EmrRole": ROLE}
         outputs = [{"OutputKey": key, "OutputValue": value} for key, value in told.items()]
-        stack = {"StackName": emr.STACK, "CreationTime": 1, "StackStatus": "CREATE_COMPLETE", "Outputs": outputs}
+        stack = {
+            "StackName": emr_serverless.STACK,
+            "CreationTime": 1,
+            "StackStatus": "CREATE_COMPLETE",
+            "Outputs": outputs,
+        }
         for _ in range(3):
-            stubbed.add_response("describe_stacks", {"Stacks": [stack]}, {"StackName": emr.STACK})
+            stubbed.add_response("describe_stacks", {"Stacks": [stack]}, {"StackName": emr_serverless.STACK})
         self.stub.activate()
         stubbed.activate()
         self.clients = Clients(settings, **{"emr-serverless": client, "cloudformation": stacks})
         self.work = Bucket(self.clients.s3, "s3://genokit/omop")
-        self.name = emr.Application(self.clients, "00app", self.work.root).name
+        self.name = emr_serverless.Application(self.clients, "00app", self.work.root).name
         self.begun: list[str] = []
         self.sent: dict = {}
         self.then: tuple[str, ...] = ()
@@ -82,7 +87,9 @@ class Service:
 
     def run(self, progress, *then):
         self.then = then  # what the new job makes, at once
-        emr.run(self.clients, [PERSON, DEATH], INPUTS, self.work, progress, settings={"spark.x": "a b"}, poll_s=0.001)
+        emr_serverless.run(
+            self.clients, [PERSON, DEATH], INPUTS, self.work, progress, settings={"spark.x": "a b"}, poll_s=0.001
+        )
         self.stub.assert_no_pending_responses()
 
 
@@ -133,7 +140,7 @@ def test_nothing_is_asked_for_where_the_job_that_ran_made_all(service):
 
 
 def test_a_plan_is_asked_for_once_and_again_after_it_failed(service):
-    application, tokens = emr.Application(service.clients, "00app", service.work.root), []
+    application, tokens = emr_serverless.Application(service.clients, "00app", service.work.root), []
     for jobs in ({}, {}, {"00run": "FAILED"}):
         service.knows(**jobs)
         service.starts()

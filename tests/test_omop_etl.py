@@ -24,13 +24,15 @@ from transformed import run
 from genokit import Cdm, Settings, backends
 from genokit.errors import InvalidParameters, QualityFailed, TransformFailed
 from genokit.files import MARK
-from genokit.omop import Source, duck, fields, synthetic, transform
-from genokit.omop.duck import DuckDB, branches
-from genokit.omop.etl import etl
-from genokit.omop.plan import Step
-from genokit.omop.publish import LEDGER, views
-from genokit.omop.report import DICTIONARIES, origins
-from genokit.omop.work import Bucket, Folder
+from genokit.omop import Source, fields, synthetic
+from genokit.omop.etl import transform
+from genokit.omop.etl.engines import duck
+from genokit.omop.etl.engines.duck import DuckDB, branches
+from genokit.omop.etl.etl import etl
+from genokit.omop.etl.plan import Step
+from genokit.omop.etl.publish import LEDGER, views
+from genokit.omop.etl.report import DICTIONARIES, origins
+from genokit.omop.etl.result_store import Bucket, Folder
 
 
 @pytest.fixture(scope="module")
@@ -413,7 +415,9 @@ def test_killed_at_twenty_points_a_run_converges_to_the_same_bytes(source, made,
     begun = time.monotonic()
     etl(folder, whole, progress=False)
     took, killed = time.monotonic() - begun, 0
-    code = "import sys; from genokit.omop.etl import etl; print('go', flush=True); etl(*sys.argv[1:], progress=False)"
+    code = (
+        "import sys; from genokit.omop.etl.etl import etl; print('go', flush=True); etl(*sys.argv[1:], progress=False)"
+    )
     while killed < 20:
         with subprocess.Popen([sys.executable, "-c", code, str(folder), str(target)], stdout=subprocess.PIPE) as run:
             assert run.stdout.readline() == b"go\n"

@@ -16,10 +16,10 @@ import pytest
 from test_display import HOSTILE, parsed
 
 from genokit.errors import NotFound
-from genokit.omop.achilles import DISTRIBUTIONS, DOMAINS
-from genokit.omop.characterize import Characterization
-from genokit.omop.explorer import ROWS, Explorer, matching
-from genokit.omop.recorded import recorded
+from genokit.omop.characterize.achilles import DISTRIBUTIONS, DOMAINS
+from genokit.omop.characterize.characterize import Characterization
+from genokit.omop.characterize.concept_summary import recorded
+from genokit.omop.characterize.explorer import ROWS, Explorer, matching
 from genokit.plots import omop as plots
 
 

@@ -11,7 +11,7 @@ from pandas.testing import assert_frame_equal
 from small_athena import WORKGROUP, AsksAthena, cells, hold
 
 from genokit import Cdm
-from genokit.omop.achilles import DOMAINS
+from genokit.omop.characterize.achilles import DOMAINS
 
 WORDS = {"condition_occurrence": "condition", "drug_exposure": "drug", "procedure_occurrence": "procedure",
          "measurement": "measurement", "observation": "observation", "device_exposure": "device",

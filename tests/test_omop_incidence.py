@@ -13,8 +13,8 @@ from small_cdm import small_cdm
 
 from genokit import Cdm
 from genokit.errors import InvalidParameters
-from genokit.omop.cohort import Cohort
-from genokit.omop.spans import END, START, WHO, joined
+from genokit.omop.cohorts.cohort import Cohort
+from genokit.omop.cohorts.cohort_periods import END, START, WHO, joined
 
 BLEEDING, CELECOXIB, SINUSITIS = 192671, 1118084, 40481087
 DAY = pd.Timedelta(days=1)

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from genokit.omop import lives
-from genokit.omop.lives import DENSE, TIMES, Numbering, Tally
+from genokit.omop.characterize import person_counts
+from genokit.omop.characterize.person_counts import DENSE, TIMES, Numbering, Tally
 
 
 def test_few_and_many_possible_numbers_are_counted_alike():
@@ -21,7 +21,7 @@ def test_few_and_many_possible_numbers_are_counted_alike():
 
 @pytest.mark.parametrize("nothing", [None, 2])
 def test_persons_are_counted_as_a_table_of_groups_counts_them(nothing, monkeypatch):
-    monkeypatch.setattr(lives, "CHUNK", 64)  # smaller than what one person has
+    monkeypatch.setattr(person_counts, "CHUNK", 64)  # smaller than what one person has
     persons, concepts, months, first, groups = 20, 5, 30, 2010 * 12 + 7, 3
     random = np.random.default_rng(2)
     keys = random.integers(0, persons * concepts * months, 4000)
@@ -47,8 +47,8 @@ def test_persons_are_counted_as_a_table_of_groups_counts_them(nothing, monkeypat
     tallies = by.tallies()
     half = keys // (concepts * months) < persons // 2
     for some in (keys[half], keys[~half]):
-        lives.count(some, by, tallies)
-    found = lives.table(tallies).to_pandas()
+        person_counts.count(some, by, tallies)
+    found = person_counts.table(tallies).to_pandas()
     for kind, numbers in right.items():
         counted = found[found["kind"] == kind].set_index("number")["n"]
         assert counted.to_dict() == numbers.value_counts().to_dict(), kind

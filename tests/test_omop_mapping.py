@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from genokit.omop import mapping, transform
+from genokit.omop.etl import mapping, transform
 from genokit.plots import etl
 
 DOCS = Path(__file__).parents[1] / "docs"
 
 
 def test_the_page_in_the_docs_is_the_mapping_of_today():
-    """Where it is not: python -m genokit.omop.mapping docs"""
+    """Where it is not: python -m genokit.omop.etl.mapping docs"""
     assert (DOCS / "omop-mapping.md").read_text(encoding="utf-8") == mapping.markdown()
 
 

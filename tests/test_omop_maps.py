@@ -12,8 +12,8 @@ from transformed import run
 
 from genokit import Manifest, Settings
 from genokit.errors import InvalidSource, NotFound
-from genokit.omop import maps
-from genokit.omop.vocabulary import Vocabulary, own, vocabulary
+from genokit.omop.etl import public_maps
+from genokit.omop.etl.vocabulary import Vocabulary, own, vocabulary
 
 OURS = Path(__file__).parents[1] / "data_manifests"
 
@@ -85,16 +85,18 @@ def test_own_lists_come_first_then_ohdsi_then_mit(tmp_path):
 def test_a_row_without_a_standard_concept_says_nothing(tmp_path):
     rows = [row(str(51900 + n), concept, "Measurement") for n, concept in enumerate(["", "NA", 0, 2000000010])]
     rows.append(row("", 5, "Measurement"))
-    files = maps.find([written(tmp_path, gcpt_meas_lab_loinc_mod=rows)])
-    assert maps.read(files, ()) == []
+    files = public_maps.find([written(tmp_path, gcpt_meas_lab_loinc_mod=rows)])
+    assert public_maps.read(files, ()) == []
 
 
 def test_rows_of_other_domains_are_left_out(tmp_path):
     """A chart row goes to MEASUREMENT or OBSERVATION, so that the concept of a device has no place there."""
     chart = [row("224087", 45768171, "Device"), row("223758", 4127294, "Observation")]
     values = [row("AF (Atrial Fibrillation)", 313217, "Condition"), row("LBBB", 45883893, "Meas Value")]
-    files = maps.find([written(tmp_path, gcpt_meas_chartevents_main_mod=chart, gcpt_meas_chartevents_value=values)])
-    assert [(code, domain) for _, code, _, domain, _ in maps.read(files, ())] == [
+    files = public_maps.find(
+        [written(tmp_path, gcpt_meas_chartevents_main_mod=chart, gcpt_meas_chartevents_value=values)]
+    )
+    assert [(code, domain) for _, code, _, domain, _ in public_maps.read(files, ())] == [
         ("223758", "Observation"),
         ("LBBB", "Meas Value"),
     ]
@@ -104,8 +106,8 @@ def test_a_concept_has_one_domain_and_one_name_wherever_it_stands(tmp_path):
     urine = next(one for one in own() if one[3] == "Measurement")
     rows = [row("51901", urine[2], "Measurement", "other words"), row("51902", 7, "Measurement", "first")]
     outputs = [row("51903", 7, "Measurement", "second")]
-    files = maps.find([written(tmp_path, gcpt_meas_lab_loinc_mod=rows, gcpt_outputevents=outputs)])
-    read = {code: (domain, words) for _, code, _, domain, words in maps.read(files, own())}
+    files = public_maps.find([written(tmp_path, gcpt_meas_lab_loinc_mod=rows, gcpt_outputevents=outputs)])
+    read = {code: (domain, words) for _, code, _, domain, words in public_maps.read(files, own())}
     assert read == {
         "51901": ("Measurement", urine[4]),
         "51902": ("Measurement", "first"),
@@ -226,4 +228,4 @@ def test_the_manifests_name_every_map_that_is_read_and_nothing_else():
         for resource in Manifest(name, settings=Settings(manifests=OURS)).resources
         if resource.path != "LICENSE"
     ]
-    assert named == list(maps.FILES)
+    assert named == list(public_maps.FILES)

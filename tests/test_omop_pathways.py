@@ -15,9 +15,9 @@ from matplotlib.patches import Rectangle, Wedge
 
 from genokit import Cdm
 from genokit.errors import InvalidParameters
-from genokit.omop.cohort import Cohort
-from genokit.omop.pathways import NONE, OTHER, Pathways
-from genokit.omop.spans import END, START, WHO
+from genokit.omop.cohorts.cohort import Cohort
+from genokit.omop.cohorts.cohort_periods import END, START, WHO
+from genokit.omop.cohorts.pathways import NONE, OTHER, Pathways
 
 FIRST = pd.Timestamp("2020-01-01")
 QUICK = settings(deadline=None, max_examples=60, suppress_health_check=list(HealthCheck))

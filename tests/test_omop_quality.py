@@ -15,12 +15,12 @@ from transformed import run
 
 from genokit.errors import InvalidSource, NotFound
 from genokit.omop import synthetic
-from genokit.omop.checks import checks, complete, fits, kinds
-from genokit.omop.counts import SHIFTED, reads, statements
+from genokit.omop.etl.macros import ENGINES, expand
+from genokit.omop.etl.portable import problems
 from genokit.omop.fields import fields, tables
-from genokit.omop.macros import ENGINES, expand
-from genokit.omop.portable import problems
-from genokit.omop.quality import Quality, quality, results
+from genokit.omop.quality.check_counts import SHIFTED, reads, statements
+from genokit.omop.quality.checks import checks, complete, fits, kinds
+from genokit.omop.quality.quality import Quality, quality, results
 
 DAY = datetime.date(2020, 5, 1)
 NAME = "Zacharias Quux"  # stands for what nobody may read in a report

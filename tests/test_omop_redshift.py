@@ -16,7 +16,8 @@ from template import OMOP, Template
 
 from genokit import Settings, backends
 from genokit.errors import ConfigError, InvalidParameters, NotFound, ServiceError
-from genokit.omop import fields, redshift
+from genokit.omop import fields
+from genokit.omop.etl import redshift
 
 BUCKET, REGION, KEY = "lab-omop", "us-east-1", "0123456789abcdef" * 4
 FUNCTION = Template(OMOP, Redshift="true", BucketName=BUCKET).of("Lambda::Function")["LoadFunction"]

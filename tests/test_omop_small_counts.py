@@ -21,8 +21,8 @@ from matplotlib import pyplot as plt
 from genokit import Cdm, Settings
 from genokit.backends import clients
 from genokit.errors import InvalidParameters
-from genokit.omop import achilles
-from genokit.omop.cohort import Cohort
+from genokit.omop.characterize import achilles
+from genokit.omop.cohorts.cohort import Cohort
 from genokit.omop.fields import fields, tables
 
 KEYS = ["interval", "age_group", "sex"]

@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from genokit.errors import InvalidSource, NotFound
-from genokit.omop import Source, csvs, etl
-from genokit.omop.schema import mimic3
+from genokit.omop import Source, etl
+from genokit.omop.etl import csvs
+from genokit.omop.etl.mimic3 import mimic3
 
 PATIENTS = "row_id,subject_id,gender,dob,dod,dod_hosp,dod_ssn,expire_flag\n1,10,F,2100-01-01 00:00:00,,,,0\n"
 ADMISSIONS = (

@@ -19,13 +19,14 @@ import pytest
 from athena import download
 
 from genokit.errors import TransformFailed
-from genokit.omop import inputs, synthetic, vocabulary
-from genokit.omop.duck import DuckDB
-from genokit.omop.etl import etl
-from genokit.omop.plan import Step, plan
-from genokit.omop.report import Report
-from genokit.omop.spark import Spark
-from genokit.omop.work import Folder
+from genokit.omop import synthetic, vocabulary
+from genokit.omop.etl import inputs
+from genokit.omop.etl.engines.duck import DuckDB
+from genokit.omop.etl.engines.spark import Spark
+from genokit.omop.etl.etl import etl
+from genokit.omop.etl.plan import Step, plan
+from genokit.omop.etl.report import Report
+from genokit.omop.etl.result_store import Folder
 
 pytestmark = pytest.mark.spark
 

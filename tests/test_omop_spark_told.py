@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from genokit.errors import MissingDependency, TransformFailed
-from genokit.omop import spark, spark_job
-from genokit.omop.plan import Step
-from genokit.omop.spark import Spark
-from genokit.omop.work import Folder
+from genokit.omop.etl.engines import spark, spark_job
+from genokit.omop.etl.engines.spark import Spark
+from genokit.omop.etl.plan import Step
+from genokit.omop.etl.result_store import Folder
 
 PERSON = Step("cdm.person", "a" * 64, "SELECT 1 AS person_id FROM mimic3.patients", ("mimic3.patients",))
 DEATH = Step("cdm.death", "b" * 64, "SELECT person_id FROM cdm.person", ("cdm.person", "mimic3.patients"))

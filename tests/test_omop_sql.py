@@ -13,17 +13,22 @@ from sqlglot import exp
 
 import genokit.omop
 from genokit.errors import NotFound
-from genokit.omop import fields, transform
-from genokit.omop.macros import ENGINES, MACROS, expand, macros_in, parse
-from genokit.omop.portable import EVENTS, problems
+from genokit.omop import fields
+from genokit.omop.etl import transform
+from genokit.omop.etl.macros import ENGINES, MACROS, expand, macros_in, parse
+from genokit.omop.etl.portable import EVENTS, problems
 
 PACKAGE = Path(genokit.omop.__file__).parent
 # What makes synthetic data runs in DuckDB only and may use all of it.
 # Questions about concepts and cohorts are asked of DuckDB and Athena as they stand: their own tests hold them to both.
 # What characterizes a CDM is DuckDB's: test_omop_characterize.py holds it to Achilles' own counts.
-OTHERS = {"synthetic", "concepts", "cohort", "characterize"}
-FILES = sorted(file for file in (PACKAGE / "sql").rglob("*.sql") if not OTHERS & set(file.parts))
-MIMIC3 = json.loads((PACKAGE / "mimic3.json").read_text(encoding="utf-8"))
+FILES = sorted(
+    file
+    for room in ("etl", "quality")
+    for file in (PACKAGE / room / "sql").rglob("*.sql")
+    if "synthetic" not in file.parts
+)
+MIMIC3 = json.loads((PACKAGE / "etl" / "mimic3.json").read_text(encoding="utf-8"))
 
 # What each engine has under these names; the portable functions keep theirs in all of them.
 PORTABLE = {"COALESCE", "NULLIF", "CAST", "EXTRACT", "UPPER", "LOWER", "TRIM", "SUBSTRING", "REPLACE", "LENGTH",
@@ -49,7 +54,7 @@ OWN = {
 
 
 def name(file: Path) -> str:
-    return str(file.relative_to(PACKAGE / "sql"))
+    return str(file.relative_to(PACKAGE))
 
 
 @pytest.mark.parametrize("file", FILES, ids=name)

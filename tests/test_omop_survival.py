@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genokit.errors import InvalidParameters
-from genokit.omop.cohort import Cohort
-from genokit.omop.entry import Step
-from genokit.omop.spans import END, START, WHO
-from genokit.omop.survival import _curve
+from genokit.omop.cohorts.cohort import Cohort
+from genokit.omop.cohorts.cohort_entry import Step
+from genokit.omop.cohorts.cohort_periods import END, START, WHO
+from genokit.omop.cohorts.survival import _curve
 
 CELECOXIB, BLEEDING = 1118084, 192671
 

@@ -13,7 +13,7 @@ import pytest
 
 from genokit.errors import ConfirmationNeeded, InvalidParameters
 from genokit.omop import Source, synthetic
-from genokit.omop.schema import mimic3
+from genokit.omop.etl.mimic3 import mimic3
 
 # Which ids lead where.
 REFERENCES = {
@@ -234,7 +234,7 @@ def test_an_older_set_stays_where_a_new_one_cannot_be_made(tmp_path, monkeypatch
     source = synthetic(tmp_path / "mimic", 10, density=0.01, progress=False)
     before = digest(Path(source.place))
     monkeypatch.setitem(
-        sys.modules["genokit.omop.synthetic"].FORMATS, "parquet", "format parquet, compression nonsense"
+        sys.modules["genokit.omop.etl.synthetic"].FORMATS, "parquet", "format parquet, compression nonsense"
     )
     with pytest.raises(duckdb.Error):
         synthetic(tmp_path / "mimic", 11, density=0.01, progress=False)

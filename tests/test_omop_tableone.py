@@ -11,9 +11,9 @@ from small_cdm import small_cdm
 from trino_query_parser import parse_statement
 
 from genokit.errors import InvalidParameters
-from genokit.omop.entry import read
+from genokit.omop.cohorts.cohort_entry import read
+from genokit.omop.cohorts.table_one import LISTED
 from genokit.omop.parameters import bind
-from genokit.omop.tableone import LISTED
 
 CELECOXIB, DICLOFENAC = 1118084, 1124300
 DAYS = {"since": date(2020, 1, 1), "until": date(2020, 2, 1)}

@@ -12,9 +12,10 @@ from mimic3_rows import mimic3, one_patient
 from transformed import mapped, run
 
 from genokit.errors import NotFound
-from genokit.omop import synthetic, transform
+from genokit.omop import synthetic
+from genokit.omop.etl import transform
+from genokit.omop.etl.vocabulary import Vocabulary, vocabulary
 from genokit.omop.fields import fields, tables
-from genokit.omop.vocabulary import Vocabulary, vocabulary
 
 
 def cdm(known: Vocabulary | None = None, *, only: str | None = None, **rows):

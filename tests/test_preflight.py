@@ -10,11 +10,12 @@ from described import ARN, environment, queue, stubbed
 
 from genokit import Settings
 from genokit.backends import Clients
-from genokit.batch import preflight, resources
-from genokit.batch.preflight import Finding
+from genokit.batch import resources
+from genokit.batch.diagnose import preflight
+from genokit.batch.diagnose.preflight import Finding
 from genokit.batch.resources import JobQueue
 from genokit.errors import AccessDenied
-from genokit.local import environments
+from genokit.local.batch import environments
 
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/align:1"
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from genokit import Settings
 from genokit.backends import Clients
-from genokit.batch import prices
+from genokit.batch.cost import prices
 
 SECRET = {"aws_access_key_id": "x", "aws_secret_access_key": "x", "region_name": "us-east-1"}
 MOTO = Path(moto.__file__).parent / "ec2" / "resources" / "instance_types.json.gz"

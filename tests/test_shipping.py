@@ -30,7 +30,7 @@ from moto import mock_aws
 
 from genokit import Cdm, Settings, backends, omop
 from genokit.backends import Clients
-from genokit.batch import entry, rows, shipping, wrapping
+from genokit.batch.shipping import archive, bootstrap, job_command, rows
 from genokit.errors import GenokitError, HashMismatch, InvalidProject, InvalidRequest
 
 
@@ -70,14 +70,14 @@ def git(root: Path, *words: str) -> None:
     subprocess.run(["git", *named, *words], cwd=root, check=True, capture_output=True)
 
 
-def archive(clients: Clients, uri: str) -> bytes:
+def archived(clients: Clients, uri: str) -> bytes:
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     return bytes(clients.s3.get_object(Bucket=bucket, Key=key)["Body"].read())
 
 
 def shipped(clients: Clients, folder: Path) -> list[str]:
     """The names in the archive of a folder."""
-    with tarfile.open(fileobj=io.BytesIO(archive(clients, shipping.ship(clients, folder)))) as tar:
+    with tarfile.open(fileobj=io.BytesIO(archived(clients, archive.ship(clients, folder)))) as tar:
         return tar.getnames()
 
 
@@ -85,8 +85,8 @@ def shipped(clients: Clients, folder: Path) -> list[str]:
 
 
 def test_a_folder_is_shipped_under_the_hash_of_its_archive(clients, project):
-    uri = shipping.ship(clients, project)
-    data = archive(clients, uri)
+    uri = archive.ship(clients, project)
+    data = archived(clients, uri)
     assert uri == f"s3://{clients.bucket}/code/{hashlib.sha256(data).hexdigest()}.tar.gz"
     with tarfile.open(fileobj=io.BytesIO(data)) as tar:
         assert tar.getnames() == ["data/notes.md", "fit.py", "lab/__init__.py"]
@@ -96,26 +96,26 @@ def test_a_folder_is_shipped_under_the_hash_of_its_archive(clients, project):
 def test_the_same_files_are_the_same_archive_whenever_and_wherever(embedded, project, tmp_path):
     (project / "run.sh").write_text("#!/bin/sh\n")
     (project / "run.sh").chmod(0o700)
-    first = shipping.ship(embedded, project)
+    first = archive.ship(embedded, project)
     copy = tmp_path / "elsewhere"
     for name in sorted(["fit.py", "lab/__init__.py", "data/notes.md", "run.sh"], reverse=True):
         written(copy, {name: (project / name).read_text()})
         os.utime(copy / name, (0, 0))
         (copy / name).chmod(0o600)
     (copy / "run.sh").chmod(0o755)
-    assert shipping.ship(embedded, copy) == first
+    assert archive.ship(embedded, copy) == first
     (copy / "run.sh").chmod(0o644)
-    assert shipping.ship(embedded, copy) != first
+    assert archive.ship(embedded, copy) != first
 
 
 def test_what_is_there_is_not_sent_again(clients, project):
-    uri = shipping.ship(clients, project)
+    uri = archive.ship(clients, project)
     sent: list[str] = []
     clients.s3.meta.events.register("before-parameter-build.s3.PutObject", lambda **_: sent.append("put"))
-    assert shipping.ship(clients, project) == uri
+    assert archive.ship(clients, project) == uri
     assert sent == []
     (project / "fit.py").write_text("print('new')")
-    assert shipping.ship(clients, project) != uri
+    assert archive.ship(clients, project) != uri
     assert sent == ["put"]
 
 
@@ -269,7 +269,7 @@ def test_what_the_kit_made_of_patients_rows_is_marked_and_never_shipped(account,
         staged = subprocess.run(["git", "diff", "--cached", "--name-only"], cwd=project, capture_output=True, text=True)
         assert not [one for one in staged.stdout.split() if one.endswith(".parquet") and not one.startswith("omop/")]
     with pytest.raises(InvalidProject, match="marked as data"):
-        shipping.ship(embedded, project / "omop")
+        archive.ship(embedded, project / "omop")
 
 
 # --- what is refused
@@ -282,7 +282,7 @@ def test_a_folder_that_is_too_large_is_refused_with_its_largest_files(embedded, 
     with pytest.raises(
         InvalidProject, match=r"more than 50 MiB.*big6\.bin \(15\.0 MiB\), big5.*big2.*\. Keep data"
     ) as caught:
-        shipping.ship(embedded, project)
+        archive.ship(embedded, project)
     assert "big1" not in str(caught.value)
     assert "Contents" not in embedded.s3.list_objects_v2(Bucket=embedded.bucket)
 
@@ -292,36 +292,36 @@ def test_links_inside_stay_links_and_links_out_are_refused(embedded, project, tm
     (project / "lab" / "data").symlink_to("../data")
     (project / "absolute").symlink_to(project / "fit.py")
     (project / "loop").symlink_to("loop")
-    with tarfile.open(fileobj=io.BytesIO(archive(embedded, shipping.ship(embedded, project)))) as tar:
+    with tarfile.open(fileobj=io.BytesIO(archived(embedded, archive.ship(embedded, project)))) as tar:
         links = {one.name: one.linkname for one in tar if one.issym()}
     assert links == {"latest": "data/notes.md", "lab/data": "../data", "absolute": "fit.py", "loop": "loop"}
     for target in (tmp_path, "../../etc", "/etc/passwd", "lab/../../x"):
         (project / "out").symlink_to(target)
         with pytest.raises(InvalidProject, match=r"out' leads out of the project"):
-            shipping.ship(embedded, project)
+            archive.ship(embedded, project)
         (project / "out").unlink()
     (tmp_path / "door").symlink_to("/etc")
     (project / "through").symlink_to(tmp_path / "door")
     with pytest.raises(InvalidProject, match="through"):
-        shipping.ship(embedded, project)
+        archive.ship(embedded, project)
 
 
 def test_what_cannot_be_shipped_says_why(embedded, project, tmp_path):
     with pytest.raises(InvalidProject, match="There is no folder"):
-        shipping.ship(embedded, tmp_path / "nowhere")
+        archive.ship(embedded, tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     with pytest.raises(InvalidProject, match="no file to ship"):
-        shipping.ship(embedded, tmp_path / "empty")
+        archive.ship(embedded, tmp_path / "empty")
     with socket.socket(socket.AF_UNIX) as there:
         there.bind(os.path.relpath(project / "socket"))
         with pytest.raises(InvalidProject, match="socket' is no file"):
-            shipping.ship(embedded, project)
+            archive.ship(embedded, project)
 
 
 def test_a_bucket_that_is_not_there_is_a_clear_error(account, project):
     clients = Clients(account, outputs={"Bucket": "nobody-has-this"})
     with pytest.raises(GenokitError, match="nobody-has-this"):
-        shipping.ship(clients, project)
+        archive.ship(clients, project)
 
 
 # --- unpacking
@@ -331,26 +331,26 @@ def test_what_was_shipped_is_unpacked(clients, project, tmp_path, monkeypatch):
     (project / "run.sh").write_text("#!/bin/sh\n")
     (project / "run.sh").chmod(0o755)
     (project / "latest").symlink_to("data/notes.md")
-    uri = shipping.ship(clients, project)
+    uri = archive.ship(clients, project)
     (tmp_path / "job").mkdir()
     monkeypatch.chdir(tmp_path / "job")
-    folder = entry.unpack(clients, uri)
+    folder = bootstrap.unpack(clients, uri)
     assert folder == tmp_path / "job" / "code"
     assert (folder / "latest").read_text() == "é"
     assert os.access(folder / "run.sh", os.X_OK)
     assert not os.access(folder / "fit.py", os.X_OK)
-    assert entry.unpack(clients, uri) != folder  # there is a folder 'code' already: it is left alone
+    assert bootstrap.unpack(clients, uri) != folder  # there is a folder 'code' already: it is left alone
 
 
 def test_an_archive_that_was_changed_is_refused_before_anything_is_written(clients, project, tmp_path, monkeypatch):
-    uri = shipping.ship(clients, project)
+    uri = archive.ship(clients, project)
     clients.s3.put_object(
         Bucket=clients.bucket, Key=uri.partition("code/")[1] + uri.partition("code/")[2], Body=b"other"
     )
     (tmp_path / "job").mkdir()
     monkeypatch.chdir(tmp_path / "job")
     with pytest.raises(HashMismatch, match="not the code that was shipped"):
-        entry.unpack(clients, uri)
+        bootstrap.unpack(clients, uri)
     assert os.listdir() == []
 
 
@@ -392,7 +392,7 @@ def test_an_archive_that_leads_out_is_refused(embedded, tmp_path, monkeypatch, k
     (tmp_path / "x" / "job").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "x" / "job")
     with pytest.raises(InvalidRequest, match="cannot be unpacked"):
-        entry.unpack(embedded, uri)
+        bootstrap.unpack(embedded, uri)
     inside = tmp_path / "x" / "job" / "code"
     assert [one for one in tmp_path.rglob("escaped") if not one.is_relative_to(inside)] == []
 
@@ -409,7 +409,7 @@ def test_an_archive_whose_header_tells_of_gigabytes_is_refused_before_it_fills_t
         monkeypatch.chdir(tmp_path)
         tracemalloc.start()
         with pytest.raises(InvalidRequest, match="cannot be unpacked"):
-            entry.unpack(embedded, f"s3://{embedded.bucket}/{key}")
+            bootstrap.unpack(embedded, f"s3://{embedded.bucket}/{key}")
         assert tracemalloc.get_traced_memory()[1] < 2**24
         tracemalloc.stop()
 
@@ -421,18 +421,18 @@ def test_an_object_larger_than_any_archive_is_not_read_to_its_end(embedded, tmp_
     embedded.s3.upload_file(str(tmp_path / "large"), embedded.bucket, key)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(HashMismatch) as caught:
-        entry.unpack(embedded, f"s3://{embedded.bucket}/{key}")
+        bootstrap.unpack(embedded, f"s3://{embedded.bucket}/{key}")
     whole = hashlib.sha256((tmp_path / "large").read_bytes()).hexdigest()
     assert caught.value.got != whole
 
 
 def test_a_damaged_archive_is_replaced_when_it_is_submitted_again(clients, project):
-    uri = shipping.ship(clients, project)
-    key, whole = uri.removeprefix(f"s3://{clients.bucket}/"), archive(clients, uri)
+    uri = archive.ship(clients, project)
+    key, whole = uri.removeprefix(f"s3://{clients.bucket}/"), archived(clients, uri)
     for damaged in (whole[:-10], b"", whole[:-1] + bytes([whole[-1] ^ 1])):
         clients.s3.put_object(Bucket=clients.bucket, Key=key, Body=damaged)
-        assert shipping.ship(clients, project) == uri
-        assert archive(clients, uri) == whole
+        assert archive.ship(clients, project) == uri
+        assert archived(clients, uri) == whole
 
 
 def test_what_somebody_else_ships_at_the_same_moment_is_no_error(clients):
@@ -444,8 +444,8 @@ def test_what_somebody_else_ships_at_the_same_moment_is_no_error(clients):
         clients.s3.put_object(Bucket=clients.bucket, Key=key, Body=data)
 
     clients.s3.meta.events.register("before-parameter-build.s3.PutObject", overtake)
-    shipping.put_once(clients, key, data)
-    assert archive(clients, f"s3://{clients.bucket}/{key}") == data
+    archive.put_once(clients, key, data)
+    assert archived(clients, f"s3://{clients.bucket}/{key}") == data
 
 
 # --- rows
@@ -463,8 +463,8 @@ def test_rows_come_back_and_are_stored_once(clients):
 
 
 def test_a_command_without_code_and_rows_is_left_as_it_is():
-    assert wrapping.wrapped(["a", "Ref::b"], code=None, rows=None, columns={"b"}) == ["a", "Ref::b"]
-    wrapped = wrapping.wrapped(["a", "Ref::b", "Ref::c"], code="s3://x/code/1", rows=None, columns=set())
+    assert job_command.wrapped(["a", "Ref::b"], code=None, rows=None, columns={"b"}) == ["a", "Ref::b"]
+    wrapped = job_command.wrapped(["a", "Ref::b", "Ref::c"], code="s3://x/code/1", rows=None, columns=set())
     assert wrapped[-5:] == ["s3://x/code/1", "--", "a", "Ref::b", "Ref::c"]
 
 
@@ -474,11 +474,11 @@ WORDS = st.text(max_size=8) | st.sampled_from(["Ref::a", "Ref::b", "Row::a", "--
 @given(st.lists(WORDS, min_size=1), st.dictionaries(st.sampled_from(["a", "b", ""]), st.text(), max_size=2))
 def test_a_row_fills_whole_words_and_touches_no_other(words, row):
     words = [word for word in words if not word.startswith("Row::")] or ["x"]
-    wrapped = wrapping.wrapped(words, code="s3://code", rows="s3://rows", columns=set(row))
-    code, uri, inner = wrapping.parsed(wrapped[3:])
+    wrapped = job_command.wrapped(words, code="s3://code", rows="s3://rows", columns=set(row))
+    code, uri, inner = job_command.parsed(wrapped[3:])
     assert (code, uri) == ("s3://code", "s3://rows")
     expected = [row.get(word.removeprefix("Ref::"), word) if word.startswith("Ref::") else word for word in words]
-    assert wrapping.filled(inner, row) == expected
+    assert job_command.filled(inner, row) == expected
 
 
 # --- the entry point as a process
@@ -497,22 +497,22 @@ def begin(account: Settings, folder: Path, *words: str, **environment: str) -> s
 
 def test_the_command_takes_the_place_of_the_entry_point(account, embedded, project, tmp_path):
     (project / "lab" / "__init__.py").write_text("where = __file__")
-    code, table = shipping.ship(embedded, project), rows.store(embedded, [{"x": "a"}, {"x": "$(b) 'c'\n"}])
+    code, table = archive.ship(embedded, project), rows.store(embedded, [{"x": "a"}, {"x": "$(b) 'c'\n"}])
     say = "import lab, os, sys; print(lab.where, os.getcwd(), sys.argv[1:]); sys.exit(7)"
-    words = wrapping.wrapped([sys.executable, "-c", say, "Ref::x", "x=Ref::x"], code=code, rows=table, columns={"x"})
+    words = job_command.wrapped([sys.executable, "-c", say, "Ref::x", "x=Ref::x"], code=code, rows=table, columns={"x"})
     done = begin(account, tmp_path / "job", *words, AWS_BATCH_JOB_ARRAY_INDEX="1", PYTHONPATH=os.pathsep.join(sys.path))
     folder = tmp_path / "job" / "code"
     filled = ["$(b) 'c'\n", "x=Ref::x"]
     assert done.stdout == f"{folder}/lab/__init__.py {folder} {filled}\n"
     assert (done.returncode, done.stderr) == (7, "")
-    first = wrapping.wrapped(["echo", "Ref::x"], code=None, rows=table, columns={"x"})
+    first = job_command.wrapped(["echo", "Ref::x"], code=None, rows=table, columns={"x"})
     assert begin(account, tmp_path / "job", *first).stdout == "a\n"
 
 
 def test_signals_reach_the_command_itself(account, embedded, project, tmp_path):
     (project / "fit.py").write_text("import os; print(os.getpid(), flush=True); import time; time.sleep(60)")
-    words = wrapping.wrapped(
-        [sys.executable, "fit.py"], code=shipping.ship(embedded, project), rows=None, columns=set()
+    words = job_command.wrapped(
+        [sys.executable, "fit.py"], code=archive.ship(embedded, project), rows=None, columns=set()
     )
     told = {"cwd": tmp_path, "env": os.environ | account.environ(), "stdout": subprocess.PIPE, "text": True}
     with subprocess.Popen([sys.executable, *words[1:]], **told) as process:
@@ -524,7 +524,7 @@ def test_signals_reach_the_command_itself(account, embedded, project, tmp_path):
 
 def test_a_pipe_that_closes_ends_the_command_as_in_a_shell(account, embedded, tmp_path):
     table = rows.store(embedded, [{"x": "1"}])
-    words = wrapping.wrapped(["sh", "-c", "yes | head -1; true"], code=None, rows=table, columns={"x"})
+    words = job_command.wrapped(["sh", "-c", "yes | head -1; true"], code=None, rows=table, columns={"x"})
     done = begin(account, tmp_path, *words)
     assert (done.stdout, done.stderr, done.returncode) == ("y\n", "", 0)
 
@@ -552,13 +552,13 @@ def test_what_cannot_begin_says_so_in_one_line(account, embedded, tmp_path, word
 
 def test_on_aws_the_entry_point_asks_s3(account, embedded, project, tmp_path):
     """A job's container on AWS: the settings that a definition brings, boto3's own client, S3 over the wire."""
-    code, table = shipping.ship(embedded, project), rows.store(embedded, [{"x": "a"}])
+    code, table = archive.ship(embedded, project), rows.store(embedded, [{"x": "a"}])
     asked: list[tuple[str, bool]] = []
 
     class S3(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             asked.append((self.path, "Authorization" in self.headers))
-            body = archive(embedded, f"s3:/{self.path}")
+            body = archived(embedded, f"s3:/{self.path}")
             self.send_response(200)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
@@ -572,7 +572,7 @@ def test_on_aws_the_entry_point_asks_s3(account, embedded, project, tmp_path):
         aws = {"GENOKIT_BACKEND": "aws", "GENOKIT_STACK": "lab", "GENOKIT_REGION": "eu-central-1"}
         keys = {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "NO_PROXY": "127.0.0.1"}
         there = {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{server.server_port}"}
-        words = wrapping.wrapped([sys.executable, "fit.py", "Ref::x"], code=code, rows=table, columns={"x"})
+        words = job_command.wrapped([sys.executable, "fit.py", "Ref::x"], code=code, rows=table, columns={"x"})
         done = begin(account, tmp_path / "job", *words, **aws, **keys, **there)
         server.shutdown()
     assert (done.stdout, done.stderr, done.returncode) == ("old\n", "", 0)
@@ -600,7 +600,9 @@ def test_a_changed_file_runs_in_the_next_job(embedded, box, project):
     said = []
     for text in ("old", "new"):
         (project / "fit.py").write_text(f"import lab; print('{text}', lab.__name__)")
-        words = wrapping.wrapped(["python", "fit.py"], code=shipping.ship(embedded, project), rows=None, columns=set())
+        words = job_command.wrapped(
+            ["python", "fit.py"], code=archive.ship(embedded, project), rows=None, columns=set()
+        )
         job_id = box.submit(box.define(*words))
         assert box.wait(job_id)["status"] == "SUCCEEDED", box.written(job_id)
         said += box.written(job_id)
@@ -610,7 +612,7 @@ def test_a_changed_file_runs_in_the_next_job(embedded, box, project):
 def test_each_child_of_an_array_gets_its_row(embedded, box):
     given_rows = [{"rate": f"0.{number}", "name": f"n {number}; 'x'"} for number in range(3)]
     table = rows.store(embedded, given_rows)
-    words = wrapping.wrapped(
+    words = job_command.wrapped(
         ["echo", "Ref::rate", "Ref::name", "Ref::out"], code=None, rows=table, columns={"rate", "name"}
     )
     job_id = box.submit(box.define(*words), arrayProperties={"size": 3}, parameters={"out": "s3://lab/out"})
@@ -621,14 +623,14 @@ def test_each_child_of_an_array_gets_its_row(embedded, box):
 
 def test_a_job_s_failure_is_the_command_s_own(embedded, box, project):
     (project / "fit.py").write_text("import sys; sys.exit(9)")
-    words = wrapping.wrapped(["python", "fit.py"], code=shipping.ship(embedded, project), rows=None, columns=set())
+    words = job_command.wrapped(["python", "fit.py"], code=archive.ship(embedded, project), rows=None, columns=set())
     job = box.wait(box.submit(box.define(*words)))
     assert (job["status"], job["container"]["exitCode"]) == ("FAILED", 9)
 
 
 def test_terminating_a_job_with_code_ends_it_at_once(embedded, box, project):
     (project / "fit.py").write_text("import time; print('here', flush=True); time.sleep(60)")
-    words = wrapping.wrapped(["python", "fit.py"], code=shipping.ship(embedded, project), rows=None, columns=set())
+    words = job_command.wrapped(["python", "fit.py"], code=archive.ship(embedded, project), rows=None, columns=set())
     job_id = box.submit(box.define(*words))
     box.wait(job_id, "RUNNING")
     deadline = time.monotonic() + 30

@@ -18,7 +18,8 @@ from template import ACCOUNT, OMOP, REGION, Template
 
 from genokit import Settings, Stack, backends
 from genokit.errors import ConfirmationNeeded, InvalidRequest
-from genokit.omop import fields, redshift
+from genokit.omop import fields
+from genokit.omop.etl import redshift
 from genokit.stacks import removal
 
 plain, whole = Template(OMOP), Template(OMOP, Redshift="true")

@@ -31,8 +31,12 @@ from template import ACCOUNT, OMOP, PATH, REGION, STACK, Template
 from test_stacks_template import submitted
 
 from genokit import Settings, backends
-from genokit.batch import Batch, costs, entry, estimate, explain, rows, shipping, usage, watch
+from genokit.batch import Batch
+from genokit.batch.cost import costs, estimate, usage
+from genokit.batch.diagnose import explain
 from genokit.batch.logs import LogStream
+from genokit.batch.monitor import watch
+from genokit.batch.shipping import archive, bootstrap, rows
 from genokit.stacks import Stack
 
 template = Template(DataBuckets="arn:aws:s3:::1000genomes")
@@ -191,10 +195,10 @@ def function(clients: Listening, folder: Path) -> None:
 def job(clients: Listening, folder: Path) -> None:
     """What a job does before its own program starts: it fetches its code and its row."""
     (folder / "say.py").write_text("")
-    code = shipping.ship(clients.made["embedded"], folder)
+    code = archive.ship(clients.made["embedded"], folder)
     given = rows.store(clients.made["embedded"], [{"word": "a"}])
     assert clients.bucket
-    entry.unpack(clients, code)
+    bootstrap.unpack(clients, code)
     rows.load(clients, given)
 
 

@@ -19,7 +19,7 @@ from moto import mock_aws
 from template import PATH, REGION, STACK, Template
 
 from genokit import Settings, backends
-from genokit.local import limits
+from genokit.local.batch import limits
 
 template = Template()
 

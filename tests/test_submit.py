@@ -16,7 +16,8 @@ import pytest
 from embedded import PLACES
 
 from genokit import Batch, Settings
-from genokit.batch import definition, rows
+from genokit.batch import definition
+from genokit.batch.shipping import rows
 from genokit.errors import InvalidProject, InvalidRequest, JobFailed, NotFound
 
 

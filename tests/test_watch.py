@@ -16,9 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genokit import Settings, Stack, backends
-from genokit.batch import seen
-from genokit.batch.seen import STATUSES, UNKNOWN, Seen, Strip
-from genokit.batch.watch import Watch, pause
+from genokit.batch.monitor import job_state
+from genokit.batch.monitor.job_state import STATUSES, UNKNOWN, Seen, Strip
+from genokit.batch.monitor.watch import Watch, pause
 
 # --- pure
 
@@ -26,24 +26,24 @@ from genokit.batch.watch import Watch, pause
 @given(st.lists(st.sampled_from(STATUSES), min_size=1, max_size=60), st.integers(1, 7))
 def test_a_round_of_listings_finds_every_child_s_state_and_never_lists_the_commonest(children, page):
     counts = Counter(children)
-    strip = seen.asked(Strip(bytes([UNKNOWN]) * len(children)), counts)
+    strip = job_state.asked(Strip(bytes([UNKNOWN]) * len(children)), counts)
     calls, first = 0, 0
     while status := strip.asks:
         calls += 1
         found = [index for index, one in enumerate(children) if one == status]
         more = first + page < len(found)
-        strip = seen.told(strip, found[first : first + page], "more" if more else None)
+        strip = job_state.told(strip, found[first : first + page], "more" if more else None)
         first = first + page if more else 0
     assert [STATUSES[place] for place in strip.states] == children
     rest = sorted(counts.values())[:-1]
     assert calls == sum(-(-n // page) for n in rest)
-    assert seen.asked(strip, counts) is strip, "nothing has changed, so nothing is asked"
+    assert job_state.asked(strip, counts) is strip, "nothing has changed, so nothing is asked"
 
 
 def test_children_of_whom_nothing_is_told_yet_are_not_made_up():
-    strip = seen.asked(Strip(bytes([UNKNOWN]) * 5), {"RUNNING": 2, "RUNNABLE": 3})
+    strip = job_state.asked(Strip(bytes([UNKNOWN]) * 5), {"RUNNING": 2, "RUNNABLE": 3})
     assert set(strip.states) == {UNKNOWN}
-    strip = seen.told(strip, [1], "more")
+    strip = job_state.told(strip, [1], "more")
     assert list(strip.states) == [UNKNOWN, 4, UNKNOWN, UNKNOWN, UNKNOWN]
     assert strip.asks == "RUNNING"
 
@@ -57,14 +57,14 @@ JOBS = st.builds(
 def test_news_never_bring_an_ended_job_back_nor_lose_one(stories):
     known: dict[str, Seen] = {}
     for news in stories:
-        before, known = known, seen.merged(known, news)
+        before, known = known, job_state.merged(known, news)
         assert known.keys() == before.keys() | {job.id for job in news}
         assert all(known[one] is job for one, job in before.items() if job.ended)
 
 
 def test_a_listing_changes_the_status_and_keeps_the_detail():
     job = Seen("1", "a", "RUNNABLE", vcpus=4, described=True)
-    now = seen.merged({"1": job}, [Seen("1", "a", "RUNNING", started=5)])["1"]
+    now = job_state.merged({"1": job}, [Seen("1", "a", "RUNNING", started=5)])["1"]
     assert (now.status, now.vcpus, now.started) == ("RUNNING", 4, 5)
 
 
@@ -72,13 +72,13 @@ def test_jobs_of_several_nodes_ask_for_all_of_them():
     container = {"resourceRequirements": [{"type": "VCPU", "value": "4"}, {"type": "MEMORY", "value": "2048"}]}
     ranges = [{"targetNodes": "0:0", "container": container}, {"targetNodes": "1:", "container": container}]
     node = {"numNodes": 3, "mainNode": 0, "nodeRangeProperties": ranges}
-    job = seen.detailed({"jobId": "1", "jobName": "a", "status": "RUNNING", "nodeProperties": node})
+    job = job_state.detailed({"jobId": "1", "jobName": "a", "status": "RUNNING", "nodeProperties": node})
     assert (job.vcpus, job.memory_gib, job.gpus) == (12, 6, 0)
 
 
 def test_definitions_of_the_old_form_are_read_too():
     detail = {"jobId": "1", "jobName": "a", "status": "RUNNING", "container": {"vcpus": 2, "memory": 512}}
-    assert (seen.detailed(detail).vcpus, seen.detailed(detail).memory_gib) == (2, 0.5)
+    assert (job_state.detailed(detail).vcpus, job_state.detailed(detail).memory_gib) == (2, 0.5)
 
 
 @given(st.floats(0.5, 10), st.integers(0, 50), st.integers(0, 20), st.tuples(*[st.booleans()] * 3))

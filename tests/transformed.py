@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from duckdb import DuckDBPyConnection
 from pandas import DataFrame
 
-from genokit.omop.macros import expand
-from genokit.omop.transform import everything, reads, reports, select, shares, statements
-from genokit.omop.vocabulary import Vocabulary
+from genokit.omop.etl.macros import expand
+from genokit.omop.etl.transform import everything, reads, reports, select, shares, statements
+from genokit.omop.etl.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from genokit.backends import Clients, translated_errors
-from genokit.batch import rows as tables
-from genokit.batch import wrapping
-from genokit.batch.pages import pages
-from genokit.batch.seen import STATUSES, reason, took_s
+from genokit.batch.monitor.job_state import STATUSES, reason, took_s
+from genokit.batch.paging import pages
+from genokit.batch.shipping import job_command
+from genokit.batch.shipping import rows as tables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +34,7 @@ def summaries(clients: Clients, detail: dict[str, Any], *statuses: str) -> list[
 
 def rows_of(detail: dict[str, Any]) -> str | None:
     """The address of a sweep's rows; None if the job is not a sweep."""
-    return wrapping.rows_of(detail.get("container", {}).get("command", []))
+    return job_command.rows_of(detail.get("container", {}).get("command", []))
 
 
 def failed(clients: Clients, detail: dict[str, Any]) -> list[int]:

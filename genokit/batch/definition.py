@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from genokit.backends import Clients, translated_errors
-from genokit.batch.pages import pages
+from genokit.batch.paging import pages
 from genokit.display import Html, card, is_missing
 from genokit.errors import InvalidRequest, NotFound, did_you_mean
 from genokit.refusals import unwritable

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, TextIO
 from genokit.backends import Clients, translated_errors
 from genokit.batch import children
 from genokit.batch.definition import whole
-from genokit.batch.explain import Explanation, ending, explain
+from genokit.batch.diagnose.explain import Explanation, ending, explain
 from genokit.batch.logs import GROUP, LogStream
-from genokit.batch.seen import ENDED, STATUSES, reason, took_s
+from genokit.batch.monitor.job_state import ENDED, STATUSES, reason, took_s
 from genokit.display import Html, Log, card, log, plain, seconds
 from genokit.errors import JobFailed, JobTimeout, NotFound
 

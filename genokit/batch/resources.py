@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from genokit.backends import Clients, translated_errors
-from genokit.batch.pages import pages
+from genokit.batch.paging import pages
 from genokit.display import Html, card, plain, table
 
 GONE = ("INVALID", "DELETING", "DELETED")  # statuses in which nothing starts any more

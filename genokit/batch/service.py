@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 from genokit import backends
 from genokit.backends import Clients, translated_errors
 from genokit.batch import definition as definitions
-from genokit.batch import preflight, resources, shipping, submission, wrapping
-from genokit.batch import rows as tables
+from genokit.batch import resources, submission
 from genokit.batch.definition import CONTENT, JobDefinition
+from genokit.batch.diagnose import preflight
+from genokit.batch.diagnose.preflight import Finding, Findings
 from genokit.batch.job import Job
-from genokit.batch.pages import described, pages
-from genokit.batch.preflight import Finding, Findings
+from genokit.batch.monitor.job_state import STATUSES
+from genokit.batch.paging import described, pages
 from genokit.batch.resources import ComputeEnvironment, JobQueue
-from genokit.batch.seen import STATUSES
+from genokit.batch.shipping import archive, job_command
+from genokit.batch.shipping import rows as tables
 from genokit.config import Settings
 from genokit.display import Html, card, plain
 from genokit.errors import AccessDenied, InvalidRequest, NotFound, did_you_mean
@@ -29,8 +31,8 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from genokit.batch.costs import Costs, Estimate
-    from genokit.batch.monitor import Monitor
+    from genokit.batch.cost.costs import Costs, Estimate
+    from genokit.batch.monitor.monitor import Monitor
 
 
 class Batch:
@@ -164,11 +166,11 @@ class Batch:
         definitions.must_be("code", code, bool, str, os.PathLike)
         rows = tables.chosen(each, size, only)
         words = None if command is None else definitions.words(name, command)
-        folder = shipping.project() if code is True else code
+        folder = archive.project() if code is True else code
         if rows is not None or folder:
-            words = wrapping.wrapped(
+            words = job_command.wrapped(
                 words or list(known.command),
-                code=shipping.ship(self.clients, folder) if folder else None,
+                code=archive.ship(self.clients, folder) if folder else None,
                 rows=None if rows is None else tables.store(self.clients, rows),
                 columns=set(rows[0]) if rows else set(),
             )
@@ -287,7 +289,7 @@ class Batch:
         Without ``minutes`` the times of earlier jobs of the definition are taken. Here there is no charge;
         ``on="aws"`` says what the same would cost there. Raises NotFound, InvalidRequest.
         """
-        from genokit.batch import costs
+        from genokit.batch.cost import costs
 
         known = definition if isinstance(definition, JobDefinition) else self.definition(definition)
         return costs.estimate(self.clients, known, queue=queue, minutes=minutes, size=size, on=on)
@@ -306,7 +308,7 @@ class Batch:
         ``by`` is job, name, run, project, user, queue, definition, environment, instance or any tag. Here there is no
         charge; ``on="aws"`` says what the same hours would cost there.
         """
-        from genokit.batch import costs
+        from genokit.batch.cost import costs
 
         ids = None if jobs is None else [job.id for job in jobs]
         return costs.costs(self.clients, ids, by=by, queue=queue, since=since, on=on)
@@ -319,7 +321,7 @@ class Batch:
         Where no live view can be (a terminal, a script, papermill) it is a progress bar and a picture; given ``jobs``,
         or with ``wait=True``, it returns when they have ended.
         """
-        from genokit.batch import monitor
+        from genokit.batch.monitor import monitor
 
         return monitor.monitor(self.clients, queue, jobs, wait=wait)
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from genokit.errors import GenokitError, NotFound
-from genokit.local import attempt, keeper, processes, store
+from genokit.local import store
+from genokit.local.engine import attempt, keeper, processes
 
 
 @dataclass(frozen=True)

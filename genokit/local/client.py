@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import genokit
-from genokit.local import containers, keeper, limits, shapes, store
+from genokit.local import shapes, store
+from genokit.local.batch import limits
+from genokit.local.engine import containers, keeper
 
 STARTS = 10  # how often a supervisor is started that is killed before it can say a word
 
@@ -65,7 +67,7 @@ class Caller:
             if keeper.wake(self.home / "wake", news):
                 return
             started = subprocess.run(
-                [sys.executable, "-P", "-m", "genokit.local.supervisor", str(self.home)],
+                [sys.executable, "-P", "-m", "genokit.local.engine.supervisor", str(self.home)],
                 cwd=self.home,
                 env=self.runtime() | containers.clients_own(os.environ),
                 stdin=subprocess.DEVNULL,

@@ -21,7 +21,8 @@ from typing import Any
 
 from botocore.exceptions import ClientError
 
-from genokit.local import limits, provisions, store
+from genokit.local import provisions, store
+from genokit.local.batch import limits
 from genokit.local.client import Caller, EmbeddedClient, Operation
 from genokit.local.deployment import Work, changes, now, resources_of, scope_of
 from genokit.local.provisions import ACCOUNT, REGION, Resource, Within

@@ -35,8 +35,10 @@ from botocore.exceptions import ClientError, ParamValidationError
 
 from genokit.errors import ConfigError, GenokitError
 from genokit.files import write_atomic
-from genokit.local import batch, logs, restxml, runners, s3, shapes, signatures
-from genokit.local.objects import Objects
+from genokit.local import batch, logs, s3, shapes, signatures
+from genokit.local.engine import runners
+from genokit.local.s3 import rest_xml
+from genokit.local.s3.objects import Objects
 from genokit.local.shapes import Refused
 
 ADDRESS = "127.0.0.1"
@@ -156,7 +158,7 @@ class _Exchange(BaseHTTPRequestHandler):
             status, code, message = _error(error, service)
             headers, content = {"x-amzn-ErrorType": code}, json.dumps({"__type": code, "message": message}).encode()
             if service in XML:
-                headers, content = {}, restxml.error(S3_CODES.get(code, code), message, wrapped=service == "sts")
+                headers, content = {}, rest_xml.error(S3_CODES.get(code, code), message, wrapped=service == "sts")
         self._answer(status, {"Content-Type": CONTENT_TYPES[service], **headers}, content)
 
     do_GET = do_DELETE = do_PUT = do_HEAD = do_POST
@@ -202,20 +204,20 @@ class _Exchange(BaseHTTPRequestHandler):
             return self._object_call(bucket, url, body)
         data = body.read()
         if service == "sts":
-            return 200, {}, restxml.identity(dict(parse_qsl(url.query or data.decode("utf-8", "replace"))))
+            return 200, {}, rest_xml.identity(dict(parse_qsl(url.query or data.decode("utf-8", "replace"))))
         method, request = _batch_call(self.command, url, data) if service == "batch" else self._logs_call(url, data)
         told = getattr(self.server.clients[service], method)(**request)
         del told["ResponseMetadata"]
         return 200, {}, json.dumps(told).encode()
 
     def _object_call(self, bucket: str, url: SplitResult, body: Any) -> tuple[int, dict[str, str], Any]:
-        method, request = restxml.call(self.command, bucket, url.path, url.query, self.headers, body)
+        method, request = rest_xml.call(self.command, bucket, url.path, url.query, self.headers, body)
         bucket = request.get("Bucket", "")
         if bucket and method != "create_bucket" and not self.server.objects.has(bucket):
             raise Refused(404, "NoSuchBucket", f"The embedded account has no bucket '{bucket}'.")
         told = getattr(self.server.clients["s3"], method)(**request)
         status = told.pop("ResponseMetadata")["HTTPStatusCode"]
-        return status, *restxml.answer(shapes.operations("s3")[method], request, told)
+        return status, *rest_xml.answer(shapes.operations("s3")[method], request, told)
 
     def _logs_call(self, url: SplitResult, data: bytes) -> tuple[str, dict[str, Any]]:
         target = self.headers.get("X-Amz-Target", "")

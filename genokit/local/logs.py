@@ -13,8 +13,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from genokit.local import limits, provisions, stream
+from genokit.local import provisions
+from genokit.local.batch import limits
 from genokit.local.client import Caller, EmbeddedClient, Operation
+from genokit.local.engine import log_file
 
 GROUP = "/aws/batch/job"
 PAGE = 10_000  # events
@@ -26,15 +28,15 @@ def get_log_events(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
     file = _file(caller, request["logStreamName"])
     direction, offset = _position(caller, request)
     with file.open("rb") as opened:
-        end = stream.size(opened)
-        if offset is not None and not stream.starts_event(opened, offset):
+        end = log_file.size(opened)
+        if offset is not None and not log_file.starts_event(opened, offset):
             raise _bad_token(caller)
         if direction == "f":
             before = min(offset or 0, end)
-            events, after = stream.forward(opened, before, _limit(caller, request))
+            events, after = log_file.forward(opened, before, _limit(caller, request))
         else:
             after = end if offset is None else min(offset, end)
-            events, before = stream.backward(opened, after, _limit(caller, request))
+            events, before = log_file.backward(opened, after, _limit(caller, request))
     return {
         "events": [
             {"timestamp": stamp, "message": message, "ingestionTime": stamp}
@@ -59,7 +61,7 @@ def filter_log_events(caller: Caller, request: dict[str, Any]) -> dict[str, Any]
     found: list[dict[str, Any]] = []
     while index < len(names) and len(found) < limit:
         with _file(caller, names[index]).open("rb") as opened:
-            events, after = stream.forward(opened, offset, limit - len(found))
+            events, after = log_file.forward(opened, offset, limit - len(found))
         found += [
             {
                 "logStreamName": names[index],
@@ -117,8 +119,8 @@ def client(home: Path, job_environment: Mapping[str, str]) -> EmbeddedClient:
 
 def _stream(caller: Caller, name: str) -> dict[str, Any]:
     with _file(caller, name).open("rb") as opened:
-        end = stream.size(opened)
-        first, last = stream.forward(opened, 0, 1)[0], stream.backward(opened, end, 1)[0]
+        end = log_file.size(opened)
+        first, last = log_file.forward(opened, 0, 1)[0], log_file.backward(opened, end, 1)[0]
     times = {"firstEventTimestamp": first[0][0], "lastEventTimestamp": last[0][0]} if first and last else {}
     arn = f"arn:aws:logs:local:000000000000:log-group:{GROUP}:log-stream:{name}"
     return {"logStreamName": name, "arn": arn, "storedBytes": end, **times}
@@ -195,7 +197,7 @@ def _groups(caller: Caller) -> list[str]:
 
 
 def _file(caller: Caller, name: str) -> Path:
-    file = stream.path(caller.home, name)
+    file = log_file.path(caller.home, name)
     if file is None or not os.path.isfile(file):  # a name too long for the system is none either
         raise caller.refuse("The specified log stream does not exist.", "ResourceNotFoundException")
     return file

@@ -17,9 +17,10 @@ from typing import Any
 
 from botocore.exceptions import ParamValidationError
 
-from genokit.local import batch, s3_calls, shapes
+from genokit.local import batch, shapes
 from genokit.local.client import Caller
-from genokit.local.objects import Objects
+from genokit.local.s3 import calls
+from genokit.local.s3.objects import Objects
 
 ACCOUNT = "000000000000"
 REGION = "local"
@@ -149,8 +150,8 @@ def make(caller: Within, resource: Resource, undo: list[Callable[[], object]]) -
         return
     resource.physical = _physical(resource)
     if resource.type == "AWS::S3::Bucket":
-        _in_s3(caller, s3_calls.create_bucket, resource)
-        undo.append(lambda: _in_s3(caller, s3_calls.delete_bucket, resource))
+        _in_s3(caller, calls.create_bucket, resource)
+        undo.append(lambda: _in_s3(caller, calls.delete_bucket, resource))
     elif resource.type in REAL and _taken(caller, resource):
         raise caller.refuse(f"{resource.physical} already exists", "AlreadyExists")
     if resource.type not in REAL:
@@ -183,7 +184,7 @@ def remove(caller: Within, resource: Resource) -> None:
     """Take the resource away; one that has gone already is gone. Raises ClientError."""
     if resource.type == "AWS::S3::Bucket":
         if Objects(caller.home).has(resource.physical):
-            _in_s3(caller, s3_calls.delete_bucket, resource)
+            _in_s3(caller, calls.delete_bucket, resource)
     elif resource.before:
         row = resource.before
         caller.db.execute(

@@ -19,8 +19,9 @@ from typing import Any
 
 from genokit.config import private_home
 from genokit.files import private_folder, write_atomic
-from genokit.local import limits, provisions, store
+from genokit.local import provisions, store
 from genokit.local.account import Account
+from genokit.local.batch import limits
 from genokit.local.client import Caller, EmbeddedClient, Operation
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,80}")

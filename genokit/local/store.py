@@ -23,7 +23,7 @@ from typing import Any
 from genokit.config import private_home
 from genokit.errors import GenokitError
 from genokit.files import restrict
-from genokit.local import processes
+from genokit.local.engine import processes
 
 SCHEMA = """
 -- The keepers there are, or were: how far their journals have been read.

@@ -5,16 +5,16 @@ report = omop.etl(omop.synthetic("mimiciii", persons=100), "omop")
 
 from __future__ import annotations
 
-from genokit.omop.athena import Athena
 from genokit.omop.cdm import Cdm
-from genokit.omop.duck import DuckDB
-from genokit.omop.etl import etl
-from genokit.omop.quality import Quality, quality
-from genokit.omop.report import Report
-from genokit.omop.source import Loaded, Source
-from genokit.omop.spark import Spark
-from genokit.omop.synthetic import synthetic
-from genokit.omop.vocabulary import Vocabulary, vocabulary
+from genokit.omop.etl.engines.athena import Athena
+from genokit.omop.etl.engines.duck import DuckDB
+from genokit.omop.etl.engines.spark import Spark
+from genokit.omop.etl.etl import etl
+from genokit.omop.etl.report import Report
+from genokit.omop.etl.source import Loaded, Source
+from genokit.omop.etl.synthetic import synthetic
+from genokit.omop.etl.vocabulary import Vocabulary, vocabulary
+from genokit.omop.quality.quality import Quality, quality
 
 __all__ = [
     "Athena",

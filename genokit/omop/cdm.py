@@ -10,24 +10,25 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from genokit import disclosure
 from genokit.backends import Clients, clients, database
 from genokit.databases import Answer, Athena, Duck
 from genokit.errors import GenokitError, InvalidParameters, NotFound, QueryError, did_you_mean
-from genokit.omop import concepts, disclosure, views
+from genokit.omop import concepts, views
 from genokit.omop.concepts import Concept, ConceptSet
+from genokit.omop.etl.mimic3 import identifier
 from genokit.omop.fields import fields, tables
 from genokit.omop.frames import frame
 from genokit.omop.parameters import bind
-from genokit.omop.schema import identifier
 
 if TYPE_CHECKING:
     import pyarrow as pa
     from duckdb import DuckDBPyConnection
     from pandas import DataFrame, Series
 
-    from genokit.omop.characterize import Characterization
-    from genokit.omop.cohort import Cohort
-    from genokit.omop.entry import Concepts
+    from genokit.omop.characterize.characterize import Characterization
+    from genokit.omop.cohorts.cohort import Cohort
+    from genokit.omop.cohorts.cohort_entry import Concepts
 
 MOST = 1_000_000  # rows of a DataFrame, unless told otherwise
 
@@ -211,8 +212,8 @@ class Cdm:
         is "observation", "record" (with the record) or a number of days after the entry, and ``censor`` a cohort at
         whose beginning this one ends. Bounds may be None.
         """
-        from genokit.omop import cohort
-        from genokit.omop.entry import Entry
+        from genokit.omop.cohorts import cohort
+        from genokit.omop.cohorts.cohort_entry import Entry
 
         given = {"condition": condition, "drug": drug, "measurement": measurement, "procedure": procedure,
                  "observation": observation, "device": device, "visit": visit,
@@ -227,7 +228,7 @@ class Cdm:
         self, cohort_definition_id: int, *, name: str | None = None, min_cell: int | None = None
     ) -> Cohort:
         """A cohort that stands in the CDM's own table ``cohort``. Raises NotFound."""
-        from genokit.omop import cohort
+        from genokit.omop.cohorts import cohort
 
         return cohort.stored(self, cohort_definition_id, name=name, min_cell=min_cell)
 
@@ -243,7 +244,7 @@ class Cdm:
         It is run as ATLAS runs it, by duckcdm: ``pip install 'genokit[atlas]'``. The attrition has a step for each
         inclusion rule. Raises InvalidParameters, InvalidSource, MissingDependency, NotFound.
         """
-        from genokit.omop import circe
+        from genokit.omop.cohorts import circe
 
         return circe.cohort(self, source, name=name, min_cell=min_cell)
 
@@ -259,7 +260,7 @@ class Cdm:
         ``results`` is a DuckDB file with Achilles' tables, which ATLAS reads; a next run counts only what changed.
         Small counts are in neither: those below ``min_cell``, or the settings' if that is higher. Raises InvalidSource.
         """
-        from genokit.omop.characterize import characterize
+        from genokit.omop.characterize.characterize import characterize
 
         return characterize(self, results, min_cell=self.least(min_cell), progress=progress)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from genokit.omop.schema import quoted
+from genokit.omop.etl.mimic3 import quoted
 
 
 def parts(path: Path) -> list[Path]:

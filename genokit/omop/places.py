@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 from genokit.backends import database
 from genokit.databases import Duck, confine
 from genokit.errors import InvalidSource, NotFound
-from genokit.omop.checks import There
+from genokit.omop.etl.mimic3 import identifier
 from genokit.omop.fields import tables
-from genokit.omop.schema import identifier
+from genokit.omop.quality.checks import There
 from genokit.omop.views import attach, in_folder
 
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 from genokit.backends import database
 from genokit.databases import Duck, confine
 from genokit.errors import InvalidSource, NotFound
+from genokit.omop.etl.mimic3 import identifier, quoted
 from genokit.omop.fields import Field, fields, tables
 from genokit.omop.parquet import parts, scan
-from genokit.omop.schema import identifier, quoted
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection

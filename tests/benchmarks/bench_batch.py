@@ -23,7 +23,7 @@ import psutil
 
 from genokit import Batch, Settings, backends
 from genokit.backends import Clients
-from genokit.batch.watch import Watch
+from genokit.batch.monitor.watch import Watch
 
 ROUNDS = 200
 MINUTE = 60.0

@@ -81,7 +81,7 @@ def duckcdm(file: Path) -> int:
     import duckdb
     from duckcdm import achilles
 
-    from genokit.omop.achilles import SCANS
+    from genokit.omop.characterize.achilles import SCANS
 
     con = duckdb.connect(str(file))
     con.execute("set threads = 2; set enable_progress_bar = false")

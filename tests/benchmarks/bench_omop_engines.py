@@ -21,11 +21,12 @@ import duckdb
 import psutil
 
 from genokit.errors import MissingDependency
-from genokit.omop import Source, Vocabulary, inputs, synthetic
-from genokit.omop.duck import DuckDB
-from genokit.omop.plan import Step, plan
-from genokit.omop.spark import Spark
-from genokit.omop.work import Folder
+from genokit.omop import Source, Vocabulary, synthetic
+from genokit.omop.etl import inputs
+from genokit.omop.etl.engines.duck import DuckDB
+from genokit.omop.etl.engines.spark import Spark
+from genokit.omop.etl.plan import Step, plan
+from genokit.omop.etl.result_store import Folder
 
 MEASURED = "cdm.measurement"
 PER_STAY = 5000

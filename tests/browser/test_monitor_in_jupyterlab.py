@@ -16,7 +16,9 @@ pytestmark = pytest.mark.browser
 
 SHOTS = ROOT / "runs" / "browser"
 SMALL = [{"type": "VCPU", "value": "0.25"}, {"type": "MEMORY", "value": "32"}]
-BEGIN = "from genokit import backends\nfrom genokit.batch.monitor import monitor\nclients = backends.clients()\n"
+BEGIN = (
+    "from genokit import backends\nfrom genokit.batch.monitor.monitor import monitor\nclients = backends.clients()\n"
+)
 LONG = "i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); sleep 0.05; done"
 
 

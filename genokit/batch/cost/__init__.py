@@ -1,0 +1,1 @@
+"""What jobs will cost, and what they have cost."""

@@ -1,0 +1,1 @@
+"""Why a job waits, failed, or could never run."""

@@ -1,0 +1,151 @@
+"""The monitor: jobs followed live in a notebook, with a progress bar and a picture where nothing can be live."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from genokit import display, live
+from genokit.backends import Clients
+from genokit.batch.monitor.job_state import ENDED, STATUSES, Snapshot
+from genokit.batch.monitor.watch import Watch
+from genokit.batch.resources import one_line
+from genokit.display import Html
+from genokit.errors import ServiceError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from genokit.batch.monitor.widget import View
+
+
+def monitor(clients: Clients, queue: str | None = None, jobs: Any = None, *, wait: bool | None = None) -> Monitor:
+    """Follow the jobs of a queue, of all queues, or these ``jobs`` (a Job, an id, or several of them).
+
+    In a notebook it is a live view, which asks nothing before it is shown and nothing after ``close()``. Where no view
+    can live (a terminal, a script, papermill, nbconvert), it is a picture of the moment; given ``jobs``, or with
+    ``wait=True``, it first shows their progress until they have ended. An interrupt ends the waiting; jobs go on.
+    """
+    several = [jobs] if isinstance(jobs, str) or hasattr(jobs, "id") else jobs or []
+    ids = None if jobs is None else [str(getattr(job, "id", job)) for job in several]
+    made = Monitor(clients, queue, ids)
+    if wait or (wait is None and ids is not None and not live.lives_here()):
+        made.follow()
+    return made
+
+
+class Monitor:
+    """Jobs under observation: ``snapshot()`` is what is known of them, ``picture()`` draws it, ``close()`` ends it.
+
+    As a cell's result it is a live view where one can live.
+    """
+
+    def __init__(self, clients: Clients, queue: str | None = None, ids: list[str] | None = None) -> None:
+        self._clients = clients
+        self._queue, self._ids = queue, ids
+        self._watch: Watch | None = None
+        self._view: View | None = None
+        self._last = Snapshot()
+
+    @property
+    def title(self) -> str:
+        """What is watched, in words."""
+        if self._ids is not None:
+            return f"{len(self._ids):,} job{'' if len(self._ids) == 1 else 's'}"
+        return f"Queue {self._queue}" if self._queue else "All queues"
+
+    def snapshot(self) -> Snapshot:
+        """What is known now, as tables too: ``.jobs``, ``.attempts``, ``.environments``."""
+        if self._watch is not None and not self._watch.closed:
+            self._last = self._watch.snapshot()
+        if self._last.at is None or self._watch is None:
+            with self._new_watch() as watch:
+                self._last = watch.wait()
+        return self._last
+
+    def follow(self) -> Snapshot:
+        """Show the progress until every job has ended, and return how all stand.
+
+        Raises ServiceError where the first look fails; later ones that fail are told of and tried again.
+        """
+        from genokit.bars import Bar
+
+        with self._new_watch() as watch, Bar(desc=one_line(self.title), unit="job", bar_format=BAR) as bar:
+            now = watch.wait()
+            if now.at is None:
+                raise ServiceError(now.problem)
+            while not now.over:
+                _advance(bar, now)
+                now = watch.wait(now.version)
+            _advance(bar, now)
+        self._last = now
+        return now
+
+    def picture(self) -> Figure:
+        """How many jobs stand where, what they use, and when each attempt ran, as a matplotlib figure."""
+        import pandas as pd
+
+        from genokit.plots import jobs
+
+        now = self.snapshot()
+        at = pd.Timestamp(now.at or datetime.now(UTC))
+        vcpus, memory, _ = now.used
+        used = {"vCPU": (vcpus, now.room[0]), "memory (GiB)": (memory, now.room[1])}
+        title = f"{self.title}, {at:%Y-%m-%d %H:%M:%S} UTC"
+        return jobs.picture(now.attempts, now.counts, used, now=at, title=title)
+
+    def close(self) -> None:
+        """Ask no more; a view keeps what it shows."""
+        if self._view is not None:
+            self._view.close()
+        if self._watch is not None:
+            self._watch.close()
+
+    def __enter__(self) -> Monitor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        now = self._last if self._watch is None or self._watch.closed else self._watch.snapshot()
+        counts = ", ".join(f"{n:,} {status}" for status, n in now.counts.items() if n) or "nothing seen"
+        return one_line(f"<Monitor {self.title}: {counts}>")
+
+    def _repr_html_(self) -> Html:
+        now = self.snapshot()
+        rows: dict[str, object] = {status: n for status, n in now.counts.items() if n} or {"Jobs": "none"}
+        fold: dict[str, object] = {"Jobs": now.jobs[["name", "queue", "status", "exit_code", "reason"]]}
+        if now.problem:
+            rows["The last look failed"] = now.problem
+        return display.stack(
+            display.figure(self.picture(), f"{self.title}: {_said(now)}"),
+            display.card(self.title, rows, fold=fold),
+        )
+
+    def _ipython_display_(self) -> None:
+        if not live.lives_here():
+            raise NotImplementedError  # IPython's word for: take the other forms
+        from genokit.batch.monitor.widget import View
+
+        if self._view is None or self._view.closed:
+            self._watch = self._new_watch()
+            self._view = View(self._clients, self._watch, self.title)
+        live.show(self._view.box, self._repr_html_(), repr(self))
+
+    def _new_watch(self) -> Watch:
+        return Watch(self._clients, queue=self._queue, jobs=self._ids)
+
+
+BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
+
+
+def _advance(bar: Any, now: Snapshot) -> None:
+    counts = now.counts
+    bar.total = sum(counts.values()) or None
+    bar.n = sum(counts[status] for status in ENDED)
+    bar.set_postfix_str(f"the last look failed: {one_line(now.problem)}" if now.problem else _said(now))
+
+
+def _said(now: Snapshot) -> str:
+    return ", ".join(f"{now.counts[status]:,} {status}" for status in STATUSES if now.counts[status])

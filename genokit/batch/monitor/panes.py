@@ -1,0 +1,170 @@
+"""What the monitor shows, pane by pane: pure functions from a snapshot to HTML."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from genokit import display, live
+from genokit.batch.monitor.job_state import ENDED, STATUSES, UNKNOWN, Seen, Snapshot, Strip, states
+from genokit.display import Html
+
+ROWS = 50  # of the table at most
+LANES = 20  # of the timeline with names
+
+
+def head(title: str, place: str, now: Snapshot, *, closed: bool) -> Html:
+    """What is watched and where; when it was looked at last, how often, and what went wrong."""
+    at = f"{now.at:%H:%M:%S} UTC" if now.at else "not yet"
+    if closed:
+        state, how = "CLOSED", "nothing is asked any more"
+    elif now.next_s is None:
+        state, how = "OK", "all have ended, so nothing is asked any more"
+    elif now.by_events:
+        state, how = "LIVE", "told by events"
+    else:
+        state, how = "LIVE", f"asks every {now.next_s:.2g} s"
+    calls = f"{now.calls_a_minute:,} call{'' if now.calls_a_minute == 1 else 's'} in the last minute"
+    parts: list[Html] = [live.heading(title, place, state, f"looked at {at}, {how}, {calls}")]
+    if now.problem:
+        known = f"What is shown is of {at}. " if now.at else ""
+        again = f" The next look is in about {now.next_s:.0f} s." if now.next_s else ""
+        parts.append(live.notice(f"The last look failed. {known}{now.problem}{again}"))
+    return live.group(*parts)
+
+
+def counts(now: Snapshot) -> Html:
+    """How many jobs stand in each status, and what those at work hold of their environments."""
+    vcpus, memory, gpus = now.used
+    spread = "" if len(now.places) < 2 else f" in {len(now.places)} environments"
+    meters = [
+        live.meter("vCPU in use", vcpus, now.room[0], spread),
+        live.meter("Memory in use, GiB", round(memory, 2), now.room[1]),
+    ]
+    if gpus:
+        meters.append(live.meter("GPUs in use", gpus, None))
+    return live.group(live.tallies(now.counts), live.beside(*meters))
+
+
+def timeline(now: Snapshot) -> Html:
+    """The attempts in time."""
+    tries = now.tries
+    if not tries:
+        return live.quiet("No attempt has started yet.")
+    at = now.at.timestamp() * 1000 if now.at else 0
+    spans = [(one.started or 0, one.stopped or at) for _, _, one, _ in tries]
+    first = min(start for start, _ in spans)
+    whole = max(max(at, *(end for _, end in spans)) - first, 1000)
+    bars = [
+        ("", status, (start - first) / whole, (end - first) / whole, "")
+        for (_, _, _, status), (start, end) in zip(tries, spans, strict=True)
+    ]
+    if len(bars) <= LANES:
+        names = [label(job) if number == 1 else f"{label(job)} ({number})" for job, number, _, _ in tries]
+        words = [f"{display.seconds(max(0, end - start) / 1000)} from {_clock(start)}" for start, end in spans]
+        bars = [(name, *bar[1:4], said) for name, bar, said in zip(names, bars, words, strict=True)]
+    return live.lanes(bars, [(part / 4, _clock(first + whole * part / 4)) for part in range(5)], named=LANES)
+
+
+def matches(job: Seen, wanted: str, statuses: Sequence[str]) -> bool:
+    """Whether a job is among those that a filter leaves.
+
+    >>> job = Seen("7f", "Align", "RUNNING")
+    >>> matches(job, "ali", STATUSES), matches(job, "7f", ("FAILED",))
+    (True, False)
+    """
+    has = [status for status in STATUSES if job.counts.get(status)] if job.size else [job.status]
+    text = f"{job.name}\\n{job.id}\\n{job.reason}".lower()
+    return wanted in text and any(status in statuses for status in (*has, job.status))
+
+
+def label(job: Seen) -> str:
+    """A job's name on one line, kept from changing the direction of what follows."""
+    name = " ".join(job.name.split()) or job.id
+    return f"\u2068{name[:60]}\u2069" if len(name) <= 60 else f"\u2068{name[:59]}…\u2069"
+
+
+def rows(jobs: Sequence[Seen], now: Snapshot) -> Html:
+    """The table beside the names: a line a job."""
+    lines = [
+        (
+            live.share(job.counts) if job.size and any(job.counts.values()) else display.pill(job.status),
+            job.queue,
+            _clock(job.started) if job.started else "",
+            _took(job, now),
+            "" if job.exit_code is None else str(job.exit_code),
+        )
+        for job in jobs
+    ]
+    return live.grid(("status", "queue", "started", "took", "exit"), lines)
+
+
+def how_many(shown: int, found: int, of: int) -> Html:
+    """How much of all the table shows."""
+    if not of:
+        return live.quiet("No jobs here yet. They appear by themselves.")
+    if shown < found:
+        return live.quiet(f"The newest {shown:,} of {found:,} jobs that the filter leaves; narrow it to see others.")
+    return live.quiet(f"{found:,} of {of:,} job{'' if of == 1 else 's'}.")
+
+
+def detail(chosen: str, job: Seen | None, now: Snapshot) -> Html:
+    """The chosen job."""
+    if job is None:
+        return display.card(f"Job {chosen}", {"Status": "asked for"})
+    asked = f"{job.vcpus:g} vCPU, {display.size(job.memory_gib * 2**30)}" + (f", {job.gpus} GPU" if job.gpus else "")
+    shown: dict[str, object] = {
+        "Reason": job.reason or "none",
+        "Started": f"{_clock(job.started)}, took {_took(job, now)}" if job.started else "not yet",
+        "Exit code": "none" if job.exit_code is None else job.exit_code,
+        "Asked for": asked + (" each" if job.size else ""),
+        "Attempts": len(job.attempts) or "none",
+        "Id": job.id,
+    }
+    if job.size:
+        shown = {key: shown[key] for key in ("Reason", "Asked for", "Id")}
+    child = f", child {job.id.partition(':')[2]}" if ":" in job.id else ""
+    return display.card(f"Job {job.name}{child}", shown, status=job.status)
+
+
+def children(parent: Seen, strip: Strip) -> Html:
+    """An array's children, a dot each."""
+    unseen = states(strip).get(UNKNOWN, 0)
+    counted = ", ".join(f"{n:,} {status}" for status, n in parent.counts.items() if n)
+    failed = [index for index, place in enumerate(strip.states) if place == STATUSES.index("FAILED")]
+    said = f"{parent.size:,} children, row by row from 0: {counted}."
+    if failed:
+        more = f" and {len(failed) - 10:,} more" if len(failed) > 10 else ""
+        said += f" Failed: {', '.join(map(str, failed[:10]))}{more}."
+    if unseen:
+        said += f" Grey: {unseen:,} not looked at one by one yet."
+    return live.group(live.strip(strip.states, said), live.quiet(said))
+
+
+def lines(job: Seen | None, text: str) -> Html:
+    """The log pane."""
+    if job is None:
+        return live.quiet("")
+    if job.size:
+        return live.quiet("An array writes no log itself: give a child's number to read its own.")
+    if not job.stream:
+        return live.quiet("No log: it never ran." if job.status in ENDED else "No log yet: it does not run.")
+    return display.log(text) if text else live.quiet("No lines so far.")
+
+
+def question(verb: str, chosen: str, job: Seen | None) -> Html:
+    """What a yes would do, and to which job."""
+    name, status = (label(job), job.status) if job else (chosen, "unknown")
+    whole = f", with all its {job.size:,} children" if job and job.size else ""
+    return live.quiet(f"{verb} job {name}{whole} ({chosen[:8]}…, {status})? It ends as FAILED.")
+
+
+def _took(job: Seen, now: Snapshot) -> str:
+    if not job.started:
+        return ""
+    until = job.stopped or (now.at.timestamp() * 1000 if now.at else job.started)
+    return display.seconds(max(0, until - job.started) / 1000)
+
+
+def _clock(moment: float | None) -> str:
+    return f"{datetime.fromtimestamp((moment or 0) / 1000, tz=UTC):%H:%M:%S}"

@@ -1,0 +1,266 @@
+"""The supervisor: one process an account, which starts jobs when they fit and writes down what becomes of them.
+
+It is not the kernel's child, so jobs outlive the kernel that submitted them, and it holds nothing that is not on disk,
+so it may be killed at any instant: the next call to the account starts another, which goes on where the store and the
+keepers' journals say.
+
+One step of its loop: read what has ended, obey wishes to stop, let waiting jobs advance, start what fits. It sleeps on
+a FIFO that clients and keepers write a byte to, and leaves when there is nothing left to follow.
+
+    python -m genokit.local.engine.supervisor HOME [--idle-s 20]   starts one in the background; returns when it listens
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import io
+import json
+import os
+import secrets
+import select
+import shutil
+import signal
+import sqlite3
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+from genokit.errors import GenokitError
+from genokit.local import store
+from genokit.local.engine import keeper, lifecycle, processes, retention, runners, scheduler
+
+IDLE_S = 20.0  # how long it stays when nothing runs
+PATIENCE_S = 30.0  # how long it waits for another that comes or goes
+STARTING_S = 0.02  # how soon it looks whether what it has ordered runs
+PRUNE_S = 3600.0  # how often it looks for what is old enough to be forgotten
+DOUBT_S = 1.0  # how long one must do its work before those that died of it are forgotten
+TICK_S = 2.0  # how often it looks whether the keepers live
+
+# --- the steps
+
+
+def step(db: sqlite3.Connection, home: Path, told: set[tuple[str, str]]) -> float | None:
+    """Bring the account up to date and start what fits; returns when to look again, None where nothing runs.
+
+    ``told`` remembers which wishes have been passed on. What a killed supervisor had decided and not ordered, or
+    ordered and not noted, is ordered again by the next: see ``resume``."""
+    with store.transaction(db):
+        ended = lifecycle.Ended(db)
+        lifecycle.collect(db, home, ended)
+        wishes = lifecycle.obey(db, ended)
+        ended.settle()
+        lifecycle.advance(db, ended)
+        ended.settle()
+        placed = scheduler.choose(db)
+        host = instance(db, home) if placed else ""
+        starting = [
+            job for one in placed for job in lifecycle.alone(db, ended, one.job_id, partial(begin, db, one, host))
+        ]
+        ended.settle()
+    if starting:
+        keeper.tell(home / "hosts" / host, [runners.task(db, home, job) for job in starting])
+    for where, order in wishes:
+        ((wish, key),) = order.items()
+        if (wish, key) not in told:
+            told.add((wish, key))
+            keeper.tell(home / "hosts" / where, [order])
+    statuses = {row["status"] for row in db.execute("select status from jobs where status in ('STARTING', 'RUNNING')")}
+    return STARTING_S if "STARTING" in statuses else TICK_S if statuses else None
+
+
+def begin(db: sqlite3.Connection, placed: scheduler.Placed, host: str) -> list[sqlite3.Row]:
+    """Write down the intent to start a job, or all nodes of one: from here on no attempt is started twice."""
+    gpus = list(placed.gpus)
+    for job in db.execute("select * from jobs where id = :id or parent = :id", {"id": placed.job_id}).fetchall():
+        mine, gpus = ([], gpus) if job["size"] else (gpus[: job["gpus"]], gpus[job["gpus"] :])
+        attempts = store.loads(job, "attempts")
+        if not job["size"]:
+            doc, _ = store.document(db, job["parent"] or job["id"])
+            # https://docs.aws.amazon.com/batch/latest/userguide/job_states.html
+            name = f"{doc['definition'][0][:200]}/default/{secrets.token_hex(16)}"
+            attempts.append({"container": {"logStreamName": name}})
+        db.execute(
+            "update jobs set status = 'STARTING', status_reason = null, environment = ?, gpu_ids = ?, attempts = ?, "
+            "host = ?, process = null where id = ?",
+            (placed.environment, json.dumps(mine), json.dumps(attempts), host, job["id"]),
+        )
+    kept = "select * from jobs where (id = :id or parent = :id) and size is null"
+    return db.execute(kept, {"id": placed.job_id}).fetchall()
+
+
+def instance(db: sqlite3.Connection, home: Path) -> str:
+    """The keeper to start jobs with: the one that lives, or a new one."""
+    for row in db.execute("select instance from hosts"):
+        if keeper.lives(home / "hosts" / row["instance"]):
+            return str(row["instance"])
+    name = f"i-{secrets.token_hex(8)}"
+    keeper.start(home / "hosts" / name, home / "wake")
+    db.execute("insert into hosts (instance) values (?)", (name,))
+    return name
+
+
+def resume(db: sqlite3.Connection, home: Path) -> None:
+    """Order again what was to start and has not: a keeper starts no key twice. Clear away what the dead have left."""
+    for job in db.execute("select * from jobs where status = 'STARTING' and size is null").fetchall():
+        if keeper.lives(home / "hosts" / job["host"]):
+            keeper.tell(home / "hosts" / job["host"], [runners.task(db, home, job)])
+    known = {row["instance"] for row in db.execute("select instance from hosts")}
+    for folder in (home / "hosts").glob("*"):
+        if folder.name not in known and not keeper.lives(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def dismiss(db: sqlite3.Connection, home: Path) -> None:
+    """Send the keepers away that keep nothing."""
+    for row in db.execute("select instance from hosts").fetchall():
+        keeper.tell(home / "hosts" / row["instance"], [{"leave": True}])
+
+
+# --- the loop
+
+
+@contextlib.contextmanager
+def only_one(home: Path) -> Iterator[bool]:
+    """Hold the account's lock; False where another supervisor holds it."""
+    lock = os.open(home / "supervisor.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    mine = True
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(lock, 0)
+        os.write(lock, str(os.getpid()).encode())
+    except BlockingIOError:
+        mine = False
+    try:
+        yield mine
+    finally:
+        os.close(lock)
+
+
+def supervise(home: Path, ready: io.FileIO, idle_s: float) -> None:
+    """Follow the account's jobs until there are none to follow. ``ready`` hears when it does its work: after a while
+    where others have died of it."""
+    asked: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    children, child_ended = os.pipe()
+    for end in (children, child_ended):
+        os.set_blocking(end, False)
+    signal.set_wakeup_fd(child_ended)
+    fifo = home / "wake"
+    if not fifo.exists():
+        os.mkfifo(fifo, 0o600)
+    with store.connect(home) as db:
+        busy = True
+        while busy and not asked:
+            # Open for writing too, or the FIFO would report an end each time the last writer leaves.
+            news = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
+            try:
+                follow(db, home, [news, children], asked, idle_s, ready)
+            finally:
+                os.close(news)  # or one that has died would seem to listen until it is gone
+            busy = unattended(db)  # a wish that came between the last look and the closing
+        if not db.execute("select 1 from jobs where status in ('STARTING', 'RUNNING')").fetchone():
+            dismiss(db, home)
+
+
+def follow(
+    db: sqlite3.Connection, home: Path, sources: list[int], asked: list[int], idle_s: float, ready: io.FileIO
+) -> None:
+    """Step whenever there is news, until nothing has run for a while or the supervisor is asked to go."""
+    if len(store.deaths(home)) < 2:
+        answer(ready)
+    idle_since = time.monotonic()
+    proven_at, prune_at = idle_since + DOUBT_S, 0.0
+    told: set[tuple[str, str]] = set()
+    resume(db, home)
+    while not asked:
+        look_again_s = step(db, home, told)
+        now = time.monotonic()
+        if now >= prune_at:
+            prune_at = now + PRUNE_S
+            retention.prune(db, home, float(os.environ.get("GENOKIT_RETENTION_DAYS", "30")))
+        if look_again_s:
+            idle_since = now
+        elif now - idle_since >= idle_s:
+            return
+        wait_s = look_again_s or idle_since + idle_s - now
+        if now < proven_at:
+            wait_s = min(wait_s, proven_at - now)
+        elif proven_at:
+            proven_at = 0.0
+            (home / "deaths").unlink(missing_ok=True)
+            answer(ready)
+        select.select(sources, [], [], wait_s)
+        for source in sources:
+            with contextlib.suppress(BlockingIOError):
+                os.read(source, 1 << 16)
+        reap()
+
+
+def answer(ready: io.FileIO) -> None:
+    """Tell the process that started this supervisor, once, that it works."""
+    if not ready.closed:
+        ready.write(b"ready")
+        ready.close()
+
+
+def unattended(db: sqlite3.Connection) -> bool:
+    """Whether there is work that no step has seen."""
+    work = "status in ('SUBMITTED', 'STARTING', 'RUNNING') or (status = 'RUNNABLE' and stop is not null)"
+    return db.execute("select 1 from jobs where " + work).fetchone() is not None
+
+
+def reap() -> None:
+    """Let ended keepers go."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def main(home: Path, idle_s: float = IDLE_S) -> int:
+    """Start a supervisor in the background unless one runs; 0 when one listens, else 1 with the reason on stderr."""
+    told, write = os.pipe()
+    if os.fork():
+        os.close(write)
+        answer = b"".join(iter(lambda: os.read(told, 4096), b""))
+        if answer == b"ready":
+            return 0
+        sys.stderr.write(answer.decode())
+        return 1
+    os.setsid()
+    processes.unmark()  # a job may have started it, whose end it outlives
+    os.close(told)
+    ready = io.FileIO(write, "w")
+    try:
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            with only_one(home) as mine:
+                if mine:
+                    log = os.open(home / "supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+                    os.dup2(log, 1)
+                    os.dup2(log, 2)
+                    supervise(home, ready, idle_s)
+                    (home / "deaths").unlink(missing_ok=True)
+                    return 0
+            if keeper.wake(home / "wake"):
+                ready.write(b"ready")
+                return 0
+            time.sleep(0.005)  # the other does not listen yet, or is leaving and would miss what is new
+        ready.write(b"another supervisor holds the lock and does not listen")
+        return 1
+    except Exception as error:
+        traceback.print_exc()
+        why = " ".join((str(error) if isinstance(error, (OSError, GenokitError)) else repr(error)).split())
+        with contextlib.suppress(OSError), open(home / "deaths", "ab") as file:
+            file.write(f"{why}\n".encode(errors="replace"))
+        if not ready.closed:  # once it has said that it is ready, only these two are left to tell
+            ready.write(why.encode(errors="replace"))
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), float(sys.argv[3]) if sys.argv[2:3] == ["--idle-s"] else IDLE_S))

@@ -1,0 +1,313 @@
+"""What the embedded S3 answers to calls for buckets, objects and lists; ``objects`` keeps them on disk."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping
+from typing import IO, Any
+from urllib.parse import quote, unquote
+
+from genokit.local.s3.objects import NAME, Found, Objects
+from genokit.local.shapes import Refused
+
+KEPT = ("CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage", "ContentType", "Metadata")
+KEY_BYTES = 1024
+PAGE = 1000
+
+Request = Mapping[str, Any]
+Answer = tuple[int, dict[str, Any]]
+
+
+# --- buckets
+
+
+def create_bucket(objects: Objects, request: Request) -> Answer:
+    """A new bucket of this account."""
+    bucket = request["Bucket"]
+    if not NAME.fullmatch(bucket):
+        raise Refused(400, "InvalidBucketName", f"'{bucket}' is no bucket's name: 3 to 63 of a-z, 0-9, '.' and '-'.")
+    if objects.has(bucket):
+        raise Refused(409, "BucketAlreadyOwnedByYou", f"The embedded account has a bucket '{bucket}' already.")
+    objects.create(bucket)
+    return 200, {"Location": f"/{bucket}"}
+
+
+def list_buckets(objects: Objects, request: Request) -> Answer:
+    """All buckets, on one page."""
+    prefix = request.get("Prefix", "")
+    found = [{"Name": name, "CreationDate": made} for name, made in objects.buckets().items()]
+    return 200, {"Buckets": [one for one in found if one["Name"].startswith(prefix)]}  # type: ignore[attr-defined]
+
+
+def head_bucket(objects: Objects, request: Request) -> Answer:
+    """Whether the bucket is there."""
+    return 200, {"BucketRegion": "local"}
+
+
+def delete_bucket(objects: Objects, request: Request) -> Answer:
+    """Remove an empty bucket; the one that every account has is there again at once."""
+    if not objects.remove(request["Bucket"]):
+        raise Refused(409, "BucketNotEmpty", f"The bucket '{request['Bucket']}' is not empty.")
+    return 204, {}
+
+
+# --- objects
+
+
+def put_object(objects: Objects, request: Request) -> Answer:
+    """Store an object whole; with IfNoneMatch='*' only where there is none, with IfMatch only over that one."""
+    key, body = checked_key(request["Key"]), request.get("Body", b"")
+    # boto3 starts to tell of an upload's progress when a request is made, and here none is.
+    getattr(body, "signal_transferring", lambda: None)()
+
+    def allowed(old: Found | None) -> None:
+        if request.get("IfNoneMatch") == "*" and old:
+            raise Refused(412, "PreconditionFailed", f"There is an object '{key}' already.")
+        if "IfMatch" in request and old is None:
+            raise no_such_key(key)
+        if "IfMatch" in request and old and not _matches(request["IfMatch"], old):
+            raise Refused(412, "PreconditionFailed", f"The object '{key}' is another one by now.")
+
+    found = objects.place(request["Bucket"], key, objects.receive(body), kept(request), allowed=allowed)
+    return 200, {"ETag": quoted(found.etag)}
+
+
+def get_object(objects: Objects, request: Request) -> Answer:
+    """An object, or a range of its bytes, as a stream."""
+    from botocore.response import StreamingBody
+
+    opened, found = opened_object(objects, request["Bucket"], request["Key"])
+    try:
+        _check_conditions(request, found)
+        start, end = byte_range(request.get("Range", ""), found.size)
+    except Refused:
+        opened.close()
+        raise
+    length = end - start
+    partial = {"ContentRange": f"bytes {start}-{end - 1}/{found.size}"} if request.get("Range") else {}
+    opened.seek(start)
+    body = StreamingBody(io.BufferedReader(Part(opened, length)), length)
+    return (206 if partial else 200), {**_told(found), "ContentLength": length, **partial, "Body": body}
+
+
+def head_object(objects: Objects, request: Request) -> Answer:
+    """What is known of an object."""
+    try:
+        found = objects.find(request["Bucket"], checked_key(request["Key"]))
+    except FileNotFoundError:
+        raise Refused(404, "NoSuchKey", "Not Found") from None
+    _check_conditions(request, found)
+    start, end = byte_range(request.get("Range", ""), found.size)
+    return 200, {**_told(found), "ContentLength": end - start}
+
+
+def delete_object(objects: Objects, request: Request) -> Answer:
+    """Delete an object; that there was none is no error."""
+    _check_version(request)
+    objects.delete(request["Bucket"], checked_key(request["Key"]))
+    return 204, {}
+
+
+def delete_objects(objects: Objects, request: Request) -> Answer:
+    """Delete up to a thousand objects."""
+    wanted = request["Delete"]["Objects"]
+    if len(wanted) > PAGE:
+        raise Refused(400, "MalformedXML", f"Delete.Objects: {len(wanted)} objects, {PAGE} are the most.")
+    for one in wanted:
+        delete_object(objects, {**one, "Bucket": request["Bucket"]})
+    return 200, {} if request["Delete"].get("Quiet") else {"Deleted": [{"Key": one["Key"]} for one in wanted]}
+
+
+def copy_object(objects: Objects, request: Request) -> Answer:
+    """Copy an object of this account, with what is known of it unless MetadataDirective is REPLACE."""
+    bucket, key = source(objects, request)
+    replace = request.get("MetadataDirective") == "REPLACE"
+    if (bucket, key) == (request["Bucket"], request["Key"]) and not replace:
+        raise Refused(400, "InvalidRequest", f"This copy would change nothing of '{key}'.")
+    opened, found = opened_object(objects, bucket, key)
+    with opened:
+        received = objects.receive(opened)
+    about = kept(request) if replace else found.about
+    made = objects.place(request["Bucket"], checked_key(request["Key"]), received, about)
+    return 200, {"CopyObjectResult": {"ETag": quoted(made.etag), "LastModified": made.modified}}
+
+
+# --- lists
+
+
+def list_objects_v2(objects: Objects, request: Request) -> Answer:
+    """One page of keys in the order of their bytes, those behind a delimiter told as one prefix."""
+    after = unquote(request.get("ContinuationToken", "")) or request.get("StartAfter", "")
+    told, page, last = _page(objects, request, after)
+    response = {
+        **told,
+        "KeyCount": len(page) + len(told.get("CommonPrefixes", [])),
+        **({"StartAfter": request["StartAfter"]} if "StartAfter" in request else {}),
+        **({"Contents": [_listed(one) for one in page]} if page else {}),
+        **({"NextContinuationToken": quote(last)} if last is not None else {}),
+    }
+    return 200, response
+
+
+def list_objects(objects: Objects, request: Request) -> Answer:
+    """The same in S3's older words, which boto3's resources still use."""
+    told, page, last = _page(objects, request, request.get("Marker", ""))
+    told |= {"Marker": request.get("Marker", "")} | ({"NextMarker": last} if last is not None else {})
+    return 200, told | ({"Contents": [_listed(one) for one in page]} if page else {})
+
+
+def list_object_versions(objects: Objects, request: Request) -> Answer:
+    """One page of the objects, each as its only version."""
+    told, page, last = _page(objects, request, request.get("KeyMarker", ""))
+    response = {
+        **told,
+        **({"Versions": [{**_listed(one), "VersionId": "null", "IsLatest": True} for one in page]} if page else {}),
+        **({"NextKeyMarker": last, "NextVersionIdMarker": "null"} if last is not None else {}),
+    }
+    return 200, response
+
+
+def _page(objects: Objects, request: Request, after: str) -> tuple[dict[str, Any], list[Found], str | None]:
+    """What every list tells of one page, the page's objects, and the last of it where there is more."""
+    bucket, prefix, delimiter = request["Bucket"], request.get("Prefix", ""), request.get("Delimiter", "")
+    most = min(request.get("MaxKeys", PAGE), PAGE)
+    if most < 0:
+        raise Refused(400, "InvalidArgument", f"MaxKeys: {most} is less than 0.")
+    found: list[Found] = []
+    prefixes: list[str] = []
+    last, more = None, False
+    for key in objects.keys(bucket, prefix):
+        common = key[: cut + len(delimiter)] if delimiter and (cut := key.find(delimiter, len(prefix))) >= 0 else None
+        name = key if common is None else common
+        if name.encode() <= after.encode() or common in prefixes[-1:]:
+            continue
+        if len(found) + len(prefixes) == most:
+            more = most > 0
+            break
+        if common is None:
+            try:
+                found.append(objects.find(bucket, key))
+            except FileNotFoundError:  # deleted meanwhile
+                continue
+        else:
+            prefixes.append(common)
+        last = name
+    told = {
+        "Name": bucket,
+        "Prefix": prefix,
+        "MaxKeys": request.get("MaxKeys", PAGE),
+        "IsTruncated": more,
+        **({"Delimiter": delimiter} if delimiter else {}),
+        **({"CommonPrefixes": [{"Prefix": one} for one in prefixes]} if prefixes else {}),
+    }
+    return told, found, last if more else None
+
+
+def _listed(found: Found) -> dict[str, Any]:
+    return {
+        "Key": found.key,
+        "LastModified": found.modified,
+        "ETag": quoted(found.etag),
+        "Size": found.size,
+        "StorageClass": "STANDARD",
+    }
+
+
+# --- parts of requests and answers
+
+
+def checked_key(key: str) -> str:
+    if len(key.encode()) > KEY_BYTES:
+        raise Refused(400, "KeyTooLongError", f"The key has {len(key.encode())} bytes; {KEY_BYTES} are the most.")
+    return key
+
+
+def no_such_key(key: str) -> Refused:
+    return Refused(404, "NoSuchKey", f"There is no object '{key}'.")
+
+
+def _check_version(request: Request) -> None:
+    if request.get("VersionId", "null") != "null":
+        raise Refused(
+            404, "NoSuchVersion", f"'{request['Key']}' has no version '{request['VersionId']}': none are kept."
+        )
+
+
+def opened_object(objects: Objects, bucket: str, key: str) -> tuple[IO[bytes], Found]:
+    try:
+        return objects.open(bucket, checked_key(key))
+    except FileNotFoundError:
+        raise no_such_key(key) from None
+
+
+def source(objects: Objects, request: Request) -> tuple[str, str]:
+    bucket, _, key = unquote(request["CopySource"].partition("?versionId=")[0]).removeprefix("/").partition("/")
+    if not objects.has(bucket):
+        raise Refused(404, "NoSuchBucket", f"The embedded account has no bucket '{bucket}' to copy from.")
+    return bucket, key
+
+
+def kept(request: Request) -> dict[str, Any]:
+    kept = {name: request[name] for name in KEPT if request.get(name)}
+    if "Metadata" in kept:  # headers, on their way
+        kept["Metadata"] = {name.lower(): value for name, value in kept["Metadata"].items()}
+    return kept
+
+
+def _told(found: Found) -> dict[str, Any]:
+    about = {"ContentType": "binary/octet-stream", "Metadata": {}, **found.about}
+    return {"AcceptRanges": "bytes", "ETag": quoted(found.etag), "LastModified": found.modified, **about}
+
+
+def _check_conditions(request: Request, found: Found) -> None:
+    _check_version(request)
+    if "IfMatch" in request and not _matches(request["IfMatch"], found):
+        raise Refused(412, "PreconditionFailed", "At least one of the pre-conditions did not hold.")
+    if "IfNoneMatch" in request and _matches(request["IfNoneMatch"], found):
+        raise Refused(304, "304", "Not Modified")
+
+
+def _matches(wanted: str, found: Found) -> bool:
+    return wanted == "*" or found.etag in [one.strip().strip('"') for one in wanted.split(",")]
+
+
+def byte_range(text: str, size: int) -> tuple[int, int]:
+    """First byte and the one after the last of ``bytes=0-9``, ``bytes=5-`` or ``bytes=-5``; all of them unless asked.
+
+    >>> byte_range("bytes=2-3", 10), byte_range("bytes=-3", 10), byte_range("bytes=8-99", 10), byte_range("", 10)
+    ((2, 4), (7, 10), (8, 10), (0, 10))
+    """
+    match = re.fullmatch(r"bytes=(\d{0,18})-(\d{0,18})", text)
+    if not match or match[0] == "bytes=-":
+        return 0, size
+    first, last = match[1], match[2]
+    start = int(first) if first else max(0, size - int(last))
+    end = min(size, int(last) + 1) if first and last else size
+    if start >= size or start >= end:
+        raise Refused(416, "InvalidRange", f"{text} is not in the object's {size} bytes.")
+    return start, end
+
+
+def quoted(etag: str) -> str:
+    return f'"{etag}"'
+
+
+class Part(io.RawIOBase):
+    """The next ``length`` bytes of a file."""
+
+    def __init__(self, file: IO[bytes], length: int) -> None:
+        self._file, self._left = file, length
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._file.read(min(len(buffer), self._left))
+        buffer[: len(data)] = data
+        self._left -= len(data)
+        return len(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()

@@ -1,0 +1,116 @@
+"""What the embedded S3 answers to uploads in parts, which boto3 makes of every large file."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import secrets
+import shutil
+from pathlib import Path
+from typing import IO, Any
+
+from genokit.files import write_atomic
+from genokit.local.s3.calls import Answer, Part, Request, byte_range, checked_key, kept, opened_object, quoted, source
+from genokit.local.s3.objects import Objects
+from genokit.local.shapes import Refused
+
+PARTS = range(1, 10_001)
+PART_BYTES = 5 * 1024 * 1024  # the least, but for the last part
+
+
+def create_multipart_upload(objects: Objects, request: Request) -> Answer:
+    """Begin an upload in parts."""
+    key, upload = checked_key(request["Key"]), secrets.token_hex(16)
+    folder = _uploads(objects) / upload
+    write_atomic(folder / "about", json.dumps([request["Bucket"], key, kept(request)]), private=True)
+    return 200, {"Bucket": request["Bucket"], "Key": key, "UploadId": upload}
+
+
+def upload_part(objects: Objects, request: Request) -> Answer:
+    """Take in one part; the last one sent under a number counts."""
+    body = request.get("Body", b"")
+    getattr(body, "signal_transferring", lambda: None)()
+    return 200, {"ETag": _take_part(objects, request, body)}
+
+
+def upload_part_copy(objects: Objects, request: Request) -> Answer:
+    """Take in one part from another object of this account."""
+    opened, found = opened_object(objects, *source(objects, request))
+    with opened:
+        start, end = byte_range(request.get("CopySourceRange", ""), found.size)
+        opened.seek(start)
+        etag = _take_part(objects, request, io.BufferedReader(Part(opened, end - start)))
+    return 200, {"CopyPartResult": {"ETag": etag, "LastModified": found.modified}}
+
+
+def complete_multipart_upload(objects: Objects, request: Request) -> Answer:
+    """Make the parts, in the order of their numbers, one object."""
+    folder, about = _upload(objects, request)
+    parts = request.get("MultipartUpload", {}).get("Parts", [])
+    numbers = [part["PartNumber"] for part in parts]
+    if not parts or numbers != sorted(set(numbers)):
+        raise Refused(400, "InvalidPartOrder" if parts else "MalformedXML", "Parts must come by rising numbers.")
+    files = []
+    for part in parts:
+        etag = part.get("ETag", "").strip('"')
+        file = folder / f"{part['PartNumber']}-{etag}"
+        if not re.fullmatch("[0-9a-f]{32}", etag) or not file.is_file():
+            raise Refused(400, "InvalidPart", f"There is no part {part['PartNumber']} with ETag '{etag}'.")
+        files.append(file)
+    if any(file.stat().st_size < PART_BYTES for file in files[:-1]):
+        raise Refused(400, "EntityTooSmall", f"Every part but the last has {PART_BYTES} bytes at least.")
+    digest = hashlib.md5(b"".join(bytes.fromhex(file.name.partition("-")[2]) for file in files), usedforsecurity=False)
+    received = objects.receive(_Joined(files))
+    etag = f"{digest.hexdigest()}-{len(files)}"
+    made = objects.place(request["Bucket"], request["Key"], received, about, etag=etag)
+    shutil.rmtree(folder, ignore_errors=True)
+    return 200, {"Bucket": request["Bucket"], "Key": request["Key"], "ETag": quoted(made.etag)}
+
+
+def abort_multipart_upload(objects: Objects, request: Request) -> Answer:
+    """Forget an upload in parts."""
+    shutil.rmtree(_upload(objects, request)[0], ignore_errors=True)
+    return 204, {}
+
+
+def _uploads(objects: Objects) -> Path:
+    return objects.root / ".uploads"
+
+
+def _upload(objects: Objects, request: Request) -> tuple[Path, dict[str, Any]]:
+    folder = _uploads(objects) / request["UploadId"]
+    if re.fullmatch("[0-9a-f]{32}", request["UploadId"]) and folder.is_dir():
+        bucket, key, about = json.loads((folder / "about").read_text())
+        if (bucket, key) == (request["Bucket"], request["Key"]):
+            return folder, about
+    raise Refused(404, "NoSuchUpload", f"There is no upload '{request['UploadId']}' of '{request['Key']}'.")
+
+
+def _take_part(objects: Objects, request: Request, body: Any) -> str:
+    folder, _ = _upload(objects, request)
+    number = request["PartNumber"]
+    if number not in PARTS:
+        raise Refused(400, "InvalidArgument", f"PartNumber: {number} is not in {PARTS.start} to {PARTS.stop - 1}")
+    received = objects.receive(body)
+    for older in folder.glob(f"{number}-*"):
+        older.unlink(missing_ok=True)
+    received.file.replace(folder / f"{number}-{received.md5}")
+    return quoted(received.md5)
+
+
+class _Joined:
+    """Files one after the other."""
+
+    def __init__(self, files: list[Path]) -> None:
+        self._files = iter(files)
+        self._open: IO[bytes] = io.BytesIO()
+
+    def read(self, size: int) -> bytes:
+        while not (data := self._open.read(size)):
+            self._open.close()
+            if (file := next(self._files, None)) is None:
+                return b""
+            self._open = file.open("rb")
+        return data

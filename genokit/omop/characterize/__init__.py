@@ -1,0 +1,1 @@
+"""Achilles' analyses, their pictures and the explorer."""

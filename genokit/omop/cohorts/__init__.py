@@ -1,0 +1,1 @@
+"""Cohorts, and the studies that start from them."""

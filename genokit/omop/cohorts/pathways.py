@@ -1,0 +1,172 @@
+"""What comes after what: treatment pathways, the order in which persons of one cohort enter others.
+
+The words are OHDSI's: target and event cohorts, eras, combinations, steps, as in ATLAS and TreatmentPatterns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from genokit import disclosure
+from genokit.backends import database
+from genokit.errors import InvalidParameters, did_you_mean
+from genokit.omop.cohorts.cohort import least
+from genokit.omop.cohorts.cohort_entry import read
+from genokit.omop.cohorts.cohort_periods import END, START, WHO, days
+from genokit.plots.pathways import NONE, OTHER
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from pandas import DataFrame
+
+    from genokit.omop.cohorts.cohort import Cohort
+
+MOST_EVENTS = 60  # a bit each, in 64
+KINDS = ("sunburst", "sankey")
+
+
+@dataclass(frozen=True, eq=False)
+class Pathways:
+    """Paths through event cohorts, and how many persons took each: ``frame`` has the true numbers and is for you, the
+    rest is suppressed.
+
+    ``treatments`` has the label of each step, and the event cohorts that it is made of.
+    """
+
+    target: str
+    frame: DataFrame = field(repr=False)
+    treatments: Mapping[str, tuple[str, ...]]
+    settings: Mapping[str, Any]
+    min_cell: int | None = None
+    hidden: bool = False  # the target's card does not tell how many there are, as the sum of paths would
+
+    def table(self) -> DataFrame:
+        """The paths that may be told: each person is in one row. Rare ones are told together, as far as they are the
+        same, and from there on as "(other)"; "(none)" is who entered no event cohort."""
+        steps = [name for name in self.frame.columns if name.startswith("step_")]
+        paths = self.frame.head(0) if self.hidden else self.frame
+        return _ordered(disclosure.gathered(paths, "persons", steps, other=OTHER, min_cell=self.min_cell))
+
+    def plot(self, *, kind: str = "sunburst", ax: Axes | None = None) -> Axes:
+        """The paths as a sunburst, a ring a step; or with ``kind="sankey"`` as streams, a column a step."""
+        from genokit.plots import pathways
+
+        if kind not in KINDS:
+            raise InvalidParameters(f"There is no picture '{kind}'. {did_you_mean(kind, KINDS)}")
+        draw = pathways.sunburst if kind == "sunburst" else pathways.sankey
+        return draw(self.table(), treatments=self.treatments, title=f"From {self.target}", ax=ax)
+
+    def __repr__(self) -> str:
+        return f"<Pathways of {self.target} through {sum(len(one) == 1 for one in self.treatments.values())} cohorts>"
+
+    def _repr_html_(self) -> str:
+        from matplotlib import pyplot as plt
+
+        from genokit import display
+
+        shown = self.table()
+        paths = shown.filter(like="step_").to_numpy()
+        listed = disclosure.written(shown[["persons", "percent"]].round(1), ["persons"])
+        listed.insert(0, "path", [" → ".join(step for step in path if isinstance(step, str)) for path in paths])
+        pictures = []
+        for kind in KINDS:
+            ax = self.plot(kind=kind)
+            words = f"Pathways of {self.target} as a {kind}; their numbers are in the table."
+            pictures.append(display.figure(ax.figure, words))  # type: ignore[arg-type]
+            plt.close(ax.figure)  # type: ignore[arg-type]
+        note = disclosure.note(["step"], min_cell=self.min_cell)
+        about = {**self.settings, "with any": self._any(shown), "shown": note}
+        fold = {"Numbers": display.table(listed, most=100), "Step by step": pictures[1]}
+        return display.stack(display.card(f"Pathways of {self.target}", about, fold=fold), pictures[0])
+
+    def _any(self, shown: DataFrame) -> str:
+        """The share of persons who entered any event cohort, if it may be told."""
+        none = shown.loc[shown["step_1"] == NONE, "percent"]
+        known = len(none) or not (shown["step_1"] == OTHER).any()
+        return f"{100 - none.sum():.1f} % of the persons" if known else "not told"
+
+
+def pathways(
+    target: Cohort, events: Sequence[Cohort], *, most_steps: int, gap_days: int, combination_days: int, first_only: bool
+) -> Pathways:
+    """The event cohorts that persons enter while in their first entry of the target, in order."""
+    import pandas as pd
+
+    for name, number, at_least in (
+        ("most_steps", most_steps, 1), ("gap_days", gap_days, 0), ("combination_days", combination_days, 0)
+    ):  # fmt: skip
+        if isinstance(number, bool) or not isinstance(number, int) or number < at_least:
+            raise InvalidParameters(f"'{name}' is {number!r}. Give a whole number, {at_least} or more.")
+    names = _names(events)
+    if target.spans.empty:
+        raise InvalidParameters(f"The cohort '{target.name}' is empty, so there is nobody to follow.")
+    first = _days(target.spans).sort_values([WHO, "first_day"]).drop_duplicates(WHO)
+    entered = pd.concat([_days(one.spans).assign(treatment=i) for i, one in enumerate(events)], ignore_index=True)
+    duck = database(":memory:")
+    duck.con.register("target", first)  # type: ignore[union-attr]
+    duck.con.register("event", entered)  # type: ignore[union-attr]
+    asked = {"most_steps": most_steps, "gap_days": gap_days, "combination_days": combination_days,
+             "first_only": first_only}  # fmt: skip
+    found = duck.query(read("pathways"), asked).table.to_pandas()
+    duck.con.close()  # type: ignore[union-attr]
+    treatments, steps = _named(found["steps"].tolist(), names)
+    padded = [[*path, *[None] * (most_steps - len(path))] for path in steps]
+    frame = pd.DataFrame(padded, columns=[f"step_{i}" for i in range(1, most_steps + 1)], dtype="object")
+    frame["persons"] = found["persons"].astype("int64")
+    without = len(first) - int(frame["persons"].sum())
+    if without:
+        frame.loc[len(frame)] = [NONE, *[None] * (most_steps - 1), without]
+    settings = {
+        "from": f"the first entry of {target.name}, to its end",
+        "eras": f"with a gap of up to {gap_days:,} days are one",
+        "combination": f"an overlap of {combination_days:,} days or more, or of all that one lasts",
+        "steps": f"the first {most_steps}" + (", each cohort or combination once" if first_only else ""),
+    }
+    return Pathways(target.name, _ordered(frame), treatments, settings, least(target, *events), target.hidden)
+
+
+def _names(events: Sequence[Cohort]) -> list[str]:
+    names = [getattr(one, "name", None) for one in events]
+    if not names or len(names) > MOST_EVENTS or None in names:
+        raise InvalidParameters(
+            f"Give the event cohorts: 1 to {MOST_EVENTS}, as in target.pathways(aspirin, naproxen)."
+        )
+    if len(set(names)) < len(names) or {"", OTHER, NONE} & set(names):
+        raise InvalidParameters(
+            f"Each event cohort needs a name of its own, and not {OTHER} or {NONE}: cohort.named(name)."
+        )
+    return [str(name) for name in names]
+
+
+def _days(spans: DataFrame) -> DataFrame:
+    """Spans with their days as numbers."""
+    import pandas as pd
+
+    first, last = (days(spans[name]).astype("int32") for name in (START, END))
+    return pd.DataFrame({WHO: spans[WHO].astype("int64"), "first_day": first, "last_day": last})
+
+
+def _named(paths: Sequence[Sequence[int]], names: Sequence[str]) -> tuple[dict[str, tuple[str, ...]], list[list[str]]]:
+    """What each step is called, single cohorts first and in the order given, and the paths in these names.
+
+    >>> _named([[1, 3], [3]], ["a", "b"])
+    ({'a': ('a',), 'b': ('b',), 'a + b': ('a', 'b')}, [['a', 'a + b'], ['a + b']])
+    """
+    codes: dict[int, tuple[str, ...]] = {1 << i: (name,) for i, name in enumerate(names)}
+    for code in sorted({int(step) for path in paths for step in path} - set(codes)):
+        codes[code] = tuple(name for i, name in enumerate(names) if code >> i & 1)
+    labels = {code: " + ".join(parts) for code, parts in codes.items()}
+    if len(set(labels.values())) < len(labels):
+        raise InvalidParameters("A cohort has the name of a combination of others. Call it otherwise: cohort.named().")
+    treatments = {labels[code]: parts for code, parts in codes.items()}
+    return treatments, [[labels[int(step)] for step in path] for path in paths]
+
+
+def _ordered(frame: DataFrame) -> DataFrame:
+    """The most frequent paths first, each with its share of all persons."""
+    steps = [name for name in frame.columns if name.startswith("step_")]
+    rising = [False, *[True] * len(steps)]
+    ordered = frame.sort_values(["persons", *steps], ascending=rising, na_position="first", ignore_index=True)
+    return ordered.assign(percent=100 * ordered["persons"] / ordered["persons"].sum())

@@ -1,0 +1,146 @@
+"""The Glue catalog: tables over Parquet in S3, by which Athena, Spark and people find the CDM.
+
+A published table points at the folder of one result. It is led to another by one call, so who reads it sees the old
+rows or the new ones.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+from genokit.backends import Clients, translated_errors
+from genokit.errors import InvalidRequest, NotFound
+from genokit.omop.etl.mimic3 import mimic3
+from genokit.omop.fields import fields
+
+# What Hive calls the types in which the CDM and MIMIC-III are written.
+TYPES = {"INTEGER": "int", "SMALLINT": "smallint", "BIGINT": "bigint", "DOUBLE": "double", "VARCHAR": "string",
+         "DATE": "date", "TIMESTAMP": "timestamp"}  # fmt: skip
+
+# What the kit itself adds to the schemas of its inputs.
+OWN = {
+    "mimic3.source": {"synthetic": "int"},
+    "vocab.own": {
+        "source_vocabulary_id": "string", "code": "string", "concept_id": "int", "domain_id": "string",
+        "meaning": "string",
+    },
+    "vocab.source_to_concept": {
+        "source_vocabulary_id": "string", "source_code": "string", "source_concept_id": "int", "concept_id": "int",
+        "domain_id": "string", "nth": "bigint",
+    },
+}  # fmt: skip
+
+_FORMAT = "org.apache.hadoop.hive.ql.io.parquet"
+
+
+def columns(table: str) -> dict[str, str]:
+    """The columns of a table of MIMIC-III, the vocabulary or the CDM, in Hive's types. Raises NotFound.
+
+    >>> columns("cdm.death")["death_date"], columns("mimic3.patients")["dob"]
+    ('date', 'timestamp')
+    """
+    schema, _, name = table.partition(".")
+    if table in OWN:
+        return OWN[table]
+    if schema == "mimic3" and name in mimic3():
+        return {column.name: TYPES[column.type] for column in mimic3()[name].columns.values()}
+    if schema in ("cdm", "vocab"):
+        return {column.name: TYPES[column.type] for column in fields(name)}
+    raise NotFound(f"What columns '{table}' has is known to no list of this kit: only to the engine that made it.")
+
+
+def create(clients: Clients, database: str) -> None:
+    """Make a database where there is none; the stack ``omop`` brings both."""
+    glue = clients.client("glue")
+    with translated_errors(f"Glue database '{checked(database)}'"):
+        try:
+            glue.get_database(Name=database)
+        except glue.exceptions.EntityNotFoundException:
+            glue.create_database(DatabaseInput={"Name": database})
+
+
+def point(clients: Clients, database: str, name: str, folder: str, typed: Mapping[str, str]) -> None:
+    """Make a table over the Parquet files of a folder, or lead the one that is there to it."""
+    glue, about = clients.client("glue"), _input(checked(name), folder, typed)
+    with translated_errors(f"Glue table '{database}.{name}'"):
+        try:
+            glue.update_table(DatabaseName=database, TableInput=about, SkipArchive=True)
+        except glue.exceptions.EntityNotFoundException:
+            glue.create_table(DatabaseName=database, TableInput=about)
+
+
+def publish(clients: Clients, database: str, folders: Mapping[str, str]) -> None:
+    """Lead the tables of the CDM in a database to the folders of their newest results: "cdm.person" to a folder in S3.
+
+    Tables that the CDM lacks, such as reports, are left out. The order of tables is that of ``folders``.
+    """
+    create(clients, database)
+    for table, folder in folders.items():
+        schema, _, name = table.partition(".")
+        if schema == "cdm":
+            point(clients, database, name, folder, columns(table))
+
+
+def drop(clients: Clients, database: str, names: Iterable[str]) -> None:
+    """Take tables out of the catalog; their files stay. Names that are not there are passed over."""
+    with translated_errors(f"Glue database '{database}'"):
+        left = sorted(names)
+        while left:  # a hundred are the most of one call
+            clients.client("glue").batch_delete_table(DatabaseName=database, TablesToDelete=left[:100])
+            left = left[100:]
+
+
+def names(clients: Clients, database: str) -> list[str]:
+    """The tables of a database."""
+    with translated_errors(f"Glue database '{database}'"):
+        pages = clients.client("glue").get_paginator("get_tables").paginate(DatabaseName=database)
+        return [table["Name"] for page in pages for table in page["TableList"]]
+
+
+def without_rows(clients: Clients, database: str, name: str) -> bytes:
+    """A Parquet file that has the columns of a table, and no rows."""
+    import duckdb
+    from pyarrow import parquet
+
+    with translated_errors(f"Glue table '{database}.{name}'"):
+        table = clients.client("glue").get_table(DatabaseName=database, Name=name)["Table"]
+    file = io.BytesIO()
+    with duckdb.connect() as con:  # which knows Hive's names of types, too
+        typed = ", ".join(f'"{column["Name"]}" {column["Type"]}' for column in table["StorageDescriptor"]["Columns"])
+        con.execute(f"CREATE TABLE nothing ({typed})")
+        parquet.write_table(con.table("nothing").to_arrow_table(), file)
+    return file.getvalue()
+
+
+def sweep(clients: Clients, database: str, keep: Collection[str]) -> None:
+    """Take out of the catalog all tables of a working database but those to keep."""
+    drop(clients, database, set(names(clients, database)) - set(keep))
+
+
+def checked(name: str) -> str:
+    """A name that stands in SQL without quotes, in Athena's and Hive's alike. Raises InvalidRequest."""
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,254}", name):
+        raise InvalidRequest(
+            f"'{name}' cannot be the name of a table or database in Glue: it takes small letters, digits and _, and "
+            "begins with a letter.",
+            code="InvalidName",
+        )
+    return name
+
+
+def _input(name: str, folder: str, typed: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "Name": name,
+        "TableType": "EXTERNAL_TABLE",
+        "Parameters": {"EXTERNAL": "TRUE", "classification": "parquet"},
+        "StorageDescriptor": {
+            "Columns": [{"Name": column, "Type": kind} for column, kind in typed.items()],
+            "Location": folder.rstrip("/") + "/",
+            "InputFormat": f"{_FORMAT}.MapredParquetInputFormat",
+            "OutputFormat": f"{_FORMAT}.MapredParquetOutputFormat",
+            "SerdeInfo": {"SerializationLibrary": f"{_FORMAT}.serde.ParquetHiveSerDe"},
+        },
+    }

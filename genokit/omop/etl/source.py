@@ -1,0 +1,363 @@
+"""Source: MIMIC-III as a site has it, CSV or Parquet, loaded by name and type; bad rows are set aside and listed."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genokit.backends import clients
+from genokit.errors import GenokitError, InvalidSource, NotFound
+from genokit.omop.etl import csvs, remote, rows
+from genokit.omop.etl.csvs import Bad
+from genokit.omop.etl.mimic3 import Column, Table, mimic3, quoted
+from genokit.omop.parquet import is_part, parts, scan
+
+if TYPE_CHECKING:
+    from genokit.backends import Clients
+
+MARK = "synthetic.json"  # lies beside data that the kit made up
+SUFFIXES = {".csv": "csv", ".csv.gz": "csv.gz", ".parquet": "parquet"}
+SHOWN = 200
+BY_NAME = "union_by_name = true"
+
+
+@dataclass(frozen=True)
+class Source:
+    """A folder with the tables of MIMIC-III: PATIENTS.csv, patients.csv.gz, patients.parquet, or patients/*.parquet.
+
+    It lies on this machine, or in S3 as ``Source("s3://bucket/folder")``: then its files are fetched when they are
+    needed. ``clients`` (default: the settings' own) serve S3. ``null_texts`` are texts that stand for a missing value
+    in these files, as "NA" in R's, beside the empty one. Making a Source reads nothing.
+
+    >>> from genokit.omop import Source
+    >>> Source("physionet/mimiciii")
+    <Source 'physionet/mimiciii'>
+    """
+
+    place: str
+    clients: Clients | None = field(default=None, repr=False, compare=False)
+    null_texts: tuple[str, ...] = ()
+
+    def __init__(
+        self, place: str | os.PathLike[str], *, clients: Clients | None = None, null_texts: Iterable[str] = ()
+    ) -> None:
+        object.__setattr__(self, "place", os.fspath(place))
+        object.__setattr__(self, "clients", clients)
+        object.__setattr__(self, "null_texts", (null_texts,) if isinstance(null_texts, str) else tuple(null_texts))
+
+    def tables(self) -> dict[str, str]:
+        """How each of the 26 tables is held: csv, csv.gz, parquet, or missing. Raises NotFound, InvalidSource."""
+        names = self._names()
+        return {name: _form(names[name]) if name in names else "missing" for name in mimic3()}
+
+    def files(self, *, progress: bool = True) -> dict[str, Path]:
+        """The file, or folder of Parquet files, of each table that is there; those in S3 are fetched into the cache.
+
+        Raises NotFound, InvalidSource, and what S3 refuses as AccessDenied, ServiceError and so on.
+        """
+        names = self._names()
+        if not self._in_s3:
+            return {table: Path(self.place, name) for table, name in names.items()}
+        local = remote.fetched(self._s3, {name: self._listed[name] for name in names.values()}, progress=progress)
+        return {table: local[name] for table, name in names.items()}
+
+    def _names(self) -> dict[str, str]:
+        """The name of each table's file or folder; nothing is fetched."""
+        found: dict[str, str] = {}
+        for name, folder in self._entries():
+            table = _table(name, folder)
+            if table in found:
+                raise InvalidSource(
+                    f"Two files in '{self.place}' are the table '{table}': '{found[table]}' and '{name}'. "
+                    "Keep one of them."
+                )
+            if table:
+                found[table] = name
+        lost = [name for name, table in mimic3().items() if table.required and name not in found]
+        if lost:
+            raise InvalidSource(
+                f"'{self.place}' has {len(found)} of MIMIC-III's 26 tables, but not {' and '.join(lost)}, without "
+                f"which nothing goes. {self._elsewhere()}"
+            )
+        return found
+
+    def _entries(self) -> list[tuple[str, bool]]:
+        """What may be a table, in order of names, each with whether it is a folder (of Parquet files)."""
+        if self._in_s3:
+            return [(name, objects[0].path != name) for name, objects in self._listed.items()]
+        if "://" in self.place:
+            raise InvalidSource(
+                f"'{self.place}' is neither a folder of this machine nor one in S3 (s3://bucket/folder)."
+            )
+        if not os.path.isdir(self.place):  # False, too, for what could be no name at all
+            raise NotFound(
+                f"There is no folder '{self.place}'. Name the one that holds MIMIC-III's tables, as PATIENTS.csv.gz."
+            )
+        inside = [(one.name, one.is_dir()) for one in sorted(Path(self.place).iterdir())]
+        return [(name, folder) for name, folder in inside if not folder or _is_table(Path(self.place, name))]
+
+    def _elsewhere(self) -> str:
+        if not self._in_s3:
+            for one in Path(self.place).iterdir():
+                if one.is_dir() and any(_is_table(inside) for inside in one.iterdir()):
+                    return f"They may be in '{one}'."
+        return "Fetch them from where the others came from, or name the folder that has them."
+
+    @property
+    def _in_s3(self) -> bool:
+        return self.place.startswith("s3://")
+
+    @property
+    def _s3(self) -> Clients:
+        return self.clients or clients()
+
+    @cached_property
+    def _listed(self) -> dict[str, list[remote.Stored]]:
+        # Once: a source is what it was when first looked at. What changes later is refused when it is fetched.
+        folders = [name + suffix for name in mimic3() for suffix in ("", ".parquet")]
+        listed = remote.listed(self._s3, self.place, folders)
+        parts = {
+            name: [one for one in objects if one.path == name or is_part(Path(one.path))]
+            for name, objects in sorted(listed.items())
+        }
+        return {name: objects for name, objects in parts.items() if objects}
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether nobody is behind these data: the kit made them up, and marked the folder and each Parquet file."""
+        patients = "patients.parquet"
+        if not self._in_s3:
+            mark, file = os.path.join(self.place, MARK), os.path.join(self.place, patients)
+            return os.path.isfile(mark) or (os.path.isfile(file) and _marked(file))
+        if MARK in self._listed or patients not in self._listed or self._listed[patients][0].path != patients:
+            return MARK in self._listed
+        return _marked(remote.fetched(self._s3, {patients: self._listed[patients]}, progress=False)[patients])
+
+    @property
+    def title(self) -> str:
+        return "Synthetic MIMIC-III" if self.synthetic else "MIMIC-III"
+
+    def load(self, con: Any, *, staging: str | os.PathLike[str] | None = None, progress: bool = True) -> Loaded:
+        """Make the 26 tables, by MIMIC-III's columns and types, in the schema ``mimic3`` of an open DuckDB connection.
+
+        Parquet is read where it lies; CSV is copied into the connection's database, or as Parquet into ``staging``.
+        A missing optional table is there and empty. ``mimic3.rejected`` lists bad rows by table_name, file, line
+        and reason; a Parquet file's line is the number of the row. Raises NotFound, InvalidSource.
+        """
+        from genokit.bars import Bar
+
+        begun, files = time.perf_counter(), self.files(progress=progress)
+        con.execute("drop schema if exists mimic3 cascade; create schema mimic3")
+        con.execute(f"create table mimic3.source as select {int(self.synthetic)} as synthetic")
+        con.execute("create table mimic3.rejected (table_name VARCHAR, file VARCHAR, line BIGINT, reason VARCHAR)")
+        counts, bad, notes = dict[str, int](), list[Bad](), list[str]()
+        for name, table in Bar(mimic3().items(), desc=self.title, unit="table", disable=not progress):
+            if name not in files:
+                con.execute(f"create table mimic3.{name} ({table.ddl})")
+                counts[name] = 0
+                continue
+            found, note = load_table(con, table, files[name], Path(staging) if staging else None, self.null_texts)
+            notes += note
+            bad += found
+            if found:
+                _list(con, found)
+            counts[name] = con.execute(f"select count(*) from mimic3.{name}").fetchone()[0]
+        missing = tuple(name for name in mimic3() if name not in files)
+        return Loaded(self, counts, dict(Counter(one.table for one in bad)), missing, tuple(notes), tuple(bad[:SHOWN]),
+                      time.perf_counter() - begun)  # fmt: skip
+
+    def __repr__(self) -> str:
+        return f"<Source {self.place!r}>"
+
+    def _repr_html_(self) -> str:
+        from genokit.display import card, table
+
+        try:
+            held = self.tables()
+        except GenokitError as error:
+            return card("MIMIC-III", {"place": self.place, "problem": str(error)}, status="problem")
+        forms = Counter(held.values())
+        about = {"place": self.place, "tables": f"{26 - forms['missing']} of 26", "missing": _missing(held) or "none"}
+        if self.synthetic:
+            about["made of"] = "chance, by this kit; no person is behind it, and nothing may be learnt from it"
+        return card(
+            self.title, about, fold={"Tables": table([{"table": name, "held as": form} for name, form in held.items()])}
+        )
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What came in: rows and rejected rows of each table, tables that were missing, and the first of the bad rows."""
+
+    source: Source
+    rows: Mapping[str, int]
+    rejected: Mapping[str, int]
+    missing: tuple[str, ...]
+    notes: tuple[str, ...]
+    bad: tuple[Bad, ...] = field(repr=False)
+    seconds: float
+
+    def __repr__(self) -> str:
+        return (
+            f"<Loaded {self.source.title}: {sum(self.rows.values()):,} rows, {sum(self.rejected.values()):,} rejected>"
+        )
+
+    def _repr_html_(self) -> str:
+        from genokit import display
+
+        total, lost = sum(self.rows.values()), sum(self.rejected.values())
+        about: dict[str, object] = {
+            "rows": f"{total:,}",
+            "rejected": f"{lost:,}, listed in mimic3.rejected" if lost else "none",
+            "missing tables": ", ".join(self.missing) or "none",
+            "time": display.seconds(self.seconds),
+        }
+        if self.notes:
+            about["noted"] = "; ".join(self.notes)
+        each = [
+            {
+                "table": name,
+                "rows": rows,
+                "rejected": self.rejected.get(name, 0),
+                "in all of MIMIC-III": mimic3()[name].rows,
+            }
+            for name, rows in self.rows.items()
+        ]
+        fold: dict[str, object] = {"Tables": display.table(each)}
+        if self.bad:
+            fold["Rejected rows"] = display.table(
+                [{"file": one.file, "line": one.line, "reason": one.reason} for one in self.bad]
+            )
+        return display.card(f"{self.source.title}, loaded", about, status="warning" if lost else "ok", fold=fold)
+
+
+def _table(name: str, folder: bool) -> str:
+    """The table that a file or folder is by its name, or nothing."""
+    match = re.fullmatch(r"([a-z_]+?)(\.csv|\.csv\.gz|\.parquet)?", name.lower())
+    if not match or match[1] not in mimic3() or (match[2] not in (None, ".parquet") if folder else not match[2]):
+        return ""
+    return match[1]
+
+
+def _is_table(path: Path) -> bool:
+    return bool(_table(path.name, path.is_dir()) and parts(path))
+
+
+def _marked(file: str | Path) -> bool:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        return b"synthetic" in (parquet.read_metadata(file).metadata or {})
+    except (OSError, pa.ArrowInvalid):
+        return False
+
+
+def _form(name: str) -> str:
+    return next((form for suffix, form in SUFFIXES.items() if name.lower().endswith(suffix)), "parquet")
+
+
+def _list(con: Any, bad: list[Bad]) -> None:
+    import pyarrow as pa
+
+    columns = {name: [getattr(one, name) for one in bad] for name in ("table", "file", "line", "reason")}
+    con.register("genokit_bad", pa.table(columns))
+    con.execute("insert into mimic3.rejected select * from genokit_bad")
+    con.unregister("genokit_bad")
+
+
+def _missing(held: Mapping[str, str]) -> str:
+    return ", ".join(name for name, form in held.items() if form == "missing")
+
+
+def load_table(
+    con: Any, table: Table, path: Path, staging: Path | None, null_texts: tuple[str, ...] = ()
+) -> tuple[list[Bad], list[str]]:
+    if _form(path.name) == "parquet":
+        return _load_parquet(con, table, path, null_texts)
+    notes = _notes(path.name, csvs.header(path, table).missing, csvs.header(path, table).unknown)
+    if staging is None:
+        made = f"mimic3.{table.name}"
+        with tempfile.TemporaryDirectory() as scratch:
+            into = f"create or replace table {made} as {{query}}"
+            bad = csvs.load(con, table, path, into, made, Path(scratch), null_texts)
+        con.execute(f"delete from {made} where row_id is null")
+        return bad, notes
+    staging.mkdir(parents=True, exist_ok=True)
+    target = quoted(staging / f"{table.name}.parquet")
+    bad = csvs.load(
+        con,
+        table,
+        path,
+        f"copy ({{query}}) to {target} (format parquet, compression zstd)",
+        f"read_parquet({target})",
+        staging,
+        null_texts,
+    )
+    con.execute(f"create view mimic3.{table.name} as select * from read_parquet({target}) where row_id is not null")
+    return bad, notes
+
+
+def _load_parquet(con: Any, table: Table, path: Path, null_texts: tuple[str, ...]) -> tuple[list[Bad], list[str]]:
+    import duckdb
+
+    files = parts(path)
+    try:
+        found = con.execute(f"describe select * from {scan(files, BY_NAME)}").fetchall()
+    except duckdb.Error as error:
+        raise InvalidSource(f"'{path.name}' cannot be read as Parquet. Fetch or write it again.") from error
+    kinds = {name.lower(): kind for name, kind, *_ in found}
+    lost = [name for name, column in table.columns.items() if column.required and name not in kinds]
+    if lost:
+        raise InvalidSource(
+            f"'{path.name}' has no column '{lost[0]}', which the table '{table.name}' of MIMIC-III needs."
+        )
+    known = {name: kinds[name] for name in table.columns if name in kinds}
+    condition = rows.sound(table, known)
+    texts = [name for name, kind in known.items() if kind == "VARCHAR"] if null_texts else []
+    empty = ", ".join(f"case when {name} not in ({', '.join(map(quoted, null_texts))}) then {name} end as {name}"
+                      for name in texts)  # fmt: skip
+    chosen = f"* replace ({empty})" if empty else "*"
+    bad = _bad_rows(con, table, known, files, chosen, condition) if condition != "true" else []
+    keep = f" where {condition}" if bad else ""
+    query = f"select {rows.converted(table, known)} from (select {chosen} from {scan(files, BY_NAME)}){keep}"
+    con.execute(f"create view mimic3.{table.name} as {query}")
+    missing = tuple(name for name in table.columns if name not in kinds)
+    notes = _notes(path.name, missing, tuple(name for name in kinds if name not in table.columns))
+    zoned = ", ".join(name for name, kind in known.items() if kind == "TIMESTAMP WITH TIME ZONE")
+    return bad, notes + (
+        [f"{path.name} has times with a time zone: those of UTC are taken for {zoned}"] if zoned else []
+    )
+
+
+def _bad_rows(
+    con: Any, table: Table, known: Mapping[str, str], files: list[Path], chosen: str, condition: str
+) -> list[Bad]:
+    columns: list[Column] = [table.columns[name] for name in known]
+    found = con.execute(f"""
+        select filename, file_row_number + 1, {", ".join(known)}
+        from (select {chosen} from {scan(files, f"{BY_NAME}, filename = true, file_row_number = true")})
+        where not ({condition})
+        order by 1, 2
+    """)
+    bad = list[Bad]()
+    for file, line, *record in iter(partial(found.fetchone), None):
+        reason = rows.first_wrong(zip(columns, record, strict=True)) or "a value is not of its column's type"
+        bad.append(Bad(table.name, Path(file).name, line, reason))
+    if bad:
+        [(total,)] = con.execute(f"select count(*) from {scan(files)}").fetchall()
+        rows.refuse_most(files[0].name, len(bad), total, (one.reason for one in bad))
+    return bad
+
+
+def _notes(file: str, missing: tuple[str, ...], unknown: tuple[str, ...]) -> list[str]:
+    notes = [f"{file} has no {', '.join(missing)}: left empty"] if missing else []
+    return notes + ([f"{file} has columns that MIMIC-III has not: {', '.join(unknown[:5])}"] if unknown else [])

@@ -1,0 +1,232 @@
+"""MIMIC-III's shape without a patient in it: all 26 tables of any size, with the real data's dirt in its proportions.
+
+Nobody's data went into it: numbers come from a hash of (seed, purpose, row), lists and proportions from what is
+published about MIMIC-III. It is for trying, testing and measuring; it must not be learnt from. The SQL is in
+``sql/synthetic/``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from genokit.errors import ConfirmationNeeded, InvalidParameters
+from genokit.files import private_folder, restrict, write_atomic
+from genokit.omop.etl.mimic3 import mimic3, quoted
+from genokit.omop.etl.source import MARK, Source
+
+SQL = Path(__file__).parent / "sql" / "synthetic"
+LISTS = {"item": "items", "lab": "labs", "drug": "drugs", "code": "codes", "cpt": "cpt"}
+CHUNK_ROWS = 1_000_000
+FORMATS = {
+    "parquet": "format parquet, compression snappy, kv_metadata {synthetic: 'made by genokit; no person is behind it'}",
+    "csv": "format csv, header, compression gzip, quote '\"', escape '\"'",
+}
+
+
+@dataclass(frozen=True)
+class Events:
+    """A table of events: whose they are, how many each has on average in MIMIC-III, and of whom it is asked."""
+
+    of: str
+    mean: float
+    where: str = "true"
+    dense: bool = True  # whether ``density`` thins it out
+
+
+EVENTS = {
+    "callout": Events("stay", 0.56, dense=False),
+    "chartevents": Events("stay", 5375),
+    "cptevents": Events("admission", 9.7),
+    "datetimeevents": Events("stay", 190, "dbsource <> 'carevue'"),
+    "diagnoses_icd": Events("admission", 11, dense=False),
+    "drgcodes": Events("admission", 2.13, dense=False),
+    "inputevents_cv": Events("stay", 463, "dbsource <> 'metavision'"),
+    "inputevents_mv": Events("stay", 153, "dbsource <> 'carevue'"),
+    "labevents": Events("admission", 472),
+    "microbiologyevents": Events("admission", 10.7),
+    "noteevents": Events("admission", 35),
+    "outputevents": Events("stay", 70.7),
+    "prescriptions": Events("visit", 70),
+    "procedureevents_mv": Events("stay", 10.9, "dbsource <> 'carevue'"),
+    "procedures_icd": Events("admission", 4.07, dense=False),
+    "services": Events("admission", 1.24, dense=False),
+}
+
+
+def synthetic(
+    folder: str | os.PathLike[str],
+    persons: int = 100,
+    seed: int = 7,
+    *,
+    density: float = 1.0,
+    chartevents_per_stay: float | None = None,
+    format: str = "parquet",
+    threads: int | None = None,
+    progress: bool = True,
+) -> Source:
+    """Write synthetic MIMIC-III data of so many persons into a folder, and return it as a Source.
+
+    ``density`` thins out events (1.0: as many a person as MIMIC-III has); ``chartevents_per_stay`` sets one table's
+    number by itself. ``format`` is parquet or csv (CSV.gz named as PhysioNet names it). The same arguments and the same
+    DuckDB give the same bytes, whatever ``threads`` is. An older synthetic set in ``folder`` is replaced at the end, in
+    one step; anything else there is not touched: ConfirmationNeeded. Raises InvalidParameters.
+    """
+    _check(persons, density, chartevents_per_stay, format)
+    place = Path(folder)
+    _refuse_to_overwrite(place)
+    means = {name: events.mean * (density if events.dense else 1) for name, events in EVENTS.items()}
+    if chartevents_per_stay is not None:
+        means["chartevents"] = chartevents_per_stay
+    staged = place.absolute().with_name(f".{place.name[:40]}.{uuid.uuid4().hex[:8]}.part")
+    old = staged.with_suffix(".old")
+    private_folder(staged, data=True)
+    try:
+        rows = _write(staged, persons, seed, means, format, threads, progress)
+        about = {"synthetic": True, "persons": persons, "seed": seed, "density": density, "rows": rows}
+        write_atomic(staged / MARK, json.dumps(about, indent=1) + "\n", private=True)
+        if place.exists():
+            place.replace(old)
+        staged.replace(place)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+    return Source(place)
+
+
+def _check(persons: int, density: float, chartevents_per_stay: float | None, format: str) -> None:
+    wrong = []
+    if persons < 1 or persons > 100_000_000:
+        wrong.append(f"persons is {persons}, but must be 1 to 100,000,000")
+    if density <= 0:
+        wrong.append(f"density is {density}, but must be above 0, as 1.0 or 0.05")
+    if chartevents_per_stay is not None and chartevents_per_stay < 0:
+        wrong.append(f"chartevents_per_stay is {chartevents_per_stay}, but must be 0 or more")
+    if format not in FORMATS:
+        wrong.append(f"format is '{format}', but must be one of {', '.join(FORMATS)}")
+    if wrong:
+        raise InvalidParameters(f"Synthetic data cannot be made: {'; '.join(wrong)}.")
+
+
+def _refuse_to_overwrite(place: Path) -> None:
+    """An empty folder and an older synthetic set may go; anything else is somebody's."""
+    if place.exists() and (not place.is_dir() or (any(place.iterdir()) and not (place / MARK).is_file())):
+        raise ConfirmationNeeded(
+            f"'{place}' holds something other than synthetic data of this kit, which would be lost. Name a new folder.",
+            losses=[str(place)],
+        )
+
+
+def _write(
+    folder: Path, persons: int, seed: int, means: dict[str, float], format: str, threads: int | None, progress: bool
+) -> dict[str, int]:
+    """Write every table into a folder; returns the number of rows of each."""
+    import duckdb
+
+    from genokit.bars import Bar
+
+    with duckdb.connect(":memory:", config={"threads": threads} if threads else {}) as con:
+        _people(con, persons, seed)
+        parts = [part for name in mimic3() for part in _parts(con, folder, name, means, format)]
+        # An unnested range is thought far too short: left alone, the planner would hash the events, not the lists.
+        con.execute("set disabled_optimizers = 'join_order,build_side_probe_side'")
+        con.execute(f"set temp_directory = {quoted(folder / '.spill')}")
+        at_once = con.execute("select current_setting('threads')").fetchone()[0]
+        rows = dict.fromkeys(mimic3(), 0)
+        with (
+            ThreadPoolExecutor(at_once) as pool,
+            Bar(total=len(parts), desc="synthetic MIMIC-III", unit="file", disable=not progress) as bar,
+        ):
+            for part, count in zip(parts, pool.map(lambda part: part.write(con.cursor()), parts), strict=True):
+                rows[part.table] += count
+                bar.update()
+    return rows
+
+
+def _people(con: Any, persons: int, seed: int) -> None:
+    con.execute(f"create macro seed() as {int(seed)}")
+    con.execute(f"create macro persons() as {int(persons)}")
+    for table, file in LISTS.items():
+        con.execute(
+            f"create table {table} as from read_csv(?, header = true, all_varchar = true)", [str(SQL / f"{file}.csv")]
+        )
+    con.execute((SQL / "base.sql").read_text(encoding="utf-8"))
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One file to write: its table, its path and the query whose rows go into it."""
+
+    table: str
+    path: Path
+    query: str
+    options: str
+
+    def write(self, con: Any) -> int:
+        private_folder(self.path.parent)
+        (count,) = con.execute(f"copy ({self.query}) to {quoted(self.path)} ({self.options})").fetchone()
+        restrict(self.path)
+        return int(count)
+
+
+def _parts(con: Any, folder: Path, table: str, means: dict[str, float], format: str) -> list[_Part]:
+    """The files of a table: one, or for events in Parquet one for about a million rows."""
+    query, options = (SQL / "tables" / f"{table}.sql").read_text(encoding="utf-8"), FORMATS[format]
+    spans = _plan(con, table, means[table]) if table in EVENTS else []
+    if format == "csv":
+        whole = _among(table, query, 0, spans[-1][1]) if spans else query
+        return [_Part(table, folder / f"{table.upper()}.csv.gz", _upper(whole, table), options)]
+    if table not in EVENTS:
+        return [_Part(table, folder / f"{table}.parquet", query, options)]
+    return [
+        _Part(table, folder / table / f"part-{i:05d}.parquet", _among(table, query, low, high), options)
+        for i, (low, high) in enumerate(spans)
+    ]
+
+
+def _plan(con: Any, table: str, mean: float) -> list[tuple[int, int]]:
+    """Draw how many events each one has; returns from whom to whom there are about a million."""
+    events = EVENTS[table]
+    con.execute(f"""
+        create table plan_{table} as
+        select no, n, (sum(n) over (order by no) - n)::bigint as first
+        from (
+            select no, floor({float(mean)} * (0.4 + 1.2 * share(chance('{table} n', no)))
+                + share(chance('{table} 1', no)))::int as n
+            from {events.of} where {events.where}
+        )
+    """)
+    spans = con.execute(
+        f"select min(no), max(no) from plan_{table} group by first // {CHUNK_ROWS} order by 1"
+    ).fetchall()
+    return spans or [(0, 0)]
+
+
+def _among(table: str, query: str, low: int, high: int) -> str:
+    """The query with what it stands on: ``each``, the rows before anything is in them, with two draws of chance."""
+    return f"""
+        with each as not materialized (
+            select * replace (row_id::int as row_id), chance('{table}', row_id) as a, hash(a) as b
+            from (select *, first + i + 1 as row_id from (
+                select e.*, n, first, unnest(range(n)) as i
+                from {EVENTS[table].of} e join plan_{table} using (no) where no between {low} and {high}
+            ))
+        )
+        {query}"""
+
+
+def _upper(query: str, table: str) -> str:
+    """The same rows with the names in capitals, as PhysioNet's files have them, and times to the second."""
+    names = (
+        f"""strftime({name}, '%Y-%m-%d %H:%M:%S') as "{name.upper()}\""""
+        if column.type == "TIMESTAMP"
+        else f'{name} as "{name.upper()}"'
+        for name, column in mimic3()[table].columns.items()
+    )
+    return f"select {', '.join(names)} from ({query})"

@@ -1,0 +1,142 @@
+"""From MIMIC-III to the CDM: which SQL makes which table, and in which order.
+
+Each file in ``sql/mimic3`` is one SELECT that makes the table of its name. What it reads, and so the order, is taken
+from its syntax tree. Files in ``stage`` make intermediate tables. A file names only the fields that MIMIC knows
+something about; the others are null, and a table of the CDM that no file makes is empty.
+
+>>> order()[:3], order().index("cdm.condition_era") > order().index("cdm.condition_occurrence")
+(('cdm.cdm_source', 'cdm.person', 'cdm.provider'), True)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from sqlglot import exp
+
+from genokit.errors import NotFound, did_you_mean
+from genokit.omop.etl.macros import expand, parse
+from genokit.omop.etl.vocabulary import TABLES
+from genokit.omop.fields import Field, fields, tables
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+FOLDER = Path(__file__).parent / "sql" / "mimic3"
+
+
+@cache
+def statements() -> Mapping[str, str]:
+    """The portable SQL of every table: "cdm.person" or "stage.item" to its SELECT, in order of names."""
+    found = {f"cdm.{file.stem}": file for file in FOLDER.glob("*.sql")}
+    found |= {f"stage.{file.stem}": file for file in (FOLDER / "stage").glob("*.sql")}
+    return {name: found[name].read_text(encoding="utf-8") for name in sorted(found)}
+
+
+@cache
+def reads(table: str) -> frozenset[str]:
+    """The tables that a table is made from, each with its schema. Raises NotFound."""
+    if table not in everything():
+        raise NotFound(f"No SQL makes the table '{table}'. {did_you_mean(table, everything())}")
+    return read_by(statements().get(table) or select(table, "duckdb"))
+
+
+@cache
+def read_by(sql: str) -> frozenset[str]:
+    """The tables that portable SQL reads, each with its schema.
+
+    >>> sorted(read_by("WITH a AS (SELECT 1 AS x FROM cdm.person) SELECT x FROM a JOIN stage.stay AS s ON s.y = a.x"))
+    ['cdm.person', 'stage.stay']
+    """
+    return frozenset(f"{source.db}.{source.name}" for source in parse(sql).find_all(exp.Table) if source.db)
+
+
+@cache
+def order() -> tuple[str, ...]:
+    """Every table after those it is made from; the same order each time."""
+    sorter = TopologicalSorter({table: read_by(sql) & statements().keys() for table, sql in statements().items()})
+    sorter.prepare()
+    made: list[str] = []
+    while ready := sorted(sorter.get_ready()):
+        made += ready
+        sorter.done(*ready)
+    return tuple(made)
+
+
+@cache
+def everything() -> tuple[str, ...]:
+    """``order()``, and then the tables of the CDM that no SQL makes: all that a whole run makes."""
+    return (*order(), *(f"cdm.{name}" for name in tables() if f"cdm.{name}" not in statements()))
+
+
+@cache
+def sources() -> tuple[str, ...]:
+    """What all of it, and what is told of it, is made from: tables of mimic3 and vocab.
+
+    >>> sources()[0], sources()[-1]
+    ('mimic3.admissions', 'vocab.vocabulary')
+    """
+    told = map(read_by, reports().values())
+    return tuple(sorted(set().union(*map(reads, everything()), *told) - set(everything())))
+
+
+@cache
+def reports() -> Mapping[str, str]:
+    """The portable SQL of what is told about a CDM: "report.mapped" to its SELECT."""
+    found = sorted((FOLDER.parent / "report").glob("*.sql"))
+    return {f"report.{file.stem}": file.read_text(encoding="utf-8") for file in found}
+
+
+@cache
+def select(table: str, engine: str) -> str:
+    """The SELECT that makes a table on an engine; one of the CDM with all fields, in its order and types.
+
+    Raises NotFound where the SQL names a field that the CDM lacks, or leaves out one that it requires.
+    """
+    sql = expand(statements()[table], engine) if table in statements() else ""
+    schema, _, name = table.partition(".")
+    if schema != "cdm":
+        return sql
+    if not sql:
+        return _without_sql(name, engine)
+    given = [column.alias_or_name for column in cast(exp.Query, parse(statements()[table])).selects]
+    known = [column.name for column in fields(name)]
+    for column in given:
+        if column not in known:
+            raise NotFound(f"{table} has no field '{column}'. {did_you_mean(column, known)}")
+    missing = [column.name for column in fields(name) if column.required and column.name not in given]
+    if missing:
+        raise NotFound(f"The SQL of {table} does not give {missing[0]}, which the CDM requires.")
+    return f"SELECT {_casts(fields(name), given, engine)} FROM ({sql}) AS made"
+
+
+def shares(frame: DataFrame) -> DataFrame:
+    """What ``report.mapped`` counted, with the share: of rows with a standard concept, a row a domain.
+
+    Columns: domain, cdm_table (where the domain is that of a whole table), rows, mapped, share (NA without rows) and
+    original: 0 where the pipeline that this one replaces wrote concept 0 throughout, NA where it made no such table.
+    """
+    frame["mapped"] = frame["mapped"].fillna(0).astype("int64")
+    frame.insert(4, "share", (frame["mapped"] / frame["rows"].where(frame["rows"] > 0)).astype("Float64"))
+    frame["original"] = frame["original"].astype("Float64")
+    return frame
+
+
+def _without_sql(name: str, engine: str) -> str:
+    """A vocabulary table as it was downloaded, or an empty table."""
+    if name in TABLES:
+        return f"SELECT {_casts(fields(name), [column.name for column in fields(name)], engine)} FROM vocab.{name}"
+    return f"SELECT {_casts(fields(name), [], engine)} FROM (SELECT 1 AS one) AS nothing WHERE one = 0"
+
+
+def _casts(columns: tuple[Field, ...], given: list[str], engine: str) -> str:
+    casts = [
+        exp.alias_(exp.cast(exp.column(column.name) if column.name in given else exp.null(), column.type), column.name)
+        for column in columns
+    ]
+    # The CDM calls a field of NOTE_NLP offset, which is a word of SQL's own.
+    return ", ".join(cast.sql(dialect=engine, identify=cast.alias == "offset") for cast in casts)
