@@ -21,6 +21,17 @@ USERS_CACHE = Settings.load().cache  # fetched data are verified, so tests share
 hypothesis_settings.register_profile("genokit", deadline=None)
 hypothesis_settings.load_profile("genokit")
 
+# How long a test of a marker may take, where pyproject's default is too short; a mark of its own goes first.
+LIMITS_S = {"slow": 1200, "spark": 1200, "browser": 900, "containers": 900, "policies": 900, "clients": 2400}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("timeout") is None:
+            limits = [LIMITS_S[marker.name] for marker in item.iter_markers() if marker.name in LIMITS_S]
+            if limits:
+                item.add_marker(pytest.mark.timeout(max(limits)))
+
 
 @pytest.fixture(scope="session", autouse=True)
 def session_account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
