@@ -13,6 +13,7 @@ import sqlglot
 from test_omop_sql import OWN, PORTABLE, calls
 from transformed import run
 
+from genokit import Cdm
 from genokit.errors import InvalidSource, NotFound
 from genokit.omop import synthetic
 from genokit.omop.etl.macros import ENGINES, expand
@@ -375,7 +376,7 @@ class SmallAthena:
     dialect = "athena"
 
     def __init__(self, con: duckdb.DuckDBPyConnection) -> None:
-        self.con = con
+        self._duckdb = con
 
     def columns(self) -> list[tuple[str, str, str]]:
         glue = {"VARCHAR": "STRING", "INTEGER": "INT"}
@@ -384,9 +385,9 @@ class SmallAthena:
         ]
 
     def query(self, sql: str):
-        self.con.execute("SET schema = 'cdm'")
+        self._duckdb.execute("SET schema = 'cdm'")
         [text] = sqlglot.transpile(sql, read="athena", write="duckdb")
-        return SimpleNamespace(table=self.con.execute(text).fetch_arrow_table())
+        return SimpleNamespace(table=self._duckdb.sql(text).to_arrow_table())
 
 
 @pytest.mark.parametrize("form", ["folder", "parts", "etl", "file", "file with cdm", "connection", "Cdm", "Athena"])
@@ -396,8 +397,7 @@ def test_a_cdm_is_checked_wherever_it_is_kept_and_not_written_to(tmp_path, sound
     con = cdm(str(file), schema)
     con.execute("CREATE SCHEMA other; CREATE TABLE other.person (person_id INTEGER)")
     where = tmp_path / "to" / "cdm" if form == "etl" else tmp_path / "to"
-    duck = SimpleNamespace(database=SimpleNamespace(dialect="duckdb", con=con))
-    kept = {"folder": where, "parts": where, "etl": tmp_path / "to", "connection": con, "Cdm": duck,
+    kept = {"folder": where, "parts": where, "etl": tmp_path / "to", "connection": con, "Cdm": Cdm(database=con),
             "Athena": SimpleNamespace(database=SmallAthena(con))}.get(form, file)  # fmt: skip
     if form in ("folder", "parts", "etl"):
         where.mkdir(parents=True)
@@ -416,11 +416,29 @@ def test_a_cdm_is_checked_wherever_it_is_kept_and_not_written_to(tmp_path, sound
 def test_what_is_no_cdm_says_so(tmp_path):
     with pytest.raises(NotFound, match="There is no"):
         quality(tmp_path / "nowhere")
-    with pytest.raises(InvalidSource, match="none of the tables"):
-        quality(tmp_path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(NotFound, match="no table 'person' in Parquet, so it is not an OMOP CDM"):
+        quality(tmp_path / "empty")
     (tmp_path / "a.duckdb").write_text("no database")
     with pytest.raises(InvalidSource, match="cannot be opened"):
         quality(tmp_path / "a.duckdb")
+
+
+@pytest.mark.parametrize("second", ["cdm", "main", "yours"])
+def test_of_two_schemas_with_a_person_the_checks_take_the_one_that_cdm_takes(tmp_path, second):
+    """``cdm`` before ``main``, whichever has more tables; two others are refused alike, and both are named."""
+    file = tmp_path / "two.duckdb"
+    con = cdm(str(file), "mine")
+    con.execute(f"CREATE SCHEMA IF NOT EXISTS {second}; CREATE TABLE {second}.person AS FROM mine.person LIMIT 0")
+    con.close()
+    if second == "yours":
+        for opened in (lambda: Cdm(file).tables(), lambda: quality(file, progress=False)):
+            with pytest.raises(InvalidSource, match=r"'person' in several schemas: mine, yours\. Name one"):
+                opened()
+    else:
+        assert Cdm(file).table("person").count() == 0
+        empty = row(quality(file, progress=False), "isRequired", "person", "person_id")
+        assert empty["not_applicable_reason"] == "person is empty"
 
 
 def test_nothing_of_a_person_is_in_the_results_or_the_card():

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from genokit.backends import database
 from genokit.databases import Duck, confine
@@ -22,6 +23,7 @@ from genokit.omop.parquet import parts, scan
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
+    from pandas import DataFrame
 
 # CDM 5.4 renamed these fields of 5.3.
 _BEFORE = {
@@ -31,6 +33,10 @@ _BEFORE = {
     "discharged_to_source_value": "discharge_to_source_value",
     "parent_visit_detail_id": "visit_detail_parent_id",
 }
+_COLUMNS = (
+    "from information_schema.columns where table_catalog = ? and table_schema = ? order by table_name, ordinal_position"
+)
+_CDM = re.compile(r"\bcdm\.(?=\w)")
 _KINDS = {
     **dict.fromkeys(("TINYINT", "SMALLINT", "INTEGER", "BIGINT"), "whole"),
     **dict.fromkeys(("TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP_NS"), "time"),
@@ -48,33 +54,15 @@ class Held:
 
 def opened(place: str | os.PathLike[str], schema: str | None = None, *, external_access: bool = False) -> Duck:
     """A DuckDB with the CDM's tables in the schema ``cdm``, confined to the place's files. Raises NotFound, ..."""
-    there = os.path.expanduser(place)
-    duck = database(":memory:")
-    assert isinstance(duck, Duck)
-    if os.path.isdir(there):  # False, too, for what could be no name at all
-        duck.source = ("memory", "held")
-        held = in_folder(duck.con, Path(os.path.realpath(there)))
-        if "person" not in held:
-            names = ", ".join(sorted(path.name for path in Path(there).iterdir())[:10]) or "nothing"
-            raise NotFound(
-                f"'{place}' has no table 'person' in Parquet, so it is not an OMOP CDM. It holds: {names}. Name a "
-                "DuckDB file, or a folder with person.parquet or with a folder of Parquet files named person."
-            )
-    elif os.path.isfile(there):
-        attach(duck.con, Path(os.path.realpath(there)))
-        duck.source = ("held", schema_of(duck.con, "held", schema, f"'{place}'"))
-        held = _tables(duck.con, duck.source)
-    else:
-        hint = "Name a DuckDB file, a folder of Parquet, or athena://workgroup/database."
-        if "://" in str(place):
-            hint = "A CDM in a bucket is asked through Athena: athena://workgroup/database; else copy it here."
-        raise NotFound(f"There is no '{place}' on this machine. {hint}")
-    _check_ids(duck.con, held["person"], f"'{place}'")
+    duck = _memory()
+    source, held = _located(duck.con, place, schema)
+    held = held or _tables(duck.con, source)
+    _check_ids(duck.con, held, f"'{place}'")
     duck.con.execute("create schema cdm; set schema = 'cdm'")
     for view in _views(held, "view cdm."):
         duck.con.execute(view)
     confine(duck.con, (file for table in held.values() for file in table.files), external_access=external_access)
-    duck.schema, duck.external_access = "cdm", external_access
+    duck.source, duck.schema, duck.external_access = source, "cdm", external_access
     return duck
 
 
@@ -84,47 +72,120 @@ def over(con: DuckDBPyConnection, schema: str | None = None, *, external_access:
 
     try:
         con = con.cursor()
-        [(catalog,)] = con.execute("select current_database()").fetchall()
-        having = con.execute(
-            "select distinct table_catalog from information_schema.tables where lower(table_name) = 'person'"
-        ).fetchall()
-        if len(having) == 1:  # a file that the connection attached, perhaps
-            [(catalog,)] = having
-        source = (catalog, schema_of(con, catalog, schema, "The connection"))
+        source = source_of(con, "The connection", schema)
         held = _tables(con, source)
-        _check_ids(con, held["person"], "The connection")
+        _check_ids(con, held, "The connection")
         mine = _views({name: held[name] for name in held.keys() & set(tables())}, "temp view ")
         return Duck(con, source[1], views=mine, source=source, external_access=external_access)
     except duckdb.Error as error:
         raise InvalidSource(f"The connection cannot be read as a CDM: {str(error).splitlines()[0]}") from error
 
 
-def schema_of(con: DuckDBPyConnection, catalog: str, wanted: str | None, place: str) -> str:
-    """The schema of a database that has the table ``person``. Raises NotFound, InvalidSource."""
-    rows = con.execute(
-        "select table_schema from information_schema.tables where table_catalog = ? and lower(table_name) = 'person'"
-        " order by 1",
-        [catalog],
-    ).fetchall()
-    found = [schema for (schema,) in rows]
-    if wanted is not None:
-        if wanted not in found:
+@dataclass(frozen=True)
+class Kept:
+    """A CDM as it is kept: its tables' columns and their types, and queries of them as tables of the schema ``cdm``."""
+
+    columns: Mapping[str, Mapping[str, str]]
+    dialect: str
+    query: Callable[[str], DataFrame]
+
+
+@contextmanager
+def as_kept(cdm: str | os.PathLike[str] | Any) -> Iterator[Kept]:
+    """Open a path, a DuckDB connection or a Cdm as it is: nothing is renamed, cast or added. Raises NotFound, ..."""
+    import duckdb
+
+    duck = _memory()
+    given = getattr(cdm, "database", None)
+    try:
+        if isinstance(cdm, (str, os.PathLike)):
+            source, held = _located(duck.con, cdm)
+            confine(duck.con, (file for table in held.values() for file in table.files))
+            yield _of_duckdb(duck.con, source)
+        elif isinstance(given, Duck):
+            yield _of_duckdb(given.con, given.source or given.seen)
+        elif given is None:
+            yield _of_duckdb(cdm, source_of(cdm, "The connection"))
+        else:
+            columns = _by_table(given.columns())
+            yield Kept(columns, given.dialect, lambda sql: given.query(_CDM.sub("", sql)).table.to_pandas())
+    except duckdb.Error as error:
+        raise InvalidSource(f"{cdm!r} cannot be read: {str(error).splitlines()[0]}") from error
+    finally:
+        duck.con.close()
+
+
+def _of_duckdb(con: DuckDBPyConnection, source: tuple[str, str]) -> Kept:
+    columns = con.execute(f"select table_name, column_name, data_type {_COLUMNS}", source).fetchall()
+    prefix = ".".join(map(identifier, source)) + "."
+    return Kept(_by_table(columns), "duckdb", lambda sql: con.execute(_CDM.sub(lambda _: prefix, sql)).df())
+
+
+def _by_table(columns: Iterable[tuple[str, str, str]]) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for table, column, kind in columns:
+        found.setdefault(table.lower(), {})[column.lower()] = kind
+    return found
+
+
+def _memory() -> Duck:
+    duck = database(":memory:")
+    assert isinstance(duck, Duck)
+    return duck
+
+
+def _located(
+    con: DuckDBPyConnection, place: str | os.PathLike[str], schema: str | None = None
+) -> tuple[tuple[str, str], dict[str, Held]]:
+    """The catalog and schema that a place on this machine has in a connection, and its tables where it is a folder."""
+    here = os.path.expanduser(place)
+    if os.path.isdir(here):  # False, too, for what could be no name at all
+        held = _in_folder(con, Path(os.path.realpath(here)))
+        if not held.keys() & set(tables()):
+            names = ", ".join(sorted(os.listdir(here))[:10]) or "nothing"
             raise NotFound(
-                f"{place} has no table 'person' in the schema '{wanted}', but in: {', '.join(found) or 'none'}."
+                f"'{place}' has no table 'person' in Parquet, so it is not an OMOP CDM. It holds: {names}. Name a "
+                "DuckDB file, or a folder with person.parquet or with a folder of Parquet files named person."
             )
-        return wanted
-    usual = [schema for schema in ("cdm", "main") if schema in found]
-    if not found:
-        raise NotFound(f"{place} has no table 'person', so it is not an OMOP CDM.")
-    if not usual and len(found) > 1:
-        raise InvalidSource(
-            f"{place} has a table 'person' in several schemas: {', '.join(found)}. Name one: "
-            f"Cdm(..., schema='{found[0]}')."
+        return ("memory", "held"), held
+    if os.path.isfile(here):
+        _attach(con, Path(os.path.realpath(here)))
+        return source_of(con, f"'{place}'", schema), {}
+    hint = "Name a DuckDB file, a folder of Parquet, or athena://workgroup/database."
+    if "://" in str(place):
+        hint = "A CDM in a bucket is asked through Athena: athena://workgroup/database; else copy it here."
+    raise NotFound(f"There is no '{place}' on this machine. {hint}")
+
+
+def source_of(con: DuckDBPyConnection, place: str, schema: str | None = None) -> tuple[str, str]:
+    """The catalog and the schema of a CDM: that named, or else the only one with the table ``person``.
+
+    Of several schemas with a person, ``cdm`` is taken before ``main``; of several catalogs, the current one. Where
+    there is no person at all, any table of the CDM stands for it. Raises NotFound, InvalidSource.
+    """
+    rows = con.execute("select table_catalog, table_schema, lower(table_name) from information_schema.tables")
+    known = [((catalog, name), table) for catalog, name, table in rows.fetchall() if table in tables()]
+    found = {where for where, table in known if table == "person"} or {where for where, _ in known}
+    catalogs = {catalog for catalog, _ in found}
+    [(current,)] = con.execute("select current_database()").fetchall()
+    catalog = catalogs.pop() if len(catalogs) == 1 else str(current)
+    schemas = sorted(name for one, name in found if one == catalog)
+    if schema is not None and schema not in schemas:
+        raise NotFound(
+            f"{place} has no table 'person' in the schema '{schema}', but in: {', '.join(schemas) or 'none'}."
         )
-    return (usual or found)[0]
+    if not schemas:
+        raise NotFound(f"{place} has no table 'person', so it is not an OMOP CDM.")
+    usual = [name for name in (schema or "cdm", "main") if name in schemas]
+    if not usual and len(schemas) > 1:
+        raise InvalidSource(
+            f"{place} has a table 'person' in several schemas: {', '.join(schemas)}. Name one: "
+            f"Cdm(..., schema='{schemas[0]}')."
+        )
+    return catalog, (usual or schemas)[0]
 
 
-def attach(con: DuckDBPyConnection, path: Path) -> None:
+def _attach(con: DuckDBPyConnection, path: Path) -> None:
     """Attach a DuckDB file as ``held``, to read only. Raises InvalidSource."""
     import duckdb
 
@@ -143,11 +204,7 @@ def attach(con: DuckDBPyConnection, path: Path) -> None:
 
 def _tables(con: DuckDBPyConnection, where: tuple[str, str]) -> dict[str, Held]:
     """The tables in a schema of a catalog, without those that have no row but a header."""
-    rows = con.execute(
-        "select table_name, column_name, data_type from information_schema.columns where table_catalog = ? and"
-        " table_schema = ? order by table_name, ordinal_position",
-        where,
-    ).fetchall()
+    rows = con.execute(f"select table_name, column_name, data_type {_COLUMNS}", where).fetchall()
     held: dict[str, Held] = {}
     for name in dict.fromkeys(name for name, *_ in rows):
         columns = {column: kind for table, column, kind in rows if table == name}
@@ -157,8 +214,11 @@ def _tables(con: DuckDBPyConnection, where: tuple[str, str]) -> dict[str, Held]:
     return held
 
 
-def _check_ids(con: DuckDBPyConnection, person: Held, place: str) -> None:
-    """Raise InvalidSource where persons are not numbered."""
+def _check_ids(con: DuckDBPyConnection, held: Mapping[str, Held], place: str) -> None:
+    """Raise NotFound where there is no table of persons, InvalidSource where they are not numbered."""
+    if "person" not in held:
+        raise NotFound(f"{place} has no table 'person', so it is not an OMOP CDM.")
+    person = held["person"]
     for column, kind in person.columns.items():
         if column.lower() == "person_id" and _KINDS.get(kind) != "whole":
             text = f"cast({identifier(column)} as varchar)"
@@ -180,7 +240,7 @@ def _views(held: Mapping[str, Held], view: str) -> Iterator[str]:
             yield f"create {view}{name} as select {nulls} where false"
 
 
-def in_folder(con: DuckDBPyConnection, folder: Path) -> dict[str, Held]:
+def _in_folder(con: DuckDBPyConnection, folder: Path) -> dict[str, Held]:
     """The tables that lie in a folder as Parquet, a file or a folder of files each, as views in the schema ``held``."""
     if (folder / "cdm").is_dir():
         folder = Path(os.path.realpath(folder / "cdm"))  # an ETL may put another version in its place

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from genokit.omop.etl.vocabulary import TABLES as VOCABULARY
-from genokit.omop.places import Place, place
 from genokit.omop.quality.check_counts import SHIFTED, statements
 from genokit.omop.quality.checks import Check, There, checks, complete, fits
+from genokit.omop.views import Kept, as_kept
 
 if TYPE_CHECKING:
     import os
@@ -111,13 +111,10 @@ def quality(cdm: str | os.PathLike[str] | Any, *, until: datetime.date | None = 
     """
     from genokit.bars import Bar
 
-    with place(cdm) as here:
-        asked = statements(here.there, until=until or _last_day(here), dialect=here.dialect)
-        frames = {
-            name: here.query(sql)
-            for name, sql in Bar(asked.items(), desc="Data quality", unit="table", disable=not progress)
-        }
-        return results(frames, here.there)
+    with as_kept(cdm) as kept:
+        asked = statements(kept.columns, until=until or _last_day(kept), dialect=kept.dialect)
+        bar = Bar(asked.items(), desc="Data quality", unit="table", disable=not progress)
+        return results({name: kept.query(sql) for name, sql in bar}, kept.columns)
 
 
 def results(frames: Mapping[str, DataFrame], there: There | None = None) -> Quality:
@@ -217,11 +214,11 @@ class _Counted:
         return (sum(wrong), sum(whole), "") if sum(whole) else (None, None, "the concept is not recorded")
 
 
-def _last_day(here: Place) -> datetime.date | None:
+def _last_day(kept: Kept) -> datetime.date | None:
     """None: as the dashboard has it; but no day of ours tells which of MIMIC's shifted dates are too late."""
-    if not fits("cdm_source", "cdm_source_abbreviation", here.there):
+    if not fits("cdm_source", "cdm_source_abbreviation", kept.columns):
         return None
-    names = here.query("SELECT cdm_source_abbreviation AS name FROM cdm.cdm_source")["name"]
+    names = kept.query("SELECT cdm_source_abbreviation AS name FROM cdm.cdm_source")["name"]
     return SHIFTED if names.astype(str).str.upper().str.startswith("MIMIC").any() else None
 
 
