@@ -48,11 +48,14 @@ def restrict(path: Path) -> Path:
     return path
 
 
-def write_atomic(path: str | os.PathLike[str], data: bytes | str, *, private: bool = False) -> Path:
-    """Write a file so that whoever looks sees the old one or the whole new one, even after a power cut.
+def write_atomic(
+    path: str | os.PathLike[str], data: bytes | str, *, private: bool = False, replace: bool = True
+) -> Path:
+    """Write a file so that readers see the old one or the whole new one, even after a power cut. Returns the path.
 
     The folder is made if it is missing; text is written as UTF-8 with its line ends as they are. A new file has the
-    usual mode, or 0600 in a folder of 0700 if it is ``private``. Returns the path.
+    usual mode, or 0600 in a folder of 0700 if it is ``private``. With ``replace=False`` an existing file stays as it
+    is: raises FileExistsError.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -73,10 +76,12 @@ def write_atomic(path: str | os.PathLike[str], data: bytes | str, *, private: bo
             os.fsync(file.fileno())
         # mkstemp makes files private; an existing file keeps its mode, a new one gets what open() would give.
         os.chmod(temporary, _mode(path, 0o600 if private else 0o666 & ~_umask()))
-        os.replace(temporary, path)
-    except BaseException:
+        if replace:
+            os.replace(temporary, path)
+        else:
+            os.link(temporary, path)  # unlike a rename, fails where there is a file
+    finally:
         Path(temporary).unlink(missing_ok=True)
-        raise
     sync_folder(path.parent)
     return path
 

@@ -28,7 +28,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from moto import mock_aws
 
-from genokit import Cdm, Settings, backends, omop
+from genokit import Cdm, Settings, backends, omop, storage
 from genokit.backends import Clients
 from genokit.batch.shipping import archive, bootstrap, job_command, rows
 from genokit.errors import GenokitError, HashMismatch, InvalidProject, InvalidRequest
@@ -444,8 +444,9 @@ def test_what_somebody_else_ships_at_the_same_moment_is_no_error(clients):
         clients.s3.put_object(Bucket=clients.bucket, Key=key, Body=data)
 
     clients.s3.meta.events.register("before-parameter-build.s3.PutObject", overtake)
-    archive.put_once(clients, key, data)
-    assert archived(clients, f"s3://{clients.bucket}/{key}") == data
+    address = f"s3://{clients.bucket}/{key}"
+    assert not storage.write_if_absent(address, data, sha256=hashlib.sha256(data).hexdigest(), clients=clients)
+    assert archived(clients, address) == data
 
 
 # --- rows

@@ -16,6 +16,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from genokit.config import Settings
 from genokit.data.packages import Unavailable, download, member, parse
+from genokit.storage import split
 
 if TYPE_CHECKING:
     import requests
@@ -92,7 +93,7 @@ class Sources:
     def _s3(self, source: str, stack: ExitStack) -> tuple[IO[bytes], bool]:
         from botocore.exceptions import BotoCoreError, ClientError
 
-        bucket, _, key = source.removeprefix("s3://").partition("/")
+        bucket, key = split(source)
         self._ask_once(bucket)
         try:
             answer = self._s3_client().get_object(Bucket=bucket, Key=key)

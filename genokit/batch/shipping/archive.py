@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import functools
 import gzip
 import hashlib
@@ -22,7 +21,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from genokit.backends import Clients, translated_errors
+from genokit import storage
+from genokit.backends import Clients
 from genokit.config import nearest
 from genokit.errors import InvalidProject
 from genokit.files import MARK
@@ -65,53 +65,15 @@ def ship(clients: Clients, folder: str | os.PathLike[str]) -> str:
         raise InvalidProject(f"There is no file to ship in '{root}'. Name the folder of the project, with its code.")
     with tempfile.TemporaryFile() as archive:
         digest = _pack(root, names, archive)
-        key = f"code/{digest}.tar.gz"
-        put_once(clients, key, archive)
-    return f"s3://{clients.bucket}/{key}"
+        address = f"s3://{clients.bucket}/code/{digest}.tar.gz"
+        storage.write_if_absent(address, archive, sha256=digest, clients=clients)
+    return address
 
 
 def project() -> Path:
     """The folder of the project that the working folder is in: the nearest with a genokit.toml or .git, else itself."""
     found = nearest("genokit.toml") or nearest(".git")
     return found.parent if found else Path.cwd()
-
-
-def put_once(clients: Clients, key: str, body: IO[bytes] | bytes) -> None:
-    """Put an object named by the SHA-256 of its content into the kit's bucket, unless it is there and whole.
-
-    Nothing is overwritten, as the bucket's policy demands: a damaged object is deleted first.
-    """
-    from botocore.exceptions import ClientError
-
-    digest = key.rpartition("/")[2].partition(".")[0]
-    where = {"Bucket": clients.bucket, "Key": key}
-    with translated_errors(f"s3://{clients.bucket}/{key}"):
-        try:
-            if _sha256(clients.s3, where) == digest:
-                return
-            clients.s3.delete_object(**where)
-        except ClientError as error:
-            # 403 is S3's word for an absent object too, to those who may not list the bucket.
-            if error.response["Error"]["Code"] not in ("404", "403"):
-                raise
-        try:
-            checksum = base64.b64encode(bytes.fromhex(digest)).decode()
-            clients.s3.put_object(**where, Body=body, IfNoneMatch="*", ChecksumSHA256=checksum)
-        except ClientError as error:
-            # Somebody put the same content there meanwhile.
-            if error.response["Error"]["Code"] not in ("PreconditionFailed", "ConditionalRequestConflict"):
-                raise
-
-
-def _sha256(s3: Any, where: dict[str, str]) -> str:
-    """The hash of an object's bytes: the one that S3 checked when they came, or else computed from them."""
-    told = s3.head_object(**where, ChecksumMode="ENABLED")
-    if "ChecksumSHA256" in told:
-        return base64.b64decode(told["ChecksumSHA256"]).hex()
-    digest = hashlib.sha256()
-    for piece in s3.get_object(**where)["Body"].iter_chunks(1024 * 1024):
-        digest.update(piece)
-    return digest.hexdigest()
 
 
 # --- which files

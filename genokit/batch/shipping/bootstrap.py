@@ -77,8 +77,9 @@ def unpack(clients: Clients, uri: str) -> Path:
     from genokit.backends import translated_errors
     from genokit.batch.shipping.archive import MOST_MIB
     from genokit.files import InPieces
+    from genokit.storage import split
 
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    bucket, key = split(uri)
     with tempfile.TemporaryFile() as archive:
         digest = hashlib.sha256()
         with translated_errors(uri):

@@ -17,9 +17,9 @@ from uuid import uuid4
 from genokit.databases import Athena, usd
 from genokit.errors import AccessDenied
 from genokit.omop.characterize.achilles import PORTABLE, Domain, Scan, collected, sql
-from genokit.omop.etl.result_store import split
 from genokit.omop.fields import Field, fields
 from genokit.refusals import translated_errors
+from genokit.storage import split
 
 if TYPE_CHECKING:
     import pyarrow as pa

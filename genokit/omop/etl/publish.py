@@ -14,8 +14,9 @@ from genokit.files import mark, private_folder, restrict, write_atomic
 from genokit.omop.etl import redshift
 from genokit.omop.etl.engines import glue
 from genokit.omop.etl.plan import digest
-from genokit.omop.etl.result_store import STACK, Bucket, Folder, split
+from genokit.omop.etl.result_store import STACK, Bucket, Folder
 from genokit.omop.parquet import scan
+from genokit.storage import split
 
 if TYPE_CHECKING:
     from pandas import DataFrame

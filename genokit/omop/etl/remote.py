@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 from genokit.backends import translated_errors
 from genokit.errors import InvalidSource, NotFound, ServiceError
 from genokit.files import private_folder, restrict
+from genokit.storage import split
 
 if TYPE_CHECKING:
     from genokit.backends import Clients
@@ -45,7 +46,7 @@ def listed(clients: Clients, place: str, folders: Iterable[str]) -> dict[str, li
 
     Raises NotFound where nothing is, InvalidSource, and what S3 refuses as AccessDenied, ServiceError and so on.
     """
-    bucket, _, prefix = place.removeprefix("s3://").partition("/")
+    bucket, prefix = split(place)
     prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
     found, wanted = dict[str, list[Stored]](), set(folders)
     with translated_errors(f"source '{place}'"):

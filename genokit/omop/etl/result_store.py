@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from genokit.files import restrict, write_atomic
+from genokit.storage import split
 
 ABOUT = "_about.json"
 STACK = "genokit-omop"  # what Stack("omop") is called, which has what results on AWS need
@@ -138,13 +139,3 @@ class Bucket:
     def _names(self, bucket: str, prefix: str) -> list[str]:
         pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
         return [one["Key"] for page in pages for one in page.get("Contents", [])]
-
-
-def split(uri: str) -> tuple[str, str]:
-    """The bucket and the key of an address.
-
-    >>> split("s3://ours/omop/person")
-    ('ours', 'omop/person')
-    """
-    bucket, _, key = uri.removeprefix("s3://").partition("/")
-    return bucket, key

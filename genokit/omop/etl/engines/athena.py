@@ -28,8 +28,9 @@ from genokit.backends import Clients, translated_errors
 from genokit.errors import ConfigError, InvalidRequest, InvalidSource, NotFound, ServiceError, TransformFailed
 from genokit.omop.etl.engines import glue
 from genokit.omop.etl.plan import Step, digest
-from genokit.omop.etl.result_store import STACK, Bucket, split
+from genokit.omop.etl.result_store import STACK, Bucket
 from genokit.refusals import translated_queries
+from genokit.storage import split
 
 LONGEST = 262_144  # bytes of a statement
 

@@ -19,7 +19,8 @@ from genokit.errors import InvalidRequest, TransformFailed
 from genokit.omop.etl.engines import spark_job
 from genokit.omop.etl.engines.spark import failure, plan_of
 from genokit.omop.etl.plan import digest
-from genokit.omop.etl.result_store import STACK, split
+from genokit.omop.etl.result_store import STACK
+from genokit.storage import split
 
 if TYPE_CHECKING:
     from genokit.backends import Clients
