@@ -284,9 +284,9 @@ def test_what_each_needs_is_allowed_and_its_neighbours_things_are_not():
 
 # Where the kit asks a service, and what is asked of it by others or granted with a reason.
 ASKS = {
-    "athena": ("athena.py",),
-    "glue": ("glue.py",),
-    "emr-serverless": ("emr.py",),
+    "athena": ("engines/athena.py",),
+    "glue": ("engines/glue.py",),
+    "emr-serverless": ("engines/emr_serverless.py",),
     "sns": ("redshift.py",),
     "sqs": ("redshift.py",),
     "redshift-data": ("redshift.py",),
