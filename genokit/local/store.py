@@ -15,7 +15,7 @@ import shutil
 import sqlite3
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,7 @@ create trigger changed after update of status on jobs when old.status <> new.sta
 """
 WAITING = ("SUBMITTED", "PENDING", "RUNNABLE")
 LIVE = (*WAITING, "STARTING", "RUNNING")
+IS_LIVE = f"status in {LIVE}"  # in SQL
 VERSION = 5
 
 
@@ -250,7 +251,7 @@ def machine() -> tuple[int, int, int]:
     return vcpus, memory_mib, gpus
 
 
-def marks(values: tuple[str, ...] | list[str]) -> str:
+def marks(values: Sequence[object]) -> str:
     """As many placeholders as there are values.
 
     >>> marks(("a", "b"))

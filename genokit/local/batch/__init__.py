@@ -11,43 +11,34 @@ https://docs.aws.amazon.com/batch/latest/APIReference/
 from __future__ import annotations
 
 import fcntl
+import functools
+import inspect
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from genokit.local import store
-from genokit.local.batch import definitions, environments, jobs
-from genokit.local.client import EmbeddedClient, Operation
+from genokit.local.batch import definitions, environments, jobs, limits
+from genokit.local.client import Caller, EmbeddedClient, Operation
 
+
+def _limited(operation: Operation) -> Operation:
+    @functools.wraps(operation)
+    def limited(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
+        limits.check(caller.operation, request, caller.refuse)
+        return operation(caller, request)
+
+    return limited
+
+
+# An operation is a function of these modules that takes a caller and a request alone.
 OPERATIONS: dict[str, Operation] = {
-    operation.__name__: operation
-    for operation in (
-        environments.create_compute_environment,
-        environments.update_compute_environment,
-        environments.describe_compute_environments,
-        environments.delete_compute_environment,
-        environments.create_job_queue,
-        environments.update_job_queue,
-        environments.describe_job_queues,
-        environments.delete_job_queue,
-        environments.create_scheduling_policy,
-        environments.update_scheduling_policy,
-        environments.describe_scheduling_policies,
-        environments.list_scheduling_policies,
-        environments.delete_scheduling_policy,
-        environments.list_tags_for_resource,
-        environments.tag_resource,
-        environments.untag_resource,
-        definitions.register_job_definition,
-        definitions.describe_job_definitions,
-        definitions.deregister_job_definition,
-        jobs.submit_job,
-        jobs.describe_jobs,
-        jobs.list_jobs,
-        jobs.cancel_job,
-        jobs.terminate_job,
-    )
+    name: _limited(function)
+    for module in (environments, definitions, jobs)
+    for name, function in inspect.getmembers(module, inspect.isfunction)
+    if list(inspect.signature(function).parameters) == ["caller", "request"]
 }
 
 

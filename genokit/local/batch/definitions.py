@@ -16,25 +16,16 @@ ARN = "arn:aws:batch:local:000000000000"
 
 def register_job_definition(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
     """A new revision of the definition, from 1 on."""
-    name = request["jobDefinitionName"]
-    limits.name(caller.refuse, "jobDefinitionName", name)
-    limits.payload(caller.refuse, request, limits.DEFINITION_BYTES)
-    limits.tags(caller.refuse, request.get("tags", {}))
-    limits.timeout(caller.refuse, request.get("timeout"))
-    limits.retries(caller.refuse, request.get("retryStrategy"))
-    limits.within(caller.refuse, "schedulingPriority", request.get("schedulingPriority"), limits.PRIORITIES)
+    name, kind = request["jobDefinitionName"], request["type"]
     if any(one.upper() != "EC2" for one in request.get("platformCapabilities", [])):
         raise caller.refuse("platformCapabilities: the embedded account is one EC2 machine, and offers nothing else")
-    for member in ("eksProperties", "ecsProperties", "consumableResourceProperties"):
-        if request.get(member):
-            raise caller.refuse(f"{member}: the embedded account does not offer this")
-    if request["type"] == "container" and "containerProperties" in request:
-        _container(caller, "containerProperties", request["containerProperties"])
-    elif request["type"] == "multinode" and "nodeProperties" in request:
-        _nodes(caller, request["nodeProperties"])
+    if kind == "container" and "containerProperties" in request:
+        _check_container(caller, "containerProperties", request["containerProperties"])
+    elif kind == "multinode" and "nodeProperties" in request:
+        _check_nodes(caller, request["nodeProperties"])
     else:
         raise caller.refuse(
-            f"jobDefinition '{name}': the embedded account takes type 'container' with containerProperties "
+            f"jobDefinition '{name}': the embedded account accepts type 'container' with containerProperties "
             "and type 'multinode' with nodeProperties"
         )
     with caller.writing() as db:
@@ -47,7 +38,6 @@ def register_job_definition(caller: Caller, request: dict[str, Any]) -> dict[str
 def describe_job_definitions(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
     """Definitions by name, by ``name:revision`` or ARN, by status; newest revision first."""
     wanted = [split(reference) for reference in request.get("jobDefinitions", [])]
-    limits.at_most(caller.refuse, "jobDefinitions", len(wanted), limits.DESCRIBED)
     if "jobDefinitionName" in request:
         wanted.append((request["jobDefinitionName"], None))
     status = request.get("status")
@@ -110,28 +100,20 @@ def split(reference: str) -> tuple[str, int | None]:
     return name, -1 if revision and number is None else number  # there is no revision -1
 
 
-def _container(caller: Caller, member: str, container: dict[str, Any]) -> None:
+def _check_container(caller: Caller, member: str, container: dict[str, Any]) -> None:
     if not container.get("image"):
         raise caller.refuse(f"{member}.image is missing")
-    limits.environment(caller.refuse, container.get("environment", []))
-    limits.environment(caller.refuse, container.get("secrets", []), "secrets")
     limits.resources(caller.refuse, documents.requirements(container))
 
 
-def _nodes(caller: Caller, properties: dict[str, Any]) -> None:
-    count, main = properties["numNodes"], properties["mainNode"]
-    limits.within(caller.refuse, "nodeProperties.numNodes", count, (1, 1000))
-    limits.within(caller.refuse, "nodeProperties.mainNode", main, (0, count - 1))
-    limits.at_most(
-        caller.refuse, "nodeProperties.nodeRangeProperties", len(properties["nodeRangeProperties"]), limits.NODE_RANGES
-    )
+def _check_nodes(caller: Caller, properties: dict[str, Any]) -> None:
+    count = properties["numNodes"]
+    limits.within(caller.refuse, "nodeProperties.mainNode", properties["mainNode"], (0, count - 1))
     covered: set[int] = set()
     for one in properties["nodeRangeProperties"]:
         if "container" not in one:
-            raise caller.refuse("nodeProperties.nodeRangeProperties: the embedded account takes nodes with a container")
-        _container(caller, "nodeProperties.nodeRangeProperties.container", one["container"])
-        if not limits.NODES.fullmatch(one["targetNodes"]):
-            raise caller.refuse(f"targetNodes: '{one['targetNodes']}' is not a range such as 0:3")
+            raise caller.refuse("nodeProperties.nodeRangeProperties: the embedded account needs a container in each")
+        _check_container(caller, "nodeProperties.nodeRangeProperties.container", one["container"])
         covered |= set(documents.targets(one["targetNodes"], count))
     if covered != set(range(count)):
-        raise caller.refuse(f"nodeProperties.nodeRangeProperties: their targetNodes must be 0 to {count - 1}, no more")
+        raise caller.refuse(f"nodeProperties.nodeRangeProperties: together, targetNodes must be 0 to {count - 1}")

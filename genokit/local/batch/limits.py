@@ -1,4 +1,4 @@
-"""What AWS's documents forbid and its published model does not: each limit once, each refusal naming its field.
+"""What AWS's documents forbid and its published model does not: each limit once, by the path of its member.
 
 https://docs.aws.amazon.com/batch/latest/userguide/service_limits.html and the pages of the operations.
 """
@@ -7,47 +7,103 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from unicodedata import category
 
 Refuse = Callable[[str], Exception]  # makes the error that an operation raises
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
-PATTERN = re.compile(r"[A-Za-z0-9.: \t_()/-]*\*?")  # of evaluateOnExit: a star at the end alone
-CODES = re.compile(r"[0-9]*\*?")
-NODES = re.compile(r"[0-9]{1,4}|[0-9]{0,4}:[0-9]{0,4}")
-NUMBER = re.compile(r"[0-9]{1,12}")
-SHARE = re.compile(r"[A-Za-z0-9]{1,255}\*?")
-DESCRIBED = 100  # ids in one DescribeJobs, names in every other description
-PAGE = (1, 100)
-REASON = 1024  # characters, of CancelJob and TerminateJob
-NODE_RANGES = 5
-ARRAY = (2, 10_000)
-DEPENDENCIES = 20
-ATTEMPTS = (1, 10)
-RULES = 5  # of evaluateOnExit
-TIMEOUTS_S = (60, 2**31 - 1)
-PRIORITIES = (0, 9999)  # of jobs in a fair-share queue
 QUEUE_PRIORITIES = (0, 1000)
-TAGS = 50
+VCPUS = (0, 2**31 - 1)
+PAGE = (1, 100)
+BOUNDS: dict[str, tuple[float, float]] = {
+    **dict.fromkeys((f"computeResources.{one}vCpus" for one in ("min", "max", "desired")), VCPUS),
+    "unmanagedvCpus": VCPUS,
+    "arrayProperties.size": (2, 10_000),
+    "fairsharePolicy.computeReservation": (0, 99),  # percent
+    "fairsharePolicy.shareDecaySeconds": (0, 604_800),
+    "fairsharePolicy.shareDistribution.weightFactor": (0.0001, 999.9999),
+    "nodeOverrides.numNodes": (1, 1000),
+    "nodeProperties.numNodes": (1, 1000),
+    "priority": QUEUE_PRIORITIES,
+    "retryStrategy.attempts": (1, 10),
+    "schedulingPriority": (0, 9999),
+    "schedulingPriorityOverride": (0, 9999),
+    "timeout.attemptDurationSeconds": (60, 2**31 - 1),
+}
+MOST = {
+    **dict.fromkeys(("arns", "computeEnvironments", "jobDefinitions", "jobQueues", "jobs"), 100),
+    "computeEnvironmentOrder": 3,
+    "dependsOn": 20,
+    "filters": 1,
+    "nodeProperties.nodeRangeProperties": 5,
+    "reason": 1024,  # characters
+    "retryStrategy.evaluateOnExit": 5,
+    "tags": 50,
+}
+SHARE = (re.compile(r"[A-Za-z0-9]{1,255}\*?"), "1 to 255 letters and digits, then * or nothing")
+PATTERN = (re.compile(r"(?=.{0,512}\Z)[A-Za-z0-9.: \t_()/-]*\*?"), "at most 512 characters, with * at their end only")
+TEXTS = {
+    "fairsharePolicy.shareDistribution.shareIdentifier": SHARE,
+    "nodeProperties.nodeRangeProperties.targetNodes": (re.compile("[0-9]{1,4}|[0-9]{0,4}:[0-9]{0,4}"), "such as 0:3"),
+    "retryStrategy.evaluateOnExit.onExitCode": (re.compile(r"[0-9]{0,512}\*?"), "digits, then * or nothing"),
+    "retryStrategy.evaluateOnExit.onReason": PATTERN,
+    "retryStrategy.evaluateOnExit.onStatusReason": PATTERN,
+    "shareIdentifier": SHARE,
+}
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
+NAMES = {  # the member in which an operation is given the name of what it makes
+    "CreateComputeEnvironment": "computeEnvironmentName",
+    "CreateJobQueue": "jobQueueName",
+    "CreateSchedulingPolicy": "name",
+    "RegisterJobDefinition": "jobDefinitionName",
+    "SubmitJob": "jobName",
+}
+BYTES = {"RegisterJobDefinition": 24 * 1024, "SubmitJob": 30 * 1024}
+NOT_OFFERED = {
+    "consumableResourceProperties", "consumableResourcePropertiesOverride", "ecsProperties", "ecsPropertiesOverride",
+    "eksProperties", "eksPropertiesOverride", "jobStateTimeLimitActions", "quotaSharePolicy", "serviceEnvironmentOrder",
+}  # fmt: skip
 TAGGABLE = "_.:/=+-@"
-DECAY_S = (0, 604_800)
-RESERVATION = (0, 99)  # percent
-WEIGHTS = (0.0001, 999.9999)
-REQUEST_BYTES = 30 * 1024
-DEFINITION_BYTES = 24 * 1024
-ENVIRONMENTS_A_QUEUE = 3
-QUEUES = 50
-VCPUS = (0, 2**31 - 1)  # of an environment
-ENVIRONMENTS = 50
+NUMBER = re.compile(r"[0-9]{1,12}")
 
 
-def name(refuse: Refuse, member: str, value: str) -> None:
-    if not NAME.fullmatch(value):
+def check(operation: str, request: dict[str, Any], refuse: Refuse) -> None:
+    """Refuse a request that breaks a limit, by the member at fault."""
+    if operation in NAMES and not NAME.fullmatch(request[NAMES[operation]]):
         raise refuse(
-            f"{member}: '{value}' must be 1 to 128 letters, digits, hyphens and underscores, a letter or digit first"
+            f"{NAMES[operation]}: '{request[NAMES[operation]]}' must be 1 to 128 letters, digits, hyphens and "
+            "underscores, and begin with a letter or digit"
         )
+    if operation in BYTES:
+        at_most(refuse, "request, in bytes", len(json.dumps(request).encode()), BYTES[operation])
+    for path, value in _members(request):
+        member = re.sub(r"\[\d+\](?=\.)", "", path)
+        if member in NOT_OFFERED and value:
+            raise refuse(f"{member}: the embedded account does not offer this")
+        if member in BOUNDS:
+            within(refuse, member, value, BOUNDS[member])
+        if member in MOST:
+            at_most(refuse, member, len(value), MOST[member])
+        if member in TEXTS and not TEXTS[member][0].fullmatch(value):
+            raise refuse(f"{path}: '{value}' must be {TEXTS[member][1]}")
+        if member == "tags":
+            _tags(refuse, value)
+        elif member == "retryStrategy" and value.get("evaluateOnExit") and "attempts" not in value:
+            raise refuse("retryStrategy.attempts is missing, which evaluateOnExit needs")
+        elif member == "fairsharePolicy.shareDistribution":
+            _distinct(refuse, [one["shareIdentifier"] for one in value])
+        elif re.search(r"\.(environment|secrets)\[\d+\]$", path):
+            _variable(refuse, path, value.get("name", ""))
+
+
+def _members(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """All that a request holds, from the outside in, with its path."""
+    for key, one in value.items() if isinstance(value, dict) else enumerate(value):
+        place = f"{path}[{key}]" if isinstance(key, int) else f"{path}.{key}".lstrip(".")
+        yield place, one
+        if isinstance(one, (dict, list, tuple)):
+            yield from _members(one, place)
 
 
 def within(refuse: Refuse, member: str, value: float | None, bounds: tuple[float, float]) -> None:
@@ -60,15 +116,15 @@ def at_most(refuse: Refuse, member: str, count: int, most: int) -> None:
         raise refuse(f"{member}: {count}, at most {most} are allowed")
 
 
-def payload(refuse: Refuse, request: dict[str, Any], most: int) -> None:
-    at_most(refuse, "request, in bytes", len(json.dumps(request).encode()), most)
+def position(text: str) -> int | None:
+    """The number in a page's token, or a moment in milliseconds; None if it is not a number."""
+    return int(text) if re.fullmatch("[0-9]{1,20}", text) and int(text) < 1 << 62 else None
 
 
-def tags(refuse: Refuse, given: dict[str, str]) -> None:
-    at_most(refuse, "tags", len(given), TAGS)
-    for key, value in given.items():
+def _tags(refuse: Refuse, tags: dict[str, str]) -> None:
+    for key, value in tags.items():
         if key.casefold().startswith("aws:"):
-            raise refuse(f"tags: '{key}' begins with aws:, which is AWS's own")
+            raise refuse(f"tags: '{key}' begins with aws:, which AWS reserves")
         if not 1 <= len(key) <= 128 or len(value) > 256:
             raise refuse(f"tags: '{key[:20]}...': keys have 1 to 128 characters and values 256 at most")
         if strange := [one for one in key + value if not (one.isalnum() or one in TAGGABLE or category(one) == "Zs")]:
@@ -77,65 +133,28 @@ def tags(refuse: Refuse, given: dict[str, str]) -> None:
             )
 
 
-def timeout(refuse: Refuse, given: dict[str, int] | None) -> None:
-    within(refuse, "timeout.attemptDurationSeconds", (given or {}).get("attemptDurationSeconds"), TIMEOUTS_S)
+def _variable(refuse: Refuse, path: str, name: str) -> None:
+    if not name or "=" in name:
+        raise refuse(f"{path}.name: '{name}' must have at least one character and no '='")
+    if name.startswith("AWS_BATCH"):
+        raise refuse(f"{path}.name: '{name}' begins with AWS_BATCH, which AWS Batch reserves")
 
 
-def retries(refuse: Refuse, given: dict[str, Any] | None) -> None:
-    given = given or {}
-    within(refuse, "retryStrategy.attempts", given.get("attempts"), ATTEMPTS)
-    rules = given.get("evaluateOnExit", [])
-    at_most(refuse, "retryStrategy.evaluateOnExit", len(rules), RULES)
-    if rules and "attempts" not in given:
-        raise refuse("retryStrategy.attempts is missing, which evaluateOnExit needs")
-    for rule in rules:
-        for member, allowed in (("onReason", PATTERN), ("onStatusReason", PATTERN), ("onExitCode", CODES)):
-            value = rule.get(member)
-            if value is not None and (len(value) > 512 or not allowed.fullmatch(value)):
-                raise refuse(f"retryStrategy.evaluateOnExit.{member}: '{value}' is not a pattern (* at its end alone)")
-
-
-def position(text: str) -> int | None:
-    """The number in a page's token, or a moment in milliseconds; None if it is not a number."""
-    return int(text) if re.fullmatch("[0-9]{1,20}", text) and int(text) < 1 << 62 else None
-
-
-def share(refuse: Refuse, given: str | None) -> None:
-    if given is not None and not SHARE.fullmatch(given):
-        raise refuse(f"shareIdentifier: '{given}' must be 1 to 255 letters and digits, then * or nothing")
-
-
-def fair_shares(refuse: Refuse, given: dict[str, Any]) -> None:
-    within(refuse, "fairsharePolicy.shareDecaySeconds", given.get("shareDecaySeconds"), DECAY_S)
-    within(refuse, "fairsharePolicy.computeReservation", given.get("computeReservation"), RESERVATION)
-    names: list[str] = []
-    for one in given.get("shareDistribution", []):
-        share(refuse, one["shareIdentifier"])
-        within(refuse, "fairsharePolicy.shareDistribution.weightFactor", one.get("weightFactor"), WEIGHTS)
-        for other in names:
-            long, short = sorted((one["shareIdentifier"], other), key=len, reverse=True)
+def _distinct(refuse: Refuse, shares: list[str]) -> None:
+    for number, one in enumerate(shares):
+        for other in shares[:number]:
+            long, short = sorted((one, other), key=len, reverse=True)
             if long == short or (short.endswith("*") and long.startswith(short[:-1])):
                 raise refuse(f"fairsharePolicy.shareDistribution: '{long}' and '{short}' overlap")
-        names.append(one["shareIdentifier"])
 
 
-def environment(refuse: Refuse, pairs: list[dict[str, str]], member: str = "environment") -> None:
-    for number, pair in enumerate(pairs):
-        name = pair.get("name", "")
-        if not name or "=" in name:
-            raise refuse(f"{member}[{number}].name: '{name}' must have at least one character and no '='")
-        if name.startswith("AWS_BATCH"):
-            raise refuse(f"{member}: '{name}' begins with AWS_BATCH, which is the service's own")
-
-
-def resources(refuse: Refuse, asked: dict[str, str]) -> tuple[float, int, int]:
+def resources(refuse: Refuse, requirements: dict[str, str]) -> tuple[float, int, int]:
     """vCPUs, MiB of memory and GPUs, checked."""
     for kind in ("VCPU", "MEMORY"):
-        if kind not in asked:
+        if kind not in requirements:
             raise refuse(f"resourceRequirements: {kind} is missing")
-    vcpus, memory_mib, gpus = asked["VCPU"], asked["MEMORY"], asked.get("GPU", "0")
-    whole, _, part = vcpus.partition(".")
-    if not (NUMBER.fullmatch(whole) and NUMBER.fullmatch(part or "0") and float(vcpus)):
+    vcpus, memory_mib, gpus = requirements["VCPU"], requirements["MEMORY"], requirements.get("GPU", "0")
+    if not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{0,12})?", vcpus) or not float(vcpus):
         raise refuse(f"resourceRequirements: VCPU '{vcpus[:40]}' is not a number above 0")
     if not NUMBER.fullmatch(memory_mib) or int(memory_mib) < 4:
         raise refuse(f"resourceRequirements: MEMORY '{memory_mib[:40]}' is not a whole number of MiB, 4 at least")

@@ -8,7 +8,7 @@ from typing import Any
 from genokit.local import store
 
 
-def places(queue: sqlite3.Row) -> list[str]:
+def environments(queue: sqlite3.Row) -> list[str]:
     """The names of a queue's compute environments, in its order."""
     order: list[str] = store.loads(queue, "doc")["computeEnvironmentOrder"]
     return order

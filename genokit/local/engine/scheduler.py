@@ -53,7 +53,7 @@ def choose(db: sqlite3.Connection) -> list[Placed]:
     chosen: list[Placed] = []
     closed: set[str] = set()
     for queue in db.execute("select * from queues order by priority desc, name").fetchall():
-        order = [name for name in documents.places(queue) if name in whole]
+        order = [name for name in documents.environments(queue) if name in whole]
         for job in waiting(db, queue):
             if not any(whole[name].fits(job) and whole[MACHINE].fits(job) for name in order):
                 _explain(db, job, too_large(job, {name: whole[name] for name in order}))
