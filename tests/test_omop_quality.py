@@ -20,7 +20,7 @@ from genokit.omop.etl.macros import ENGINES, expand
 from genokit.omop.etl.portable import problems
 from genokit.omop.fields import fields, tables
 from genokit.omop.quality.check_counts import SHIFTED, reads, statements
-from genokit.omop.quality.checks import checks, complete, fits, kinds
+from genokit.omop.quality.checks import all_columns, checks, fits, kinds
 from genokit.omop.quality.quality import Quality, quality, results
 
 DAY = datetime.date(2020, 5, 1)
@@ -301,9 +301,9 @@ def test_there_are_as_many_checks_as_are_published():
 def test_every_check_is_about_a_field_that_the_cdm_has():
     for check in checks():
         if check.field:
-            assert check.field in complete()[check.table]
+            assert check.field in all_columns()[check.table]
         if check.kind.name in ("plausibleStartBeforeEnd", "sourceValueCompleteness"):
-            assert check.bound in complete()[check.table]
+            assert check.bound in all_columns()[check.table]
 
 
 @pytest.mark.parametrize(
@@ -312,9 +312,9 @@ def test_every_check_is_about_a_field_that_the_cdm_has():
      ("TIMESTAMP_NS", "birth_datetime"), ("timestamp(3)", "birth_datetime"), ("varchar(50)", "person_source_value")],
 )  # fmt: skip
 def test_types_fit_however_a_catalogue_spells_them(kind, wanted):
-    for field in complete()["person"]:
+    for field in all_columns()["person"]:
         alike = fits("person", field, {"person": {field: kind}})
-        assert alike == (complete()["person"][field] in KINDS[kind.lower()[:6]])
+        assert alike == (all_columns()["person"][field] in KINDS[kind.lower()[:6]])
     assert wanted is None or fits("person", wanted, {"person": {wanted: kind}})
 
 
@@ -325,7 +325,7 @@ def test_a_required_field_that_holds_nothing_is_fatal_and_others_have_nothing_to
     assert row(said, "isRequired", "visit_occurrence", "visit_concept_id")["failed"] == 1
     assert list(said.fatal["check_name"]) == ["isRequired"]
     domain = row(said, "fkDomain", "visit_occurrence", "visit_concept_id")
-    assert (domain["not_applicable"], domain["not_applicable_reason"]) == (1, "visit_concept_id holds nothing")
+    assert (domain["not_applicable"], domain["not_applicable_reason"]) == (1, "visit_concept_id has no values")
 
 
 def test_without_a_vocabulary_nobody_is_asked_about_concepts():
@@ -346,7 +346,7 @@ def test_a_table_that_is_missing_empty_or_not_counted_is_told_apart(sound):
     assert row(said, "isRequired", "death", "death_date")["not_applicable_reason"] == "death_date is missing"
     assert set(said.fatal["check_name"]) == {"cdmTable", "cdmField"}
     held = row(said, "plausibleBeforeDeath", "measurement", "measurement_date")["not_applicable_reason"]
-    assert held == "what it needs is missing, or of another type"
+    assert held == "a field that it needs is missing, or of another type"
     assert row(sound, "isRequired", "note", "note_id")["not_applicable_reason"] == "note is empty"
     assert row(of(cdm()), "isRequired", "person", "person_id")["not_applicable_reason"] == "person was not counted"
 
@@ -381,7 +381,7 @@ class SmallAthena:
     def columns(self) -> list[tuple[str, str, str]]:
         glue = {"VARCHAR": "STRING", "INTEGER": "INT"}
         return [
-            (table, name, glue.get(kind, kind)) for table, held in complete().items() for name, kind in held.items()
+            (table, name, glue.get(kind, kind)) for table, held in all_columns().items() for name, kind in held.items()
         ]
 
     def query(self, sql: str):

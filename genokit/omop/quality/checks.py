@@ -26,7 +26,7 @@ _ALIKE = {
 }
 _ALIKE["BIGINT"] = _ALIKE["INTEGER"]
 
-There = Mapping[str, Mapping[str, str]]  # what a CDM has: table to field to type
+Columns = Mapping[str, Mapping[str, str]]  # the type of each column of each table
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Kind:
 
 
 @dataclass(frozen=True)
-class Check:
+class QualityCheck:
     """One question to a CDM: ``bound`` is what values are held against, ``threshold`` the percent that may be wrong."""
 
     kind: Kind
@@ -66,7 +66,7 @@ def kinds() -> Mapping[str, Kind]:
 
 
 @cache
-def checks() -> tuple[Check, ...]:
+def checks() -> tuple[QualityCheck, ...]:
     """Everything that is asked of a CDM 5.4.
 
     >>> len(checks())
@@ -75,20 +75,16 @@ def checks() -> tuple[Check, ...]:
     return (*_of_tables(), *_of_fields(), *_of_concepts())
 
 
-def complete() -> There:
-    """What a whole CDM 5.4 has."""
-    return {table: _kinds(table) for table in tables()}
-
-
-def fits(table: str, field: str, there: There) -> bool:
-    """Whether a field is there and of the CDM's type, or of one as good."""
-    kind = _kinds(table).get(field)
-    return kind is not None and bool(re.match(_ALIKE[kind], there.get(table, {}).get(field, "").upper()))
-
-
 @cache
-def _kinds(table: str) -> Mapping[str, str]:
-    return {field.name: field.type for field in fields(table)}
+def all_columns() -> Columns:
+    """The columns of a complete CDM 5.4."""
+    return {table: {field.name: field.type for field in fields(table)} for table in tables()}
+
+
+def fits(table: str, field: str, columns: Columns) -> bool:
+    """Whether ``columns`` has a field, in the CDM's type or in an equivalent one."""
+    kind = all_columns()[table].get(field)
+    return kind is not None and bool(re.match(_ALIKE[kind], columns.get(table, {}).get(field, "").upper()))
 
 
 @cache
@@ -97,35 +93,35 @@ def _published() -> dict[str, Any]:
     return content
 
 
-def _of_tables() -> Iterator[Check]:
+def _of_tables() -> Iterator[QualityCheck]:
     for table in tables():
-        yield Check(kinds()["cdmTable"], table)
+        yield QualityCheck(kinds()["cdmTable"], table)
     for name, thresholds in _published()["tables"].items():
         for table, threshold in thresholds.items():
-            yield Check(kinds()[name], table, threshold=float(threshold))
+            yield QualityCheck(kinds()[name], table, threshold=float(threshold))
 
 
-def _of_fields() -> Iterator[Check]:
+def _of_fields() -> Iterator[QualityCheck]:
     for table in tables():
         for field in fields(table):
-            yield Check(kinds()["cdmField"], table, field.name)
-            yield Check(kinds()["cdmDatatype"], table, field.name)
+            yield QualityCheck(kinds()["cdmField"], table, field.name)
+            yield QualityCheck(kinds()["cdmDatatype"], table, field.name)
             most = 0 if field.required else 100
-            yield Check(kinds()["measureValueCompleteness"], table, field.name, most)
+            yield QualityCheck(kinds()["measureValueCompleteness"], table, field.name, most)
             if field.required:
-                yield Check(kinds()["isRequired"], table, field.name)
+                yield QualityCheck(kinds()["isRequired"], table, field.name)
             if field.key:
-                yield Check(kinds()["isPrimaryKey"], table, field.name)
+                yield QualityCheck(kinds()["isPrimaryKey"], table, field.name)
             if field.table:
-                yield Check(kinds()["isForeignKey"], table, field.name, bound=field.table)
+                yield QualityCheck(kinds()["isForeignKey"], table, field.name, bound=field.table)
     for name, asked in _published()["fields"].items():
         for table, words in asked.items():
             for part in words.split("; "):
                 field_name, threshold, *bound = part.split(" ", 2)
-                yield Check(kinds()[name], table, field_name, float(threshold), *bound)
+                yield QualityCheck(kinds()[name], table, field_name, float(threshold), *bound)
 
 
-def _of_concepts() -> Iterator[Check]:
+def _of_concepts() -> Iterator[QualityCheck]:
     published, named = (
         _published()["concepts"],
         {"condition_occurrence": "condition", "procedure_occurrence": "procedure"},
@@ -135,13 +131,15 @@ def _of_concepts() -> Iterator[Check]:
             threshold, sex = words.split()
             for table, concepts in held.items():
                 for concept in concepts.split():
-                    yield Check(kinds()[name], table, f"{named[table]}_concept_id", float(threshold), sex, concept)
+                    yield QualityCheck(
+                        kinds()[name], table, f"{named[table]}_concept_id", float(threshold), sex, concept
+                    )
     of = ("measurement", "measurement_concept_id")
     for units, concepts in published["plausibleUnitConceptIds"].items():
         for concept in concepts.split():
-            yield Check(kinds()["plausibleUnitConceptIds"], *of, 5, units, concept)
+            yield QualityCheck(kinds()["plausibleUnitConceptIds"], *of, 5, units, concept)
     for words, bounds in published["plausibleValue"].items():
         concept, unit = words.split()
         for name, bound in zip(("plausibleValueLow", "plausibleValueHigh"), bounds.split(), strict=True):
             kind = Kind(name, "concept", *list(vars(kinds()[name]).values())[2:])
-            yield Check(kind, "observation", "observation_concept_id", 5, bound, concept, int(unit))
+            yield QualityCheck(kind, "observation", "observation_concept_id", 5, bound, concept, int(unit))

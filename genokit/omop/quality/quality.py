@@ -1,8 +1,7 @@
-"""Is this CDM sound? The checks of the OHDSI Data Quality Dashboard, by its thresholds and in the shape of its results.
+"""The checks of the OHDSI Data Quality Dashboard on a CDM, with its thresholds and in the format of its results.
 
-Everything is counted by the statements of ``counts.py``, on whatever engine; what the counts mean is decided here. A
-check that cannot be asked is not applicable and says why: the table is missing or empty, the field holds nothing, or
-there is no vocabulary to ask.
+The statements of ``check_counts`` count, on any engine; the counts are judged here. A check that cannot be made is not
+applicable and says why: its table is missing or empty, its field has no values, or there is no vocabulary.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from genokit.omop.etl.vocabulary import TABLES as VOCABULARY
 from genokit.omop.quality.check_counts import SHIFTED, statements
-from genokit.omop.quality.checks import Check, There, checks, complete, fits
+from genokit.omop.quality.checks import Columns, QualityCheck, all_columns, checks, fits
 from genokit.omop.views import Kept, as_kept
 
 if TYPE_CHECKING:
@@ -25,45 +24,63 @@ if TYPE_CHECKING:
 
 CATEGORIES = ("conformance", "completeness", "plausibility")
 
-_GRAVE = {"fatal": 0, "convention": 1, "characterization": 2}
+_SEVERITIES = {"fatal": 0, "convention": 1, "characterization": 2}
 
-# What is asked of the vocabulary, beside keys that lead there.
+# These need the vocabulary, as do foreign keys to its tables.
 _OF_CONCEPTS = ("fkDomain", "fkClass", "isStandardValidConcept")
 
-# These are counted among the rows in which their field holds something.
+# These are counted among the rows in which their field has a value.
 _OF_FILLED = ("plausibleValueLow", "plausibleValueHigh", "plausibleAfterBirth", "isStandardValidConcept")
 
-# These say something about a field that holds nothing; the others have nothing to look at then.
+# These apply to a field without any value, too.
 _OF_EMPTY = ("measureValueCompleteness", "isRequired", "isPrimaryKey")
 
 
 @dataclass(frozen=True)
 class Quality:
-    """What the checks found; ``table`` has a row a check, with the columns of the dashboard's own results."""
+    """The results of the checks of a CDM, from ``omop.quality`` or as ``Report.quality``.
+
+    Parameters
+    ----------
+    table : DataFrame
+        A row for each check, with the columns of the dashboard's own results: ``check_name``, ``cdm_table_name``,
+        ``cdm_field_name``, ``num_violated_rows``, ``pct_violated_rows`` (from 0 to 1), ``threshold_value`` (in
+        percent), ``failed``, ``passed``, ``not_applicable`` (0 or 1) and others.
+
+    Examples
+    --------
+    >>> from genokit import Cdm, omop
+    >>> found = omop.quality(Cdm(), progress=False)
+    >>> found.counts("category")["category"].tolist()
+    ['conformance', 'completeness', 'plausibility']
+    """
 
     table: DataFrame = field(repr=False)
 
     @property
     def failed(self) -> DataFrame:
-        """The checks that failed, those first that an ETL must not pass over."""
+        """The failed checks, the most severe first."""
         found = self.table[self.table["failed"] == 1]
-        graveness, shares = list(found["severity"]), list(found["pct_violated_rows"])
-        order = sorted(range(len(found)), key=lambda i: (_GRAVE.get(graveness[i], 0), -shares[i]))
-        return found.iloc[order].reset_index(drop=True)
+        order = found.assign(grave=found["severity"].map(_SEVERITIES)).sort_values(
+            ["grave", "pct_violated_rows"], ascending=[True, False], kind="stable"
+        )
+        return order.drop(columns="grave").reset_index(drop=True)
 
     @property
     def fatal(self) -> DataFrame:
-        """The failed checks without which nothing else can be believed: tables, fields, types, keys."""
+        """The failed checks that a CDM must pass before anything else in it can be trusted: tables, fields, types,
+        keys."""
         found = self.failed
         return found[found["severity"] == "fatal"].reset_index(drop=True)
 
     def counts(self, by: str | list[str] = "category") -> DataFrame:
-        """How many checks passed, failed or were not applicable, by a column of ``table`` or several."""
+        """The numbers of checks that passed, failed or were not applicable, by one or several columns of ``table``."""
         found = self.table.groupby(by, sort=False, dropna=False)[["passed", "failed", "not_applicable"]].sum()
         return found.reset_index()
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """A heat map: the share of checks passed, by category and table; of the latter those with rows or failures."""
+        """A heat map of the share of checks passed, by category and table; tables without rows and failures are left
+        out."""
         from genokit.plots import omop
 
         counts, table = self.counts(["cdm_table_name", "category"]), self.table
@@ -83,18 +100,18 @@ class Quality:
         about: dict[str, object] = {"checks": _share(self.table)}
         about |= {name: _share(self.table[self.table["category"] == name]) for name in CATEGORIES}
         about["not applicable"] = f"{int(self.table['not_applicable'].sum()):,}"
-        words = [f"{check.check_name} of {_place(check)}" for check in _rows_of(fatal.head(5))]
+        words = [f"{check['check_name']} of {_subject(check)}" for check in fatal.head(5).to_dict("records")]
         about["fatal"] = ", ".join(words + ["..."] * (len(fatal) > 5)) or "none"
         found = [
             {
-                "check": check.check_name,
-                "of": _place(check).replace(".", ".\n"),  # or the table is wider than its card
-                "wrong": f"{check.num_violated_rows:,} of {check.num_denominator_rows:,}",
-                "%": round(100 * check.pct_violated_rows, 2),
-                "at most %": check.threshold_value,
-                "severity": check.severity,
+                "check": check["check_name"],
+                "of": _subject(check).replace(".", ".\n"),  # or the table is wider than its card
+                "wrong": f"{check['num_violated_rows']:,} of {check['num_denominator_rows']:,}",
+                "%": round(100 * check["pct_violated_rows"], 2),
+                "at most %": check["threshold_value"],
+                "severity": check["severity"],
             }
-            for check in _rows_of(failed)
+            for check in failed.to_dict("records")
         ]
         fold: dict[str, object] = {"By table": display.table(self.counts("cdm_table_name"))}
         if len(failed):
@@ -104,10 +121,33 @@ class Quality:
 
 
 def quality(cdm: str | os.PathLike[str] | Any, *, until: datetime.date | None = None, progress: bool = True) -> Quality:
-    """Check a CDM 5.4: a folder that the ETL made, a .duckdb file, an open DuckDB connection, or a Cdm.
+    """Check a CDM 5.4 with the checks of the OHDSI Data Quality Dashboard. Nothing is written to it.
 
-    Nothing is written to it. ``until`` is the last day that anything may have (default: tomorrow; for MIMIC, whose
-    dates are shifted, the year 2220). Raises NotFound, InvalidSource.
+    Parameters
+    ----------
+    cdm : str, path, DuckDB connection or Cdm
+        A target of ``omop.etl``, a folder of Parquet, a .duckdb file, an open connection, or a ``Cdm``. Of several
+        schemas with a table ``person``, the one that ``Cdm`` takes.
+    until : date, optional
+        The last plausible date (default: tomorrow; for MIMIC, whose dates are shifted, 2220-01-01).
+    progress : bool, default True
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    Quality
+        The results: a card in a notebook, a DataFrame as ``table``; ``failed``, ``fatal``, ``counts()``, ``plot()``.
+
+    Raises
+    ------
+    NotFound, InvalidSource
+        Where there is no CDM, or it cannot be read.
+
+    Examples
+    --------
+    >>> from genokit import Cdm, omop
+    >>> omop.quality(Cdm(), progress=False).table["check_name"].nunique()
+    27
     """
     from genokit.bars import Bar
 
@@ -117,89 +157,86 @@ def quality(cdm: str | os.PathLike[str] | Any, *, until: datetime.date | None = 
         return results({name: kept.query(sql) for name, sql in bar}, kept.columns)
 
 
-def results(frames: Mapping[str, DataFrame], there: There | None = None) -> Quality:
-    """What the counts of ``statements`` mean: each "report.quality_..." as a DataFrame.
+def results(frames: Mapping[str, DataFrame], columns: Columns | None = None) -> Quality:
+    """Judge the counts of ``check_counts.statements``: each "report.quality_..." as a DataFrame.
 
-    ``there`` is what the CDM has (default: all of it), as it was given to ``statements``. A table without counts is
-    not applicable throughout.
+    ``columns`` are those of the CDM (default: all), as they were given to ``statements``. The checks of a table without
+    counts are not applicable.
     """
     from genokit.frames import Frame
 
-    known = _Counted(frames, complete() if there is None else there)
-    table = Frame([_row(check, *known.of(check)) for check in checks()])
+    counts = _Counts(frames, all_columns() if columns is None else columns)
+    table = Frame([_row(check, *counts.of(check)) for check in checks()])
     kinds = {"num_violated_rows": "Int64", "num_denominator_rows": "Int64", "pct_violated_rows": "Float64"}
     return Quality(table.astype({**kinds, "threshold_value": "Int64", "unit_concept_id": "Int64"}))
 
 
-class _Counted:
-    """The counts of a CDM, and for each check what they say: how many are wrong, of how many; or why nobody can say."""
+class _Counts:
+    """The counts of a CDM: for each check the violating rows, the rows looked at, and why it is not applicable."""
 
-    def __init__(self, frames: Mapping[str, DataFrame], there: There) -> None:
-        self.there = there
-        lowered = {
+    def __init__(self, frames: Mapping[str, DataFrame], columns: Columns) -> None:
+        import pandas as pd
+
+        self.columns = columns
+        found = {
             name.removeprefix("report.quality_"): frame.rename(columns=str.lower) for name, frame in frames.items()
         }
-        self.concepts = {name: _by_concept(lowered.pop(name, None)) for name in ("genders", "units")}
-        self.counts = {
-            name: {str(column): _whole(value) for column, value in frame.iloc[0].items()}
-            for name, frame in lowered.items()
+        self.concepts = {name: _by_concept(found.pop(name, None)) for name in ("genders", "units")}
+        self.rows = {
+            name: {str(column): 0 if pd.isna(count) else int(count) for column, count in frame.iloc[0].items()}
+            for name, frame in found.items()
             if len(frame)
         }
 
-    def of(self, check: Check) -> tuple[int | None, int | None, str]:
-        name, table, there = check.kind.name, check.table, self.there.get(check.table, {})
+    def of(self, check: QualityCheck) -> tuple[int | None, int | None, str]:
+        name, table, columns = check.kind.name, check.table, self.columns.get(check.table, {})
         if name == "cdmTable":
-            return int(not there), 1, ""
-        if not there:
+            return int(not columns), 1, ""
+        if not columns:
             return None, None, f"{table} is missing"
         if name == "cdmField":
-            return int(check.field not in there), 1, ""
-        if check.field and check.field not in there:
+            return int(check.field not in columns), 1, ""
+        if check.field and check.field not in columns:
             return None, None, f"{check.field} is missing"
         if name == "cdmDatatype":
-            return int(not fits(table, check.field, self.there)), 1, ""
+            return int(not fits(table, check.field, self.columns)), 1, ""
         if check.kind.level == "concept":
             return self._of_concept(check)
         return self._of_rows(check)
 
-    def _of_rows(self, check: Check) -> tuple[int | None, int | None, str]:
-        name, rows = check.kind.name, self.counts.get(check.table, {})
-        counts = self.counts.get("persons", {}) if name == "measurePersonCompleteness" else rows
+    def _of_rows(self, check: QualityCheck) -> tuple[int | None, int | None, str]:
+        name, rows = check.kind.name, self.rows.get(check.table, {})
+        counts = self.rows.get("persons", {}) if name == "measurePersonCompleteness" else rows
         if not counts:
             return None, None, f"{check.table} was not counted"
-        if check.kind.level == "field" and (reason := self._nothing_to_ask(check, rows)):
+        if check.kind.level == "field" and (reason := self._not_applicable(check, rows)):
             return None, None, reason
         if name in ("isRequired", "measureValueCompleteness"):
             return rows["rows"] - rows[f"filled__{check.field}"], rows["rows"], ""
         if check.column not in counts:
-            return None, None, "what it needs is missing, or of another type"
-        among = f"{check.column}_of"
-        if among not in counts and name in _OF_FILLED:
-            among = f"filled__{check.field}"
-        whole = counts.get(among, counts["rows"])
-        return (
-            counts[check.column],
-            whole,
-            "" if whole or not among.endswith("_of") else "there is nothing to hold it against",
-        )
+            return None, None, "a field that it needs is missing, or of another type"
+        among = counts.get(f"{check.column}_of")
+        if among is None:
+            return counts[check.column], counts[f"filled__{check.field}" if name in _OF_FILLED else "rows"], ""
+        return counts[check.column], among, "" if among else "no row has the values that it compares"
 
-    def _nothing_to_ask(self, check: Check, rows: Mapping[str, int]) -> str:
+    def _not_applicable(self, check: QualityCheck, rows: Mapping[str, int]) -> str:
         if not rows["rows"]:
             return f"{check.table} is empty"
         if not rows[f"filled__{check.field}"] and check.kind.name not in _OF_EMPTY:
-            return f"{check.field} holds nothing"
+            return f"{check.field} has no values"
         target = "concept" if check.kind.name in _OF_CONCEPTS else check.bound
-        asks = check.kind.name in (*_OF_CONCEPTS, "isForeignKey") and target in VOCABULARY
-        if asks and not self.counts.get(target, {}).get("rows"):
+        needs_target = check.kind.name in (*_OF_CONCEPTS, "isForeignKey") and target in VOCABULARY
+        if needs_target and not self.rows.get(target, {}).get("rows"):
             return f"there is no vocabulary: {target} is empty"
         return ""
 
-    def _of_concept(self, check: Check) -> tuple[int | None, int | None, str]:
+    def _of_concept(self, check: QualityCheck) -> tuple[int | None, int | None, str]:
         by_gender = check.kind.name.startswith("plausibleGender")
-        counted = self.concepts["genders" if by_gender else "units"]
-        if counted is None:
+        counts = self.concepts["genders" if by_gender else "units"]
+        if counts is None:
             return None, None, f"the concepts of {check.table} were not counted"
-        found = [one for one in counted.get(check.concept_id, []) if one["cdm_table_name"] == check.table]
+        found = [one for one in counts.get(check.concept_id, []) if one["cdm_table_name"] == check.table]
         if by_gender:
             wrong = [one["n"] for one in found if one["gender_concept_id"] not in (int(check.bound), None)]
             whole = [one["n"] for one in found]
@@ -215,14 +252,14 @@ class _Counted:
 
 
 def _last_day(kept: Kept) -> datetime.date | None:
-    """None: as the dashboard has it; but no day of ours tells which of MIMIC's shifted dates are too late."""
+    """None, as in the dashboard, but for MIMIC, whose dates are shifted."""
     if not fits("cdm_source", "cdm_source_abbreviation", kept.columns):
         return None
     names = kept.query("SELECT cdm_source_abbreviation AS name FROM cdm.cdm_source")["name"]
     return SHIFTED if names.astype(str).str.upper().str.startswith("MIMIC").any() else None
 
 
-def _row(check: Check, wrong: int | None, whole: int | None, reason: str) -> dict[str, object]:
+def _row(check: QualityCheck, wrong: int | None, whole: int | None, reason: str) -> dict[str, object]:
     kind = check.kind
     share = None if wrong is None else wrong / whole if whole else 0.0
     applies = not reason
@@ -251,13 +288,6 @@ def _row(check: Check, wrong: int | None, whole: int | None, reason: str) -> dic
     }
 
 
-def _whole(value: Any) -> int:
-    """A count as a number of Python's; what sums over no rows is none."""
-    import pandas as pd
-
-    return 0 if pd.isna(value) else int(value)
-
-
 def _by_concept(frame: DataFrame | None) -> dict[str, list[dict[str, Any]]] | None:
     """The counts of each concept."""
     if frame is None:
@@ -271,15 +301,11 @@ def _by_concept(frame: DataFrame | None) -> dict[str, list[dict[str, Any]]] | No
 def _share(table: DataFrame) -> str:
     passed, failed = int(table["passed"].sum()), int(table["failed"].sum())
     if not passed + failed:
-        return "none was applicable"
+        return "none applicable"
     return f"{passed:,} of {passed + failed:,} passed ({100 * passed / (passed + failed):.1f} %)"
 
 
-def _rows_of(table: DataFrame) -> list[Any]:
-    return list(table.itertuples(index=False))
-
-
-def _place(check: Any) -> str:
-    """What a check was about: a table, a field, a concept in a field."""
-    field, concept = (one if isinstance(one, str) else "" for one in (check.cdm_field_name, check.concept_id))
-    return str(check.cdm_table_name) + (f".{field}" if field else "") + (f" = {concept}" if concept else "")
+def _subject(check: Mapping[Any, Any]) -> str:
+    """The subject of a check: a table, a field, or a concept in a field."""
+    field, concept = (one if isinstance(one, str) else "" for one in (check["cdm_field_name"], check["concept_id"]))
+    return str(check["cdm_table_name"]) + (f".{field}" if field else "") + (f" = {concept}" if concept else "")
