@@ -11,8 +11,7 @@ import pytest
 from described import job
 
 import genokit.batch
-from genokit.batch.diagnose.explain import ending
-from genokit.batch.diagnose.known_reasons import failure, meaning
+from genokit.batch.diagnose.known_reasons import ending, failure, meaning
 
 KNOWN = tomllib.loads((Path(genokit.batch.__file__).parent / "diagnose" / "known_reasons.toml").read_text())
 TABLES = ("blocked", "invalid", "launches", "ends", "starts", "lines")

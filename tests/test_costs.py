@@ -32,7 +32,7 @@ def environment(name: str, *types: str, kind: str = "EC2") -> ComputeEnvironment
     return ComputeEnvironment(
         name=name, arn=f"{ARN}:compute-environment/{name}", type=kind, state="ENABLED", status="VALID", reason="",
         min_vcpus=0, desired_vcpus=0, max_vcpus=64, instance_types=types, image_type="", spot=kind.endswith("SPOT"),
-        cluster=f"arn:aws:ecs:us-east-1:123456789012:cluster/AWSBatch-{name}", room=None, only_image=None,
+        cluster=f"arn:aws:ecs:us-east-1:123456789012:cluster/AWSBatch-{name}", capacity=None, only_image=None,
     )  # fmt: skip
 
 

@@ -24,8 +24,7 @@ from matplotlib.figure import Figure
 from genokit import display, live
 from genokit.batch import resources
 from genokit.batch.diagnose.explain import Explanation
-from genokit.batch.diagnose.known_reasons import Cause
-from genokit.batch.diagnose.preflight import Finding, Findings
+from genokit.batch.diagnose.findings import Cause, Finding, Findings
 from genokit.config import Settings
 from genokit.display import Html, Log
 from genokit.doctor import Check, Report
@@ -96,7 +95,7 @@ PIECES: dict[str, Callable[[str], Html]] = {
 
 def environment(text: str) -> resources.ComputeEnvironment:
     texts = dict.fromkeys(("name", "arn", "type", "state", "status", "reason", "image_type", "cluster"), text)
-    numbers = {"min_vcpus": 0, "desired_vcpus": None, "max_vcpus": 2.5, "spot": False, "room": None}
+    numbers = {"min_vcpus": 0, "desired_vcpus": None, "max_vcpus": 2.5, "spot": False, "capacity": None}
     return resources.ComputeEnvironment(**texts, **numbers, instance_types=(text,), only_image=text)
 
 

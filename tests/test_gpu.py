@@ -36,7 +36,7 @@ def follow(job: Job, status: str, within_s: float = 30) -> Job:
 def test_the_account_finds_its_gpus_and_a_job_sees_those_that_it_asked_for(account: Settings) -> None:
     batch = Batch(settings=account)
     queue = next(one for one in batch.queues() if one.name == "gpu")
-    room = queue.environments[0].room
+    room = queue.environments[0].capacity
     assert room is not None
     assert room.gpus == len(gpus())
     look = batch.define("look", command=["python", "-c", SEEN], memory_gib=1, gpus=1)

@@ -16,11 +16,14 @@ from embedded import Box
 from test_display import HOSTILE, parsed
 
 from genokit import Settings, backends, run
+from genokit.batch.job_state import STATUSES, JobState
 from genokit.batch.monitor import panes
-from genokit.batch.monitor.job_state import STATUSES, UNKNOWN, Attempt, Seen, Snapshot, Strip
+from genokit.batch.monitor.array_states import UNKNOWN, ArrayStates
 from genokit.batch.monitor.monitor import Monitor, monitor
+from genokit.batch.monitor.snapshot import Snapshot
 from genokit.batch.monitor.watch import Watch
 from genokit.batch.monitor.widget import View
+from genokit.batch.requirements import Capacity
 from genokit.display import plain
 from genokit.errors import ServiceError
 from genokit.live import lives_here, view
@@ -74,7 +77,7 @@ def test_one_job_or_its_id_will_do(box):
     job = box.submit(box.define("true"))
     for one in (job, [job], type("Job", (), {"id": job})()):
         with redirect_stderr(io.StringIO()):
-            assert monitor(clients_of(box), jobs=one).snapshot().seen[0].id == job
+            assert monitor(clients_of(box), jobs=one).snapshot().states[0].id == job
 
 
 def test_following_what_cannot_be_asked_for_is_an_error_and_no_endless_wait(box):
@@ -104,29 +107,29 @@ def test_papermill_gets_a_bar_and_a_picture_and_no_widget(tmp_path):
 def a_snapshot(name: str, *, n: int = 3, **changes: Any) -> Snapshot:
     counts = {"RUNNING": 1, "SUCCEEDED": 2}
     jobs = tuple(
-        Seen(f"{i}", name, "RUNNING", queue=name, created=i, started=1000 * i + 1, reason=name, vcpus=1,
-             attempts=(Attempt(1000 * i + 1, None),), described=True)
+        JobState(f"{i}", name, "RUNNING", queue=name, created=i, started=1000 * i + 1, reason=name,
+                 capacity=Capacity(1), described=True)
         for i in range(n)
     )  # fmt: skip
-    array = Seen("array", name, "PENDING", queue="q", created=5, size=3, counts=counts, described=True)
-    strip = Strip(bytes([5, 4, UNKNOWN]))
-    return Snapshot(seen=(*jobs, array), at=datetime.fromtimestamp(60, UTC), strips={"array": strip}, **changes)
+    array = JobState("array", name, "PENDING", queue="q", created=5, size=3, counts=counts, described=True)
+    states = ArrayStates(bytes([5, 4, UNKNOWN]))
+    return Snapshot(states=(*jobs, array), at=datetime.fromtimestamp(60, UTC), arrays={"array": states}, **changes)
 
 
 @pytest.mark.parametrize("name", HOSTILE.values(), ids=HOSTILE)
 def test_whatever_a_job_is_called_every_pane_is_well_formed_and_inert(name):
     for n in (3, 60):
         now = a_snapshot(name, n=n, problem=name)
-        job, array = now.seen[0], now.seen[-1]
+        job, array = now.states[0], now.states[-1]
         for pane in (
             panes.head(name, name, now, closed=False),
             panes.counts(now),
             panes.timeline(now),
-            panes.rows(now.seen, now),
+            panes.rows(now.states, now),
             panes.detail("0", job, now),
             panes.detail("array", None, now),
-            panes.children(array, now.strips["array"]),
-            panes.lines(Seen("1", name, "RUNNING", stream="s"), name),
+            panes.children(array, now.arrays["array"]),
+            panes.lines(JobState("1", name, "RUNNING", stream="s"), name),
             panes.question("Cancel", name, job),
         ):
             parsed(view(pane))
@@ -134,16 +137,16 @@ def test_whatever_a_job_is_called_every_pane_is_well_formed_and_inert(name):
         assert "\n" not in repr(Monitor(backends.Clients(Settings()), queue=name))
 
 
-def test_the_strip_tells_of_each_child_or_that_nobody_has_looked():
+def test_the_strip_shows_the_state_of_each_child_or_that_it_is_not_known():
     now = a_snapshot("a")
-    said = text(panes.children(now.seen[-1], now.strips["array"]))
-    assert "3 children, row by row from 0: 1 RUNNING, 2 SUCCEEDED. Grey: 1 not looked at one by one yet." in said
+    said = text(panes.children(now.states[-1], now.arrays["array"]))
+    assert "3 children, row by row from 0: 1 RUNNING, 2 SUCCEEDED. Grey: 1 not listed yet." in said
 
 
 def test_ten_thousand_children_make_one_small_picture():
     places = bytes(STATUSES.index("FAILED") if i % 7 == 0 else 5 for i in range(10_000))
-    array = Seen("array", "a", "PENDING", size=10_000, counts={"SUCCEEDED": 8571, "FAILED": 1429}, described=True)
-    shown = panes.children(array, Strip(places))
+    array = JobState("array", "a", "PENDING", size=10_000, counts={"SUCCEEDED": 8571, "FAILED": 1429}, described=True)
+    shown = panes.children(array, ArrayStates(places))
     assert shown.count("<img") == 1
     assert len(shown) < 40_000
     assert "Failed: 0, 7, 14, 21, 28, 35, 42, 49, 56, 63 and 1,419 more." in text(shown)

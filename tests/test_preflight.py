@@ -12,7 +12,7 @@ from genokit import Settings
 from genokit.backends import Clients
 from genokit.batch import resources
 from genokit.batch.diagnose import preflight
-from genokit.batch.diagnose.preflight import Finding
+from genokit.batch.diagnose.findings import Finding, Findings
 from genokit.batch.resources import JobQueue
 from genokit.errors import AccessDenied
 from genokit.local.batch import environments
@@ -46,7 +46,7 @@ def problems(what: dict[str, Any], queues: list[JobQueue], clients: Clients | No
     return [f"{one.about}: {one.message}" for one in found.problems]
 
 
-def level_of(about: str, found: preflight.Findings) -> str:
+def level_of(about: str, found: Findings) -> str:
     return next(one.level for one in found if one.about == about)
 
 
@@ -86,7 +86,7 @@ def test_what_is_disabled_takes_no_jobs(account: Settings) -> None:
     clients = Clients(account)
     clients.batch.update_job_queue(jobQueue="lowPriority", state="DISABLED")
     found = preflight.check(clients, submission(jobQueue="lowPriority"), definition("true"))
-    assert "It is DISABLED and takes no jobs" in found.problems[0].message
+    assert "It is DISABLED: it takes no new jobs" in found.problems[0].message
     clients.batch.update_compute_environment(computeEnvironment="this-machine", state="DISABLED")
     found = preflight.check(clients, submission(), definition("true"))
     assert [one.about for one in found.problems] == ["environment 'this-machine'"]
@@ -200,7 +200,7 @@ def test_one_environment_that_takes_no_jobs_is_a_warning_beside_one_that_does() 
     found = preflight.check(Clients(Settings()), submission(), definition("true"), queues=described(*places))
     assert level_of("environment 'a'", found) == "warning"
     assert "CLIENT_ERROR - x" in problems(definition("true"), described(places[0]))[0]
-    assert "maxvCpus are 0" in problems(definition("true"), described(environment("a", maxvCpus=0)))[0]
+    assert "has maxvCpus 0" in problems(definition("true"), described(environment("a", maxvCpus=0)))[0]
 
 
 @pytest.mark.parametrize(

@@ -10,21 +10,20 @@ from described import ARN, environment, queue, stubbed
 from genokit import Settings
 from genokit.backends import Clients
 from genokit.batch import resources
-from genokit.batch.resources import Room
+from genokit.batch.requirements import Capacity
 from genokit.errors import AccessDenied
 
 
-def test_the_embedded_account_tells_its_queues_and_the_room_of_this_machine(account: Settings) -> None:
+def test_the_embedded_account_tells_its_queues_and_the_capacity_of_this_machine(account: Settings) -> None:
     clients = Clients(account)
     high, low = resources.queues(clients)
     assert (high.name, high.priority, high.state, high.status) == ("highPriority", 1000, "ENABLED", "VALID")
     assert (low.name, low.policy) == ("lowPriority", None)
     (here,) = high.environments
     assert (here.name, here.type, here.usable, here.cluster) == ("this-machine", "EC2", True, here.cluster)
-    assert here.room is not None
-    assert here.room.vcpus == here.max_vcpus
-    assert here.room.memory_mib > 100
-    assert [one.name for one in resources.queues(clients, ["lowPriority", "nobody"])] == ["lowPriority"]
+    assert here.capacity is not None
+    assert here.capacity.vcpus == here.max_vcpus
+    assert here.capacity.memory_mib > 100
 
 
 def test_the_environments_stand_in_their_queue_s_order_whatever_page_they_came_on(account: Settings) -> None:
@@ -42,7 +41,7 @@ def test_the_environments_stand_in_their_queue_s_order_whatever_page_they_came_o
     assert (high.name, high.policy) == ("high", "fair")
     b, a = low.environments
     assert (b.name, b.type, b.spot, b.desired_vcpus, b.instance_types) == ("b", "SPOT", True, 8, ("c5", "m5.xlarge"))
-    assert (a.usable, a.reason, a.room, a.image_type) == (False, bad["statusReason"], None, "ECS_AL2023")
+    assert (a.usable, a.reason, a.capacity, a.image_type) == (False, bad["statusReason"], None, "ECS_AL2023")
     assert repr(low) == "<JobQueue low priority 1 ENABLED VALID -> b, a>"
     assert repr(b) == "<ComputeEnvironment b SPOT ENABLED VALID up to 256 vCPU>"
 
@@ -64,7 +63,7 @@ def test_without_a_container_engine_the_environment_says_which_image_it_can_run(
     monkeypatch.setenv("PATH", str(tmp_path))
     (here,) = resources.environments(Clients(account))
     assert here.only_image == "genokit"
-    assert isinstance(here.room, Room)
+    assert isinstance(here.capacity, Capacity)
 
 
 def test_a_refusal_names_what_was_asked_for(account: Settings) -> None:

@@ -1,4 +1,4 @@
-"""Submissions: definitions found again, arrays, dependencies, retries, tags, reuniting; over both kinds of clients."""
+"""Submissions: definitions found again, arrays, dependencies, retries, tags, reusing; over both kinds of clients."""
 
 from __future__ import annotations
 
@@ -343,7 +343,7 @@ def test_rows_and_a_size_do_not_go_together(batch: Batch) -> None:
         batch.submit(one, each=[{"a": 1}], size=2)
 
 
-# --- tags and reuniting
+# --- tags and reusing
 
 
 def test_jobs_are_tagged_by_project_run_and_user(account: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -364,8 +364,8 @@ def test_a_name_and_the_same_content_find_the_job_that_is_there(batch: Batch, ac
     first = batch.submit(slow, name="sample-1", parameters={"a": "1"})
     another_kernel = Batch(settings=account)
     same = another_kernel.submit(slow, name="sample-1", parameters={"a": "1"})
-    assert (same.id, same.reunited, first.reunited) == (first.id, True, False)
-    assert "was there already" in same._repr_html_()
+    assert (same.id, same.reused, first.reused) == (first.id, True, False)
+    assert "an existing job with the same name and content" in same._repr_html_()
     first.wait(30)
     assert batch.submit(slow, name="sample-1", parameters={"a": "1"}).id == first.id
     assert batch.submit(slow, name="sample-1", parameters={"a": "2"}).id != first.id

@@ -16,9 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genokit import Settings, Stack, backends
-from genokit.batch.monitor import job_state
-from genokit.batch.monitor.job_state import STATUSES, UNKNOWN, Seen, Strip
+from genokit.batch import job_state
+from genokit.batch.job_state import STATUSES, JobState
+from genokit.batch.monitor.array_states import UNKNOWN, ArrayStates
 from genokit.batch.monitor.watch import Watch, pause
+from genokit.batch.requirements import Capacity
 
 # --- pure
 
@@ -26,36 +28,36 @@ from genokit.batch.monitor.watch import Watch, pause
 @given(st.lists(st.sampled_from(STATUSES), min_size=1, max_size=60), st.integers(1, 7))
 def test_a_round_of_listings_finds_every_child_s_state_and_never_lists_the_commonest(children, page):
     counts = Counter(children)
-    strip = job_state.asked(Strip(bytes([UNKNOWN]) * len(children)), counts)
+    array = ArrayStates(bytes([UNKNOWN]) * len(children)).after_counts(counts)
     calls, first = 0, 0
-    while status := strip.asks:
+    while status := array.next_status:
         calls += 1
         found = [index for index, one in enumerate(children) if one == status]
         more = first + page < len(found)
-        strip = job_state.told(strip, found[first : first + page], "more" if more else None)
+        array = array.after_page(found[first : first + page], "more" if more else None)
         first = first + page if more else 0
-    assert [STATUSES[place] for place in strip.states] == children
+    assert [STATUSES[place] for place in array.states] == children
     rest = sorted(counts.values())[:-1]
     assert calls == sum(-(-n // page) for n in rest)
-    assert job_state.asked(strip, counts) is strip, "nothing has changed, so nothing is asked"
+    assert array.after_counts(counts) is array, "nothing has changed, so nothing is asked"
 
 
 def test_children_of_whom_nothing_is_told_yet_are_not_made_up():
-    strip = job_state.asked(Strip(bytes([UNKNOWN]) * 5), {"RUNNING": 2, "RUNNABLE": 3})
-    assert set(strip.states) == {UNKNOWN}
-    strip = job_state.told(strip, [1], "more")
-    assert list(strip.states) == [UNKNOWN, 4, UNKNOWN, UNKNOWN, UNKNOWN]
-    assert strip.asks == "RUNNING"
+    array = ArrayStates(bytes([UNKNOWN]) * 5).after_counts({"RUNNING": 2, "RUNNABLE": 3})
+    assert set(array.states) == {UNKNOWN}
+    array = array.after_page([1], "more")
+    assert list(array.states) == [UNKNOWN, 4, UNKNOWN, UNKNOWN, UNKNOWN]
+    assert array.next_status == "RUNNING"
 
 
 JOBS = st.builds(
-    Seen, id=st.sampled_from("abc"), name=st.just("n"), status=st.sampled_from(STATUSES), described=st.booleans()
+    JobState, id=st.sampled_from("abc"), name=st.just("n"), status=st.sampled_from(STATUSES), described=st.booleans()
 )
 
 
 @given(st.lists(st.lists(JOBS, max_size=4), max_size=6))
 def test_news_never_bring_an_ended_job_back_nor_lose_one(stories):
-    known: dict[str, Seen] = {}
+    known: dict[str, JobState] = {}
     for news in stories:
         before, known = known, job_state.merged(known, news)
         assert known.keys() == before.keys() | {job.id for job in news}
@@ -63,9 +65,9 @@ def test_news_never_bring_an_ended_job_back_nor_lose_one(stories):
 
 
 def test_a_listing_changes_the_status_and_keeps_the_detail():
-    job = Seen("1", "a", "RUNNABLE", vcpus=4, described=True)
-    now = job_state.merged({"1": job}, [Seen("1", "a", "RUNNING", started=5)])["1"]
-    assert (now.status, now.vcpus, now.started) == ("RUNNING", 4, 5)
+    job = JobState("1", "a", "RUNNABLE", capacity=Capacity(4), described=True)
+    now = job_state.merged({"1": job}, [JobState("1", "a", "RUNNING", started=5)])["1"]
+    assert (now.status, now.capacity.vcpus, now.started) == ("RUNNING", 4, 5)
 
 
 def test_jobs_of_several_nodes_ask_for_all_of_them():
@@ -73,12 +75,12 @@ def test_jobs_of_several_nodes_ask_for_all_of_them():
     ranges = [{"targetNodes": "0:0", "container": container}, {"targetNodes": "1:", "container": container}]
     node = {"numNodes": 3, "mainNode": 0, "nodeRangeProperties": ranges}
     job = job_state.detailed({"jobId": "1", "jobName": "a", "status": "RUNNING", "nodeProperties": node})
-    assert (job.vcpus, job.memory_gib, job.gpus) == (12, 6, 0)
+    assert job.capacity == Capacity(12, 6144, 0)
 
 
 def test_definitions_of_the_old_form_are_read_too():
     detail = {"jobId": "1", "jobName": "a", "status": "RUNNING", "container": {"vcpus": 2, "memory": 512}}
-    assert (job_state.detailed(detail).vcpus, job_state.detailed(detail).memory_gib) == (2, 0.5)
+    assert job_state.detailed(detail).capacity == Capacity(2, 512)
 
 
 @given(st.floats(0.5, 10), st.integers(0, 50), st.integers(0, 20), st.tuples(*[st.booleans()] * 3))
@@ -164,30 +166,30 @@ def test_a_watch_follows_a_queue_to_the_end_of_its_jobs(box):
     task = box.define("sh", "-c", "sleep 0.3")
     first = box.submit(task)
     with watching(clients_of(box), queue="highPriority") as watch:
-        until(watch, lambda now: [job.id for job in now.seen] == [first])
+        until(watch, lambda now: [job.id for job in now.states] == [first])
         second = box.submit(task)
         done = until(watch, lambda now: now.counts["SUCCEEDED"] == 2)
-    assert {job.id for job in done.seen} == {first, second}
+    assert {job.id for job in done.states} == {first, second}
     assert done.over
     assert done.jobs["status"].tolist() == ["SUCCEEDED"] * 2
     assert done.attempts["attempt"].tolist() == [1, 1]
     assert (done.attempts["stopped"] - done.attempts["started"]).dt.total_seconds().min() > 0.2
     assert done.environments["environment"].tolist() == ["this-machine"]
-    assert done.room[0] >= 1
-    assert done.room[1] > 0.1
+    assert done.limits[0] >= 1
+    assert done.limits[1] > 0.1
 
 
 def test_what_runs_is_counted_against_its_room(box):
     job = box.submit(box.define("sleep", "30"))
     with watching(clients_of(box), jobs=[job]) as watch:
         now = until(watch, lambda now: now.counts["RUNNING"] == 1)
-        assert now.used == (1, 64 / 1024, 0)
+        assert now.used == Capacity(1, 64)
         box.batch.terminate_job(jobId=job, reason="enough")
         watch.nudge()
         now = until(watch, lambda now: now.over)
-    assert now.seen[0].reason.startswith("enough")
+    assert now.states[0].reason.startswith("enough")
     assert now.attempts["status"].tolist() == ["FAILED"]
-    assert now.used == (0, 0, 0)
+    assert now.used == Capacity()
 
 
 def test_an_array_costs_one_list_call_a_look_at_most_and_none_when_it_has_ended(box):
@@ -197,7 +199,7 @@ def test_an_array_costs_one_list_call_a_look_at_most_and_none_when_it_has_ended(
     clients = clients_of(box)
     asked = clients.batch
     with watching(clients, jobs=[array]) as watch:
-        end = until(watch, lambda now: now.over and not any(strip.asks for strip in now.strips.values()))
+        end = until(watch, lambda now: now.over and not any(one.next_status for one in now.arrays.values()))
         time.sleep(0.3)
         made = len(asked.calls)
         watch.nudge()
@@ -205,8 +207,8 @@ def test_an_array_costs_one_list_call_a_look_at_most_and_none_when_it_has_ended(
         time.sleep(1)
         assert len(asked.calls) == made, "what has ended is not asked for"
         assert watch.snapshot().next_s is None
-    strip = end.strips[array]
-    failed = [index for index, place in enumerate(strip.states) if STATUSES[place] == "FAILED"]
+    states = end.arrays[array].states
+    failed = [index for index, place in enumerate(states) if STATUSES[place] == "FAILED"]
     assert failed == list(range(0, 40, 5))
     assert end.counts == {**dict.fromkeys(STATUSES, 0), "SUCCEEDED": 32, "FAILED": 8}
     assert asked.count("list_jobs") <= end.version, "one a look"
@@ -220,7 +222,7 @@ def test_more_than_a_hundred_jobs_are_described_in_hundreds(box):
     jobs = [box.submit(task, dependsOn=[{"jobId": hold}]) for _ in range(249)]
     clients = clients_of(box)
     with watching(clients, jobs=[hold, *jobs]) as watch:
-        until(watch, lambda now: len(now.seen) == 250)
+        until(watch, lambda now: len(now.states) == 250)
     sizes = [len(request["jobs"]) for name, request in clients.batch.calls if name == "describe_jobs"]
     assert sizes[:3] == [100, 100, 50]
     assert clients.batch.count("list_jobs") == 0
@@ -230,9 +232,9 @@ def test_several_watches_share_one_thread_and_the_last_to_close_ends_all_calls(b
     box.submit(box.define("sleep", "60"))
     clients = clients_of(box)
     watches = [Watch(clients), Watch(clients, queue="highPriority"), Watch(clients, queue="lowPriority")]
-    until(watches[0], lambda now: now.seen)
+    until(watches[0], lambda now: now.states)
     assert sum(thread.name == "genokit watch" for thread in threading.enumerate()) == 1
-    assert not watches[2].snapshot().seen
+    assert not watches[2].snapshot().states
     for watch in watches[:2]:
         watch.close()
     assert watches[0].closed
@@ -320,7 +322,7 @@ def test_the_events_of_a_deployed_stack_are_heard_here_as_on_aws(box):
         box.batch.terminate_job(jobId=job, reason="enough")
         until(watch, lambda now: now.over, within_s=20)
         second = box.submit(box.define("true"))
-        until(watch, lambda now: len(now.seen) == 2 and now.over, within_s=20)
+        until(watch, lambda now: len(now.states) == 2 and now.over, within_s=20)
         assert watch.found(second).status == "SUCCEEDED"
         assert watch.calls["receive_message"] > 0
 
@@ -337,7 +339,7 @@ def test_a_broken_event_queue_is_replaced_by_asking(box):
 
 def test_a_job_that_the_service_has_forgotten_is_given_up(box):
     with watching(clients_of(box), jobs=["00000000-0000-0000-0000-000000000000"]) as watch:
-        assert until(watch, lambda now: now.over).seen == ()
+        assert until(watch, lambda now: now.over).states == ()
 
 
 def test_a_queue_that_is_not_there_is_a_problem_and_not_the_end(box):
@@ -350,4 +352,4 @@ def test_jobs_at_work_before_the_watch_began_are_found(box):
     box.wait(job, "RUNNING")
     later = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=1)
     with watching(clients_of(box), queue="highPriority", since=later) as watch:
-        assert until(watch, lambda now: now.seen).seen[0].id == job
+        assert until(watch, lambda now: now.states).states[0].id == job

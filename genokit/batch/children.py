@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from genokit.backends import Clients, translated_errors
-from genokit.batch.monitor.job_state import STATUSES, reason, took_s
+from genokit.batch.job_state import STATUSES, reason, took_s
 from genokit.batch.paging import pages
 from genokit.batch.shipping import job_command
 from genokit.batch.shipping import rows as tables

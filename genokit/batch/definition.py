@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from genokit.backends import Clients, translated_errors
+from genokit.batch import requirements
 from genokit.batch.paging import pages
 from genokit.display import Html, card, is_missing
 from genokit.errors import InvalidRequest, NotFound, did_you_mean
@@ -292,17 +293,16 @@ def _active(clients: Clients, name: str | None = None) -> Any:
 
 def of(described: Mapping[str, Any]) -> JobDefinition:
     """The noun behind a description by DescribeJobDefinitions; one of several containers speaks by its first."""
-    nodes = described.get("nodeProperties", {}).get("nodeRangeProperties", [{}])
-    container = described.get("containerProperties") or nodes[0].get("container", {})
-    asked = {one["type"]: one["value"] for one in container.get("resourceRequirements", [])}
+    container = next(iter(requirements.containers(described)), {})
+    asked = requirements.capacity(container) or requirements.Capacity()
     return JobDefinition(
         name=described["jobDefinitionName"],
         revision=described["revision"],
         arn=described["jobDefinitionArn"],
         image=container.get("image", ""),
         command=tuple(container.get("command", ())),
-        vcpus=float(asked.get("VCPU", container.get("vcpus", 0))),
-        memory_gib=float(asked.get("MEMORY", container.get("memory", 0))) / 1024,
-        gpus=int(asked.get("GPU", 0)),
+        vcpus=asked.vcpus,
+        memory_gib=asked.memory_gib,
+        gpus=asked.gpus,
         described=described,
     )

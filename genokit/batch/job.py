@@ -5,16 +5,18 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
 from genokit.backends import Clients, translated_errors
 from genokit.batch import children
 from genokit.batch.definition import whole
-from genokit.batch.diagnose.explain import Explanation, ending, explain
-from genokit.batch.logs import GROUP, LogStream
-from genokit.batch.monitor.job_state import ENDED, STATUSES, reason, took_s
+from genokit.batch.diagnose.explain import Explanation, explain
+from genokit.batch.diagnose.known_reasons import ending
+from genokit.batch.job_state import ENDED, JobState, detailed, took_s
+from genokit.batch.logs import LogStream
+from genokit.batch.result import Result
 from genokit.display import Html, Log, card, log, plain, seconds
 from genokit.errors import JobFailed, JobTimeout, NotFound
 
@@ -23,28 +25,55 @@ if TYPE_CHECKING:
 
 
 class Job:
-    """A submitted job, known by its id, so any kernel can take it up again: ``Batch().job(job_id)``.
+    """A submitted job, identified by its id, so any kernel can take it up again: ``Batch().job(job_id)``.
 
-    ``status`` asks the service until the job has ended; everything else speaks of the moment last asked for.
+    ``status``, ``counts``, ``failed``, ``log()`` and ``table()`` query the service until the job has ended; every other
+    property describes the job as of the last query.
+
+    Parameters
+    ----------
+    clients
+        The clients of the account in which the job runs.
+    job_id
+        The id that AWS Batch gave the job.
+    reused
+        Whether a submission found this job instead of starting a new one. Default False.
+
+    Examples
+    --------
+    >>> from genokit import Batch
+    >>> batch = Batch()
+    >>> task = batch.define("greet", command=["echo", "hello"], memory_gib=0.1)
+    >>> job = batch.submit(task).wait()
+    >>> job.status, job.exit_code, job.queue, job.definition
+    ('SUCCEEDED', 0, 'highPriority', 'greet:1')
+    >>> print(batch.job(job.id).log())
+    hello
 
     https://docs.aws.amazon.com/batch/latest/userguide/job_states.html
     """
 
-    def __init__(self, clients: Clients, job_id: str, *, reunited: bool = False) -> None:
+    def __init__(self, clients: Clients, job_id: str, *, reused: bool = False) -> None:
         self.id = job_id
-        self.reunited = reunited  # whether a submission found this job rather than made it
+        self.reused = reused
         self._clients = clients
         self._detail: dict[str, Any] = {}
 
     # --- state
 
     def refresh(self) -> Job:
-        """Ask the service how the job stands. Raises NotFound where it does not know the job."""
+        """Query the service for the job's current state.
+
+        Raises
+        ------
+        NotFound
+            The account has no such job; AWS forgets a job some days after its end.
+        """
         with translated_errors(f"job '{self.id}'"):
             found = self._clients.batch.describe_jobs(jobs=[self.id])["jobs"]
         if not found:
             raise NotFound(
-                f"There is no job '{self.id}' in this account. Batch().jobs() lists those there are; "
+                f"There is no job '{self.id}' in this account. Batch().jobs() lists the jobs that exist; "
                 "AWS forgets a job some days after its end."
             )
         self._detail = found[0]
@@ -52,67 +81,66 @@ class Job:
 
     @property
     def detail(self) -> dict[str, Any]:
-        """The job as DescribeJobs told it last."""
+        """The job in AWS's words, as DescribeJobs last returned it."""
         return self._detail or self.refresh()._detail
 
     @property
+    def _state(self) -> JobState:
+        return detailed(self.detail)
+
+    @property
     def status(self) -> str:
-        """SUBMITTED, PENDING, RUNNABLE, STARTING, RUNNING, SUCCEEDED or FAILED, now."""
-        if self._detail.get("status") not in ENDED:
-            self.refresh()
-        return str(self._detail["status"])
+        """SUBMITTED, PENDING, RUNNABLE, STARTING, RUNNING, SUCCEEDED or FAILED, as of now."""
+        return str(self._now()["status"])
 
     @property
     def name(self) -> str:
-        return str(self.detail["jobName"])
+        """The job's name: that of its definition unless the submission gave one."""
+        return self._state.name
 
     @property
     def queue(self) -> str:
-        return str(self.detail["jobQueue"]).rpartition("/")[2]
+        """The name of the job's queue."""
+        return self._state.queue
 
     @property
     def definition(self) -> str:
-        """The definition's name and revision."""
+        """The name and revision of the job's definition, such as ``align:3``."""
         return str(self.detail["jobDefinition"]).rpartition("/")[2]
 
     @property
     def parameters(self) -> dict[str, str]:
+        """The values of the command's ``Ref::`` words."""
         return dict(self.detail.get("parameters", {}))
 
     @property
     def exit_code(self) -> int | None:
-        """What the newest attempt's process returned; None while it runs or where it never started."""
-        code: int | None = self.detail.get("container", {}).get("exitCode")
-        return code
+        """The exit code of the newest attempt; None while it runs or if it never started."""
+        return self._state.exit_code
 
     @property
     def reason(self) -> str:
-        """Why the job stands as it does, in the service's words."""
-        return reason(self.detail.get("statusReason"), self.detail.get("container", {}).get("reason"))
+        """Why the job is in its status, in the service's words; empty where the service gives no reason."""
+        return self._state.reason
 
     @property
     def created(self) -> datetime:
+        """When the job was submitted, UTC."""
         return _moment(self.detail["createdAt"])
 
     @property
     def duration_s(self) -> float | None:
-        """Seconds from start to end, or until now; None before the start."""
+        """Seconds from the start to the end, or until now; None before the start."""
         return took_s(self.detail, time.time() * 1000)
 
     @property
     def attempts(self) -> pd.DataFrame:
-        """The attempts that have ended, the first one first. Times are UTC."""
+        """The attempts that have ended, oldest first: started, stopped (UTC), exit_code, reason."""
         from genokit.frames import Frame
 
-        rows = [
-            {
-                "started": _moment(one["startedAt"]) if "startedAt" in one else None,
-                "stopped": _moment(one["stoppedAt"]) if "stoppedAt" in one else None,
-                "exit_code": one.get("container", {}).get("exitCode"),
-                "reason": reason(one.get("container", {}).get("reason") or one.get("statusReason")) or None,
-            }
-            for one in self.detail.get("attempts", [])
-        ]
+        ended = self._state.attempts
+        times = [[moment and _moment(moment) for moment in (one.started, one.stopped)] for one in ended]
+        rows = [(*time, one.exit_code, one.reason or None) for time, one in zip(times, ended, strict=True)]
         columns = ["started", "stopped", "exit_code", "reason"]
         return Frame(rows, columns=columns).astype({"exit_code": "Int64"})
 
@@ -120,24 +148,31 @@ class Job:
 
     @property
     def size(self) -> int | None:
-        """How many children an array job has; None for any other job."""
-        size: int | None = self.detail.get("arrayProperties", {}).get("size")
-        return size
+        """The number of an array job's children; None for any other job."""
+        return self._state.size or None
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many of an array's children are in each status, now; those statuses that there are."""
+        """The number of an array's children in each status, as of now, without the statuses that have none."""
         self._now()
         return self._counts()
 
     def _counts(self) -> dict[str, int]:
-        summary = self.detail.get("arrayProperties", {}).get("statusSummary", {})
-        return {status: summary[status] for status in STATUSES if summary.get(status)}
+        return {status: count for status, count in self._state.counts.items() if count}
 
     def child(self, index: int) -> Job:
-        """One child of an array job, by its index in the array; ``table()`` tells which row that is.
+        """One child of an array job.
 
-        A sweep of one row is its own child 0. Raises NotFound where there is no such child.
+        Parameters
+        ----------
+        index
+            The child's index in the array, from 0; ``table()`` shows which row of ``each`` it runs. A sweep of one row
+            is its own child 0.
+
+        Raises
+        ------
+        NotFound
+            The job has no such child.
         """
         index = whole("index", index)
         if index == 0 and "arrayProperties" not in self.detail and children.rows_of(self.detail):
@@ -147,40 +182,57 @@ class Job:
         return Job(self._clients, f"{self.id}:{index}")
 
     def table(self) -> pd.DataFrame:
-        """The children as a table, one line each: index, what ``each`` gave them, the number of that row in ``each``,
-        status, exit code, seconds, reason. A sweep of one row has one line."""
+        """The children of an array, as of now.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row a child: ``child`` (its index), the columns of ``each``, ``row`` (the number of its row in the first
+            submission), ``status``, ``exit_code``, ``duration_s`` and ``reason``. A sweep of one row has one line, any
+            other job none.
+        """
         return children.table(self._clients, self._now())
 
     @property
     def failed(self) -> list[int]:
-        """The row numbers of the children that FAILED, as ``each`` or ``size`` counted them in the first submission:
-        ``only=job.failed`` submits these again, in any round of repairs."""
+        """The numbers of the rows whose children FAILED, as ``each`` or ``size`` counted them in the first submission:
+        ``batch.submit(..., only=job.failed)`` runs these again, in any round of repairs."""
         return children.failed(self._clients, self._now())
 
     def _now(self) -> dict[str, Any]:
-        self.status  # noqa: B018  asks anew until the job has ended
+        if self._detail.get("status") not in ENDED:
+            self.refresh()
         return self._detail
 
     # --- logs
 
     @property
     def stream(self) -> LogStream | None:
-        """The newest attempt's log stream; None before the job runs."""
-        return self._streams()[-1] if "logStreamName" in self.detail.get("container", {}) else None
+        """The log stream of the newest attempt; None before the job runs."""
+        return self._streams()[-1] if self._state.stream else None
 
     def log(self) -> Log:
-        """What the newest attempt has written so far."""
-        self.status  # noqa: B018  a running job may have got its stream since
+        """What the newest attempt has written so far.
+
+        Returns
+        -------
+        Log
+            A text that prints without control characters; ``job.log()[:]`` is the text as the job wrote it.
+        """
+        self._now()  # a running job may have got its stream since
         return self.stream.read() if self.stream else Log("")
 
     def tail(self, out: TextIO | None = None) -> Job:
-        """Print the job's lines as they come, and return when it has ended.
+        """Print the job's log lines as they arrive, and return when the job has ended.
 
-        An interrupt stops the printing; the job goes on. The lines of every attempt are printed, from the second one
-        on under its number, and the status where it changes; of an array, how many of its children stand where.
+        Lines of all attempts are printed, from the second attempt on under its number, and every change of the status;
+        of an array the counts of its children. Control characters are removed, and a progress bar is shown in its last
+        state. An interrupt stops the printing; the job continues.
 
-        Lines are printed ``plain``: colours and all that a terminal would obey are left out, and of a progress bar its
-        last state is shown. ``job.log()[:]`` is the text as the job wrote it.
+        Parameters
+        ----------
+        out
+            The open text file to print to. Default: standard output.
         """
         out = out or sys.stdout
         shown = ""
@@ -200,12 +252,10 @@ class Job:
         return self
 
     def _streams(self) -> list[LogStream]:
-        """The log streams of all attempts that have begun, the first one first."""
-        newest = self.detail.get("container", {})
-        told = [*(one.get("container", {}).get("logStreamName") for one in self.detail.get("attempts", [])),
-                newest.get("logStreamName")]  # fmt: skip
-        group = newest.get("logConfiguration", {}).get("options", {}).get("awslogs-group", GROUP)
-        return [LogStream(self._clients, name, group=group) for name in dict.fromkeys(told) if name]
+        """The log streams of all attempts that have begun, oldest first."""
+        state = self._state
+        names = dict.fromkeys([*(one.stream for one in state.attempts), state.stream])
+        return [LogStream(self._clients, name, group=state.group) for name in names if name]
 
     def _line(self, status: str) -> str:
         counts = ", ".join(f"{number:,} {one}" for one, number in self._counts().items())
@@ -213,7 +263,18 @@ class Job:
         return f"[{self.name}] {status}{''.join(said)}"
 
     def wait(self, timeout_s: float | None = None) -> Job:
-        """Return when the job has ended. Raises JobTimeout after ``timeout_s`` seconds; the job goes on."""
+        """Wait until the job has ended.
+
+        Parameters
+        ----------
+        timeout_s
+            The longest time to wait, in seconds. Default: no limit.
+
+        Raises
+        ------
+        JobTimeout
+            The job has not ended in time; it continues.
+        """
         deadline = time.monotonic() + timeout_s if timeout_s is not None else None
         for status in self._changes():
             if status not in ENDED and deadline and time.monotonic() > deadline:
@@ -224,7 +285,7 @@ class Job:
                 )
         return self
 
-    def _changes(self) -> Any:
+    def _changes(self) -> Iterator[str]:
         """The status, again and again until the job has ended, and then once more when its last lines have come."""
         pause_s = self._clients.poll_s / 8
         while True:
@@ -241,56 +302,112 @@ class Job:
     # --- the ending
 
     def result(self, timeout_s: float | None = None) -> Result:
-        """How the job ended, once it has: exit code, what that means, what to do about it. Raises JobTimeout."""
+        """Wait until the job has ended, and say how it ended.
+
+        Parameters
+        ----------
+        timeout_s
+            The longest time to wait, in seconds. Default: no limit.
+
+        Returns
+        -------
+        Result
+            Status, exit code and reason, what they mean and what to do about them.
+
+        Raises
+        ------
+        JobTimeout
+            The job has not ended in time; it continues.
+        """
         self.wait(timeout_s)
         meaning, advice = ending(self.detail) or ("", "")
         return Result(
-            job=self,
+            name=self.name,
             status=self.status,
             exit_code=self.exit_code,
             reason=self.reason,
             meaning=meaning,
             advice=advice,
-            attempts=len(self.detail.get("attempts", [])),
+            attempts=len(self._state.attempts),
             duration_s=self.duration_s,
         )
 
     def raise_for_status(self) -> Job:
-        """Raise JobFailed, with the reason, what helps and the last lines, if the job FAILED; else return it."""
+        """Raise an exception if the job FAILED.
+
+        Raises
+        ------
+        JobFailed
+            With the reason, what to do about it and the last log lines; of an array, those of its first failed child.
+        """
         if self.status != "FAILED":
             return self
-        told: Job = self
+        culprit: Job = self
         found = children.summaries(self._clients, self._detail, "FAILED") if self.size else []
         failed = [one["arrayProperties"]["index"] for one in found]
         if failed:
-            told = self.child(failed[0]).refresh()
-        lines = str(told.stream.last()).splitlines() if told.stream else []
-        code = "no exit code" if told.exit_code is None else f"exit code {told.exit_code}"
-        _, advice = ending(told.detail) or ("", "")
+            culprit = self.child(failed[0]).refresh()
+        lines = str(culprit.stream.last()).splitlines() if culprit.stream else []
+        code = "no exit code" if culprit.exit_code is None else f"exit code {culprit.exit_code}"
+        _, advice = ending(culprit.detail) or ("", "")
         some = f"{len(failed):,} of {self.size:,} children failed, the first is {failed[0]}: " if failed else ""
         said = "".join(f"\n    {line}" for line in lines) or " nothing"
         raise JobFailed(
-            f"Job '{self.name}' ({self.id}) failed: {some}{code}: {told.reason or 'no reason given'}. "
+            f"Job '{self.name}' ({self.id}) failed: {some}{code}: {culprit.reason or 'no reason given'}. "
             f"{advice}{' ' if advice else ''}Its last lines:{said}\n"
             f"See job{f'.child({failed[0]})' if failed else ''}.log() for all of them.",
             job=self,
-            exit_code=told.exit_code,
-            reason=told.reason,
+            exit_code=culprit.exit_code,
+            reason=culprit.reason,
             last_lines=lines,
         )
 
     def explain(self) -> Explanation:
-        """Why the job stands where it does, above all why it does not start, and what to do: in plain words."""
+        """Why the job is in its status, above all why it does not start, and what to do about it.
+
+        Returns
+        -------
+        Explanation
+            A card with the causes, the evidence for each, and what could not be read. Nothing is raised for want of a
+            permission.
+
+        Raises
+        ------
+        NotFound
+            The account has no such job.
+        """
         return explain(self._clients, self.refresh().detail)
 
     def cancel(self, reason: str = "Cancelled by its user") -> Job:
-        """Take the job out of its queue; if it has started it goes on: see ``terminate``."""
+        """Take the job out of its queue. A job that has started continues: see ``terminate``.
+
+        Parameters
+        ----------
+        reason
+            The job's status reason from then on. Default: "Cancelled by its user".
+
+        Raises
+        ------
+        InvalidRequest
+            The service refuses the request.
+        """
         with translated_errors(f"job '{self.id}'"):
             self._clients.batch.cancel_job(jobId=self.id, reason=reason)
         return self
 
     def terminate(self, reason: str = "Terminated by its user") -> Job:
-        """End the job wherever it is: SIGTERM, and SIGKILL 30 s later. It will be FAILED with ``reason``."""
+        """Stop the job wherever it is: SIGTERM, and SIGKILL 30 s later. It ends as FAILED.
+
+        Parameters
+        ----------
+        reason
+            The job's status reason from then on. Default: "Terminated by its user".
+
+        Raises
+        ------
+        InvalidRequest
+            The service refuses the request.
+        """
         with translated_errors(f"job '{self.id}'"):
             self._clients.batch.terminate_job(jobId=self.id, reason=reason)
         return self
@@ -310,9 +427,9 @@ class Job:
             "Duration": seconds(self.duration_s) if self.duration_s is not None else "not started",
             "Exit code": "none" if self.exit_code is None else self.exit_code,
             "Reason": self.reason or "none",
-            "Attempts": len(self.detail.get("attempts", [])) or "none ended",
+            "Attempts": len(self._state.attempts) or "none ended",
             **({"Children": ", ".join(f"{n:,} {one}" for one, n in self._counts().items())} if self.size else {}),
-            **({"Reunited": "this job was there already, with the same name and content"} if self.reunited else {}),
+            **({"Reused": "an existing job with the same name and content"} if self.reused else {}),
             "Runs": self._clients.place,
             "Id": self.id,
         }
@@ -324,28 +441,3 @@ class Job:
 
 def _moment(milliseconds: int) -> datetime:
     return datetime.fromtimestamp(milliseconds / 1000, tz=UTC)
-
-
-@dataclass(frozen=True)
-class Result:
-    """How a job ended. ``meaning`` and ``advice`` are empty where there is nothing to say."""
-
-    job: Job = field(repr=False)
-    status: str
-    exit_code: int | None
-    reason: str
-    meaning: str
-    advice: str
-    attempts: int
-    duration_s: float | None
-
-    def _repr_html_(self) -> Html:
-        rows: dict[str, object] = {
-            "Exit code": "none" if self.exit_code is None else self.exit_code,
-            "Reason": self.reason or "none",
-            "Meaning": self.meaning or "none known",
-            "What to do": self.advice or "nothing",
-            "Attempts": self.attempts,
-            "Duration": seconds(self.duration_s) if self.duration_s is not None else "never started",
-        }
-        return card(f"Result of {self.job.name}", rows, status=self.status)

@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from genokit.backends import Clients, translated_errors
+from genokit.batch.job_state import LOG_GROUP
 from genokit.display import Log
 from genokit.errors import InvalidRequest
-
-GROUP = "/aws/batch/job"  # where Batch writes unless a definition says otherwise
 
 
 class LogStream:
@@ -18,7 +17,7 @@ class LogStream:
     https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_GetLogEvents.html
     """
 
-    def __init__(self, clients: Clients, name: str, *, group: str = GROUP) -> None:
+    def __init__(self, clients: Clients, name: str, *, group: str = LOG_GROUP) -> None:
         self.name = name
         self.group = group
         self._clients = clients

@@ -1,14 +1,14 @@
-"""Job queues and compute environments: where jobs wait, and for what room."""
+"""Job queues and compute environments: where jobs wait, and where they run."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from genokit.backends import Clients, translated_errors
 from genokit.batch.paging import pages
+from genokit.batch.requirements import Capacity
 from genokit.display import Html, card, plain, table
 
 GONE = ("INVALID", "DELETING", "DELETED")  # statuses in which nothing starts any more
@@ -16,21 +16,29 @@ FARGATE = ("FARGATE", "FARGATE_SPOT")
 
 
 @dataclass(frozen=True)
-class Room:
-    """What one job can have at most: ``vcpus``, ``memory_mib`` and ``gpus``."""
-
-    vcpus: float
-    memory_mib: float
-    gpus: int
-
-
-@dataclass(frozen=True)
 class ComputeEnvironment:
     """Where jobs run, as the service describes it.
 
-    ``type`` is EC2, SPOT, FARGATE, FARGATE_SPOT, ECS_MANAGED_INSTANCES, or UNMANAGED. ``room`` is what a job can have
-    there, where the environment says so itself; else it follows from ``instance_types``. ``only_image`` names the one
-    image that it can run, where there is but one.
+    Attributes
+    ----------
+    name, arn
+        Its name and its ARN.
+    type
+        EC2, SPOT, FARGATE, FARGATE_SPOT, ECS_MANAGED_INSTANCES, or UNMANAGED.
+    state, status, reason
+        ENABLED or DISABLED; VALID, INVALID or a status between; and the reason that the service gives for it.
+    min_vcpus, desired_vcpus, max_vcpus
+        The vCPUs that it keeps at least, has now and may have at most; None where the service does not say.
+    instance_types, image_type
+        The instance types, families or bundles that it may launch, and the ECS image type.
+    spot
+        Whether its instances are Spot instances.
+    cluster
+        The ARN of its ECS cluster.
+    capacity
+        What its jobs can use together, where it says so itself, as the embedded one does; else None.
+    only_image
+        The one image that it can run, where there is no container engine; else None.
 
     https://docs.aws.amazon.com/batch/latest/userguide/compute_environments.html
     """
@@ -48,12 +56,12 @@ class ComputeEnvironment:
     image_type: str
     spot: bool
     cluster: str | None
-    room: Room | None
+    capacity: Capacity | None
     only_image: str | None
 
     @property
     def usable(self) -> bool:
-        """Whether jobs can start there as far as it is up to the environment's own settings."""
+        """Whether its own settings let jobs start there."""
         return self.state == "ENABLED" and self.status not in GONE and self.max_vcpus != 0
 
     def __repr__(self) -> str:
@@ -68,7 +76,7 @@ class ComputeEnvironment:
             "State": f"{self.state}, {self.status}",
             "Reason": self.reason or "none",
             "vCPU": f"{self.min_vcpus} at least, {desired} now, {most} at most",
-            "Instances": ", ".join(self.instance_types) or "not of its choosing",
+            "Instances": ", ".join(self.instance_types) or "chosen elsewhere",
             "Image": self.image_type or "the default",
             "ARN": self.arn,
         }
@@ -77,9 +85,20 @@ class ComputeEnvironment:
 
 @dataclass(frozen=True)
 class JobQueue:
-    """Where jobs wait: the higher its ``priority``, the earlier they are looked at, and its ``environments`` in order.
+    """Where jobs wait until a compute environment has room for them.
 
-    ``policy`` is the name of its fair-share policy; None where the queue is first in, first out.
+    Attributes
+    ----------
+    name, arn
+        Its name and its ARN.
+    state, status, reason
+        ENABLED or DISABLED; VALID, INVALID or a status between; and the reason that the service gives for it.
+    priority
+        Jobs of queues with a higher priority are scheduled first.
+    policy
+        The name of its fair-share policy; None where the queue is first in, first out.
+    environments
+        Its compute environments, in the order in which they are tried.
 
     https://docs.aws.amazon.com/batch/latest/userguide/job_queues.html
     """
@@ -111,14 +130,10 @@ class JobQueue:
         return card(f"Job queue {self.name}", rows, status=_standing(self.state, self.status))
 
 
-def queues(clients: Clients, names: Sequence[str] = ()) -> list[JobQueue]:
-    """The job queues, or those of these names or ARNs, highest priority first, with their environments.
-
-    A name that nothing has is left out. Raises AccessDenied.
-    """
+def queues(clients: Clients) -> list[JobQueue]:
+    """The job queues, highest priority first, with their environments. Raises AccessDenied."""
     with translated_errors("job queues"):
-        request = {"jobQueues": list(names)} if names else {}
-        found = list(pages(clients.batch.describe_job_queues, "jobQueues", **request))
+        found = list(pages(clients.batch.describe_job_queues, "jobQueues"))
     wanted = {place["computeEnvironment"] for one in found for place in one.get("computeEnvironmentOrder", [])}
     known = {one.arn: one for one in environments(clients)} if wanted else {}
     return sorted((_queue(one, known) for one in found), key=lambda one: (-one.priority, one.name))
@@ -131,53 +146,53 @@ def environments(clients: Clients) -> list[ComputeEnvironment]:
     return sorted((_environment(one) for one in found), key=lambda one: one.name)
 
 
-def _queue(told: dict[str, Any], known: dict[str, ComputeEnvironment]) -> JobQueue:
-    order = sorted(told.get("computeEnvironmentOrder", []), key=lambda one: one["order"])
+def _queue(described: dict[str, Any], known: dict[str, ComputeEnvironment]) -> JobQueue:
+    order = sorted(described.get("computeEnvironmentOrder", []), key=lambda one: one["order"])
     places = (known.get(one["computeEnvironment"]) for one in order)
     return JobQueue(
-        name=told["jobQueueName"],
-        arn=told["jobQueueArn"],
-        state=told["state"],
-        status=told.get("status", "VALID"),
-        reason=told.get("statusReason", ""),
-        priority=told["priority"],
-        policy=told.get("schedulingPolicyArn", "").rpartition("/")[2] or None,
+        name=described["jobQueueName"],
+        arn=described["jobQueueArn"],
+        state=described["state"],
+        status=described.get("status", "VALID"),
+        reason=described.get("statusReason", ""),
+        priority=described["priority"],
+        policy=described.get("schedulingPolicyArn", "").rpartition("/")[2] or None,
         environments=tuple(one for one in places if one is not None),
     )
 
 
-def _environment(told: dict[str, Any]) -> ComputeEnvironment:
-    given = told.get("computeResources", {})
-    kind = given.get("type", "").upper() or told.get("type", "UNMANAGED").upper()
-    reason = told.get("statusReason", "")
+def _environment(described: dict[str, Any]) -> ComputeEnvironment:
+    given = described.get("computeResources", {})
+    kind = given.get("type", "").upper() or described.get("type", "UNMANAGED").upper()
+    reason = described.get("statusReason", "")
     return ComputeEnvironment(
-        name=told["computeEnvironmentName"],
-        arn=told["computeEnvironmentArn"],
+        name=described["computeEnvironmentName"],
+        arn=described["computeEnvironmentArn"],
         type=kind,
-        state=told.get("state", "ENABLED"),
-        status=told.get("status", "VALID"),
+        state=described.get("state", "ENABLED"),
+        status=described.get("status", "VALID"),
         reason=reason,
         min_vcpus=given.get("minvCpus", 0),
         desired_vcpus=given.get("desiredvCpus"),
-        max_vcpus=given.get("maxvCpus", told.get("unmanagedvCpus")),
+        max_vcpus=given.get("maxvCpus", described.get("unmanagedvCpus")),
         instance_types=tuple(given.get("instanceTypes", ())),
         image_type=", ".join(one["imageType"] for one in given.get("ec2Configuration", [])),
         spot=kind.endswith("SPOT"),
-        cluster=told.get("ecsClusterArn"),
-        room=_room(reason),
+        cluster=described.get("ecsClusterArn"),
+        capacity=_capacity(reason),
         only_image=(re.findall(r"the image (\S+) alone", reason) or [None])[0],
     )
 
 
-def _room(reason: str) -> Room | None:
-    """The room that an environment of one machine names in its status's reason.
+def _capacity(reason: str) -> Capacity | None:
+    """The capacity that an environment of one machine names in its status's reason.
 
-    >>> _room("ComputeEnvironment Healthy: up to 2 vCPU, 7937 MiB and 0 GPU of this machine")
-    Room(vcpus=2.0, memory_mib=7937.0, gpus=0)
-    >>> _room("ComputeEnvironment Healthy")
+    >>> print(_capacity("ComputeEnvironment Healthy: up to 2 vCPU, 7937 MiB and 0 GPU of this machine"))
+    2 vCPU, 7937 MiB
+    >>> _capacity("ComputeEnvironment Healthy")
     """
     said = re.search(r"up to (\S+) vCPU, (\d+) MiB and (\d+) GPU of this machine", reason)
-    return Room(float(said[1]), float(said[2]), int(said[3])) if said else None
+    return Capacity(float(said[1]), float(said[2]), int(said[3])) if said else None
 
 
 def _standing(state: str, status: str) -> str:

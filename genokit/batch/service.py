@@ -15,9 +15,9 @@ from genokit.batch import definition as definitions
 from genokit.batch import resources, submission
 from genokit.batch.definition import CONTENT, JobDefinition
 from genokit.batch.diagnose import preflight
-from genokit.batch.diagnose.preflight import Finding, Findings
+from genokit.batch.diagnose.findings import Finding, Findings
 from genokit.batch.job import Job
-from genokit.batch.monitor.job_state import STATUSES
+from genokit.batch.job_state import STATUSES
 from genokit.batch.paging import described, pages
 from genokit.batch.resources import ComputeEnvironment, JobQueue
 from genokit.batch.shipping import archive, job_command
@@ -207,7 +207,7 @@ class Batch:
                 ids = [job["jobId"] for job in listed if job["status"] != "FAILED"]
                 for detail in described(self.clients.batch, ids):
                     if detail.get("tags", {}).get(CONTENT) == mark:
-                        return Job(self.clients, detail["jobId"], reunited=True)
+                        return Job(self.clients, detail["jobId"], reused=True)
         except InvalidRequest:  # no such queue or no such name: the submission will be refused for it, and says more
             return None
         return None

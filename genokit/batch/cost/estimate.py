@@ -13,7 +13,7 @@ from genokit.batch import resources
 from genokit.batch.cost import prices
 from genokit.batch.cost.prices import Instance, Price
 from genokit.batch.definition import JobDefinition
-from genokit.batch.monitor.job_state import took_s
+from genokit.batch.job_state import took_s
 from genokit.display import Html, card, seconds, table
 from genokit.errors import InvalidRequest, NotFound, did_you_mean
 

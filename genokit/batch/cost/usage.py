@@ -8,7 +8,7 @@ from typing import Any
 
 from genokit.backends import Clients, translated_errors
 from genokit.batch import resources
-from genokit.batch.monitor.job_state import ENDED
+from genokit.batch.job_state import ENDED
 from genokit.batch.paging import described, pages
 from genokit.errors import GenokitError
 

@@ -16,17 +16,15 @@ from typing import Any
 
 from genokit.backends import Clients
 from genokit.batch.diagnose import waiting
-from genokit.batch.diagnose.known_reasons import Cause, ending, failure, meaning
+from genokit.batch.diagnose.findings import SURENESS, Cause
+from genokit.batch.diagnose.known_reasons import failure, meaning
 from genokit.batch.diagnose.waiting import Notes
-from genokit.batch.logs import GROUP, LogStream
-from genokit.batch.monitor.job_state import reason, took_s
+from genokit.batch.job_state import detailed, took_s
+from genokit.batch.logs import LogStream
 from genokit.batch.resources import one_line
 from genokit.display import Html, Log, card, log, plain, seconds
 from genokit.errors import GenokitError
 
-__all__ = ["Explanation", "ending", "explain"]
-
-ORDER = ("certain", "likely", "possible")
 PULL_FACTOR = 5  # how many times the grace an image's pull may take
 
 
@@ -95,15 +93,12 @@ def explain(clients: Clients, detail: Mapping[str, Any], *, now: datetime | None
         "SUCCEEDED": _succeeded,
         "FAILED": _failed,
     }[detail["status"]]
-    attempts = detail.get("attempts", [])
-    for number, attempt in enumerate(attempts if detail["status"] != "FAILED" or len(attempts) > 1 else [], 1):
-        container = attempt.get("container", {})
-        code = f" (exit code {container['exitCode']})" if "exitCode" in container else ""
-        notes.looked.append(
-            f"attempt {number} ended: {reason(attempt.get('statusReason'), container.get('reason'))}{code}"
-        )
+    attempts = detailed(detail).attempts
+    for number, one in enumerate(attempts if detail["status"] != "FAILED" or len(attempts) > 1 else (), 1):
+        code = "" if one.exit_code is None else f" (exit code {one.exit_code})"
+        notes.looked.append(f"attempt {number} ended: {one.reason}{code}")
     headline, known = look(clients, detail, now, notes)
-    causes = sorted(dict.fromkeys(notes.causes), key=lambda cause: ORDER.index(cause.sure))
+    causes = sorted(dict.fromkeys(notes.causes), key=lambda cause: SURENESS.index(cause.sure))
     return Explanation(
         job=detail["jobName"],
         job_id=detail["jobId"],
@@ -175,7 +170,7 @@ def _pending(clients: Clients, detail: Mapping[str, Any], now: datetime, notes: 
 def _runnable(clients: Clients, detail: Mapping[str, Any], now: datetime, notes: Notes) -> tuple[str, bool]:
     waited_s = _waited_s(clients, detail, now, notes)
     waiting.look(clients, detail, waited_s, now, notes)
-    best = min(notes.causes, key=lambda cause: ORDER.index(cause.sure), default=None)
+    best = min(notes.causes, key=lambda cause: SURENESS.index(cause.sure), default=None)
     if best is not None and best.sure != "possible":
         return best.what, True
     if waited_s <= clients.grace_s:
@@ -279,13 +274,11 @@ def _child(clients: Clients, parent: str, status: str, notes: Notes) -> dict[str
 
 
 def _last_lines(clients: Clients, detail: Mapping[str, Any], notes: Notes | None = None) -> Log:
-    container = detail.get("container", {})
-    stream = container.get("logStreamName")
-    if not stream or detail["status"] not in ("RUNNING", "FAILED"):
+    job = detailed(detail)
+    if not job.stream or job.status not in ("RUNNING", "FAILED"):
         return Log("")
-    group = container.get("logConfiguration", {}).get("options", {}).get("awslogs-group", GROUP)
     try:
-        return LogStream(clients, stream, group=group).last()
+        return LogStream(clients, job.stream, group=job.group).last()
     except (GenokitError, NotImplementedError) as error:
         if notes is not None:
             notes.unread.append(str(error))

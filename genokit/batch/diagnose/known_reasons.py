@@ -8,30 +8,14 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from genokit.batch.diagnose import fit
-from genokit.display import plain, size
-
-Sure = Literal["certain", "likely", "possible"]
-
-
-@dataclass(frozen=True)
-class Cause:
-    """Why a job stands as it does: ``what`` is so, the ``evidence`` that was read, what to ``do``, how ``sure``."""
-
-    what: str
-    evidence: str
-    do: str
-    sure: Sure
-
-    def __str__(self) -> str:
-        return plain(
-            f"{self.what}\n   Seen ({self.sure}): {self.evidence}" + (f"\n   Do: {self.do}" if self.do else "")
-        )
+from genokit.batch.diagnose.findings import Cause, Sure
+from genokit.batch.requirements import requested
+from genokit.display import size
 
 
 def meaning(table: str, text: str, evidence: str) -> Cause | None:
@@ -101,9 +85,9 @@ def failure(detail: Mapping[str, Any]) -> Cause:
 
 
 def _out_of_memory(detail: Mapping[str, Any], evidence: str, sure: Sure) -> Cause:
-    job = fit.asked(detail)
-    had = f" than the {size(job.room.memory_mib * 2**20)} that it had" if job else ""
-    more = f": memory_gib={max(0.1, round(2 * job.room.memory_mib / 1024, 1)):g} for instance" if job else ""
+    job = requested(detail)
+    had = f" than the {size(job.largest.memory_mib * 2**20)} that it had" if job else ""
+    more = f": memory_gib={max(0.1, round(2 * job.largest.memory_mib / 1024, 1)):g} for instance" if job else ""
     if sure == "certain":
         return Cause(f"The job took more memory{had}.", evidence, f"Ask for more{more}.", sure)
     what = f"The program was killed (SIGKILL), most often because it took more memory{had}."

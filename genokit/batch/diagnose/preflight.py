@@ -10,17 +10,15 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from genokit.backends import Clients, translated_errors
-from genokit.batch import resources
-from genokit.batch.diagnose import fit
-from genokit.batch.resources import GONE, JobQueue, one_line
+from genokit.batch import requirements, resources
+from genokit.batch.diagnose import obstacles
+from genokit.batch.diagnose.findings import Finding, Findings
+from genokit.batch.resources import JobQueue
 from genokit.batch.shipping import job_command
-from genokit.display import Html, card, plain, stack, table
 from genokit.errors import GenokitError, did_you_mean
 
 # Endings such as _FILE and _ARN say where a secret is, which is no secret.
@@ -34,51 +32,6 @@ REGISTRY = re.compile(
 )
 OVERRIDES = 8192  # characters that ECS takes in the overrides of a task
 SHELLS = ("sh", "bash", "dash", "ksh", "zsh")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at: ``level`` is ok, warning, unknown or problem, ``about`` names the thing."""
-
-    level: Literal["ok", "warning", "unknown", "problem"]
-    about: str
-    message: str
-
-    def __repr__(self) -> str:
-        return one_line(f"<Finding {self.level} {self.about}: {self.message}>")
-
-    def _repr_html_(self) -> Html:
-        return card(self.about, {"Finding": self.message}, status=self.level)
-
-
-class Findings(list[Finding]):
-    """All that was looked at, as a list that shows itself."""
-
-    @property
-    def problems(self) -> list[Finding]:
-        """What keeps the job from running."""
-        return [one for one in self if one.level == "problem"]
-
-    @property
-    def level(self) -> str:
-        """The worst level of all: problem, warning, unknown, ok."""
-        found = {one.level for one in self}
-        return next((level for level in ("problem", "warning", "unknown") if level in found), "ok")
-
-    def __str__(self) -> str:
-        return plain("\n".join(f"{one.level:8} {one.about}: {one.message}" for one in self))
-
-    def __repr__(self) -> str:
-        return f"<Findings {self._counted()}>"
-
-    def _repr_html_(self) -> Html:
-        rows = [(one.level, one.about, one.message) for one in self]
-        head = card("Preflight", {"Found": self._counted()}, status=self.level)
-        return stack(head, table(rows, columns=["status", "thing", "finding"]))
-
-    def _counted(self) -> str:
-        counts = {level: sum(one.level == level for one in self) for level in ("problem", "warning", "unknown", "ok")}
-        return ", ".join(f"{count} {level}" for level, count in counts.items() if count) or "nothing"
 
 
 def check(
@@ -100,7 +53,10 @@ def check(
     if queues is None:
         queues = resources.queues(clients)
     known = {} if known is None else known
-    containers = _containers(request, definition)
+    overrides = request.get("containerOverrides", {})
+    containers = requirements.containers(definition)
+    if overrides.get("command"):
+        containers = [{**container, "command": overrides["command"]} for container in containers]
     name = request["jobQueue"].rpartition("/")[2]
     queue = next((one for one in queues if one.name == name), None)
     found = Findings()
@@ -108,7 +64,8 @@ def check(
         near = did_you_mean(name, [one.name for one in queues])
         found.append(Finding("problem", f"queue '{name}'", f"There is no job queue '{name}'. {near}"))
     else:
-        found += [*_queue(queue, request), *_places(queue), *_fits(queue, request, definition)]
+        asked = requirements.requested(definition, overrides)
+        found += [*obstacles.walk(queue, asked, submitted=False).findings, *_shares(queue, request)]
         found += _only_image(clients, queue, containers)
     found += [*_words(request, definition, containers), *_secrets(request, containers), *_overrides(request)]
     found += _scripts(clients, containers, code)
@@ -122,60 +79,15 @@ def check(
     return Findings(dict.fromkeys(found))
 
 
-# --- the queue and its environments
+# --- the queue
 
 
-def _queue(queue: JobQueue, request: Mapping[str, Any]) -> Iterator[Finding]:
+def _shares(queue: JobQueue, request: Mapping[str, Any]) -> Iterator[Finding]:
     about = f"queue '{queue.name}'"
-    if queue.state != "ENABLED":
-        yield Finding("problem", about, f"It is {queue.state} and takes no jobs. Enable it, or name another.")
-    if queue.status in GONE:
-        yield Finding("problem", about, f"Its status is {queue.status}: {queue.reason or 'no reason given'}")
-    elif queue.status != "VALID":
-        yield Finding("unknown", about, f"Its status is {queue.status}: it is not ready yet.")
     if queue.policy and not request.get("shareIdentifier"):
         yield Finding("problem", about, f"It shares by the policy '{queue.policy}', and the job names no share.")
     if request.get("shareIdentifier") and not queue.policy:
         yield Finding("problem", about, "The job names a share, and the queue has no fair-share policy.")
-    if queue.state == "ENABLED" and queue.status == "VALID":
-        yield Finding("ok", about, "It is ENABLED and VALID.")
-
-
-def _places(queue: JobQueue) -> Iterator[Finding]:
-    usable = [one for one in queue.environments if one.usable]
-    for place in queue.environments:
-        about = f"environment '{place.name}'"
-        level: Literal["warning", "problem"] = "warning" if usable else "problem"
-        if place.state != "ENABLED":
-            yield Finding(level, about, f"It is {place.state}: no job starts there. Enable it.")
-        elif place.status in GONE:
-            yield Finding(level, about, f"Its status is {place.status}: {place.reason or 'no reason given'}")
-        elif place.max_vcpus == 0:
-            yield Finding(level, about, "Its maxvCpus are 0: no job starts there.")
-        else:
-            yield Finding("ok", about, f"It is ENABLED and {place.status}.")
-    if not queue.environments:
-        yield Finding("problem", f"queue '{queue.name}'", "It has no compute environment that could be read.")
-
-
-def _fits(queue: JobQueue, request: Mapping[str, Any], definition: Mapping[str, Any]) -> Iterator[Finding]:
-    job = fit.asked(definition, request.get("containerOverrides"))
-    usable = [one for one in queue.environments if one.usable]
-    if job is None:
-        yield Finding("unknown", "size", "The definition does not say vCPU and memory in a way that is known here.")
-        return
-    if not usable:
-        return
-    tried = {verdict.verdict: verdict.why for verdict in reversed([fit.fit(job, place) for place in usable])}
-    if "fits" in tried:
-        yield Finding("ok", "size", f"{job}: {tried['fits']}")
-    elif "unknown" in tried:
-        yield Finding("unknown", "size", f"{job}: {tried['unknown']}")
-    elif "tight" in tried:
-        yield Finding("warning", "size", f"{job}: {tried['tight']} Ask for less, or the job may wait for ever.")
-    else:
-        whys = " ".join(dict.fromkeys(fit.fit(job, place).why for place in usable))
-        yield Finding("problem", "size", f"{whys} Ask for less, or submit to a queue with larger instances.")
 
 
 def _only_image(clients: Clients, queue: JobQueue, containers: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
@@ -246,7 +158,7 @@ def _scripts(clients: Clients, containers: Sequence[Mapping[str, Any]], code: An
         script = next((word for word in words if not word.startswith("-")), "") if shell else ""
         for word in (program, script):
             here = (code or clients.shares_folders) and (shell or "/" in word)
-            if "\r\n" in word or (here and _first_line(Path(code or "/", word), any_=shell).endswith(b"\r\n")):
+            if "\r\n" in word or (here and _has_windows_endings(Path(code or "/", word), shell)):
                 yield Finding(
                     "problem",
                     "command",
@@ -255,14 +167,14 @@ def _scripts(clients: Clients, containers: Sequence[Mapping[str, Any]], code: An
                 )
 
 
-def _first_line(path: Path, *, any_: bool) -> bytes:
-    """The first line of a script, one with ``#!`` unless ``any_`` will do; empty where there is no such file."""
-    with suppress(OSError, ValueError):
-        if path.is_file():
-            with path.open("rb") as file:
-                line = file.readline(1024)
-                return line if any_ or line.startswith(b"#!") else b""
-    return b""
+def _has_windows_endings(path: Path, shell: bool) -> bool:
+    """Whether a file that a shell is given, or one that begins with ``#!``, does."""
+    try:
+        with path.open("rb") as file:
+            line = file.readline(1024) if path.is_file() else b""
+    except (OSError, ValueError):
+        return False
+    return line.endswith(b"\r\n") and (shell or line.startswith(b"#!"))
 
 
 def _secrets(request: Mapping[str, Any], containers: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
@@ -280,17 +192,6 @@ def _secrets(request: Mapping[str, Any], containers: Sequence[Mapping[str, Any]]
                 "It looks like a secret, and whoever may describe jobs can read it. Keep it in AWS Secrets Manager "
                 "and name it in the definition's secrets.",
             )
-
-
-def _containers(request: Mapping[str, Any], definition: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The containers of a definition, the one of a plain job with the command that its submission gives it."""
-    nodes = definition.get("nodeProperties", {}).get("nodeRangeProperties", [])
-    tasks = definition.get("ecsProperties", {}).get("taskProperties", [])
-    plain = dict(definition.get("containerProperties") or {})
-    if request.get("containerOverrides", {}).get("command"):
-        plain["command"] = request["containerOverrides"]["command"]
-    several = [one for task in tasks for one in task.get("containers", [])]
-    return [one for one in (plain, *(node.get("container") or {} for node in nodes), *several) if one]
 
 
 # --- what other services tell

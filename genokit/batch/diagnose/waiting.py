@@ -1,4 +1,4 @@
-"""Why a RUNNABLE job waits: its queue, its environments, their room, and the instances that should come.
+"""Why a RUNNABLE job waits: its queue, its environments, their capacity, and the instances that should come.
 
 Every look tells what it found, or that it could not look; nothing here raises for want of a permission.
 """
@@ -7,22 +7,23 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from genokit.backends import Clients, translated_errors
 from genokit.batch import resources
-from genokit.batch.diagnose import fit
-from genokit.batch.diagnose.fit import Asked, Fit
-from genokit.batch.diagnose.known_reasons import Cause, Sure, meaning
-from genokit.batch.resources import GONE, ComputeEnvironment, JobQueue
+from genokit.batch.diagnose.findings import Cause, Sure
+from genokit.batch.diagnose.fit import Fit
+from genokit.batch.diagnose.known_reasons import meaning
+from genokit.batch.diagnose.obstacles import LESS, walk
+from genokit.batch.requirements import Capacity, ResourceRequest, requested
+from genokit.batch.resources import ComputeEnvironment, JobQueue
 from genokit.display import seconds
 from genokit.errors import GenokitError
 
 BOOT_S = 600  # after which an instance should have joined its cluster
 DESCRIBED = 300  # jobs at most whose sizes are summed
-LESS = "Ask for less (vcpus, memory_gib, gpus), or submit to a queue whose instances are larger."
 JOIN = (
     "Give the subnets a way to ECS: instances with public IPs (auto-assign public IPv4) and an internet gateway, or a "
     "NAT gateway, or VPC endpoints. See that the instance profile's role has AmazonEC2ContainerServiceforEC2Role, and "
@@ -77,83 +78,26 @@ def look(clients: Clients, detail: Mapping[str, Any], waited_s: float, now: date
     queue = next((one for one in queues if one.name == name), None)
     if queue is None:
         if queues:
-            notes.causes.append(
-                Cause(f"The queue '{name}' is gone.", "the list of queues", "Submit it to another.", "certain")
-            )
+            notes.causes.append(Cause(f"The queue '{name}' is gone.", "the list of queues", "Submit it to another."))
         if blocked:
             notes.causes.append(blocked)
         return
-    _queue(queue, notes)
-    usable = _places(queue, notes)
-    job = fit.asked(detail)
-    fits = {place.name: fit.fit(job, place) for place in usable} if job else {}
-    _room(job, usable, fits, notes)
+    request = requested(detail)
+    obstacles = walk(queue, request, submitted=True)
+    notes.causes += [one.cause for one in obstacles.findings if one.cause]
+    notes.looked += [f"{one.about}: {one.message}" for one in obstacles.findings if not one.cause]
+    fits = obstacles.fits
     _blocked(blocked, fits, waited_s, notes)
-    open_to_it = [place for place in usable if place.name not in fits or fits[place.name].verdict != "never"]
-    if open_to_it and not notes.certain:
-        _turn(clients, detail, queue, queues, open_to_it, job, notes)
-    if open_to_it and not notes.certain and waited_s > clients.grace_s:
-        for place in open_to_it:
+    candidates = [
+        place
+        for place in queue.environments
+        if place.usable and (place.name not in fits or fits[place.name].verdict != "never")
+    ]
+    if candidates and not notes.certain:
+        _turn(clients, detail, queue, queues, candidates, request, notes)
+    if candidates and not notes.certain and waited_s > clients.grace_s:
+        for place in candidates:
             _instances(clients, place, waited_s, now, notes)
-
-
-def _queue(queue: JobQueue, notes: Notes) -> None:
-    about = f"the queue '{queue.name}' is {queue.state} and {queue.status}"
-    if queue.status in GONE:
-        what = f"The queue '{queue.name}' is {queue.status}."
-        notes.causes.append(Cause(what, queue.reason or about, "Submit the job to another queue.", "likely"))
-    elif queue.state != "ENABLED":
-        notes.looked.append(f"{about}: it takes no new jobs, and those in it may start")
-    else:
-        notes.looked.append(about)
-
-
-def _places(queue: JobQueue, notes: Notes) -> list[ComputeEnvironment]:
-    """The environments that take jobs; for the others, why not."""
-    usable = [place for place in queue.environments if place.usable]
-    sure: Sure = "possible" if usable else "certain"
-    for place in queue.environments:
-        state = f"'{place.name}' is {place.state} and {place.status}, {place.reason or 'without a reason'}"
-        if place in usable:
-            notes.looked.append(f"the environment {state}")
-        elif place.state != "ENABLED":
-            what = f"The compute environment '{place.name}' is {place.state}, so no job starts there."
-            do = f"Enable it: update_compute_environment(computeEnvironment='{place.name}', state='ENABLED')."
-            notes.causes.append(Cause(what, f"the environment {state}", do, sure))
-        elif place.status in GONE:
-            known = meaning("invalid", place.reason, f"the environment {state}")
-            what = f"The compute environment '{place.name}' is {place.status}, so no job starts there."
-            do = "Repair what its reason names, or take another environment into the queue."
-            cause = (
-                replace(known, what=f"{what} {known.what}")
-                if known
-                else Cause(what, f"the environment {state}", do, "certain")
-            )
-            notes.causes.append(replace(cause, sure=sure) if usable else cause)
-        else:
-            what = f"The compute environment '{place.name}' has maxvCpus 0, so no job starts there."
-            notes.causes.append(Cause(what, f"the environment {state}", "Raise its maxvCpus.", sure))
-    if not queue.environments:
-        notes.looked.append(f"the queue '{queue.name}' has no environment that could be read")
-    return usable
-
-
-def _room(job: Asked | None, usable: Sequence[ComputeEnvironment], fits: Mapping[str, Fit], notes: Notes) -> None:
-    """Whether it can ever start, by its size alone."""
-    if job is None:
-        notes.looked.append("the job does not say vCPU and memory in a way that is known here")
-        return
-    notes.looked.append(f"the job asks for {job}")
-    verdicts = {one.verdict for one in fits.values()}
-    sizes = "; ".join(f"{place.name}: {', '.join(place.instance_types) or place.reason}" for place in usable)
-    if verdicts == {"never"}:
-        whys = " ".join(dict.fromkeys(one.why for one in fits.values()))
-        notes.causes.append(Cause(whys, f"the job asks for {job}; {sizes}", LESS, "certain"))
-    elif verdicts and verdicts <= {"never", "tight"}:
-        why = next(one.why for one in fits.values() if one.verdict == "tight")
-        notes.causes.append(Cause(why, f"the job asks for {job}; {sizes}", "Ask for a little less memory.", "likely"))
-    else:
-        notes.looked += [one.why for one in fits.values() if one.verdict == "unknown"]
 
 
 def _blocked(blocked: Cause | None, fits: Mapping[str, Fit], waited_s: float, notes: Notes) -> None:
@@ -179,16 +123,14 @@ def _blocked(blocked: Cause | None, fits: Mapping[str, Fit], waited_s: float, no
 
 
 @dataclass(frozen=True)
-class Usage:
+class QueueUsage:
     """What the jobs of some queues use now, how many jobs that is, and how many wait before this one."""
 
-    vcpus: float
-    memory_mib: float
-    gpus: int
+    used: Capacity
     jobs: int
     ahead: int
     first: dict[str, Any] | None
-    whole: bool
+    complete: bool
 
 
 def _turn(
@@ -197,101 +139,94 @@ def _turn(
     queue: JobQueue,
     queues: Sequence[JobQueue],
     places: Sequence[ComputeEnvironment],
-    job: Asked | None,
+    request: ResourceRequest | None,
     notes: Notes,
 ) -> None:
-    """Whether others have the room, or stand before it."""
+    """Whether other jobs use the capacity, or stand before this one."""
     names = {place.name for place in places}
-    here = any(place.room for place in places)  # then all environments share one machine
+    one_machine = any(place.capacity for place in places)  # which all environments share
     if queue.policy:
         notes.looked.append(f"the queue shares by the policy '{queue.policy}': who has had less goes first")
-    others = [one for one in queues if here or names & {place.name for place in one.environments}]
-    used = _usage(clients, detail, queue, others, here, notes)
-    if used is None:
+    others = [one for one in queues if one_machine or names & {place.name for place in one.environments}]
+    usage = _usage(clients, detail, queue, others, one_machine, notes)
+    if usage is None:
         return
-    before = f"{_count(used.ahead, 'waits', 'wait')} before this one"
-    room = f"{'' if used.whole else 'at least '}{_amount(used.vcpus, used.memory_mib, used.gpus)}"
-    said = f"{_count(used.jobs, 'other job uses', 'other jobs use')} {room}" if used.jobs else "no other job runs"
-    said += f", {before}; " + "; ".join(f"'{one.name}' has {_size(one)}" for one in places)
-    notes.looked.append(said)
-    if job and all(_is_full(place, job, used) for place in places):
-        taken = f"The room is taken by {_count(used.jobs, 'other job', 'other jobs')}"
-        what = f"{taken if used.jobs else 'It is not its turn'}{f', and {before}' if used.ahead else ''}."
+    before = f"{_count(usage.ahead, 'waits', 'wait')} before this one"
+    at_least = "" if usage.complete else "at least "
+    said = f"{_count(usage.jobs, 'other job uses', 'other jobs use')} {at_least}{usage.used}"
+    said = f"{said if usage.jobs else 'no other job runs'}, {before}"
+    notes.looked.append(said := "; ".join([said, *(f"'{one.name}' has {_size(one)}" for one in places)]))
+    if request and all(_is_full(place, request, usage) for place in places):
+        taken = f"The room is taken by {_count(usage.jobs, 'other job', 'other jobs')}"
+        what = f"{taken if usage.jobs else 'It is not its turn'}{f', and {before}' if usage.ahead else ''}."
         do = "Wait for its turn; or cancel what is not needed, raise maxvCpus, or use another queue."
-        notes.causes.append(Cause(what, said, do, "certain" if here else "likely"))
-    elif used.first is not None and not here:
-        blocked = meaning("blocked", used.first.get("statusReason", ""), "")
+        notes.causes.append(Cause(what, said, do, "certain" if one_machine else "likely"))
+    elif usage.first is not None and not one_machine:
+        blocked = meaning("blocked", usage.first.get("statusReason", ""), "")
         if blocked:
             what = (
-                f"The job '{used.first['jobName']}' at the head of the queue cannot start, and holds those behind it."
+                f"The job '{usage.first['jobName']}' at the head of the queue cannot start, and holds those behind it."
             )
-            evidence = f"its statusReason is '{used.first['statusReason']}'"
-            do = f"Cancel it, or help it: Batch().job('{used.first['jobId']}').explain()."
+            evidence = f"its statusReason is '{usage.first['statusReason']}'"
+            do = f"Cancel it, or help it: Batch().job('{usage.first['jobId']}').explain()."
             notes.causes.append(Cause(what, evidence, do, "likely"))
 
 
-def _is_full(place: ComputeEnvironment, job: Asked, used: Usage) -> bool:
-    if place.room is None:
-        return place.max_vcpus is not None and used.vcpus + job.total.vcpus > place.max_vcpus and used.jobs > 0
-    vcpus = used.vcpus + job.total.vcpus > place.room.vcpus
-    memory = used.memory_mib + job.total.memory_mib > place.room.memory_mib
-    return vcpus or memory or used.gpus + job.total.gpus > place.room.gpus or used.ahead > 0
+def _is_full(place: ComputeEnvironment, request: ResourceRequest, usage: QueueUsage) -> bool:
+    wanted = usage.used + request.total
+    if place.capacity is None:
+        return place.max_vcpus is not None and wanted.vcpus > place.max_vcpus and usage.jobs > 0
+    return bool(wanted.excess(place.capacity)) or usage.ahead > 0
 
 
 def _count(number: int, one: str, several: str) -> str:
     return f"{number} {one if number == 1 else several}" if number else f"none {one}"
 
 
-def _amount(vcpus: float, memory_mib: float, gpus: int) -> str:
-    memory = f"{memory_mib:.12g} MiB"
-    return f"{vcpus:g} vCPU, {memory} and {gpus} GPU" if gpus else f"{vcpus:g} vCPU and {memory}"
-
-
 def _size(place: ComputeEnvironment) -> str:
-    if place.room:
-        return _amount(place.room.vcpus, place.room.memory_mib, place.room.gpus)
+    if place.capacity:
+        return str(place.capacity)
     return f"{place.desired_vcpus} of at most {place.max_vcpus:g} vCPU" if place.max_vcpus else "an unknown size"
 
 
 def _usage(
-    clients: Clients, detail: Mapping[str, Any], queue: JobQueue, queues: Sequence[JobQueue], here: bool, notes: Notes
-) -> Usage | None:
+    clients: Clients,
+    detail: Mapping[str, Any],
+    queue: JobQueue,
+    queues: Sequence[JobQueue],
+    one_machine: bool,
+    notes: Notes,
+) -> QueueUsage | None:
     mine = {detail["jobId"], re.split("[:#]", detail["jobId"])[0]}  # its array or multi-node job is no other job
     working: list[str] = []
     ahead: list[dict[str, Any]] = []
-    whole = True
+    complete = True
     for one in queues:
         for status in ("PENDING", "RUNNABLE", "STARTING", "RUNNING"):
             page = notes.ask(clients, "batch", "list_jobs", jobQueue=one.name, jobStatus=status)
             if page is None:
                 return None
-            whole = whole and not page.get("nextToken")
+            complete = complete and not page.get("nextToken")
             listed = [job for job in page["jobSummaryList"] if job["jobId"] not in mine]
             if status == "RUNNABLE":
-                if here:  # one machine lets nobody wait for a job that it can never start
+                if one_machine:  # which lets no job wait for another that it can never start
                     listed = [job for job in listed if not meaning("blocked", job.get("statusReason", ""), "")]
                 earlier = [job for job in listed if job["createdAt"] < detail["createdAt"]]
                 ahead += earlier if one.name == queue.name else listed if one.priority > queue.priority else []
-            elif status != "PENDING":
-                working += [job["jobId"] for job in listed]
-            else:
-                working += [job["jobId"] for job in listed if job.get("arrayProperties", {}).get("size")]
-    # Children of arrays are listed under their parents only.
+            else:  # children of arrays are listed under their parents only, which are PENDING
+                arrays = [job for job in listed if job.get("arrayProperties", {}).get("size")]
+                working += [job["jobId"] for job in (arrays if status == "PENDING" else listed)]
     if ":" in detail["jobId"]:
         working.append(detail["jobId"].partition(":")[0])
-    vcpus = memory_mib = 0.0
-    gpus = jobs = waiting = 0
+    used, jobs, waiting = Capacity(), 0, 0
     for job in described(clients, working[:DESCRIBED], notes):
-        size, counts = fit.asked(job), job.get("arrayProperties", {}).get("statusSummary")
+        request, counts = requested(job), job.get("arrayProperties", {}).get("statusSummary")
         running = counts.get("RUNNING", 0) + counts.get("STARTING", 0) if counts else 1
         waiting += counts.get("RUNNABLE", 0) if counts and job["createdAt"] < detail["createdAt"] else 0
         jobs += running
-        if size:
-            vcpus += size.total.vcpus * running
-            memory_mib += size.total.memory_mib * running
-            gpus += size.total.gpus * running
-    first = min((job for job in ahead), key=lambda job: job["createdAt"], default=None)
-    return Usage(vcpus, memory_mib, gpus, jobs, len(ahead) + waiting, first, whole and len(working) <= DESCRIBED)
+        used += request.total * running if request else Capacity()
+    first = min(ahead, key=lambda job: job["createdAt"], default=None)
+    return QueueUsage(used, jobs, len(ahead) + waiting, first, complete and len(working) <= DESCRIBED)
 
 
 def described(clients: Clients, ids: Sequence[str], notes: Notes) -> Iterator[dict[str, Any]]:
@@ -306,7 +241,7 @@ def described(clients: Clients, ids: Sequence[str], notes: Notes) -> Iterator[di
 
 def _instances(clients: Clients, place: ComputeEnvironment, waited_s: float, now: datetime, notes: Notes) -> None:
     """Whether instances start, and join the environment's cluster."""
-    if place.room is not None:
+    if place.capacity is not None:
         return
     notes.elsewhere += ELSEWHERE
     failed, ended = None, 0

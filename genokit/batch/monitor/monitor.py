@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from genokit import display, live
 from genokit.backends import Clients
-from genokit.batch.monitor.job_state import ENDED, STATUSES, Snapshot
+from genokit.batch.job_state import ENDED, STATUSES
+from genokit.batch.monitor.snapshot import Snapshot
 from genokit.batch.monitor.watch import Watch
 from genokit.batch.resources import one_line
 from genokit.display import Html
@@ -89,8 +90,8 @@ class Monitor:
 
         now = self.snapshot()
         at = pd.Timestamp(now.at or datetime.now(UTC))
-        vcpus, memory, _ = now.used
-        used = {"vCPU": (vcpus, now.room[0]), "memory (GiB)": (memory, now.room[1])}
+        vcpus, memory_gib = now.limits
+        used = {"vCPU": (now.used.vcpus, vcpus), "memory (GiB)": (now.used.memory_gib, memory_gib)}
         title = f"{self.title}, {at:%Y-%m-%d %H:%M:%S} UTC"
         return jobs.picture(now.attempts, now.counts, used, now=at, title=title)
 

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from genokit import display, live
-from genokit.batch.monitor.job_state import ENDED, STATUSES, UNKNOWN, Seen, Snapshot, Strip, states
+from genokit.batch.job_state import ENDED, STATUSES, JobState
+from genokit.batch.monitor.array_states import UNKNOWN, ArrayStates
+from genokit.batch.monitor.snapshot import Snapshot
 from genokit.display import Html
 
 ROWS = 50  # of the table at most
@@ -35,14 +37,14 @@ def head(title: str, place: str, now: Snapshot, *, closed: bool) -> Html:
 
 def counts(now: Snapshot) -> Html:
     """How many jobs stand in each status, and what those at work hold of their environments."""
-    vcpus, memory, gpus = now.used
+    used, (vcpus, memory_gib) = now.used, now.limits
     spread = "" if len(now.places) < 2 else f" in {len(now.places)} environments"
     meters = [
-        live.meter("vCPU in use", vcpus, now.room[0], spread),
-        live.meter("Memory in use, GiB", round(memory, 2), now.room[1]),
+        live.meter("vCPU in use", used.vcpus, vcpus, spread),
+        live.meter("Memory in use, GiB", round(used.memory_gib, 2), memory_gib),
     ]
-    if gpus:
-        meters.append(live.meter("GPUs in use", gpus, None))
+    if used.gpus:
+        meters.append(live.meter("GPUs in use", used.gpus, None))
     return live.group(live.tallies(now.counts), live.beside(*meters))
 
 
@@ -66,10 +68,10 @@ def timeline(now: Snapshot) -> Html:
     return live.lanes(bars, [(part / 4, _clock(first + whole * part / 4)) for part in range(5)], named=LANES)
 
 
-def matches(job: Seen, wanted: str, statuses: Sequence[str]) -> bool:
+def matches(job: JobState, wanted: str, statuses: Sequence[str]) -> bool:
     """Whether a job is among those that a filter leaves.
 
-    >>> job = Seen("7f", "Align", "RUNNING")
+    >>> job = JobState("7f", "Align", "RUNNING")
     >>> matches(job, "ali", STATUSES), matches(job, "7f", ("FAILED",))
     (True, False)
     """
@@ -78,13 +80,13 @@ def matches(job: Seen, wanted: str, statuses: Sequence[str]) -> bool:
     return wanted in text and any(status in statuses for status in (*has, job.status))
 
 
-def label(job: Seen) -> str:
+def label(job: JobState) -> str:
     """A job's name on one line, kept from changing the direction of what follows."""
     name = " ".join(job.name.split()) or job.id
     return f"\u2068{name[:60]}\u2069" if len(name) <= 60 else f"\u2068{name[:59]}…\u2069"
 
 
-def rows(jobs: Sequence[Seen], now: Snapshot) -> Html:
+def rows(jobs: Sequence[JobState], now: Snapshot) -> Html:
     """The table beside the names: a line a job."""
     lines = [
         (
@@ -108,40 +110,42 @@ def how_many(shown: int, found: int, of: int) -> Html:
     return live.quiet(f"{found:,} of {of:,} job{'' if of == 1 else 's'}.")
 
 
-def detail(chosen: str, job: Seen | None, now: Snapshot) -> Html:
+def detail(chosen: str, job: JobState | None, now: Snapshot) -> Html:
     """The chosen job."""
     if job is None:
         return display.card(f"Job {chosen}", {"Status": "asked for"})
-    asked = f"{job.vcpus:g} vCPU, {display.size(job.memory_gib * 2**30)}" + (f", {job.gpus} GPU" if job.gpus else "")
+    asked = job.capacity
+    gpus = f", {asked.gpus} GPU" if asked.gpus else ""
+    requested = f"{asked.vcpus:g} vCPU, {display.size(asked.memory_mib * 2**20)}{gpus}"
     shown: dict[str, object] = {
         "Reason": job.reason or "none",
         "Started": f"{_clock(job.started)}, took {_took(job, now)}" if job.started else "not yet",
         "Exit code": "none" if job.exit_code is None else job.exit_code,
-        "Asked for": asked + (" each" if job.size else ""),
-        "Attempts": len(job.attempts) or "none",
+        "Requested": requested + (" each" if job.size else ""),
+        "Attempts": len(job.tries) or "none",
         "Id": job.id,
     }
     if job.size:
-        shown = {key: shown[key] for key in ("Reason", "Asked for", "Id")}
+        shown = {key: shown[key] for key in ("Reason", "Requested", "Id")}
     child = f", child {job.id.partition(':')[2]}" if ":" in job.id else ""
     return display.card(f"Job {job.name}{child}", shown, status=job.status)
 
 
-def children(parent: Seen, strip: Strip) -> Html:
+def children(parent: JobState, array: ArrayStates) -> Html:
     """An array's children, a dot each."""
-    unseen = states(strip).get(UNKNOWN, 0)
+    unknown = array.states.count(UNKNOWN)
     counted = ", ".join(f"{n:,} {status}" for status, n in parent.counts.items() if n)
-    failed = [index for index, place in enumerate(strip.states) if place == STATUSES.index("FAILED")]
+    failed = [index for index, place in enumerate(array.states) if place == STATUSES.index("FAILED")]
     said = f"{parent.size:,} children, row by row from 0: {counted}."
     if failed:
         more = f" and {len(failed) - 10:,} more" if len(failed) > 10 else ""
         said += f" Failed: {', '.join(map(str, failed[:10]))}{more}."
-    if unseen:
-        said += f" Grey: {unseen:,} not looked at one by one yet."
-    return live.group(live.strip(strip.states, said), live.quiet(said))
+    if unknown:
+        said += f" Grey: {unknown:,} not listed yet."
+    return live.group(live.strip(array.states, said), live.quiet(said))
 
 
-def lines(job: Seen | None, text: str) -> Html:
+def lines(job: JobState | None, text: str) -> Html:
     """The log pane."""
     if job is None:
         return live.quiet("")
@@ -152,14 +156,14 @@ def lines(job: Seen | None, text: str) -> Html:
     return display.log(text) if text else live.quiet("No lines so far.")
 
 
-def question(verb: str, chosen: str, job: Seen | None) -> Html:
+def question(verb: str, chosen: str, job: JobState | None) -> Html:
     """What a yes would do, and to which job."""
     name, status = (label(job), job.status) if job else (chosen, "unknown")
     whole = f", with all its {job.size:,} children" if job and job.size else ""
     return live.quiet(f"{verb} job {name}{whole} ({chosen[:8]}…, {status})? It ends as FAILED.")
 
 
-def _took(job: Seen, now: Snapshot) -> str:
+def _took(job: JobState, now: Snapshot) -> str:
     if not job.started:
         return ""
     until = job.stopped or (now.at.timestamp() * 1000 if now.at else job.started)

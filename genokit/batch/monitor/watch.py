@@ -11,9 +11,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from genokit.backends import Clients, translated_errors
-from genokit.batch import resources
-from genokit.batch.monitor import job_state
-from genokit.batch.monitor.job_state import LIVE, UNKNOWN, Seen, Snapshot, Strip
+from genokit.batch import job_state, resources
+from genokit.batch.job_state import LIVE, JobState
+from genokit.batch.monitor.array_states import UNKNOWN, ArrayStates
+from genokit.batch.monitor.snapshot import Snapshot
 from genokit.batch.resources import JobQueue
 from genokit.errors import GenokitError
 
@@ -64,7 +65,7 @@ class Watch:
         self.child = child
         self.nudge()
 
-    def found(self, job_id: str) -> Seen | None:
+    def found(self, job_id: str) -> JobState | None:
         """What is known of one job."""
         return self._poller.known.get(job_id)
 
@@ -89,7 +90,7 @@ class Watch:
     def closed(self) -> bool:
         return not self._poller.serves(self)
 
-    def shows(self, job: Seen, queues: Iterable[str]) -> bool:
+    def shows(self, job: JobState, queues: Iterable[str]) -> bool:
         """Whether the job is one of this watch's."""
         if self.ids is not None:
             return job.id in self.ids
@@ -123,7 +124,7 @@ class Poller:
     """The thread that looks for all watches of the same clients, and the one that listens for events."""
 
     def __init__(self, clients: Clients) -> None:
-        self.known: dict[str, Seen] = {}
+        self.known: dict[str, JobState] = {}
         self.calls: Counter[str] = Counter()
         self._clients = clients
         self._base_s = max(0.5, clients.poll_s)
@@ -136,7 +137,7 @@ class Poller:
         self._problem = ""
         self._next_s: float | None = self._base_s
         self._calls_at: deque[float] = deque(maxlen=10_000)
-        self._strips: dict[str, Strip] = {}
+        self._arrays: dict[str, ArrayStates] = {}
         self._missed: Counter[str] = Counter()  # how often a job was asked for that the service does not know
         self._looked: dict[str, int] = {}  # at which look a job was described last
         self._looks = 0
@@ -187,11 +188,11 @@ class Poller:
             return Snapshot(
                 version=self._version,
                 at=self._at,
-                seen=tuple(sorted(chosen, key=lambda job: (-job.created, job.name, job.id))),
-                strips=dict(self._strips),
+                states=tuple(sorted(chosen, key=lambda job: (-job.created, job.name, job.id))),
+                arrays=dict(self._arrays),
                 queues=tuple(one for one in self._queues if everywhere or one.name in served),
                 problem=self._problem,
-                unseen=sum(one not in self.known and not self._gone(one) for one in watch.ids or ()),
+                missing=sum(one not in self.known and not self._gone(one) for one in watch.ids or ()),
                 next_s=self._next_s,
                 by_events=self._events is not None,
                 calls_a_minute=sum(1 for moment in self._calls_at if moment > time.monotonic() - 60),
@@ -207,7 +208,7 @@ class Poller:
         quiet = failures = 0
         while not stop.is_set():
             wake.clear()
-            before = (self.known, self._strips, self._queues)
+            before = (self.known, self._arrays, self._queues)
             try:
                 self._look(stop)
                 self._problem, failures, self._at = "", 0, datetime.now(UTC)
@@ -215,8 +216,8 @@ class Poller:
                 self._problem, failures = str(error), failures + 1
             except Exception as error:  # a bug of ours, or an answer of no known form: shown, and tried again
                 self._problem, failures = f"{type(error).__name__}: {error}", failures + 1
-            quiet = 0 if before != (self.known, self._strips, self._queues) else quiet + 1
-            hurry = any(strip.asks for strip in self._strips.values())
+            quiet = 0 if before != (self.known, self._arrays, self._queues) else quiet + 1
+            hurry = any(array.next_status for array in self._arrays.values())
             by_events = self._events is not None
             wait_s = pause(
                 self._base_s, quiet=quiet, failures=failures, by_events=by_events, hurry=hurry, left=self._left
@@ -267,7 +268,7 @@ class Poller:
             if not stop.is_set():
                 self._describe(left[first : first + 100])
         self._look_at_children(stop, ids | listed)
-        asking = any(strip.asks for strip in self._strips.values())
+        asking = any(array.next_status for array in self._arrays.values())
         still = any(not self._has_ended(one) and not self._gone(one) for one in ids | listed)
         self._left = asking or still or any(watch.ids is None for watch in watches)
 
@@ -327,23 +328,21 @@ class Poller:
 
     def _look_at_children(self, stop: threading.Event, wanted: set[str]) -> None:
         """One page of one array's children, whichever array waits longest for it."""
-        arrays = [job for job in self.known.values() if job.size and job.id in wanted]
-        strips = dict(self._strips)
-        for job in arrays:
-            strip = strips.get(job.id) or Strip(bytes([UNKNOWN]) * job.size)
-            strips[job.id] = job_state.asked(strip, job.counts)
-        waiting = [job for job in arrays if strips[job.id].asks]
+        parents = [job for job in self.known.values() if job.size and job.id in wanted]
+        arrays = dict(self._arrays)
+        for job in parents:
+            arrays[job.id] = arrays.get(job.id, ArrayStates(bytes([UNKNOWN]) * job.size)).after_counts(job.counts)
+        waiting = [job for job in parents if arrays[job.id].next_status]
         if waiting and not stop.is_set():
             job = waiting[self._looks % len(waiting)]
-            strip = strips[job.id]
-            more = {"nextToken": strip.token} if strip.token else {}
-            page = self._ask(
-                "batch", "list_jobs", f"children of job '{job.name}'", arrayJobId=job.id, jobStatus=strip.asks, **more
-            )
+            array = arrays[job.id]
+            request = {"arrayJobId": job.id, "jobStatus": array.next_status}
+            request |= {"nextToken": array.token} if array.token else {}
+            page = self._ask("batch", "list_jobs", f"children of job '{job.name}'", **request)
             indices = [one.get("arrayProperties", {}).get("index", 0) for one in page["jobSummaryList"]]
             # And then the next round at once, where the counts have changed during this one.
-            strips[job.id] = job_state.asked(job_state.told(strip, indices, page.get("nextToken")), job.counts)
-        self._strips = strips
+            arrays[job.id] = array.after_page(indices, page.get("nextToken")).after_counts(job.counts)
+        self._arrays = arrays
 
     # --- the service
 

@@ -14,9 +14,10 @@ import ipywidgets as widgets
 from genokit.backends import Clients
 from genokit.batch.diagnose.explain import explain
 from genokit.batch.job import Job
-from genokit.batch.logs import GROUP, LogStream
+from genokit.batch.job_state import ENDED, STATUSES, JobState
+from genokit.batch.logs import LogStream
 from genokit.batch.monitor import panes
-from genokit.batch.monitor.job_state import ENDED, STATUSES, Seen, Snapshot
+from genokit.batch.monitor.snapshot import Snapshot
 from genokit.batch.monitor.watch import Watch
 from genokit.display import Html
 from genokit.errors import GenokitError
@@ -144,7 +145,7 @@ class View:
     def _paint_table(self) -> None:
         wanted = self._filter.value.strip().lower()
         statuses = CHOICES[self._status.value]
-        found = [job for job in self._now.seen if panes.matches(job, wanted, statuses)]
+        found = [job for job in self._now.states if panes.matches(job, wanted, statuses)]
         shown = found[: panes.ROWS]
         names = tuple((panes.label(job), job.id) for job in shown)
         if tuple(self._names.options) != names:
@@ -154,15 +155,15 @@ class View:
         if self._parent() in [job.id for job in shown] and self._names.value != self._parent():
             self._names.value = self._parent()
         self._put(self._cells, panes.rows(shown, self._now))
-        self._put(self._note, panes.how_many(len(shown), len(found), len(self._now.seen)))
+        self._put(self._note, panes.how_many(len(shown), len(found), len(self._now.states)))
 
     def _paint_detail(self) -> None:
         job, parent = self._job(), self._watch.found(self._parent())
         self._show(self._chosen_one, bool(self._chosen))
         if not self._chosen:
             return
-        strip = self._now.strips.get(parent.id) if parent else None
-        self._put(self._strip, *([panes.children(parent, strip)] if parent and strip else []))
+        array = self._now.arrays.get(parent.id) if parent else None
+        self._put(self._strip, *([panes.children(parent, array)] if parent and array else []))
         self._put(self._detail, panes.detail(self._chosen, job, self._now))
         self._show(self._child, bool(parent and parent.size))
         live = job is not None and job.status not in ENDED and not self.closed
@@ -172,7 +173,7 @@ class View:
         lines = self._read(job)
         self._put(self._lines, panes.lines(job, lines))
 
-    def _read(self, job: Seen | None) -> str:
+    def _read(self, job: JobState | None) -> str:
         """The last lines of the chosen job, read again when there may be more of them."""
         if job is None or not job.stream:
             return ""
@@ -184,7 +185,7 @@ class View:
             return lines
         self._watch.count("get_log_events")
         try:
-            lines = LogStream(self._clients, job.stream, group=job.group or GROUP).last(LINES)
+            lines = LogStream(self._clients, job.stream, group=job.group).last(LINES)
         except GenokitError as error:
             lines = str(error)
         self._log = (state, time.monotonic(), lines)
@@ -195,7 +196,7 @@ class View:
     def _parent(self) -> str:
         return self._chosen.partition(":")[0]
 
-    def _job(self) -> Seen | None:
+    def _job(self) -> JobState | None:
         return self._watch.found(self._chosen) if self._chosen else None
 
     def _on_views(self, change: Any) -> None:
