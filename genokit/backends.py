@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from genokit.config import Settings, check_home
 from genokit.errors import ConfigError, InvalidRequest, MissingDependency
@@ -18,22 +19,58 @@ if TYPE_CHECKING:
     from genokit.local.door import Door
 
 
+T = TypeVar("T")
+
+
 @dataclass(frozen=True)
+class Backend:
+    """What differs between jobs on this machine and jobs on AWS."""
+
+    billed: bool  # whether somebody pays for a job's hours
+    shares_folders: bool  # whether a job sees this machine's folders
+    poll_s: float  # between two looks at a job that runs
+    grace_s: float  # that a job may wait before anything is thought to be wrong
+    log_delay_s: float  # by which the last log lines may come after the job's end
+    services: frozenset[str] | None = None  # those that there are; None: all of AWS's
+
+    def offers(self, service: str) -> bool:
+        """Whether there is such a service, by boto3's name."""
+        return self.services is None or service in self.services
+
+
+# The services that have a module in genokit.local.
+EMBEDDED = ("batch", "cloudformation", "ecr", "logs", "s3", "sqs")
+HERE = Backend(
+    billed=False, shares_folders=True, poll_s=0.25, grace_s=2.0, log_delay_s=0.0, services=frozenset(EMBEDDED)
+)
+AWS = Backend(billed=True, shares_folders=False, poll_s=4.0, grace_s=120.0, log_delay_s=4.0)
+
+
 class Clients:
     """The services' clients in boto3's shape: ``batch``, ``logs``, ``s3``, and any other by ``client(name)``.
 
-    Each can be given; the rest are made on first use.
+    Parameters
+    ----------
+    settings : Settings
+        They say whether the clients are of AWS or of the embedded account.
+    **services
+        Clients to use as they are, by boto3's name of the service; the others are made on first use.
 
+    Examples
+    --------
     >>> Clients(Settings(), batch="a Stubber's client").batch
     "a Stubber's client"
     """
 
-    settings: Settings
-    made: dict[str, Any] = field(default_factory=dict)
+    def __init__(self, settings: Settings, **services: Any) -> None:
+        self.settings = settings
+        self.backend = HERE if settings.backend == "local" else AWS
+        self.services: dict[str, Any] = services
+        self.stack_outputs: dict[str, dict[str, str]] = {}  # by stack, once it is deployed
+        self._shared: dict[Callable[[Clients], Any], Any] = {}
 
-    def __init__(self, settings: Settings, **given: Any) -> None:
-        object.__setattr__(self, "settings", settings)
-        object.__setattr__(self, "made", given)
+    def __repr__(self) -> str:
+        return f"<Clients {self.place}>"
 
     @property
     def batch(self) -> Any:
@@ -48,35 +85,45 @@ class Clients:
         return self.client("s3")
 
     def client(self, service: str) -> Any:
-        """The client of any service, by boto3's name; what the embedded account lacks raises NotImplementedError when
-        it is called."""
-        if service not in self.made:
-            make = _embedded if self.settings.backend == "local" else _boto3
-            self.made[service] = make(service, self.settings)
-        return self.made[service]
+        """The client of any service, by boto3's name.
 
-    def offers(self, service: str) -> bool:
-        """Whether the account has the service at all: the embedded one has few."""
-        return self.settings.backend != "local" or service in EMBEDDED
+        Calling what the embedded account lacks raises NotImplementedError.
+        """
+        if service not in self.services:
+            make = _embedded if self.backend is HERE else _boto3
+            self.services[service] = make(service, self.settings)
+        return self.services[service]
+
+    def shared(self, make: Callable[[Clients], T]) -> T:
+        """What ``make`` makes of these clients: made once, and shared by all who use them.
+
+        >>> def prices(clients: Clients) -> dict[str, float]:
+        ...     return {}
+        >>> clients = Clients(Settings())
+        >>> clients.shared(prices) is clients.shared(prices)
+        True
+        """
+        if make not in self._shared:
+            self._shared[make] = make(self)
+        value: T = self._shared[make]
+        return value
 
     # --- what the deployed stack offers to jobs
 
     def outputs(self, stack: str | None = None) -> dict[str, str]:
-        """The outputs of a stack, the one that the settings name unless another is told; empty where it is not
-        deployed. Raises AccessDenied."""
+        """The outputs of a stack (default: the settings'); empty where it is not deployed. Raises AccessDenied."""
         name = stack or self.settings.stack
-        slot = "outputs" if name == self.settings.stack else f"outputs of {name}"
-        if slot not in self.made:
-            try:
-                with translated_errors(f"stack '{name}'"):
-                    found = self.client("cloudformation").describe_stacks(StackName=name)["Stacks"][0]
-            except InvalidRequest:  # AWS's word for a stack that is not there
-                return {}
-            outputs = {one["OutputKey"]: one["OutputValue"] for one in found.get("Outputs", [])}
-            if not found["StackStatus"].endswith("_COMPLETE"):
-                return outputs
-            self.made[slot] = outputs
-        return dict(self.made[slot])
+        if name in self.stack_outputs:
+            return dict(self.stack_outputs[name])
+        try:
+            with translated_errors(f"stack '{name}'"):
+                deployed = self.client("cloudformation").describe_stacks(StackName=name)["Stacks"][0]
+        except InvalidRequest:  # AWS's word for a stack that is not there
+            return {}
+        outputs = {one["OutputKey"]: one["OutputValue"] for one in deployed.get("Outputs", [])}
+        if deployed["StackStatus"].endswith("_COMPLETE"):
+            self.stack_outputs[name] = outputs
+        return dict(outputs)
 
     def output(self, key: str, stack: str | None = None) -> str:
         """One output of a stack. Raises ConfigError where it is not deployed."""
@@ -93,14 +140,14 @@ class Clients:
 
     @property
     def bucket(self) -> str:
-        """The bucket for code, parameters and results; the embedded account has one from its first day."""
-        if self.settings.backend == "local":
+        """The bucket for code, parameters and results; every embedded account has one."""
+        if self.backend is HERE:
             return self.outputs().get("Bucket", "genokit")
         return self.output("Bucket")
 
     def container(self, image: str, *, gpus: int = 0) -> dict[str, Any]:
-        """The containerProperties that an image brings: ``genokit`` is this kit's own, wherever that is."""
-        if self.settings.backend == "local" or image != "genokit":
+        """The containerProperties for an image; ``genokit`` is this kit's own, on AWS from the stack's repository."""
+        if self.backend is HERE or image != "genokit":
             return {"image": image}
         return {
             "image": self.output("ImageGpu" if gpus else "ImageCpu"),
@@ -111,17 +158,16 @@ class Clients:
 
     def job_environment(self) -> dict[str, str]:
         """The variables by which the kit inside a job finds the same account."""
-        if self.settings.backend == "local":
+        if self.backend is HERE:
             return {}  # the embedded account gives them to every job
-        told = {"GENOKIT_BACKEND": "aws", "GENOKIT_STACK": self.settings.stack}
-        return told | {"GENOKIT_REGION": self.region}
+        return {"GENOKIT_BACKEND": "aws", "GENOKIT_STACK": self.settings.stack, "GENOKIT_REGION": self.region}
 
-    def alone(self) -> AbstractContextManager[None]:
-        """A lock held while a name is looked up and its job submitted, so that two kernels never both submit it.
+    def submission_lock(self) -> AbstractContextManager[None]:
+        """A lock to hold while a name is looked up and its job submitted, so that two kernels never both submit it.
 
-        On AWS there is no such thing: two that look at once both find nothing, and both act.
+        AWS has no such lock: of two kernels that look at once, both find nothing and both submit.
         """
-        if self.settings.backend != "local":
+        if self.backend is not HERE:
             return nullcontext()
         from genokit.local.batch import alone
 
@@ -129,42 +175,17 @@ class Clients:
 
     @property
     def region(self) -> str:
-        """The region that jobs run in; for the embedded account the one whose prices and names are meant."""
-        if self.settings.backend == "local":
+        """The region that jobs run in; for the embedded account, the one whose prices and names are used."""
+        if self.backend is HERE:
             return self.settings.region or "us-east-1"
         return str(self.settings.region or self.batch.meta.region_name)
 
     @property
     def place(self) -> str:
-        """Where jobs run, and what that place cannot keep of AWS Batch, in words for a card."""
-        if self.settings.backend == "local":
-            return "here, embedded: image genokit is a process of this user, without the walls of a container or of IAM"
+        """Where jobs run and how they are isolated, for a card."""
+        if self.backend is HERE:
+            return "here: runs as your user, with no container or IAM isolation"
         return f"on AWS, {self.settings.region or 'default region'}"
-
-    @property
-    def billed(self) -> bool:
-        """Whether somebody pays for the hours of a job."""
-        return self.settings.backend != "local"
-
-    @property
-    def shares_folders(self) -> bool:
-        """Whether a job sees this machine's folders, so that what it writes there is found here."""
-        return self.settings.backend == "local"
-
-    @property
-    def poll_s(self) -> float:
-        """Seconds between two looks at a job that runs."""
-        return 0.25 if self.settings.backend == "local" else 4.0
-
-    @property
-    def grace_s(self) -> float:
-        """Seconds that a job may wait before anything is thought to be wrong."""
-        return 2.0 if self.settings.backend == "local" else 120.0
-
-    @property
-    def log_delay_s(self) -> float:
-        """Seconds by which the last log lines may come after the job's end."""
-        return 0.0 if self.settings.backend == "local" else 4.0
 
 
 def clients(settings: Settings | None = None) -> Clients:
@@ -210,7 +231,7 @@ def athena(clients: Clients, workgroup: str, database: str = "default") -> Any:
 
     An interrupt cancels the query that runs. What goes wrong is to be read through ``translated_queries``.
     """
-    if clients.settings.backend == "local" and "athena" not in clients.made:
+    if not (clients.backend.offers("athena") or "athena" in clients.services):
         raise ConfigError(
             f"The workgroup '{workgroup}' of Athena is on AWS only, but the settings say backend = 'local'. "
             'Set backend = "aws" in genokit.toml, or GENOKIT_BACKEND=aws.'
@@ -221,7 +242,7 @@ def athena(clients: Clients, workgroup: str, database: str = "default") -> Any:
         raise MissingDependency("Athena needs the package pyathena: pip install pyathena.") from error
     return pyathena.connect(
         session=_Session(clients), region_name=clients.region, work_group=workgroup, schema_name=database,
-        poll_interval=clients.poll_s / 4,
+        poll_interval=clients.backend.poll_s / 4,
     )  # fmt: skip
 
 
@@ -242,9 +263,6 @@ def database(address: str, clients: Clients | None = None) -> Duck | Athena:
     if not match:
         raise ConfigError(f"'{address}' is not of the form athena://workgroup/database, as athena://genokit-omop/omop.")
     return Athena(athena(clients or Clients(Settings.load()), match[1], match[2]), match[2])
-
-
-EMBEDDED = ("batch", "cloudformation", "ecr", "logs", "s3", "sqs")  # the services that have a module in genokit.local
 
 
 def _embedded(service: str, settings: Settings) -> Any:

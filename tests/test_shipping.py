@@ -45,7 +45,10 @@ def clients(request, account, monkeypatch):
     with mock_aws():
         s3 = boto3.client("s3", region_name="us-east-1")
         s3.create_bucket(Bucket="lab")
-        yield Clients(Settings(backend="aws", home=account.home, region="us-east-1"), s3=s3, outputs={"Bucket": "lab"})
+        settings = Settings(backend="aws", home=account.home, region="us-east-1")
+        clients = Clients(settings, s3=s3)
+        clients.stack_outputs[settings.stack] = {"Bucket": "lab"}
+        yield clients
 
 
 @pytest.fixture
@@ -319,7 +322,8 @@ def test_what_cannot_be_shipped_says_why(embedded, project, tmp_path):
 
 
 def test_a_bucket_that_is_not_there_is_a_clear_error(account, project):
-    clients = Clients(account, outputs={"Bucket": "nobody-has-this"})
+    clients = Clients(account)
+    clients.stack_outputs[account.stack] = {"Bucket": "nobody-has-this"}
     with pytest.raises(GenokitError, match="nobody-has-this"):
         archive.ship(clients, project)
 

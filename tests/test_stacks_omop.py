@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import boto3
@@ -356,8 +357,7 @@ def test_its_name_is_one_that_policies_know(tmp_path):
         stack.deploy()
 
 
-def test_spark_is_stopped_before_its_application_is_deleted(monkeypatch, capsys):
-    monkeypatch.setattr(backends.Clients, "poll_s", 0.0)
+def test_spark_is_stopped_before_its_application_is_deleted(capsys):
     emr = boto3.client("emr-serverless", region_name=REGION, aws_access_key_id="x", aws_secret_access_key="x")
     own, when = {"applicationId": "00f1"}, 1_700_000_000
     application = {
@@ -383,6 +383,7 @@ def test_spark_is_stopped_before_its_application_is_deleted(monkeypatch, capsys)
                 stubber.add_response(operation, answer, given)
         stubber.add_response("get_application", {"application": {**application, "state": "STOPPED"}}, own)
         clients = backends.Clients(Settings(backend="aws", region=REGION), **{"emr-serverless": emr})
+        clients.backend = replace(clients.backend, poll_s=0.0)
         made = [{"ResourceType": "AWS::EMRServerless::Application", "PhysicalResourceId": "00f1"}]
         removal.empty(clients, "genokit-omop", made)
         stubber.assert_no_pending_responses()

@@ -124,7 +124,7 @@ def notebook(clients: Listening) -> None:
         second.wait()
         seen.wait(timeout_s=10)
         seen.snapshot()
-        until(lambda: any(call.service == "sqs" for call in clients.made["calls"]))
+        until(lambda: any(call.service == "sqs" for call in clients.calls))
     batch.submit("isaac", check=False).terminate()
     assert first.log().strip() == "hello"
     own = batch.define("own-image", command=["true"], image=clients.output("Repository") + ":mine", memory_gib=0.1)
@@ -164,7 +164,7 @@ class AsAws:
 
 def waits(clients: Listening) -> None:
     """Why is it RUNNABLE, after two hours, where environments are described as AWS does?"""
-    clients.made["batch"] = AsAws(clients.batch)
+    clients.services["batch"] = AsAws(clients.batch)
     now = datetime.now(UTC)
     sizes = [{"type": "VCPU", "value": "1"}, {"type": "MEMORY", "value": "100"}]
     detail = {
@@ -181,10 +181,10 @@ def waits(clients: Listening) -> None:
 
 def function(clients: Listening, folder: Path) -> None:
     """batchSubmitJob, through the door."""
-    settings = clients.made["embedded"].settings
+    settings = clients.embedded.settings
     definition = Box(settings).define("true")
     with served(settings) as door:
-        door.clients["batch"] = listen("batch", door.clients["batch"], clients.made["calls"])
+        door.clients["batch"] = listen("batch", door.clients["batch"], clients.calls)
         events = [
             {"jobName": "one", "jobQueue": queue, "jobDefinition": definition}
             for queue in ("highPriority", "lowPriority", "gpu")
@@ -195,8 +195,8 @@ def function(clients: Listening, folder: Path) -> None:
 def job(clients: Listening, folder: Path) -> None:
     """What a job does before its own program starts: it fetches its code and its row."""
     (folder / "say.py").write_text("")
-    code = archive.ship(clients.made["embedded"], folder)
-    given = rows.store(clients.made["embedded"], [{"word": "a"}])
+    code = archive.ship(clients.embedded, folder)
+    given = rows.store(clients.embedded, [{"word": "a"}])
     assert clients.bucket
     bootstrap.unpack(clients, code)
     rows.load(clients, given)
@@ -207,12 +207,12 @@ def remove(clients: Listening) -> None:
     stack = Stack("batch", clients=clients)
     stack.diff(spot_max_vcpus=8)
     stack.update(spot_max_vcpus=8)
-    box = Box(clients.made["embedded"].settings)
+    box = Box(clients.embedded.settings)
     stuck = box.submit(box.define("sleep", "600"), queue="lowPriority")
     box.wait(stuck, "RUNNING", "STARTING", "RUNNABLE")
-    bucket = clients.made["embedded"].outputs()["Bucket"]
+    bucket = clients.embedded.outputs()["Bucket"]
     for _ in range(2):
-        clients.made["embedded"].s3.put_object(Bucket=bucket, Key="a/b", Body=b"1")
+        clients.embedded.s3.put_object(Bucket=bucket, Key="a/b", Body=b"1")
     with pytest.raises(Exception, match="would lose"):
         stack.teardown()
     stack.teardown(confirm=STACK)

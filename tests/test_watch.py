@@ -142,9 +142,11 @@ def box(tmp_path):
     box.account.clean()
 
 
-def clients_of(box: Box, **given: Any) -> backends.Clients:
-    given = {"batch": Asked(box.batch), "logs": box.logs, "outputs": {}, **given}
-    return backends.Clients(Settings(home=box.account.home), **given)
+def clients_of(box: Box, outputs: dict[str, str] | None = None, **given: Any) -> backends.Clients:
+    settings = Settings(home=box.account.home)
+    clients = backends.Clients(settings, **{"batch": Asked(box.batch), "logs": box.logs, **given})
+    clients.stack_outputs[settings.stack] = outputs or {}
+    return clients
 
 
 @contextmanager

@@ -264,7 +264,7 @@ def content(request: Mapping[str, Any]) -> str:
 def registered(clients: Clients, asked: dict[str, Any]) -> JobDefinition:
     """The ACTIVE revision that was registered from this very request, or a new one."""
     name, mark = asked["jobDefinitionName"], content(asked)
-    with translated_errors(f"job definition '{name}'"), clients.alone():
+    with translated_errors(f"job definition '{name}'"), clients.submission_lock():
         for one in _active(clients, name):
             if one.get("tags", {}).get(CONTENT) == mark:
                 return of(one)

@@ -287,17 +287,17 @@ class Job:
 
     def _changes(self) -> Iterator[str]:
         """The status, again and again until the job has ended, and then once more when its last lines have come."""
-        pause_s = self._clients.poll_s / 8
+        pause_s = self._clients.backend.poll_s / 8
         while True:
             status = self.status
             yield status
             if status in ENDED:
-                if self._clients.log_delay_s:
-                    time.sleep(self._clients.log_delay_s)
+                if self._clients.backend.log_delay_s:
+                    time.sleep(self._clients.backend.log_delay_s)
                     yield status
                 return
             time.sleep(pause_s)
-            pause_s = min(self._clients.poll_s, pause_s * 1.3)
+            pause_s = min(self._clients.backend.poll_s, pause_s * 1.3)
 
     # --- the ending
 

@@ -189,7 +189,7 @@ class Batch:
         }
         mark = definitions.content(asked)
         own = {**definitions.members("tags", tags), **({CONTENT: mark} if name_given else {})}
-        with self.clients.alone() if name_given else nullcontext():
+        with self.clients.submission_lock() if name_given else nullcontext():
             if name_given and not again and (there := self._same(queue, name, mark)):
                 return there
             if check:

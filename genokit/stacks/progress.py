@@ -38,7 +38,7 @@ def follow(
     name = stack.rpartition(":stack/")[2].partition("/")[0] or stack
     done: set[str] = set()
     seen: list[Event] = []
-    pause_s = clients.poll_s / 8
+    pause_s = clients.backend.poll_s / 8
     with Bar(total=total, desc=name, unit="resource", leave=False) as bar:
         while True:
             new = read(clients, stack, known)
@@ -59,7 +59,7 @@ def follow(
                     bar.set_postfix_str(logical, refresh=False)
                     bar.update()
             time.sleep(pause_s)
-            pause_s = min(clients.poll_s, pause_s * 1.3)
+            pause_s = min(clients.backend.poll_s, pause_s * 1.3)
 
 
 def first_failure(events: list[Event]) -> Event | None:

@@ -156,7 +156,7 @@ def _deregister_older(clients: Clients, stack: str, arn: str) -> None:
 
 def _stop_spark(clients: Clients, application: str) -> None:
     """Cancel an application's jobs and stop it: CloudFormation deletes none that is started."""
-    if not clients.offers("emr-serverless"):
+    if not clients.backend.offers("emr-serverless"):
         return
     emr, asked = clients.client("emr-serverless"), {"applicationId": application}
     cancelled: set[str] = set()
@@ -257,7 +257,7 @@ def _count(found: Iterator[Any]) -> str:
 
 def _wait(clients: Clients, look: Callable[[], Any], what: str) -> Any:
     """What ``look`` finds, as soon as that is more than None. Raises ServiceError when it takes too long."""
-    deadline, pause_s = time.monotonic() + PATIENCE_S, clients.poll_s / 8
+    deadline, pause_s = time.monotonic() + PATIENCE_S, clients.backend.poll_s / 8
     while (found := look()) is None:
         if time.monotonic() > deadline:
             raise ServiceError(
@@ -265,7 +265,7 @@ def _wait(clients: Clients, look: Callable[[], Any], what: str) -> Any:
                 code="Timeout",
             )
         time.sleep(pause_s)
-        pause_s = min(clients.poll_s, pause_s * 1.3)
+        pause_s = min(clients.backend.poll_s, pause_s * 1.3)
     return found
 
 

@@ -267,7 +267,7 @@ class Stack:
 
     def _read(self, title: str) -> Changes:
         """A change set's changes, when CloudFormation has worked them out. Raises StackFailed."""
-        asked, pause_s = {"StackName": self.stack_name, "ChangeSetName": title}, self.clients.poll_s / 8
+        asked, pause_s = {"StackName": self.stack_name, "ChangeSetName": title}, self.clients.backend.poll_s / 8
         found: list[dict[str, Any]] = []
         while True:
             with translated_errors(f"change set of stack '{self.stack_name}'"):
@@ -281,7 +281,7 @@ class Stack:
                 )
             if page["Status"] != "CREATE_COMPLETE":
                 time.sleep(pause_s)
-                pause_s = min(self.clients.poll_s, pause_s * 1.3)
+                pause_s = min(self.clients.backend.poll_s, pause_s * 1.3)
                 continue
             found += page.get("Changes", [])
             if not page.get("NextToken"):
@@ -349,8 +349,7 @@ class Stack:
         return {one["EventId"] for one in (found[:-1] if under_way else found)}
 
     def _check(self, status: str, seen: list[progress.Event], wanted: tuple[str, ...]) -> None:
-        for slot in [one for one in self.clients.made if one.startswith("outputs")]:
-            del self.clients.made[slot]  # what was known of it may be true no more
+        self.clients.stack_outputs.clear()  # they may have changed
         if status in wanted:
             return
         first = progress.first_failure(seen) or {}

@@ -61,7 +61,7 @@ def submit(
 
 
 def _out(out: str | os.PathLike[str] | None, batch: Batch, name: str) -> str:
-    if batch.clients.shares_folders:
+    if batch.clients.backend.shares_folders:
         where = os.fspath(out or batch.clients.settings.home / "train" / name)
         return where if where.startswith("s3://") else os.path.abspath(where)  # the job works in a folder of its own
     if out is None:

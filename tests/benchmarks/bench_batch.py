@@ -152,7 +152,7 @@ def watching(what: str, settings: Settings, start: Callable[[Clients], list[str]
         here.batch.describe_jobs(jobs=[job_id])
     each = (time.perf_counter() - began) / len(jobs[:1000])
     naive = f"{what}, a call a job, {each * 1000:.1f} ms each"
-    print(f"{naive:52} {len(jobs) * 60 / (each * len(jobs) + paced.poll_s):>9,.0f} describe_jobs", flush=True)
+    print(f"{naive:52} {len(jobs) * 60 / (each * len(jobs) + paced.backend.poll_s):>9,.0f} describe_jobs", flush=True)
 
 
 def sleeper(clients: Clients, seconds: str) -> str:

@@ -119,14 +119,14 @@ def costs(
     """
     if on not in (None, "aws"):
         raise InvalidRequest(f"costs: there is no place '{on}'. Known: 'aws', or None for where jobs run now.")
-    charged = clients.billed or on == "aws"
+    charged = clients.backend.billed or on == "aws"
     ids = usage.ids(clients, queue, since) if jobs is None else jobs
     details = list(usage.read(clients, ids))
     places = {one.name: one.environments for one in resources.queues(clients)}
     if not charged:
         frame = actual(details, places=places)
     else:
-        seen = usage.hosts(clients, details) if clients.billed else {}
+        seen = usage.hosts(clients, details) if clients.backend.billed else {}
         asked = {(_asked(detail), _places(detail, places)) for detail in details}
         fit = [one.name for each, order in asked for place in order for one in _fit(each, place)[0]]
         names = list(dict.fromkeys([*seen.values(), *fit]))
@@ -141,7 +141,8 @@ def costs(
             spot=prices.of(clients, names, spot=True, when=when) if cheap else {},
         )
     grouped(frame, by)  # a name that there is not is said at once
-    return Costs(frame, by, clients.place if clients.billed or not charged else f"{clients.place}; priced as on AWS")
+    as_on_aws = charged and not clients.backend.billed
+    return Costs(frame, by, f"{clients.place}; priced as on AWS" if as_on_aws else clients.place)
 
 
 # --- pure

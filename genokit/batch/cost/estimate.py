@@ -105,7 +105,7 @@ def estimate(
     span, told = timing(earlier(clients, definition.name, known) if minutes is None else [minutes])
     if minutes is not None:
         told = f"{seconds(60 * minutes)} a job, as given"
-    charged = clients.billed or on == "aws"
+    charged = clients.backend.billed or on == "aws"
     names = [name for one in places for name in one.instance_types]
     named, missing = prices.expand(names or (GPU if definition.gpus else CPU))
     fit = [one for one in named if one.holds(definition.vcpus, definition.memory_gib, definition.gpus)]
@@ -127,7 +127,7 @@ def estimate(
     return Estimate(
         definition=definition,
         size=size,
-        place=f"{region}; {queue}: {where}" if clients.billed else region,
+        place=f"{region}; {queue}: {where}" if clients.backend.billed else region,
         charged=charged,
         minutes=span,
         minutes_from=told,

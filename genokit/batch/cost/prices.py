@@ -150,7 +150,7 @@ def of(
     cheapest Availability Zone to the dearest. Each is asked for once; who does not answer is not asked again.
     """
     region = region or clients.region
-    known: dict[Any, Price] = clients.made.setdefault("prices", {})
+    known = clients.shared(_prices)
     moment = f"{when or datetime.now(UTC):%Y-%m-%d %H}"
     keys = {name: (name, region, moment if spot else "") for name in names}
     missing = [name for name, key in keys.items() if key not in known]
@@ -158,6 +158,16 @@ def of(
         found = _spot(clients, missing, region, when) if spot else _on_demand(clients, missing, region)
         known |= {keys[name]: one for name, one in found.items()}
     return {name: known[key] for name, key in keys.items()}
+
+
+def _prices(_: Clients) -> dict[tuple[str, str, str], Price]:
+    """The prices asked for so far, by instance type, region and, on Spot, hour."""
+    return {}
+
+
+def _refusals(_: Clients) -> dict[str, str]:
+    """Why a service told no prices, by its name."""
+    return {}
 
 
 def _on_demand(clients: Clients, names: Sequence[str], region: str) -> dict[str, Price]:
@@ -234,7 +244,7 @@ def _spot(clients: Clients, names: Sequence[str], region: str, when: datetime | 
 
 def _ask(clients: Clients, service: str, operation: str, member: str, request: dict[str, Any]) -> tuple[list[Any], str]:
     """Everything that a paged call lists, and why there is nothing where it cannot be asked. That is remembered."""
-    refused: dict[str, str] = clients.made.setdefault("prices refused", {})
+    refused = clients.shared(_refusals)
     if service in refused:
         return [], refused[service]
     found: list[Any] = []

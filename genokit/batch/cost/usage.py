@@ -29,7 +29,7 @@ def read(clients: Clients, ids: Sequence[str]) -> Iterator[dict[str, Any]]:
     An ended child is described once in the life of ``clients``; one of an array without retries, where no instance is
     billed, is as its line in ListJobs says, and is not described at all.
     """
-    ended: dict[str, dict[str, Any]] = clients.made.setdefault("ended jobs", {})
+    ended = clients.shared(_ended_jobs)
     for detail in _described(clients, ids):
         yield detail
         if "size" not in detail.get("arrayProperties", {}):
@@ -39,13 +39,23 @@ def read(clients: Clients, ids: Sequence[str]) -> Iterator[dict[str, Any]]:
             with translated_errors(f"children of job '{detail['jobId']}'"):
                 asked = {"arrayJobId": detail["jobId"], "jobStatus": status, "maxResults": 1000}
                 children |= {one["jobId"]: one for one in pages(clients.batch.list_jobs, "jobSummaryList", **asked)}
-        if not clients.billed and detail.get("retryStrategy", {}).get("attempts", 1) == 1:
+        if not clients.backend.billed and detail.get("retryStrategy", {}).get("attempts", 1) == 1:
             yield from (_child(detail, one) for one in children.values())
             continue
         missing = [one for one in children if one not in ended]
         fresh = {one["jobId"]: _slim(one, detail) for one in _described(clients, missing)}
         ended |= {job_id: one for job_id, one in fresh.items() if one["status"] in ENDED}
         yield from (ended.get(one) or fresh[one] for one in children if one in ended or one in fresh)
+
+
+def _ended_jobs(_: Clients) -> dict[str, dict[str, Any]]:
+    """Descriptions of ended jobs, by id: they change no more."""
+    return {}
+
+
+def _hosts(_: Clients) -> dict[str, str]:
+    """The instance types of container instances, by ARN."""
+    return {}
 
 
 def _child(parent: Mapping[str, Any], line: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,7 +99,7 @@ def ids(clients: Clients, queue: str | None, since: datetime | None) -> list[str
 
 def hosts(clients: Clients, details: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """The instance types of the container instances that are still there, and that we are allowed to see."""
-    known: dict[str, str] = clients.made.setdefault("hosts", {})
+    known = clients.shared(_hosts)
     wanted: dict[str, list[str]] = {}
     for detail in details:
         for attempt in attempts(detail, 0):

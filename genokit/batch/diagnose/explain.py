@@ -127,7 +127,7 @@ def _waited_s(clients: Clients, detail: Mapping[str, Any], now: datetime, notes:
 
 def _submitted(clients: Clients, detail: Mapping[str, Any], now: datetime, notes: Notes) -> tuple[str, bool]:
     waited_s = _waited_s(clients, detail, now, notes)
-    if waited_s <= clients.grace_s:
+    if waited_s <= clients.backend.grace_s:
         return "It was submitted just now; Batch looks at it in a moment.", True
     what = f"Batch has not looked at it for {seconds(waited_s)}: it is slow, or very many jobs were submitted."
     do = "Wait. If all new jobs stay SUBMITTED, see AWS Health for Batch; here, batch.jobs() wakes the supervisor."
@@ -162,7 +162,7 @@ def _pending(clients: Clients, detail: Mapping[str, Any], now: datetime, notes: 
         return f"It waits for {number} not SUCCEEDED yet.", True
     if any(one.get("type") == "SEQUENTIAL" for one in detail.get("dependsOn", [])):
         return "Its children go one after another.", True
-    if _waited_s(clients, detail, now, notes) <= clients.grace_s:
+    if _waited_s(clients, detail, now, notes) <= clients.backend.grace_s:
         return "All that it waited for has ended; it goes on in a moment.", True
     return "What it waited for has ended, as far as that can be read, and it has not gone on.", False
 
@@ -173,7 +173,7 @@ def _runnable(clients: Clients, detail: Mapping[str, Any], now: datetime, notes:
     best = min(notes.causes, key=lambda cause: SURENESS.index(cause.sure), default=None)
     if best is not None and best.sure != "possible":
         return best.what, True
-    if waited_s <= clients.grace_s:
+    if waited_s <= clients.backend.grace_s:
         return f"It waits for room since {seconds(waited_s)}, and nothing is wrong so far.", True
     if best is not None:
         return f"It waits since {seconds(waited_s)}; perhaps: {best.what}", False
@@ -183,7 +183,7 @@ def _runnable(clients: Clients, detail: Mapping[str, Any], now: datetime, notes:
 def _starting(clients: Clients, detail: Mapping[str, Any], now: datetime, notes: Notes) -> tuple[str, bool]:
     waited_s = _waited_s(clients, detail, now, notes)
     image = detail.get("container", {}).get("image", "of its definition")
-    if waited_s <= PULL_FACTOR * clients.grace_s:
+    if waited_s <= PULL_FACTOR * clients.backend.grace_s:
         return "It has its room; the image is pulled and the container is started.", True
     what = "The pull of the image takes long: the image is large, or its registry is far or out of reach."
     do = (

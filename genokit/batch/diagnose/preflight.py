@@ -157,7 +157,7 @@ def _scripts(clients: Clients, containers: Sequence[Mapping[str, Any]], code: An
         shell = program.rpartition("/")[2] in SHELLS
         script = next((word for word in words if not word.startswith("-")), "") if shell else ""
         for word in (program, script):
-            here = (code or clients.shares_folders) and (shell or "/" in word)
+            here = (code or clients.backend.shares_folders) and (shell or "/" in word)
             if "\r\n" in word or (here and _has_windows_endings(Path(code or "/", word), shell)):
                 yield Finding(
                     "problem",

@@ -95,7 +95,7 @@ def look(clients: Clients, detail: Mapping[str, Any], waited_s: float, now: date
     ]
     if candidates and not notes.certain:
         _turn(clients, detail, queue, queues, candidates, request, notes)
-    if candidates and not notes.certain and waited_s > clients.grace_s:
+    if candidates and not notes.certain and waited_s > clients.backend.grace_s:
         for place in candidates:
             _instances(clients, place, waited_s, now, notes)
 

@@ -43,7 +43,7 @@ class Watch:
         self.ids = None if jobs is None else tuple(jobs)
         self.since_ms = round(since.timestamp() * 1000) if since else round(time.time() * 1000) - DAY_MS
         self.child = ""  # one child of an array, looked at besides
-        self._poller: Poller = clients.made.setdefault("poller", Poller(clients))
+        self._poller = clients.shared(Poller)
         self._poller.join(self)
 
     @property
@@ -127,7 +127,7 @@ class Poller:
         self.known: dict[str, JobState] = {}
         self.calls: Counter[str] = Counter()
         self._clients = clients
-        self._base_s = max(0.5, clients.poll_s)
+        self._base_s = max(0.5, clients.backend.poll_s)
         self._watches: list[Watch] = []
         self._stop = threading.Event()
         self._wake = threading.Event()

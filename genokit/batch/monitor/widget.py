@@ -179,7 +179,8 @@ class View:
             return ""
         name, at, lines = self._log
         state = f"{job.stream} {job.status}"
-        rest = max(PAINT_S, self._clients.poll_s) if job.status == "RUNNING" else self._clients.log_delay_s or 1e9
+        backend = self._clients.backend
+        rest = max(PAINT_S, backend.poll_s) if job.status == "RUNNING" else backend.log_delay_s or 1e9
         late = name == state and job.status in ENDED and (job.stopped or 0) / 1000 + 60 < time.time()
         if name == state and (late or time.monotonic() < at + rest):
             return lines

@@ -102,9 +102,9 @@ def remote(
     clients.s3.put_object(Bucket=bucket, Key=f"{prefix}/{LEDGER}", Body=json.dumps(places, indent=1).encode())
     outputs = clients.outputs(STACK)
     database = database or outputs.get("Database")
-    if database and clients.offers("glue"):
+    if database and clients.backend.offers("glue"):
         glue.publish(clients, database, places)
-    if "RedshiftWorkgroup" in outputs and clients.offers("redshift-data"):
+    if "RedshiftWorkgroup" in outputs and clients.backend.offers("redshift-data"):
         held = redshift.loaded(clients)
         known = set(zip(held["table"], held["key"], strict=True))
         for table, key in cdm.items():

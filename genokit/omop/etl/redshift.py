@@ -124,7 +124,7 @@ def _rows(clients: Clients, workgroup: str, database: str, sql: str) -> list[tup
     with translated_errors(thing):
         asked = data.execute_statement(WorkgroupName=workgroup, Database=database, Sql=sql)["Id"]
         while (found := data.describe_statement(Id=asked))["Status"] not in ("FINISHED", "FAILED", "ABORTED"):
-            time.sleep(clients.poll_s / 4)
+            time.sleep(clients.backend.poll_s / 4)
         if found["Status"] != "FINISHED":
             raise ServiceError(f"{thing}: the query {found['Status']}: {found.get('Error', '')}", code=found["Status"])
         page: dict[str, Any] = {"NextToken": ""}

@@ -155,13 +155,13 @@ def run(
 
     for one in application.jobs():
         if one["state"] not in ENDED:  # of a kernel that is no more, or of somebody else
-            application.follow(one["id"], look, poll_s or clients.poll_s)
+            application.follow(one["id"], look, poll_s or clients.backend.poll_s)
     look()
     if not waiting:
         return
     files = {table: list(paths) for table, paths in inputs.items()}
     files |= {step.table: [work.path(step.table, step.key)] for step in steps if step not in waiting}
     job = application.submit(plan_of(waiting, files, work), settings)
-    ended = application.follow(job, look, poll_s or clients.poll_s)
+    ended = application.follow(job, look, poll_s or clients.backend.poll_s)
     if waiting:
         raise application.failed(ended)
