@@ -483,7 +483,7 @@ def test_numbers_of_numpy_are_numbers_and_large_ones_are_written_out(batch: Batc
     known = batch.define("task", command=["true"], vcpus=np.float64(0.5), memory_gib=np.int64(1), retry=np.int64(2))
     assert (known.vcpus, known.memory_gib) == (0.5, 1.0)
     assert batch.submit(known, size=np.int64(2)).size == 2
-    asked = definition.resources(vcpus=1_234_567, memory_gib=4_000)
+    asked = definition.resources(1_234_567, 4_000, None)
     assert [one["value"] for one in asked] == ["1234567", "4096000"]
 
 

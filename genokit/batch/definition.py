@@ -53,44 +53,6 @@ class JobDefinition:
         return card(f"Job definition {self.name}:{self.revision}", rows)
 
 
-def request(
-    name: str,
-    *,
-    command: Sequence[str],
-    vcpus: float,
-    memory_gib: float,
-    gpus: int,
-    parameters: Mapping[str, str] | None,
-    environment: Mapping[str, str],
-    timeout_min: float | None,
-    retry: int | str | Mapping[str, Any] | None,
-    container: Mapping[str, Any],
-) -> dict[str, Any]:
-    """The RegisterJobDefinition request that a definition in plain words means; ``container`` has the last word.
-
-    >>> asked = request("align", command=["true"], vcpus=2, memory_gib=0.5, gpus=0, parameters={}, environment={},
-    ...                 timeout_min=2, retry=3, container={"image": "genokit", "user": "nobody"})
-    >>> asked["containerProperties"]["resourceRequirements"]
-    [{'type': 'VCPU', 'value': '2'}, {'type': 'MEMORY', 'value': '512'}]
-    >>> asked["timeout"], asked["retryStrategy"], asked["containerProperties"]["user"]
-    ({'attemptDurationSeconds': 120}, {'attempts': 3}, 'nobody')
-    """
-    must_be("name", name, str)
-    asked: dict[str, Any] = {
-        "jobDefinitionName": name,
-        "type": "container",
-        "parameters": texts("parameters", parameters),
-        "propagateTags": True,
-        "containerProperties": {
-            "command": words(name, command),
-            "resourceRequirements": resources(vcpus=vcpus, memory_gib=memory_gib, gpus=gpus),
-            "environment": pairs(environment),
-            **container,
-        },
-    }
-    return asked | limits(timeout_min=timeout_min, retry=retry)
-
-
 def words(thing: str, command: Sequence[str]) -> list[str]:
     """A command as a list of words. Raises InvalidRequest for a text, which could mean more than one list."""
     thing = reprlib.repr(thing)
@@ -167,12 +129,10 @@ def _shown(value: object) -> str:
         return f"of type {type(value).__name__}"
 
 
-def resources(
-    *, vcpus: float | None = None, memory_gib: float | None = None, gpus: int | None = None
-) -> list[dict[str, str]]:
+def resources(vcpus: float | None, memory_gib: float | None, gpus: int | None) -> list[dict[str, str]]:
     """resourceRequirements in AWS's units: MEMORY in MiB, all as text.
 
-    >>> resources(memory_gib=1.5, gpus=1)
+    >>> resources(None, 1.5, 1)
     [{'type': 'MEMORY', 'value': '1536'}, {'type': 'GPU', 'value': '1'}]
     """
     asked = {
@@ -183,30 +143,15 @@ def resources(
     return [{"type": kind, "value": value} for kind, value in asked.items() if value is not None]
 
 
-def overrides(
-    command: Sequence[str] | None,
-    *,
-    environment: Mapping[str, str] | None,
-    vcpus: float | None,
-    memory_gib: float | None,
-    gpus: int | None,
-) -> dict[str, Any]:
-    """containerOverrides, of what is given."""
-    asked = {
-        "command": command,
-        "environment": pairs(environment),
-        "resourceRequirements": resources(vcpus=vcpus, memory_gib=memory_gib, gpus=gpus),
-    }
-    return {member: value for member, value in asked.items() if value}
-
-
-def limits(*, timeout_min: float | None, retry: int | str | Mapping[str, Any] | None) -> dict[str, Any]:
+def limits(timeout_min: float | None, retry: int | str | Mapping[str, Any] | None) -> dict[str, Any]:
     """The timeout of an attempt, and what is tried again: a number of attempts, "spot", or AWS's own retryStrategy.
 
     "spot" tries again, four times at most, when the host is taken back, and never when the program itself failed.
     https://docs.aws.amazon.com/batch/latest/userguide/best-practices.html
 
-    >>> limits(timeout_min=None, retry="spot")["retryStrategy"]["evaluateOnExit"][0]
+    >>> limits(2, "spot")["timeout"]
+    {'attemptDurationSeconds': 120}
+    >>> limits(None, "spot")["retryStrategy"]["evaluateOnExit"][0]
     {'onStatusReason': 'Host EC2*', 'action': 'RETRY'}
     """
     asked: dict[str, Any] = {}
@@ -272,7 +217,7 @@ def registered(clients: Clients, asked: dict[str, Any]) -> JobDefinition:
     return of({**asked, "revision": answer["revision"], "jobDefinitionArn": answer["jobDefinitionArn"]})
 
 
-def found(clients: Clients, reference: str) -> JobDefinition:
+def find(clients: Clients, reference: str) -> JobDefinition:
     """The definition behind a name (its newest ACTIVE revision), a name:revision or an ARN. Raises NotFound."""
     must_be("definition", reference, str, JobDefinition)
     with translated_errors(f"job definition '{reference}'"):

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TextIO
 
 from genokit.backends import Clients, translated_errors
-from genokit.batch import children
+from genokit.batch import job_tables
 from genokit.batch.definition import whole
 from genokit.batch.diagnose.explain import Explanation, explain
 from genokit.batch.diagnose.known_reasons import ending
@@ -175,7 +175,7 @@ class Job:
             The job has no such child.
         """
         index = whole("index", index)
-        if index == 0 and "arrayProperties" not in self.detail and children.rows_of(self.detail):
+        if index == 0 and "arrayProperties" not in self.detail and job_tables.rows_of(self.detail):
             return self
         if self.size is None or not 0 <= index < self.size:
             raise NotFound(f"Job '{self.name}' ({self.id}) has no child {index}: it has {self.size or 'no'} children.")
@@ -191,13 +191,13 @@ class Job:
             submission), ``status``, ``exit_code``, ``duration_s`` and ``reason``. A sweep of one row has one line, any
             other job none.
         """
-        return children.table(self._clients, self._now())
+        return job_tables.table(self._clients, self._now())
 
     @property
     def failed(self) -> list[int]:
         """The numbers of the rows whose children FAILED, as ``each`` or ``size`` counted them in the first submission:
         ``batch.submit(..., only=job.failed)`` runs these again, in any round of repairs."""
-        return children.failed(self._clients, self._now())
+        return job_tables.failed(self._clients, self._now())
 
     def _now(self) -> dict[str, Any]:
         if self._detail.get("status") not in ENDED:
@@ -343,7 +343,7 @@ class Job:
         if self.status != "FAILED":
             return self
         culprit: Job = self
-        found = children.summaries(self._clients, self._detail, "FAILED") if self.size else []
+        found = job_tables.children(self._clients, self._detail, "FAILED") if self.size else []
         failed = [one["arrayProperties"]["index"] for one in found]
         if failed:
             culprit = self.child(failed[0]).refresh()

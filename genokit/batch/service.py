@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import os
-import time
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from genokit import backends
 from genokit.backends import Clients, translated_errors
 from genokit.batch import definition as definitions
-from genokit.batch import resources, submission
+from genokit.batch import job_tables, resources, submission
 from genokit.batch.definition import CONTENT, JobDefinition
 from genokit.batch.diagnose import preflight
-from genokit.batch.diagnose.findings import Finding, Findings
+from genokit.batch.diagnose.findings import Findings
 from genokit.batch.job import Job
-from genokit.batch.job_state import STATUSES
-from genokit.batch.paging import described, pages
 from genokit.batch.resources import ComputeEnvironment, JobQueue
 from genokit.batch.shipping import archive, job_command
 from genokit.batch.shipping import rows as tables
 from genokit.config import Settings
-from genokit.display import Html, card, plain
-from genokit.errors import AccessDenied, InvalidRequest, NotFound, did_you_mean
+from genokit.display import Html, card
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -36,8 +32,17 @@ if TYPE_CHECKING:
 
 
 class Batch:
-    """AWS Batch, or the embedded one of this machine: whichever the settings name, the calls are the same.
+    """AWS Batch, or the embedded one of this machine, as the settings say. The calls are the same.
 
+    Parameters
+    ----------
+    clients
+        The clients to use. Default: those of the settings.
+    settings
+        Where jobs run, and as whom. Default: keyword arguments, GENOKIT_* variables and genokit.toml.
+
+    Examples
+    --------
     >>> batch = Batch()
     >>> hello = batch.define("hello", command=["echo", "hello", "Ref::who"], memory_gib=0.1)
     >>> job = batch.submit(hello, parameters={"who": "world"})
@@ -50,17 +55,15 @@ class Batch:
     """
 
     def __init__(self, clients: Clients | None = None, settings: Settings | None = None) -> None:
-        self._clients = clients
-        self._settings = settings
-        self._queues: list[JobQueue] = []  # as of the moment _looked, for what is asked before each submission
-        self._known: dict[str, Finding] = {}
-        self._looked = float("-inf")
+        self._given, self._settings = clients, settings
 
-    @property
+    @cached_property
     def clients(self) -> Clients:
-        if self._clients is None:
-            self._clients = backends.clients(self._settings)
-        return self._clients
+        return self._given or backends.clients(self._settings)
+
+    @cached_property
+    def _checks(self) -> preflight.Checks:
+        return preflight.Checks(self.clients)
 
     # --- definitions
 
@@ -79,33 +82,69 @@ class Batch:
         retry: int | str | Mapping[str, Any] | None = None,
         container: Mapping[str, Any] | None = None,
     ) -> JobDefinition:
-        """What to run, under a name: the revision that says just this, registered where there is none yet.
+        """Define what to run, under a name. A new revision is registered only if none has the same content.
 
-        ``Ref::word`` in ``command`` stands for a parameter, whose default ``parameters`` may hold. The image
-        ``genokit`` is this Python environment. ``timeout_min`` bounds each attempt, at least one minute. ``retry`` is a
-        number of attempts, "spot" (again when the host is taken back, never when the program failed), or AWS's
-        retryStrategy. ``container`` adds to AWS's containerProperties, or replaces there. Raises InvalidRequest.
+        Parameters
+        ----------
+        name
+            The definition's name.
+        command
+            The command as a list of words. A word ``Ref::x`` is replaced by the parameter ``x``.
+        image
+            The container image. Default ``genokit``: this Python environment here, the stack's image on AWS.
+        vcpus, memory_gib, gpus
+            What each job gets. Default: 1 vCPU, 2 GiB of memory, no GPU.
+        parameters
+            Default values of the command's ``Ref::`` words. Default: none.
+        environment
+            Environment variables. Default: none but those by which genokit finds its account.
+        timeout_min
+            The longest time that an attempt may take, in minutes, at least 1. Default: no limit.
+        retry
+            The number of attempts, 1 to 10; ``"spot"``: up to 5, repeated only where the host was taken back; or AWS's
+            retryStrategy. Default: one attempt.
+        container
+            Further containerProperties in AWS's words, which take precedence. Default: none.
+
+        Raises
+        ------
+        InvalidRequest
+            A value is of the wrong kind, or the service refuses the request.
 
         https://docs.aws.amazon.com/batch/latest/APIReference/API_RegisterJobDefinition.html
         """
-        asked = definitions.request(
-            name,
-            command=command,
-            vcpus=vcpus,
-            memory_gib=memory_gib,
-            gpus=gpus,
-            parameters=parameters,
-            environment={**self.clients.job_environment(), **definitions.members("environment", environment)},
-            timeout_min=timeout_min,
-            retry=retry,
-            container={**self.clients.container(image, gpus=gpus), **definitions.members("container", container)},
-        )
-        return definitions.registered(self.clients, asked)
+        definitions.must_be("name", name, str)
+        own_environment = {**self.clients.job_environment(), **definitions.members("environment", environment)}
+        request = {
+            "jobDefinitionName": name,
+            "type": "container",
+            "parameters": definitions.texts("parameters", parameters),
+            "propagateTags": True,
+            "containerProperties": {
+                "command": definitions.words(name, command),
+                "resourceRequirements": definitions.resources(vcpus, memory_gib, gpus),
+                "environment": definitions.pairs(own_environment),
+                **self.clients.container(image, gpus=gpus),
+                **definitions.members("container", container),
+            },
+            **definitions.limits(timeout_min, retry),
+        }
+        return definitions.registered(self.clients, request)
 
     def definition(self, name: str) -> JobDefinition:
-        """The definition that is registered under a name (its newest revision), a name:revision or an ARN. Raises
-        NotFound."""
-        return definitions.found(self.clients, name)
+        """A definition that is registered.
+
+        Parameters
+        ----------
+        name
+            Its name (the newest active revision), ``name:revision``, or its ARN.
+
+        Raises
+        ------
+        NotFound
+            There is no such active definition.
+        """
+        return definitions.find(self.clients, name)
 
     # --- jobs
 
@@ -134,83 +173,97 @@ class Batch:
         again: bool = False,
         check: bool = True,
     ) -> Job:
-        """Submit a job of ``definition`` (its newest revision where only a name is given) to ``queue``.
+        """Submit a job, or an array of jobs.
 
-        A ``name`` is an identity: where a job of this name and of the very same content is in the queue already, or
-        SUCCEEDED there, that job is returned and no second one starts; ``again=True`` starts one. Here that holds
-        whoever else submits; on AWS two that submit at the same moment may both start one. Without a name each call is
-        a new job.
+        Parameters
+        ----------
+        definition
+            What to run: a definition, or the name of one (its newest revision).
+        queue
+            The job queue. Default ``"highPriority"``.
+        name
+            An identity: if a job with this name and the same content is in the queue or has SUCCEEDED there, it is
+            returned and no other starts. Of two kernels that submit at once, one starts the job here; on AWS both may.
+            Default: the definition's name, and a new job on every call.
+        parameters
+            Values of the command's ``Ref::`` words. Default: those of the definition.
+        each
+            The rows of an array, a list of dicts or a DataFrame, 1 to 10,000: one child a row, whose columns fill
+            ``Ref::`` words too. Default: no rows.
+        only
+            The numbers of the rows of ``each``, or of the children of ``size``, to run, from 0: ``range(10)`` tries ten
+            first, ``job.failed`` repairs a sweep. AWS_BATCH_JOB_ARRAY_INDEX stays the number in the whole. Default:
+            all.
+        size
+            The number of children of an array without rows, which tell themselves apart by AWS_BATCH_JOB_ARRAY_INDEX, 2
+            to 10,000. Default: no array.
+        after
+            A job or jobs that must have SUCCEEDED before this one starts. Default: none.
+        after_each
+            An array of the same size: each child starts when its counterpart there has SUCCEEDED. Default: none.
+        one_by_one
+            Whether an array's children run one after another. Default False.
+        code
+            A folder to ship, or True for this project's: it is unpacked where the job starts, so a change of code needs
+            no new image. With ``code``, ``each`` or ``only`` the image must contain genokit. Default False.
+        command, environment, vcpus, memory_gib, gpus, timeout_min, retry
+            Override the definition's own; units as in ``define``. Default: the definition's.
+        tags
+            Further tags of the job, by which ``costs`` can group. Default: none but run, user and project.
+        again
+            Whether to start a new job although one with this ``name`` and content exists. Default False.
+        check
+            Whether to refuse a job that can never run before it is sent: see ``preflight``. Default True.
 
-        ``parameters`` fill the ``Ref::`` words of the command. ``each``, a list of dicts or a DataFrame, makes an array
-        of one child a row, whose columns fill ``Ref::`` words too; ``only=range(10)`` tries ten rows first. ``size``
-        makes an array without rows, whose children tell themselves apart by AWS_BATCH_JOB_ARRAY_INDEX. ``only`` chooses
-        of either; that variable and ``job.failed`` stay the numbers in the whole, so ``only=job.failed`` repairs a
-        sweep, and repairs a repair.
-
-        The job starts when those in ``after`` have SUCCEEDED; each child when its twin in ``after_each`` has;
-        ``one_by_one`` runs an array's children in turn.
-
-        ``code`` is a folder to take along, True this project's: it is unpacked where the job starts, so a change needs
-        no new image. With ``code``, ``each`` or ``only`` the image must hold genokit, as ``genokit`` does. The rest
-        overrides the definition's own.
-
-        What could never run is refused before it is sent, unless ``check=False``. Raises NotFound, InvalidRequest.
+        Raises
+        ------
+        NotFound
+            There is no such definition or queue.
+        InvalidRequest
+            A value is of the wrong kind, the job can never run, or the service refuses the request.
+        InvalidProject
+            The folder of ``code`` cannot be shipped.
 
         https://docs.aws.amazon.com/batch/latest/APIReference/API_SubmitJob.html
         """
-        known = definition if isinstance(definition, JobDefinition) else self.definition(definition)
-        name_given, name = name is not None, known.name if name is None else name
+        known = self._known(definition)
         definitions.must_be("queue", queue, str)
+        definitions.must_be("code", code, bool, str, os.PathLike)
         for member, flag in (("one_by_one", one_by_one), ("again", again), ("check", check)):
             definitions.must_be(member, flag, bool)
-        definitions.must_be("code", code, bool, str, os.PathLike)
         rows = tables.chosen(each, size, only)
-        words = None if command is None else definitions.words(name, command)
         folder = archive.project() if code is True else code
         if rows is not None or folder:
-            words = job_command.wrapped(
-                words or list(known.command),
+            command = job_command.wrapped(
+                list(known.command) if command is None else definitions.words(known.name, command),
                 code=archive.ship(self.clients, folder) if folder else None,
                 rows=None if rows is None else tables.store(self.clients, rows),
                 columns=set(rows[0]) if rows else set(),
             )
-        asked: dict[str, Any] = {
-            "jobName": name,
+        request: dict[str, Any] = {
+            "jobName": known.name if name is None else name,
             "jobQueue": queue,
             "jobDefinition": known.arn,
             "parameters": definitions.texts("parameters", parameters),
-            "containerOverrides": definitions.overrides(
-                words, environment=environment, vcpus=vcpus, memory_gib=memory_gib, gpus=gpus
-            ),
+            "containerOverrides": submission.overrides(known.name, command, environment, vcpus, memory_gib, gpus),
             "propagateTags": True,
             **submission.array(rows, None if only is not None and each is None else size),
             **submission.dependencies(after, after_each, one_by_one),
-            **definitions.limits(timeout_min=timeout_min, retry=retry),
+            **definitions.limits(timeout_min, retry),
         }
-        mark = definitions.content(asked)
-        own = {**definitions.members("tags", tags), **({CONTENT: mark} if name_given else {})}
-        with self.clients.submission_lock() if name_given else nullcontext():
-            if name_given and not again and (there := self._same(queue, name, mark)):
-                return there
+        mark = definitions.content(request)
+        own = {**definitions.members("tags", tags), **({} if name is None else {CONTENT: mark})}
+        with nullcontext() if name is None else self.clients.submission_lock():
+            if name is not None and not again and (existing := submission.existing(self.clients, queue, name, mark)):
+                return Job(self.clients, existing, reused=True)
             if check:
-                self._refuse_hopeless(asked, known, folder)
-            with translated_errors(f"job '{name}'"):
+                self._checks.refuse_hopeless(request, known.described, folder)
+            with translated_errors(f"job '{request['jobName']}'"):
                 tagged = submission.tags(self.clients.settings.project, own)
-                return Job(self.clients, self.clients.batch.submit_job(**asked, tags=tagged)["jobId"])
+                return Job(self.clients, self.clients.batch.submit_job(**request, tags=tagged)["jobId"])
 
-    def _same(self, queue: str, name: str, mark: str) -> Job | None:
-        """The newest job of this name and content that has not FAILED."""
-        by_name = [{"name": "JOB_NAME", "values": [name]}]
-        try:
-            with translated_errors(f"jobs named '{name}'"):
-                listed = pages(self.clients.batch.list_jobs, "jobSummaryList", jobQueue=queue, filters=by_name)
-                ids = [job["jobId"] for job in listed if job["status"] != "FAILED"]
-                for detail in described(self.clients.batch, ids):
-                    if detail.get("tags", {}).get(CONTENT) == mark:
-                        return Job(self.clients, detail["jobId"], reused=True)
-        except InvalidRequest:  # no such queue or no such name: the submission will be refused for it, and says more
-            return None
-        return None
+    def _known(self, definition: JobDefinition | str) -> JobDefinition:
+        return definition if isinstance(definition, JobDefinition) else self.definition(definition)
 
     def preflight(
         self,
@@ -224,53 +277,72 @@ class Batch:
         memory_gib: float | None = None,
         gpus: int | None = None,
     ) -> Findings:
-        """What would keep a job from running, looked up before it is submitted: queue, environments, room, words of the
-        command, roles, image. What could not be asked is said to be unknown."""
-        known = definition if isinstance(definition, JobDefinition) else self.definition(definition)
-        asked = {
+        """Find what would keep a job from running, without submitting it.
+
+        Looked up are queue, compute environments, sizes, the command's words, roles and image.
+
+        Parameters
+        ----------
+        definition, queue, parameters, command, environment, vcpus, memory_gib, gpus
+            As in ``submit``.
+
+        Returns
+        -------
+        Findings
+            A list that shows itself as a table; ``.problems`` are sure to keep the job from running. What could not be
+            looked up is said to be unknown.
+
+        Raises
+        ------
+        NotFound
+            There is no such definition.
+        AccessDenied
+            The queues may not be read.
+        """
+        known = self._known(definition)
+        request = {
             "jobQueue": queue,
             "parameters": definitions.texts("parameters", parameters),
-            "containerOverrides": definitions.overrides(
-                None if command is None else definitions.words(known.name, command),
-                environment=environment, vcpus=vcpus, memory_gib=memory_gib, gpus=gpus,
-            ),
-        }  # fmt: skip
-        return preflight.check(self.clients, asked, known.described)
-
-    def _refuse_hopeless(self, asked: dict[str, Any], definition: JobDefinition, folder: Any) -> None:
-        """Refuse a job that cannot run, and warn about words that do not mean what they seem to. Queues and roles are
-        looked up once a minute, and again before a refusal."""
-        fresh = time.monotonic() - self._looked > 60
-        if fresh:
-            try:
-                self._queues, self._known, self._looked = resources.queues(self.clients), {}, time.monotonic()
-            except AccessDenied:  # who may submit and not look submits
-                return None
-        names = [queue.name for queue in self._queues]
-        looked = preflight.check(
-            self.clients, asked, definition.described, queues=self._queues, known=self._known, code=folder
-        )
-        found = looked.problems
-        if found and not fresh:
-            self._looked = float("-inf")
-            return self._refuse_hopeless(asked, definition, folder)
-        name, queue = asked["jobName"], asked["jobQueue"].rpartition("/")[2]
-        if found and queue not in names:
-            raise NotFound(f"job '{name}': there is no job queue '{queue}'. {did_you_mean(queue, names)}")
-        if found:
-            told = "".join(f"\n    {one.about}: {one.message}" for one in found)
-            raise InvalidRequest(
-                f"job '{name}' was not submitted because it cannot run:{told}\n"
-                "submit(..., check=False) submits it as it is."
-            )
-        for one in looked:
-            if one.level == "warning" and one.about in ("command", "overrides"):
-                warnings.warn(f"job '{name}': {one.message}", stacklevel=3)
-        return None
+            "containerOverrides": submission.overrides(known.name, command, environment, vcpus, memory_gib, gpus),
+        }
+        return preflight.check(self.clients, request, known.described)
 
     def job(self, job_id: str) -> Job:
-        """The job with this id, whoever submitted it. Raises NotFound."""
+        """A job by its id, whoever submitted it.
+
+        Parameters
+        ----------
+        job_id
+            The id; of a child of an array ``<id of the array>:<index>``.
+
+        Raises
+        ------
+        NotFound
+            The account has no such job.
+        """
         return Job(self.clients, job_id).refresh()
+
+    def jobs(self, *, queue: str | None = None, status: str | None = None) -> pd.DataFrame:
+        """Jobs as a table, newest first.
+
+        Parameters
+        ----------
+        queue
+            The jobs of this queue. Default: of all queues.
+        status
+            The jobs in this status, such as ``"RUNNING"``. Default: in every status.
+
+        Returns
+        -------
+        pandas.DataFrame
+            job_id, name, queue, status, created, started, stopped (UTC), duration_s (seconds), reason.
+
+        Raises
+        ------
+        InvalidRequest
+            There is no such status or queue.
+        """
+        return job_tables.jobs(self.clients, queue, status)
 
     # --- what it costs, and how it goes
 
@@ -283,16 +355,29 @@ class Batch:
         size: int = 1,
         on: str | None = None,
     ) -> Estimate:
-        """What ``size`` jobs of a definition will cost in ``queue``, each taking ``minutes``: a range, and what is not
-        known.
+        """Estimate what jobs will cost: a range, what it is based on, and what is unknown.
 
-        Without ``minutes`` the times of earlier jobs of the definition are taken. Here there is no charge;
-        ``on="aws"`` says what the same would cost there. Raises NotFound, InvalidRequest.
+        Parameters
+        ----------
+        definition, queue
+            As in ``submit``.
+        minutes
+            How long each job takes. Default: as long as earlier jobs of the definition took.
+        size
+            The number of jobs. Default 1.
+        on
+            ``"aws"`` prices jobs that would run here as on AWS. Default: where jobs run now; here there is no charge.
+
+        Raises
+        ------
+        NotFound
+            There is no such definition or queue.
+        InvalidRequest
+            ``size`` or ``minutes`` is not positive, or ``on`` is unknown.
         """
         from genokit.batch.cost import costs
 
-        known = definition if isinstance(definition, JobDefinition) else self.definition(definition)
-        return costs.estimate(self.clients, known, queue=queue, minutes=minutes, size=size, on=on)
+        return costs.estimate(self.clients, self._known(definition), queue=queue, minutes=minutes, size=size, on=on)
 
     def costs(
         self,
@@ -303,10 +388,25 @@ class Batch:
         since: datetime | None = None,
         on: str | None = None,
     ) -> Costs:
-        """What jobs used and cost so far: these, or those of a queue, or all since a moment.
+        """Sum up what jobs have used and cost so far, all their attempts included.
 
-        ``by`` is job, name, run, project, user, queue, definition, environment, instance or any tag. Here there is no
-        charge; ``on="aws"`` says what the same hours would cost there.
+        Parameters
+        ----------
+        jobs
+            These jobs. Default: all jobs that the service still knows.
+        by
+            job, name, run, project, user, queue, definition, environment, instance, or any tag. Default ``"run"``.
+        queue
+            Without ``jobs``: those of this queue. Default: of all queues.
+        since
+            Without ``jobs``: those submitted since this moment. Default: all.
+        on
+            ``"aws"`` prices the hours of jobs that ran here as on AWS. Default: where jobs run now.
+
+        Raises
+        ------
+        InvalidRequest
+            No job has a tag ``by``, or ``on`` is unknown.
         """
         from genokit.batch.cost import costs
 
@@ -316,10 +416,18 @@ class Batch:
     def monitor(
         self, jobs: Job | Iterable[Job] | None = None, *, queue: str | None = None, wait: bool | None = None
     ) -> Monitor:
-        """Follow these jobs, or those of a queue, or all, while the kernel works: counts, timeline, room, logs, cancel.
+        """Follow jobs live while the kernel works: counts, timeline, capacity in use, logs, cancel.
 
-        Where no live view can be (a terminal, a script, papermill) it is a progress bar and a picture; given ``jobs``,
-        or with ``wait=True``, it returns when they have ended.
+        Where there can be no live view (a terminal, a script, papermill) it is a progress bar and a figure.
+
+        Parameters
+        ----------
+        jobs
+            A job or jobs. Default: all of the last day, and those that have not ended.
+        queue
+            Without ``jobs``: those of this queue. Default: of all queues.
+        wait
+            Whether to return only when all jobs have ended. Default: where there can be no live view, for ``jobs``.
         """
         from genokit.batch.monitor import monitor
 
@@ -328,49 +436,16 @@ class Batch:
     # --- queues and environments
 
     def queues(self) -> list[JobQueue]:
-        """The job queues with their environments, highest priority first."""
+        """The job queues with their compute environments, highest priority first."""
         return resources.queues(self.clients)
 
     def environments(self) -> list[ComputeEnvironment]:
         """The compute environments, by name."""
         return resources.environments(self.clients)
 
-    def jobs(self, *, queue: str | None = None, status: str | None = None) -> pd.DataFrame:
-        """Jobs as a table, newest first: of one queue or all, in one status or all. Times are UTC, durations
-        seconds."""
-        import pandas as pd
-
-        from genokit.frames import Frame
-
-        if status not in (None, *STATUSES):
-            raise InvalidRequest(f"There is no job status '{status}'. {did_you_mean(status or '', STATUSES)}")
-        rows = []
-        for one in [queue] if queue else [one.name for one in self.queues()]:
-            for state in [status] if status else STATUSES:
-                with translated_errors(f"jobs of queue '{one}'"):
-                    found = pages(self.clients.batch.list_jobs, "jobSummaryList", jobQueue=one, jobStatus=state)
-                    rows += [{"queue": one, **job} for job in found]
-        columns = {
-            "jobId": "job_id",
-            "jobName": "name",
-            "queue": "queue",
-            "status": "status",
-            "createdAt": "created",
-            "startedAt": "started",
-            "stoppedAt": "stopped",
-            "statusReason": "reason",
-        }
-        table = Frame(rows, columns=list(columns)).rename(columns=columns)
-        table["reason"] = table["reason"].map(plain, na_action="ignore")
-        for column in ("created", "started", "stopped"):
-            table[column] = pd.to_datetime(table[column].astype("Int64"), unit="ms", utc=True)
-        table.insert(7, "duration_s", (table["stopped"] - table["started"]).dt.total_seconds().clip(lower=0))
-        return table.sort_values("created", ascending=False, ignore_index=True)
-
     def __repr__(self) -> str:
         return f"<Batch {self.clients.place}>"
 
     def _repr_html_(self) -> Html:
-        return card(
-            "AWS Batch", {"Runs": self.clients.place, "Queues": ", ".join(queue.name for queue in self.queues())}
-        )
+        queues = ", ".join(queue.name for queue in self.queues())
+        return card("AWS Batch", {"Runs": self.clients.place, "Queues": queues})

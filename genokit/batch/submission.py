@@ -13,7 +13,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genokit.batch.definition import texts, whole
+from genokit.backends import Clients, translated_errors
+from genokit.batch.definition import CONTENT, pairs, resources, texts, whole, words
+from genokit.batch.paging import described, pages
 from genokit.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -52,6 +54,38 @@ def _id(member: str, job: object) -> str:
             f"{member} must be a job, but is {reprlib.repr(job)}. Batch().job(id) is the job of an id."
         )
     return found
+
+
+def overrides(
+    thing: str,
+    command: Sequence[str] | None,
+    environment: Mapping[str, str] | None,
+    vcpus: float | None,
+    memory_gib: float | None,
+    gpus: int | None,
+) -> dict[str, Any]:
+    """containerOverrides, of what is given."""
+    given = {
+        "command": None if command is None else words(thing, command),
+        "environment": pairs(environment),
+        "resourceRequirements": resources(vcpus, memory_gib, gpus),
+    }
+    return {member: value for member, value in given.items() if value}
+
+
+def existing(clients: Clients, queue: str, name: str, mark: str) -> str | None:
+    """The id of the newest job of this name and content that has not FAILED."""
+    by_name = [{"name": "JOB_NAME", "values": [name]}]
+    try:
+        with translated_errors(f"jobs named '{name}'"):
+            listed = pages(clients.batch.list_jobs, "jobSummaryList", jobQueue=queue, filters=by_name)
+            ids = [job["jobId"] for job in listed if job["status"] != "FAILED"]
+            return next(
+                (job["jobId"] for job in described(clients.batch, ids) if job.get("tags", {}).get(CONTENT) == mark),
+                None,
+            )
+    except InvalidRequest:  # no such queue or no such name: the submission will be refused for it, and says more
+        return None
 
 
 def tags(project: str | None, own: Mapping[str, str]) -> dict[str, str]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from genokit.batch.diagnose import obstacles
 from genokit.batch.diagnose.findings import Finding, Findings
 from genokit.batch.resources import JobQueue
 from genokit.batch.shipping import job_command
-from genokit.errors import GenokitError, did_you_mean
+from genokit.errors import AccessDenied, GenokitError, InvalidRequest, NotFound, did_you_mean
 
 # Endings such as _FILE and _ARN say where a secret is, which is no secret.
 SECRET_NAME = re.compile(
@@ -77,6 +79,45 @@ def check(
         if REGISTRY.fullmatch(container.get("image", "")):
             found.append(_once(known, container["image"], lambda image: _image(clients, image, region, account)))
     return Findings(dict.fromkeys(found))
+
+
+class Checks:
+    """The preflight before each submission. Queues and roles are read once a minute, and again before a refusal."""
+
+    def __init__(self, clients: Clients) -> None:
+        self._clients = clients
+        self._queues: list[JobQueue] = []
+        self._known: dict[str, Finding] = {}
+        self._looked = float("-inf")
+
+    def refuse_hopeless(self, request: Mapping[str, Any], definition: Mapping[str, Any], code: Any) -> None:
+        """Refuse a job that cannot run, and warn about words that do not mean what they seem to. Raises NotFound,
+        InvalidRequest."""
+        fresh = time.monotonic() - self._looked > 60
+        if fresh:
+            try:
+                self._queues, self._known, self._looked = resources.queues(self._clients), {}, time.monotonic()
+            except AccessDenied:  # who may submit and not look submits
+                return None
+        findings = check(self._clients, request, definition, queues=self._queues, known=self._known, code=code)
+        problems = findings.problems
+        if problems and not fresh:
+            self._looked = float("-inf")
+            return self.refuse_hopeless(request, definition, code)
+        name, queue = request["jobName"], request["jobQueue"].rpartition("/")[2]
+        names = [one.name for one in self._queues]
+        if problems and queue not in names:
+            raise NotFound(f"job '{name}': there is no job queue '{queue}'. {did_you_mean(queue, names)}")
+        if problems:
+            lines = "".join(f"\n    {one.about}: {one.message}" for one in problems)
+            raise InvalidRequest(
+                f"job '{name}' was not submitted because it cannot run:{lines}\n"
+                "submit(..., check=False) submits it as it is."
+            )
+        for one in findings:
+            if one.level == "warning" and one.about in ("command", "overrides"):
+                warnings.warn(f"job '{name}': {one.message}", stacklevel=3)
+        return None
 
 
 # --- the queue

@@ -21,8 +21,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from genokit import storage
 from genokit.backends import Clients
+from genokit.batch.shipping import by_hash
 from genokit.config import nearest
 from genokit.errors import InvalidProject
 from genokit.files import MARK
@@ -65,9 +65,7 @@ def ship(clients: Clients, folder: str | os.PathLike[str]) -> str:
         raise InvalidProject(f"There is no file to ship in '{root}'. Name the folder of the project, with its code.")
     with tempfile.TemporaryFile() as archive:
         digest = _pack(root, names, archive)
-        address = f"s3://{clients.bucket}/code/{digest}.tar.gz"
-        storage.write_if_absent(address, archive, sha256=digest, clients=clients)
-    return address
+        return by_hash.store(clients, "code", digest, ".tar.gz", archive)
 
 
 def project() -> Path:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genokit.batch.shipping.job_command import filled, parsed
-from genokit.errors import GenokitError, HashMismatch, InvalidRequest
+from genokit.errors import GenokitError, InvalidRequest
 
 if TYPE_CHECKING:
     import tarfile
@@ -69,36 +69,23 @@ def unpack(clients: Clients, uri: str) -> Path:
     """Unpack shipped code into the folder ``code``, a new one. Raises HashMismatch, before anything is written, where
     the bytes are not those that were shipped."""
     import gzip
-    import hashlib
+    import io
     import tarfile
-    import tempfile
     import zlib
 
-    from genokit.backends import translated_errors
+    from genokit.batch.shipping import by_hash
     from genokit.batch.shipping.archive import MOST_MIB
     from genokit.files import InPieces
-    from genokit.storage import split
 
-    bucket, key = split(uri)
-    with tempfile.TemporaryFile() as archive:
-        digest = hashlib.sha256()
-        with translated_errors(uri):
-            for piece in clients.s3.get_object(Bucket=bucket, Key=key)["Body"].iter_chunks(1024 * 1024):
-                digest.update(piece)
-                archive.write(piece)
-                if archive.tell() > MOST_MIB * 2**20:  # then it isn't what was shipped, and must not fill the disk
-                    break
-        expected, got = key.rpartition("/")[2].partition(".")[0], digest.hexdigest()
-        if got != expected:
-            raise HashMismatch(f"{uri} is not the code that was shipped. Submit again.", expected=expected, got=got)
-        archive.seek(0)
-        folder = _new_folder()
-        try:
-            packed: Any = InPieces(gzip.GzipFile(fileobj=archive))
-            with tarfile.open(fileobj=packed, mode="r:") as tar:
-                _extract(tar, folder)
-        except (tarfile.TarError, ValueError, OSError, EOFError, zlib.error) as error:
-            raise InvalidRequest(f"{uri} cannot be unpacked: {error}") from error
+    # More is not what was shipped, and must not fill the memory.
+    archive = io.BytesIO(by_hash.load(clients, uri, at_most=MOST_MIB * 2**20 + 1))
+    folder = _new_folder()
+    try:
+        packed: Any = InPieces(gzip.GzipFile(fileobj=archive))
+        with tarfile.open(fileobj=packed, mode="r:") as tar:
+            _extract(tar, folder)
+    except (tarfile.TarError, ValueError, OSError, EOFError, zlib.error) as error:
+        raise InvalidRequest(f"{uri} cannot be unpacked: {error}") from error
     return folder
 
 

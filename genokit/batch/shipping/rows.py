@@ -7,11 +7,11 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from genokit import storage
 from genokit.backends import Clients
 from genokit.batch.definition import text, whole
+from genokit.batch.shipping import by_hash
 from genokit.display import is_missing
-from genokit.errors import HashMismatch, InvalidRequest
+from genokit.errors import InvalidRequest
 from genokit.refusals import unwritable
 
 if TYPE_CHECKING:
@@ -105,17 +105,10 @@ def texts(each: Iterable[Mapping[str, object]] | pd.DataFrame, only: Iterable[in
 def store(clients: Clients, rows: Sequence[Mapping[str, str]]) -> str:
     """Put rows on S3, where they are not there yet: ``s3://bucket/rows/<sha256>.json``."""
     data = json.dumps([dict(row) for row in rows], ensure_ascii=False, separators=(",", ":")).encode()
-    digest = hashlib.sha256(data).hexdigest()
-    address = f"s3://{clients.bucket}/rows/{digest}.json"
-    storage.write_if_absent(address, data, sha256=digest, clients=clients)
-    return address
+    return by_hash.store(clients, "rows", hashlib.sha256(data).hexdigest(), ".json", data)
 
 
 def load(clients: Clients, uri: str) -> list[dict[str, str]]:
-    """The rows that were stored. Raises HashMismatch where they are not those."""
-    data = storage.read(uri, clients=clients)
-    expected, got = uri.rpartition("/")[2].partition(".")[0], hashlib.sha256(data).hexdigest()
-    if got != expected:
-        raise HashMismatch(f"{uri} does not hold the rows that were stored. Submit again.", expected=expected, got=got)
-    found: list[dict[str, str]] = json.loads(data)
-    return found
+    """The rows that were stored. Raises HashMismatch where the file holds others."""
+    rows: list[dict[str, str]] = json.loads(by_hash.load(clients, uri))
+    return rows

@@ -1,14 +1,17 @@
-"""The children of an array job: asked for in pages of a thousand, whatever their number."""
+"""Jobs, and the children of an array job, as tables."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from genokit.backends import Clients, translated_errors
+from genokit.batch import resources
 from genokit.batch.job_state import STATUSES, reason, took_s
 from genokit.batch.paging import pages
 from genokit.batch.shipping import job_command
 from genokit.batch.shipping import rows as tables
+from genokit.display import plain
+from genokit.errors import InvalidRequest, did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
 OWN = ("child", "row", "status", "exit_code", "duration_s", "reason")
 
 
-def summaries(clients: Clients, detail: dict[str, Any], *statuses: str) -> list[dict[str, Any]]:
+def children(clients: Clients, detail: dict[str, Any], *statuses: str) -> list[dict[str, Any]]:
     """The children of a job in these statuses, or all, by index and in the shape of ListJobs. A sweep of one row, which
     Batch knows as no array, is its own only child."""
     parent = detail["jobId"]
@@ -39,7 +42,7 @@ def rows_of(detail: dict[str, Any]) -> str | None:
 
 def failed(clients: Clients, detail: dict[str, Any]) -> list[int]:
     """The row numbers of the children that FAILED, in the order of the children."""
-    found = [child["arrayProperties"]["index"] for child in summaries(clients, detail, "FAILED")]
+    found = [child["arrayProperties"]["index"] for child in children(clients, detail, "FAILED")]
     uri = rows_of(detail) if found else None
     rows = tables.load(clients, uri) if uri else []
     return [tables.number(rows[index], index) if rows else index for index in found]
@@ -49,7 +52,7 @@ def table(clients: Clients, detail: dict[str, Any]) -> pd.DataFrame:
     """One line a child: its index, the columns and the number of its row of parameters, and how it stands."""
     from genokit.frames import Frame
 
-    found = summaries(clients, detail)
+    found = children(clients, detail)
     uri = rows_of(detail) if found else None
     rows = tables.load(clients, uri) if uri else [{}] * len(found)
     lines = []
@@ -68,3 +71,35 @@ def table(clients: Clients, detail: dict[str, Any]) -> pd.DataFrame:
             }
         )
     return Frame(lines, columns=None if lines else list(OWN)).astype({"exit_code": "Int64"})
+
+
+def jobs(clients: Clients, queue: str | None, status: str | None) -> pd.DataFrame:
+    """The jobs of one queue or all, in one status or all, newest first. Raises InvalidRequest."""
+    import pandas as pd
+
+    from genokit.frames import Frame
+
+    if status not in (None, *STATUSES):
+        raise InvalidRequest(f"There is no job status '{status}'. {did_you_mean(status or '', STATUSES)}")
+    rows = []
+    for one in [queue] if queue else [one.name for one in resources.queues(clients)]:
+        for state in [status] if status else STATUSES:
+            with translated_errors(f"jobs of queue '{one}'"):
+                found = pages(clients.batch.list_jobs, "jobSummaryList", jobQueue=one, jobStatus=state)
+                rows += [{"queue": one, **job} for job in found]
+    columns = {
+        "jobId": "job_id",
+        "jobName": "name",
+        "queue": "queue",
+        "status": "status",
+        "createdAt": "created",
+        "startedAt": "started",
+        "stoppedAt": "stopped",
+        "statusReason": "reason",
+    }
+    table = Frame(rows, columns=list(columns)).rename(columns=columns)
+    table["reason"] = table["reason"].map(plain, na_action="ignore")
+    for column in ("created", "started", "stopped"):
+        table[column] = pd.to_datetime(table[column].astype("Int64"), unit="ms", utc=True)
+    table.insert(7, "duration_s", (table["stopped"] - table["started"]).dt.total_seconds().clip(lower=0))
+    return table.sort_values("created", ascending=False, ignore_index=True)
