@@ -87,7 +87,7 @@ def test_a_busy_machine_and_those_that_stand_before(account: Settings) -> None:
     found = until(box, account, second, "RUNNABLE")
     assert found.headline == "The room is taken by 1 other job, and 1 waits before this one."
     assert found.causes[0].sure == "certain"
-    assert "runs since" in why(box, account, running).headline
+    assert "It has run for" in why(box, account, running).headline
 
 
 def test_the_children_of_an_array_count_among_those_that_run_and_wait(account: Settings) -> None:
@@ -216,11 +216,11 @@ def test_an_image_where_there_is_no_engine(account: Settings, monkeypatch: pytes
     assert "needs a container engine" in why(box, account, job_id).headline
 
 
-def test_a_job_that_ended_well_needs_no_cause(account: Settings) -> None:
+def test_a_job_that_succeeded_needs_no_cause(account: Settings) -> None:
     box = Box(account)
     job_id = box.wait(box.submit(box.define("true")))["jobId"]
     found = why(box, account, job_id)
-    assert found.headline.startswith("It ended well after")
+    assert found.headline.startswith("It succeeded in")
     assert (found.known, found.causes) == (True, ())
 
 
@@ -472,7 +472,7 @@ def test_batch_that_asks_for_no_instance_at_all_is_only_a_hint() -> None:
 def test_it_is_honest_when_it_does_not_know() -> None:
     found = on_aws(environment("spot", desiredvCpus=2), cluster={**CLUSTER, "registeredContainerInstancesCount": 1})
     assert (found.known, found.causes) == (False, ())
-    assert found.headline == "It waits since 1 h 00 min, and nothing that could be read says why."
+    assert found.headline == "It has waited for 1 h 00 min, and nothing that could be read says why."
     for said in ("has 1 instances and 0 running tasks", "no other job runs, none waits before", "Where to look next:"):
         assert said in str(found)
     assert "job_stuck_in_runnable" in found._repr_html_()
@@ -481,7 +481,7 @@ def test_it_is_honest_when_it_does_not_know() -> None:
 def test_within_the_grace_nothing_is_thought_to_be_wrong() -> None:
     found = on_aws(environment("spot"), waited_s=60)
     assert found.known
-    assert found.headline == "It waits for room since 1 min 00 s, and nothing is wrong so far."
+    assert found.headline == "It has waited for 1 min 00 s, and nothing is wrong so far."
     assert found.elsewhere == ()
 
 
@@ -534,7 +534,7 @@ def test_the_wait_of_a_job_begins_when_what_it_waited_for_has_ended() -> None:
         ),
     )
     found = explain(clients, job("RUNNABLE", dependsOn=[{"jobId": "a"}]), now=SUBMITTED + timedelta(hours=1))
-    assert found.headline == "It waits for room since 10.0 s, and nothing is wrong so far."
+    assert found.headline == "It has waited for 10.0 s, and nothing is wrong so far."
 
 
 def test_over_boto3_and_moto_s_own_descriptions(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -174,4 +174,4 @@ def test_times_are_never_negative_and_a_reason_is_said_once(account: Settings) -
     job = Job(Clients(account), "1")
     job._detail = detail
     assert (job.duration_s, job.reason) == (0.0, "CannotStart: no")
-    assert explain(Clients(account), detail).headline == "It ended well after 0.00 s."
+    assert explain(Clients(account), detail).headline == "It succeeded in 0.00 s."

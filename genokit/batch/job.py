@@ -15,7 +15,7 @@ from genokit.batch.definition import whole
 from genokit.batch.diagnose.explain import Explanation, explain
 from genokit.batch.diagnose.known_reasons import ending
 from genokit.batch.job_state import ENDED, JobState, detailed, took_s
-from genokit.batch.logs import LogStream
+from genokit.batch.logs import LogStream, log_stream
 from genokit.batch.result import Result
 from genokit.display import Html, Log, card, log, plain, seconds
 from genokit.errors import JobFailed, JobTimeout, NotFound
@@ -209,7 +209,7 @@ class Job:
     @property
     def stream(self) -> LogStream | None:
         """The log stream of the newest attempt; None before the job runs."""
-        return self._streams()[-1] if self._state.stream else None
+        return log_stream(self._clients, self.detail)
 
     def log(self) -> Log:
         """What the newest attempt has written so far.
@@ -220,7 +220,8 @@ class Job:
             A text that prints without control characters; ``job.log()[:]`` is the text as the job wrote it.
         """
         self._now()  # a running job may have got its stream since
-        return self.stream.read() if self.stream else Log("")
+        stream = self.stream
+        return stream.read() if stream else Log("")
 
     def tail(self, out: TextIO | None = None) -> Job:
         """Print the job's log lines as they arrive, and return when the job has ended.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from genokit.backends import Clients, translated_errors
-from genokit.batch.job_state import LOG_GROUP
+from genokit.batch.job_state import LOG_GROUP, detailed
 from genokit.display import Log
 from genokit.errors import InvalidRequest
 
@@ -63,3 +63,9 @@ class LogStream:
 
     def _repr_html_(self) -> str:
         return self.last(200)._repr_html_()
+
+
+def log_stream(clients: Clients, detail: Mapping[str, Any]) -> LogStream | None:
+    """The log stream of the newest attempt of a job as described; None before the job runs."""
+    job = detailed(detail)
+    return LogStream(clients, job.stream, group=job.group) if job.stream else None

@@ -6,15 +6,15 @@ Every look tells what it found, or that it could not look; nothing here raises f
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from genokit.backends import Clients, translated_errors
 from genokit.batch import resources
 from genokit.batch.diagnose.findings import Cause, Sure
 from genokit.batch.diagnose.fit import Fit
+from genokit.batch.diagnose.inquiry import Inquiry
 from genokit.batch.diagnose.known_reasons import meaning
 from genokit.batch.diagnose.obstacles import LESS, walk
 from genokit.batch.requirements import Capacity, ResourceRequest, requested
@@ -37,76 +37,52 @@ ELSEWHERE = (
 )
 
 
-@dataclass
-class Notes:
-    """What an explanation has gathered: causes, what was looked at and found, what could not be looked at and where to
-    look on."""
-
-    causes: list[Cause] = field(default_factory=list)
-    looked: list[str] = field(default_factory=list)
-    unread: list[str] = field(default_factory=list)
-    elsewhere: list[str] = field(default_factory=list)
-
-    def ask(self, clients: Clients, service: str, operation: str, **request: Any) -> dict[str, Any] | None:
-        """The answer of a service; None, and a note, where it gives none."""
-        try:
-            with translated_errors(f"{service} {operation}"):
-                answer: dict[str, Any] = getattr(clients.client(service), operation)(**request)
-                return answer
-        except (GenokitError, NotImplementedError) as error:
-            self.unread.append(str(error))
-            return None
-
-    @property
-    def certain(self) -> bool:
-        return any(cause.sure == "certain" for cause in self.causes)
-
-
-def look(clients: Clients, detail: Mapping[str, Any], waited_s: float, now: datetime, notes: Notes) -> None:
-    """Look at everything that may keep a RUNNABLE job waiting, and note it."""
+def look(inquiry: Inquiry, waited_s: float) -> None:
+    """Look at everything that may keep a RUNNABLE job waiting."""
+    clients, detail = inquiry.clients, inquiry.detail
     try:
         queues = resources.queues(clients)
     except GenokitError as error:
-        notes.unread.append(str(error))
-        notes.elsewhere += ELSEWHERE
+        inquiry.unread.append(str(error))
+        inquiry.elsewhere.extend(ELSEWHERE)
         queues = []
     reason = detail.get("statusReason", "")
     if reason:
-        notes.looked.append(f"the job's statusReason is '{reason}'")
+        inquiry.looked.append(f"the job's statusReason is '{reason}'")
     blocked = meaning("blocked", reason, f"statusReason '{reason}'")
     name = detail["jobQueue"].rpartition("/")[2]
     queue = next((one for one in queues if one.name == name), None)
     if queue is None:
         if queues:
-            notes.causes.append(Cause(f"The queue '{name}' is gone.", "the list of queues", "Submit it to another."))
+            inquiry.blame(f"The queue '{name}' is gone.", "the list of queues", "Submit the job to another.")
         if blocked:
-            notes.causes.append(blocked)
+            inquiry.causes.append(blocked)
         return
     request = requested(detail)
     obstacles = walk(queue, request, submitted=True)
-    notes.causes += [one.cause for one in obstacles.findings if one.cause]
-    notes.looked += [f"{one.about}: {one.message}" for one in obstacles.findings if not one.cause]
+    inquiry.causes.extend(one.cause for one in obstacles.findings if one.cause)
+    inquiry.looked.extend(f"{one.about}: {one.message}" for one in obstacles.findings if not one.cause)
     fits = obstacles.fits
-    _blocked(blocked, fits, waited_s, notes)
+    _blocked(blocked, fits, waited_s, inquiry)
     candidates = [
         place
         for place in queue.environments
         if place.usable and (place.name not in fits or fits[place.name].verdict != "never")
     ]
-    if candidates and not notes.certain:
-        _turn(clients, detail, queue, queues, candidates, request, notes)
-    if candidates and not notes.certain and waited_s > clients.backend.grace_s:
+    if candidates and not inquiry.certain:
+        _turn(inquiry, queue, queues, candidates, request)
+    if candidates and not inquiry.certain and waited_s > clients.backend.grace_s:
         for place in candidates:
-            _instances(clients, place, waited_s, now, notes)
+            _instances(inquiry, place, waited_s)
 
 
-def _blocked(blocked: Cause | None, fits: Mapping[str, Fit], waited_s: float, notes: Notes) -> None:
+def _blocked(blocked: Cause | None, fits: Mapping[str, Fit], waited_s: float, inquiry: Inquiry) -> None:
     """What AWS itself says of a job that it cannot place."""
-    if blocked is None or notes.certain:
+    if blocked is None or inquiry.certain:
         return
     fitting = next((one.why for one in fits.values() if one.verdict == "fits"), None)
     if fitting is None or "CAPACITY:" in blocked.evidence:
-        notes.causes.append(blocked)
+        inquiry.causes.append(blocked)
     elif "_RESOURCE" in blocked.evidence:
         what = (
             "Batch says that the job is too large for its queue, and by the sizes known here it is not. Batch says so "
@@ -114,9 +90,9 @@ def _blocked(blocked: Cause | None, fits: Mapping[str, Fit], waited_s: float, no
         )
         sure: Sure = "possible" if waited_s < 2 * BOOT_S else "likely"
         do = "Wait some minutes. If it stays, " + LESS[0].lower() + LESS[1:]
-        notes.causes.append(Cause(what, f"{blocked.evidence}; {fitting}", do, sure))
+        inquiry.blame(what, f"{blocked.evidence}; {fitting}", do, sure)
     elif "ACTION_REQUIRED" not in blocked.evidence and "COMPUTE_ENVIRONMENT - " not in blocked.evidence:
-        notes.causes.append(blocked)  # those two are of a time when no environment took jobs
+        inquiry.causes.append(blocked)  # those two are of a time when no environment took jobs
 
 
 # --- whose turn it is
@@ -134,33 +110,31 @@ class QueueUsage:
 
 
 def _turn(
-    clients: Clients,
-    detail: Mapping[str, Any],
+    inquiry: Inquiry,
     queue: JobQueue,
     queues: Sequence[JobQueue],
     places: Sequence[ComputeEnvironment],
     request: ResourceRequest | None,
-    notes: Notes,
 ) -> None:
     """Whether other jobs use the capacity, or stand before this one."""
     names = {place.name for place in places}
     one_machine = any(place.capacity for place in places)  # which all environments share
     if queue.policy:
-        notes.looked.append(f"the queue shares by the policy '{queue.policy}': who has had less goes first")
+        inquiry.looked.append(f"the queue shares by the policy '{queue.policy}': who has had less goes first")
     others = [one for one in queues if one_machine or names & {place.name for place in one.environments}]
-    usage = _usage(clients, detail, queue, others, one_machine, notes)
+    usage = _usage(inquiry, queue, others, one_machine)
     if usage is None:
         return
     before = f"{_count(usage.ahead, 'waits', 'wait')} before this one"
     at_least = "" if usage.complete else "at least "
     said = f"{_count(usage.jobs, 'other job uses', 'other jobs use')} {at_least}{usage.used}"
     said = f"{said if usage.jobs else 'no other job runs'}, {before}"
-    notes.looked.append(said := "; ".join([said, *(f"'{one.name}' has {_size(one)}" for one in places)]))
+    inquiry.looked.append(said := "; ".join([said, *(f"'{one.name}' has {_size(one)}" for one in places)]))
     if request and all(_is_full(place, request, usage) for place in places):
         taken = f"The room is taken by {_count(usage.jobs, 'other job', 'other jobs')}"
         what = f"{taken if usage.jobs else 'It is not its turn'}{f', and {before}' if usage.ahead else ''}."
         do = "Wait for its turn; or cancel what is not needed, raise maxvCpus, or use another queue."
-        notes.causes.append(Cause(what, said, do, "certain" if one_machine else "likely"))
+        inquiry.blame(what, said, do, "certain" if one_machine else "likely")
     elif usage.first is not None and not one_machine:
         blocked = meaning("blocked", usage.first.get("statusReason", ""), "")
         if blocked:
@@ -169,7 +143,7 @@ def _turn(
             )
             evidence = f"its statusReason is '{usage.first['statusReason']}'"
             do = f"Cancel it, or help it: Batch().job('{usage.first['jobId']}').explain()."
-            notes.causes.append(Cause(what, evidence, do, "likely"))
+            inquiry.blame(what, evidence, do, "likely")
 
 
 def _is_full(place: ComputeEnvironment, request: ResourceRequest, usage: QueueUsage) -> bool:
@@ -189,21 +163,15 @@ def _size(place: ComputeEnvironment) -> str:
     return f"{place.desired_vcpus} of at most {place.max_vcpus:g} vCPU" if place.max_vcpus else "an unknown size"
 
 
-def _usage(
-    clients: Clients,
-    detail: Mapping[str, Any],
-    queue: JobQueue,
-    queues: Sequence[JobQueue],
-    one_machine: bool,
-    notes: Notes,
-) -> QueueUsage | None:
+def _usage(inquiry: Inquiry, queue: JobQueue, queues: Sequence[JobQueue], one_machine: bool) -> QueueUsage | None:
+    detail = inquiry.detail
     mine = {detail["jobId"], re.split("[:#]", detail["jobId"])[0]}  # its array or multi-node job is no other job
     working: list[str] = []
     ahead: list[dict[str, Any]] = []
     complete = True
     for one in queues:
         for status in ("PENDING", "RUNNABLE", "STARTING", "RUNNING"):
-            page = notes.ask(clients, "batch", "list_jobs", jobQueue=one.name, jobStatus=status)
+            page = inquiry.ask("batch", "list_jobs", jobQueue=one.name, jobStatus=status)
             if page is None:
                 return None
             complete = complete and not page.get("nextToken")
@@ -219,7 +187,7 @@ def _usage(
     if ":" in detail["jobId"]:
         working.append(detail["jobId"].partition(":")[0])
     used, jobs, waiting = Capacity(), 0, 0
-    for job in described(clients, working[:DESCRIBED], notes):
+    for job in inquiry.described(working[:DESCRIBED]):
         request, counts = requested(job), job.get("arrayProperties", {}).get("statusSummary")
         running = counts.get("RUNNING", 0) + counts.get("STARTING", 0) if counts else 1
         waiting += counts.get("RUNNABLE", 0) if counts and job["createdAt"] < detail["createdAt"] else 0
@@ -229,38 +197,32 @@ def _usage(
     return QueueUsage(used, jobs, len(ahead) + waiting, first, complete and len(working) <= DESCRIBED)
 
 
-def described(clients: Clients, ids: Sequence[str], notes: Notes) -> Iterator[dict[str, Any]]:
-    """Jobs by their ids, a hundred a call; those that the service has forgotten are left out."""
-    for start in range(0, len(ids), 100):
-        page = notes.ask(clients, "batch", "describe_jobs", jobs=list(ids[start : start + 100]))
-        yield from (page or {"jobs": []})["jobs"]
-
-
 # --- the instances that should come
 
 
-def _instances(clients: Clients, place: ComputeEnvironment, waited_s: float, now: datetime, notes: Notes) -> None:
+def _instances(inquiry: Inquiry, place: ComputeEnvironment, waited_s: float) -> None:
     """Whether instances start, and join the environment's cluster."""
     if place.capacity is not None:
         return
-    notes.elsewhere += ELSEWHERE
+    inquiry.elsewhere.extend(ELSEWHERE)
     failed, ended = None, 0
     if place.type in ("EC2", "SPOT"):
-        failed, ended = _launches(clients, place, now - timedelta(seconds=waited_s), notes)
+        failed, ended = _launches(inquiry, place, inquiry.now - timedelta(seconds=waited_s))
     if failed:
         evidence = f"Auto Scaling of '{place.name}': {failed}"
         do = "Try to launch one instance by hand with the environment's settings; EC2 then says what is wrong."
         known = meaning("launches", failed, evidence)
-        notes.causes.append(known or Cause("EC2 could not launch an instance.", evidence, do, "likely"))
+        inquiry.causes.append(known or Cause("EC2 could not launch an instance.", evidence, do, "likely"))
     if place.cluster and place.type in ("EC2", "SPOT", "UNMANAGED"):
-        answer = notes.ask(clients, "ecs", "describe_clusters", clusters=[place.cluster])
+        answer = inquiry.ask("ecs", "describe_clusters", clusters=[place.cluster])
         if answer is not None:
-            cause = _cluster(place, answer.get("clusters", []), waited_s, ended, notes)
-            notes.causes += [cause] if cause and not (failed and cause.sure == "possible") else []
+            cause = _cluster(inquiry, place, answer.get("clusters", []), waited_s, ended)
+            if cause and not (failed and cause.sure == "possible"):
+                inquiry.causes.append(cause)
 
 
 def _cluster(
-    place: ComputeEnvironment, clusters: Sequence[dict[str, Any]], waited_s: float, ended: int, notes: Notes
+    inquiry: Inquiry, place: ComputeEnvironment, clusters: Sequence[dict[str, Any]], waited_s: float, ended: int
 ) -> Cause | None:
     """What the number of instances in an environment's cluster tells."""
     active = [one for one in clusters if one.get("status") != "INACTIVE"]
@@ -271,11 +233,11 @@ def _cluster(
     joined, tasks = active[0].get("registeredContainerInstancesCount", 0), active[0].get("runningTasksCount", 0)
     said = f"the cluster of '{place.name}' has {joined} instances and {tasks} running tasks"
     if place.type == "UNMANAGED":
-        notes.looked.append(said)
+        inquiry.looked.append(said)
         what = f"The compute environment '{place.name}' is unmanaged, and no instance has joined its cluster."
         return None if joined else Cause(what, said, f"Start instances for its ECS cluster. {JOIN}", "likely")
     said += f", and Batch wants {place.desired_vcpus or 0} vCPU"
-    notes.looked.append(said)
+    inquiry.looked.append(said)
     if joined:
         return None
     if not place.desired_vcpus and waited_s <= BOOT_S:
@@ -292,16 +254,16 @@ def _cluster(
     return Cause(what, f"{said} after {seconds(waited_s)}", JOIN, "likely")
 
 
-def _launches(clients: Clients, place: ComputeEnvironment, since: datetime, notes: Notes) -> tuple[str | None, int]:
+def _launches(inquiry: Inquiry, place: ComputeEnvironment, since: datetime) -> tuple[str | None, int]:
     """What Auto Scaling says if the last instance could not be launched, and how many it has ended since then."""
-    page = notes.ask(clients, "autoscaling", "describe_scaling_activities", MaxRecords=100)
+    page = inquiry.ask("autoscaling", "describe_scaling_activities", MaxRecords=100)
     told = [
         one
         for one in (page or {"Activities": []})["Activities"]
         if one["AutoScalingGroupName"].startswith(f"{place.name}-asg-") and one["StartTime"].astimezone(UTC) >= since
     ]
     if page is not None:
-        notes.looked.append(f"Auto Scaling tells {len(told)} activities of '{place.name}' since the job waits")
+        inquiry.looked.append(f"Auto Scaling tells {len(told)} activities of '{place.name}' since the job waits")
     ended = [one for one in told if one.get("Description", "").startswith("Terminating")]
     launches = sorted((one for one in told if one not in ended), key=lambda one: one["StartTime"])
     if not launches or launches[-1]["StatusCode"] not in ("Failed", "Cancelled"):
