@@ -101,7 +101,7 @@ class Batch:
         timeout_min
             The longest time that an attempt may take, in minutes, at least 1. Default: no limit.
         retry
-            The number of attempts, 1 to 10; ``"spot"``: up to 5, repeated only where the host was taken back; or AWS's
+            The number of attempts, 1 to 10; ``"spot"``: up to 5, repeated only where the host is reclaimed; or AWS's
             retryStrategy. Default: one attempt.
         container
             Further containerProperties in AWS's words, which take precedence. Default: none.
@@ -416,9 +416,7 @@ class Batch:
     def monitor(
         self, jobs: Job | Iterable[Job] | None = None, *, queue: str | None = None, wait: bool | None = None
     ) -> Monitor:
-        """Follow jobs live while the kernel works: counts, timeline, capacity in use, logs, cancel.
-
-        Where there can be no live view (a terminal, a script, papermill) it is a progress bar and a figure.
+        """Follow jobs while the kernel works; in a terminal, a script or papermill by a progress bar and a figure.
 
         Parameters
         ----------
