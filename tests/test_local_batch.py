@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 import subprocess
@@ -122,7 +121,9 @@ def test_what_only_the_documents_forbid_is_refused_with_the_code_of_aws(box: Box
 
 def test_an_operation_that_is_not_offered_says_so_by_name(box: Box) -> None:
     with pytest.raises(NotImplementedError, match="SubmitServiceJob"):
-        box.batch.submit_service_job(jobName="x")
+        box.batch.submit_service_job(
+            jobName="x", jobQueue="highPriority", serviceRequestPayload="{}", serviceJobType="SAGEMAKER_TRAINING"
+        )
     with pytest.raises(AttributeError, match="submit_jobs"):
         box.batch.submit_jobs()
 
@@ -210,8 +211,13 @@ def test_two_processes_that_submit_at_once_share_one_supervisor(account: Setting
     assert backends.account(account).status()["jobs"] == {"SUCCEEDED": 15}
 
 
-def test_a_client_can_be_copied_and_names_its_operations(box: Box) -> None:
-    assert copy.copy(box.batch).describe_job_queues()["jobQueues"] == box.batch.describe_job_queues()["jobQueues"]
+def test_pages_exceptions_and_names_are_boto3s(box: Box) -> None:
+    for _ in range(3):
+        box.define("true")
+    pages = box.batch.get_paginator("describe_job_definitions").paginate(PaginationConfig={"PageSize": 2})
+    assert [len(page["jobDefinitions"]) for page in pages] == [2, 1]
+    with pytest.raises(box.batch.exceptions.ClientException, match="nobody"):
+        box.batch.submit_job(jobName="x", jobQueue="nobody", jobDefinition="task")
     assert "submit_job" in dir(box.batch)
     assert not hasattr(box.batch, "_repr_html_")
 

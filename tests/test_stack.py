@@ -14,7 +14,7 @@ import boto3
 import pandas as pd
 import pytest
 from botocore.stub import Stubber
-from stacked import SERVICES, drive, wrapped
+from stacked import SERVICES, drive, hooked
 
 from genokit import Batch, Settings, Stack, backends
 from genokit.__main__ import main
@@ -349,12 +349,7 @@ def test_the_command_does_the_same(small, monkeypatch, capsys):
 
 def test_a_stack_has_a_whole_life_over_any_clients(account):
     called = set()
-
-    def around(service, operation, call):
-        called.add(f"{service}:{operation}")
-        return call
-
-    drive(wrapped(account, around), backends.clients(account))
+    drive(hooked(account, "before-parameter-build", called.add), backends.clients(account))
     assert called == {
         "batch:deregister_job_definition", "batch:describe_compute_environments", "batch:describe_job_definitions",
         "batch:describe_job_queues", "batch:list_jobs", "batch:terminate_job", "batch:update_compute_environment",
@@ -370,26 +365,21 @@ class Broken(BaseException):
     """The kernel is gone: the call was answered, and nobody got the answer."""
 
 
-def breaking(at: int):
+def breaking(account, at: int):
     left = iter(range(at))
 
-    def around(service, operation, call):
-        def once(**request):
-            answer = call(**request)
-            if next(left, None) is None:
-                raise Broken
-            return answer
+    def broken(operation):
+        if next(left, None) is None:
+            raise Broken
 
-        return once
-
-    return around
+    return hooked(account, "after-call", broken)
 
 
 @pytest.mark.slow
 def test_whatever_is_broken_off_anywhere_goes_on_when_it_is_called_again(small, account, tmp_path):
     (tmp_path / "small.yaml").write_text(SMALL.replace("Resources:", "Resources:\n  Files: {Type: AWS::S3::Bucket}", 1))
     for call in range(100):
-        deploying = Stack(small.name, clients=wrapped(account, breaking(call)))
+        deploying = Stack(small.name, clients=breaking(account, call))
         try:
             deploying.deploy()
             finished = True
@@ -399,7 +389,7 @@ def test_whatever_is_broken_off_anywhere_goes_on_when_it_is_called_again(small, 
         assert small.status == "CREATE_COMPLETE"
         bucket = small.resources().set_index("resource").loc["Files", "id"]
         small.clients.s3.put_object(Bucket=bucket, Key="a", Body=b"a")
-        removing = Stack(small.name, clients=wrapped(account, breaking(call)))
+        removing = Stack(small.name, clients=breaking(account, call))
         try:
             removing.teardown(confirm="genokit-small")
         except Broken:
@@ -433,15 +423,11 @@ def test_a_kernel_killed_at_any_moment_leaves_a_stack_that_can_be_deployed(accou
 
 
 def test_of_two_kernels_that_deploy_at_once_one_is_told_to_look_again(small, account):
-    def around(service, operation, call):
-        def first_another(**request):
-            if operation == "execute_change_set" and small.status == "REVIEW_IN_PROGRESS":
-                small.deploy(word="first")
-            return call(**request)
+    def first_another(operation):
+        if operation == "cloudformation:execute_change_set" and small.status == "REVIEW_IN_PROGRESS":
+            small.deploy(word="first")
 
-        return first_another
-
-    late = Stack(small.name, clients=wrapped(account, around))
+    late = Stack(small.name, clients=hooked(account, "before-parameter-build", first_another))
     with pytest.raises(InvalidRequest, match=r"ChangeSet \[genokit-\w+\] does not exist"):
         late.deploy(word="second")
     assert small.status == "CREATE_COMPLETE"

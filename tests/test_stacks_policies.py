@@ -146,25 +146,15 @@ def files(clients: Listening, folder: Path) -> None:
     batch.submit(say, each=[{"word": "a"}, {"word": "b"}], code=folder, check=False).terminate()
 
 
-class AsAws:
+def healthy(parsed, **_) -> None:
     """Batch without what the embedded one says of this machine."""
-
-    def __init__(self, client) -> None:
-        self._client = client
-
-    def __getattr__(self, name):
-        return getattr(self._client, name)
-
-    def describe_compute_environments(self, **asked):
-        found = self._client.describe_compute_environments(**asked)
-        for one in found["computeEnvironments"]:
-            one["statusReason"] = "ComputeEnvironment Healthy"
-        return found
+    for one in parsed["computeEnvironments"]:
+        one["statusReason"] = "ComputeEnvironment Healthy"
 
 
 def waits(clients: Listening) -> None:
     """Why is it RUNNABLE, after two hours, where environments are described as AWS does?"""
-    clients.services["batch"] = AsAws(clients.batch)
+    clients.batch.meta.events.register("after-call.batch.DescribeComputeEnvironments", healthy)
     now = datetime.now(UTC)
     sizes = [{"type": "VCPU", "value": "1"}, {"type": "MEMORY", "value": "100"}]
     detail = {
@@ -184,7 +174,13 @@ def function(clients: Listening, folder: Path) -> None:
     settings = clients.embedded.settings
     definition = Box(settings).define("true")
     with served(settings) as door:
-        door.clients["batch"] = listen("batch", door.clients["batch"], clients.calls)
+        batch = door.services["batch"]
+
+        def heard(model, request):
+            clients.calls.append(Call("batch", model.name, request))
+            return batch(model, request)
+
+        door.services["batch"] = heard
         events = [
             {"jobName": "one", "jobQueue": queue, "jobDefinition": definition}
             for queue in ("highPriority", "lowPriority", "gpu")

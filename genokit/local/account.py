@@ -70,11 +70,10 @@ class Account:
             wish = "update jobs set stop = 'terminate', stop_reason = 'The embedded account was stopped.' where " + live
             any_live = db.execute(wish, store.LIVE).rowcount
         if any_live and not keeper.wake(self.home / "wake"):
-            from botocore.exceptions import ClientError
-
             from genokit.local.client import Caller
+            from genokit.local.shapes import Refused
 
-            with contextlib.suppress(ClientError):
+            with contextlib.suppress(Refused):
                 Caller(self.home, "TerminateJob", {}).wake()
         while keeper.wake(self.home / "wake") and time.monotonic() < deadline:
             with store.connect(self.home) as db:

@@ -1,4 +1,7 @@
-"""An embedded service in boto3's calling shape: a table of operations, and one way in for all of them."""
+"""boto3's own clients, answered here before they would send: pages, waiters, exceptions and ``meta`` are boto3's.
+
+A request is held against AWS's model and handed to the operation of the embedded service, in this process.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +10,122 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from botocore import UNSIGNED, xform_name
+from botocore.awsrequest import AWSResponse
+from botocore.config import Config
+
 import genokit
 from genokit.local import shapes, store
-from genokit.local.batch import limits
 from genokit.local.engine import containers, keeper
+from genokit.local.shapes import Refused
 
 STARTS = 10  # how often a supervisor is started that is killed before it can say a word
+REGION = "us-east-1"
+NOWHERE = "http://localhost"  # no request is sent there
 
 Operation = Callable[["Caller", dict[str, Any]], dict[str, Any]]
+# What takes botocore's model of an operation and a request, and answers or raises Refused.
+Service = Callable[[Any, dict[str, Any]], dict[str, Any] | None]
+
+
+def client(name: str, service: Service, environment: Mapping[str, str]) -> Any:
+    """A boto3 client whose requests the service answers.
+
+    What it answers with None goes out to AWS, unsigned, also where another endpoint is configured; region and patience
+    of that are in ``environment``, the settings' variables.
+    """
+    timeout_s = float(environment.get("GENOKIT_TIMEOUT_S", 10))
+    config = Config(
+        signature_version=UNSIGNED, retries={"mode": "standard", "total_max_attempts": 1}, user_agent="genokit",
+        connect_timeout=timeout_s, read_timeout=timeout_s, ignore_configured_endpoint_urls=True,
+        parameter_validation=False,
+    )  # fmt: skip
+    region, endpoint = environment.get("GENOKIT_REGION", REGION), None if name == "s3" else NOWHERE
+    with _ALONE:
+        made = _session().client(name, region_name=region, endpoint_url=endpoint, config=config)
+
+    def check(params: dict[str, Any], model: Any, context: dict[str, Any], **_: Any) -> None:
+        context["genokit"] = params
+        try:
+            shapes.check_request(model, params)
+        except Refused as refusal:
+            raise _client_error(made, model, refusal) from None
+
+    def call(model: Any, context: dict[str, Any], **_: Any) -> tuple[Any, dict[str, Any]] | None:
+        try:
+            response = service(model, context["genokit"])
+        except Refused as refusal:
+            raise _client_error(made, model, refusal) from refusal.__cause__
+        if response is None:
+            return None
+        status = shapes.status(model, response)
+        about = {"HTTPStatusCode": status, "HTTPHeaders": {}, "RetryAttempts": 0}
+        return AWSResponse("", status, {}, None), {**response, "ResponseMetadata": about}
+
+    event = made.meta.service_model.service_id.hyphenize()
+    made.meta.events.register_last(f"before-parameter-build.{event}", check)
+    made.meta.events.register_first(f"before-call.{event}", call)
+    return made
+
+
+_ALONE = threading.Lock()  # a session makes one client at a time
+
+
+@functools.cache
+def _session() -> Any:
+    """Nobody's files of settings are read: they may be missing or wrong, and nothing is signed."""
+    import boto3
+    import botocore.session
+
+    nothing = (None, None, os.devnull, None)
+    unread = {"config_file": nothing, "credentials_file": nothing, "profile": (None, None, None, None)}
+    return boto3.Session(botocore_session=botocore.session.Session(session_vars=unread))
+
+
+def _client_error(made: Any, model: Any, refusal: Refused) -> Exception:
+    """The error that boto3 raises when AWS answers so."""
+    # An answer to HEAD has no body that could say more.
+    code = str(refusal.status) if model.http["method"] == "HEAD" else refusal.code
+    about = {"HTTPStatusCode": refusal.status, "HTTPHeaders": {}, "RetryAttempts": 0}
+    told = {"Error": {"Code": code, "Message": str(refusal)}, "ResponseMetadata": about}
+    error: Exception = made.exceptions.from_code(code)(told, model.name)
+    return error
+
+
+def not_offered(model: Any) -> NotImplementedError:
+    return NotImplementedError(
+        f"The embedded account does not offer {model.service_model.service_name}'s {model.name}. "
+        "It is there with backend = 'aws'."
+    )
+
+
+def offer(operations: Mapping[str, Operation], home: Path, job_environment: Mapping[str, str]) -> Service:
+    """The service of the account in ``home`` that offers these operations, by boto3's names; all else raises
+    NotImplementedError. ``job_environment`` are the variables of the settings that jobs are submitted under."""
+
+    def answer(model: Any, request: dict[str, Any]) -> dict[str, Any]:
+        operation = operations.get(xform_name(model.name))
+        if operation is None:
+            raise not_offered(model)
+        caller = Caller(home, model.name, job_environment)
+        if len(store.deaths(home)) > 1:
+            caller.wake(b"")  # whoever asks anything is told that nothing goes on
+        try:
+            response = operation(caller, request)
+            shapes.check_response(model, response)
+        except (AssertionError, LookupError, TypeError, ValueError, AttributeError) as error:  # as AWS: its own fault
+            said = f"The account in '{home}' has a damaged record, or the kit an error: {error!r}"
+            raise caller.refuse(said, "ServerException") from error
+        return response
+
+    return answer
 
 
 @dataclass(frozen=True)
@@ -46,9 +151,9 @@ class Caller:
                 self.wake(b"")
         self.wake()
 
-    def refuse(self, message: str, code: str = "ClientException") -> Exception:
+    def refuse(self, message: str, code: str = "ClientException") -> Refused:
         """The error that AWS would answer with."""
-        return shapes.client_error(self.operation, message, code)
+        return Refused(500 if code == "ServerException" else 400, code, message)
 
     def runtime(self) -> dict[str, str]:
         """What the image ``genokit`` sets: this Python environment first on the path, nothing of the caller's own."""
@@ -89,57 +194,3 @@ class Caller:
             "'supervisor.log' in that folder says more; 'genokit local stop' ends what still runs.",
             "ServerException",
         )
-
-
-class EmbeddedClient:
-    """Answers as a client of boto3 does, request and response held against AWS's model of the service."""
-
-    def __init__(
-        self, service: str, offered: Mapping[str, Operation], home: Path, job_environment: Mapping[str, str]
-    ) -> None:
-        self._service = service
-        self._offered = offered
-        self._home = home
-        self._job_environment = job_environment
-
-    def __getattr__(self, method: str) -> Callable[..., dict[str, Any]]:
-        if method.startswith("_"):  # copy, pickle and notebooks look for such names, before there is anything to ask
-            raise AttributeError(method)
-        models = shapes.operations(self._service)
-        if method in self._offered:
-            return functools.partial(self._call, models[method], self._offered[method])
-        if method in models:
-            raise NotImplementedError(
-                f"The embedded account does not offer {self._service}'s {models[method].name}. "
-                "It is there with backend = 'aws'."
-            )
-        raise AttributeError(f"'{self._service}' has no operation '{method}'")
-
-    def __dir__(self) -> list[str]:
-        return sorted({*super().__dir__(), *self._offered})
-
-    def __repr__(self) -> str:
-        return f"<EmbeddedClient {self._service} {self._home}>"
-
-    def _call(self, model: Any, operation: Operation, /, **request: Any) -> dict[str, Any]:
-        shapes.check_request(model, request)
-        caller = Caller(self._home, model.name, self._job_environment)
-        if len(store.deaths(self._home)) > 1:
-            caller.wake(b"")  # whoever asks anything is told that nothing goes on
-        try:
-            response = operation(caller, request)
-            shapes.check_response(model, response)
-        except (AssertionError, LookupError, TypeError, ValueError, AttributeError) as error:  # as AWS: its own fault
-            said = f"The account in '{self._home}' has a damaged record, or the kit an error: {error!r}"
-            raise caller.refuse(said, "ServerException") from error
-        return {**response, "ResponseMetadata": {"HTTPStatusCode": 200, "HTTPHeaders": {}, "RetryAttempts": 0}}
-
-
-def page(caller: Caller, member: str, found: list[Any], request: dict[str, Any]) -> dict[str, Any]:
-    """One page of a list; the token is the number of the first thing on the next."""
-    first = limits.position(request.get("nextToken") or "0")
-    if first is None:
-        raise caller.refuse("nextToken: not a token of this account")
-    limits.within(caller.refuse, "maxResults", request.get("maxResults"), limits.PAGE)
-    end = first + request.get("maxResults", limits.PAGE[1])
-    return {member: found[first:end]} | ({"nextToken": str(end)} if end < len(found) else {})

@@ -19,13 +19,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from botocore.exceptions import ClientError
-
-from genokit.local import provisions, store
+from genokit.local import client, provisions, store
 from genokit.local.batch import limits
-from genokit.local.client import Caller, EmbeddedClient, Operation
+from genokit.local.client import Caller, Operation
 from genokit.local.deployment import Work, changes, now, resources_of, scope_of
 from genokit.local.provisions import ACCOUNT, REGION, Resource, Within
+from genokit.local.shapes import Refused
 from genokit.local.template import TemplateError, parameters, read
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,127}")
@@ -114,8 +113,8 @@ def delete_change_set(caller: Caller, request: dict[str, Any]) -> dict[str, Any]
     with caller.writing() as db:
         try:
             stack, title = _change_set(caller, db, request)
-        except ClientError as error:
-            if error.response["Error"]["Code"] == "ChangeSetNotFound":
+        except Refused as error:
+            if error.code == "ChangeSetNotFound":
                 return {}
             raise
         del stack["change_sets"][title]
@@ -229,9 +228,9 @@ OPERATIONS: dict[str, Operation] = {
 }
 
 
-def client(home: Path, job_environment: Mapping[str, str]) -> EmbeddedClient:
-    """The client."""
-    return EmbeddedClient("cloudformation", OPERATIONS, home, job_environment)
+def service(home: Path, job_environment: Mapping[str, str]) -> client.Service:
+    """The service of the account in ``home``."""
+    return client.offer(OPERATIONS, home, job_environment)
 
 
 def _check_capabilities(caller: Caller, template: dict[str, Any], given: list[str]) -> None:

@@ -12,10 +12,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
-from botocore.exceptions import ClientError
-
 from genokit.local import provisions, store
 from genokit.local.provisions import ACCOUNT, REGION, Resource, Within
+from genokit.local.shapes import Refused
 from genokit.local.template import LATER, Scope, TemplateError, read
 
 
@@ -41,7 +40,7 @@ class Work:
             scope = scope_of(self.stack, wanted, read(wanted["body"]))
             old = self.realise(scope, wanted["tags"], undo, told)
             outputs = scope.outputs()
-        except (ClientError, TemplateError) as error:
+        except (Refused, TemplateError) as error:
             self.db.execute("rollback to resources")
             for action in reversed(undo):
                 action()
@@ -135,7 +134,7 @@ class Work:
         self.db.execute("savepoint removal")
         try:
             provisions.remove(self.caller, resource)
-        except ClientError as error:
+        except Refused as error:
             self.db.execute("rollback to removal")
             resource.status, resource.reason = "DELETE_FAILED", _words(error)
             self.event(resource, resource.status, resource.reason)
@@ -264,7 +263,7 @@ def resources_of(db: sqlite3.Connection, stack: dict[str, Any]) -> dict[str, Res
 
 
 def _words(error: Exception) -> str:
-    return error.response["Error"]["Message"] if isinstance(error, ClientError) else str(error)
+    return str(error)
 
 
 def now() -> str:

@@ -31,14 +31,14 @@ from typing import Any
 from urllib.parse import SplitResult, parse_qs, parse_qsl, unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from botocore.exceptions import ClientError, ParamValidationError
+from botocore.exceptions import ParamValidationError
 
 from genokit.errors import ConfigError, GenokitError
 from genokit.files import write_atomic
 from genokit.local import batch, logs, s3, shapes, signatures
+from genokit.local.client import REGION, Service
 from genokit.local.engine import runners
 from genokit.local.s3 import rest_xml
-from genokit.local.s3.objects import Objects
 from genokit.local.shapes import Refused
 
 ADDRESS = "127.0.0.1"
@@ -71,9 +71,10 @@ class Door(ThreadingHTTPServer):
         self.key_pair = signatures.key_pair(home)
         self.credentials = home / signatures.FILE
         self.token = secrets.token_urlsafe(30)  # what jobs get the credentials for
-        self.home, self.region = home, job_environment.get("GENOKIT_REGION", s3.REGION)
-        self.objects = Objects(home)
-        self.clients = {one.__name__.rpartition(".")[2]: one.client(home, job_environment) for one in (batch, logs, s3)}
+        self.home, self.region = home, job_environment.get("GENOKIT_REGION", REGION)
+        self.services: dict[str, Service] = {
+            one.__name__.rpartition(".")[2]: one.service(home, job_environment) for one in (batch, logs, s3)
+        }
         self.verbose, self._found = verbose, False
         try:
             super().__init__((ADDRESS, port), _Exchange)
@@ -206,18 +207,21 @@ class _Exchange(BaseHTTPRequestHandler):
         if service == "sts":
             return 200, {}, rest_xml.identity(dict(parse_qsl(url.query or data.decode("utf-8", "replace"))))
         method, request = _batch_call(self.command, url, data) if service == "batch" else self._logs_call(url, data)
-        told = getattr(self.server.clients[service], method)(**request)
-        del told["ResponseMetadata"]
-        return 200, {}, json.dumps(told).encode()
+        return 200, {}, json.dumps(self._response(service, method, request)).encode()
 
     def _object_call(self, bucket: str, url: SplitResult, body: Any) -> tuple[int, dict[str, str], Any]:
         method, request = rest_xml.call(self.command, bucket, url.path, url.query, self.headers, body)
-        bucket = request.get("Bucket", "")
-        if bucket and method != "create_bucket" and not self.server.objects.has(bucket):
-            raise Refused(404, "NoSuchBucket", f"The embedded account has no bucket '{bucket}'.")
-        told = getattr(self.server.clients["s3"], method)(**request)
-        status = told.pop("ResponseMetadata")["HTTPStatusCode"]
-        return status, *rest_xml.answer(shapes.operations("s3")[method], request, told)
+        response = self._response("s3", method, request)
+        model = shapes.operations("s3")[method]
+        return shapes.status(model, response), *rest_xml.answer(model, request, response)
+
+    def _response(self, service: str, method: str, request: dict[str, Any]) -> dict[str, Any]:
+        model = shapes.operations(service)[method]
+        shapes.check_request(model, request)
+        response = self.server.services[service](model, request)
+        if response is None:
+            raise s3.no_such_bucket(request["Bucket"])
+        return response
 
     def _logs_call(self, url: SplitResult, data: bytes) -> tuple[str, dict[str, Any]]:
         target = self.headers.get("X-Amz-Target", "")
@@ -320,9 +324,6 @@ def _error(error: Exception, service: str) -> tuple[int, str, str]:
     """HTTP status, code and message."""
     if isinstance(error, Refused):
         return error.status, error.code, str(error)
-    if isinstance(error, ClientError):
-        said = error.response
-        return said["ResponseMetadata"]["HTTPStatusCode"], said["Error"]["Code"], said["Error"]["Message"]
     if isinstance(error, ParamValidationError):
         return 400, INVALID[service], str(error)
     if isinstance(error, NotImplementedError):

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from genokit.local import provisions
-from genokit.local.client import Caller, EmbeddedClient, Operation
+from genokit.local import client, provisions
+from genokit.local.client import Caller, Operation
 
 
 def list_images(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
@@ -29,6 +29,6 @@ def _repository(caller: Caller, name: str) -> None:
 OPERATIONS: dict[str, Operation] = {"list_images": list_images}
 
 
-def client(home: Path, job_environment: Mapping[str, str]) -> EmbeddedClient:
-    """The client."""
-    return EmbeddedClient("ecr", OPERATIONS, home, job_environment)
+def service(home: Path, job_environment: Mapping[str, str]) -> client.Service:
+    """The service of the account in ``home``."""
+    return client.offer(OPERATIONS, home, job_environment)

@@ -13,9 +13,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from genokit.local import provisions
+from genokit.local import client, provisions
 from genokit.local.batch import limits
-from genokit.local.client import Caller, EmbeddedClient, Operation
+from genokit.local.client import Caller, Operation
 from genokit.local.engine import log_file
 
 GROUP = "/aws/batch/job"
@@ -112,9 +112,9 @@ OPERATIONS: dict[str, Operation] = {
 }
 
 
-def client(home: Path, job_environment: Mapping[str, str]) -> EmbeddedClient:
-    """The client."""
-    return EmbeddedClient("logs", OPERATIONS, home, job_environment)
+def service(home: Path, job_environment: Mapping[str, str]) -> client.Service:
+    """The service of the account in ``home``."""
+    return client.offer(OPERATIONS, home, job_environment)
 
 
 def _stream(caller: Caller, name: str) -> dict[str, Any]:

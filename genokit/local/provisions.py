@@ -39,7 +39,7 @@ class Within(Caller):
     reading = writing
 
     def call(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
-        """An operation of the embedded Batch. Raises ClientError."""
+        """An operation of the embedded Batch. Raises Refused."""
         model = shapes.operations("batch")[operation]
         try:
             shapes.check_request(model, request)
@@ -144,7 +144,7 @@ def name_property(kind: str) -> str:
 
 
 def make(caller: Within, resource: Resource, undo: list[Callable[[], object]]) -> None:
-    """Bring the resource about; ``undo`` gets what takes files away again. Raises ClientError."""
+    """Bring the resource about; ``undo`` gets what takes files away again. Raises Refused."""
     if resource.part:
         _make_in_batch(caller, resource, resource.part)
         return
@@ -159,7 +159,7 @@ def make(caller: Within, resource: Resource, undo: list[Callable[[], object]]) -
 
 
 def change(caller: Within, old: Resource, new: Resource, names: list[str]) -> None:
-    """Change what can be changed in place. Raises ClientError."""
+    """Change what can be changed in place. Raises Refused."""
     new.physical, new.version, new.before = old.physical, old.version + 1, old.before
     if new.part is None:
         new.reason = "" if new.type in REAL else NO_EFFECT.format(type=new.type)
@@ -181,7 +181,7 @@ def change(caller: Within, old: Resource, new: Resource, names: list[str]) -> No
 
 
 def remove(caller: Within, resource: Resource) -> None:
-    """Take the resource away; one that has gone already is gone. Raises ClientError."""
+    """Take the resource away; one that has gone already is gone. Raises Refused."""
     if resource.type == "AWS::S3::Bucket":
         if Objects(caller.home).has(resource.physical):
             _in_s3(caller, calls.delete_bucket, resource)

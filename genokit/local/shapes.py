@@ -1,8 +1,8 @@
 """Requests and responses, held against AWS's own published model of the service.
 
 botocore ships that model. It names every member and its type, so what passes here has the shape that AWS takes and
-gives. What the model says but botocore never checks (the enums) is checked here too, and refused as AWS refuses it:
-with a ``ClientError``. What only the documents say is in ``limits``.
+gives. The enums, which the model names and botocore never checks, are checked here too. What only the documents say is
+in ``limits``.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from typing import Any
 
 import botocore.session
 from botocore import xform_name
-from botocore.exceptions import ClientError, ParamValidationError
-from botocore.validate import ParamValidator
+from botocore.exceptions import ParamValidationError
+from botocore.validate import ParamValidator, ValidationErrors
 
 from genokit.refusals import unwritable
 
 
 class Refused(Exception):
-    """What a request is answered with instead: by S3, or by the door before any operation sees it."""
+    """What a request is answered with instead: HTTP status, code and message."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -28,7 +28,7 @@ class Refused(Exception):
 
 @functools.cache
 def service(name: str) -> Any:
-    """botocore's model of a service."""
+    """botocore's model of a service, as published: clients of S3 change theirs."""
     return botocore.session.Session().get_service_model(name)
 
 
@@ -38,8 +38,10 @@ def operations(name: str) -> dict[str, Any]:
     return {xform_name(one): service(name).operation_model(one) for one in service(name).operation_names}
 
 
-class _Enums(ParamValidator):  # type: ignore[misc]
-    strange = False  # whether any text is one that no process can take
+class _Requests(ParamValidator):  # type: ignore[misc]
+    def __init__(self) -> None:
+        self.refused = ValidationErrors()  # what boto3 would send, and AWS not take
+        self.strange = False  # whether any text is one that no process can take
 
     def _validate_string(self, param: Any, shape: Any, errors: Any, name: str) -> None:
         super()._validate_string(param, shape, errors, name)
@@ -48,7 +50,7 @@ class _Enums(ParamValidator):  # type: ignore[misc]
         # alone.
         allowed = getattr(shape, "enum", None)
         if allowed and isinstance(param, str) and param.casefold() not in {value.casefold() for value in allowed}:
-            errors.report(name, "invalid type", param=param, valid_types=allowed)
+            self.refused.report(name, "invalid type", param=param, valid_types=allowed)
 
     def _shape_has_constraints(self, shape: Any) -> bool:
         return True  # botocore would not look into a list of strings for their values
@@ -63,38 +65,37 @@ class _Responses(ParamValidator):  # type: ignore[misc]
 
 
 def check_request(operation: Any, request: dict[str, Any]) -> None:
-    """Raise what boto3 raises for a request it would not send, and ``ClientError`` for an enum that AWS refuses, or for
-    a text that no process can take."""
+    """Raise what boto3 raises for a request it would not send; Refused for an enum that AWS refuses, or for a text that
+    no process can take."""
+    if operation.input_shape is None:
+        return
+    validator = _Requests()
     try:
-        wrong = ParamValidator().validate(request, operation.input_shape).generate_report()
+        report = validator.validate(request, operation.input_shape)
     except RecursionError:
-        wrong = "the request is nested more deeply than can be read"
-    if wrong:
-        raise ParamValidationError(report=wrong)
-    looked = _Enums()
-    report = looked.validate(request, operation.input_shape)
-    strange = looked.strange and operation.service_model.service_name != "logs"  # where no such stream is found
-    if report.has_errors() or strange:
-        raise client_error(operation.name, unwritable(request) or report.generate_report())
+        raise ParamValidationError(report="the request is nested more deeply than can be read") from None
+    if report.has_errors():
+        raise ParamValidationError(report=report.generate_report())
+    name = operation.service_model.service_name
+    strange = validator.strange and name != "logs"  # where no such stream is found
+    if name != "s3" and (validator.refused.has_errors() or strange):
+        raise Refused(400, "ClientException", unwritable(request) or validator.refused.generate_report())
 
 
 def check_response(operation: Any, response: dict[str, Any]) -> None:
     """Raise AssertionError where the embedded service itself is wrong: an answer that AWS could not give.
 
-    Of a long list the first ten are looked at, as one piece of code makes them all: the check of a hundred jobs would
+    Of a long list the first three are looked at, as one piece of code makes them all: the check of a hundred jobs would
     take ten times as long as their description.
     """
     if operation.output_shape is None:  # some operations answer nothing
         return
-    sample = {member: value[:10] if isinstance(value, list) else value for member, value in response.items()}
+    sample = {member: value[:3] if isinstance(value, list) else value for member, value in response.items()}
     report = _Responses().validate(sample, operation.output_shape)
     if report.has_errors():
         raise AssertionError(f"{operation.name} answered in a shape that AWS would not:\n{report.generate_report()}")
 
 
-def client_error(operation_name: str, message: str, code: str = "ClientException") -> Exception:
-    """The error that boto3 raises when AWS answers with ``code``."""
-    status = 500 if code == "ServerException" else 400
-    error = {"Error": {"Code": code, "Message": message}, "ResponseMetadata": {"HTTPStatusCode": status}}
-    refusal: Exception = ClientError(error, operation_name)
-    return refusal
+def status(operation: Any, response: dict[str, Any]) -> int:
+    """The HTTP status that a response comes with."""
+    return 206 if "ContentRange" in response else int(operation.http.get("responseCode", 200))

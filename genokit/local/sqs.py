@@ -19,10 +19,10 @@ from typing import Any
 
 from genokit.config import private_home
 from genokit.files import private_folder, write_atomic
-from genokit.local import provisions, store
+from genokit.local import client, provisions, store
 from genokit.local.account import Account
 from genokit.local.batch import limits
-from genokit.local.client import Caller, EmbeddedClient, Operation
+from genokit.local.client import Caller, Operation
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,80}")
 URL = f"https://sqs.{provisions.REGION}.amazonaws.com/{provisions.ACCOUNT}/"
@@ -34,8 +34,8 @@ TYPE = "AWS::SQS::Queue"
 MISSING = "AWS.SimpleQueueService.NonExistentQueue"
 
 
-def client(home: Path, job_environment: Mapping[str, str]) -> EmbeddedClient:
-    """The client."""
+def service(home: Path, job_environment: Mapping[str, str]) -> client.Service:
+    """The service, as one client sees it."""
     reader = _Reader()
     operations: tuple[Operation, ...] = (
         create_queue,
@@ -46,7 +46,7 @@ def client(home: Path, job_environment: Mapping[str, str]) -> EmbeddedClient:
         reader.receive_message,
         reader.delete_message,
     )
-    return EmbeddedClient("sqs", {one.__name__: one for one in operations}, home, job_environment)
+    return client.offer({one.__name__: one for one in operations}, home, job_environment)
 
 
 def create_queue(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:

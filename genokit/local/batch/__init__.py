@@ -19,9 +19,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from genokit.local import store
+from genokit.local import client, store
 from genokit.local.batch import definitions, environments, jobs, limits
-from genokit.local.client import Caller, EmbeddedClient, Operation
+from genokit.local.client import Caller, Operation
 
 
 def _limited(operation: Operation) -> Operation:
@@ -57,6 +57,6 @@ def alone(home: Path) -> Iterator[None]:
         os.close(file)
 
 
-def client(home: Path, job_environment: Mapping[str, str]) -> EmbeddedClient:
-    """The client; ``job_environment`` are the variables that tell a job which settings it was submitted under."""
-    return EmbeddedClient("batch", OPERATIONS, home, job_environment)
+def service(home: Path, job_environment: Mapping[str, str]) -> client.Service:
+    """The service of the account in ``home``."""
+    return client.offer(OPERATIONS, home, job_environment)

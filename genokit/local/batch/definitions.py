@@ -8,7 +8,7 @@ from typing import Any
 
 from genokit.local import store
 from genokit.local.batch import limits
-from genokit.local.client import Caller, page
+from genokit.local.client import Caller
 from genokit.local.engine import documents
 
 ARN = "arn:aws:batch:local:000000000000"
@@ -54,7 +54,7 @@ def describe_job_definitions(caller: Caller, request: dict[str, Any]) -> dict[st
         if status in (None, row["status"])
         and (not wanted or any(name == row["name"] and number in (None, row["revision"]) for name, number in wanted))
     ]
-    return page(caller, "jobDefinitions", found, request)
+    return limits.page(caller.refuse, "jobDefinitions", found, request)
 
 
 def deregister_job_definition(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 from genokit.local import store
 from genokit.local.batch import limits
 from genokit.local.batch.definitions import ARN
-from genokit.local.client import Caller, page
+from genokit.local.client import Caller
 from genokit.local.engine import containers, documents
 
 TABLES = {"compute-environment": "environments", "job-queue": "queues", "scheduling-policy": "policies"}
@@ -69,7 +69,7 @@ def describe_compute_environments(caller: Caller, request: dict[str, Any]) -> di
         }
         for row in _rows(caller, "compute-environment", request.get("computeEnvironments"))
     ]
-    return page(caller, "computeEnvironments", found, request)
+    return limits.page(caller.refuse, "computeEnvironments", found, request)
 
 
 def delete_compute_environment(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
@@ -150,7 +150,7 @@ def describe_job_queues(caller: Caller, request: dict[str, Any]) -> dict[str, An
         }
         for row in _rows(caller, "job-queue", request.get("jobQueues"))
     ]
-    return page(caller, "jobQueues", found, request)
+    return limits.page(caller.refuse, "jobQueues", found, request)
 
 
 def delete_job_queue(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
@@ -232,7 +232,7 @@ def describe_scheduling_policies(caller: Caller, request: dict[str, Any]) -> dic
 def list_scheduling_policies(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
     """The ARNs of all policies."""
     found = [{"arn": _arn("scheduling-policy", row["name"])} for row in _rows(caller, "scheduling-policy", None)]
-    return page(caller, "schedulingPolicies", found, request)
+    return limits.page(caller.refuse, "schedulingPolicies", found, request)
 
 
 def delete_scheduling_policy(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:

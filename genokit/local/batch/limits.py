@@ -121,6 +121,16 @@ def position(text: str) -> int | None:
     return int(text) if re.fullmatch("[0-9]{1,20}", text) and int(text) < 1 << 62 else None
 
 
+def page(refuse: Refuse, member: str, found: list[Any], request: dict[str, Any]) -> dict[str, Any]:
+    """One page of a list; the token is the number of the first thing on the next."""
+    first = position(request.get("nextToken") or "0")
+    if first is None:
+        raise refuse("nextToken: not a token of this account")
+    within(refuse, "maxResults", request.get("maxResults"), PAGE)
+    end = first + request.get("maxResults", PAGE[1])
+    return {member: found[first:end]} | ({"nextToken": str(end)} if end < len(found) else {})
+
+
 def _tags(refuse: Refuse, tags: dict[str, str]) -> None:
     for key, value in tags.items():
         if key.casefold().startswith("aws:"):

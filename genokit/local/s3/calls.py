@@ -16,7 +16,7 @@ KEY_BYTES = 1024
 PAGE = 1000
 
 Request = Mapping[str, Any]
-Answer = tuple[int, dict[str, Any]]
+Answer = dict[str, Any]
 
 
 # --- buckets
@@ -30,26 +30,26 @@ def create_bucket(objects: Objects, request: Request) -> Answer:
     if objects.has(bucket):
         raise Refused(409, "BucketAlreadyOwnedByYou", f"The embedded account has a bucket '{bucket}' already.")
     objects.create(bucket)
-    return 200, {"Location": f"/{bucket}"}
+    return {"Location": f"/{bucket}"}
 
 
 def list_buckets(objects: Objects, request: Request) -> Answer:
     """All buckets, on one page."""
     prefix = request.get("Prefix", "")
     found = [{"Name": name, "CreationDate": made} for name, made in objects.buckets().items()]
-    return 200, {"Buckets": [one for one in found if one["Name"].startswith(prefix)]}  # type: ignore[attr-defined]
+    return {"Buckets": [one for one in found if one["Name"].startswith(prefix)]}  # type: ignore[attr-defined]
 
 
 def head_bucket(objects: Objects, request: Request) -> Answer:
     """Whether the bucket is there."""
-    return 200, {"BucketRegion": "local"}
+    return {"BucketRegion": "local"}
 
 
 def delete_bucket(objects: Objects, request: Request) -> Answer:
     """Remove an empty bucket; the one that every account has is there again at once."""
     if not objects.remove(request["Bucket"]):
         raise Refused(409, "BucketNotEmpty", f"The bucket '{request['Bucket']}' is not empty.")
-    return 204, {}
+    return {}
 
 
 # --- objects
@@ -70,7 +70,7 @@ def put_object(objects: Objects, request: Request) -> Answer:
             raise Refused(412, "PreconditionFailed", f"The object '{key}' is another one by now.")
 
     found = objects.place(request["Bucket"], key, objects.receive(body), kept(request), allowed=allowed)
-    return 200, {"ETag": quoted(found.etag)}
+    return {"ETag": quoted(found.etag)}
 
 
 def get_object(objects: Objects, request: Request) -> Answer:
@@ -88,7 +88,7 @@ def get_object(objects: Objects, request: Request) -> Answer:
     partial = {"ContentRange": f"bytes {start}-{end - 1}/{found.size}"} if request.get("Range") else {}
     opened.seek(start)
     body = StreamingBody(io.BufferedReader(Part(opened, length)), length)
-    return (206 if partial else 200), {**_told(found), "ContentLength": length, **partial, "Body": body}
+    return {**_told(found), "ContentLength": length, **partial, "Body": body}
 
 
 def head_object(objects: Objects, request: Request) -> Answer:
@@ -99,14 +99,14 @@ def head_object(objects: Objects, request: Request) -> Answer:
         raise Refused(404, "NoSuchKey", "Not Found") from None
     _check_conditions(request, found)
     start, end = byte_range(request.get("Range", ""), found.size)
-    return 200, {**_told(found), "ContentLength": end - start}
+    return {**_told(found), "ContentLength": end - start}
 
 
 def delete_object(objects: Objects, request: Request) -> Answer:
     """Delete an object; that there was none is no error."""
     _check_version(request)
     objects.delete(request["Bucket"], checked_key(request["Key"]))
-    return 204, {}
+    return {}
 
 
 def delete_objects(objects: Objects, request: Request) -> Answer:
@@ -116,7 +116,7 @@ def delete_objects(objects: Objects, request: Request) -> Answer:
         raise Refused(400, "MalformedXML", f"Delete.Objects: {len(wanted)} objects, {PAGE} are the most.")
     for one in wanted:
         delete_object(objects, {**one, "Bucket": request["Bucket"]})
-    return 200, {} if request["Delete"].get("Quiet") else {"Deleted": [{"Key": one["Key"]} for one in wanted]}
+    return {} if request["Delete"].get("Quiet") else {"Deleted": [{"Key": one["Key"]} for one in wanted]}
 
 
 def copy_object(objects: Objects, request: Request) -> Answer:
@@ -130,7 +130,7 @@ def copy_object(objects: Objects, request: Request) -> Answer:
         received = objects.receive(opened)
     about = kept(request) if replace else found.about
     made = objects.place(request["Bucket"], checked_key(request["Key"]), received, about)
-    return 200, {"CopyObjectResult": {"ETag": quoted(made.etag), "LastModified": made.modified}}
+    return {"CopyObjectResult": {"ETag": quoted(made.etag), "LastModified": made.modified}}
 
 
 # --- lists
@@ -140,32 +140,30 @@ def list_objects_v2(objects: Objects, request: Request) -> Answer:
     """One page of keys in the order of their bytes, those behind a delimiter told as one prefix."""
     after = unquote(request.get("ContinuationToken", "")) or request.get("StartAfter", "")
     told, page, last = _page(objects, request, after)
-    response = {
+    return {
         **told,
         "KeyCount": len(page) + len(told.get("CommonPrefixes", [])),
         **({"StartAfter": request["StartAfter"]} if "StartAfter" in request else {}),
         **({"Contents": [_listed(one) for one in page]} if page else {}),
         **({"NextContinuationToken": quote(last)} if last is not None else {}),
     }
-    return 200, response
 
 
 def list_objects(objects: Objects, request: Request) -> Answer:
     """The same in S3's older words, which boto3's resources still use."""
     told, page, last = _page(objects, request, request.get("Marker", ""))
     told |= {"Marker": request.get("Marker", "")} | ({"NextMarker": last} if last is not None else {})
-    return 200, told | ({"Contents": [_listed(one) for one in page]} if page else {})
+    return told | ({"Contents": [_listed(one) for one in page]} if page else {})
 
 
 def list_object_versions(objects: Objects, request: Request) -> Answer:
     """One page of the objects, each as its only version."""
     told, page, last = _page(objects, request, request.get("KeyMarker", ""))
-    response = {
+    return {
         **told,
         **({"Versions": [{**_listed(one), "VersionId": "null", "IsLatest": True} for one in page]} if page else {}),
         **({"NextKeyMarker": last, "NextVersionIdMarker": "null"} if last is not None else {}),
     }
-    return 200, response
 
 
 def _page(objects: Objects, request: Request, after: str) -> tuple[dict[str, Any], list[Found], str | None]:

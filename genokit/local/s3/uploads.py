@@ -25,14 +25,14 @@ def create_multipart_upload(objects: Objects, request: Request) -> Answer:
     key, upload = checked_key(request["Key"]), secrets.token_hex(16)
     folder = _uploads(objects) / upload
     write_atomic(folder / "about", json.dumps([request["Bucket"], key, kept(request)]), private=True)
-    return 200, {"Bucket": request["Bucket"], "Key": key, "UploadId": upload}
+    return {"Bucket": request["Bucket"], "Key": key, "UploadId": upload}
 
 
 def upload_part(objects: Objects, request: Request) -> Answer:
     """Take in one part; the last one sent under a number counts."""
     body = request.get("Body", b"")
     getattr(body, "signal_transferring", lambda: None)()
-    return 200, {"ETag": _take_part(objects, request, body)}
+    return {"ETag": _take_part(objects, request, body)}
 
 
 def upload_part_copy(objects: Objects, request: Request) -> Answer:
@@ -42,7 +42,7 @@ def upload_part_copy(objects: Objects, request: Request) -> Answer:
         start, end = byte_range(request.get("CopySourceRange", ""), found.size)
         opened.seek(start)
         etag = _take_part(objects, request, io.BufferedReader(Part(opened, end - start)))
-    return 200, {"CopyPartResult": {"ETag": etag, "LastModified": found.modified}}
+    return {"CopyPartResult": {"ETag": etag, "LastModified": found.modified}}
 
 
 def complete_multipart_upload(objects: Objects, request: Request) -> Answer:
@@ -66,13 +66,13 @@ def complete_multipart_upload(objects: Objects, request: Request) -> Answer:
     etag = f"{digest.hexdigest()}-{len(files)}"
     made = objects.place(request["Bucket"], request["Key"], received, about, etag=etag)
     shutil.rmtree(folder, ignore_errors=True)
-    return 200, {"Bucket": request["Bucket"], "Key": request["Key"], "ETag": quoted(made.etag)}
+    return {"Bucket": request["Bucket"], "Key": request["Key"], "ETag": quoted(made.etag)}
 
 
 def abort_multipart_upload(objects: Objects, request: Request) -> Answer:
     """Forget an upload in parts."""
     shutil.rmtree(_upload(objects, request)[0], ignore_errors=True)
-    return 204, {}
+    return {}
 
 
 def _uploads(objects: Objects) -> Path:
