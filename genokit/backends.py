@@ -14,7 +14,7 @@ from genokit.errors import ConfigError, InvalidRequest, MissingDependency
 from genokit.refusals import translated_errors as translated_errors
 
 if TYPE_CHECKING:
-    from genokit.databases import Athena, Duck
+    from genokit.databases import AthenaDatabase, DuckDatabase
     from genokit.local.account import Account
     from genokit.local.door import Door
 
@@ -246,23 +246,23 @@ def athena(clients: Clients, workgroup: str, database: str = "default") -> Any:
     )  # fmt: skip
 
 
-def database(address: str, clients: Clients | None = None) -> Duck | Athena:
+def database(address: str, clients: Clients | None = None) -> DuckDatabase | AthenaDatabase:
     """Where queries run: ``athena://workgroup/database`` on AWS, or ``:memory:``, DuckDB in this process.
 
     >>> database(":memory:").dialect
     'duckdb'
     """
-    from genokit.databases import Athena, Duck
+    from genokit.databases import AthenaDatabase, DuckDatabase
 
     if not address.startswith("athena:"):
         import duckdb
 
         still = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
-        return Duck(duckdb.connect(address, config=still), "main")
+        return DuckDatabase(duckdb.connect(address, config=still), "main")
     match = re.fullmatch(r"athena://([\w.-]{1,128})/([\w-]{1,255})", address)
     if not match:
         raise ConfigError(f"'{address}' is not of the form athena://workgroup/database, as athena://genokit-omop/omop.")
-    return Athena(athena(clients or Clients(Settings.load()), match[1], match[2]), match[2])
+    return AthenaDatabase(athena(clients or Clients(Settings.load()), match[1], match[2]), match[2])
 
 
 def _embedded(service: str, settings: Settings) -> Any:

@@ -51,14 +51,14 @@ class Answer:
     usd: float | None = None
 
 
-class Duck:
+class DuckDatabase:
     """A DuckDB connection to read from; tables without a schema are looked up in ``schema``.
 
     Queries read tables; with ``external_access`` also files, as ``read_csv`` does. ``views`` are temporary ones of the
     connection, made of the tables in ``source`` (a catalog and a schema), which stand in front of these.
 
     >>> import duckdb
-    >>> Duck(duckdb.connect(), "main").query("select 42 as answer").table.to_pydict()
+    >>> DuckDatabase(duckdb.connect(), "main").query("select 42 as answer").table.to_pydict()
     {'answer': [42]}
     """
 
@@ -214,10 +214,10 @@ class Duck:
         return found
 
     def __repr__(self) -> str:
-        return f"<Duck {self.schema}>"
+        return f"<DuckDatabase {self.schema}>"
 
 
-class Athena:
+class AthenaDatabase:
     """A workgroup and a database of Amazon Athena, through a connection of pyathena."""
 
     dialect = "athena"
@@ -259,7 +259,7 @@ class Athena:
         ]
 
     def __repr__(self) -> str:
-        return f"<Athena {self.connection.work_group}/{self.schema}>"
+        return f"<AthenaDatabase {self.connection.work_group}/{self.schema}>"
 
 
 def confine(con: DuckDBPyConnection, files: Iterable[str] = (), *, external_access: bool = False) -> None:

@@ -35,7 +35,7 @@ LITTLE_SPACE = 2 * 1024**3
 
 
 @dataclass(frozen=True)
-class Check:
+class HealthCheck:
     """One thing looked at: ``state`` is "ok", "warning" (something will not work) or "problem" (nothing much will)."""
 
     check: str
@@ -45,10 +45,10 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Report:
+class HealthReport:
     """What the doctor found, a row a check, and the settings if they could be read."""
 
-    rows: tuple[Check, ...]
+    rows: tuple[HealthCheck, ...]
     settings: Settings | None
 
     @property
@@ -59,7 +59,7 @@ class Report:
 
     def __repr__(self) -> str:
         wanting = " ".join(", ".join(row.check for row in self.rows if row.state != "ok").split())
-        return f"<Report {self.state}: {wanting or 'all is well'}>"
+        return f"<HealthReport {self.state}: {wanting or 'all is well'}>"
 
     def _repr_html_(self) -> Html:
         found = [{"check": r.check, "state": r.state, "found": r.detail, "what to do": r.todo} for r in self.rows]
@@ -83,14 +83,14 @@ class Report:
         return "\n".join(lines)
 
 
-def doctor(settings: Settings | None = None, *, only: Collection[str] | None = None) -> Report:
+def doctor(settings: Settings | None = None, *, only: Collection[str] | None = None) -> HealthReport:
     """Look at everything the kit leans on and say what to do about what is not there; takes a few seconds.
 
     ``only`` names the checks to make (default: all). Settings that cannot be read are themselves a row, and the checks
     that need them are then left out.
     """
     row, settings = _settings(settings)
-    checks: dict[str, Callable[[], Check]] = {
+    checks: dict[str, Callable[[], HealthCheck]] = {
         "Python": _python,
         "packages": _packages,
         "MXNet": _engine,
@@ -103,51 +103,53 @@ def doctor(settings: Settings | None = None, *, only: Collection[str] | None = N
         checks |= {name: partial(_folder, name, getattr(settings, name)) for name in ("home", "cache", "runs")}
         checks["manifests"] = partial(_manifests, settings)
         checks |= {name: partial(check, settings) for name, check in BACKEND_CHECKS[settings.backend].items()}
-    return Report(
+    return HealthReport(
         (row, *(_guarded(name, check) for name, check in checks.items() if only is None or name in only)), settings
     )
 
 
-def _guarded(name: str, check: Callable[[], Check]) -> Check:
+def _guarded(name: str, check: Callable[[], HealthCheck]) -> HealthCheck:
     try:
         return check()
     except GenokitError as error:
-        return Check(name, "problem", str(error))
+        return HealthCheck(name, "problem", str(error))
     except ImportError as error:
-        return Check(name, "problem", str(error), "Install the environment: make setup")
+        return HealthCheck(name, "problem", str(error), "Install the environment: make setup")
     except Exception as error:  # whatever is broken about this machine must not hide the other rows
-        return Check(name, "problem", f"{type(error).__name__}: {error}".strip(": "))
+        return HealthCheck(name, "problem", f"{type(error).__name__}: {error}".strip(": "))
 
 
-def _settings(settings: Settings | None) -> tuple[Check, Settings | None]:
+def _settings(settings: Settings | None) -> tuple[HealthCheck, Settings | None]:
     try:
         settings = settings or Settings.load()
     except GenokitError as error:
-        return Check("settings", "problem", str(error), "Correct it; what needs settings was not looked at."), None
+        return HealthCheck(
+            "settings", "problem", str(error), "Correct it; what needs settings was not looked at."
+        ), None
     strangers = unknown_variables(os.environ)
     if strangers:
         todo = "These are no settings and have no effect: unset them."
-        return Check("settings", "warning", f"unknown variables {', '.join(strangers)}", todo), settings
+        return HealthCheck("settings", "warning", f"unknown variables {', '.join(strangers)}", todo), settings
     origins = sorted({origin for origin in settings.origins.values() if origin != "default"})
-    return Check("settings", "ok", f"from {', '.join(origins) or f'defaults: no {FILE} here or above'}"), settings
+    return HealthCheck("settings", "ok", f"from {', '.join(origins) or f'defaults: no {FILE} here or above'}"), settings
 
 
-def _python() -> Check:
+def _python() -> HealthCheck:
     detail = f"{platform.python_version()} at {sys.executable}, genokit {__version__}, {platform.platform(terse=True)}"
     if (3, 11) <= sys.version_info[:2] <= (3, 13):
-        return Check("Python", "ok", detail)
-    return Check("Python", "problem", detail, "Use Python 3.11 to 3.13: make setup")
+        return HealthCheck("Python", "ok", detail)
+    return HealthCheck("Python", "problem", detail, "Use Python 3.11 to 3.13: make setup")
 
 
-def _packages() -> Check:
+def _packages() -> HealthCheck:
     versions = {name: _version(name) for name in PACKAGES}
     missing = [name for name, version in versions.items() if version is None]
     detail = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
     if missing:
-        return Check(
+        return HealthCheck(
             "packages", "problem", f"missing: {', '.join(missing)}; {detail}", "Install the environment: make setup"
         )
-    return Check("packages", "ok", detail)
+    return HealthCheck("packages", "ok", detail)
 
 
 def _version(name: str) -> str | None:
@@ -157,92 +159,94 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _engine() -> Check:
+def _engine() -> HealthCheck:
     # In a process of its own: MXNet fixes its threads when it loads, and a broken library may end the process.
     code = "from genokit.train.mxnet import load; print(load().__version__)"
     done = _output([sys.executable, "-c", code], ENGINE_TIMEOUT_S, Path(__file__).parents[1])
     if done.returncode == 0:
-        return Check("MXNet", "ok", f"{done.stdout.strip().splitlines()[-1]} loads: LeNet trains on this machine")
+        return HealthCheck("MXNet", "ok", f"{done.stdout.strip().splitlines()[-1]} loads: LeNet trains on this machine")
     last = ([line for line in done.stderr.splitlines() if line.strip()] or ["no message"])[-1]
     reason = last.removeprefix("genokit.errors.MissingDependency: ")
-    return Check("MXNet", "warning", "does not load: LeNet cannot train on this machine", reason)
+    return HealthCheck("MXNet", "warning", "does not load: LeNet cannot train on this machine", reason)
 
 
-def _kernel() -> Check:
+def _kernel() -> HealthCheck:
     from jupyter_client.kernelspec import KernelSpecManager
 
     kernels = KernelSpecManager().find_kernel_specs()
     if kernels:
-        return Check("kernel", "ok", f"Jupyter finds {', '.join(sorted(kernels))}")
-    return Check(
+        return HealthCheck("kernel", "ok", f"Jupyter finds {', '.join(sorted(kernels))}")
+    return HealthCheck(
         "kernel", "problem", "Jupyter finds no kernel: no notebook can run", "python -m ipykernel install --sys-prefix"
     )
 
 
-def _gpu() -> Check:
+def _gpu() -> HealthCheck:
     if shutil.which("nvidia-smi") is None:
-        return Check("GPU", "ok", "none here; training runs on the CPU")
+        return HealthCheck("GPU", "ok", "none here; training runs on the CPU")
     query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
     done = _output(query, TIMEOUT_S)
     if done.returncode == 0 and done.stdout.strip():
-        return Check("GPU", "ok", "; ".join(line.strip() for line in done.stdout.strip().splitlines()))
-    return Check(
+        return HealthCheck("GPU", "ok", "; ".join(line.strip() for line in done.stdout.strip().splitlines()))
+    return HealthCheck(
         "GPU", "warning", f"nvidia-smi says: {_said(done)}", "Look after the NVIDIA driver; the CPU is used meanwhile."
     )
 
 
-def _containers() -> Check:
+def _containers() -> HealthCheck:
     found = [name for name in ("docker", "podman") if shutil.which(name)]
     if not found:
         detail = "neither docker nor podman; jobs of the image 'genokit' need none"
-        return Check("containers", "ok", detail)
+        return HealthCheck("containers", "ok", detail)
     answers = {name: _output([name, "info", "--format", "{{json .}}"], TIMEOUT_S) for name in found}
     working = [name for name, done in answers.items() if done.returncode == 0]
     if working:
-        return Check("containers", "ok", f"{', '.join(working)} answers")
+        return HealthCheck("containers", "ok", f"{', '.join(working)} answers")
     todo = f"Start {found[0]} to run jobs of other images; jobs of the image 'genokit' need none."
-    return Check("containers", "warning", f"{', '.join(found)} installed but not answering", todo)
+    return HealthCheck("containers", "warning", f"{', '.join(found)} installed but not answering", todo)
 
 
-def _package_sources() -> Check:
+def _package_sources() -> HealthCheck:
     has = {"pip": importlib.util.find_spec("pip") is not None, "npm": shutil.which("npm") is not None}
     missing = [name for name, there in has.items() if not there]
     if not missing:
-        return Check("package sources", "ok", "pip and npm: data that travel as packages can be fetched")
+        return HealthCheck("package sources", "ok", "pip and npm: data that travel as packages can be fetched")
     todo = f"Install {' and '.join(missing)}, or have a mirror: mirrors = [...] in {FILE}."
-    return Check(
+    return HealthCheck(
         "package sources", "warning", f"no {' and no '.join(missing)}: such data sources are passed over", todo
     )
 
 
-def _folder(name: str, folder: Path) -> Check:
+def _folder(name: str, folder: Path) -> HealthCheck:
     if name == "home":
         check_home(folder)
     place = next(parent for parent in (folder, *folder.parents) if parent.exists())
     todo = f'Choose another folder: {name} = "..." in {FILE}, or GENOKIT_{name.upper()}.'
     if not place.is_dir():
-        return Check(name, "problem", f"'{place}' is not a folder", todo)
+        return HealthCheck(name, "problem", f"'{place}' is not a folder", todo)
     try:
         tempfile.TemporaryFile(dir=place).close()
     except OSError as error:
-        return Check(name, "problem", f"'{place}' cannot be written to: {error.strerror}", todo)
+        return HealthCheck(name, "problem", f"'{place}' cannot be written to: {error.strerror}", todo)
     free = shutil.disk_usage(place).free
     detail = f"{folder}, {size(free)} free"
     if free < LITTLE_SPACE:
-        return Check(name, "warning", detail, f"Make room: under {size(LITTLE_SPACE)} is little for data and runs.")
-    return Check(name, "ok", detail)
+        return HealthCheck(
+            name, "warning", detail, f"Make room: under {size(LITTLE_SPACE)} is little for data and runs."
+        )
+    return HealthCheck(name, "ok", detail)
 
 
-def _manifests(settings: Settings) -> Check:
+def _manifests(settings: Settings) -> HealthCheck:
     folder = settings.manifests or nearest("data_manifests") or Path(__file__).parent / "data" / "manifests"
     names = sorted(file.parent.name for file in folder.glob("*/datapackage.json"))
     if names:
-        return Check("manifests", "ok", f"{', '.join(names)} in {folder}")
+        return HealthCheck("manifests", "ok", f"{', '.join(names)} in {folder}")
     todo = f'Work in the repository, or set manifests = "..." in {FILE}.'
-    return Check("manifests", "warning", f"none in {folder}", todo)
+    return HealthCheck("manifests", "warning", f"none in {folder}", todo)
 
 
-def _embedded(settings: Settings) -> Check:
+def _embedded(settings: Settings) -> HealthCheck:
     status = backends.account(settings).status()
     jobs = status.get("jobs")
     counts = ", ".join(f"{count} {state}" for state, count in jobs.items()) if isinstance(jobs, Mapping) else ""
@@ -251,37 +255,41 @@ def _embedded(settings: Settings) -> Check:
     detail = f"{at_work}; jobs: {counts or 'none yet'}"
     if status.get("problem"):
         todo = f"Look into supervisor.log in {settings.home}. To start afresh: genokit local clean."
-        return Check("embedded account", "problem", f"{detail}. {status['problem']}", todo)
+        return HealthCheck("embedded account", "problem", f"{detail}. {status['problem']}", todo)
     stuck = status.get("stuck")
     if isinstance(stuck, Mapping) and stuck:
         job_id, reason = next(iter(stuck.items()))
         more = f" So do {len(stuck) - 1} more." if len(stuck) > 1 else ""
         todo = "Ask for less, or terminate it."
-        return Check("embedded account", "warning", f"{detail}. Job {job_id} can never start: {reason}{more}", todo)
-    return Check("embedded account", "ok", detail)
+        return HealthCheck(
+            "embedded account", "warning", f"{detail}. Job {job_id} can never start: {reason}{more}", todo
+        )
+    return HealthCheck("embedded account", "ok", detail)
 
 
-def _identity(settings: Settings) -> Check:
+def _identity(settings: Settings) -> HealthCheck:
     try:
         session = _session(settings)
         if not session.region_name:
             todo = f'Set region = "..." in {FILE}, or GENOKIT_REGION.'
-            return Check("AWS identity", "problem", "no region is set", todo)
+            return HealthCheck("AWS identity", "problem", "no region is set", todo)
         who = session.client("sts", config=_quick()).get_caller_identity()
     except Exception as error:  # of botocore's many, each for a way in which signing in fails
         todo = "Sign in (aws sso login, or aws configure), and check profile and region."
-        return Check("AWS identity", "problem", str(error), todo)
-    return Check("AWS identity", "ok", f"{who['Arn']} in {session.region_name}")
+        return HealthCheck("AWS identity", "problem", str(error), todo)
+    return HealthCheck("AWS identity", "ok", f"{who['Arn']} in {session.region_name}")
 
 
-def _queues(settings: Settings) -> Check:
+def _queues(settings: Settings) -> HealthCheck:
     # Not the kit's own client, which is patient with a service that does not answer.
     with backends.translated_errors("AWS Batch"):
         queues = _session(settings).client("batch", config=_quick()).describe_job_queues()["jobQueues"]
     if not queues:
-        return Check("AWS Batch", "warning", "answers, but has no job queue", "Make a job queue, or check the region.")
+        return HealthCheck(
+            "AWS Batch", "warning", "has no job queue", "Create one: genokit stack deploy. Or check the region."
+        )
     names = ", ".join(f"{queue['jobQueueName']} {queue['state']} {queue.get('status', '')}".strip() for queue in queues)
-    return Check("AWS Batch", "ok", f"queues: {names}")
+    return HealthCheck("AWS Batch", "ok", f"queues: {names}")
 
 
 def _session(settings: Settings) -> Any:
@@ -297,7 +305,7 @@ def _quick() -> Any:
 
 
 # What to ask of each backend; which of them to use is settled in backends.py alone.
-BACKEND_CHECKS: dict[str, dict[str, Callable[[Settings], Check]]] = {
+BACKEND_CHECKS: dict[str, dict[str, Callable[[Settings], HealthCheck]]] = {
     "local": {"embedded account": _embedded},
     "aws": {"AWS identity": _identity, "AWS Batch": _queues},
 }

@@ -40,13 +40,27 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from genokit.display import plain
 
-if TYPE_CHECKING:
-    from genokit.batch import Job
-    from genokit.pipelines import Run
+
+class FailedJob(Protocol):
+    """A ``genokit.Job``, as far as its errors need it."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+
+
+class FailedRun(Protocol):
+    """A ``genokit.Run``, as far as its errors need it."""
+
+    @property
+    def source(self) -> Path: ...
+    @property
+    def traceback(self) -> str: ...
 
 
 class GenokitError(Exception):
@@ -115,7 +129,7 @@ class JobFailed(GenokitError):
     """A job ended in FAILED."""
 
     def __init__(
-        self, message: str, *, job: Job, exit_code: int | None, reason: str, last_lines: Sequence[str] = ()
+        self, message: str, *, job: FailedJob, exit_code: int | None, reason: str, last_lines: Sequence[str] = ()
     ) -> None:
         super().__init__(message)
         self.job = job
@@ -127,7 +141,7 @@ class JobFailed(GenokitError):
 class JobTimeout(GenokitError):
     """A job had not ended when the waiting did."""
 
-    def __init__(self, message: str, *, job: Job) -> None:
+    def __init__(self, message: str, *, job: FailedJob) -> None:
         super().__init__(message)
         self.job = job
 
@@ -201,7 +215,7 @@ class InvalidNotebook(GenokitError):
 class NotebookFailed(GenokitError):
     """A notebook did not run to its end."""
 
-    def __init__(self, message: str, *, run: Run, cell: int | None, path: Path) -> None:
+    def __init__(self, message: str, *, run: FailedRun, cell: int | None, path: Path) -> None:
         super().__init__(message)
         self.run = run
         self.cell = cell
@@ -211,7 +225,7 @@ class NotebookFailed(GenokitError):
 class PipelineFailed(GenokitError):
     """At least one notebook of a pipeline did not run to its end."""
 
-    def __init__(self, message: str, *, runs: Sequence[Run]) -> None:
+    def __init__(self, message: str, *, runs: Sequence[FailedRun]) -> None:
         super().__init__(message)
         self.runs = list(runs)
 

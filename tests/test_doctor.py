@@ -12,7 +12,7 @@ import pytest
 
 from genokit.batch import Batch
 from genokit.config import Settings
-from genokit.doctor import Check, Report, doctor
+from genokit.doctor import HealthCheck, HealthReport, doctor
 
 ROOT = Path(__file__).parents[1]
 
@@ -22,7 +22,7 @@ def report(tmp_path_factory):
     return doctor(Settings(home=tmp_path_factory.mktemp("doctor") / "home"))
 
 
-def row(report, name) -> Check:
+def row(report, name) -> HealthCheck:
     return next(row for row in report.rows if row.check == name)
 
 
@@ -127,10 +127,10 @@ def test_the_report_reads_well_as_text_and_as_html(report):
 
 
 def test_the_state_is_the_worst_of_all():
-    ok, warning, problem = (Check("x", state, "d") for state in ("ok", "warning", "problem"))
-    assert Report((ok,), None).state == "ok"
-    assert Report((ok, warning), None).state == "warning"
-    assert Report((problem, ok, warning), None).state == "problem"
+    ok, warning, problem = (HealthCheck("x", state, "d") for state in ("ok", "warning", "problem"))
+    assert HealthReport((ok,), None).state == "ok"
+    assert HealthReport((ok, warning), None).state == "warning"
+    assert HealthReport((problem, ok, warning), None).state == "problem"
 
 
 def test_a_job_that_can_never_start_is_told_with_its_reason(account: Settings) -> None:

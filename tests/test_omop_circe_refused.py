@@ -15,7 +15,7 @@ import pytest
 from atlas import SINUS, concepts, defined, end, group, near, rule
 
 from genokit import Cdm
-from genokit.databases import Athena
+from genokit.databases import AthenaDatabase
 from genokit.errors import InvalidParameters, InvalidSource, MissingDependency, NotFound, QueryError
 from genokit.omop.cohorts.circe import script
 from genokit.omop.cohorts.cohort_periods import START, WHO
@@ -206,7 +206,7 @@ def test_a_nest_that_would_fill_the_memory_is_refused(small):
 
 def test_where_it_cannot_run_it_says_what_to_do(small, monkeypatch):
     with pytest.raises(InvalidSource, match=r"describe the cohort with cdm.cohort"):
-        Cdm(database=Athena(None, "omop")).atlas_cohort(defined(SINUS))
+        Cdm(database=AthenaDatabase(None, "omop")).atlas_cohort(defined(SINUS))
     monkeypatch.setitem(sys.modules, "duckcdm.circe", None)
     with pytest.raises(MissingDependency, match=re.escape("pip install 'genokit[atlas]'")):
         small.atlas_cohort(defined(SINUS))

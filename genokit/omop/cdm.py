@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from genokit import disclosure
 from genokit.backends import Clients, clients, database
-from genokit.databases import Answer, Athena, Duck
+from genokit.databases import Answer, AthenaDatabase, DuckDatabase
 from genokit.errors import GenokitError, InvalidParameters, NotFound, QueryError, did_you_mean
 from genokit.omop import concepts, views
 from genokit.omop.concepts import Concept, ConceptSet
@@ -85,7 +85,7 @@ class Cdm:
         self,
         place: str | os.PathLike[str] | None = None,
         *,
-        database: DuckDBPyConnection | Duck | Athena | None = None,
+        database: DuckDBPyConnection | DuckDatabase | AthenaDatabase | None = None,
         schema: str | None = None,
         clients: Clients | None = None,
         external_access: bool = False,
@@ -100,9 +100,9 @@ class Cdm:
         self._external_access = external_access
 
     @cached_property
-    def database(self) -> Duck | Athena:
+    def database(self) -> DuckDatabase | AthenaDatabase:
         """What the queries run on: ``query``, ``columns``, ``dialect``; of DuckDB also ``con``."""
-        if isinstance(self._given, (Duck, Athena)):
+        if isinstance(self._given, (DuckDatabase, AthenaDatabase)):
             return self._given
         if self._given is not None:
             return views.over(self._given, self._schema, external_access=self._external_access)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genokit.backends import database
-from genokit.databases import Duck, confine
+from genokit.databases import DuckDatabase, confine
 from genokit.errors import InvalidSource, NotFound
 from genokit.omop.etl.mimic3 import identifier, quoted
 from genokit.omop.fields import Field, fields, tables
@@ -52,7 +52,7 @@ class Held:
     files: tuple[str, ...] = ()
 
 
-def opened(place: str | os.PathLike[str], schema: str | None = None, *, external_access: bool = False) -> Duck:
+def opened(place: str | os.PathLike[str], schema: str | None = None, *, external_access: bool = False) -> DuckDatabase:
     """A DuckDB with the CDM's tables in the schema ``cdm``, confined to the place's files. Raises NotFound, ..."""
     duck = _memory()
     source, held = _located(duck.con, place, schema)
@@ -66,7 +66,7 @@ def opened(place: str | os.PathLike[str], schema: str | None = None, *, external
     return duck
 
 
-def over(con: DuckDBPyConnection, schema: str | None = None, *, external_access: bool = False) -> Duck:
+def over(con: DuckDBPyConnection, schema: str | None = None, *, external_access: bool = False) -> DuckDatabase:
     """The tables of an open connection as a CDM, by temporary views that only this Cdm sees. Raises NotFound, ..."""
     import duckdb
 
@@ -76,7 +76,7 @@ def over(con: DuckDBPyConnection, schema: str | None = None, *, external_access:
         held = _tables(con, source)
         _check_ids(con, held, "The connection")
         mine = _views({name: held[name] for name in held.keys() & set(tables())}, "temp view ")
-        return Duck(con, source[1], views=mine, source=source, external_access=external_access)
+        return DuckDatabase(con, source[1], views=mine, source=source, external_access=external_access)
     except duckdb.Error as error:
         raise InvalidSource(f"The connection cannot be read as a CDM: {str(error).splitlines()[0]}") from error
 
@@ -102,7 +102,7 @@ def as_kept(cdm: str | os.PathLike[str] | Any) -> Iterator[Kept]:
             source, held = _located(duck.con, cdm)
             confine(duck.con, (file for table in held.values() for file in table.files))
             yield _of_duckdb(duck.con, source)
-        elif isinstance(given, Duck):
+        elif isinstance(given, DuckDatabase):
             yield _of_duckdb(given.con, given.source or given.seen)
         elif given is None:
             yield _of_duckdb(cdm, source_of(cdm, "The connection"))
@@ -128,9 +128,9 @@ def _by_table(columns: Iterable[tuple[str, str, str]]) -> dict[str, dict[str, st
     return found
 
 
-def _memory() -> Duck:
+def _memory() -> DuckDatabase:
     duck = database(":memory:")
-    assert isinstance(duck, Duck)
+    assert isinstance(duck, DuckDatabase)
     return duck
 
 

@@ -13,7 +13,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from genokit import display
 from genokit.config import Settings
@@ -162,7 +162,7 @@ def _run_one(step: Step, ended: PipelineRun, settings: Settings, stop: threading
                 stop=stop,
             )
         except NotebookFailed as error:
-            ended.runs[step.name] = error.run
+            ended.runs[step.name] = cast(Run, error.run)
         except GenokitError as error:
             ended.problems[step.name] = ("FAILED", str(error))
 

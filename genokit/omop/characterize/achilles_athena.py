@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from genokit.databases import Athena, usd
+from genokit.databases import AthenaDatabase, usd
 from genokit.errors import AccessDenied
 from genokit.omop.characterize.achilles import PORTABLE, Domain, Scan, collected, sql
 from genokit.omop.fields import Field, fields
@@ -35,7 +35,9 @@ FILES = {
 class OnAthena:
     """How a CDM is counted on Athena: with one statement or a few for each scan."""
 
-    def __init__(self, database: Athena, columns: Mapping[str, Mapping[str, str]], scans: Iterable[Scan]) -> None:
+    def __init__(
+        self, database: AthenaDatabase, columns: Mapping[str, Mapping[str, str]], scans: Iterable[Scan]
+    ) -> None:
         self.database = database
         self.asked = {scan.name: statements(scan, columns, database.schema) for scan in scans}
         self.states = states(
@@ -76,7 +78,7 @@ class State:
     bytes: int | None
 
 
-def states(database: Athena, tables: Iterable[str]) -> dict[str, State]:
+def states(database: AthenaDatabase, tables: Iterable[str]) -> dict[str, State]:
     """The state of each table by the list of its files; where that is not to be seen, by what Glue says of it.
 
     A view has no state: it counts as changed.
@@ -103,7 +105,7 @@ def _folders(glue: Any, table: Mapping[str, Any]) -> list[str]:
     return folders
 
 
-def _state(database: Athena, table: Mapping[str, Any], folders: list[str]) -> State:
+def _state(database: AthenaDatabase, table: Mapping[str, Any], folders: list[str]) -> State:
     if not folders[0]:
         return State(uuid4().hex, None)
     said = [str(table.get(name)) for name in ("StorageDescriptor", "UpdateTime", "VersionId", "Parameters")]
@@ -116,7 +118,7 @@ def _state(database: Athena, table: Mapping[str, Any], folders: list[str]) -> St
     return State(_hash(said[0], *map(str, files)), sum(size for _, _, size in files))
 
 
-def _files(database: Athena, folder: str) -> Iterator[tuple[str, str, int]]:
+def _files(database: AthenaDatabase, folder: str) -> Iterator[tuple[str, str, int]]:
     """The name, tag and size of each file in a folder of S3."""
     bucket, prefix = split(folder.rstrip("/"))
     with translated_errors(f"folder '{folder}'"):

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from genokit import disclosure
-from genokit.databases import Athena, Duck, told
+from genokit.databases import AthenaDatabase, DuckDatabase, told
 from genokit.errors import NotFound, did_you_mean
 from genokit.omop.characterize import achilles, pictures
 from genokit.omop.characterize.achilles import SCANS, Scan
@@ -203,7 +203,7 @@ def characterize(
     scans = [scan for scan in SCANS if scan.reads[-1] in columns]
     made, told = [], []
     there: OnAthena | _OnDuck
-    if isinstance(cdm.database, Athena):
+    if isinstance(cdm.database, AthenaDatabase):
         there = OnAthena(cdm.database, columns, scans)
     else:
         there = _OnDuck(cdm, scans, hashed=results is not None)
@@ -248,7 +248,7 @@ class _OnDuck:
     said = ""
 
     def __init__(self, cdm: Cdm, scans: Sequence[Scan], hashed: bool) -> None:
-        assert isinstance(cdm.database, Duck)
+        assert isinstance(cdm.database, DuckDatabase)
         self.con = cdm.database.cursor()
         self.con.execute("set enable_progress_bar = false")
         columns = cdm.columns()

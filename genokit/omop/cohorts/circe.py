@@ -15,7 +15,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genokit.databases import Duck
+from genokit.databases import DuckDatabase
 from genokit.errors import InvalidParameters, InvalidSource, MissingDependency
 from genokit.omop.cohorts.cohort import Cohort
 from genokit.omop.cohorts.cohort_entry import Step, read
@@ -41,7 +41,7 @@ def cohort(cdm: Cdm, source: Source, *, name: str | None, min_cell: int | None) 
     """The cohort that a definition describes. Raises InvalidParameters, InvalidSource, MissingDependency, ..."""
     definition, called, title = expression(source)
     duck = cdm.database
-    if not isinstance(duck, Duck):
+    if not isinstance(duck, DuckDatabase):
         raise InvalidSource(
             f"{cdm!r} is not on this machine, and ATLAS's definitions run in DuckDB. Ask the files that it was made "
             "from: Cdm('folder of parquet').atlas_cohort(...); or describe the cohort with cdm.cohort(...)."

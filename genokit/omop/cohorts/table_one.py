@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from genokit import disclosure
 from genokit.backends import database
-from genokit.databases import Duck
+from genokit.databases import DuckDatabase
 from genokit.errors import InvalidParameters
 from genokit.omop import concepts
 from genokit.omop.cohorts import cohort_entry, cohort_periods
@@ -151,7 +151,7 @@ def _recorded(cdm: Cdm, firsts: Mapping[str, DataFrame], prior_days: int, most: 
     }
     sql, values = bind(read("records"), asked, cdm.database.dialect)
     here = database(":memory:")
-    assert isinstance(here, Duck)
+    assert isinstance(here, DuckDatabase)
     here.con.register("record", cdm.database.query(sql, values).table)
     here.con.register("first", first.rename(columns={WHO: "person_id", START: "day"})[["cohort", "person_id", "day"]])
     found: DataFrame = here.con.execute(read("before"), {"days": prior_days}).df()
