@@ -16,7 +16,7 @@
       FetchFailed          no source delivered                       .resource .tried
       InvalidSource        clinical data that cannot be read as they stand
       TransformFailed      .table                                    SQL that an engine could not carry out
-      QualityFailed        .quality                                  a new CDM that is not fit to replace the old
+      QualityFailed        .quality                                  a new CDM that failed mandatory checks
       QueryError           SQL that a database refuses               .sql
       HashMismatch         bytes are not the promised ones           .expected .got
       InvalidParameters    unknown name, wrong type, out of range    lists what is wrong, all of it

@@ -23,8 +23,8 @@ from trino_query_parser import parse_statement
 from genokit.backends import Clients
 from genokit.config import Settings
 from genokit.omop.etl.engines.glue import TYPES
-from genokit.omop.etl.result_store import split
 from genokit.omop.fields import fields, tables
+from genokit.storage import split
 
 REGION, BUCKET, WORKGROUP = "eu-central-1", "ours", "ours"
 KINDS = {"BIGINT": "bigint", "INTEGER": "integer", "DOUBLE": "double", "VARCHAR": "varchar", "DATE": "date",

@@ -19,9 +19,9 @@ from sqlglot import exp
 from trino_kinds import annotated, kind, mixed
 from trino_query_parser import TrinoSyntaxError, parse_statement
 
-from genokit import Settings, backends
+from genokit import Settings, backends, storage
 from genokit.backends import Clients
-from genokit.errors import AccessDenied, ConfigError, InvalidRequest, InvalidSource, NotFound, TransformFailed
+from genokit.errors import AccessDenied, ConfigError, InvalidRequest, NotFound, TransformFailed
 from genokit.omop import fields, synthetic
 from genokit.omop.etl import transform
 from genokit.omop.etl.engines import glue
@@ -29,8 +29,8 @@ from genokit.omop.etl.engines.athena import Athena, create_table_as, table_name
 from genokit.omop.etl.etl import etl
 from genokit.omop.etl.macros import expand
 from genokit.omop.etl.mimic3 import mimic3
-from genokit.omop.etl.plan import Step, plan
-from genokit.omop.etl.result_store import Bucket
+from genokit.omop.etl.plan import TableStep, plan
+from genokit.omop.etl.result_store import MadeTable, ResultStore
 from genokit.omop.quality import check_counts
 from genokit.refusals import translated_queries
 
@@ -44,7 +44,7 @@ def athena(tmp_path):
 
 
 def step(table="cdm.death", sql="SELECT p.subject_id AS person_id FROM mimic3.patients AS p", key="ab" * 32):
-    return Step(table, key, sql, ("mimic3.patients",))
+    return TableStep(table, key, sql, ("mimic3.patients",))
 
 
 def patients(athena):
@@ -52,14 +52,15 @@ def patients(athena):
     folder = f"{ROOT}/mimic3.patients-00"
     typed = ", ".join(f"NULL::{column.type} AS {name}" for name, column in mimic3()["patients"].columns.items())
     put(athena, duckdb.connect(), f"SELECT * REPLACE (7::INTEGER AS subject_id) FROM (SELECT {typed})", folder)
-    return {"mimic3.patients": [folder]}
+    return {"mimic3.patients": MadeTable("mimic3.patients", "00", folder, 1, 0.1)}
 
 
 def build(athena, *steps, inputs=None, work=None, workgroup=WORKGROUP):
-    told = []
+    begun = []
     engine = Athena(workgroup, clients=athena.clients)
-    engine.build(steps, patients(athena) if inputs is None else inputs, work or Bucket(athena.s3, ROOT), told.append)
-    return told
+    inputs = patients(athena) if inputs is None else inputs
+    engine.build(steps, inputs, work or ResultStore(ROOT, athena.clients), begun.append)
+    return begun
 
 
 # --- the whole of it
@@ -166,7 +167,7 @@ def test_a_statement_says_where_it_writes_what_it_reads_and_leaves_the_rest_as_i
         "SELECT seen.subject_id FROM seen JOIN omop_work.cdm_person_2 AS p ON p.person_id = seen.subject_id "
         "WHERE DATE_FORMAT(p.birth_datetime, '%T') LIKE '0%'"
     )
-    with pytest.raises(NotFound, match=r"'w.made' reads cdm.person, which is neither made before it nor given"):
+    with pytest.raises(NotFound, match=r"'w.made' reads cdm.person, which is neither an input nor made before it"):
         create_table_as(sql, "w.made", "s3://ours/made", {"mimic3.patients": "w.p"})
 
 
@@ -183,8 +184,8 @@ def test_blanks_alone_are_trimmed_as_by_the_other_engines():
 
 
 def test_a_half_made_result_is_stopped_dropped_cleared_and_made_anew(athena):
-    work, made = Bucket(athena.s3, ROOT), step()
-    folder = work.path(made.table, made.key)
+    work, made = ResultStore(ROOT, athena.clients), step()
+    folder = work.folder(made.table, made.key)
     athena.s3.put_object(Bucket=BUCKET, Key=f"{folder.removeprefix(f's3://{BUCKET}/')}/half", Body=b"half")
     glue.create(athena.clients, "omop_work")
     glue.point(athena.clients, "omop_work", table_name(made.table, folder), folder, {"person_id": "int"})
@@ -194,36 +195,36 @@ def test_a_half_made_result_is_stopped_dropped_cleared_and_made_anew(athena):
     assert build(athena, made) == ["cdm.death"]
     assert athena.queries["old"]["Status"] == {"State": "CANCELLED"}
     assert athena.queries["other"]["Status"] == old
-    assert work.done(made.table, made.key)["rows"] == 1
-    assert not [file for file in work.files(made.table, made.key) if file.endswith("half")]
+    assert work.find(made.table, made.key).rows == 1
+    assert not [file for file in storage.files(folder, clients=athena.clients) if file.endswith("half")]
 
 
 def test_an_interrupt_cancels_the_query_and_the_next_run_goes_on(athena):
-    work, made = Bucket(athena.s3, ROOT), step()
+    work, made = ResultStore(ROOT, athena.clients), step()
     athena.interrupt = "cdm_death"
     with pytest.raises(KeyboardInterrupt):
         build(athena, made)
     assert [one["Status"]["State"] for one in athena.queries.values()] == ["CANCELLED"]
-    assert work.done(made.table, made.key) is None
+    assert work.find(made.table, made.key) is None
     build(athena, made)
-    assert work.done(made.table, made.key)["rows"] == 1
+    assert work.find(made.table, made.key).rows == 1
 
 
 def test_a_result_without_rows_has_a_file_with_its_columns(athena, tmp_path):
-    work = Bucket(athena.s3, ROOT)
+    work = ResultStore(ROOT, athena.clients)
     sql = "SELECT p.subject_id AS person_id, p.dob, 1.0 AS share, 'a' AS word FROM mimic3.patients AS p WHERE 1 = 0"
     none = step("stage.none", sql)
     after = step("cdm.death", "SELECT n.person_id FROM stage.none AS n")
     build(athena, none, after)
-    [file] = work.fetch(none.table, none.key, tmp_path)
+    [file] = work.download(work.find(none.table, none.key), tmp_path)
     found = duckdb.connect().execute(f"DESCRIBE FROM read_parquet('{file}')").fetchall()
     kinds = {"person_id": "INTEGER", "dob": "TIMESTAMP", "share": "DECIMAL(2,1)", "word": "VARCHAR"}
     assert {name: kind for name, kind, *_ in found} == kinds
-    assert work.done(after.table, after.key)["rows"] == 0
+    assert work.find(after.table, after.key).rows == 0
     # In a later run the first is an input.
     athena.queries.clear()
     more = step("cdm.note", "SELECT n.person_id FROM stage.none AS n")
-    build(athena, more, inputs={"stage.none": [work.path(none.table, none.key)]})
+    build(athena, more, inputs={"stage.none": work.find(none.table, none.key)})
     assert len(athena.queries) == 1
 
 
@@ -233,18 +234,18 @@ def test_rows_are_counted_where_athena_does_not_tell_them(athena):
         "before-call.athena.GetQueryResults",
         athena._answering(lambda told: {name: part for name, part in results(told).items() if name != "UpdateCount"}),
     )
-    work, made = Bucket(athena.s3, ROOT), step()
+    work, made = ResultStore(ROOT, athena.clients), step()
     build(athena, made)
-    assert work.done(made.table, made.key)["rows"] == 1
+    assert work.find(made.table, made.key).rows == 1
     assert [one["Query"].partition(" ")[0] for one in athena.queries.values()] == ["CREATE", "SELECT"]
 
 
 def test_old_tables_leave_the_catalog_and_the_rest_stays(athena):
-    work, old, new = Bucket(athena.s3, ROOT), step(key="aa" * 32), step(key="bb" * 32)
+    work, old, new = ResultStore(ROOT, athena.clients), step(key="aa" * 32), step(key="bb" * 32)
     build(athena, old, new)
-    Athena(WORKGROUP, clients=athena.clients).sweep({new.table: work.path(new.table, new.key)})
-    assert glue.names(athena.clients, "omop_work") == [table_name(new.table, work.path(new.table, new.key))]
-    assert work.done(old.table, old.key)
+    Athena(WORKGROUP, clients=athena.clients).sweep({new.table: work.folder(new.table, new.key)})
+    assert glue.names(athena.clients, "omop_work") == [table_name(new.table, work.folder(new.table, new.key))]
+    assert work.find(old.table, old.key)
 
 
 def test_publishing_leads_a_table_to_its_new_folder(athena):
@@ -264,7 +265,9 @@ def test_a_workgroup_that_enforces_its_place_for_results_is_refused_before_anyth
     athena.athena.create_work_group(
         Name="strict", Configuration={"EnforceWorkGroupConfiguration": True, "ResultConfiguration": where}
     )
-    with pytest.raises(ConfigError, match=r"'strict' of Athena enforces its own place.*Override client-side settings"):
+    with pytest.raises(
+        ConfigError, match=r"'strict' .* enforces its own result location.*Override client-side settings"
+    ):
         build(athena, step(), workgroup="strict")
     assert not athena.queries
 
@@ -272,26 +275,15 @@ def test_a_workgroup_that_enforces_its_place_for_results_is_refused_before_anyth
 def test_a_database_name_that_would_need_quotes_is_refused(athena):
     for name in ("Omop", "1omop", 'omop"; DROP TABLE x', "omop-work"):
         with pytest.raises(InvalidRequest, match="cannot be the name of a table or database in Glue"):
-            Athena(WORKGROUP, database=name, clients=athena.clients).build([], {}, Bucket(athena.s3, ROOT), print)
-
-
-@pytest.mark.parametrize(
-    ("inputs", "said"),
-    [
-        ({"mimic3.patients": []}, "given none"),
-        ({"mimic3.patients": ["/home/a/patients.parquet"]}, "from one folder in S3"),
-        ({"mimic3.patients": [f"{ROOT}/a/1.parquet", f"{ROOT}/b/1.parquet"]}, "from one folder in S3"),
-        ({"mimic3.patients": [f"{ROOT}/a/1.parquet"], "mimic3.services": [f"{ROOT}/a/2.parquet"]}, "lie in one folder"),
-    ],
-)
-def test_inputs_that_are_no_folders_of_their_own_are_refused(athena, inputs, said):
-    with pytest.raises(InvalidSource, match=said):
-        build(athena, step(), inputs=inputs)
+            Athena(WORKGROUP, database=name, clients=athena.clients).build(
+                [], {}, ResultStore(ROOT, athena.clients), print
+            )
 
 
 def test_a_done_table_that_left_the_catalog_says_how_to_get_it_back(athena):
+    stay = MadeTable("stage.stay", "11", f"{ROOT}/stage.stay-1", 1, 0.1)
     with pytest.raises(NotFound, match=r"'stage.stay' is made, but .* Delete the folder s3://ours/omop/stage.stay-1"):
-        build(athena, step(), inputs={"stage.stay": [f"{ROOT}/stage.stay-1"]})
+        build(athena, step(), inputs={"stage.stay": stay})
 
 
 @pytest.mark.parametrize(
@@ -319,7 +311,7 @@ def test_no_value_of_a_row_is_in_an_error_or_a_log_line(athena, caplog, said, to
     shown = f"{caught.value!r} {caught.value.__cause__!r} {caplog.text}"
     assert "Jane Roe" not in shown
     assert caught.value.__suppress_context__
-    assert Bucket(athena.s3, ROOT).done("cdm.death", step().key) is None
+    assert ResultStore(ROOT, athena.clients).find("cdm.death", step().key) is None
 
 
 def test_what_aws_refuses_is_said_as_everywhere():

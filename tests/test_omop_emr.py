@@ -13,12 +13,13 @@ from genokit.backends import Clients
 from genokit.errors import ConfigError, TransformFailed
 from genokit.omop.etl.engines import emr_serverless, spark_job
 from genokit.omop.etl.engines.spark import Spark
-from genokit.omop.etl.plan import Step
-from genokit.omop.etl.result_store import Bucket
+from genokit.omop.etl.plan import TableStep
+from genokit.omop.etl.result_store import MadeTable, ResultStore
 
-PERSON = Step("cdm.person", "a" * 64, "SELECT 1 AS person_id FROM mimic3.patients", ("mimic3.patients",))
-DEATH = Step("cdm.death", "b" * 64, "SELECT person_id FROM cdm.person", ("cdm.person", "mimic3.patients"))
-INPUTS = {"mimic3.patients": ["s3://ours/omop/mimic3.patients-0/a.parquet"], "mimic3.labevents": ["s3://ours/labs"]}
+PERSON = TableStep("cdm.person", "a" * 64, "SELECT 1 AS person_id FROM mimic3.patients", ("mimic3.patients",))
+DEATH = TableStep("cdm.death", "b" * 64, "SELECT person_id FROM cdm.person", ("cdm.person", "mimic3.patients"))
+INPUTS = {table: MadeTable(table, "c" * 64, f"s3://ours/omop/{table}-0", 1, 0.1)
+          for table in ("mimic3.patients", "mimic3.labevents")}  # fmt: skip
 
 
 # EMR Serverless: every request and answer is held against botocore's model by its Stubber.
@@ -51,7 +52,7 @@ class Service:
         self.stub.activate()
         stubbed.activate()
         self.clients = Clients(settings, **{"emr-serverless": client, "cloudformation": stacks})
-        self.work = Bucket(self.clients.s3, "s3://genokit/omop")
+        self.work = ResultStore("s3://genokit/omop", self.clients)
         self.name = emr_serverless.Application(self.clients, "00app", self.work.root).name
         self.begun: list[str] = []
         self.sent: dict = {}
@@ -83,7 +84,7 @@ class Service:
         """What the job does when it comes to a table; the next look sees it."""
         self.begun.append(table)
         step = {step.table: step for step in (PERSON, DEATH)}[table]
-        self.work.finish(table, step.key, 1, 0.1)
+        self.work.finish(MadeTable(table, step.key, self.work.folder(table, step.key), 1, 0.1))
 
     def run(self, progress, *then):
         self.then = then  # what the new job makes, at once
@@ -125,7 +126,7 @@ def test_a_job_of_a_kernel_that_is_gone_is_waited_for_and_only_the_rest_is_asked
     service.shows("RUNNING", "SUCCESS")
     service.run(lambda table: service.make(table) if table == "cdm.person" else None, "cdm.death")
     assert [step["table"] for step in planned(service)["steps"]] == ["cdm.death"]
-    assert planned(service)["inputs"]["cdm.person"] == ["s3://genokit/omop/cdm.person-aaaaaaaaaaaaaaaa"]
+    assert planned(service)["inputs"]["cdm.person"] == ["s3://genokit/omop/cdm.person-aaaaaaaaaaaaaaaa/"]
 
 
 def planned(service):
@@ -189,4 +190,4 @@ def test_who_interrupts_the_waiting_stops_the_job(service):
 
 def test_without_the_stack_it_is_said_what_to_deploy(account):
     with pytest.raises(ConfigError, match="genokit-omop"):
-        Spark(clients=Clients(account)).build([PERSON], INPUTS, Bucket(None, "s3://genokit/omop"), str)
+        Spark(clients=Clients(account)).build([PERSON], INPUTS, ResultStore("s3://genokit/omop"), str)

@@ -29,10 +29,10 @@ from genokit.omop.etl import transform
 from genokit.omop.etl.engines import duck
 from genokit.omop.etl.engines.duck import DuckDB, branches
 from genokit.omop.etl.etl import etl
-from genokit.omop.etl.plan import Step
+from genokit.omop.etl.plan import TableStep
 from genokit.omop.etl.publish import LEDGER, views
 from genokit.omop.etl.report import DICTIONARIES, origins
-from genokit.omop.etl.result_store import Bucket, Folder
+from genokit.omop.etl.result_store import ResultStore
 
 
 @pytest.fixture(scope="module")
@@ -274,7 +274,8 @@ def test_a_cdm_that_breaks_a_rule_does_not_replace_the_old_one(source, tmp_path)
     patients = folder / "PATIENTS.csv"
     lines = patients.read_text().splitlines()
     patients.write_text("\n".join([*lines, lines[1]]) + "\n")
-    with pytest.raises(QualityFailed, match=r"not fit to replace.*first isPrimaryKey of '") as raised:
+    said = r"failed \d+ mandatory checks \(first: isPrimaryKey of '.*'\) and was not published; '.*omop' is unchanged"
+    with pytest.raises(QualityFailed, match=said) as raised:
         etl(folder, tmp_path / "omop", progress=False)
     assert "person" in set(raised.value.quality.fatal["cdm_table_name"])
     assert sums(tmp_path / "omop") == before
@@ -304,49 +305,51 @@ def test_two_runs_do_not_write_to_one_target(source, tmp_path):
 
 def test_a_target_that_holds_something_else_is_refused(source, tmp_path):
     (tmp_path / "cdm").mkdir()
-    with pytest.raises(InvalidParameters, match="not made by etl"):
+    with pytest.raises(InvalidParameters, match="was not made by etl"):
         etl(source, tmp_path, progress=False)
     (tmp_path / "file").write_text("")
     with pytest.raises(InvalidParameters, match="is a file"):
         etl(source, tmp_path / "file", progress=False)
     with pytest.raises(InvalidParameters, match=r"no engine 'duckbd'.*duckdb"):
         etl(source, tmp_path / "new", "duckbd", progress=False)
+    with pytest.raises(InvalidParameters, match=r"Athena writes to S3 only, not to '.*new'"):
+        etl(source, tmp_path / "new", "athena", progress=False)
 
 
 def test_no_value_of_a_row_is_in_an_engines_error(tmp_path):
-    step = Step("cdm.death", "0" * 64, "SELECT CAST('Mr Secret' AS INTEGER) AS person_id", ())
-    with pytest.raises(TransformFailed, match=r"'cdm.death' failed in DuckDB \(ConversionException\)") as raised:
-        DuckDB().build([step], {}, Folder(tmp_path), print)
+    step = TableStep("cdm.death", "0" * 64, "SELECT CAST('Mr Secret' AS INTEGER) AS person_id", ())
+    with pytest.raises(TransformFailed, match=r"SQL of 'cdm.death' failed in DuckDB \(ConversionException\)") as raised:
+        DuckDB().build([step], {}, ResultStore(tmp_path), print)
     assert raised.value.table == "cdm.death"
     assert "Secret" not in "".join(traceback.format_exception(raised.value))
 
 
 def test_what_a_killed_run_left_is_used_only_where_it_is_the_same(tmp_path):
     folder = tmp_path / f"stage.two-{'4' * 16}"
-    step = Step("stage.two", "4" * 64, "SELECT 1 AS a UNION ALL SELECT 2 AS a", ())
-    DuckDB().build([step], {}, Folder(tmp_path), print)
+    step = TableStep("stage.two", "4" * 64, "SELECT 1 AS a UNION ALL SELECT 2 AS a", ())
+    DuckDB().build([step], {}, ResultStore(tmp_path), print)
     first, second = sorted(folder.glob("*.parquet"))
     stamp = first.stat().st_mtime_ns
     (folder / "_about.json").unlink()
     second.unlink()
     for stray in ("part-00001-0a0a0a0a.parquet", "part-00001.unfinished"):
         (folder / stray).write_bytes(b"of another time")
-    DuckDB().build([step], {}, Folder(tmp_path), print)
+    DuckDB().build([step], {}, ResultStore(tmp_path), print)
     assert sorted(folder.glob("part*")) == [first, second]
     assert first.stat().st_mtime_ns == stamp
-    assert Folder(tmp_path).done("stage.two", "4" * 64)["rows"] == 2
+    assert ResultStore(tmp_path).find("stage.two", "4" * 64).rows == 2
 
 
 def test_too_little_memory_says_what_to_do_and_keeps_what_is_done(tmp_path):
-    easy = Step("stage.easy", "1" * 64, "SELECT 1 AS a", ())
+    easy = TableStep("stage.easy", "1" * 64, "SELECT 1 AS a", ())
     greedy = "SELECT i AS a, MD5(CAST(i AS VARCHAR)) || MD5(CAST(i + 1 AS VARCHAR)) AS b FROM range(20000000) AS t(i)"
-    hard = Step("stage.hard", "2" * 64, f"SELECT LIST(b) AS c FROM ({greedy})", ())
+    hard = TableStep("stage.hard", "2" * 64, f"SELECT LIST(b) AS c FROM ({greedy})", ())
     with pytest.raises(TransformFailed, match=r"'stage.hard' needs more memory.*memory_gib") as raised:
-        DuckDB(memory_gib=0.1).build([easy, hard], {}, Folder(tmp_path), lambda table: None)
+        DuckDB(memory_gib=0.1).build([easy, hard], {}, ResultStore(tmp_path), lambda table: None)
     assert raised.value.table == "stage.hard"
-    work = Folder(tmp_path)
-    assert work.done("stage.easy", "1" * 64)["rows"] == 1
-    assert work.done("stage.hard", "2" * 64) is None
+    work = ResultStore(tmp_path)
+    assert work.find("stage.easy", "1" * 64).rows == 1
+    assert work.find("stage.hard", "2" * 64) is None
 
 
 @pytest.mark.slow
@@ -389,13 +392,13 @@ def test_a_bucket_gets_the_tables_and_a_ledger_that_names_them(source, made, tmp
     assert report.target == "s3://genokit/cdm"
     places = json.loads(clients.s3.get_object(Bucket="genokit", Key=f"cdm/{LEDGER}")["Body"].read())
     assert set(places) == {f"cdm.{table}" for table in fields.tables()}
-    work = Bucket(clients.s3, "s3://genokit/cdm/work")
+    work = ResultStore("s3://genokit/cdm/work", clients)
     bucket, key = "genokit", places["cdm.person"].removeprefix("s3://genokit/") + "part-00000.parquet"
     clients.s3.download_file(bucket, key, str(tmp_path / "person.parquet"))
     assert duckdb.sql(f"SELECT COUNT(*) FROM '{tmp_path}/person.parquet'").fetchall() == [(25,)]
     again = etl(source, "s3://genokit/cdm", clients=clients, progress=False)
     assert set(again.tables["state"]) == {"unchanged"}
-    assert work.done("cdm.person", places["cdm.person"].rstrip("/").rpartition("-")[2])["rows"] == 25
+    assert work.find("cdm.person", places["cdm.person"].rstrip("/").rpartition("-")[2]).rows == 25
 
 
 @pytest.mark.slow

@@ -24,9 +24,9 @@ from genokit.omop.etl import inputs
 from genokit.omop.etl.engines.duck import DuckDB
 from genokit.omop.etl.engines.spark import Spark
 from genokit.omop.etl.etl import etl
-from genokit.omop.etl.plan import Step, plan
+from genokit.omop.etl.plan import TableStep, plan
 from genokit.omop.etl.report import Report
-from genokit.omop.etl.result_store import Folder
+from genokit.omop.etl.result_store import MadeTable, ResultStore
 
 pytestmark = pytest.mark.spark
 
@@ -45,13 +45,15 @@ def spark(**settings):
 class Both:
     """The same source carried over by DuckDB and by Spark: pairs of steps, and where the results of each lie."""
 
-    steps: list[tuple[Step, Step]]
-    works: tuple[Folder, Folder]
+    steps: list[tuple[TableStep, TableStep]]
+    works: tuple[ResultStore, ResultStore]
     reports: tuple[Report, Report]
-    inputs: dict[str, list[str]]
+    inputs: dict[str, MadeTable]
 
-    def relations(self, steps: tuple[Step, Step], works: tuple[Folder, Folder] | None = None) -> tuple[str, str]:
-        found = [work.path(step.table, step.key) for step, work in zip(steps, works or self.works, strict=True)]
+    def relations(
+        self, steps: tuple[TableStep, TableStep], works: tuple[ResultStore, ResultStore] | None = None
+    ) -> tuple[str, str]:
+        found = [work.folder(step.table, step.key) for step, work in zip(steps, works or self.works, strict=True)]
         return f"read_parquet('{found[0]}/*.parquet')", f"read_parquet('{found[1]}/*.parquet')"
 
 
@@ -63,10 +65,10 @@ def both(tmp_path_factory):
     targets = [folder / engine.dialect for engine in engines]
     pairs = zip(targets, engines, strict=True)
     reports = [etl(source, target, engine, known=known, progress=False) for target, engine in pairs]
-    works = [Folder(target / ".work") for target in targets]
+    works = [ResultStore(target / ".work") for target in targets]
     keys = inputs.keys(source, known, works[1])
     plans = [plan(engine.name, engine.dialect, keys) for engine in engines]
-    files = {table: works[1].files(table, key) for table, key in keys.items()}
+    files = {table: works[1].find(table, key) for table, key in keys.items()}
     return Both(list(zip(*plans, strict=True)), tuple(works), tuple(reports), files)
 
 
@@ -101,7 +103,7 @@ def test_the_reports_say_the_same(both):
 
 
 def test_nothing_lies_about_but_rows_and_what_is_known_of_them(both):
-    places = [Path(both.works[1].path(step.table, step.key)) for _, step in both.steps]
+    places = [Path(both.works[1].folder(step.table, step.key)) for _, step in both.steps]
     names = {file.name for place in places for file in place.iterdir()}
     assert [name for name in names if not name.endswith(".parquet")] == ["_about.json"]
 
@@ -115,7 +117,7 @@ engine.build(steps, inputs, work, lambda table: print(table, flush=True))
 
 
 def test_a_kernel_that_is_killed_takes_spark_along_and_the_next_goes_on(both, tmp_path):
-    work, some = Folder(tmp_path), [step for _, step in both.steps if step.table in SOME]
+    work, some = ResultStore(tmp_path), [step for _, step in both.steps if step.table in SOME]
     with subprocess.Popen([sys.executable, "-c", KILLED], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as kernel:
         pickle.dump((some, both.inputs, work, spark()), kernel.stdin)
         kernel.stdin.close()
@@ -123,10 +125,10 @@ def test_a_kernel_that_is_killed_takes_spark_along_and_the_next_goes_on(both, tm
         descended = psutil.Process(kernel.pid).children(recursive=True)
         os.kill(kernel.pid, signal.SIGKILL)
     assert psutil.wait_procs(descended, timeout=30)[1] == []
-    lacking = [step for step in some if not work.done(step.table, step.key)]
+    lacking = [step for step in some if not work.find(step.table, step.key)]
     assert [step.table for step in lacking][-1] == SOME[-1]
     assert len(lacking) < len(some)
-    there = both.inputs | {step.table: [work.path(step.table, step.key)] for step in some if step not in lacking}
+    there = both.inputs | {step.table: work.find(step.table, step.key) for step in some if step not in lacking}
     spark().build(lacking, there, work, str)
     again = [pair for pair in both.steps if pair[0].table in SOME]
     assert [one.table for one, other in again if differing(both.relations((one, other), (both.works[0], work)))] == []
@@ -136,13 +138,16 @@ def test_a_failure_names_the_table_and_the_kind_and_no_value_of_a_row(tmp_path, 
     files = [str(tmp_path / "a.parquet"), str(tmp_path / "b.parquet")]
     for file in files:
         duckdb.sql(f"COPY (SELECT 'Jane Roe' AS name) TO '{file}' (FORMAT parquet)")
+    patients = MadeTable("mimic3.patients", "p" * 64, str(tmp_path), 2, 0.1, files=files)
     (tmp_path / "half-written.parquet").write_bytes(b"PAR1")  # is in the folder, and no file of the table
-    bad = Step("cdm.person", "k" * 64, "SELECT CAST(name AS BIGINT) AS id FROM mimic3.patients", ("mimic3.patients",))
-    good = Step("stage.name", "n" * 64, "SELECT name FROM mimic3.patients", ("mimic3.patients",))
-    work = Folder(tmp_path / "work")
+    bad = TableStep(
+        "cdm.person", "k" * 64, "SELECT CAST(name AS BIGINT) AS id FROM mimic3.patients", ("mimic3.patients",)
+    )
+    good = TableStep("stage.name", "n" * 64, "SELECT name FROM mimic3.patients", ("mimic3.patients",))
+    work = ResultStore(tmp_path / "work")
     with pytest.raises(TransformFailed, match=r"could not make the table 'cdm.person': .*CAST_INVALID_INPUT") as failed:
-        spark().build([good, bad], {"mimic3.patients": files}, work, str)
+        spark().build([good, bad], {"mimic3.patients": patients}, work, str)
     assert failed.value.table == "cdm.person"
     assert "Jane" not in str(failed.value) + json.dumps(capfd.readouterr())
-    assert work.done(good.table, good.key)["rows"] == 2
-    assert work.done(bad.table, bad.key) is None
+    assert work.find(good.table, good.key).rows == 2
+    assert work.find(bad.table, bad.key) is None

@@ -10,14 +10,16 @@ from pathlib import Path
 import pytest
 
 from genokit.errors import MissingDependency, TransformFailed
-from genokit.omop.etl.engines import spark, spark_job
+from genokit.omop.etl.engines import spark_job
 from genokit.omop.etl.engines.spark import Spark
-from genokit.omop.etl.plan import Step
-from genokit.omop.etl.result_store import Folder
+from genokit.omop.etl.engines.spark_plan import plan_of
+from genokit.omop.etl.plan import TableStep
+from genokit.omop.etl.result_store import MadeTable, ResultStore
 
-PERSON = Step("cdm.person", "a" * 64, "SELECT 1 AS person_id FROM mimic3.patients", ("mimic3.patients",))
-DEATH = Step("cdm.death", "b" * 64, "SELECT person_id FROM cdm.person", ("cdm.person", "mimic3.patients"))
-INPUTS = {"mimic3.patients": ["s3://ours/omop/mimic3.patients-0/a.parquet"], "mimic3.labevents": ["s3://ours/labs"]}
+PERSON = TableStep("cdm.person", "a" * 64, "SELECT 1 AS person_id FROM mimic3.patients", ("mimic3.patients",))
+DEATH = TableStep("cdm.death", "b" * 64, "SELECT person_id FROM cdm.person", ("cdm.person", "mimic3.patients"))
+INPUTS = {table: MadeTable(table, "c" * 64, f"s3://ours/omop/{table}-0", 1, 0.1)
+          for table in ("mimic3.patients", "mimic3.labevents")}  # fmt: skip
 
 
 def test_the_job_keeps_to_the_python_and_the_packages_of_where_it_runs():
@@ -28,8 +30,8 @@ def test_the_job_keeps_to_the_python_and_the_packages_of_where_it_runs():
 
 
 def test_a_plan_names_what_is_read_and_what_is_made():
-    told = json.loads(spark.plan_of([PERSON, DEATH], INPUTS, Folder(Path("work"))))
-    assert told["inputs"] == {"mimic3.patients": INPUTS["mimic3.patients"]}
+    told = json.loads(plan_of([PERSON, DEATH], INPUTS, ResultStore(Path("work"))))
+    assert told["inputs"] == {"mimic3.patients": ["s3://ours/omop/mimic3.patients-0/"]}
     assert [(step["table"], step["path"]) for step in told["steps"]] == [
         ("cdm.person", "work/cdm.person-aaaaaaaaaaaaaaaa"),
         ("cdm.death", "work/cdm.death-bbbbbbbbbbbbbbbb"),
@@ -37,7 +39,7 @@ def test_a_plan_names_what_is_read_and_what_is_made():
 
 
 def test_a_machine_without_spark_or_java_is_told_what_to_install(tmp_path, monkeypatch):
-    work = Folder(tmp_path / "work")
+    work = ResultStore(tmp_path / "work")
     for name in ("SPARK_HOME", "JAVA_HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -62,4 +64,4 @@ def test_a_spark_that_does_not_start_is_quoted(tmp_path, monkeypatch):
     monkeypatch.delenv("JAVA_HOME", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path) + os.pathsep + os.environ["PATH"])
     with pytest.raises(TransformFailed, match=r"its process ended with 1: .*pyspark"):
-        Spark(home=tmp_path).build([PERSON], INPUTS, Folder(tmp_path / "work"), str)
+        Spark(home=tmp_path).build([PERSON], INPUTS, ResultStore(tmp_path / "work"), str)

@@ -25,8 +25,8 @@ from genokit.omop import Source, Vocabulary, synthetic
 from genokit.omop.etl import inputs
 from genokit.omop.etl.engines.duck import DuckDB
 from genokit.omop.etl.engines.spark import Spark
-from genokit.omop.etl.plan import Step, plan
-from genokit.omop.etl.result_store import Folder
+from genokit.omop.etl.plan import TableStep, plan
+from genokit.omop.etl.result_store import ResultStore
 
 MEASURED = "cdm.measurement"
 PER_STAY = 5000
@@ -43,14 +43,14 @@ def prepare(folder: Path, millions: float) -> int:
     """Chart events, and hardly anything else, brought into the work as the ETL does it; not measured."""
     persons = max(1, round(millions * 1e6 / PER_STAY / 1.32))  # stays a person
     source = synthetic(folder / "mimic3", persons, density=0.001, chartevents_per_stay=PER_STAY, progress=False)
-    work = Folder(folder / "inputs")
+    work = ResultStore(folder / "inputs")
     with duckdb.connect(config={"memory_limit": "700MB", "temp_directory": str(folder / "spill")}) as con:
         con.execute("SET enable_progress_bar = false")
         inputs.stage(con, source, Vocabulary(), work, inputs.keys(source, Vocabulary(), work), str)
     return int(json.loads((folder / "mimic3" / "synthetic.json").read_text())["rows"]["chartevents"])
 
 
-def needed(steps: tuple[Step, ...]) -> list[Step]:
+def needed(steps: tuple[TableStep, ...]) -> list[TableStep]:
     """What MEASURED is made from, and itself."""
     wanted = {MEASURED}
     for step in reversed(steps):
@@ -60,10 +60,10 @@ def needed(steps: tuple[Step, ...]) -> list[Step]:
 
 
 def build(folder: Path, name: str) -> None:
-    one, there = engine(name), Folder(folder / "inputs")
+    one, there = engine(name), ResultStore(folder / "inputs")
     keys = inputs.keys(Source(folder / "mimic3"), Vocabulary(), there)
     steps = needed(plan(one.name, one.dialect, keys))
-    one.build(steps, {table: there.files(table, key) for table, key in keys.items()}, Folder(folder / name), str)
+    one.build(steps, {table: there.find(table, key) for table, key in keys.items()}, ResultStore(folder / name), str)
 
 
 def peak(process: psutil.Process, stop: threading.Event, found: list[int]) -> None:

@@ -27,7 +27,7 @@ from typing import IO, Any, cast
 
 from genokit.errors import InvalidSource, did_you_mean
 from genokit.omop.etl import rows
-from genokit.omop.etl.mimic3 import Column, Table, quoted
+from genokit.omop.etl.mimic3 import Column, SourceTable, quoted
 
 BLOCK = 1 << 20
 FEW, MANY = 1_000, 1_000_000  # rows that a quick reading, and any, may set aside
@@ -62,7 +62,7 @@ class Header:
     unknown: tuple[str, ...]
 
 
-def header(file: Path, table: Table) -> Header:
+def header(file: Path, table: SourceTable) -> Header:
     """Read a file's names. Raises InvalidSource if they cannot be those of the table."""
     try:
         with _plain(file) as stream:
@@ -91,7 +91,7 @@ def header(file: Path, table: Table) -> Header:
 
 
 def load(
-    con: Any, table: Table, file: Path, into: str, made: str, scratch: Path, null_texts: Sequence[str] = ()
+    con: Any, table: SourceTable, file: Path, into: str, made: str, scratch: Path, null_texts: Sequence[str] = ()
 ) -> list[Bad]:
     """Write a file's rows by the statement ``into``, where {query} stands for them; returns the bad ones.
 
@@ -136,7 +136,7 @@ class _Attempt:
     """One way to read one file; ``times`` is the type that times are read in."""
 
     con: Any
-    table: Table
+    table: SourceTable
     names: tuple[str, ...]
     file: Path
     into: str
@@ -317,7 +317,7 @@ def _records(file: Path) -> Iterator[tuple[int, list[str]]]:
         csv.field_size_limit(most)
 
 
-def _reason(table: Table, columns: int, column: str | None, kind: str, said: str | None) -> str:
+def _reason(table: SourceTable, columns: int, column: str | None, kind: str, said: str | None) -> str:
     """Why DuckDB set a row aside, in words that hold nothing of the row."""
     if kind == "CAST" and column is not None and column in table.columns:
         return rows.wrong(table.columns[column], "?" if said is None else said) or rows.not_a(table.columns[column])

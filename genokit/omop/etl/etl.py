@@ -1,8 +1,9 @@
-"""etl: MIMIC-III to a CDM in a folder or a bucket, made anew only where something changed, and published as a whole.
+"""etl: MIMIC-III to a CDM in a folder or a bucket, made again only where something changed, and published as a whole.
 
     source --inputs.stage--> mimic3, vocab --engine.build--> stage, cdm, report --publish--> target
 
-What lies between is a ``Work``: a folder for each table, named by its key, so that the folders are the ledger.
+Each step hands on its ``MadeTable``s. They lie in a ``ResultStore``: a folder for each table, named by its key, so that
+the folders are the ledger.
 """
 
 from __future__ import annotations
@@ -15,18 +16,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from genokit import backends
+from genokit import backends, storage
 from genokit.errors import InvalidParameters, QualityFailed, did_you_mean
 from genokit.files import mark, private_folder, restrict
-from genokit.omop.etl import inputs, publish, transform
+from genokit.omop.etl import inputs, publish, report, transform
 from genokit.omop.etl.engines.athena import Athena
 from genokit.omop.etl.engines.duck import DuckDB
 from genokit.omop.etl.engines.spark import Spark
-from genokit.omop.etl.plan import Step, digest, plan
-from genokit.omop.etl.report import Report, accounts, tables
-from genokit.omop.etl.result_store import Bucket, Folder
+from genokit.omop.etl.plan import TableStep, digest, plan
+from genokit.omop.etl.result_store import MadeTable, ResultStore
 from genokit.omop.etl.source import Source
 from genokit.omop.etl.vocabulary import Vocabulary
 from genokit.omop.parquet import scan
@@ -42,7 +42,7 @@ MAPPED, ACCOUNTS = "report.mapped", "report.accounts"
 
 
 class Engine(Protocol):
-    """What makes tables of tables; DuckDB, Spark and Athena are such."""
+    """What makes tables from tables: DuckDB, Spark or Athena."""
 
     @property
     def name(self) -> str: ...
@@ -51,7 +51,11 @@ class Engine(Protocol):
     def dialect(self) -> str: ...
 
     def build(
-        self, steps: Sequence[Step], inputs: Mapping[str, list[str]], work: Any, progress: Callable[[str], object]
+        self,
+        steps: Sequence[TableStep],
+        inputs: Mapping[str, MadeTable],
+        work: ResultStore,
+        progress: Callable[[str], object],
     ) -> None: ...
 
 
@@ -63,141 +67,168 @@ def etl(
     known: Vocabulary | None = None,
     clients: Clients | None = None,
     progress: bool = True,
-) -> Report:
-    """Make the CDM 5.4 of a MIMIC-III source as Parquet, a folder a table, and say what became of every row.
+) -> report.Report:
+    """Convert MIMIC-III to the OMOP CDM 5.4 as Parquet, a folder for each table, and report what became of every row.
 
-    ``target`` is a folder, or s3://bucket/prefix. In a folder, ``target/cdm`` changes from the old CDM to the new one
-    in one step, and ``target/omop.duckdb`` shows it as views. ``engine``: "duckdb", "spark" or "athena", or one with
-    its options, as DuckDB(memory_gib=1). ``known`` is what codes mean: ``vocabulary(...)``, or the kit's own lists.
+    A table is made only if its SQL, what it reads or the engine changed since the last run. A run that was interrupted
+    or killed continues when it is called again. Rows of the source that cannot be read are set aside and listed in
+    ``rejected.csv``. The new CDM is checked before it is published.
 
-    A table is made only if its SQL, what it reads or the engine changed since the last run. A run that was broken off
-    goes on from there when it is called again. Bad rows of the source are set aside and listed in ``rejected.csv``.
-    Raises InvalidSource, NotFound, TransformFailed; QualityFailed where the new CDM breaks a rule without which a CDM
-    is none: then the target is as it was.
+    Parameters
+    ----------
+    source : Source, str or path
+        MIMIC-III's tables: a folder of this machine, or ``s3://bucket/folder``.
+    target : str or path
+        A folder of this machine, or ``s3://bucket/prefix``. In a folder, ``target/cdm`` changes from the old CDM to the
+        new one in one step, and ``target/omop.duckdb`` shows it as views.
+    engine : {"duckdb", "spark", "athena"} or an engine, default "duckdb"
+        What makes the tables; with options as ``omop.DuckDB(memory_gib=1)``. Athena needs a target on S3.
+    known : Vocabulary, optional
+        What codes mean, from ``omop.vocabulary(...)`` (default: the kit's own lists).
+    clients : Clients, optional
+        Clients of AWS or of the embedded account (default: those of the settings).
+    progress : bool, default True
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    Report
+        A card in a notebook: rows in, out and rejected, shares of mapped rows, quality.
+
+    Raises
+    ------
+    QualityFailed
+        Where the new CDM fails a mandatory check: then the target is unchanged.
+    InvalidSource, NotFound, InvalidParameters, TransformFailed
+        Where the source cannot be read, the target cannot be written, or a table cannot be made.
+
+    Examples
+    --------
+    >>> from genokit import omop
+    >>> source = omop.synthetic("mimiciii", persons=5, density=0.01, progress=False)
+    >>> omop.etl(source, "omop", progress=False)
+    <Report Synthetic MIMIC-III to omop: 39 tables made, 0 unchanged>
     """
-    clients, known, target = clients or backends.clients(), known or Vocabulary(), os.fspath(target).rstrip("/")
+    begun, target = time.perf_counter(), os.fspath(target).rstrip("/")
+    clients, known = clients or backends.clients(), known or Vocabulary()
     source = source if isinstance(source, Source) else Source(source, clients=clients)
-    engine, begun = _engine(engine, clients), time.perf_counter()
-    here = _here(target, clients)
-    work: Folder | Bucket = here
-    if target.startswith("s3://") and not isinstance(engine, DuckDB):
-        work = Bucket(clients.s3, f"{target}/work")
-    with _alone(here, target), _told(source.title, progress) as tell:
-        given = inputs.keys(source, known, here)
-        steps = plan(engine.name, engine.dialect, given)
-        keys = given | {step.table: step.key for step in steps}
+    engine = _engine(engine, target, clients)
+    here = _workplace(target, clients)
+    work = here
+    if storage.is_s3(target) and not isinstance(engine, DuckDB):
+        work = ResultStore(f"{target}/work", clients)
+    with _locked(here, target), _progress(source.title, progress) as tell:
+        keys = inputs.keys(source, known, here)
+        steps = plan(engine.name, engine.dialect, keys)
         with (engine if isinstance(engine, DuckDB) else DuckDB()).connect(here.scratch) as con:
-            inputs.stage(con, source, known, here, given, tell)
-        made = _build(engine, steps, keys, here, work, tell)
+            staged = inputs.stage(con, source, known, here, keys, tell)
+        made, new = _build(engine, steps, staged, work, tell)
         tell("quality")
-        reports = _frames(work, {table: key for table, key in keys.items() if table.startswith("report.")})
-        found = results({name: rows for name, rows in reports.items() if name not in (MAPPED, ACCOUNTS)})
-        if len(found.fatal):
-            raise QualityFailed(_unfit(target, found), quality=found)
+        reports = _rows_of(work, [one for table, one in made.items() if table.startswith("report.")])
+        quality = results({table: rows for table, rows in reports.items() if table not in (MAPPED, ACCOUNTS)})
+        if len(quality.fatal):
+            raise QualityFailed(_failed(target, quality), quality=quality)
         tell("publish")
-        bad, cdm = inputs.rejected(here, given), {table: keys[table] for table in keys if table.startswith("cdm.")}
-        if target.startswith("s3://"):
-            database = engine.database if isinstance(engine, Athena) else None
-            publish.remote(clients, work, target, cdm, bad, database)
+        bad, cdm = inputs.rejected(staged.values()), [one for table, one in made.items() if table.startswith("cdm.")]
+        if storage.is_s3(target):
+            publish.to_s3(clients, target, cdm, bad, engine.database if isinstance(engine, Athena) else None)
         else:
-            publish.local(here, Path(target), cdm, bad)
-        about = {table: (here if table in given else work).done(table, key) or {} for table, key in keys.items()}
+            publish.to_folder(Path(target), cdm, bad)
         mapped = transform.shares(reports[MAPPED])
-        report = Report(
+        done = report.Report(
             source.title,
             target,
             engine.name,
-            tables(about, made, mapped),
-            accounts(about, reports.get(ACCOUNTS)),
+            report.tables({**staged, **made}, new, mapped),
+            report.accounts(staged.values(), reports.get(ACCOUNTS)),
             mapped,
-            found,
+            quality,
             bad,
             time.perf_counter() - begun,
         )
-        _sweep(engine, here, work, keys)
-    return report
+        keys |= {step.table: step.key for step in steps}
+        for store in (here, work):
+            store.sweep(keys)
+        if isinstance(engine, Athena):
+            engine.sweep({table: work.folder(table, key) for table, key in keys.items()})
+    return done
 
 
-def _engine(engine: str | Engine, clients: Clients) -> Engine:
-    engines: dict[str, Engine] = {
-        "duckdb": DuckDB(),
-        "spark": Spark(clients=clients),
-        "athena": Athena(clients=clients),
-    }
-    if not isinstance(engine, str):
-        return engine
-    if engine not in engines:
-        raise InvalidParameters(f"There is no engine '{engine}'. {did_you_mean(engine, engines)}")
-    return engines[engine]
+def _engine(engine: str | Engine, target: str, clients: Clients) -> Engine:
+    if isinstance(engine, str):
+        engines: dict[str, Engine] = {
+            "duckdb": DuckDB(),
+            "spark": Spark(clients=clients),
+            "athena": Athena(clients=clients),
+        }
+        if engine not in engines:
+            raise InvalidParameters(f"There is no engine '{engine}'. {did_you_mean(engine, engines)}")
+        engine = engines[engine]
+    if isinstance(engine, Athena) and not storage.is_s3(target):
+        raise InvalidParameters(
+            f"Athena writes to S3 only, not to '{target}'. Name a target such as s3://bucket/omop, or another engine."
+        )
+    return engine
 
 
-def _here(target: str, clients: Clients) -> Folder:
-    """Where this machine works: beside the target, or in the cache for a target on S3."""
-    if target.startswith("s3://"):
-        return Folder(clients.settings.made("cache") / "omop" / digest(target)[:16])
+def _workplace(target: str, clients: Clients) -> ResultStore:
+    """Where this machine works: in the target's folder, or in the cache for a target on S3."""
+    if storage.is_s3(target):
+        return ResultStore(clients.settings.made("cache") / "omop" / digest(target)[:16])
     publish.check(Path(target))
     private_folder(target, data=True)
-    return Folder(Path(target).resolve() / ".work")
+    return ResultStore(Path(target).resolve() / ".work")
 
 
 def _build(
     engine: Engine,
-    steps: Sequence[Step],
-    keys: Mapping[str, str],
-    here: Folder,
-    work: Folder | Bucket,
+    steps: Sequence[TableStep],
+    staged: Mapping[str, MadeTable],
+    work: ResultStore,
     tell: Callable[[str], object],
-) -> set[str]:
-    """Have what is missing made, and nothing else; returns the tables that were."""
-    missing = [step for step in steps if work.done(step.table, step.key) is None]
-    needed = sorted({table for step in missing for table in step.reads} - {step.table for step in missing})
-    if isinstance(work, Bucket):
-        for table in needed:
-            if table in transform.sources():
-                tell(f"upload {table}")
-                work.bring(here, table, keys[table])
+) -> tuple[dict[str, MadeTable], set[str]]:
+    """Make the tables that are missing; returns all of them, and the names of those that were made."""
+    made = {step.table: one for step in steps if (one := work.find(step.table, step.key))}
+    missing = [step for step in steps if step.table not in made]
+    available = {**staged, **made}
+    needed = {table: available[table] for step in missing for table in step.reads if table in available}
+    for table in sorted(needed.keys() & staged.keys()) if work.is_s3 else ():
+        tell(f"upload {table}")
+        needed[table] = work.copy(staged[table])
     if missing:
-        engine.build(missing, {table: work.files(table, keys[table]) for table in needed}, work, tell)
-    return {step.table for step in missing}
+        engine.build(missing, needed, work, tell)
+    found = {step.table: made.get(step.table) or work.find(step.table, step.key) for step in steps}
+    return {table: one for table, one in found.items() if one}, {step.table for step in missing}
 
 
-def _frames(work: Folder | Bucket, reports: Mapping[str, str]) -> dict[str, DataFrame]:
-    """The rows of each report, which are few."""
+def _rows_of(work: ResultStore, made: Sequence[MadeTable]) -> dict[str, DataFrame]:
+    """The rows of small tables."""
     import duckdb
 
     frames = {}
     with tempfile.TemporaryDirectory() as folder, duckdb.connect() as con:
-        for table, key in reports.items():
-            files = work.fetch(table, key, Path(folder))
-            if files:  # Athena writes none where no row is
-                frames[table] = con.execute(f"select * from {scan(files)}").df()
+        for one in made:
+            if files := work.download(one, Path(folder)):  # Athena writes no file for no rows
+                frames[one.table] = con.execute(f"select * from {scan(files)}").df()
     return frames
 
 
-def _unfit(target: str, found: Quality) -> str:
-    first = found.fatal.iloc[0]
+def _failed(target: str, quality: Quality) -> str:
+    first, count = quality.fatal.iloc[0], len(quality.fatal)
     where = ".".join(str(first[name]) for name in ("cdm_table_name", "cdm_field_name") if first[name])
     return (
-        f"The new CDM is not fit to replace what is at '{target}', which is as it was: {len(found.fatal)} checks "
-        f"without which a CDM is none failed, first {first['check_name']} of '{where}'. error.quality "
-        "shows them all. Mend the source or the SQL and run again: only what that changes is made anew."
+        f"The new CDM failed {count} mandatory check{'s' * (count > 1)} (first: {first['check_name']} of '{where}') "
+        f"and was not published; '{target}' is unchanged. error.quality shows them all. Correct the source or the SQL "
+        "and run again: only what changed is made again."
     )
 
 
-def _sweep(engine: Engine, here: Folder, work: Folder | Bucket, keys: Mapping[str, str]) -> None:
-    """Remove the results that no run from the same source would use again."""
-    for place in (here, work):
-        place.sweep(place.path(table, key) for table, key in keys.items())
-    if isinstance(engine, Athena):
-        engine.sweep({table: work.path(table, key) for table, key in keys.items()})
-
-
 @contextmanager
-def _alone(here: Folder, target: str) -> Iterator[None]:
+def _locked(here: ResultStore, target: str) -> Iterator[None]:
     """Hold the target for this run. Raises InvalidParameters where another run has it."""
-    mark(restrict(private_folder(here.root)))
-    with (here.root / "lock").open("w") as lock:
-        restrict(here.root / "lock")
+    root = mark(restrict(private_folder(here.root)))
+    with (root / "lock").open("w") as lock:
+        restrict(root / "lock")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -210,8 +241,8 @@ def _alone(here: Folder, target: str) -> Iterator[None]:
 
 
 @contextmanager
-def _told(title: str, shown: bool) -> Iterator[Callable[[str], object]]:
-    """A bar that counts what was begun, and names it."""
+def _progress(title: str, shown: bool) -> Iterator[Callable[[str], object]]:
+    """A bar that counts the tables begun, and names the current one."""
     from genokit.bars import Bar
 
     with Bar(desc=title, unit="table", disable=not shown) as bar:

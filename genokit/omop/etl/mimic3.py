@@ -23,7 +23,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Table:
+class SourceTable:
     """A source table; ``rows``: how many MIMIC-III 1.4 has; ``required``: nothing goes without it."""
 
     name: str
@@ -42,11 +42,11 @@ class Table:
 
 
 @cache
-def mimic3() -> Mapping[str, Table]:
+def mimic3() -> Mapping[str, SourceTable]:
     """The tables of MIMIC-III 1.4, by name in small letters."""
     content = json.loads(Path(__file__).with_name("mimic3.json").read_text(encoding="utf-8"))
     return {
-        name: Table(
+        name: SourceTable(
             name,
             {column: _column(column, words) for column, words in table["columns"].items()},
             table["rows"],

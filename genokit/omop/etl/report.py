@@ -1,8 +1,8 @@
-"""What an ETL run did: which share of rows is mapped, what became of each table's rows, and how good the CDM is."""
+"""The report of an ETL run: the share of rows mapped, what became of each table's rows, and the CDM's quality."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame
 
+    from genokit.omop.etl.result_store import MadeTable
     from genokit.omop.quality.quality import Quality
 
-CARRIED, MISSING = "carried over", "missing"
+CARRIED, MISSING, UNREAD = "carried over", "missing", "could not be read"
 
-# They say what codes mean, and none of their rows becomes a row of the CDM.
+# Dictionaries of codes: none of their rows becomes a row of the CDM.
 DICTIONARIES = (
     "mimic3.d_items",
     "mimic3.d_labitems",
@@ -28,14 +29,37 @@ DICTIONARIES = (
 
 @dataclass(frozen=True)
 class Report:
-    """The outcome of ``etl``.
+    """The outcome of ``omop.etl``, as a card and as data.
 
-    ``tables``: a row a CDM table: rows_in (of the source tables it is made of), rows, rejected (source rows set aside),
-    mapped (share with a standard concept; NA where that is no question), seconds, state (made, unchanged).
-    ``accounts``: what became of each source table's rows: source_table, became, rows. What became is "carried over",
-    "could not be read", the reason for which they were left out, or "missing" for a table that is not there; together
-    they are all rows of its files. ``missing``: names of the tables that are not there.
-    ``mapped``: a row a domain, as ``transform.shares`` says. ``seconds``: of the whole run.
+    Parameters
+    ----------
+    title, target, engine : str
+        The source's title, the target, and the engine with its version.
+    tables : DataFrame
+        A row for each CDM table: rows_in (of the source tables it is made from), rows, rejected (source rows set
+        aside), mapped (share with a standard concept, from 0 to 1; NA where it has none to have), seconds, state
+        ("made" or "unchanged").
+    accounts : DataFrame
+        What became of each source table's rows: source_table, became, rows. ``became`` is "carried over", "could not be
+        read", the reason for which rows were left out, or "missing" for a table that is not there. The rows add up to
+        all rows of the files.
+    mapped : DataFrame
+        A row for each domain: domain, cdm_table, rows, mapped, share, original (the share of the pipeline that this
+        one replaces).
+    quality : Quality
+        The results of the checks of the new CDM.
+    rejected : DataFrame
+        The rows that could not be read: table, file, line, reason.
+    seconds : float
+        The duration of the run.
+
+    Examples
+    --------
+    >>> from genokit import omop
+    >>> source = omop.synthetic("mimiciii", persons=5, density=0.01, progress=False)
+    >>> report = omop.etl(source, "omop", progress=False)
+    >>> report.missing, len(report.rejected), int(report.tables.set_index("table").loc["person", "rows"])
+    ((), 0, 5)
     """
 
     title: str
@@ -54,7 +78,7 @@ class Report:
         return tuple(self.accounts.loc[self.accounts["became"] == MISSING, "source_table"])
 
     def plot(self, ax: Axes | None = None) -> Axes:
-        """The share of rows mapped to a standard concept, a bar a domain, beside the original pipeline's."""
+        """Bars of the share of rows with a standard concept, by domain, beside that of the original pipeline."""
         from genokit.plots import etl
 
         return etl.mapped(self.mapped, ax=ax)
@@ -71,7 +95,7 @@ class Report:
             "mapped": display.table(_percent(self.mapped)),
             "rows": f"{int(self.tables['rows'].sum()):,} in {int((self.tables['rows'] > 0).sum())} tables",
             "source": _sum(self.accounts),
-            "rejected": f"{lost:,} rows of the source, listed in rejected.csv" if lost else "no row of the source",
+            "rejected": f"{lost:,} rows of the source, listed in rejected.csv" if lost else "none",
             "missing tables": ", ".join(self.missing) or "none",
             "tables": f"{made} made, {len(self.tables) - made} unchanged since the last run",
             "target": self.target,
@@ -90,50 +114,47 @@ class Report:
         return display.stack(card, self.quality._repr_html_())
 
 
-def tables(known: Mapping[str, Mapping[str, Any]], made: set[str], mapped: DataFrame) -> DataFrame:
-    """A row a table of the CDM; ``known`` is what the work says of each table, inputs too."""
+def tables(made: Mapping[str, MadeTable], new: set[str], mapped: DataFrame) -> DataFrame:
+    """A row for each table of the CDM; ``made`` are all tables, those of the source too, and ``new`` those made by
+    this run."""
     import pandas as pd
 
     shares = mapped.dropna(subset="cdm_table").set_index("cdm_table")["share"]
     rows = []
-    for table, own in known.items():
-        if not table.startswith("cdm."):
-            continue
-        name = table.removeprefix("cdm.")
-        origin = origins(table)
-        rows.append(
-            {
-                "table": name,
-                "rows_in": sum(known[one]["rows"] for one in origin),
-                "rows": own["rows"],
-                "rejected": sum(known[one].get("rejected", 0) for one in origin),
-                "mapped": shares.get(name),
-                "seconds": own["seconds"],
-                "state": "made" if table in made else "unchanged",
-            }
-        )
+    for one in made.values():
+        if one.table.startswith("cdm."):
+            sources = [made[table] for table in origins(one.table)]
+            rows.append(
+                {
+                    "table": one.name,
+                    "rows_in": sum(source.rows for source in sources),
+                    "rows": one.rows,
+                    "rejected": sum(source.rejected for source in sources),
+                    "mapped": shares.get(one.name),
+                    "seconds": one.seconds,
+                    "state": "made" if one.table in new else "unchanged",
+                }
+            )
     return pd.DataFrame(rows).astype({"mapped": "Float64"})
 
 
-def accounts(known: Mapping[str, Mapping[str, Any]], counted: DataFrame | None) -> DataFrame:
-    """What became of every row of each source table; ``counted`` is report.accounts, of those that were read."""
+def accounts(inputs: Iterable[MadeTable], counts: DataFrame | None) -> DataFrame:
+    """What became of every row of each source table; ``counts`` is report.accounts, of the rows that were read."""
     import pandas as pd
 
-    rows = [] if counted is None else [tuple(row) for row in counted[["source_table", "became", "rows"]].values]
-    for table, own in known.items():
-        name = table.removeprefix("mimic3.")
-        if own.get("held") == "missing":
-            rows.append((name, MISSING, 0))
-        if own.get("rejected"):
-            rows.append((name, "could not be read", own["rejected"]))
-    frame = pd.DataFrame(rows, columns=["source_table", "became", "rows"]).astype({"rows": "int64"})
+    columns = ["source_table", "became", "rows"]
+    rows = [] if counts is None else list(counts[columns].itertuples(index=False, name=None))
+    for made in inputs:
+        rows += [(made.name, MISSING, 0)] if made.held == "missing" else []
+        rows += [(made.name, UNREAD, made.rejected)] if made.rejected else []
+    frame = pd.DataFrame(rows, columns=columns).astype({"rows": "int64"})
     return frame.sort_values(["source_table", "rows"], ascending=[True, False], ignore_index=True)
 
 
 def _sum(accounts: DataFrame) -> str:
-    """All rows of the source: those carried over, those that could not be read, and those left out."""
+    """The rows of the source: carried over, not readable, and left out."""
     carried = int(accounts["rows"][accounts["became"].str.startswith(CARRIED)].sum())
-    rejected = int(accounts["rows"][accounts["became"] == "could not be read"].sum())
+    rejected = int(accounts["rows"][accounts["became"] == UNREAD].sum())
     total = int(accounts["rows"].sum())
     return (
         f"{total:,} rows: {carried:,} carried over, {rejected:,} not readable, "
@@ -142,7 +163,7 @@ def _sum(accounts: DataFrame) -> str:
 
 
 def origins(table: str) -> set[str]:
-    """The source tables whose rows become rows of a table; where there are none, the tables of the CDM that do.
+    """The source tables whose rows become rows of a table; where there are none, the CDM tables whose rows do.
 
     >>> sorted(origins("cdm.death")), sorted(origins("cdm.condition_era"))
     (['mimic3.admissions', 'mimic3.patients'], ['cdm.condition_occurrence'])
@@ -156,7 +177,7 @@ def origins(table: str) -> set[str]:
 
 
 def _percent(mapped: DataFrame) -> DataFrame:
-    """The share of rows with a standard concept, as it is shown: here, and in the pipeline that this one replaces."""
+    """The share of rows with a standard concept as it is shown, here and in the pipeline that this one replaces."""
     shown = mapped[["domain"]].assign(rows=[f"{count:,}" for count in mapped["rows"]])
     for column, title in {"share": "here", "original": "by the original pipeline"}.items():
         shown[title] = [_share(value) for value in mapped[column]]

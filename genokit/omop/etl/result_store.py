@@ -1,141 +1,124 @@
-"""Where the results of steps lie: a folder for each, named by its key, so that the folders are the ledger.
+"""The results of an ETL's steps: a folder for each, named by its key, so that the folders are the ledger.
 
-A result is done once its ``_about.json`` is there, which is written last. What was begun and not finished is swept
-away and made anew: a run that is killed at any instant goes on where it was, and the same key is never made twice.
+A result is finished once its ``_about.json`` is there, which is written last. Unfinished ones are removed and made
+again: a run that was killed continues where it stopped, and no key is ever made twice.
 """
 
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterable
-from dataclasses import dataclass
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
 
-from genokit.files import restrict, write_atomic
-from genokit.storage import split
+from genokit import backends, storage
+from genokit.errors import NotFound
+from genokit.files import restrict
 
 ABOUT = "_about.json"
-STACK = "genokit-omop"  # what Stack("omop") is called, which has what results on AWS need
+STACK = "genokit-omop"  # the name of Stack("omop"), which has what results on AWS need
 
 
 @dataclass(frozen=True)
-class Folder:
-    """Results in a folder of this machine."""
+class MadeTable:
+    """A finished table, as one step of the ETL hands it to the next.
 
-    root: Path
+    ``table`` has its schema, as cdm.person; ``folder`` is on this machine or on S3. Of a source table, ``rejected`` are
+    the rows that could not be read, ``held`` is "missing" where the source has no such table, and ``files`` are the
+    source's own Parquet files where these are read in place.
+    """
+
+    table: str
+    key: str
+    folder: str
+    rows: int
+    seconds: float
+    rejected: int = 0
+    held: str = ""
+    files: Sequence[str] = ()
+
+    @property
+    def name(self) -> str:
+        """The table without its schema."""
+        return self.table.partition(".")[2]
+
+    @property
+    def parquet(self) -> list[str]:
+        """Its Parquet files, in order; on S3 the folder, as Athena's files have no suffix."""
+        if storage.is_s3(self.folder):
+            return [f"{self.folder}/"]
+        return list(self.files) or sorted(str(file) for file in Path(self.folder).glob("*.parquet"))
+
+
+@dataclass(frozen=True)
+class ResultStore:
+    """Results below a root: a folder of this machine, or s3://bucket/prefix for engines on AWS."""
+
+    root: str | os.PathLike[str]
+    clients: backends.Clients | None = None
+
+    @property
+    def is_s3(self) -> bool:
+        return storage.is_s3(self.root)
 
     @property
     def scratch(self) -> Path:
-        """For what no later run wants."""
-        return self.root / "scratch"
+        """A folder for what no later run needs."""
+        return Path(self.root) / "scratch"
 
-    def path(self, table: str, key: str) -> str:
-        """Where the Parquet files of a table lie, or are to be written."""
-        return str(self.root / f"{table}-{key[:16]}")
+    def folder(self, table: str, key: str) -> str:
+        """The folder of a table's Parquet files, whether or not they are there."""
+        return storage.join(self.root, f"{table}-{key[:16]}")
 
-    def done(self, table: str, key: str) -> dict[str, Any] | None:
-        """What is known of a finished result; None where there is none."""
+    def find(self, table: str, key: str) -> MadeTable | None:
+        """A finished table; None where it is not finished, or the source's files that it consists of are gone."""
+        folder = self.folder(table, key)
         try:
-            about: dict[str, Any] = json.loads((Path(self.path(table, key)) / ABOUT).read_text(encoding="utf-8"))
-        except (FileNotFoundError, NotADirectoryError):
+            about = json.loads(storage.read(f"{folder}/{ABOUT}", clients=self.clients))
+        except NotFound:
             return None
-        return about if all(Path(file).exists() for file in about.get("files", ())) else None
+        known = [field.name for field in fields(MadeTable) if field.name in about]
+        made = MadeTable(folder=folder, **{name: about[name] for name in known})
+        return made if all(map(os.path.exists, made.files)) else None
 
-    def finish(self, table: str, key: str, rows: int, seconds: float, **more: object) -> dict[str, Any]:
-        """Say that a result is whole; returns what is then known of it."""
-        about = {"table": table, "key": key, "rows": rows, "seconds": round(seconds, 3), **more}
-        write_atomic(Path(self.path(table, key)) / ABOUT, json.dumps(about), private=True)
-        folder = Path(self.path(table, key))
-        for made in (folder, *folder.iterdir()):
-            restrict(made)
-        return about
+    def finish(self, made: MadeTable) -> MadeTable:
+        """Mark a table as finished, and return it."""
+        about = {name: value for name, value in asdict(made).items() if name != "folder"}
+        storage.write(f"{made.folder}/{ABOUT}", json.dumps(about), private=True, clients=self.clients)
+        if not self.is_s3:
+            for path in (Path(made.folder), *Path(made.folder).iterdir()):
+                restrict(path)
+        return made
 
-    def files(self, table: str, key: str) -> list[str]:
-        """The Parquet files of a finished result, in order."""
-        about = self.done(table, key) or {}
-        inside = sorted(str(file) for file in Path(self.path(table, key)).glob("*.parquet"))
-        return list(about.get("files", inside))
+    def copy(self, made: MadeTable) -> MadeTable:
+        """The same table in this store on S3, uploaded unless it is there already."""
+        folder, clients = self.folder(made.table, made.key), self.clients or backends.clients()
+        copied = replace(made, folder=folder, files=())
+        if folder == made.folder or self.find(made.table, made.key):
+            return copied
+        bucket, prefix = storage.split(folder)
+        with backends.translated_errors(f"'{folder}'"):
+            for number, file in enumerate(made.parquet):
+                clients.s3.upload_file(file, bucket, f"{prefix}/part-{number:05}.parquet")
+        return self.finish(copied)
 
-    def fetch(self, table: str, key: str, folder: Path) -> list[str]:
-        return self.files(table, key)
+    def download(self, made: MadeTable, scratch: Path) -> list[str]:
+        """The Parquet files of a small table, on this machine; none where Athena had no rows to write."""
+        if not self.is_s3:
+            return made.parquet
+        inside = [one for one in storage.files(made.folder, clients=self.clients) if not re.search("/[_.][^/]*$", one)]
+        local = [scratch / f"{made.table}-{number}.parquet" for number in range(len(inside))]
+        for address, file in zip(inside, local, strict=True):
+            file.write_bytes(storage.read(address, clients=self.clients))
+        return [str(file) for file in local]
 
-    def sweep(self, keep: Iterable[str]) -> None:
-        """Remove every result that is not at one of the paths to keep."""
-        wanted = set(keep)
-        for folder in self.root.glob("*.*-*"):
-            if str(folder) not in wanted:
-                shutil.rmtree(folder)
-
-
-@dataclass(frozen=True)
-class Bucket:
-    """Results under a prefix of S3, for engines of AWS."""
-
-    s3: Any
-    root: str  # s3://bucket/prefix
-
-    def path(self, table: str, key: str) -> str:
-        return f"{self.root}/{table}-{key[:16]}"
-
-    def done(self, table: str, key: str) -> dict[str, Any] | None:
-        from botocore.exceptions import ClientError
-
-        bucket, name = split(f"{self.path(table, key)}/{ABOUT}")
-        try:
-            body = self.s3.get_object(Bucket=bucket, Key=name)["Body"].read()
-        except ClientError as error:
-            if error.response["Error"]["Code"] in ("NoSuchKey", "404"):
-                return None
-            raise
-        about: dict[str, Any] = json.loads(body)
-        return about
-
-    def finish(self, table: str, key: str, rows: int, seconds: float, **more: object) -> dict[str, Any]:
-        about = {"table": table, "key": key, "rows": rows, "seconds": round(seconds, 3), **more}
-        bucket, name = split(f"{self.path(table, key)}/{ABOUT}")
-        self.s3.put_object(Bucket=bucket, Key=name, Body=json.dumps(about).encode())
-        return about
-
-    def files(self, table: str, key: str) -> list[str]:
-        """The folder: Athena gives its files no suffix, and writes none where no row is."""
-        return [f"{self.path(table, key)}/"]
-
-    def fetch(self, table: str, key: str, folder: Path) -> list[str]:
-        """Bring the files of a small result to this machine; none where it has no rows."""
-        bucket, prefix = split(f"{self.path(table, key)}/")
-        names = [name for name in self._names(bucket, prefix) if name[len(prefix) :][:1] not in "_."]
-        fetched = [str(folder / f"{table}-{number}.parquet") for number in range(len(names))]
-        for name, file in zip(names, fetched, strict=True):
-            self.s3.download_file(bucket, name, file)
-        return fetched
-
-    def clear(self, table: str, key: str) -> None:
-        """Remove what a broken-off attempt left."""
-        bucket, prefix = split(f"{self.path(table, key)}/")
-        for name in self._names(bucket, prefix):
-            self.s3.delete_object(Bucket=bucket, Key=name)
-
-    def sweep(self, keep: Iterable[str]) -> None:
-        """Remove every result that is not at one of the paths to keep; names that begin with _ are others'."""
-        bucket, prefix = split(f"{self.root}/")
-        wanted = {split(one)[1] for one in keep}
-        for name in self._names(bucket, prefix):
-            result, inside, _ = name[len(prefix) :].partition("/")
-            if inside and not result.startswith("_") and prefix + result not in wanted:
-                self.s3.delete_object(Bucket=bucket, Key=name)
-
-    def bring(self, folder: Folder, table: str, key: str) -> None:
-        """Copy a finished result of this machine here, unless it is here."""
-        about = folder.done(table, key)
-        if about is None or self.done(table, key) is not None:
-            return
-        bucket, prefix = split(self.path(table, key))
-        for number, file in enumerate(folder.files(table, key)):
-            self.s3.upload_file(file, bucket, f"{prefix}/part-{number:05}.parquet")
-        self.finish(table, key, about["rows"], about["seconds"])
-
-    def _names(self, bucket: str, prefix: str) -> list[str]:
-        pages = self.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-        return [one["Key"] for page in pages for one in page.get("Contents", [])]
+    def sweep(self, keys: Mapping[str, str]) -> None:
+        """Delete every result but those of the tables and keys given."""
+        root = os.fspath(self.root).rstrip("/")
+        keep = {self.folder(table, key) for table, key in keys.items()}
+        inside = {file.removeprefix(f"{root}/").partition("/")[0] for file in storage.files(root, clients=self.clients)}
+        for name in sorted(inside):
+            if re.fullmatch(r"\w+\.\w+-[0-9a-f]{16}", name) and f"{root}/{name}" not in keep:
+                storage.delete(f"{root}/{name}", clients=self.clients)

@@ -16,7 +16,7 @@ from contextlib import suppress
 from typing import Any
 
 from genokit.errors import InvalidSource
-from genokit.omop.etl.mimic3 import Column, Table, quoted
+from genokit.omop.etl.mimic3 import Column, SourceTable, quoted
 
 WHOLE = {"INTEGER": 2**31 - 1, "SMALLINT": 2**15 - 1}
 NAMES = {
@@ -37,7 +37,7 @@ MISSING = {
 MOST = 10  # fewer bad rows than that are no reason to refuse a table that has good ones
 
 
-def values(table: Table, found: Mapping[str, str]) -> str:
+def values(table: SourceTable, found: Mapping[str, str]) -> str:
     """The select list that gives a table its columns in order and type; ``found`` maps them to the types they come in.
 
     Where a row is unsound its row_id is NULL: one pass tells and loads.
@@ -45,14 +45,14 @@ def values(table: Table, found: Mapping[str, str]) -> str:
     return converted(table, found, row_id=f"case when {sound(table, found)} then {{}} end")
 
 
-def converted(table: Table, found: Mapping[str, str], *, row_id: str = "{}") -> str:
+def converted(table: SourceTable, found: Mapping[str, str], *, row_id: str = "{}") -> str:
     """The select list that casts a table's columns from the types they come in; what is not there is NULL."""
     each = {name: _converted(column, found.get(name)) for name, column in table.columns.items()}
     each["row_id"] = row_id.format(each["row_id"])
     return ", ".join(f"{value} as {name}" for name, value in each.items())
 
 
-def sound(table: Table, found: Mapping[str, str]) -> str:
+def sound(table: SourceTable, found: Mapping[str, str]) -> str:
     """The condition that a row is sound; ``true`` where the types that it comes in leave nothing to ask."""
     asked = [condition for name, kind in found.items() for condition in _conditions(table.columns[name], kind)]
     return " and ".join(asked) or "true"

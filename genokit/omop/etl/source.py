@@ -17,7 +17,7 @@ from genokit.backends import clients
 from genokit.errors import GenokitError, InvalidSource, NotFound
 from genokit.omop.etl import csvs, remote, rows
 from genokit.omop.etl.csvs import Bad
-from genokit.omop.etl.mimic3 import Column, Table, mimic3, quoted
+from genokit.omop.etl.mimic3 import Column, SourceTable, mimic3, quoted
 from genokit.omop.parquet import is_part, parts, scan
 
 if TYPE_CHECKING:
@@ -279,7 +279,7 @@ def _missing(held: Mapping[str, str]) -> str:
 
 
 def load_table(
-    con: Any, table: Table, path: Path, staging: Path | None, null_texts: tuple[str, ...] = ()
+    con: Any, table: SourceTable, path: Path, staging: Path | None, null_texts: tuple[str, ...] = ()
 ) -> tuple[list[Bad], list[str]]:
     if _form(path.name) == "parquet":
         return _load_parquet(con, table, path, null_texts)
@@ -306,7 +306,7 @@ def load_table(
     return bad, notes
 
 
-def _load_parquet(con: Any, table: Table, path: Path, null_texts: tuple[str, ...]) -> tuple[list[Bad], list[str]]:
+def _load_parquet(con: Any, table: SourceTable, path: Path, null_texts: tuple[str, ...]) -> tuple[list[Bad], list[str]]:
     import duckdb
 
     files = parts(path)
@@ -339,7 +339,7 @@ def _load_parquet(con: Any, table: Table, path: Path, null_texts: tuple[str, ...
 
 
 def _bad_rows(
-    con: Any, table: Table, known: Mapping[str, str], files: list[Path], chosen: str, condition: str
+    con: Any, table: SourceTable, known: Mapping[str, str], files: list[Path], chosen: str, condition: str
 ) -> list[Bad]:
     columns: list[Column] = [table.columns[name] for name in known]
     found = con.execute(f"""

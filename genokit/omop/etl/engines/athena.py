@@ -1,15 +1,15 @@
-"""Athena: the same steps as CREATE TABLE AS over Parquet in S3, through pyathena and the Glue catalog.
+"""Athena as an engine: the same steps as CREATE TABLE AS over Parquet on S3, through pyathena and the Glue catalog.
 
-What Athena does differently, and what is done about it:
+Where Athena differs, and how this is handled:
 
-- It reads folders, by tables of the catalog. Every table that a step reads or makes gets one in a working database,
-  named after its folder; the published ones stand in a database of their own.
-- CREATE TABLE AS wants an empty folder and a new name. What a broken-off run left is stopped, dropped and cleared.
-- A workgroup that enforces its own place for results takes no other, and is refused before anything begins.
-- Its files have no suffix, which is fine for a table over a folder. A result without rows has no file at all, so it
-  is given one that has the columns, as who reads the folder by itself would not know them.
-- Timestamps have milliseconds, as have those of no source that this kit reads; columns of no type are refused, so
-  that every null in the SQL has one.
+- It reads folders, through tables of the catalog. Every table that a step reads or makes has one in a working
+  database, named after its folder; the published ones are in another database.
+- CREATE TABLE AS needs an empty folder and a new name. What an interrupted run left is stopped, dropped and deleted.
+- A workgroup that enforces its own result location allows no other, and is refused before anything begins.
+- Its files have no suffix, which is fine for a table over a folder. A result without rows has no file at all, so one
+  with the columns alone is written, for readers of the folder.
+- Timestamps have milliseconds, which is enough for every source that this kit reads. Columns without a type are
+  refused, so every null in the SQL has one.
 """
 
 from __future__ import annotations
@@ -23,24 +23,23 @@ from typing import Any
 import sqlglot
 from sqlglot import exp
 
-from genokit import backends
+from genokit import backends, storage
 from genokit.backends import Clients, translated_errors
-from genokit.errors import ConfigError, InvalidRequest, InvalidSource, NotFound, ServiceError, TransformFailed
+from genokit.errors import ConfigError, InvalidRequest, NotFound, ServiceError, TransformFailed
 from genokit.omop.etl.engines import glue
-from genokit.omop.etl.plan import Step, digest
-from genokit.omop.etl.result_store import STACK, Bucket
+from genokit.omop.etl.plan import TableStep, digest
+from genokit.omop.etl.result_store import STACK, MadeTable, ResultStore
 from genokit.refusals import translated_queries
-from genokit.storage import split
 
 LONGEST = 262_144  # bytes of a statement
 
 
 @dataclass(frozen=True)
 class Athena:
-    """Amazon Athena as the engine of an ETL whose target is in S3.
+    """Amazon Athena as the engine of an ETL whose target is on S3.
 
-    ``workgroup`` is where queries run and are billed (default: that of the stack ``omop``). ``database`` is the Glue
-    database for the CDM; what lies between stands in another of that name with ``_work``.
+    Queries run and are billed in ``workgroup`` (default: that of the stack ``omop``). ``database`` is the Glue database
+    of the CDM; intermediate tables are in another one, whose name ends with ``_work``.
 
     >>> Athena("ours", database="mimic").staging
     'mimic_work'
@@ -58,24 +57,23 @@ class Athena:
 
     def build(
         self,
-        steps: Sequence[Step],
-        inputs: Mapping[str, Sequence[str]],
-        work: Bucket,
+        steps: Sequence[TableStep],
+        inputs: Mapping[str, MadeTable],
+        work: ResultStore,
         progress: Callable[[str], object],
     ) -> None:
-        """Make each step in the order given. ``inputs``: the folder of each table that is there already.
+        """Make each step, in this order. ``inputs`` are the tables that exist already.
 
-        An interrupt cancels the query that runs; a later call goes on. One ETL at a time may write below a root: a
+        An interrupt cancels the running query; a later call continues. One ETL at a time may write below a root: a
         query that still writes there is taken for the rest of a killed run, and stopped. Raises ConfigError,
-        AccessDenied, InvalidSource, NotFound, TransformFailed and
-        what else AWS refuses.
+        AccessDenied, NotFound, TransformFailed and AWS's other refusals.
         """
         clients = self.clients or backends.clients()
         workgroup = self.workgroup or clients.output("Workgroup", STACK)
         with closing(backends.athena(clients, workgroup, glue.checked(self.database))) as connection:
             athena = clients.client("athena")
             _check(athena, workgroup)
-            _stop(athena, workgroup, work.root)
+            _stop(athena, workgroup, str(work.root))
             glue.create(clients, self.staging)
             tables = self._register(clients, inputs)
             for step in steps:
@@ -83,53 +81,47 @@ class Athena:
                 tables[step.table] = self._make(clients, connection, step, tables, work)
 
     def sweep(self, keep: Mapping[str, str], clients: Clients | None = None) -> None:
-        """Take out of the working database the tables of results that are kept no longer: all but those of the tables
-        and folders named."""
+        """Remove from the working database all tables but those of the tables and folders given."""
         given = clients or self.clients or backends.clients()
         glue.sweep(given, self.staging, {table_name(table, folder) for table, folder in keep.items()})
 
-    def _register(self, clients: Clients, inputs: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    def _register(self, clients: Clients, inputs: Mapping[str, MadeTable]) -> dict[str, str]:
         """A table of the catalog for each input, by its name in the SQL."""
-        folders = {table: _folder(table, files) for table, files in inputs.items()}
-        if len(set(folders.values())) < len(folders):
-            raise InvalidSource("Two inputs lie in one folder of S3, but Athena reads folders as a whole: part them.")
         known, tables = set(glue.names(clients, self.staging)), dict[str, str]()
-        for table, folder in folders.items():
-            name = table_name(table, folder)
+        for table, made in inputs.items():
+            name = table_name(table, made.folder)
             if name not in known and table.startswith("stage."):
                 raise NotFound(
-                    f"The table '{table}' is made, but '{self.staging}.{name}' is not in the Glue catalog any more. "
-                    f"Delete the folder {folder}, and it will be made anew."
+                    f"The table '{table}' is made, but '{self.staging}.{name}' is no longer in the Glue catalog. "
+                    f"Delete the folder {made.folder}, and it will be made again."
                 )
             if name not in known:
-                glue.point(clients, self.staging, name, folder, glue.columns(table))
+                glue.point(clients, self.staging, name, made.folder, glue.columns(table))
             tables[table] = f"{self.staging}.{name}"
         return tables
 
-    def _make(self, clients: Clients, connection: Any, step: Step, tables: Mapping[str, str], work: Bucket) -> str:
-        begun, folder = time.perf_counter(), work.path(step.table, step.key)
+    def _make(
+        self, clients: Clients, connection: Any, step: TableStep, tables: Mapping[str, str], work: ResultStore
+    ) -> str:
+        begun, folder = time.perf_counter(), work.folder(step.table, step.key)
         name = table_name(step.table, folder)
         statement = create_table_as(step.sql, f"{self.staging}.{name}", folder, tables)
         glue.drop(clients, self.staging, [name])
-        with translated_errors(f"folder '{folder}'"):
-            work.clear(step.table, step.key)
+        storage.delete(folder, clients=clients)
         try:
             with translated_queries(f"table '{step.table}'"), connection.cursor() as cursor:
                 cursor.execute(statement)
-                scanned, rows = cursor.data_scanned_in_bytes or 0, cursor.rowcount
-                if rows < 0:  # Athena has not told how many it wrote
+                rows = cursor.rowcount
+                if rows < 0:  # Athena did not report the number of rows
                     [(rows,)] = cursor.execute(f"SELECT COUNT(*) FROM {self.staging}.{name}").fetchall()
         except (InvalidRequest, ServiceError) as error:
             raise TransformFailed(
-                f"{error} What was made before stays, and so does the target; run the ETL again to go on from here.",
+                f"{error} Finished tables are kept, and the target is unchanged; run the ETL again to continue.",
                 table=step.table,
             ) from None
-        with translated_errors(f"folder '{folder}'"):
-            if not rows:
-                bucket, prefix = split(folder)
-                content = glue.without_rows(clients, self.staging, name)
-                work.s3.put_object(Bucket=bucket, Key=f"{prefix}/none.parquet", Body=content)
-            work.finish(step.table, step.key, rows, time.perf_counter() - begun, bytes_scanned=scanned)
+        if not rows:
+            storage.write(f"{folder}/none.parquet", glue.without_rows(clients, self.staging, name), clients=clients)
+        work.finish(MadeTable(step.table, step.key, folder, rows, round(time.perf_counter() - begun, 3)))
         return f"{self.staging}.{name}"
 
 
@@ -154,43 +146,32 @@ def create_table_as(select: str, name: str, folder: str, tables: Mapping[str, st
         if table.db:  # without, it is the name of a WITH
             given = tables.get(f"{table.db}.{table.name}")
             if given is None:
-                raise NotFound(f"'{name}' reads {table.db}.{table.name}, which is neither made before it nor given.")
+                raise NotFound(f"'{name}' reads {table.db}.{table.name}, which is neither an input nor made before it.")
             table.replace(exp.to_table(given, dialect="athena").as_(table.alias_or_name, table=True))
-    told = {"format": "PARQUET", "write_compression": "SNAPPY", "external_location": f"{folder.rstrip('/')}/"}
-    properties = ", ".join(f"{word}={exp.Literal.string(value).sql('athena')}" for word, value in told.items())
+    options = {"format": "PARQUET", "write_compression": "SNAPPY", "external_location": f"{folder.rstrip('/')}/"}
+    properties = ", ".join(f"{word}={exp.Literal.string(value).sql('athena')}" for word, value in options.items())
     statement = f"CREATE TABLE {name} WITH ({properties}) AS {tree.sql('athena')}"
     if len(statement.encode()) > LONGEST:
-        raise NotFound(f"The SQL of {name} has {len(statement.encode())} bytes; Athena takes {LONGEST}.")
+        raise NotFound(f"The SQL of {name} has {len(statement.encode())} bytes; Athena accepts {LONGEST}.")
     return statement
 
 
-def _folder(table: str, files: Sequence[str]) -> str:
-    """The folder in S3 that holds a table's files and nothing else."""
-    folders = {file.rpartition("/")[0] if file.endswith(".parquet") else file.rstrip("/") for file in files}
-    if len(folders) != 1 or not all(folder.startswith("s3://") for folder in folders):
-        raise InvalidSource(
-            f"Athena reads '{table}' from one folder in S3, but is given "
-            f"{', '.join(sorted(folders)[:3]) or 'none'}. Stage the inputs to the target first."
-        )
-    return folders.pop()
-
-
 def _check(athena: Any, workgroup: str) -> None:
-    """Refuse a workgroup in which nothing could be made."""
+    """Refuse a workgroup in which no table could be made."""
     with translated_errors(f"workgroup '{workgroup}'"):
         found = athena.get_work_group(WorkGroup=workgroup)["WorkGroup"]
-    told = found.get("Configuration", {})
+    settings = found.get("Configuration", {})
     if found.get("State") == "DISABLED":
         raise ConfigError(f"The workgroup '{workgroup}' of Athena is disabled. Enable it, or name another.")
-    if told.get("EnforceWorkGroupConfiguration") and told.get("ResultConfiguration", {}).get("OutputLocation"):
+    if settings.get("EnforceWorkGroupConfiguration") and settings.get("ResultConfiguration", {}).get("OutputLocation"):
         raise ConfigError(
-            f"The workgroup '{workgroup}' of Athena enforces its own place for results, so that no table can be made "
-            "elsewhere. Take the one of Stack('omop'), or turn 'Override client-side settings' off in this one."
+            f"The workgroup '{workgroup}' of Athena enforces its own result location, so no table can be made "
+            "elsewhere. Use the workgroup of Stack('omop'), or turn off 'Override client-side settings' in this one."
         )
 
 
 def _stop(athena: Any, workgroup: str, root: str) -> None:
-    """Stop what a killed run left running below a root, and wait until it has ended: it would write on."""
+    """Stop the queries that a killed run left running below a root, and wait until they have ended."""
     with translated_errors(f"workgroup '{workgroup}'"):
         ids = athena.list_query_executions(WorkGroup=workgroup, MaxResults=50).get("QueryExecutionIds", [])
         while ids:

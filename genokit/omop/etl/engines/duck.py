@@ -1,9 +1,9 @@
-"""The ETL in DuckDB: one machine, in as much memory as it is given, and the same bytes in every run.
+"""The ETL in DuckDB: on one machine, within a given memory, and with the same bytes in every run.
 
-A table is written in parts: each branch of a UNION ALL, and of an event table each million of row_ids. A part is
-sorted, as joins of DuckDB (2.0) do not keep the order of rows, and small, as sorting all at once would need the disk.
-A part is written under another name first, and named by its SQL, so that a run that was killed goes on after the last
-whole part, and only with parts that are still the same.
+A table is written in parts: one for each branch of a UNION ALL, and for each million row_ids of an event table. Parts
+are sorted, because joins in DuckDB (2.0) do not keep the order of rows, and small, because sorting a whole table would
+spill to disk. A part is written under a temporary name and named by its SQL, so that a run that was killed continues
+after the last complete part, and reuses only parts that are still the same.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from sqlglot import exp
 
 from genokit.errors import TransformFailed
 from genokit.omop.etl.mimic3 import quoted
-from genokit.omop.etl.plan import Step, digest
+from genokit.omop.etl.plan import TableStep, digest
 from genokit.omop.etl.portable import EVENTS
-from genokit.omop.etl.result_store import Folder
+from genokit.omop.etl.result_store import MadeTable, ResultStore
 from genokit.omop.fields import fields
 from genokit.omop.parquet import scan
 
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 
 WIDTH = 1_000_000  # row_ids of an event table in one part
 
-_WHOLE = (exp.Group, exp.Distinct, exp.Window, exp.AggFunc)  # what needs to see all rows at once
+_WHOLE = (exp.Group, exp.Distinct, exp.Window, exp.AggFunc)  # need all rows at once
 
 
 @dataclass(frozen=True)
 class DuckDB:
-    """The engine for one machine. ``memory_gib``: at most so much (default: half of the machine's); beyond it, the disk
-    is used. ``threads``: default, all cores."""
+    """The engine for one machine: it spills to disk beyond ``memory_gib`` (default: half of the machine's memory), and
+    uses ``threads`` (default: all cores)."""
 
     memory_gib: float | None = None
     threads: int | None = None
@@ -51,35 +51,32 @@ class DuckDB:
         return f"duckdb {duckdb.__version__}"
 
     def connect(self, scratch: Path) -> DuckDBPyConnection:
-        """A connection that keeps to the memory and spills into the folder ``scratch``."""
+        """A connection limited to the memory, which spills into the folder ``scratch``."""
         import duckdb
         import psutil  # type: ignore[import-untyped]
 
         memory = self.memory_gib or psutil.virtual_memory().total / 2**31
-        config: dict[str, str | bool | int | float | list[str]] = {
-            "memory_limit": f"{round(memory * 1024)}MiB",
-            "temp_directory": str(scratch),
-        }
-        con = duckdb.connect(config=config | ({"threads": self.threads} if self.threads else {}))
-        con.execute(
-            "set enable_progress_bar = false"
-        )  # the run has its own; in a notebook DuckDB's stays, and is black
+        con = duckdb.connect()
+        con.execute(f"set memory_limit = '{round(memory * 1024)}MiB'; set temp_directory = {quoted(scratch)}")
+        if self.threads:
+            con.execute(f"set threads = {self.threads}")
+        con.execute("set enable_progress_bar = false")  # the run has its own
         return con
 
     def build(
         self,
-        steps: Sequence[Step],
-        inputs: Mapping[str, list[str]],
-        work: Folder,
+        steps: Sequence[TableStep],
+        inputs: Mapping[str, MadeTable],
+        work: ResultStore,
         progress: Callable[[str], object],
     ) -> None:
         """Make each step, in their order. Raises TransformFailed."""
         with self.connect(work.scratch) as con:
-            for table, files in inputs.items():
-                _show(con, table, files)
+            for made in inputs.values():
+                _show(con, made.table, made.parquet)
             for step in steps:
                 progress(step.table)
-                begun, folder = time.perf_counter(), Path(work.path(step.table, step.key))
+                begun, folder = time.perf_counter(), Path(work.folder(step.table, step.key))
                 folder.mkdir(parents=True, exist_ok=True)
                 parts = {f"part-{i:05}-{digest(sql)[:8]}.parquet": sql for i, sql in enumerate(_parts(con, step))}
                 for left in folder.iterdir():
@@ -89,7 +86,7 @@ class DuckDB:
                     _write(con, step.table, sql, folder / name)
                 _show(con, step.table, sorted(str(file) for file in folder.glob("*.parquet")))
                 [(rows,)] = con.execute(f"select count(*) from {step.table}").fetchall()
-                work.finish(step.table, step.key, rows, time.perf_counter() - begun)
+                work.finish(MadeTable(step.table, step.key, str(folder), rows, round(time.perf_counter() - begun, 3)))
 
 
 def _write(con: DuckDBPyConnection, table: str, sql: str, file: Path) -> None:
@@ -104,15 +101,16 @@ def _write(con: DuckDBPyConnection, table: str, sql: str, file: Path) -> None:
     except duckdb.OutOfMemoryException:
         [(limit,)] = con.execute("select current_setting('memory_limit')").fetchall()
         raise TransformFailed(
-            f"'{table}' needs more memory than the {limit} it has. Give more: engine=DuckDB(memory_gib=...), or fewer "
-            "threads: DuckDB(threads=1). What is finished stays; the next run goes on from here.",
+            f"'{table}' needs more memory than the {limit} that DuckDB may use. Allow more, with "
+            "engine=DuckDB(memory_gib=...), or fewer threads, with DuckDB(threads=1). Finished tables are kept; the "
+            "next run continues from here.",
             table=table,
         ) from None
     except duckdb.Error as error:
-        # DuckDB's own words may repeat a value of a patient.
+        # DuckDB's message may repeat a patient's value.
         raise TransformFailed(
-            f"The SQL that makes '{table}' failed in DuckDB ({type(error).__name__}). What is finished stays, and the "
-            "target is as it was. Is the disk full? Else report it with the SQL: transform.select(table, 'duckdb').",
+            f"The SQL of '{table}' failed in DuckDB ({type(error).__name__}). Finished tables are kept, and the target "
+            "is unchanged. Is the disk full? If not, report this with the SQL: transform.select(table, 'duckdb').",
             table=table,
         ) from None
     unfinished.rename(file)
@@ -129,7 +127,7 @@ def _order(table: str) -> str:
     return ", ".join(own) or "all"
 
 
-def _parts(con: DuckDBPyConnection, step: Step) -> Iterator[str]:
+def _parts(con: DuckDBPyConnection, step: TableStep) -> Iterator[str]:
     if "UNION ALL" not in step.sql and not any(table.startswith("mimic3.") for table in step.reads):
         yield step.sql
         return
@@ -143,7 +141,7 @@ def _apart(sql: str) -> tuple[exp.Expr, ...]:
 
 
 def branches(tree: exp.Expr) -> list[exp.Expr]:
-    """The SELECTs whose rows together are a query's: its UNION ALLs taken apart where nothing sees all rows at once.
+    """The SELECTs whose rows together are a query's: its UNION ALLs split, unless something needs all rows at once.
 
     >>> sql = "WITH a AS (SELECT 1 AS x UNION ALL SELECT 2 AS x) SELECT x + 1 AS y FROM a UNION ALL SELECT 9 AS y"
     >>> for one in branches(sqlglot.parse_one(sql)):
@@ -167,7 +165,7 @@ def branches(tree: exp.Expr) -> list[exp.Expr]:
 
 
 def _union_inside(tree: exp.Expr) -> exp.Expr | None:
-    """A UNION that one SELECT reads from, through a name or in parentheses, and nothing else does."""
+    """A UNION that one SELECT alone reads, as a CTE or in parentheses."""
     if tree.find(*_WHOLE):
         return None
     source = tree.args["from_"].this if tree.args.get("from_") else None
@@ -198,7 +196,7 @@ def _without_unused(tree: exp.Expr) -> exp.Expr:
 
 
 def _ranges(con: DuckDBPyConnection, tree: exp.Expr) -> Iterator[exp.Expr]:
-    """A SELECT over one event table, once for each range of its row_ids; any other as it is."""
+    """A SELECT from one event table, split by ranges of its row_ids; any other unchanged."""
     driving = [
         table
         for table in tree.find_all(exp.Table)

@@ -1,7 +1,7 @@
-"""Spark on AWS: the stack's EMR Serverless application runs the job, and a notebook follows it.
+"""Spark on AWS: the stack's EMR Serverless application runs the job, and the notebook follows it.
 
-The job writes its results by itself, so it goes on when the notebook's kernel dies. The next run of the same ETL finds
-it by its name, waits for its end, and asks for nothing but what is still lacking.
+The job writes its results itself, so it continues when the notebook's kernel dies. The next run of the same ETL finds
+it by its name, waits for its end, and submits a job for what is still missing.
 """
 
 from __future__ import annotations
@@ -14,25 +14,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genokit import backends
-from genokit.errors import InvalidRequest, TransformFailed
+from genokit import backends, storage
+from genokit.errors import NotFound, TransformFailed
 from genokit.omop.etl.engines import spark_job
-from genokit.omop.etl.engines.spark import failure, plan_of
-from genokit.omop.etl.plan import digest
-from genokit.omop.etl.result_store import STACK
-from genokit.storage import split
+from genokit.omop.etl.engines.spark_plan import failure, plan_of
+from genokit.omop.etl.plan import TableStep, digest
+from genokit.omop.etl.result_store import STACK, MadeTable, ResultStore
 
 if TYPE_CHECKING:
     from genokit.backends import Clients
-    from genokit.omop.etl.plan import Step
-    from genokit.omop.etl.result_store import Bucket, Folder
 
 ENDED = ("SUCCESS", "FAILED", "CANCELLED")
 
 
 @dataclass(frozen=True)
 class Application:
-    """The stack's EMR Serverless application, and the bucket's folder that a run of the ETL works in."""
+    """The stack's EMR Serverless application, and the folder on S3 in which a run of the ETL works."""
 
     clients: Clients
     id: str
@@ -40,7 +37,7 @@ class Application:
 
     @property
     def name(self) -> str:
-        """What every job of the same ETL is called."""
+        """The name of every job of the same ETL."""
         return f"genokit-omop-{digest(self.root)[:16]}"
 
     def call(self, operation: str, **request: Any) -> dict[str, Any]:
@@ -51,19 +48,19 @@ class Application:
         return answer
 
     def jobs(self) -> list[dict[str, Any]]:
-        """All jobs of this ETL that the service remembers, with their ids and states."""
-        found, page = [], self.call("list_job_runs")
-        found += page["jobRuns"]
-        while page.get("nextToken"):
-            page = self.call("list_job_runs", nextToken=page["nextToken"])
-            found += page["jobRuns"]
-        return [one for one in found if one.get("name") == self.name]
+        """All jobs of this ETL that the service still lists, with their ids and states."""
+        client = self.clients.client("emr-serverless")
+        with backends.translated_errors(f"EMR Serverless application '{self.id}'"):
+            pages = list(client.get_paginator("list_job_runs").paginate(applicationId=self.id))
+        return [job for page in pages for job in page["jobRuns"] if job.get("name") == self.name]
 
     def submit(self, plan: str, settings: Mapping[str, str]) -> str:
-        """Start a job, unless this very one was started: after the same earlier ones, a plan is asked for once."""
+        """Start a job, unless the same one was started: after the same ended jobs, a plan is submitted once."""
         token = digest(plan, sorted(one["id"] for one in self.jobs() if one["state"] in ENDED))
-        program = Path(spark_job.__file__).read_bytes()
-        entry = self._put(f"{digest(program.decode())[:16]}.py", program)
+        program = Path(spark_job.__file__).read_text(encoding="utf-8")
+        entry, file = (f"{self.root}/_jobs/{name}" for name in (f"{digest(program)[:16]}.py", f"{token[:16]}.json"))
+        storage.write(entry, program, clients=self.clients)
+        storage.write(file, plan, clients=self.clients)
         options = {"spark.sql.catalogImplementation": "in-memory", **settings}
         started = self.call(
             "start_job_run",
@@ -73,7 +70,7 @@ class Application:
             jobDriver={
                 "sparkSubmit": {
                     "entryPoint": entry,
-                    "entryPointArguments": [self._put(f"{token[:16]}.json", plan.encode())],
+                    "entryPointArguments": [file],
                     "sparkSubmitParameters": " ".join(
                         f"--conf {shlex.quote(f'{name}={value}')}" for name, value in options.items()
                     ),
@@ -87,81 +84,61 @@ class Application:
         return str(started["jobRunId"])
 
     def follow(self, job: str, waiting: Callable[[], object], poll_s: float) -> dict[str, Any]:
-        """Look at a job until it has ended; who interrupts the waiting stops the job."""
+        """Poll a job until it has ended; an interrupt cancels the job."""
         try:
             while True:
-                told: dict[str, Any] = self.call("get_job_run", jobRunId=job)["jobRun"]
+                run: dict[str, Any] = self.call("get_job_run", jobRunId=job)["jobRun"]
                 waiting()
-                if told["state"] in ENDED:
-                    return told
+                if run["state"] in ENDED:
+                    return run
                 time.sleep(poll_s)
         except KeyboardInterrupt:
             self.call("cancel_job_run", jobRunId=job)
             raise
 
-    def failed(self, told: Mapping[str, Any]) -> TransformFailed:
+    def failed(self, run: Mapping[str, Any]) -> TransformFailed:
         """Why a job failed: in the job's own words where it left some, else in the service's."""
-        job = told["jobRunId"]
-        step = (
-            f"Job {job}; logs: {self.root}/_logs/applications/{self.id}/jobs/{job}/. "
-            "What is made already stays, and is not made again."
-        )
-        arguments = told["jobDriver"]["sparkSubmit"].get("entryPointArguments", [""])
-        left = self._get(f"{arguments[0]}.failed")
-        if left is None:
-            return failure("", f"the job ended as {told['state']}: {told['stateDetails']}", step)
-        return failure(left["table"], left["error"], step)
-
-    def _put(self, name: str, content: bytes) -> str:
-        bucket, key = split(f"{self.root}/_jobs/{name}")
-        with backends.translated_errors(f"s3://{bucket}/{key}"):
-            self.clients.s3.put_object(Bucket=bucket, Key=key, Body=content)
-        return f"s3://{bucket}/{key}"
-
-    def _get(self, address: str) -> dict[str, str] | None:
-        bucket, key = split(address)
+        job = run["jobRunId"]
+        hint = f"Job {job}; logs: {self.root}/_logs/applications/{self.id}/jobs/{job}/. Finished tables are kept."
+        [plan] = run["jobDriver"]["sparkSubmit"]["entryPointArguments"]
         try:
-            with backends.translated_errors(address):
-                found: dict[str, str] = json.loads(self.clients.s3.get_object(Bucket=bucket, Key=key)["Body"].read())
-        except InvalidRequest:  # S3's word for what is not there
-            return None
-        return found
+            left = json.loads(storage.read(f"{plan}.failed", clients=self.clients))
+        except NotFound:
+            return failure("", f"the job ended as {run['state']}: {run['stateDetails']}", hint)
+        return failure(left["table"], left["error"], hint)
 
 
 def run(
     clients: Clients | None,
-    steps: Sequence[Step],
-    inputs: Mapping[str, Sequence[str]],
-    work: Folder | Bucket,
+    steps: Sequence[TableStep],
+    inputs: Mapping[str, MadeTable],
+    work: ResultStore,
     progress: Callable[[str], object],
     *,
     settings: Mapping[str, str],
     poll_s: float | None = None,
 ) -> None:
-    """Make each step on the stack's application, and tell of each as its turn comes.
+    """Make each step on the stack's application, and show each as it begins.
 
-    Raises TransformFailed, ConfigError, and what AWS refuses.
+    Raises TransformFailed, ConfigError, and AWS's refusals.
     """
     clients = clients or backends.clients()
+    poll_s = poll_s or clients.backend.poll_s
     application = Application(clients, clients.output("EmrApplication", STACK), str(work.root))
-    waiting, told = list(steps), set[str]()
+    waiting, shown, made = list(steps), set[str](), dict(inputs)
 
     def look() -> None:
-        while waiting and work.done(waiting[0].table, waiting[0].key):
-            waiting.pop(0)
-        if waiting and waiting[0].table not in told:
-            told.add(waiting[0].table)
+        while waiting and (found := work.find(waiting[0].table, waiting[0].key)):
+            made[waiting.pop(0).table] = found
+        if waiting and waiting[0].table not in shown:
+            shown.add(waiting[0].table)
             progress(waiting[0].table)
 
-    for one in application.jobs():
-        if one["state"] not in ENDED:  # of a kernel that is no more, or of somebody else
-            application.follow(one["id"], look, poll_s or clients.backend.poll_s)
+    for job in application.jobs():
+        if job["state"] not in ENDED:  # of a kernel that has ended, or of another user
+            application.follow(job["id"], look, poll_s)
     look()
-    if not waiting:
-        return
-    files = {table: list(paths) for table, paths in inputs.items()}
-    files |= {step.table: [work.path(step.table, step.key)] for step in steps if step not in waiting}
-    job = application.submit(plan_of(waiting, files, work), settings)
-    ended = application.follow(job, look, poll_s or clients.backend.poll_s)
     if waiting:
-        raise application.failed(ended)
+        ended = application.follow(application.submit(plan_of(waiting, made, work), settings), look, poll_s)
+        if waiting:
+            raise application.failed(ended)
