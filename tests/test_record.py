@@ -6,10 +6,10 @@ import dataclasses
 import datetime
 import decimal
 import enum
-import json
 import subprocess
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -107,14 +107,10 @@ def test_in_ipython_a_record_is_shown() -> None:
     assert "accuracy = 0.98" in ended.stdout
 
 
-def test_the_last_record_of_a_name_wins() -> None:
-    def output(name: str, value: object) -> dict[str, object]:
-        return {"output_type": "display_data", "data": {recording.RECORD: {"name": name, "value": value}}}
-
-    cells = [{"outputs": [output("loss", 3), output("rate", 1), {"output_type": "stream"}]}, {}, {"outputs": None}]
-    cells.append({"outputs": [output("loss", 2)]})
-    content = json.loads(json.dumps({"cells": cells}))
-    assert recording.outputs(content) == {"loss": 2, "rate": 1}
+def test_the_last_record_of_a_name_wins(tmp_path: Path) -> None:
+    for name, value in (("loss", 3), ("rate", 1), ("loss", 2)):
+        recording._keep(tmp_path, {"name": name, "value": value})
+    assert recording.kept(tmp_path) == {"loss": 2, "rate": 1}
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genokit.train import History, Parameters
-from genokit.train.history import batch_line, epoch_lines, header_lines
+from genokit.train.training_log import batch_line, epoch_lines, header_lines
 
 LOG = "\n".join(
     [

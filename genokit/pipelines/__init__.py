@@ -1,9 +1,10 @@
-"""Notebooks as reproducible pipelines: ``run`` one, ``record`` in it, join several in a ``Pipeline``."""
+"""Notebooks as reproducible pipelines: ``run`` one, ``record`` its results, combine several in a ``Pipeline``."""
 
 from genokit.pipelines.execute import run
 from genokit.pipelines.folder import Run, runs
-from genokit.pipelines.pipeline import Pipeline, PipelineRun
+from genokit.pipelines.pipeline import Pipeline
 from genokit.pipelines.recording import record
+from genokit.pipelines.report import PipelineRun
 from genokit.pipelines.schema import Parameter, Schema, parameters
 
 __all__ = ["Parameter", "Pipeline", "PipelineRun", "Run", "Schema", "parameters", "record", "run", "runs"]

@@ -1,7 +1,7 @@
-"""The executor: papermill's client on a kernel of this Python, with a record of its own of what each cell did.
+"""The executor: papermill's client on a kernel of this Python, with its own record of what each cell did.
 
-papermill calls every cell completed after its kernel has died, so nothing here is taken from its metadata.
-This module imports papermill (two seconds); it is imported when a notebook runs.
+papermill marks every cell completed after its kernel has died, so nothing is taken from its metadata. Importing
+papermill takes two seconds, so this module is imported only when a notebook runs.
 """
 
 from __future__ import annotations
@@ -33,43 +33,43 @@ from papermill.engines import NotebookExecutionManager
 
 from genokit import display
 from genokit.pipelines import notebook as notebooks
-from genokit.pipelines import state, values
+from genokit.pipelines import values
 
-# How long output may still come after a cell has ended: as long as it takes to read what it wrote.
-_PATIENCE_S = 600
+# How long output may still arrive after a cell has ended.
+_LATE_OUTPUT_S = 600
 _UNBOUNDED = f"(lambda t: t.schedule(lambda: t.socket.set({int(zmq.SNDHWM)}, 0)))(get_ipython().kernel.iopub_thread)\n"
 
 
 class Execution:
-    """A notebook and its kernel: a thread of its own executes and writes here, the one that watches reads and stops.
+    """A notebook and its kernel: a separate thread executes and writes here; the calling thread reads and stops it.
 
-    The own thread has an own event loop, so that a Jupyter kernel, which has one already, can wait for a notebook.
+    The separate thread has its own event loop, so that a Jupyter kernel, which has one already, can run a notebook.
     """
 
     def __init__(self, node: Any, path: Path, *, log_output: bool = False) -> None:
         self.node = node
         self.path = path
         self.log_output = log_output
-        self.cells = state.cells(node)
-        self.since: float | None = None  # when the cell that runs now was started
+        self.cells = notebooks.code_cells(node)
+        self.since: float | None = None  # when the current cell started
         self.traceback = ""
         self.error: BaseException | None = None
         self.exit_code: int | None = None
-        # Wait for this, not for the thread: before Python 3.12 a join that Ctrl-C interrupts takes it for ended.
+        # Wait for this, not the thread: before Python 3.12 a join that Ctrl-C interrupts reports the thread as ended.
         self.over = threading.Event()
-        self.over.set()  # until it starts, there is nothing to wait for
+        self.over.set()  # nothing to wait for until it starts
         self._next_save = 0.0
         self._client: Any = None
         self._kernel: Any = None
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, *, cwd: Path, environ: Mapping[str, str], log: Path) -> None:
-        """Start to execute; ``log`` gets what the kernel says outside of its cells."""
+        """Start executing; what the kernel prints outside its cells goes to ``log``."""
         self.over.clear()
         threading.Thread(target=self._run, args=(cwd, environ, log), name=f"run {cwd.name}", daemon=True).start()
 
     def save(self) -> None:
-        """Write the notebook as far as it is, unless that was just done: saving takes a tenth of the time at most."""
+        """Write the notebook as far as it got, unless that was just done: saving takes at most a tenth of the time."""
         before = time.monotonic()
         if before >= self._next_save:
             notebooks.write(self.node, self.path)
@@ -81,7 +81,7 @@ class Execution:
         return sum(not cell.done for cell in self.cells.values())
 
     def stop(self, grace_s: float = 10.0) -> None:
-        """Make it over, if it is not, and wait until it is; a thread that does not come to its end is left behind."""
+        """Kill the kernel if it still runs and wait for the thread, for at most ``grace_s`` seconds."""
         deadline = time.monotonic() + grace_s
         while not self.over.wait(0.05) and time.monotonic() < deadline:
             self._kill()
@@ -91,14 +91,14 @@ class Execution:
 
     def _run(self, cwd: Path, environ: Mapping[str, str], log: Path) -> None:
         try:
-            # Short: a socket's path may have 107 characters. Private: whoever reads the connection file has the kernel.
+            # A socket's path has at most 107 characters. Private: the connection file gives control of the kernel.
             with (
-                tempfile.TemporaryDirectory(prefix="gk-", dir="/tmp", ignore_cleanup_errors=True) as room,
+                tempfile.TemporaryDirectory(prefix="gk-", dir="/tmp", ignore_cleanup_errors=True) as folder,
                 asyncio.Runner(loop_factory=ensure_event_loop) as runner,
                 log.open("wb") as output,
             ):
                 runner.get_loop()
-                self._kernel = _kernel(f"{room}/k.json")
+                self._kernel = _kernel(f"{folder}/k.json")
                 try:
                     self._client = self._new_client()
                     self._client.execute(
@@ -108,8 +108,8 @@ class Execution:
                     self._kill()
                     self.exit_code = self._process.wait() if self._process else None
                     runner.run(self._kernel._async_cleanup_resources())
-        except BaseException as error:  # carried over to the thread that waits
-            if not str(error).startswith("Kernel died"):  # of which the exit code says more
+        except BaseException as error:  # handed to the waiting thread
+            if not str(error).startswith("Kernel died"):  # the exit code says more about that
                 self.error = error
         finally:
             self.over.set()
@@ -123,7 +123,7 @@ class Execution:
             km=self._kernel,
             log=notebooks.quiet,
             shell_timeout_interval=1,
-            iopub_timeout=_PATIENCE_S,
+            iopub_timeout=_LATE_OUTPUT_S,
             stdout_file=sys.stdout if self.log_output else None,
             stderr_file=sys.stderr if self.log_output else None,
             on_notebook_start=self._kernel_ready,
@@ -133,7 +133,7 @@ class Execution:
 
     def _kernel_ready(self, notebook: Any) -> None:
         self._find_process()
-        # By default a thousand messages may wait on either side, and what a cell writes beyond is dropped, its end too.
+        # By default each side queues a thousand messages and drops the rest, even the one that says the cell has ended.
         self._client.kc.iopub_channel.socket.set(zmq.RCVHWM, 0)
         self._client.kc.execute(_UNBOUNDED + f"get_ipython().genokit_run = {str(self.path.parent)!r}", silent=True)
 
@@ -148,15 +148,15 @@ class Execution:
         done.state, self.since = "completed", None
         if reply["status"] == "error":
             said = ": ".join(filter(None, [reply.get("ename", "Error"), reply.get("evalue", "")]))
-            # A file that does not parse, or a query, may be quoted whole; the traceback keeps all of it.
+            # The message may quote a whole file or query; the traceback keeps all of it.
             done.error = values.shortened(display.plain(said).strip(), 600)
             if notebooks.MAY_RAISE not in notebooks.tags(cell):
                 done.state = "failed"
                 self.traceback = display.plain("\n".join(reply.get("traceback") or []))
         self.save()
-        # exit() and quit() let the kernel end some time later, in the middle of another cell.
-        asked = any(payload.get("source") == "ask_exit" for payload in reply.get("payload") or [])
-        if asked and any(later.state == "pending" for later in self.cells.values()):
+        # exit() and quit() end the kernel some time later, in the middle of another cell.
+        exits = any(payload.get("source") == "ask_exit" for payload in reply.get("payload") or [])
+        if exits and any(later.state == "pending" for later in self.cells.values()):
             done.state, done.error = "failed", "SystemExit"
             raise CellExecutionError("", "SystemExit", "")
 
@@ -165,26 +165,24 @@ class Execution:
         self._process = self._process or getattr(provisioner, "process", None)
 
     def _kill(self) -> None:
-        """Kill the kernel, even one that is only starting, and every process of it that has not left its session."""
+        """Kill the kernel, even one that is still starting, and every process in its session."""
         self._find_process()
         if self._process is not None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            for pid in psutil.pids():  # a shell gives each of its jobs a group of its own
+            for pid in psutil.pids():  # its process group is not enough: a shell gives each of its jobs another one
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     if os.getsid(pid) == self._process.pid:
                         os.kill(pid, signal.SIGKILL)
 
 
 class _Client(PapermillNotebookClient):  # type: ignore[misc]
-    """papermill's client in linear time: nbclient copies, checks and searches all text of a cell for every message."""
+    """papermill's client in linear time: nbclient processes the whole text of a cell again for every message."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._updates: dict[str, Any] = {}
 
     def output(self, outs: list[Any], msg: Any, display_id: str | None, cell_index: int) -> Any:
-        """Keep an output; text is collected in a list until :meth:`settle`."""
+        """Add an output to a cell; text is collected in a list until :meth:`settle`."""
         if msg["msg_type"] != "stream" or self.output_hook_stack[msg["parent_header"].get("msg_id")]:
             return super().output(outs, msg, display_id, cell_index)
         if self.clear_before_next_output:  # type: ignore[has-type]
@@ -192,20 +190,20 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
             outs.clear()
             self.clear_display_id_mapping(cell_index)
         name, text = msg["content"]["name"], msg["content"]["text"]
-        # As JupyterLab does, what stands together becomes one; a picture between two prints stays between them.
-        together = itertools.takewhile(lambda out: out.output_type == "stream", outs[:-3:-1])
-        said = next((out for out in together if out.name == name), None)
-        if said is None:
-            said = NotebookNode(output_type="stream", name=name, text=[])
-            outs.append(said)
-        said.text.append(text)
+        # Like JupyterLab, join adjacent text; a picture between two prints stays between them.
+        adjacent = itertools.takewhile(lambda out: out.output_type == "stream", outs[:-3:-1])
+        stream = next((out for out in adjacent if out.name == name), None)
+        if stream is None:
+            stream = NotebookNode(output_type="stream", name=name, text=[])
+            outs.append(stream)
+        stream.text.append(text)
         return NotebookNode(output_type="stream", name=name, text=text)  # to be logged
 
     def _update_display_id(self, display_id: str, msg: Any) -> None:
         self._updates[display_id] = msg  # the last one counts
 
     def settle(self, *cells: Any) -> None:
-        """Give the cells' outputs the form that a notebook has."""
+        """Bring the cells' outputs into the form that a notebook file has."""
         while self._updates:
             super()._update_display_id(*self._updates.popitem())
         for out in itertools.chain.from_iterable(cell.get("outputs", ()) for cell in cells):
@@ -216,9 +214,9 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
 def _kernel(connection_file: str) -> Any:
     return AsyncKernelManager(
         kernel_name="python3",
-        # No folders to search: what is left is the kernel of this very Python, not one found in a home folder.
+        # With no folders to search, only the kernel of this Python is found, not one from the user's home folder.
         kernel_spec_manager=KernelSpecManager(kernel_dirs=[], log=notebooks.quiet),
-        transport="ipc",  # no ports that another run could take at the same time
+        transport="ipc",  # no ports that another run could take
         connection_file=connection_file,
         log=notebooks.quiet,
     )

@@ -1,7 +1,7 @@
-"""``run(notebook, parameters)``: check, start a kernel, watch it, and keep what happened in a run folder.
+"""``run(notebook, parameters)``: check the parameters, start a kernel, watch it, and save the results in a run folder.
 
-papermill executes in a thread of its own; the calling thread watches the clock and the keyboard, and kills the kernel
-when the time is up. So a run ends as it should in a script, in a Jupyter kernel and beside other runs alike.
+papermill executes in a separate thread; the calling thread watches the time limits and Ctrl-C, and kills the kernel
+when either strikes. A run therefore ends the same way in a script, in a Jupyter kernel and beside other runs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from genokit.errors import InvalidParameters, NotFound
 from genokit.files import sha256, write_atomic
 from genokit.pipelines import folder as folders
 from genokit.pipelines import notebook as notebooks
-from genokit.pipelines import recording, state
+from genokit.pipelines import outcome, recording
 from genokit.pipelines.folder import Run
 from genokit.pipelines.schema import Schema
 
@@ -50,29 +50,72 @@ def run(
     folder: Path | None = None,
     stop: threading.Event | None = None,
 ) -> Run:
-    """Run a notebook from top to bottom in a kernel of its own and keep everything in a run folder.
+    """Run a notebook from top to bottom in a new kernel and save everything in a run folder.
 
-    ``parameters`` replace the defaults of the notebook's cell tagged ``parameters``; they are checked before a kernel
-    starts. The kernel works in the folder ``cwd`` (default: the notebook's), with the same Python and settings as here;
-    with ``log_output`` what its cells print is printed here too, as it comes. ``name`` names the
-    run (default: the notebook's name) and ``folder`` is where to keep it (default: a new one among ``settings.runs``).
-    ``cell_timeout_s`` and ``timeout_s`` bound one cell and the whole run; ``stop``, when set, ends it at once.
+    The kernel uses the same Python and settings as the caller. The source notebook is never changed.
 
-    Raises NotFound, InvalidNotebook or InvalidParameters before anything is run or written, and NotebookFailed (with
-    ``.run``) when the notebook did not get to its end; the notebook, as far as it came, is kept in the run folder.
+    Parameters
+    ----------
+    notebook : str or Path
+        The notebook to run.
+    parameters : mapping of str to object, optional
+        Values that replace the defaults in the notebook's cell tagged ``parameters``. They are checked against the
+        types stated there before a kernel starts.
+    name : str, optional
+        Name of the run. Default: the notebook's name.
+    settings : Settings, optional
+        Settings to run with. Default: ``Settings.load()``.
+    cell_timeout_s : float, optional
+        Time limit for each cell, in seconds. Default: none.
+    timeout_s : float, optional
+        Time limit for the whole run, in seconds. Default: none.
+    progress : bool, default True
+        Show a progress bar.
+    cwd : str or Path, optional
+        Working folder of the kernel. Default: the notebook's folder.
+    log_output : bool, default False
+        Also print here what the cells print, as it arrives.
+    folder : Path, optional
+        The run folder. Default: a new folder in ``settings.runs``.
+    stop : threading.Event, optional
+        Setting this event interrupts the run.
+
+    Returns
+    -------
+    Run
+        The successful run: its state, outputs, cells, figures and folder.
+
+    Raises
+    ------
+    NotFound, InvalidNotebook, InvalidParameters
+        The run cannot start; nothing was run or written.
+    NotebookFailed
+        The notebook did not run to the end. ``.run`` is the run, whose folder holds the notebook as far as it got.
+
+    Examples
+    --------
+    >>> import nbformat, tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> cells = [nbformat.v4.new_code_cell("epochs: int = 1", metadata={"tags": ["parameters"]}),
+    ...          nbformat.v4.new_code_cell("import genokit; genokit.record('twice', 2 * epochs)")]
+    >>> nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "double.ipynb")
+    >>> done = run(folder / "double.ipynb", {"epochs": 21}, settings=Settings(home=folder / "kit"), progress=False)
+    >>> done.state, done.outputs
+    ('SUCCEEDED', {'twice': 42})
     """
     for limit, value in {"cell_timeout_s": cell_timeout_s, "timeout_s": timeout_s}.items():
         if value is not None and not value > 0:
             raise InvalidParameters(f"{limit} must be more than 0 seconds, or None for no limit; got {value!r}.")
     settings = settings or Settings.load()
-    if cwd is not None and not Path(cwd).expanduser().is_dir():
-        raise NotFound(f"the folder {cwd}, in which the notebook is to run, does not exist.")
     path = Path(notebook).expanduser().absolute()
     content = notebooks.read(path)
+    cwd = Path(cwd or path.parent).expanduser().absolute()
+    if not cwd.is_dir():
+        raise NotFound(f"The working folder {cwd} does not exist.")
     schema = Schema.of(content, path.name)
     given = schema.check(parameters or {})
     node = notebooks.executable(path, content, given)
-    # Two seconds of imports, while there is nothing yet that an interrupt could leave half done.
+    # Two seconds of imports, before there is anything that an interrupt could leave half done.
     from genokit.bars import Bar
     from genokit.pipelines.engine import Execution
 
@@ -87,10 +130,8 @@ def run(
         versions=_versions(),
         process=folders.this_process(),
     )
-    cwd = path.parent if cwd is None else Path(cwd).expanduser().absolute()
     execution = Execution(node, begun.notebook, log_output=log_output)
-    clock = time.monotonic()
-    why = "interrupted"
+    clock, why = time.monotonic(), "interrupted"
     with ended_in_order():
         try:
             begun.save()
@@ -99,29 +140,28 @@ def run(
             with Bar(total=execution.left, desc=begun.name, unit="cell", disable=not progress) as bar:
                 limits = cell_timeout_s or math.inf, timeout_s or math.inf
                 why = _watch(execution, bar, *limits, stop or threading.Event())
-        finally:  # an interrupt above all: the kernel must not outlive us, and the record must be true
+        finally:  # above all on an interrupt: the kernel must not outlive us, and the record must be true
             execution.stop()
             ended = _finish(begun, execution, why, time.monotonic() - clock)
     if ended.state != "SUCCEEDED":
-        raise state.failure(ended)
+        raise outcome.failure(ended)
     return ended
 
 
 @contextlib.contextmanager
 def ended_in_order() -> Iterator[None]:
-    """Within, SIGTERM and SIGHUP do not end this process on the spot: they raise SystemExit, so that all is tidied up.
+    """Within this context SIGTERM and SIGHUP raise SystemExit, so that kernels are stopped and records written.
 
-    Where somebody else listens to them, or in another than the main thread, nothing is changed.
+    Nothing changes where another handler is installed, or outside the main thread.
     """
 
     def leave(number: int, frame: object) -> None:
         for one in ours:
-            signal.signal(one, signal.SIG_IGN)  # tidying up has begun, and a second one must not cut it short
+            signal.signal(one, signal.SIG_IGN)  # a second signal must not cut the cleanup short
         raise SystemExit(128 + number)
 
-    ours = []
-    if threading.current_thread() is threading.main_thread():
-        ours = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) is signal.SIG_DFL]
+    main = threading.current_thread() is threading.main_thread()
+    ours = [one for one in (signal.SIGTERM, signal.SIGHUP) if main and signal.getsignal(one) is signal.SIG_DFL]
     for one in ours:
         signal.signal(one, leave)
     try:
@@ -132,7 +172,7 @@ def ended_in_order() -> Iterator[None]:
 
 
 def _watch(execution: Execution, bar: Any, cell_timeout_s: float, timeout_s: float, stop: threading.Event) -> str:
-    """Wait for the end of the execution, or for a reason to stop it; returns that reason, or ""."""
+    """Wait until the execution ends or must be stopped; returns the reason to stop it, or ""."""
     begun = time.monotonic()
     while True:
         over = execution.over.wait(0.05)
@@ -149,32 +189,32 @@ def _watch(execution: Execution, bar: Any, cell_timeout_s: float, timeout_s: flo
 
 
 def _finish(begun: Run, execution: Execution, why: str, duration_s: float) -> Run:
-    """Decide how it ended, and put the executed notebook, its HTML and the record in place, the record last."""
+    """Decide how the run ended, and write the executed notebook, its HTML and, last, the record."""
     from genokit.pipelines import html
 
     node, log = execution.node, begun.path / "kernel.log"
-    how, error = state.decide(execution, why, log)
+    how, error = outcome.decide(execution, why, log)
     ended = replace(
         begun,
         state=how,
         ended=_now(),
         duration_s=round(duration_s, 3),
-        outputs=recording.kept(begun.path) | recording.outputs(node) | recording.kept(begun.path),
+        outputs=recording.kept(begun.path),
         steps=tuple(cell for cell in execution.cells.values() if cell.number),
         error=error,
         traceback=execution.traceback,
     )
-    state.stamp(node, execution.cells, ended)
+    outcome.stamp(node, execution.cells, ended)
     notebooks.write(node, ended.notebook)
     if how != "KERNEL_DIED":
         log.unlink(missing_ok=True)
     try:
         write_atomic(begun.path / "notebook.html", html.export(node, begun.name), private=True)
-    except Exception:  # a picture of the run must not cost the run
-        logging.getLogger(__name__).warning("%s could not be made into HTML", ended.notebook, exc_info=True)
+    except Exception:  # a failed HTML export must not fail the run
+        logging.getLogger(__name__).warning("%s could not be exported to HTML", ended.notebook, exc_info=True)
     finally:
         ended.save()
-        (begun.path / recording.FILE).unlink(missing_ok=True)  # from here on they are in the record
+        (begun.path / recording.FILE).unlink(missing_ok=True)  # now stored in run.json
     return ended
 
 
@@ -185,7 +225,7 @@ def _now() -> datetime.datetime:
 def _environment(settings: Settings, folder: Path) -> dict[str, str]:
     environ = {**os.environ, **settings.environ(), "GENOKIT_RUN": str(folder)}
     root = str(Path(__file__).parents[2])
-    if root not in site.getsitepackages():  # a checkout that is not installed: the notebook must find it, too
+    if root not in site.getsitepackages():  # a checkout that is not installed: the notebook must find it too
         environ["PYTHONPATH"] = os.pathsep.join(filter(None, [environ.get("PYTHONPATH"), root]))
     return environ
 

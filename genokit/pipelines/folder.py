@@ -1,4 +1,4 @@
-"""Run folders: one a run, with ``run.json`` (the truth), ``notebook.ipynb`` (as executed) and ``notebook.html``."""
+"""Run folders, one per run: ``run.json`` (the record), ``notebook.ipynb`` (as executed) and ``notebook.html``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import socket
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import UnionType
+from typing import TYPE_CHECKING, Any, get_origin, get_type_hints
 
 from genokit import display
 from genokit.config import Settings
@@ -20,7 +21,6 @@ from genokit.errors import GenokitError, InvalidNotebook, NotFound
 from genokit.files import write_atomic
 from genokit.pipelines import notebook as notebooks
 from genokit.pipelines import recording, values
-from genokit.pipelines.state import Cell
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -30,11 +30,40 @@ RECORD = "run.json"
 
 @dataclass(frozen=True)
 class Run:
-    """One run of a notebook, as its folder ``path`` keeps it.
+    """One run of a notebook, as stored in its folder.
 
-    ``state`` is RUNNING, SUCCEEDED, FAILED, KERNEL_DIED, TIMED_OUT or EXITED_EARLY; ``outputs`` is what the notebook
-    recorded; ``parameters`` are the given ones over the notebook's defaults; ``error`` says in a line why it did not
-    succeed, and ``traceback`` has the cell's. Times are in UTC.
+    Attributes
+    ----------
+    path : Path
+        The run folder.
+    name : str
+        Name of the run.
+    state : str
+        RUNNING, SUCCEEDED, FAILED, KERNEL_DIED, TIMED_OUT or EXITED_EARLY.
+    source : Path
+        The notebook that was run, and ``source_sha256``, the hash of its bytes.
+    started, ended : datetime
+        In UTC; ``ended`` is None while it runs.
+    duration_s : float or None
+        Duration in seconds.
+    parameters : mapping
+        The notebook's defaults, updated with the given values.
+    outputs : mapping
+        What the notebook recorded with ``genokit.record``, by name.
+    steps : tuple of Cell
+        What each code cell did; ``cells`` is the same as a table.
+    error : str or None
+        One line that says why the run did not succeed; ``traceback`` is the failed cell's.
+    versions : mapping
+        Versions of Python and the packages that ran it.
+    process : tuple or None
+        Machine, PID and start time of the process that ran it.
+
+    Examples
+    --------
+    >>> started = datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)
+    >>> Run(Path("/runs/a"), "lenet", "SUCCEEDED", Path("/lenet.ipynb"), "5e", started, duration_s=90.0)
+    <Run lenet SUCCEEDED in 1 min 30 s, 0 of 0 cells, /runs/a>
     """
 
     path: Path
@@ -47,26 +76,26 @@ class Run:
     duration_s: float | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
     outputs: Mapping[str, Any] = field(default_factory=dict)
-    steps: tuple[Cell, ...] = ()
+    steps: tuple[notebooks.Cell, ...] = ()
     error: str | None = None
     traceback: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
-    process: tuple[str, int, float] | None = None
+    process: tuple[Any, ...] | None = None
 
     @property
     def notebook(self) -> Path:
-        """The executed notebook; while it runs, a copy of how far it is."""
+        """The executed notebook; during the run, the state so far."""
         return self.path / "notebook.ipynb"
 
     @property
     def html(self) -> Path | None:
-        """The executed notebook as one HTML file, if it could be made."""
+        """The executed notebook as one HTML file, if it could be exported."""
         path = self.path / "notebook.html"
         return path if path.is_file() else None
 
     @property
     def cells(self) -> DataFrame:
-        """A row for every code cell: cell, source (its first line), state, duration_s, error."""
+        """One row per code cell: cell, source (its first line), state, duration_s, error."""
         from genokit.frames import Frame
 
         rows = [(cell.number, cell.source, cell.state, cell.duration_s, cell.error) for cell in self.steps]
@@ -74,16 +103,39 @@ class Run:
 
     @property
     def figures(self) -> list[notebooks.Figure]:
-        """The pictures in the executed notebook, each with the heading it stands under."""
-        with contextlib.suppress(NotFound, InvalidNotebook):  # a damaged copy must not cost the page about it
+        """The pictures in the executed notebook, each with the heading above it."""
+        with contextlib.suppress(NotFound, InvalidNotebook):  # the card of a run with a damaged notebook still shows
             return list(notebooks.figures(notebooks.load(self.notebook)))
         return []
 
     @classmethod
     def load(cls, folder: str | Path) -> Run:
-        """The run that a folder keeps; raises NotFound, or GenokitError where its record cannot be read.
+        """Load the run stored in a folder.
 
-        A run that says RUNNING although its process is gone comes back as KERNEL_DIED.
+        Parameters
+        ----------
+        folder : str or Path
+            A run folder.
+
+        Returns
+        -------
+        Run
+            The run; KERNEL_DIED if its record says RUNNING but its process is gone.
+
+        Raises
+        ------
+        NotFound
+            The folder has no ``run.json``.
+        GenokitError
+            ``run.json`` cannot be read.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> started = datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)
+        >>> new = Run(Path(tempfile.mkdtemp()), "lenet", "FAILED", Path("/a.ipynb"), "5e", started)
+        >>> Run.load(new.save().path) == new
+        True
         """
         path = Path(folder).expanduser().absolute()
         try:
@@ -96,26 +148,32 @@ class Run:
                 "ended": ended and datetime.datetime.fromisoformat(ended),
                 "parameters": values.from_json(stored["parameters"]),
                 "outputs": values.from_json(stored["outputs"]),
-                "steps": tuple(Cell(**cell) for cell in stored["steps"]),
+                "steps": tuple(notebooks.Cell(**cell) for cell in stored["steps"]),
                 "process": process and tuple(process),
             }
             run = cls(**stored)
-            _check(run)
+            for name, kind in get_type_hints(cls).items():
+                if not isinstance(
+                    getattr(run, name), kind if isinstance(kind, UnionType) else get_origin(kind) or kind
+                ):
+                    raise TypeError(f"{name} is {getattr(run, name)!r}")
+            if run.started.tzinfo is None:
+                raise TypeError("started has no time zone")
             if run.state == "RUNNING":
                 run = replace(run, outputs=recording.kept(path))
                 if run.process and _gone(*run.process):
-                    gone = "the Python process that ran it is gone; run the notebook again"
+                    gone = "the Python process that ran it has ended; run the notebook again"
                     run = replace(run, state="KERNEL_DIED", error=gone)
         except (FileNotFoundError, NotADirectoryError):
-            known = "genokit.pipelines.runs() lists the runs there are."
-            raise NotFound(f"{path} is not the folder of a run: it has no {RECORD}. {known}") from None
+            known = "genokit.pipelines.runs() lists the existing runs."
+            raise NotFound(f"{path} is not a run folder: it has no {RECORD}. {known}") from None
         except Exception as error:  # a damaged file can raise anything
             said = values.shortened(repr(error), 200)
             raise GenokitError(f"{path / RECORD} cannot be read: {said}. Run the notebook again.") from None
         return run
 
     def save(self) -> Run:
-        """Write the run's record into its folder, whole or not at all; returns the run."""
+        """Write the record into the run folder atomically; returns the run."""
         stored = asdict(self) | {
             "source": str(self.source),
             "started": self.started.isoformat(),
@@ -137,8 +195,7 @@ class Run:
 
 
 def card(run: Run, *, seen_from: Path | None = None) -> display.Html:
-    """The run as a card: state, times, outputs, and where everything is; ``seen_from`` makes its links relative."""
-
+    """The run as a card: state, times, outputs, files; its links are relative to the folder ``seen_from``."""
     rows: list[tuple[str, object]] = [("Cells", _done(run)), ("Started", run.started)]
     if run.duration_s is not None:
         rows.append(("Time", display.seconds(run.duration_s)))
@@ -155,13 +212,14 @@ def card(run: Run, *, seen_from: Path | None = None) -> display.Html:
 
 
 def link(path: Path, seen_from: Path | None = None) -> display.Html:
-    """A link to a file of a run, read in a page in the folder ``seen_from`` or in this kernel's notebook.
+    """A link to a file of a run, for a page in the folder ``seen_from`` or for this kernel's notebook.
 
-    Jupyter serves what lies in its root and is not hidden, by the way there from the notebook; other files are named.
+    Jupyter serves the files below its root that are not hidden, by their path relative to the notebook. For other
+    files the path is shown without a link.
     """
     if seen_from:
         return display.link(path.relative_to(seen_from), path.relative_to(seen_from))
-    if folder := os.environ.get("GENOKIT_RUN"):  # of a run's card, the executed copy in the run's folder is the place
+    if folder := os.environ.get("GENOKIT_RUN"):  # the card is read in the executed copy in the run folder
         return display.link(Path(os.path.relpath(path, folder)), path)
     if notebook := os.environ.get("JPY_SESSION_NAME"):
         here, there = Path(notebook).resolve().parent, path.resolve()
@@ -173,7 +231,7 @@ def link(path: Path, seen_from: Path | None = None) -> display.Html:
 
 
 def _server_root() -> Path | None:
-    """The folder that the Jupyter server of this kernel serves, as the server itself has noted it."""
+    """The folder that this kernel's Jupyter server serves, from the server's own runtime file."""
     from jupyter_core.paths import jupyter_runtime_dir
 
     note = Path(jupyter_runtime_dir()) / f"jpserver-{os.environ.get('JPY_PARENT_PID')}.json"
@@ -184,49 +242,38 @@ def _server_root() -> Path | None:
 
 
 def fresh(runs: Path, name: str) -> Path:
-    """The path of a new folder for a run; the names sort by time."""
+    """The path for a new run folder; the names sort by time."""
     label = re.sub(r"[^\w.-]+", "-", name).strip("-.")[:60] or "run"
     return runs / f"{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}-{label}-{secrets.token_hex(3)}"
 
 
 def runs(settings: Settings | None = None) -> DataFrame:
-    """Every run in the runs folder, newest first: name, state, started, duration_s, path (those of pipelines too).
+    """List every run in the runs folder, those of pipelines included, newest first.
 
-    A folder whose record cannot be read is listed last, as UNREADABLE; ``Run.load`` of its path says why.
+    Parameters
+    ----------
+    settings : Settings, optional
+        Settings that name the runs folder. Default: ``Settings.load()``.
+
+    Returns
+    -------
+    DataFrame
+        Columns name, state, started (UTC), duration_s (seconds) and path. Folders whose record cannot be read come
+        last, as UNREADABLE; ``Run.load(path)`` says why.
     """
     import pandas as pd
 
     root = (settings or Settings.load()).runs
-    found: list[Run] = []
-    unreadable: list[Path] = []
-    for record in [*root.glob(f"*/{RECORD}"), *root.glob(f"*/*/{RECORD}")]:
-        try:
-            found.append(Run.load(record.parent))
-        except GenokitError:
-            unreadable.append(record.parent)
-    found.sort(key=lambda run: run.started, reverse=True)
     rows: list[tuple[object, ...]] = []
-    rows += [(run.name, run.state, run.started, run.duration_s, str(run.path)) for run in found]
-    rows += [(path.name, "UNREADABLE", None, None, str(path)) for path in sorted(unreadable)]
+    for path in sorted(record.parent for level in ("*", "*/*") for record in root.glob(f"{level}/{RECORD}")):
+        try:
+            run = Run.load(path)
+            rows.append((run.name, run.state, run.started, run.duration_s, str(path)))
+        except GenokitError:
+            rows.append((path.name, "UNREADABLE", None, None, str(path)))
     table = pd.DataFrame(rows, columns=["name", "state", "started", "duration_s", "path"])
-    return table.astype({"duration_s": float, "started": "datetime64[us, UTC]"})
-
-
-def _check(run: Run) -> None:
-    """Raise TypeError for a record with a value of another type than it has."""
-    kinds: dict[str, Any] = {"name": str, "state": str, "started": datetime.datetime, "parameters": dict}
-    kinds |= {
-        "outputs": dict,
-        "versions": dict,
-        "traceback": str,
-        "error": str | None,
-        "duration_s": int | float | None,
-    }
-    for name, kind in kinds.items():
-        if not isinstance(getattr(run, name), kind):
-            raise TypeError(f"{name} is {getattr(run, name)!r}")
-    if run.started.tzinfo is None:
-        raise TypeError("started has no time zone")
+    table = table.astype({"duration_s": float, "started": "datetime64[us, UTC]"})
+    return table.sort_values("started", ascending=False, kind="stable", ignore_index=True)
 
 
 def _done(run: Run) -> str:
@@ -234,7 +281,7 @@ def _done(run: Run) -> str:
 
 
 def this_process() -> tuple[str, int, float]:
-    """Machine, number and start time of this process: the number alone may come again."""
+    """Machine, PID and start time of this process: a PID alone may be reused."""
     import psutil  # type: ignore[import-untyped]
 
     return socket.gethostname(), os.getpid(), psutil.Process().create_time()
@@ -244,5 +291,5 @@ def _gone(machine: str, pid: int, created: float) -> bool:
     import psutil
 
     if machine != socket.gethostname():
-        return False  # a shared file system: only that machine could tell
+        return False  # a shared file system: only that machine knows
     return not psutil.pid_exists(pid) or abs(psutil.Process(pid).create_time() - created) >= 1

@@ -1,4 +1,4 @@
-"""An executed notebook as one HTML file that loads and runs nothing: nbconvert's page, without what would."""
+"""An executed notebook as one inert HTML file: nbconvert's page without anything that loads or runs."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from genokit.pipelines import notebook as notebooks
 if TYPE_CHECKING:
     from bs4 import BeautifulSoup
 
-# A static page shows no widget and runs no script.
+# A static page shows no widgets and runs no scripts.
 _KINDS = ["text/html", "text/markdown", "image/svg+xml", "text/latex", "image/png", "image/jpeg", "text/plain"]
 _WIDGET = "application/vnd.jupyter.widget-view+json"
-_LONG = 100_000  # characters; nbconvert's colours take the square of it
-# Elements that run or load something, or whose inside one parser takes for text and another for elements.
+_LONG = 100_000  # characters; the time for nbconvert's colours grows with the square
+# Elements that run or load something, or whose content parsers disagree about.
 _OUT = re.compile(
     "script|i?frame|frameset|object|embed|applet|portal|base|link|form|template|noscript|noembed|noframes|xmp|plaintext"
     "|textarea|listing|title|meta|math|video|audio|source|track|foreignobject|set|animate.*",
@@ -29,7 +29,7 @@ _HARMLESS = re.compile(r"(?:https?:|mailto:|#|[^:]*$|[^:/?#]*[/?#])", re.IGNOREC
 
 
 def export(node: Any, title: str) -> str:
-    """The notebook as an HTML document, right in light and dark; formulas stay as they are written."""
+    """The notebook as an HTML document for light and dark themes; formulas stay as written."""
     from bs4 import BeautifulSoup
     from nbconvert.exporters import HTMLExporter
     from traitlets.config import Config
@@ -38,7 +38,7 @@ def export(node: Any, title: str) -> str:
     node = copy.deepcopy(node)
     node.metadata.pop("widgets", None)
     for cell in node.cells:
-        if cell.cell_type == "code":  # without its script a progress bar would stand at 0% for ever
+        if cell.cell_type == "code":  # without its script a progress bar would stay at 0%
             cell.outputs = [output for output in cell.outputs if _WIDGET not in (output.get("data") or {})]
             for output in cell.outputs:
                 if len(output.get("text", "")) > _LONG:
@@ -55,12 +55,12 @@ def export(node: Any, title: str) -> str:
 
 
 def _clean(page: BeautifulSoup) -> None:
-    """Take out of a page what runs, loads or leads away by itself."""
+    """Remove everything from a page that runs, loads or redirects."""
     from bs4.element import Doctype, PreformattedString
 
     for text in page.find_all(string=lambda text: isinstance(text, PreformattedString)):
         if not isinstance(text, Doctype):
-            text.extract()  # comments and the like, which end elsewhere for other parsers
+            text.extract()  # comments and the like, whose end parsers disagree about
     for element in page.find_all(True):
         if _OUT.fullmatch(element.name):
             element.extract()

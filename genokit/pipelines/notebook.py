@@ -1,4 +1,4 @@
-"""A notebook's file: what can be read from it without a heavy library, and the copy that a run executes."""
+"""A notebook file: what can be read from it without a heavy library, and the copy that a run executes."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ Json = Mapping[str, Any]
 PARAMETERS = "parameters"
 SKIP = "skip-execution"
 MAY_RAISE = "raises-exception"
-# The tags of what a run puts in: they are taken out again when an executed notebook is run.
+# Tags of the cells that a run inserts; they are removed when an executed notebook is run again.
 INJECTED = "injected-parameters"
 MARKER = "genokit-stopped"
 _PUT_IN = {INJECTED, MARKER, "papermill-error-cell-tag"}
 
-# For the libraries underneath: what they would log, the run says itself, once and better.
+# For the libraries below: the run itself reports what they would log.
 quiet = logging.getLogger("genokit.pipelines.quiet")
 quiet.addHandler(logging.NullHandler())
 quiet.propagate = False
 
-_MEND = "Open it in Jupyter and save it again, or take it back from version control."
+_MEND = "Open it in Jupyter and save it again, or restore it from version control."
 
 
 def read(path: Path) -> dict[str, Any]:
-    """A notebook to run, as JSON (nbformat 4, in Python); raises NotFound, or InvalidNotebook for any other file."""
+    """Read a Python notebook (nbformat 4) to run; raises NotFound, or InvalidNotebook for any other file."""
     content = load(path)
     _check_kernel(path, content.get("metadata") or {})
     return content
 
 
 def load(path: Path) -> dict[str, Any]:
-    """A notebook's file as JSON, whatever its language; raises NotFound or InvalidNotebook."""
+    """Read a notebook in any language; raises NotFound or InvalidNotebook."""
     if not path.is_file():
         what, folder = ("is a folder", path) if path.is_dir() else ("does not exist", path.parent)
         known = (other.name for other in folder.glob("*.ipynb"))
@@ -53,36 +53,36 @@ def load(path: Path) -> dict[str, Any]:
         raise InvalidNotebook(f"{path} is not a notebook: {error}. {_MEND}") from None
     cells = content.get("cells") if isinstance(content, dict) else None
     if not isinstance(cells, list) or not all(isinstance(cell, dict) for cell in cells):
-        raise InvalidNotebook(f"{path} is not a notebook of format 4: it has no list of cells. {_MEND}")
+        raise InvalidNotebook(f"{path} is not a notebook of nbformat 4: it has no list of cells. {_MEND}")
     return content
 
 
 def _check_kernel(path: Path, metadata: Json) -> None:
-    """Raise InvalidNotebook for a notebook that is not for a Python kernel; warn if it is for another Python's."""
+    """Raise InvalidNotebook for a notebook that is not in Python; warn if it names another Python's kernel."""
     spec, info = metadata.get("kernelspec") or {}, metadata.get("language_info") or {}
     name, language = str(spec.get("name") or ""), str(spec.get("language") or info.get("name") or "")
     other = [said for said in (spec.get("language"), info.get("name")) if said and str(said).lower() != "python"]
     if other:
-        raise InvalidNotebook(f"{path} is a notebook in {other[0]}; genokit runs notebooks in Python.")
+        raise InvalidNotebook(f"{path} is a notebook in {other[0]}; genokit runs only Python notebooks.")
     if name in ("", "python", "python3"):
         return
     if not language or "spark" in name.lower():
         raise InvalidNotebook(
-            f"{path} is a notebook for the kernel '{name}'; genokit runs notebooks with the Python it runs in itself. "
-            "If it is in plain Python, open it in Jupyter, choose the kernel 'Python 3', and save it."
+            f"{path} is a notebook for the kernel '{name}'; genokit runs notebooks with its own Python. "
+            "If it is plain Python, open it in Jupyter, choose the kernel 'Python 3', and save it."
         )
     logging.getLogger(__name__).warning("%s is for the kernel '%s'; it runs with %s.", path, name, sys.executable)
 
 
 def executable(path: Path, content: Json, given: Json) -> Any:
-    """The notebook to execute: valid, without what an earlier run left, with the given parameters after their cell."""
+    """The notebook to execute: validated, without traces of an earlier run, with the given parameters injected."""
     import nbformat
 
     try:
         node = nbformat.v4.upgrade(nbformat.reads(json.dumps(content), as_version=4))
         _, node = nbformat.validator.normalize(node)
         nbformat.validate(node)
-    except Exception as error:  # nbformat raises many kinds for a notebook that is none
+    except Exception as error:  # nbformat raises many kinds
         reason = str(error).strip().partition("\n")[0]
         raise InvalidNotebook(f"{path} is not a valid notebook: {reason}. {_MEND}") from None
     node.cells = [cell for cell in node.cells if not _PUT_IN & set(tags(cell))]
@@ -90,21 +90,20 @@ def executable(path: Path, content: Json, given: Json) -> Any:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
     if given:
-        code = values.assignments(given)
+        code, tagged = values.assignments(given), {"tags": [INJECTED]}
         for place in range(len(node.cells), 0, -1):
             if sets_parameters(node.cells[place - 1]):
-                injected = nbformat.v4.new_code_cell(code, metadata={"tags": [INJECTED]})
-                node.cells.insert(place, injected)
+                node.cells.insert(place, nbformat.v4.new_code_cell(code, metadata=tagged))
     return node
 
 
 def sets_parameters(cell: Json) -> bool:
-    """Whether this is a code cell with defaults of parameters: the given ones are set again after each."""
+    """Whether this is a code cell with parameter defaults; the given values are injected after each such cell."""
     return cell.get("cell_type") == "code" and PARAMETERS in tags(cell)
 
 
 def write(node: Any, path: Path) -> None:
-    """Write an executed notebook, whole or not at all."""
+    """Write an executed notebook atomically."""
     import nbformat
 
     write_atomic(path, (nbformat.writes(node) + "\n").encode("utf-8", "replace"), private=True)
@@ -121,7 +120,7 @@ def text(cell: Json) -> str:
 
 
 def on_screen(text: str) -> str:
-    r"""What a terminal shows of a text after its backspaces and carriage returns; colours stay.
+    r"""A text as a terminal shows it, with backspaces and carriage returns applied; colours stay.
 
     >>> on_screen("10%\r100%\nab\bc")
     '100%\nac'
@@ -139,12 +138,12 @@ def on_screen(text: str) -> str:
 
 
 def python(code: str) -> str:
-    """A cell's code as Python reads it, with IPython's own syntax made into calls; raises SyntaxError.
+    """A cell's code as plain Python, with IPython's syntax turned into calls; raises SyntaxError.
 
     >>> python("x = !ls")
     "x = get_ipython().getoutput('ls')\\n"
     """
-    while found := re.match(r"\s*%%(?:time|capture)\b[^\n]*\n", code):  # they run the cell as it stands
+    while found := re.match(r"\s*%%(?:time|capture)\b[^\n]*\n", code):  # these run the rest of the cell
         code = code[found.end() :]
     try:
         ast.parse(code)
@@ -156,7 +155,7 @@ def python(code: str) -> str:
 
 
 def first_line(cell: Json) -> str:
-    """The first line of a cell that says something."""
+    """The first line of a cell that is neither blank nor a comment."""
     lines = (line.strip() for line in text(cell).splitlines())
     return values.shortened(next((line for line in lines if line and not line.startswith("#")), ""), 80)
 
@@ -166,9 +165,38 @@ def is_code(cell: Json) -> bool:
     return cell.get("cell_type") == "code" and bool(text(cell).strip()) and SKIP not in tags(cell)
 
 
+@dataclass
+class Cell:
+    """What one code cell did. ``number`` counts the code cells of the source notebook; the injected cell is 0."""
+
+    number: int
+    source: str
+    state: str  # "pending" | "skipped" | "running" | "completed" | "failed"
+    duration_s: float | None = None
+    error: str = ""
+
+    @property
+    def done(self) -> bool:
+        """Whether it completed or was skipped."""
+        return self.state in ("completed", "skipped")
+
+
+def code_cells(node: Any) -> dict[int, Cell]:
+    """The code cells of a notebook by their index, before anything has run."""
+    found: dict[int, Cell] = {}
+    number = 0
+    for index, cell in enumerate(node.cells):
+        if cell.cell_type == "code":
+            injected = INJECTED in tags(cell)
+            number += not injected
+            state = "pending" if is_code(cell) else "skipped"
+            found[index] = Cell(0 if injected else number, first_line(cell), state)
+    return found
+
+
 @dataclass(frozen=True)
 class Figure:
-    """A picture that a notebook shows, PNG or else JPEG or SVG: its bytes, heading, and size on the page."""
+    """A picture in a notebook: its bytes (PNG, JPEG or SVG), the heading above it, its code cell, and its scale."""
 
     png: bytes = field(repr=False)
     heading: str
@@ -187,17 +215,17 @@ def figures(content: Json) -> Iterator[Figure]:
             code += 1
             for output in cell.get("outputs") or []:
                 for picture, width in _pictures(output):
-                    if picture.startswith((b"\x89PNG", b"\xff\xd8\xff", b"<")):  # what is none must not cost the page
+                    if picture.startswith((b"\x89PNG", b"\xff\xd8\xff", b"<")):  # skip what is not a picture
                         own = int.from_bytes(picture[16:20], "big") if picture[:4] == b"\x89PNG" else 0
                         yield Figure(picture, heading, code, width / own if width and own else 1.0)
 
 
-# A card may hold a picture, too.
+# A card may hold a picture too.
 _INLINE = re.compile(r'<img\b[^<>]*?src="data:image/png;base64,([^"]+)"(?:[^<>]*? width="(\d+)")?')
 
 
 def _pictures(output: Json) -> Iterator[tuple[bytes, float]]:
-    """Each picture of an output with the width it is shown at; 0 if that is its own."""
+    """Each picture of an output with its display width; 0 for its natural width."""
     data = output.get("data") or {}
     kind = next((kind for kind in ("image/png", "image/jpeg", "image/svg+xml") if kind in data), None)
     if kind == "image/svg+xml":
@@ -219,5 +247,5 @@ def _decoded(picture: str) -> bytes:
 
 
 def _joined(content: Any) -> str:
-    """Text, whichever of the two ways the file keeps it."""
+    """Text that a notebook file stores as a string or as a list of lines."""
     return "".join(map(str, content)) if isinstance(content, list) else str(content)

@@ -1,6 +1,6 @@
-"""``Pipeline("tour.toml").run()``: notebooks in their order, independent ones side by side, and one page about it all.
+"""``Pipeline("tour.toml").run()``: notebooks in order, independent ones in parallel, and one report.
 
-Everything that can be known is checked before the first kernel starts.
+Everything that can be checked is checked before the first kernel starts.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any, cast
@@ -22,59 +21,25 @@ from genokit.pipelines import folder as folders
 from genokit.pipelines import plan, report
 from genokit.pipelines.execute import ended_in_order, run
 from genokit.pipelines.folder import Run
-from genokit.pipelines.plan import Plan, Step
-
-
-@dataclass
-class PipelineRun:
-    """One run of a pipeline: ``state`` ("SUCCEEDED" or "FAILED"), ``runs`` by name, ``report``, ``path``.
-
-    ``problems`` has the states and reasons of notebooks that have no run.
-    """
-
-    path: Path
-    plan: Plan
-    runs: dict[str, Run] = field(default_factory=dict)
-    problems: dict[str, tuple[str, str]] = field(default_factory=dict)
-    duration_s: float = 0.0
-
-    @property
-    def state(self) -> str:
-        """ "SUCCEEDED" if every notebook did, else "FAILED"."""
-        return "SUCCEEDED" if {state for state, _ in self.outcomes.values()} == {"SUCCEEDED"} else "FAILED"
-
-    @property
-    def outcomes(self) -> dict[str, tuple[str, str]]:
-        """The state of every notebook in the pipeline's order, "NOT_RUN" if one before it failed, and why."""
-        ran = {name: (run.state, run.error or "") for name, run in self.runs.items()}
-        never = ("NOT_RUN", "the pipeline was interrupted")
-        return {step.name: (ran | self.problems).get(step.name, never) for step in self.plan.steps}
-
-    @property
-    def done(self) -> str:
-        """How many notebooks succeeded, of how many."""
-        return f"{sum(state == 'SUCCEEDED' for state, _ in self.outcomes.values())} of {len(self.plan.steps)}"
-
-    @property
-    def outputs(self) -> dict[str, dict[str, Any]]:
-        """What the notebooks recorded, by notebook and name."""
-        return {name: dict(run.outputs) for name, run in self.runs.items()}
-
-    @property
-    def report(self) -> Path:
-        """The page about this run: figures first, then each notebook."""
-        return self.path / "report.html"
-
-    def __repr__(self) -> str:
-        took = display.seconds(self.duration_s)
-        return f"<PipelineRun {self.plan.name} {self.state}, {self.done} notebooks, {took}, {self.path}>"
-
-    def _repr_html_(self) -> str:
-        return report.card(self)
+from genokit.pipelines.plan import Plan, PlannedNotebook
+from genokit.pipelines.report import PipelineRun
 
 
 class Pipeline:
-    """Notebooks that build on one another, as a TOML file states them; the file is read when it is needed."""
+    """Notebooks that build on one another, declared in a TOML file. The file is read when it is needed.
+
+    Parameters
+    ----------
+    path : str or Path
+        The pipeline's TOML file.
+    settings : Settings, optional
+        Settings to run with. Default: ``Settings.load()``.
+
+    Examples
+    --------
+    >>> Pipeline("tour.toml")
+    <Pipeline tour.toml>
+    """
 
     def __init__(self, path: str | Path, *, settings: Settings | None = None) -> None:
         self.path = Path(path).expanduser()
@@ -82,17 +47,41 @@ class Pipeline:
 
     @property
     def plan(self) -> Plan:
-        """The file, read and checked; raises ConfigError or NotFound."""
+        """The checked content of the file.
+
+        Raises
+        ------
+        NotFound
+            There is no such file.
+        ConfigError
+            The file is invalid; the message names the key.
+        """
         return plan.read(self.path.absolute())
 
     def run(
         self, parameters: Mapping[str, Mapping[str, object]] | None = None, *, progress: bool = True
     ) -> PipelineRun:
-        """Run every notebook, each as soon as those before it have succeeded; ``parameters`` by notebook win.
+        """Run every notebook as soon as those it needs have succeeded, at most two at a time, and write a report.
 
-        A failure stops what depends on it, the others run to their end; then PipelineFailed is raised, with ``.runs``.
-        The report is written in either case. Raises ConfigError, NotFound, InvalidNotebook and InvalidParameters
-        before anything runs.
+        Parameters
+        ----------
+        parameters : mapping of str to mapping, optional
+            Parameters by notebook name. They take precedence over the file's parameters and inputs.
+        progress : bool, default True
+            Show a progress bar.
+
+        Returns
+        -------
+        PipelineRun
+            Runs, outputs and the report.
+
+        Raises
+        ------
+        ConfigError, NotFound, InvalidNotebook, InvalidParameters
+            The pipeline cannot start; nothing was run.
+        PipelineFailed
+            A notebook failed. Notebooks that do not depend on it ran to their end; ``.runs`` holds all runs, and the
+            report was written.
         """
         settings = self.settings or Settings.load()
         todo = self.plan.with_parameters(parameters or {})
@@ -102,7 +91,7 @@ class Pipeline:
         with ended_in_order():
             try:
                 _run_all(ended, settings, progress)
-            finally:  # an interrupted pipeline has a report, too
+            finally:  # an interrupted pipeline has a report too
                 ended.duration_s = time.monotonic() - begun
                 report.write(ended)
         if ended.state != "SUCCEEDED":
@@ -125,7 +114,7 @@ def _run_all(ended: PipelineRun, settings: Settings, progress: bool) -> None:
     steps, stop = ended.plan.steps, threading.Event()
     order = TopologicalSorter({step.name: step.needs for step in steps})
     order.prepare()
-    workers = min(2, os.cpu_count() or 1)  # a kernel keeps a core busy, and MXNet more than one
+    workers = min(2, os.cpu_count() or 1)  # one kernel keeps at least one core busy
     bar = Bar(total=len(steps), desc=ended.plan.name, unit="notebook", disable=not progress)
     with bar, ThreadPoolExecutor(workers, thread_name_prefix="pipeline") as pool:
         waiting: dict[Future[None], str] = {}
@@ -143,8 +132,8 @@ def _run_all(ended: PipelineRun, settings: Settings, progress: bool) -> None:
             raise
 
 
-def _run_one(step: Step, ended: PipelineRun, settings: Settings, stop: threading.Event) -> None:
-    """Run one notebook in this thread, unless one before it did not succeed."""
+def _run_one(step: PlannedNotebook, ended: PipelineRun, settings: Settings, stop: threading.Event) -> None:
+    """Run one notebook in this thread, unless one that it needs did not succeed."""
     missing = [name for name in step.needs if name not in ended.runs or ended.runs[name].state != "SUCCEEDED"]
     if missing:
         ended.problems[step.name] = ("NOT_RUN", f"{' and '.join(missing)} did not succeed")
@@ -167,14 +156,14 @@ def _run_one(step: Step, ended: PipelineRun, settings: Settings, stop: threading
             ended.problems[step.name] = ("FAILED", str(error))
 
 
-def _inputs(step: Step, runs: Mapping[str, Run]) -> dict[str, Any]:
+def _inputs(step: PlannedNotebook, runs: Mapping[str, Run]) -> dict[str, Any]:
     found = {}
     for parameter, (notebook, output) in step.inputs.items():
         recorded = runs[notebook].outputs
         if output not in recorded:
             raise GenokitError(
-                f"'{step.name}' needs '{notebook}.{output}', but {notebook} ran without recording it: "
-                f"let it call record('{output}', ...)."
+                f"'{step.name}' needs '{notebook}.{output}', but {notebook} did not record it. "
+                f"Call record('{output}', ...) in it."
             )
         found[parameter] = recorded[output]
     return found
@@ -184,7 +173,7 @@ def _failure(ended: PipelineRun) -> PipelineFailed:
     lines = [f"\n  - {name} {state}: {why}" for name, (state, why) in ended.outcomes.items() if state != "SUCCEEDED"]
     words = (
         f"the pipeline '{ended.plan.name}' failed:{''.join(lines)}\n  Report: {ended.report}\n"
-        "  Next: look at the report, mend the first notebook that failed, and run the pipeline again."
+        "  Next: look at the report, fix the first notebook that failed, and run the pipeline again."
     )
-    # Side by side, any may end first; told in the plan's order.
+    # Notebooks that run in parallel end in any order; list them in the plan's.
     return PipelineFailed(words, runs=[ended.runs[name] for name in ended.outcomes if name in ended.runs])

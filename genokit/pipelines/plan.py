@@ -5,10 +5,10 @@ title = "The tour"
 [[notebook]]
 name = "lenet"
 path = "../10_lenet.ipynb"                          # relative to the file
-after = ["tour"]                                    # waits for these
+after = ["tour"]                                    # runs after these
 parameters = { epochs = 1 }
-inputs = { accuracy_here = "tour.accuracy" }        # parameter <- what a notebook before it recorded
-cell_timeout_s = 600                                # and timeout_s for the whole notebook
+inputs = { accuracy_here = "tour.accuracy" }        # parameter = "notebook.output": what that notebook recorded
+cell_timeout_s = 600                                # timeout_s limits the whole notebook
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from genokit.pipelines.schema import Schema, convert
 
 
 @dataclass(frozen=True)
-class Step:
+class PlannedNotebook:
     """One notebook of a pipeline. ``inputs`` maps a parameter to (notebook, output)."""
 
     name: str
@@ -41,29 +41,29 @@ class Step:
 
     @property
     def needs(self) -> list[str]:
-        """The notebooks that come before this one: those it names and those whose outputs it takes."""
+        """The notebooks that must succeed before this one: those in ``after`` and those whose outputs it takes."""
         return list(dict.fromkeys([*self.after, *(notebook for notebook, _ in self.inputs.values())]))
 
-    def with_parameters(self, given: Mapping[str, object]) -> Step:
-        """The step with other parameters, which win over inputs; it still comes after the same notebooks."""
+    def with_parameters(self, given: Mapping[str, object]) -> PlannedNotebook:
+        """The same notebook with other parameters, which replace inputs; it still waits for the same notebooks."""
         left = {parameter: source for parameter, source in self.inputs.items() if parameter not in given}
         return replace(self, after=tuple(self.needs), inputs=left, parameters={**self.parameters, **given})
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a pipeline's file says."""
+    """The content of a pipeline's file."""
 
     file: Path
     name: str
     title: str
-    steps: tuple[Step, ...]
+    steps: tuple[PlannedNotebook, ...]
 
-    def __getitem__(self, name: str) -> Step:
+    def __getitem__(self, name: str) -> PlannedNotebook:
         return next(step for step in self.steps if step.name == name)
 
     def with_parameters(self, given: Mapping[str, Mapping[str, object]]) -> Plan:
-        """The plan with other parameters for some of its notebooks; raises InvalidParameters for an unknown one."""
+        """The plan with other parameters for some of its notebooks; raises InvalidParameters for an unknown name."""
         names = [step.name for step in self.steps]
         for name in given:
             if name not in names:
@@ -71,7 +71,7 @@ class Plan:
         return replace(self, steps=tuple(step.with_parameters(given.get(step.name, {})) for step in self.steps))
 
     def check(self) -> None:
-        """Raise InvalidParameters with the problems of all notebooks, or ConfigError for an output nobody records."""
+        """Raise InvalidParameters with all notebooks' problems, or ConfigError for an output that is never recorded."""
         contents = {step.name: notebooks.read(step.path) for step in self.steps}
         problems = []
         for step in self.steps:
@@ -93,7 +93,7 @@ class Plan:
 
 
 def read(path: Path) -> Plan:
-    """The plan that a file states; raises NotFound, or ConfigError naming what is wrong with it."""
+    """Read and check a pipeline's file; raises NotFound, or ConfigError that names what is wrong."""
     try:
         stated = tomllib.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, IsADirectoryError):
@@ -104,7 +104,7 @@ def read(path: Path) -> Plan:
     _check_keys(f"{path}: the file", stated, {"name": str, "title": str, "notebook": list}, ("name", "notebook"))
     if not all(isinstance(table, dict) for table in stated["notebook"]) or not stated["notebook"]:
         raise ConfigError(f"{path}: write each notebook as a [[notebook]] table with a name and a path.")
-    steps = tuple(_step(path, table) for table in stated["notebook"])
+    steps = tuple(_notebook(path, table) for table in stated["notebook"])
     _check_order(path, steps)
     return Plan(path, stated["name"], stated.get("title", stated["name"]), steps)
 
@@ -120,11 +120,11 @@ _KEYS: dict[str, Any] = {
 }
 
 
-def _step(path: Path, table: dict[str, Any]) -> Step:
+def _notebook(path: Path, table: dict[str, Any]) -> PlannedNotebook:
     where = f"{path}: [[notebook]] '{table.get('name', '?')}'"
     _check_keys(where, table, _KEYS, ("name", "path"))
     if not re.fullmatch(r"[\w-]+", table["name"]):
-        raise ConfigError(f"{where}: a name has letters, digits, - and _ only, for it names a folder.")
+        raise ConfigError(f"{where}: a name may have only letters, digits, - and _, because it becomes a folder name.")
     for name in ("timeout_s", "cell_timeout_s"):
         if not table.get(name, 1) > 0:
             raise ConfigError(f"{where}: {name} must be more than 0 seconds, got {table[name]!r}.")
@@ -135,7 +135,9 @@ def _step(path: Path, table: dict[str, Any]) -> Step:
             raise ConfigError(f"{where}: the input {parameter} = {reference!r} must be 'notebook.output'.")
         inputs[parameter] = (notebook, output)
     after = tuple(table.get("after", ()))
-    return Step(**table | {"path": (path.parent / table["path"]).resolve(), "after": after, "inputs": inputs})
+    return PlannedNotebook(
+        **table | {"path": (path.parent / table["path"]).resolve(), "after": after, "inputs": inputs}
+    )
 
 
 def _check_keys(where: str, table: Mapping[str, Any], kinds: Mapping[str, Any], required: Collection[str]) -> None:
@@ -151,20 +153,21 @@ def _check_keys(where: str, table: Mapping[str, Any], kinds: Mapping[str, Any], 
             raise ConfigError(f"{where} lacks '{key}'.")
 
 
-def _check_order(path: Path, steps: tuple[Step, ...]) -> None:
-    order: dict[str, list[str]] = {}
-    for step in steps:
-        if step.name in order:
-            raise ConfigError(f"{path}: there are two notebooks named '{step.name}'; give each a name of its own.")
-        order[step.name] = step.needs
+def _check_order(path: Path, steps: tuple[PlannedNotebook, ...]) -> None:
+    order = {step.name: step.needs for step in steps}
+    names = [step.name for step in steps]
     for name, needs in order.items():
+        if names.count(name) > 1:
+            raise ConfigError(f"{path}: two notebooks are named '{name}'. Rename one.")
         for other in needs:
             if other not in order:
                 raise ConfigError(
-                    f"{path}: '{name}' waits for '{other}', and there is none. {did_you_mean(other, order)}"
+                    f"{path}: '{name}' waits for '{other}', which does not exist. {did_you_mean(other, order)}"
                 )
     try:
         TopologicalSorter(order).prepare()
     except CycleError as error:
         circle = " -> ".join(reversed(error.args[1]))
-        raise ConfigError(f"{path}: the notebooks wait for one another: {circle}. Take one of these out.") from None
+        raise ConfigError(
+            f"{path}: the notebooks wait for one another: {circle}. Remove one of these dependencies."
+        ) from None

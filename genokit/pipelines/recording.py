@@ -1,4 +1,4 @@
-"""``record("accuracy", 0.98)``: what a notebook hands to whoever runs it, written and found again."""
+"""``record("accuracy", 0.98)``: the results that a notebook hands to whoever runs it, written and read."""
 
 from __future__ import annotations
 
@@ -22,14 +22,30 @@ LARGEST = 1_000_000  # characters of JSON
 
 
 def record(name: str, value: object, *, not_secret: bool = False) -> None:
-    """Show a named result here and keep it for ``Run.outputs``; the last record of a name wins.
+    """Show a named result in the notebook and save it in ``Run.outputs``.
 
-    The value is numbers, text, dates, paths, or lists and dicts of them, with numpy's scalars made plain. It is stored
-    in the output of the notebook's cell and, in a run, in the run's folder, so that it is kept whatever becomes of the
-    output; outside a notebook nothing happens. A name that sounds like a secret (``token``) is refused unless
-    ``not_secret`` is True.
-    Raises InvalidParameters for a name that is no identifier or a value that is too much for a record.
+    In a run, the record is also written to the run folder, so it survives a cleared cell output. Outside a notebook
+    nothing happens.
 
+    Parameters
+    ----------
+    name : str
+        An identifier. If a name is recorded twice, the last value counts.
+    value : object
+        Numbers, text, dates, paths, or lists and dicts of them; numpy and pandas scalars become plain Python. At most
+        1 MB as JSON.
+    not_secret : bool, default False
+        Allow a name that looks like a secret, such as ``token``.
+
+    Raises
+    ------
+    InvalidParameters
+        The name is not an identifier or looks like a secret, or the value cannot be recorded.
+    GenokitError
+        The record cannot be written to the run folder.
+
+    Examples
+    --------
     >>> record("accuracy", 0.98)
     """
     if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
@@ -40,19 +56,18 @@ def record(name: str, value: object, *, not_secret: bool = False) -> None:
         raise InvalidParameters(f"record('{name}', ...): {error}.") from None
     if not not_secret and (secret := values.secret(name, plain)):
         raise InvalidParameters(
-            f"record('{name}', ...): '{secret}' looks like a secret, and records are stored: do not record it. "
-            "If it is not a secret, say so: record(..., not_secret=True)."
+            f"record('{name}', ...): '{secret}' looks like a secret and was not recorded, because records are stored. "
+            "If it is not a secret: record(..., not_secret=True)."
         )
     stored = values.to_json(plain)
     if len(json.dumps(stored, allow_nan=False)) > LARGEST:
         raise InvalidParameters(f"record('{name}', ...) is more than 1 MB: write it to a file and record its path.")
-    loaded = sys.modules.get("IPython")
-    shell = loaded and loaded.get_ipython()
+    shell = (loaded := sys.modules.get("IPython")) and loaded.get_ipython()
     if shell is None:
         return
     from IPython.display import display
 
-    # Told to this kernel alone: of an environment variable notebooks that this one runs would think that it is theirs.
+    # An attribute of this kernel, not an environment variable, which notebooks run from this one would inherit.
     if folder := getattr(shell, "genokit_run", None):
         _keep(Path(folder), {"name": name, "value": stored})
     shown = f"{name} = {values.shortened(repr(plain), 200)}"
@@ -60,38 +75,29 @@ def record(name: str, value: object, *, not_secret: bool = False) -> None:
 
 
 def _keep(folder: Path, recorded: Mapping[str, Any]) -> None:
-    """Append a record to the file in the folder of the run that this kernel works for."""
+    """Append a record to the file in this kernel's run folder."""
     try:
-        # One write: records of several threads and processes stay lines of their own.
+        # One write, so that records of several threads and processes do not mix.
         with open(folder / FILE, "ab", buffering=0, opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
             file.write(json.dumps(recorded).encode() + b"\n")
     except OSError as error:
-        raise GenokitError(f"record('{recorded['name']}', ...) cannot be kept in {folder}: {error.strerror}.") from None
+        raise GenokitError(
+            f"record('{recorded['name']}', ...) cannot be saved in {folder}: {error.strerror}."
+        ) from None
 
 
 def kept(folder: Path) -> dict[str, Any]:
     """What the notebook of a running run has recorded so far, by name."""
-    try:
-        lines = (folder / FILE).read_bytes().splitlines()
-    except FileNotFoundError:
-        return {}
-    found: dict[str, Any] = {}
-    for line in lines:
-        with contextlib.suppress(ValueError):  # the kernel died while it wrote this one
+    path, found = folder / FILE, dict[str, Any]()
+    for line in path.read_bytes().splitlines() if path.exists() else []:
+        with contextlib.suppress(ValueError):  # the kernel died while writing this one
             recorded = json.loads(line)
             found[recorded["name"]] = values.from_json(recorded["value"])
     return found
 
 
-def outputs(content: notebooks.Json) -> dict[str, Any]:
-    """What the cells of an executed notebook recorded, by name."""
-    shown = [output.get("data") or {} for cell in content["cells"] for output in cell.get("outputs") or []]
-    records = [data[RECORD] for data in shown if RECORD in data]
-    return {found["name"]: values.from_json(found["value"]) for found in records}
-
-
 def names(content: notebooks.Json) -> set[Any] | None:
-    """The names that a notebook's own code records; None if only running it can tell."""
+    """The names that a notebook's code records; None if that cannot be told without running it."""
     code = [notebooks.text(cell) for cell in content["cells"] if notebooks.is_code(cell)]
     try:
         nodes = [node for cell in code for node in ast.walk(ast.parse(notebooks.python(cell)))]
@@ -108,5 +114,5 @@ def names(content: notebooks.Json) -> set[Any] | None:
                     return None
                 found.add(first)
             elif called.startswith("get_ipython()") and "record" in ast.unparse(call):
-                return None  # a magic that runs code of its own
+                return None  # a magic that runs other code
     return found

@@ -1,25 +1,81 @@
-"""One page about a run of a pipeline: the figures first, then each notebook."""
+"""A run of a pipeline and its report: one page with the figures first, then each notebook."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from genokit import display
 from genokit.files import write_atomic
 from genokit.pipelines import folder as folders
+from genokit.pipelines.folder import Run
+from genokit.pipelines.plan import Plan
 
-if TYPE_CHECKING:
-    from genokit.pipelines.pipeline import PipelineRun
 
+@dataclass
+class PipelineRun:
+    """One run of a pipeline.
 
-def card(ended: PipelineRun) -> display.Html:
-    """The run of a pipeline as a card."""
-    rows = [*_summary(ended), ("Report", folders.link(ended.report))]
-    return display.card(f"Pipeline {ended.plan.title}", rows, status=ended.state, fold={"Notebooks": _overview(ended)})
+    Attributes
+    ----------
+    path : Path
+        Its folder: the report and one run folder per notebook.
+    plan : Plan
+        The pipeline's file, with the parameters that were used.
+    runs : dict of str to Run
+        The runs by name of their notebook.
+    problems : dict of str to tuple of str
+        State and reason of the notebooks that have no run.
+    duration_s : float
+        Duration in seconds.
+    """
+
+    path: Path
+    plan: Plan
+    runs: dict[str, Run] = field(default_factory=dict)
+    problems: dict[str, tuple[str, str]] = field(default_factory=dict)
+    duration_s: float = 0.0
+
+    @property
+    def state(self) -> str:
+        """SUCCEEDED if every notebook succeeded, else FAILED."""
+        return "SUCCEEDED" if {state for state, _ in self.outcomes.values()} == {"SUCCEEDED"} else "FAILED"
+
+    @property
+    def outcomes(self) -> dict[str, tuple[str, str]]:
+        """State and reason of every notebook, in the pipeline's order; NOT_RUN if one that it needs failed."""
+        ran = {name: (run.state, run.error or "") for name, run in self.runs.items()}
+        never = ("NOT_RUN", "the pipeline was interrupted")
+        return {step.name: (ran | self.problems).get(step.name, never) for step in self.plan.steps}
+
+    @property
+    def done(self) -> str:
+        """How many notebooks succeeded, out of how many."""
+        return f"{sum(state == 'SUCCEEDED' for state, _ in self.outcomes.values())} of {len(self.plan.steps)}"
+
+    @property
+    def outputs(self) -> dict[str, dict[str, Any]]:
+        """What the notebooks recorded, by notebook and name."""
+        return {name: dict(run.outputs) for name, run in self.runs.items()}
+
+    @property
+    def report(self) -> Path:
+        """The page about this run: figures first, then each notebook."""
+        return self.path / "report.html"
+
+    def __repr__(self) -> str:
+        took = display.seconds(self.duration_s)
+        return f"<PipelineRun {self.plan.name} {self.state}, {self.done} notebooks, {took}, {self.path}>"
+
+    def _repr_html_(self) -> str:
+        rows = [*_summary(self), ("Report", folders.link(self.report))]
+        fold: dict[str, object] = {"Notebooks": _overview(self)}
+        return display.card(f"Pipeline {self.plan.title}", rows, status=self.state, fold=fold)
 
 
 def write(ended: PipelineRun) -> None:
-    """Write the report into the run's folder; its links stay right when the folder is moved."""
+    """Write the report into the run's folder; its links are relative, so the folder can be moved."""
     pictures = []
     for name, run in ended.runs.items():
         for figure in run.figures:

@@ -1,7 +1,7 @@
-"""A notebook's parameters: read from the code of its cell tagged ``parameters``, checked before a kernel starts.
+"""A notebook's parameters: read from its cell tagged ``parameters``, checked before a kernel starts.
 
-The cell is parsed, never executed. An annotation, or else the default, gives the type; the comment at the end of the
-line is the help.
+The cell is parsed, never executed. The annotation, or else the default, gives the type; the comment at the end of the
+line is the help text.
 """
 
 from __future__ import annotations
@@ -23,18 +23,30 @@ from genokit.errors import InvalidParameters, did_you_mean
 from genokit.pipelines import notebook as notebooks
 from genokit.pipelines import values
 
-NOT_SECRET = "not a secret"  # in the comment of a parameter that only sounds like one
-COMPUTED = ...  # a default that only Python itself can work out
+NOT_SECRET = "not a secret"  # in the comment of a parameter that only looks like one
+COMPUTED = ...  # a default that is known only when the cell runs
 
 _TYPES = values.TYPES | {"List": list, "Dict": dict, "Tuple": tuple, "Set": set, "Sequence": list, "Mapping": dict}
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter: its ``type`` (Any where the notebook does not say), ``default``, and ``help``.
+    """One parameter of a notebook.
 
-    ``code`` is how the cell writes the default, "" where it gives none; then the parameter must be given. ``default``
-    is COMPUTED where it is an expression that needs Python. ``annotated`` says that the type is not the default's.
+    Attributes
+    ----------
+    name : str
+        Its name.
+    type : type
+        Its type; Any where the notebook does not state one.
+    default : object
+        Its default; COMPUTED for an expression that must be run.
+    help : str
+        The comment at the end of its line.
+    code : str
+        The default as written in the cell; "" for a required parameter.
+    annotated : bool
+        Whether the type comes from an annotation rather than the default.
     """
 
     name: str
@@ -46,7 +58,7 @@ class Parameter:
 
     @property
     def kind(self) -> str:
-        """The type in words, as one writes it in an annotation."""
+        """The type, written as an annotation."""
         return _words(self.type)
 
 
@@ -66,20 +78,20 @@ class Schema:
 
     @classmethod
     def parse(cls, code: str, title: str) -> Schema:
-        """The schema that the code of a parameters cell states; raises InvalidParameters where it does not parse."""
+        """The schema of the code of a parameters cell; raises InvalidParameters for invalid Python."""
         try:
             code = notebooks.python(code)
             statements = ast.parse(code).body
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             where = f"line {error.lineno}: {error.msg}" if isinstance(error, SyntaxError) else str(error)
             raise InvalidParameters(
-                f"the parameters cell of {title} is not valid Python: {where}. Mend the cell; nothing was run."
+                f"the parameters cell of {title} is not valid Python: {where}. Fix the cell; nothing was run."
             ) from None
         return cls(title, _parameters(statements, _comments(code)))
 
     @classmethod
     def of(cls, content: notebooks.Json, title: str) -> Schema:
-        """The schema of a notebook that has been read."""
+        """The schema of a notebook's content."""
         cells = [notebooks.text(cell) for cell in content["cells"] if notebooks.sets_parameters(cell)]
         found: dict[str, Parameter] = {}
         for code in cells:
@@ -87,20 +99,20 @@ class Schema:
         return cls(title, found)
 
     def check(self, given: Mapping[str, object], *, later: Collection[str] = ()) -> dict[str, Any]:
-        """The given values in the notebook's types; raises InvalidParameters that lists every problem at once.
+        """The given values, converted to the notebook's types; raises InvalidParameters that lists every problem.
 
-        ``later`` names parameters whose values come when those before it have run.
+        ``later`` names parameters whose values come from notebooks that have not run yet.
         """
         problems = [
-            f"'{name}' is not a parameter of it. {self._hint(name)}"
+            f"'{name}' is not one of its parameters. {self._hint(name)}"
             for name in (*given, *later)
             if name not in self.parameters
         ]
         secrets = {name: self._secret(name, given) for name in {**self.parameters, **given}}
         problems += [
             f"'{secret}' looks like a secret, and parameters are written into the notebook: read it inside the "
-            "notebook, from the environment or a secret store; if it is none, end its line in the parameters cell "
-            f"with `# {NOT_SECRET}`"
+            "notebook, from the environment or a secret store; if it is not a secret, end its line in the parameters "
+            f"cell with `# {NOT_SECRET}`"
             for secret in secrets.values()
             if secret
         ]
@@ -134,7 +146,7 @@ class Schema:
 
     def _hint(self, name: str) -> str:
         if not self.parameters:
-            return "There is no code cell tagged 'parameters' that sets any: tag the one that does."
+            return "No code cell tagged 'parameters' sets any: tag the cell that does."
         return did_you_mean(name, self.parameters)
 
     def __repr__(self) -> str:
@@ -150,7 +162,22 @@ class Schema:
 def parameters(notebook: str | Path) -> Schema:
     """The typed parameters of a notebook, without running it.
 
-    Raises NotFound, InvalidNotebook, or InvalidParameters where its parameters cell is not valid Python.
+    Parameters
+    ----------
+    notebook : str or Path
+        The notebook.
+
+    Returns
+    -------
+    Schema
+        Its parameters by name.
+
+    Raises
+    ------
+    NotFound, InvalidNotebook
+        There is no such file, or it is not a Python notebook.
+    InvalidParameters
+        The parameters cell is not valid Python.
     """
     path = Path(notebook).expanduser()
     return Schema.of(notebooks.read(path), path.name)
@@ -172,7 +199,7 @@ def _parameters(statements: list[ast.stmt], comments: Mapping[int, str]) -> dict
         elif isinstance(statement, ast.AnnAssign):
             assigned, annotation = _targets(statement.target, statement.value), statement.annotation
         for node in ast.walk(statement):
-            # Something else may change it: what the kernel will have, only the kernel can tell.
+            # A later statement may change it, so its value is known only when the cell runs.
             if isinstance(node, ast.Name) and node.id in found.keys() - assigned.keys():
                 known = found[node.id]
                 if not isinstance(node.ctx, ast.Load) or isinstance(known.default, list | dict | set):
@@ -188,15 +215,15 @@ def _parameters(statements: list[ast.stmt], comments: Mapping[int, str]) -> dict
 
 
 def _targets(target: ast.expr, value: ast.expr | None) -> dict[str, ast.expr | None]:
-    """The names that an assignment sets, each with the part of the value that is its own where that can be told."""
+    """The names that an assignment sets, each with its part of the value where that is known."""
     if isinstance(target, ast.Name):
         return {target.id: value}
     if not isinstance(target, ast.Tuple | ast.List):
         return {}
     parts = value.elts if isinstance(value, ast.Tuple | ast.List) else []
-    told = len(parts) == len(target.elts) and not any(isinstance(e, ast.Starred) for e in [*parts, *target.elts])
+    known = len(parts) == len(target.elts) and not any(isinstance(e, ast.Starred) for e in [*parts, *target.elts])
     computed = value and ast.Starred(value)
-    pairs = zip(target.elts, parts if told else [computed] * len(target.elts), strict=True)
+    pairs = zip(target.elts, parts if known else [computed] * len(target.elts), strict=True)
     return {name: part for one, own in pairs for name, part in _targets(one, own).items()}
 
 
@@ -212,7 +239,7 @@ def _type(value: object) -> type:
 
 
 def _annotation(node: ast.expr) -> Any:
-    """The type an annotation names; Any for one that parameters cannot have."""
+    """The type that an annotation names; Any for a type that parameters cannot have."""
     match node:
         case ast.Constant(value=None):
             return type(None)
@@ -261,7 +288,7 @@ _CHANGES: dict[tuple[type, Any], Any] = {
 
 
 def convert(value: Any, kind: Any) -> Any:
-    """A plain value in the wanted type where nothing is lost; else TypeError: what was expected, what came.
+    """Convert a plain value to a type without loss; TypeError says what was expected and what was given.
 
     >>> convert(3, float), convert("2026-01-02", datetime.date), convert([1, 2], tuple)
     (3.0, datetime.date(2026, 1, 2), (1, 2))
@@ -284,18 +311,18 @@ def convert(value: Any, kind: Any) -> Any:
     return _convert_items(changed, wanted, inside) if inside else changed
 
 
-# Where several types are allowed, what could be any of them is tried last.
+# Where several types are allowed, the least specific is tried last.
 _ORDER: dict[Any, int] = {type(None): 0, bool: 1, int: 2, float: 3, Path: 5, str: 6, Any: 7}
 
 
 def _read(text: str, kind: Any) -> Any:
-    """What a text of a command line means for a parameter of this type; TypeError: what was expected, what came."""
+    """Read a command-line text as a value of this type; TypeError says what was expected and what was given."""
     wanted, inside = _outer(kind), get_args(kind)
     guess = values.literal(str(text))
     with contextlib.suppress(TypeError, ValueError, ArithmeticError, KeyError, StopIteration):
         if kind is Any or (kind is type(None) and guess is None):
             return guess
-        if wanted is Union:  # whatever is a text could be any of them
+        if wanted is Union:
             for choice in sorted(inside, key=lambda choice: _ORDER.get(_outer(choice), 4)):
                 with contextlib.suppress(TypeError):
                     return _read(text, choice)
@@ -335,7 +362,7 @@ def _way_out(parameter: Parameter, value: object) -> str:
         return "; write true or false"
     if parameter.annotated or parameter.type is Any:
         return ""
-    return f"; the default says so: to allow other types, annotate it, `{parameter.name}: TYPE = {parameter.code}`"
+    return f"; the type comes from the default: to change it, annotate `{parameter.name}: TYPE = {parameter.code}`"
 
 
 def _convert_items(items: Any, wanted: Any, inside: tuple[Any, ...]) -> Any:

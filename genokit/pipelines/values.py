@@ -1,7 +1,7 @@
-"""The values that pass between notebooks: plain Python that a line of code can write down and read back.
+"""The values that pass between notebooks: plain Python that can be written as source code and read back.
 
-A value enters as anything a scientist has in hand (a numpy scalar, a Path, a pandas Timestamp), becomes plain Python,
-is written into the notebook as source and into ``run.json`` as strict JSON, and comes back equal.
+A value may be a numpy scalar, a Path, a pandas Timestamp and the like. It becomes plain Python, is written into the
+notebook as source and into ``run.json`` as strict JSON, and is read back equal.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ TYPES: dict[str, Any] = {
 }
 _BASES: tuple[Any, ...] = (int, float, bytes)
 _TAG = "$python"
-_DEEPEST = 50  # Python reads 200 parentheses in one another
-_LONGEST_INT = 13_000  # bits: Python writes 4,300 digits
+_DEEPEST = 50  # Python parses 200 nested parentheses
+_LONGEST_INT = 13_000  # bits; Python prints at most 4,300 digits
 
 
 class Text(str):
-    """A value as somebody typed it on a command line: what it is, the type of the parameter says."""
+    """A value as typed on a command line; the parameter's type decides how it is read."""
 
     __slots__ = ()
 
 
-# A name's whole words are looked at: `secretome`, `monkey`, `bypass` and `author` hold none of these.
+# Only whole words count: `secretome`, `monkey`, `bypass` and `author` contain none of these.
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
 _SECRET = re.compile(
     r"(?:^|_)(?:[a-z]*(?:passwords?|passwd|pwd|passphrase|passcode|secrets?|credentials?)|jwt|bearer"
@@ -46,7 +46,7 @@ _SECRET = re.compile(
     r"|(?:api|access|private|auth|encryption|signing|ssh|storage|deploy|license|subscription)_?keys?|connection_?string"
     r"|(?:api|auth|access|refresh|session|hub)_?tokens|[a-z]*token(?=_(?:value|string)|$))(?=_|$)"
 )
-# A tokenizer's tokens, and what tells about a secret without holding it.
+# A tokenizer's tokens, and properties of a secret.
 _HARMLESS = re.compile(
     r"(?:^|_)(?:pad|eos|bos|cls|sep|mask|unk|start|end|stop|special|next|first|last|per|image)_?token$"
     r"|^(?:n|num|has|is|no|max|min|requires?)_"
@@ -55,7 +55,7 @@ _HARMLESS = re.compile(
 
 
 def secret(name: str, value: object = None) -> str | None:
-    """The name, or a key inside the value, that sounds as if it held a secret; a truth value holds none.
+    """The name, or a key inside the value, that looks as if it held a secret; booleans hold none.
 
     >>> secret("apiKey"), secret("pad_token_id"), secret("options", {"db_pwd": "x"})
     ('apiKey', None, 'db_pwd')
@@ -71,12 +71,12 @@ def secret(name: str, value: object = None) -> str | None:
 
 
 def literal(text: str) -> Any:
-    """The value that a text spells in TOML, JSON or Python, else the text itself; dates stay text.
+    """The value of a literal in TOML, JSON or Python, or else the text itself; dates stay text.
 
     >>> literal("3"), literal("[0.1, 0.2]"), literal("true"), literal("None"), literal('{"a": 1}'), literal("mnist")
     (3, [0.1, 0.2], True, None, {'a': 1}, 'mnist')
     """
-    if "\n" not in text:  # where a second key could follow
+    if "\n" not in text:  # a second key could follow
         try:
             value = tomllib.loads(f"value = {text}")["value"]
         except (tomllib.TOMLDecodeError, RecursionError):
@@ -91,7 +91,7 @@ def literal(text: str) -> Any:
 
 
 def plain(value: object, depth: int = 0) -> Any:
-    """The same value in plain Python; TypeError, with the way out, where no line of code could write it down.
+    """The same value in plain Python; TypeError, with what to do instead, for a value that cannot be source code.
 
     >>> plain((1, Path("reads.fq")))
     (1, PosixPath('reads.fq'))
@@ -107,13 +107,13 @@ def plain(value: object, depth: int = 0) -> Any:
     if isinstance(value, PurePath):
         return Path(value)
     if isinstance(value, int) and int(value).bit_length() > _LONGEST_INT:
-        raise TypeError("a whole number of that many digits is too much for one value: write it to a file")
+        raise TypeError("an integer with that many digits is too large for a value: write it to a file")
     for base in _BASES:  # a subclass becomes what it holds
         if isinstance(value, base):
             return base(value)
     if isinstance(value, str):
         if re.search("[\ud800-\udfff]", value):
-            raise TypeError("it has half of a character, which no file can hold: use the whole character, or bytes")
+            raise TypeError("it contains half a character (a lone surrogate): use the whole character, or bytes")
         return str.__str__(value)
     if isinstance(value, dict):
         return {plain(key, depth + 1): plain(item, depth + 1) for key, item in value.items()}
@@ -126,13 +126,13 @@ def plain(value: object, depth: int = 0) -> Any:
 
 
 def _unwrapped(value: Any) -> Any:
-    """A scalar of a library for numbers as Python's own; TypeError for a table or an array."""
+    """A numpy or pandas scalar as Python's own type; TypeError for a table or an array."""
     kind = type(value)
     if kind.__name__ in ("NAType", "NaTType", "MaskedConstant"):
         return None
     shape = getattr(value, "shape", None)
     if isinstance(shape, tuple) and shape:
-        raise TypeError(f"a {kind.__name__} is too much for one value: write it to a file and use the file's path")
+        raise TypeError(f"a {kind.__name__} is too large for a value: write it to a file and use the file's path")
     if hasattr(value, "to_pytimedelta"):  # pandas
         return value.to_pytimedelta()
     if hasattr(value, "to_pydatetime"):
@@ -146,7 +146,7 @@ def _unwrapped(value: Any) -> Any:
 
 
 def source(value: object) -> str:
-    """The Python expression that gives a plain value back.
+    """The Python expression for a plain value.
 
     >>> source({"when": datetime.date(2026, 1, 2), "rate": float("nan")})
     "{'when': _datetime.date.fromisoformat('2026-01-02'), 'rate': float('nan')}"
@@ -173,15 +173,15 @@ def source(value: object) -> str:
 
 
 def assignments(parameters: Mapping[str, Any]) -> str:
-    """The lines of an injected cell: the imports it needs, then one assignment a parameter."""
+    """The source of an injected cell: the imports it needs, then one assignment per parameter."""
     body = "\n".join(f"{name} = {source(value)}" for name, value in parameters.items())
-    # Under another name, so that a notebook's own `from datetime import datetime` survives.
+    # Aliased, so that a notebook's own `from datetime import datetime` survives.
     needed = [f"import {name} as _{name}\n" for name in ("datetime", "pathlib") if f"_{name}." in body]
     return "# Parameters\n" + "".join(needed) + body
 
 
 def to_json(value: object) -> Any:
-    """A plain value as strict JSON: itself where JSON has it, else its source under "$python".
+    """A plain value as strict JSON; a type that JSON lacks becomes its source under "$python".
 
     >>> to_json([1, (2, 3)])
     [1, {'$python': '(2, 3)'}]
@@ -196,7 +196,7 @@ def to_json(value: object) -> Any:
 
 
 def from_json(value: Any) -> Any:
-    """What :func:`to_json` wrote, back.
+    """The value that :func:`to_json` wrote.
 
     >>> from_json(to_json([1, (2, 3)]))
     [1, (2, 3)]
@@ -227,7 +227,7 @@ _CALLS: dict[str, Callable[..., Any]] = TYPES | {
 def evaluate(node: ast.expr) -> Any:
     """The value of a literal, of arithmetic on numbers, or of a date, Path or container built from them.
 
-    Nothing else is ever executed: ValueError says that the expression needs Python itself.
+    Nothing else is executed: any other expression raises ValueError.
     """
     match node:
         case ast.Constant(value=value) if value is not Ellipsis and not isinstance(value, complex):
@@ -239,7 +239,7 @@ def evaluate(node: ast.expr) -> Any:
         case ast.Set(elts=items):
             return {evaluate(item) for item in items}
         case ast.Dict(keys=keys, values=values):
-            # A `**other` has no key: one too few, and zip's ValueError.
+            # A `**other` has no key, so zip raises ValueError.
             return dict(zip(map(evaluate, filter(None, keys)), map(evaluate, values), strict=True))
         case ast.UnaryOp(op=ast.USub(), operand=operand):
             return -_number(operand)

@@ -13,7 +13,7 @@ from genokit.train.parameters import Parameters
 
 if TYPE_CHECKING:
     from genokit.train.digits import Digits, load_digits
-    from genokit.train.history import History
+    from genokit.train.model import History
     from genokit.train.job import submit
     from genokit.train.loop import fit
     from genokit.train.model import Model, load
@@ -23,7 +23,7 @@ __all__ = ["Digits", "History", "Model", "Parameters", "fit", "lenet", "load", "
 
 _HOMES = {
     "Digits": "digits",
-    "History": "history",
+    "History": "model",
     "Model": "model",
     "fit": "loop",
     "lenet": "network",

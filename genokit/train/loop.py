@@ -1,4 +1,4 @@
-"""The training itself."""
+"""The training loop."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from genokit.errors import InvalidCheckpoint, InvalidParameters, NotFound
 from genokit.train import network
 from genokit.train.checkpoint import check_writable, locate
 from genokit.train.digits import Digits, load_digits
-from genokit.train.history import History, batch_line, epoch_lines, header_lines
-from genokit.train.model import Model, load
+from genokit.train.model import History, Model, load
 from genokit.train.mxnet import context
 from genokit.train.mxnet import load as load_mxnet
 from genokit.train.parameters import Parameters
+from genokit.train.training_log import batch_line, epoch_lines, header_lines
 
 if TYPE_CHECKING:
     from genokit.data import Dataset
 
-# MXNet's progress lines, at level INFO: silent unless a program (python -m genokit.train does) listens.
+# MXNet's progress lines, at level INFO: silent unless a program adds a handler, as python -m genokit.train does.
 logger = logging.getLogger("genokit.train")
 
 Row = dict[str, Any]
@@ -38,17 +38,48 @@ def fit(
     resume: bool = False,
     progress: bool = True,
 ) -> History:
-    """Train LeNet on a data set of digits; the history has the table, the plot and the model.
+    """Train LeNet on a data set of digits.
 
-    ``checkpoint`` (a file, a folder, or s3://bucket/key) is written after every epoch, whole or not at all; an
-    interrupted training leaves that of its last whole epoch. ``resume=True`` goes on from it, to the same weights, bit
-    for bit, as without the interruption; if there is none yet, it starts. ``progress`` shows a bar an epoch.
+    Parameters
+    ----------
+    dataset : Dataset
+        MNIST or a sample of it. A sample is validated on images held out of it: see ``load_digits``.
+    parameters : Parameters, optional
+        Everything else that determines the weights. Default: ``Parameters()``.
+    checkpoint : str or path, optional
+        A file, a folder, or s3://bucket/key, written atomically after every epoch. An interrupted training leaves the
+        checkpoint of its last complete epoch.
+    resume : bool, default False
+        Resume from the checkpoint, if it exists. The weights are the same, bit for bit, as without the interruption.
+    progress : bool, default True
+        Show a progress bar per epoch.
 
-    A training that diverges or does not learn says so: in a warning of the log, on its card and in ``history.problem``.
-    It ends with the epoch in which a loss was not a finite number.
+    Returns
+    -------
+    History
+        The table of epochs, the plot and the model. If the training diverged or did not learn, ``history.problem`` says
+        so, as do its card and a warning in the log. Training stops after an epoch with a loss that is not finite.
 
-    With a sample (``dataset.sample``) validation is on images held out of it: see ``load_digits``. Raises
-    InvalidParameters, InvalidManifest (no digits in there), InvalidCheckpoint, MissingDependency (MXNet, or its GPU).
+    Raises
+    ------
+    InvalidParameters
+        ``resume`` without a checkpoint, or with a checkpoint of other parameters; or other ``threads`` than those that
+        MXNet was loaded with in this process.
+    InvalidManifest
+        The data set does not hold digits.
+    InvalidCheckpoint
+        The checkpoint to resume from is damaged, or was trained on other data.
+    ConfigError
+        The checkpoint's folder cannot be written.
+    MissingDependency
+        MXNet, or a GPU for ``device="gpu"``, is not available.
+
+    Examples
+    --------
+    >>> from genokit import Manifest, train
+    >>> digits = Manifest("mnist").fetch()  # doctest: +SKIP
+    >>> train.fit(digits, train.Parameters(epochs=3, seed=7), checkpoint="lenet.ckpt")  # doctest: +SKIP
+    <History 3 epochs, validation accuracy 0.9901>
     """
     p = parameters or Parameters()
     digits = load_digits(dataset)
@@ -69,9 +100,9 @@ def fit(
     for epoch in range(model.epoch, p.epochs):
         if not model.history.finite:
             break
-        row, stretches = _epoch(mx, device, net, momentum, digits, p, epoch, progress)
+        row, groups = _epoch(mx, device, net, momentum, digits, p, epoch, progress)
         kept = {name: array.asnumpy() for name, array in momentum.items()} if p.momentum else {}
-        epochs, batches = [*model.epochs, row], [*model.batches, *stretches]
+        epochs, batches = [*model.epochs, row], [*model.batches, *groups]
         model = Model(p, epoch + 1, data, epochs, batches, network.get_weights(net), kept)
         if checkpoint is not None:
             model.save(checkpoint)
@@ -84,7 +115,7 @@ def fit(
 def _epoch(
     mx: ModuleType, device: Any, net: Any, momentum: Row, digits: Digits, p: Parameters, epoch: int, progress: bool
 ) -> tuple[Row, list[Row]]:
-    """Train for one epoch, in place, then validate: the epoch's row and those of its stretches of batches."""
+    """Train for one epoch, in place, and validate; returns the epoch's row and the rows of its groups of batches."""
     from genokit.bars import Bar
 
     images, labels = digits.images, digits.labels  # uint8 (N, 28, 28), uint8 (N,)
@@ -92,10 +123,10 @@ def _epoch(
     loss_of = mx.gluon.loss.SoftmaxCrossEntropyLoss()
     loss_of.hybridize()
     steps = math.ceil(len(labels) / p.batch_size)
-    stretch = min(100, max(1, steps // 8))
+    group = min(100, max(1, steps // 8))
     order = np.random.RandomState([p.seed, epoch]).permutation(len(labels))
     seen: list[tuple[float, ...]] = []  # of each batch: images, the sum of their losses, right answers, seconds
-    stretches: list[Row] = []
+    groups: list[Row] = []
     before = time.perf_counter()
     with Bar(total=len(labels), desc=f"Epoch {epoch + 1}/{p.epochs}", unit=" images", disable=not progress) as bar:
         for batch in range(steps):
@@ -110,20 +141,20 @@ def _epoch(
                     "wd": p.weight_decay, "rescale_grad": 1 / len(rows)}  # fmt: skip
             for name, w in weights.items():
                 mx.nd.sgd_mom_update(w.data(), w.grad(), momentum[name], out=w.data(), **step)
-            # Reading waits for this batch. MXNet would else queue hundreds, and an interrupt had to wait for them all.
+            # Reading waits for this batch. Otherwise MXNet queues hundreds, and an interrupt waits for all of them.
             right = (out.asnumpy().argmax(axis=1) == labels[rows]).sum()
             now = time.perf_counter()
             seen.append((len(rows), loss.asnumpy().sum(), right, now - before))
             before = now
             bar.update(len(rows))
-            if batch and batch % stretch == 0:
-                stretches.append({"epoch": epoch, "batch": batch, **_means(seen[-stretch:])})
-                bar.set_postfix_str(f"accuracy {stretches[-1]['accuracy']:.4f}", refresh=False)
-                _log(batch_line(stretches[-1]))
+            if batch and batch % group == 0:
+                groups.append({"epoch": epoch, "batch": batch, **_means(seen[-group:])})
+                bar.set_postfix_str(f"accuracy {groups[-1]['accuracy']:.4f}", refresh=False)
+                _log(batch_line(groups[-1]))
         row = {"epoch": epoch, **_means(seen), **_validation(mx, device, net, digits)}
         bar.set_postfix_str(f"accuracy {row['accuracy']:.4f}, validation {row['validation_accuracy']:.4f}")
     _log(*epoch_lines(row))
-    return row, stretches
+    return row, groups
 
 
 def _means(seen: list[tuple[float, ...]]) -> Row:
@@ -144,7 +175,7 @@ def _log(*lines: str) -> None:
 
 
 def _start(p: Parameters, data: Row, target: str | os.PathLike[str] | None, resume: bool) -> Model:
-    """The model to begin with: a fresh one, or the checkpoint's if that is one of this same training."""
+    """The model to start from: a new one, or the checkpoint's if it belongs to this training."""
     fresh = Model(p, 0, data, [], [], network.first_weights(p.seed), {})
     if not resume:
         return fresh
@@ -156,16 +187,16 @@ def _start(p: Parameters, data: Row, target: str | os.PathLike[str] | None, resu
         found = load(target)
     except NotFound:
         return fresh
-    asked, has = p.to_dict(), found.parameters.to_dict()
-    differ = [f"{name} is {has[name]!r} there and {asked[name]!r} here" for name in asked if asked[name] != has[name]]
+    here, there = p.to_dict(), found.parameters.to_dict()
+    differ = [f"{name} is {there[name]!r} there and {here[name]!r} here" for name in here if here[name] != there[name]]
     if differ:
         raise InvalidParameters(
-            f"{locate(target)} is of a training with other parameters: {'; '.join(differ)}. Take its own, "
-            "train.load(...).parameters, or another checkpoint, or resume=False to start anew and replace it."
+            f"{locate(target)} was trained with other parameters: {'; '.join(differ)}. Use its parameters, "
+            "train.load(...).parameters, or another checkpoint; resume=False starts again and replaces it."
         )
     if found.data["sha256"] != data["sha256"]:
         raise InvalidCheckpoint(
             f"{locate(target)} was trained on other data: expected sha256 {data['sha256'][:12]} ({data['title']}), got "
-            f"{found.data['sha256'][:12]} ({found.data['title']}). Take its data, or another checkpoint."
+            f"{found.data['sha256'][:12]} ({found.data['title']}). Use its data, or another checkpoint."
         )
     return found

@@ -1,41 +1,197 @@
-"""A trained LeNet, to use and to keep."""
+"""A trained LeNet and the history of its training."""
 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import platform
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from genokit import __version__
-from genokit.display import card
-from genokit.errors import InvalidParameters
-from genokit.train import checkpoint, network
-from genokit.train.history import History
+from genokit.display import card, seconds
+from genokit.errors import InvalidParameters, NotFound
+from genokit.plots import learning_curve
+from genokit.train import checkpoint, network, training_log
+from genokit.train.digits import CLASSES
 from genokit.train.mxnet import load as load_mxnet
 from genokit.train.network import Weights
 from genokit.train.parameters import Parameters
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
 
 def _versions() -> dict[str, str]:
-    """What trains here: Python and the packages that have a say in the bits."""
+    """Versions of everything that affects the weights."""
     mxnet = getattr(sys.modules.get("mxnet"), "__version__", "not loaded")
     return {"genokit": __version__, "python": platform.python_version(), "machine": platform.machine(),
             "numpy": np.__version__, "mxnet": mxnet}  # fmt: skip
 
 
+class History:
+    """How a training went.
+
+    Attributes
+    ----------
+    table : DataFrame
+        One row per epoch: epoch (from 0); loss (mean cross-entropy, in nats) and accuracy (0 to 1) on the training
+        images during the epoch; validation_loss and validation_accuracy after it; seconds (training only) and
+        samples_per_s. Values missing from a log are NaN.
+    batches : DataFrame
+        One row per group of batches: epoch, batch (the last of the group), loss, accuracy, samples_per_s.
+    finite : bool
+        False once a loss was infinite or not a number; such weights never recover.
+    sample : bool or None
+        True if the data are a sample of MNIST, validated on images held out of it; None if unknown.
+    parameters : Parameters or None
+        None if the log does not state them.
+    data : mapping or None
+        Name, title, version and sha256 of the data; None if the log does not state them.
+
+    Examples
+    --------
+    >>> History([{"epoch": 0, "loss": 0.2, "accuracy": 0.95, "validation_accuracy": 0.97}])
+    <History 1 epoch, validation accuracy 0.9700>
+    """
+
+    def __init__(
+        self,
+        epochs: Iterable[Mapping[str, Any]],
+        batches: Iterable[Mapping[str, Any]] = (),
+        *,
+        parameters: Parameters | None = None,
+        data: Mapping[str, Any] | None = None,
+        model: Model | None = None,
+    ) -> None:
+        epochs, batches = list(epochs), list(batches)
+        self.table = training_log.frame(epochs, training_log.EPOCH)
+        self.batches = training_log.frame(batches, training_log.BATCH)
+        losses = [row.get(name) for row in (*epochs, *batches) for name in ("loss", "validation_loss")]
+        self.finite = all(loss is None or math.isfinite(float(loss)) for loss in losses)
+        self.parameters = parameters
+        self.data = data
+        self._model = model
+
+    @property
+    def sample(self) -> bool | None:
+        """Whether the data are a sample of MNIST; None if unknown."""
+        return None if self.data is None else bool(self.data.get("sample"))
+
+    @property
+    def model(self) -> Model:
+        """The trained model; raises NotFound for a history read from a log."""
+        if self._model is None:
+            raise NotFound("A history read from a log has no model. Load the job's checkpoint with train.load(path).")
+        return self._model
+
+    @property
+    def validation_accuracy(self) -> float:
+        """Validation accuracy after the last epoch for which it is known; NaN if unknown."""
+        known = self.table["validation_accuracy"].dropna()
+        return float(known.iloc[-1]) if len(known) else float("nan")
+
+    @property
+    def problem(self) -> str | None:
+        """A message if the training diverged or did not learn, else None."""
+        if self.finite and not self.validation_accuracy < 2 / CLASSES:  # an unknown accuracy (NaN) is no problem
+            return None
+        loss = self.table["validation_loss"].fillna(self.table["loss"]).iloc[-1] if len(self) else math.nan
+        after = f"after {len(self)} epoch{'' if len(self) == 1 else 's'}"
+        if not self.finite or loss > 2 * math.log(CLASSES):
+            shown = f"its loss is {loss:,.4g}" if math.isfinite(loss) else "its loss is not a finite number"
+            return (
+                f"The training diverged: {after} {shown}; random guessing gives {math.log(CLASSES):.2f}. "
+                "Train again with a smaller learning_rate."
+            )
+        return (
+            f"The training has not learned: {after} its validation accuracy is {self.validation_accuracy:.2f}; "
+            f"random guessing reaches {1 / CLASSES:.2f}. Train again with a larger learning_rate, or for more epochs."
+        )
+
+    def plot(self) -> tuple[Axes, Axes]:
+        """Loss and accuracy over the epochs, in two matplotlib Axes."""
+        return learning_curve(self.table, self.batches, note="sample: not MNIST's test set" if self.sample else "")
+
+    @staticmethod
+    def from_log(text: str) -> History:
+        """Read the history from a log in MXNet's format, written by this kit or another program.
+
+        Parameters
+        ----------
+        text : str
+            The log. Lines such as ``Epoch[0] Batch [100]\\tSpeed: 2999.00 samples/sec\\taccuracy=0.95`` and, per epoch,
+            ``Train-accuracy=``, ``Time cost=``, ``Validation-accuracy=`` and the same with cross-entropy are read;
+            others are ignored. An incomplete log gives the epochs it has. If a restarted job logged an epoch twice, the
+            last lines count.
+
+        Returns
+        -------
+        History
+            Without a model.
+
+        Examples
+        --------
+        >>> log = "INFO:root:Epoch[0] Train-accuracy=0.912\\nnoise\\nEpoch[0] Validation-accuracy=0.97\\n"
+        >>> History.from_log(log).table[["epoch", "accuracy", "validation_accuracy"]].to_dict("records")
+        [{'epoch': 0, 'accuracy': 0.912, 'validation_accuracy': 0.97}]
+        """
+        return History(**training_log.parse(text))
+
+    def rows(self) -> dict[str, object]:
+        """The rows of its card."""
+        rows: dict[str, object] = {"problem": self.problem} if self.problem else {}
+        rows["epochs"] = len(self)
+        if len(self):
+            last = self.table.iloc[-1]
+            rows["training accuracy"] = f"{last['accuracy']:.4f}"
+            rows["validation accuracy"] = f"{self.validation_accuracy:.4f}"
+            rows["time"] = f"{seconds(float(self.table['seconds'].sum()))}, {last['samples_per_s']:,.0f} samples/s"
+        if self.data:
+            rows["data"] = f"{self.data['title']}, version {self.data['version']}"
+        if self.sample:
+            rows["validated on"] = "images held out of the sample: not MNIST's test set"
+        if self.parameters:
+            rows["parameters"] = repr(self.parameters)
+        return rows
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __repr__(self) -> str:
+        epochs = f"{len(self)} epoch{'' if len(self) == 1 else 's'}"
+        where = " on images held out of a sample" if self.sample else ""
+        problem = f": {self.problem.partition(':')[0]}" if self.problem else ""
+        return f"<History {epochs}, validation accuracy {self.validation_accuracy:.4f}{where}{problem}>"
+
+    def _repr_html_(self) -> str:
+        return card("Training history", self.rows(), fold={"Epochs": self.table.round(4)})
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Model:
-    """A LeNet after ``epoch`` epochs: ``predict`` and ``evaluate`` digits, ``save`` it; ``train.load`` gives it back.
+    """A trained LeNet. It computes on the CPU, wherever it was trained.
 
-    It knows all of its training: ``data`` says on which data, ``epochs`` and ``batches`` how it went, ``versions`` with
-    what, and ``momentum`` lets it go on. It computes on the CPU, wherever it was trained.
+    Attributes
+    ----------
+    parameters : Parameters
+        The parameters of its training.
+    epoch : int
+        How many epochs it was trained.
+    data : mapping
+        Name, title, version and sha256 of the data.
+    epochs, batches : sequence of mapping
+        The rows of ``history.table`` and ``history.batches``.
+    weights, momentum : dict of str to ndarray
+        Weights, and the momentum from which a training resumes.
+    versions : mapping
+        Versions of the packages that trained it.
     """
 
     parameters: Parameters
@@ -54,30 +210,30 @@ class Model:
 
     @property
     def sha256(self) -> str:
-        """One hash of all weights: two trainings are equal, bit for bit, if these are."""
+        """A hash of all weights: equal for trainings that are equal bit for bit."""
         digest = hashlib.sha256()
         for name in sorted(self.weights):
             digest.update(name.encode() + self.weights[name].astype("<f4").tobytes())
         return digest.hexdigest()
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """The digit on each image: uint8 (N, 28, 28) -> int64 (N,). Raises InvalidParameters for other arrays."""
+        """Predict the digit on each image: uint8 (N, 28, 28) -> int64 (N,). Raises InvalidParameters for other arrays."""
         return np.asarray(self._logits(images).argmax(axis=1))
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """The probability of each digit: uint8 (N, 28, 28) -> float32 (N, 10), rows add up to 1."""
+        """Predict the probability of each digit: uint8 (N, 28, 28) -> float32 (N, 10); rows add up to 1."""
         return np.asarray(np.exp(network.log_softmax(self._logits(images))))
 
     def evaluate(self, images: np.ndarray, labels: np.ndarray) -> float:
-        """The part of the images, 0 to 1, whose digit is predicted right."""
+        """The accuracy, 0 to 1: the fraction of images whose digit is predicted correctly."""
         if len(images) != len(labels) or not len(labels):
             raise InvalidParameters(
-                f"evaluate needs one label an image, got {len(images)} images, {len(labels)} labels."
+                f"evaluate needs one label per image, got {len(images)} images and {len(labels)} labels."
             )
         return float((self.predict(images) == labels).mean())
 
     def save(self, path: str | os.PathLike[str]) -> str:
-        """Write it as a checkpoint, whole or not at all, to a path or to s3://bucket/key. Returns where."""
+        """Write a checkpoint atomically to a path or to s3://bucket/key; returns the address."""
         return checkpoint.write(path, {each.name: getattr(self, each.name) for each in fields(self)})
 
     def _logits(self, images: np.ndarray) -> np.ndarray:
@@ -103,8 +259,23 @@ class Model:
 
 
 def load(path: str | os.PathLike[str]) -> Model:
-    """The model in a checkpoint: a file, a folder with lenet.ckpt in it, or the same on S3 (s3://bucket/key).
+    """Load the model in a checkpoint.
 
-    Raises NotFound if there is none and InvalidCheckpoint if it is not a whole one.
+    Parameters
+    ----------
+    path : str or path
+        A checkpoint, or a folder with lenet.ckpt in it; both may be on S3 (s3://bucket/key).
+
+    Returns
+    -------
+    Model
+        The model, with the history of its training.
+
+    Raises
+    ------
+    NotFound
+        There is no checkpoint.
+    InvalidCheckpoint
+        The file is not a complete checkpoint.
     """
     return Model(**checkpoint.read(path))

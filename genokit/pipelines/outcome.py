@@ -1,9 +1,8 @@
-"""What each cell did and how a run ended: decided from what was watched, never from what papermill wrote."""
+"""How a run ended: decided from what was observed, never from what papermill wrote into the notebook."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,39 +15,10 @@ if TYPE_CHECKING:
     from genokit.pipelines.folder import Run
 
 
-@dataclass
-class Cell:
-    """What one code cell did. ``number`` counts the code cells of the source notebook; 0 is the injected one."""
-
-    number: int
-    source: str
-    state: str  # "pending" | "skipped" | "running" | "completed" | "failed"
-    duration_s: float | None = None
-    error: str = ""
-
-    @property
-    def done(self) -> bool:
-        """Whether nothing is left to do in it."""
-        return self.state in ("completed", "skipped")
-
-
-def cells(node: Any) -> dict[int, Cell]:
-    """The code cells of a notebook by their place in it, before anything has run."""
-    found: dict[int, Cell] = {}
-    number = 0
-    for index, cell in enumerate(node.cells):
-        if cell.cell_type == "code":
-            injected = notebooks.INJECTED in notebooks.tags(cell)
-            number += not injected
-            state = "pending" if notebooks.is_code(cell) else "skipped"
-            found[index] = Cell(0 if injected else number, notebooks.first_line(cell), state)
-    return found
-
-
 def decide(execution: Execution, why: str, log: Path) -> tuple[str, str | None]:
-    """The state of an execution that is over, and a line that explains it; ``why`` says what stopped it from outside.
+    """The final state of an execution and a line that explains it.
 
-    ``log`` has what the kernel said outside of its cells.
+    ``why`` is what stopped it from outside ("" if nothing did); ``log``: what the kernel printed outside its cells.
     """
     unfinished = [index for index, cell in execution.cells.items() if not cell.done]
     if not unfinished:
@@ -73,8 +43,10 @@ def decide(execution: Execution, why: str, log: Path) -> tuple[str, str | None]:
     return "KERNEL_DIED", f"in {where} the kernel {_death(execution.exit_code)}{_last_words(log)}"
 
 
-def stamp(node: Any, cells: dict[int, Cell], run: Run) -> None:
-    """Put the truth into the executed notebook: where papermill's readers look for it, and for whoever opens it."""
+def stamp(node: Any, cells: dict[int, notebooks.Cell], run: Run) -> None:
+    """Write the real outcome into the executed notebook: in papermill's metadata, and as text for whoever opens it."""
+    from nbformat.v4 import new_markdown_cell
+
     node.metadata["papermill"] = {
         "version": run.versions["papermill"],
         "input_path": str(run.source),
@@ -91,30 +63,25 @@ def stamp(node: Any, cells: dict[int, Cell], run: Run) -> None:
         done = {"status": cell.state, "duration": cell.duration_s, "exception": cell.state == "failed"}
         node.cells[index].metadata["papermill"] = done
     if run.error:
-        _mark(node, run, next(index for index, cell in cells.items() if not cell.done))
-
-
-def _mark(node: Any, run: Run, index: int) -> None:
-    from nbformat.v4 import new_markdown_cell
-
-    # Four spaces: a code block, in which nothing of the message is markdown.
-    quoted = "\n".join(f"    {line}" for line in str(run.error).splitlines())
-    top = f"**{run.state}**: this notebook did not run to its end. [Go there](#Stopped-here)."
-    tagged = {"tags": [notebooks.MARKER]}
-    node.cells.insert(index, new_markdown_cell(f"### Stopped here\n\n{quoted}", metadata=tagged))
-    node.cells.insert(0, new_markdown_cell(top, metadata=tagged))
+        # Four spaces make a code block: no part of the message is read as Markdown.
+        quoted = "\n".join(f"    {line}" for line in run.error.splitlines())
+        top = f"**{run.state}**: this notebook did not run to the end. [Go to where it stopped](#Stopped-here)."
+        tagged = {"tags": [notebooks.MARKER]}
+        stopped = next(index for index, cell in cells.items() if not cell.done)
+        node.cells.insert(stopped, new_markdown_cell(f"### Stopped here\n\n{quoted}", metadata=tagged))
+        node.cells.insert(0, new_markdown_cell(top, metadata=tagged))
 
 
 _VERB_AND_NEXT = {
-    "FAILED": ("failed", "look at the kept notebook, mend the cell, and run it again."),
+    "FAILED": ("failed", "look at the kept notebook, fix the cell, and run it again."),
     "KERNEL_DIED": ("lost its kernel", "use less memory, or look for a crash in compiled code; then run it again."),
     "TIMED_OUT": ("ran out of time", "raise timeout_s or cell_timeout_s, or give it less to do; then run it again."),
-    "EXITED_EARLY": ("left before its end", "take the exit out, or tag the cells after it 'skip-execution'."),
+    "EXITED_EARLY": ("exited early", "remove the exit, or tag the cells after it 'skip-execution'."),
 }
 
 
 def failure(run: Run) -> NotebookFailed:
-    """The error of a run that did not get to its end: what, where, and what to do next."""
+    """The error for a run that did not reach its end: what happened, where, and what to do next."""
     verb, following = _VERB_AND_NEXT[run.state]
     words = f"{run.source.name} {verb}: {run.error}\n  Kept: {run.notebook}\n  Next: {following}"
     cell = next((cell.number for cell in run.steps if not cell.done), None)
@@ -122,8 +89,8 @@ def failure(run: Run) -> NotebookFailed:
 
 
 def _line(traceback: str, cell: notebooks.Json) -> str:
-    """The line of a cell where it failed, in words; "" if the traceback does not say."""
-    # The last frame in a cell may be in an earlier cell's function; the first is in this one.
+    """The line of the cell that failed; "" if the traceback does not say."""
+    # The last frame may lie in a function of an earlier cell; the first is in this one.
     found = re.search(r"Cell In\[\d+\], line (\d+)", traceback)
     number = int(found[1]) if found else 0
     lines = notebooks.text(cell).splitlines()
