@@ -151,9 +151,9 @@ def test_a_wrong_copy_does_not_keep_the_next_source_from_delivering(folder, at, 
     ("page", "answer"),
     [
         ((len(IMAGES), IMAGES[:1000]), "broke off after"),
-        (IMAGES[:1000], "truncated, or another file: 1,000 of 300,000 bytes came"),
-        (IMAGES + b"!", "more than the promised 300,000 bytes"),
-        (b"", "truncated, or another file: 0 of 300,000 bytes came"),
+        (IMAGES[:1000], "truncated, or another file: received 1,000 of 300,000 bytes"),
+        (IMAGES + b"!", "more than the declared 300,000 bytes"),
+        (b"", "truncated, or another file: received 0 of 300,000 bytes"),
     ],
 )
 def test_a_download_of_another_length_is_refused_and_leaves_nothing(folder, at, page, answer):
@@ -184,7 +184,7 @@ def test_failure_says_what_was_tried_and_what_each_answered(at, tmp_path):
 
 
 def test_a_manifest_that_names_no_source_says_so(folder, at):
-    with pytest.raises(FetchFailed, match="it names no source") as caught:
+    with pytest.raises(FetchFailed, match="no source is named") as caught:
         Manifest(folder, settings=at()).fetch(progress=False)
     assert caught.value.tried == []
 
@@ -209,7 +209,7 @@ def test_a_compressed_source_in_s3_is_unpacked_on_its_way(bucket, at, tmp_path):
 @pytest.mark.parametrize(
     ("body", "answer"),
     [
-        (gzip.compress(bytes(200_000_000), mtime=0), "more than the promised 300,000 bytes"),
+        (gzip.compress(bytes(200_000_000), mtime=0), "more than the declared 300,000 bytes"),
         (gzip.compress(IMAGES, mtime=0)[:-9], "broke off after"),
         (b"\x1f\x8bnonsense", "broke off after 0 bytes"),
     ],
@@ -227,7 +227,7 @@ def test_a_file_damaged_in_the_cache_is_replaced_and_kept_as_it_is_while_nobody_
     mirror = put(tmp_path / "mirror", {"images": IMAGES, "labels": LABELS})
     path = Manifest(folder, settings=at(mirror)).fetch(progress=False)["labels"]
     path.write_bytes(b"damaged")
-    with pytest.raises(HashMismatch, match="other bytes than promised"):
+    with pytest.raises(HashMismatch, match="other bytes than declared"):
         Manifest(folder, settings=at()).fetch(progress=False)
     assert path.read_bytes() == b"damaged"
     assert Manifest(folder, settings=at(mirror)).fetch(progress=False)["labels"].read_bytes() == LABELS
@@ -328,7 +328,7 @@ def test_the_sample_is_the_last_resort_and_is_called_a_sample_wherever_it_shows(
     assert "No such file" in dataset._repr_html_()
     assert [source for source, _ in dataset.tried] == [str(tmp_path / "mirror" / "digits" / "data" / "images")]
     said = capsys.readouterr().err
-    assert "Digits could not be fetched; taking the declared sample of 5 images instead." in said
+    assert "Digits could not be fetched; using the declared sample of 5 images instead." in said
     assert "digits, sample of 5 images: few" in said
     assert list(manifest.verify()["resource"]) == ["images", "few (sample of 5 images)"]
 

@@ -88,7 +88,7 @@ def test_the_cell_is_never_executed(tmp_path: Path) -> None:
 def test_every_problem_is_listed_in_one_error_with_the_nearest_name(schema: Schema) -> None:
     said = problems(schema, epoch=2, rate="fast", shuffle=1)
     assert said.startswith("3 problems with the parameters of lenet.ipynb; nothing was run:")
-    assert "'epoch' is not a parameter of it. Did you mean 'epochs'?" in said
+    assert "'epoch' is not one of its parameters. Did you mean 'epochs'?" in said
     assert "'rate': expected float, got 'fast' (str)" in said
     assert "'shuffle': expected bool, got 1 (int)" in said
 
@@ -199,7 +199,7 @@ def test_a_text_of_the_command_line_is_read_by_the_parameter_s_type(name: str, t
 
 def test_a_wrong_type_is_told_with_the_way_out() -> None:
     schema = Schema.parse("rate = 1\nname = 'a'", "n.ipynb")
-    assert "the default says so: to allow other types, annotate it, `rate: TYPE = 1`" in problems(schema, rate=0.5)
+    assert "the type comes from the default: to change it, annotate `rate: TYPE = 1`" in problems(schema, rate=0.5)
     assert "expected str, got 2 (int); write it in quotes" in problems(schema, name=2)
 
 
@@ -300,7 +300,7 @@ def test_a_notebook_without_a_parameters_cell_says_how_to_make_one(tmp_path: Pat
     nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x = 1")]), path)
     schema = parameters(path)
     assert schema.check({}) == {}
-    assert "no code cell tagged 'parameters'" in problems(schema, x=2)
+    assert "No code cell tagged 'parameters'" in problems(schema, x=2)
 
 
 def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:

@@ -155,10 +155,10 @@ def test_independent_notebooks_run_side_by_side(files: Files, settings: Settings
         (notebook("a", "walk", "paramters = {}"), ConfigError, "'a' has no key 'paramters'. Did you mean 'parameters'"),
         (notebook("a", "walk", "after = 'b'"), ConfigError, "'after' cannot be 'b'"),
         (notebook("a/b", "walk"), ConfigError, "letters, digits"),
-        (notebook("a", "walk") * 2, ConfigError, "two notebooks named 'a'"),
+        (notebook("a", "walk") * 2, ConfigError, "two notebooks are named 'a'"),
         (notebook("a", "walk", "timeout_s = -1"), ConfigError, "timeout_s must be more than 0 seconds, got -1"),
         (notebook("a", "wlak"), NotFound, r"wlak.ipynb does not exist. Did you mean 'walk.ipynb'"),
-        (notebook("a", "walk", "after = ['c']"), ConfigError, "'a' waits for 'c', and there is none"),
+        (notebook("a", "walk", "after = ['c']"), ConfigError, "'a' waits for 'c', which does not exist"),
         (
             notebook("a", "walk", "after = ['b']") + notebook("b", "walk", "inputs = { seed = 'a.end' }"),
             ConfigError,

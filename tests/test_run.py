@@ -281,7 +281,7 @@ def test_a_run_whose_process_was_killed_does_not_stay_running(write: Write, sett
 
 
 def test_a_folder_that_keeps_no_run_is_named(tmp_path: Path) -> None:
-    with pytest.raises(NotFound, match="is not the folder of a run"):
+    with pytest.raises(NotFound, match="is not a run folder"):
         Run.load(tmp_path / "nothing")
     (tmp_path / "run.json").write_text('{"name": 1}')
     with pytest.raises(GenokitError, match=r"run.json cannot be read"):

@@ -26,7 +26,7 @@ from moto import mock_aws
 
 from genokit import Settings
 from genokit.backends import Clients
-from genokit.data.descriptor import Resource
+from genokit.data.descriptor import DataResource
 from genokit.data.fetch import receive
 from genokit.data.packages import Unavailable, download, member, parse
 from genokit.data.sources import Sources, shown
@@ -188,7 +188,7 @@ def test_a_server_that_says_gzip_of_a_plain_file_is_not_believed(sources, web):
 def test_an_encoding_that_cannot_be_decoded_is_named(sources, web, coding):
     web.pages["/a.csv"] = (200, {"Content-Encoding": coding}, PAYLOAD)
     assert answer(sources, f"{web.url}/a.csv") == (
-        f"answered in an encoding that nobody asked for: {coding.rpartition(' ')[2]}"
+        f"answered in an encoding that was not requested: {coding.rpartition(' ')[2]}"
     )
 
 
@@ -197,7 +197,7 @@ def test_an_encoded_answer_that_breaks_off_or_is_damaged_says_so(tmp_path, web):
     for body in (encoded[:250_000], encoded[:200_000] + b"x" * 1000 + encoded[201_000:]):
         web.pages["/a"] = (200, {"Content-Encoding": "gzip"}, body)
         here = Sources(Settings(home=tmp_path, timeout_s=2), None, tmp_path)
-        promised = Resource("a", "a", "0" * 64, 500_000)
+        promised = DataResource("a", "a", "0" * 64, 500_000)
         with here.opened(f"{web.url}/a", unpack=False) as reader, pytest.raises(Unavailable, match="broke off"):
             receive(reader, tmp_path / str(len(body)), promised, int)
 
@@ -230,7 +230,7 @@ def test_a_site_that_is_down_says_so_and_is_asked_only_once(sources):
         listener.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"
         assert "no connection" in answer(sources, f"{address}/a?password=secret")
-        assert answer(sources, f"{address}/b").startswith("not asked again: no connection")
+        assert answer(sources, f"{address}/b").startswith("not tried again: no connection")
 
 
 def test_a_site_that_stays_silent_is_waited_for_once(tmp_path):
@@ -241,7 +241,7 @@ def test_a_site_that_stays_silent_is_waited_for_once(tmp_path):
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"
         start = time.monotonic()
         assert answer(sources, f"{address}/a") == "no answer within 0.5 s"
-        assert answer(sources, f"{address}/b") == "not asked again: no answer within 0.5 s"
+        assert answer(sources, f"{address}/b") == "not tried again: no answer within 0.5 s"
         assert time.monotonic() - start < 0.9
 
 
@@ -271,7 +271,7 @@ def test_s3_is_read_and_unpacked(bucket):
 
 
 def test_an_object_that_was_stored_encoded_is_decoded(bucket):
-    client = bucket._s3_client()
+    client = bucket._clients.s3
     client.put_object(Bucket="open-data", Key="a.csv", Body=gzip.compress(PAYLOAD), ContentEncoding="gzip")
     client.put_object(Bucket="open-data", Key="b.gz", Body=gzip.compress(PAYLOAD), ContentEncoding="gzip")
     assert content(bucket, "s3://open-data/a.csv") == PAYLOAD
@@ -286,15 +286,15 @@ def test_s3_says_what_is_missing_in_its_own_words(bucket):
 @pytest.mark.parametrize(
     ("purl", "words"),
     [
-        ("pkg:npm/a@1.2.6", "after '#'"),
-        ("pkg:npm/a@1.2.6#../../etc/passwd", "after '#'"),
-        ("pkg:npm/a@1.2.6#package/../../x", "after '#'"),
+        ("pkg:npm/a@1.2.6", "'#' must be followed by"),
+        ("pkg:npm/a@1.2.6#../../etc/passwd", "'#' must be followed by"),
+        ("pkg:npm/a@1.2.6#package/../../x", "'#' must be followed by"),
         ("pkg:npm/a@latest#x", "one version"),
         ("pkg:npm/a@^1.0.0#x", "one version"),
         ("pkg:npm/a#x", "one version"),
-        ("pkg:npm/--registry=evil@1.0.0#x", "no name"),
-        ("pkg:npm/a%20b@1.0.0#x", "no name"),
-        ("pkg:pypi/a;b@1.0#x", "no name"),
+        ("pkg:npm/--registry=evil@1.0.0#x", "not a valid package name"),
+        ("pkg:npm/a%20b@1.0.0#x", "not a valid package name"),
+        ("pkg:pypi/a;b@1.0#x", "not a valid package name"),
         ("pkg:pypi/a@1.0%20--pre#x", "one version"),
         ("pkg:pypi/a@1.0?repository_url=https://evil.example#x", "qualifiers"),
         ("pkg:deb/debian/curl@7.50#x", "npm and pypi"),
@@ -437,20 +437,20 @@ def test_npm_fetches_a_package_once_for_all_its_files_and_runs_none_of_its_scrip
     assert not ran.exists()
     assert answer(sources, "pkg:npm/digits@9.9.9#package/a") == "E404: No match found for version 9.9.9"
     said = answer(sources, "pkg:npm/digits@9.9.9#package/b")
-    assert said == "not asked again: E404: No match found for version 9.9.9"
+    assert said == "not tried again: E404: No match found for version 9.9.9"
 
 
 def test_an_archive_with_escaping_paths_from_npm_is_refused(npm_here, sources, tmp_path):
     entries = [("package/package.json", b'{"name": "evil", "version": "1.0.0"}'), ("package/../../evil", b"")]
     npm_registry(npm_here, "evil", "1.0.0", tgz(tmp_path / "evil.tgz", entries))
-    assert "leads out of its folder" in answer(sources, "pkg:npm/evil@1.0.0#package/package.json")
+    assert "a path out of its folder" in answer(sources, "pkg:npm/evil@1.0.0#package/package.json")
 
 
 def test_without_npm_the_answer_says_so_and_what_to_do(sources, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert shutil.which("npm") is None
     said = answer(sources, "pkg:npm/digits@1.0.0#package/a")
-    assert said == "npm is not installed. Install Node.js, or let another source serve this file"
+    assert said == "npm is not installed. Install Node.js, or add another source for this file"
 
 
 def test_an_npm_registry_that_is_down_is_named_as_that(sources, monkeypatch, tmp_path):

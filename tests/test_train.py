@@ -70,7 +70,7 @@ def test_the_model_is_as_accurate_as_its_history_says(few, history):
 def test_a_model_takes_uint8_images_only(history):
     with pytest.raises(InvalidParameters, match=r"got float64 \(28, 28\)"):
         history[0].model.predict(np.zeros((28, 28)))
-    with pytest.raises(InvalidParameters, match="one label an image"):
+    with pytest.raises(InvalidParameters, match="one label per image"):
         history[0].model.evaluate(np.zeros((2, 28, 28), np.uint8), np.zeros(3))
 
 

@@ -1,4 +1,4 @@
-"""Data sets by name: described in a manifest, fetched from wherever the site can reach, checked before use."""
+"""Data sets by name: described by a manifest, fetched from a source the site can reach, verified before use."""
 
 from __future__ import annotations
 

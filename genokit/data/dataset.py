@@ -1,4 +1,4 @@
-"""Dataset: verified files of one data set on this machine."""
+"""Dataset: the verified files of one data set on this machine."""
 
 from __future__ import annotations
 
@@ -12,11 +12,34 @@ from genokit.errors import NotFound, did_you_mean
 
 @dataclass(frozen=True)
 class Dataset:
-    """Files whose sha256 was checked: ``dataset["resource"]`` is the path of one, ``dataset.sha256`` stands for all.
+    """The files of a data set, verified by sha256. ``dataset["resource"]`` is the path of one file.
 
-    ``sample`` is True where only the manifest's declared sample could be had; the title says so too. ``ref`` is what
-    ``Manifest(ref)`` finds this data set by. ``tried`` holds the sources that did not deliver and what each answered.
+    Attributes
+    ----------
+    name, title, version : str
+        As in the manifest; the title of a sample says that it is one.
+    sample : bool
+        True if only the manifest's declared sample could be fetched.
+    paths : mapping of str to Path
+        The files by resource name.
+    hashes : mapping of str to str
+        Their sha256, in hexadecimal.
+    ref : str
+        ``Manifest(ref)`` finds this data set again.
+    licences : tuple of str
+        The licences.
+    citation : str
+        How to cite the data.
+    tried : tuple of tuple of str
+        For a sample: the sources that failed, each with its answer.
 
+    Raises
+    ------
+    NotFound
+        ``dataset["resource"]`` for a name that the data set does not have.
+
+    Examples
+    --------
     >>> digits = Dataset("digits", "Digits", "1.0.0", False, {"images": Path("/a")}, {"images": "5e" * 32}, "digits")
     >>> digits, digits["images"].name, list(digits)
     (<Dataset digits 1.0.0 "Digits", 1 file, sha256 4f09449ad28d>, 'a', ['images'])
@@ -35,7 +58,7 @@ class Dataset:
 
     @property
     def sha256(self) -> str:
-        """One hash that changes with any byte of any file: the SHA-256 of the sorted lines "resource hash"."""
+        """One hash for all files: the SHA-256 of the sorted lines "resource hash"."""
         lines = (f"{name} {self.hashes[name]}\n" for name in sorted(self.hashes))
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
@@ -58,12 +81,7 @@ class Dataset:
         from genokit.display import card, size, table
 
         files = [
-            {
-                "resource": name,
-                "size": size(path.stat().st_size) if path.exists() else None,
-                "sha256": self.hashes[name][:16],
-                "path": path,
-            }
+            (name, size(path.stat().st_size) if path.exists() else None, self.hashes[name][:16], path)
             for name, path in self.paths.items()
         ]
         rows = {
@@ -72,8 +90,8 @@ class Dataset:
             "citation": self.citation,
             "sha256": self.sha256,
         }
-        fold: dict[str, object] = {f"Files ({len(self)})": table(files)}
+        fold: dict[str, object] = {f"Files ({len(self)})": table(files, columns=["resource", "size", "sha256", "path"])}
         if self.tried:
-            fold["Sources that did not deliver"] = table(self.tried, columns=["source", "answer"])
+            fold["Sources that failed"] = table(self.tried, columns=["source", "answer"])
         shown = [row for row in rows.items() if row[1]]
         return card(self.title, shown, status="sample" if self.sample else "verified", fold=fold)

@@ -1,4 +1,4 @@
-"""Freezing: a descriptor from the files of a folder, the same bytes each time it is written."""
+"""Freezing: write a descriptor for the files of a folder; the same files give the same bytes."""
 
 from __future__ import annotations
 
@@ -25,14 +25,18 @@ def freeze(
     folder = Path(folder)
     target = folder / FILE
     if not folder.is_dir():
-        raise NotFound(f"There is no folder '{folder}' to freeze.")
+        raise NotFound(f"There is no folder '{folder}'.")
     if target.exists() and not replace:
-        raise InvalidManifest(f"{target} exists. Pass replace=True to write it anew; its sources would be lost.")
+        raise InvalidManifest(
+            f"{target} exists. Pass replace=True to overwrite it; the sources listed in it will be lost."
+        )
     if licence is not None and not re.fullmatch("[-a-zA-Z0-9._]+", licence):
-        raise InvalidManifest(f"The licence '{licence}' is no identifier. Use one of https://spdx.org, as 'CC-BY-4.0'.")
+        raise InvalidManifest(
+            f"'{licence}' is not a licence identifier. Use one from https://spdx.org, such as 'CC-BY-4.0'."
+        )
     paths = _files(folder)
     if not paths:
-        raise InvalidManifest(f"There are no files in '{folder}' to freeze; hidden ones do not count.")
+        raise InvalidManifest(f"There are no files in '{folder}'; hidden files are ignored.")
     content: dict[str, object] = {"$schema": PROFILE, "name": name, "title": title or name, "version": version}
     if licence is not None:
         content["licenses"] = [{"name": licence}]
@@ -43,21 +47,21 @@ def freeze(
 
 
 def _files(folder: Path) -> list[str]:
-    """Relative paths of all files, sorted; hidden ones are left out, and links that lead out are refused."""
+    """Relative paths of all files, sorted, without hidden ones; links out of the folder are refused."""
     found, home = [], folder.resolve()
     for place, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for entry in (Path(place, name) for name in (*folders, *files)):
             if entry.is_symlink() and not entry.resolve().is_relative_to(home):
-                step = "Copy the file here, or take the link away."
-                raise InvalidManifest(f"'{entry}' is a link out of the folder, to '{entry.resolve()}'. {step}")
+                step = "Copy the file here, or remove the link."
+                raise InvalidManifest(f"'{entry}' links out of the folder, to '{entry.resolve()}'. {step}")
             if entry.is_symlink() and entry.is_dir():
-                raise InvalidManifest(f"'{entry}' is a link to a folder. Freeze what it leads to by its own path.")
+                raise InvalidManifest(f"'{entry}' links to a folder. Freeze that folder by its own path.")
         for path in (Path(place, name) for name in files if not name.startswith(".")):
             relative = path.relative_to(folder).as_posix()
             if relative == FILE:
                 continue
-            problem = check_path(relative) if path.is_file() else "is no regular file"
+            problem = check_path(relative) if path.is_file() else "is not a regular file"
             if problem:
                 raise InvalidManifest(f"The path {relative!r} cannot be frozen: it {problem}. Rename or move it.")
             found.append(relative)
@@ -65,7 +69,7 @@ def _files(folder: Path) -> list[str]:
 
 
 def _names(paths: list[str]) -> dict[str, str]:
-    """A name for each path, all different: "sub/Data 1.csv" is "sub-data-1"."""
+    """A unique name for each path: "sub/Data 1.csv" is "sub-data-1"."""
     names: dict[str, str] = {}
     for path in paths:
         stem = re.sub(r"[^a-z0-9]+", "-", os.path.splitext(path)[0].lower()).strip("-") or "file"

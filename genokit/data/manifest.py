@@ -1,4 +1,4 @@
-"""Manifest: what a data set is, where its files come from, and what they hash to."""
+"""Manifest: what a data set is, where its files come from, and their hashes."""
 
 from __future__ import annotations
 
@@ -9,24 +9,38 @@ from typing import TYPE_CHECKING
 
 from genokit.config import Settings, nearest
 from genokit.data.dataset import Dataset
-from genokit.data.descriptor import FILE, Package, Resource, read
+from genokit.data.descriptor import FILE, DataPackage, DataResource, read
 from genokit.errors import NotFound, did_you_mean
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
     from genokit.backends import Clients
-    from genokit.data.fetch import Place
+    from genokit.data.fetch import LocalFiles
 
 
 class Manifest:
-    """A data set's descriptor, by name ("mnist") or by the path of a folder or datapackage.json.
+    """A data set's descriptor; ``Manifest("mnist").fetch()`` gives its verified files.
 
-    ``Manifest("mnist").fetch()`` gives its files, checked, wherever the site can get them from. A name is looked for in
-    ``settings.manifests``, which is the nearest ``data_manifests/`` unless told otherwise, then among the package's
-    own. Nothing is read before it is needed; then NotFound or InvalidManifest may be raised. ``clients`` (default: the
-    settings' own) serves sources in s3.
+    The descriptor is read when it is first needed, not by the constructor.
 
+    Parameters
+    ----------
+    name_or_path : str or path
+        A name such as "mnist", looked up in ``settings.manifests`` (default: the nearest ``data_manifests/``) and then
+        among the package's own; or the path of a folder or datapackage.json, which must contain a "/".
+    settings : Settings, optional
+        Settings for the cache, mirrors and time limits. Default: ``Settings.load()``.
+    clients : Clients, optional
+        Clients for sources on S3. Default: those of the settings.
+
+    Raises
+    ------
+    NotFound, InvalidManifest
+        On first use: there is no such manifest, or it is not valid.
+
+    Examples
+    --------
     >>> Manifest("mnist").version, [resource.name for resource in Manifest("mnist").resources]
     ('1.0.0', ['train-images', 'train-labels', 't10k-images', 't10k-labels'])
     """
@@ -55,32 +69,88 @@ class Manifest:
         version: str = "1.0.0",
         replace: bool = False,
     ) -> Manifest:
-        """Write a manifest of a folder's files into it: path, bytes and sha256 of each, in order of their paths.
+        """Write a manifest into a folder, with path, size and sha256 of each file in it; hidden files are left out.
 
-        The same files give the same descriptor. Hidden files are left out. ``licence`` is an SPDX identifier such as
-        "CC-BY-4.0". An existing datapackage.json is kept unless ``replace``. Fetching the result uses the files where
-        they are. Raises InvalidManifest, among others for a link that leads out of the folder, or NotFound.
+        The same files give the same descriptor. Fetching the manifest uses the files where they are.
+
+        Parameters
+        ----------
+        folder : str or path
+            The folder.
+        name : str
+            Name of the data set: lower-case letters, digits, "-", "_" and ".".
+        title : str, optional
+            Title. Default: the name.
+        licence : str, optional
+            SPDX identifier, such as "CC-BY-4.0".
+        version : str, default "1.0.0"
+            Version of the data.
+        replace : bool, default False
+            Overwrite an existing datapackage.json.
+
+        Returns
+        -------
+        Manifest
+            The new manifest.
+
+        Raises
+        ------
+        NotFound
+            There is no such folder.
+        InvalidManifest
+            The folder is empty, has a manifest already, or has a link that leads out of it; or an argument is invalid.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> (folder / "reads.csv").write_text("id,length\\n")
+        10
+        >>> Manifest.freeze(folder, "reads").fetch()["reads"].name
+        'reads.csv'
         """
         from genokit.data.freeze import freeze
 
         return Manifest(freeze(folder, name, title=title, licence=licence, version=version, replace=replace))
 
     def fetch(self, progress: bool = True) -> Dataset:
-        """The data set, every file checked against its sha256; from the cache if it is there.
+        """Fetch the data set and verify every file by its sha256.
 
-        Else each source is tried in turn: the mirrors of the settings, then the manifest's own. If the whole cannot be
-        had, the manifest's declared sample is taken if it has one: then ``dataset.sample`` is True. Raises FetchFailed
-        with every source and its answer, or HashMismatch; what failed leaves nothing behind.
+        Files come from the manifest's folder or the cache, or else from the first source that has them: the mirrors of
+        the settings, then the manifest's own sources. If the full data cannot be fetched, the manifest's declared
+        sample is used, if it has one.
+
+        Parameters
+        ----------
+        progress : bool, default True
+            Show a progress bar per file.
+
+        Returns
+        -------
+        Dataset
+            The verified files; ``dataset.sample`` is True for the sample.
+
+        Raises
+        ------
+        FetchFailed
+            No source has a file; ``.tried`` lists each source and its answer.
+        HashMismatch
+            A source has a file with other bytes.
+        ConfigError
+            The cache cannot be written.
         """
         from genokit.data.fetch import fetch
 
-        return fetch(self._place, self.ref, self._clients, progress=progress)
+        return fetch(self._files, self.ref, self._clients, progress=progress)
 
     def verify(self) -> DataFrame:
-        """Hash the files that are on this machine and compare, without a network: one row a file.
+        """Hash the files on this machine and compare them with the manifest, without a network.
 
-        Columns: resource, path, bytes (of the file; NA if missing), sha256 (of the file) and state: "verified", "wrong"
-        or "missing". A sample's files follow, named as such, if they were fetched.
+        Returns
+        -------
+        DataFrame
+            One row per file: resource, path, bytes (NA if missing), sha256 (of the file) and state: "verified", "wrong"
+            or "missing". Files of a sample follow if they were fetched.
         """
         import pandas as pd
 
@@ -93,12 +163,12 @@ class Manifest:
 
     @property
     def ref(self) -> str:
-        """What finds this manifest again: its name, or the absolute path of its descriptor."""
+        """The argument that finds this manifest again: its name, or the absolute path of its descriptor."""
         return self._given if self._path is None else str(self._file)
 
     @property
     def name(self) -> str:
-        """The name in the descriptor, also that of its folder in the cache and in mirrors."""
+        """The name in the descriptor, and of its folder in the cache and in mirrors."""
         return self._package.name
 
     @property
@@ -108,12 +178,12 @@ class Manifest:
 
     @property
     def version(self) -> str:
-        """The version the descriptor gives the data."""
+        """The version of the data."""
         return self._package.version
 
     @property
     def licences(self) -> tuple[str, ...]:
-        """The licences, each as its identifier and what the descriptor says about it."""
+        """The licences, each as its identifier and title."""
         return self._package.licences
 
     @property
@@ -122,7 +192,7 @@ class Manifest:
         return self._package.citation
 
     @property
-    def resources(self) -> tuple[Resource, ...]:
+    def resources(self) -> tuple[DataResource, ...]:
         """The files, in the descriptor's order."""
         return self._package.resources
 
@@ -134,41 +204,35 @@ class Manifest:
         from genokit.display import card, size, table
 
         package = self._package
-        files = [
-            {
-                "resource": resource.name,
-                "path": resource.path,
-                "size": None if resource.bytes is None else size(resource.bytes),
-                "sha256": resource.sha256[:16],
-                "sources": ", ".join(shown(source) for source in resource.sources) or None,
-            }
-            for resource in package.resources
-        ]
+        files = []
+        for resource in package.resources:
+            length = None if resource.bytes is None else size(resource.bytes)
+            sources = ", ".join(shown(source) for source in resource.sources) or None
+            files.append((resource.name, resource.path, length, resource.sha256[:16], sources))
+        listed = table(files, columns=["resource", "path", "size", "sha256", "sources"])
         rows = {
             "name": f"{package.name} {package.version}",
             "about": package.description,
             "licence": "; ".join(package.licences) or "not stated",
             "citation": package.citation,
-            "last resort": package.sample_title,
+            "fallback": package.sample_title,
             "descriptor": self._file,
         }
-        return card(
-            package.title, [row for row in rows.items() if row[1]], fold={f"Files ({len(files)})": table(files)}
-        )
+        return card(package.title, [row for row in rows.items() if row[1]], fold={f"Files ({len(files)})": listed})
 
     @cached_property
     def _resolved(self) -> Settings:
         return self._settings or Settings.load()
 
     @cached_property
-    def _package(self) -> Package:
+    def _package(self) -> DataPackage:
         return read(self._file)
 
     @property
-    def _place(self) -> Place:
-        from genokit.data.fetch import Place
+    def _files(self) -> LocalFiles:
+        from genokit.data.fetch import LocalFiles
 
-        return Place(self._package, self._file.parent, self._resolved)
+        return LocalFiles(self._package, self._file.parent, self._resolved)
 
     @cached_property
     def _file(self) -> Path:
@@ -190,16 +254,16 @@ class Manifest:
             )
         return found
 
-    def _checked(self, resource: Resource, name: str) -> dict[str, object]:
-        path, got = self._place.held(resource)
+    def _checked(self, resource: DataResource, name: str) -> dict[str, object]:
+        path, got = self._files.held(resource)
         state = "missing" if got is None else "verified" if got == resource.sha256 else "wrong"
         length = path.stat().st_size if got is not None else None
         return {"resource": name, "path": str(path), "bytes": length, "sha256": got, "state": state}
 
 
 def _folders(settings: Settings) -> list[Path]:
-    """Where manifests are looked for by name: the site's folder, then the package's own."""
+    """Where manifests are looked up by name: the site's folder, then the package's own."""
     site = settings.manifests or nearest("data_manifests")
-    # In an installed package they lie beside this file; in a checkout in its data_manifests/.
+    # The package's own lie beside this file in an installed package, and in data_manifests/ in a checkout.
     own = [Path(__file__).with_name("manifests"), Path(__file__).parents[2] / "data_manifests"]
     return list(dict.fromkeys(folder for folder in (site, *own) if folder is not None and folder.is_dir()))

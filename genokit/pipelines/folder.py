@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import UnionType
-from typing import TYPE_CHECKING, Any, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from genokit import display
 from genokit.config import Settings
@@ -140,7 +140,7 @@ class Run:
         path = Path(folder).expanduser().absolute()
         try:
             stored = json.loads((path / RECORD).read_text(encoding="utf-8"))
-            ended, process = stored["ended"], stored["process"]
+            ended, process, duration_s = stored["ended"], stored["process"], stored["duration_s"]
             stored |= {
                 "path": path,
                 "source": Path(stored["source"]),
@@ -150,12 +150,12 @@ class Run:
                 "outputs": values.from_json(stored["outputs"]),
                 "steps": tuple(notebooks.Cell(**cell) for cell in stored["steps"]),
                 "process": process and tuple(process),
+                "duration_s": duration_s and float(duration_s),
             }
             run = cls(**stored)
             for name, kind in get_type_hints(cls).items():
-                if not isinstance(
-                    getattr(run, name), kind if isinstance(kind, UnionType) else get_origin(kind) or kind
-                ):
+                kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+                if not isinstance(getattr(run, name), tuple(get_origin(one) or one for one in kinds)):
                     raise TypeError(f"{name} is {getattr(run, name)!r}")
             if run.started.tzinfo is None:
                 raise TypeError("started has no time zone")

@@ -13,10 +13,9 @@ from genokit.train.parameters import Parameters
 
 if TYPE_CHECKING:
     from genokit.train.digits import Digits, load_digits
-    from genokit.train.model import History
     from genokit.train.job import submit
     from genokit.train.loop import fit
-    from genokit.train.model import Model, load
+    from genokit.train.model import History, Model, load
     from genokit.train.network import lenet
 
 __all__ = ["Digits", "History", "Model", "Parameters", "fit", "lenet", "load", "load_digits", "submit"]

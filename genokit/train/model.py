@@ -217,7 +217,7 @@ class Model:
         return digest.hexdigest()
 
     def predict(self, images: np.ndarray) -> np.ndarray:
-        """Predict the digit on each image: uint8 (N, 28, 28) -> int64 (N,). Raises InvalidParameters for other arrays."""
+        """Predict the digit on each image: uint8 (N, 28, 28) -> int64 (N,); raises InvalidParameters."""
         return np.asarray(self._logits(images).argmax(axis=1))
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
