@@ -277,7 +277,7 @@ def test_a_run_whose_process_was_killed_does_not_stay_running(write: Write, sett
     process.wait()
     left = Run.load(folder)
     assert left.state == "KERNEL_DIED"
-    assert "process that ran it is gone" in (left.error or "")
+    assert "process that ran it has ended" in (left.error or "")
 
 
 def test_a_folder_that_keeps_no_run_is_named(tmp_path: Path) -> None:
