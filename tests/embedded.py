@@ -122,7 +122,7 @@ class Box:
         job: dict[str, Any] = self.batch.describe_jobs(jobs=[job_id])["jobs"][0]
         return job
 
-    def wait(self, job_id: str, *statuses: str, within_s: float = 60) -> dict[str, Any]:
+    def wait(self, job_id: str, *statuses: str, within_s: float = 120) -> dict[str, Any]:
         deadline = time.monotonic() + within_s
         while (job := self.describe(job_id))["status"] not in (statuses or ("SUCCEEDED", "FAILED")):
             assert time.monotonic() < deadline, f"still {job['status']}: {job}"
@@ -142,7 +142,7 @@ class Box:
         return caught.value.response["Error"]["Code"], caught.value.response["Error"]["Message"]
 
 
-def wait_until(true: Callable[[], Any], within_s: float = 20) -> None:
+def wait_until(true: Callable[[], Any], within_s: float = 120) -> None:
     """Look until it is true."""
     deadline = time.monotonic() + within_s
     while not true():

@@ -481,7 +481,7 @@ def test_an_interrupt_ends_the_query_and_the_next_one_runs(cdm):
     timer.start()
     with pytest.raises(KeyboardInterrupt):
         cdm.query("select count(*) from range(10000000) a(i), range(1000000) b(j) where (a.i * b.j) % 7 = 3")
-    assert time.perf_counter() - begun < 5
+    assert time.perf_counter() - begun < 30  # the query would take days
     assert cdm.query("select 1 as a")["a"].tolist() == [1]
 
 

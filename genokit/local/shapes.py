@@ -10,9 +10,10 @@ from __future__ import annotations
 import functools
 from typing import Any
 
-import botocore.session
 from botocore import xform_name
 from botocore.exceptions import ParamValidationError
+from botocore.loaders import Loader
+from botocore.model import ServiceModel
 from botocore.validate import ParamValidator, ValidationErrors
 
 from genokit.refusals import unwritable
@@ -29,7 +30,7 @@ class Refused(Exception):
 @functools.cache
 def service(name: str) -> Any:
     """botocore's model of a service, as published: clients of S3 change theirs."""
-    return botocore.session.Session().get_service_model(name)
+    return ServiceModel(Loader().load_service_model(name, "service-2"), service_name=name)
 
 
 @functools.cache
