@@ -383,7 +383,7 @@ keeper.start(host, host / "nobody")
 folder = str(host / "work")
 limits = {"timeout_s": 1.5, "grace_s": 0.5, "record": folder + "/record"}
 task = keeper.Task("job/1", folder, str(host / "log"), command, environment, **limits)
-keeper.tell(host, [task, {"leave": True}])
+keeper.order(host, [task, {"leave": True}])
 """
 
 
@@ -391,7 +391,7 @@ keeper.tell(host, [task, {"leave": True}])
 def test_a_container_that_will_not_go_is_killed_and_removed_after_the_grace(image: str, tmp_path: Path) -> None:
     host = tmp_path / "i-1"
     subprocess.run([sys.executable, "-c", KEEP, host, "trap '' TERM; echo up; while :; do sleep 1; done"], check=True)
-    wait_until(lambda: not keeper.lives(host))
+    wait_until(lambda: not keeper.is_alive(host))
     _, ended, _ = keeper.journal(host, 0)[0]
     assert (ended["exitCode"], ended["timed_out"]) == (137, True)
     assert (host / "log").read_text().endswith(" up\n")

@@ -194,5 +194,5 @@ def test_two_thousand_random_submissions_harm_none_of_twenty_honest_jobs(account
     assert sorted(map(int, (tmp_path / "ran").read_text().split())) == list(range(0, SUBMISSIONS, SUBMISSIONS // 20))
     assert not [job for job in ends if job["status"] == "FAILED" and not job.get("statusReason")]
     assert backends.account(account).status()["supervisor"] == supervisor
-    assert keeper.lives(host)
+    assert keeper.is_alive(host)
     assert backends.account(account).status()["problem"] is None

@@ -184,10 +184,10 @@ class Beside(RuleBasedStateMachine):
     @rule()
     def lose_the_host(self) -> None:
         for host in (self.home / "hosts").glob("*"):
-            if keeper.lives(host):
+            if keeper.is_alive(host):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(int((host / "lock").read_text()), signal.SIGKILL)
-                while keeper.lives(
+                while keeper.is_alive(
                     host
                 ):  # what is placed on a dying host is lost with it, which the model does not know
                     time.sleep(0.001)

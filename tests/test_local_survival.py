@@ -110,14 +110,14 @@ command, environment = ("sh", "-c", sys.argv[2]), {"PATH": "/usr/bin:/bin"}
 limits = {"timeout_s": float(sys.argv[3]) or None, "grace_s": 0.5}
 keeper.start(host, host / "nobody")
 task = keeper.Task("job/1", str(host / "work"), str(host / "log"), command, environment, **limits)
-keeper.tell(host, [task, task, {"leave": True}])
+keeper.order(host, [task, task, {"leave": True}])
 """
 
 
 def keep(host: Path, script: str, timeout_s: float = 0) -> dict[str, Any]:
     """What a keeper writes of an attempt; it is told of the attempt twice, and then to leave."""
     subprocess.run([sys.executable, "-c", KEEP, host, script, str(timeout_s)], check=True)
-    wait_until(lambda: not keeper.lives(host))
+    wait_until(lambda: not keeper.is_alive(host))
     started, ended, left = keeper.journal(host, 0)[0]
     assert left == keeper.LEFT
     assert started["key"] == ended["key"] == "job/1"
@@ -260,10 +260,10 @@ def test_whatever_the_start_of_an_attempt_raises_is_the_failure_of_that_one_alon
     subprocess.run([sys.executable, "-c", KEEP, host, "sleep 1", "0"], check=True)
     for name, members in BAD.items():
         task = {"key": f"{name}/1", "folder": str(host / "work" / name), "log": str(host / "log"), "environment": {}}
-        keeper.tell(host, [task | {"command": ["true"]} | members])
+        keeper.order(host, [task | {"command": ["true"]} | members])
     with open(host / "tasks", "ab") as tasks:
         tasks.write(b'\xff\xfe\n[]\n5\nnull\n{}\n{"a": 1, "b": 2}\n{"stop": []}\n{"key": []}\n' + b"[" * 10**5 + b"\n")
-    wait_until(lambda: not keeper.lives(host))
+    wait_until(lambda: not keeper.is_alive(host))
     records = keeper.journal(host, 0)[0]
     ended = {record["key"]: record for record in records if "ended" in record}
     assert ended.keys() == {"job/1", *(f"{name}/1" for name in BAD)}
@@ -352,7 +352,7 @@ def test_what_runs_is_ended_by_stop_and_clean_without_a_supervisor(headless: Box
     number = sleeper()
     backends.account(account).stop()
     assert is_gone(number)
-    assert not [host for host in (account.home / "hosts").iterdir() if keeper.lives(host)]
+    assert not [host for host in (account.home / "hosts").iterdir() if keeper.is_alive(host)]
     backends.account(account).clean()
     assert not (account.home / "batch.sqlite").exists()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import signal
 import sqlite3
@@ -15,7 +14,10 @@ from typing import Any
 
 from genokit.errors import GenokitError, NotFound
 from genokit.local import store
-from genokit.local.engine import attempt, keeper, processes
+from genokit.local.engine import keeper, processes
+from genokit.local.engine.task import remove
+
+ARN = "arn:aws:batch:local:000000000000"
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,12 @@ class Account:
                 jobs = dict(map(tuple, db.execute("select status, count(*) from jobs group by status order by status")))
                 never = "status = 'RUNNABLE' and status_reason like 'MISCONFIGURATION:%'"
                 stuck = dict(map(tuple, db.execute(f"select id, status_reason from jobs where {never} order by seq")))
-        size = sum(_size(os.path.join(folder, file)) for folder, _, files in os.walk(self.home) for file in files)
         problem = None
         if len(deaths := store.deaths(self.home)) > 1:
             problem = f"its supervisor has died {len(deaths)} times in a row, the last time of: {deaths[-1]}"
         elif (self.home / "unreadable").exists():
             problem = "lines of a keeper's journal could not be read; the file 'unreadable' in its home has them"
+        size = sum(_size(os.path.join(folder, file)) for folder, _, files in os.walk(self.home) for file in files)
         return {
             "home": self.home, "supervisor": self._supervisor(), "jobs": jobs, "stuck": stuck, "bytes": size,
             "problem": problem,
@@ -65,36 +67,34 @@ class Account:
             self._dismiss(max(time.monotonic() + 1, deadline))
 
     def _terminate(self, deadline: float) -> None:
-        live = f"status in ({store.marks(store.LIVE)})"
-        with store.connect(self.home) as db, store.transaction(db):
-            wish = "update jobs set stop = 'terminate', stop_reason = 'The embedded account was stopped.' where " + live
-            any_live = db.execute(wish, store.LIVE).rowcount
-        if any_live and not keeper.wake(self.home / "wake"):
+        """Ask the supervisor to end all jobs, and wait until it has, or is gone."""
+        with store.connect(self.home) as db:
+            wish = "update jobs set stop = 'terminate', stop_reason = 'The embedded account was stopped.' where "
+            any_live = db.execute(wish + store.IS_LIVE).rowcount
+        if any_live:
             from genokit.local.client import Caller
             from genokit.local.shapes import Refused
 
             with contextlib.suppress(Refused):
                 Caller(self.home, "TerminateJob", {}).wake()
-        while keeper.wake(self.home / "wake") and time.monotonic() < deadline:
-            with store.connect(self.home) as db:
-                if not db.execute("select 1 from jobs where " + live, store.LIVE).fetchone():
-                    break
+        while any_live and keeper.wake(self.home / "wake") and time.monotonic() < deadline:
             time.sleep(0.02)
+            with store.connect(self.home) as db:
+                any_live = db.execute(f"select 1 from jobs where {store.IS_LIVE}").fetchone()
 
     def _dismiss(self, deadline: float) -> None:
         """Let the supervisor go, have the keepers end what still runs, and wait until all have gone."""
-        hosts = [host for host in (self.home / "hosts").glob("*") if keeper.lives(host)]
-        supervisor = self._supervisor()
-        if supervisor:
+        hosts = [host for host in (self.home / "hosts").glob("*") if keeper.is_alive(host)]
+        if supervisor := self._supervisor():
             processes.kill(supervisor, signal.SIGTERM)
         for host in hosts:
-            keeper.tell(host, [{"end": True}])
-        while left := [host for host in hosts if keeper.lives(host)] or self._supervisor():
-            still = left if isinstance(left, int) else (left[0] / "lock").read_text()
+            keeper.order(host, [{"end": True}])
+        locks = [self.home / "supervisor.lock", *(host / "lock" for host in hosts)]
+        while left := [number for lock in locks if (number := processes.lock_holder(lock)) is not None]:
             if time.monotonic() > deadline:
                 raise GenokitError(
-                    f"The embedded account in '{self.home}' did not stop in time: process {still} is still there. "
-                    f"Try again, look into '{self.home / 'supervisor.log'}', or end it with: kill -9 {still}"
+                    f"The embedded account in '{self.home}' did not stop in time: process {left[0]} is still there. "
+                    f"Try again, look into '{self.home / 'supervisor.log'}', or end it with: kill -9 {left[0]}"
                 )
             time.sleep(0.02)
 
@@ -129,31 +129,15 @@ class Account:
         with contextlib.suppress(store.CorruptStore):  # then nobody can say which jobs there were; none runs any more
             self.stop()
         for name in ("hosts", "scratch", "logs"):
-            attempt.remove(self.home / name)
+            remove(self.home / name)
         for name in (
-            "batch.sqlite",
-            "batch.sqlite-wal",
-            "batch.sqlite-shm",
-            "supervisor.lock",
-            "supervisor.log",
-            "wake",
-            "deaths",
-            "unreadable",
-        ):
+            "batch.sqlite", "batch.sqlite-wal", "batch.sqlite-shm", "supervisor.lock", "supervisor.log", "wake",
+            "deaths", "unreadable",
+        ):  # fmt: skip
             (self.home / name).unlink(missing_ok=True)
 
     def _supervisor(self) -> int | None:
-        try:
-            lock = os.open(self.home / "supervisor.lock", os.O_RDWR)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return int(os.pread(lock, 32, 0) or 0)
-        finally:
-            os.close(lock)
-        return None
+        return processes.lock_holder(self.home / "supervisor.lock")
 
 
 def _size(file: str) -> int:
@@ -163,12 +147,11 @@ def _size(file: str) -> int:
 
 
 def _event(row: sqlite3.Row) -> dict[str, Any]:
-    arn = f"arn:aws:batch:local:000000000000:job/{row['job']}"
     detail = {
-        "jobArn": arn,
+        "jobArn": f"{ARN}:job/{row['job']}",
         "jobId": row["job"],
         "jobName": row["name"],
-        "jobQueue": f"arn:aws:batch:local:000000000000:job-queue/{row['queue']}",
+        "jobQueue": f"{ARN}:job-queue/{row['queue']}",
         "status": row["status"],
     }
     if row["reason"]:
@@ -176,14 +159,8 @@ def _event(row: sqlite3.Row) -> dict[str, Any]:
     if row["kind"] == "array":
         detail["arrayProperties"] = {"size": row["size"]} if row["size"] else {"index": row["idx"]}
     return {
-        "cursor": row["seq"],
-        "id": f"{row['seq']:032d}",
-        "version": "0",
-        "source": "aws.batch",
-        "detail-type": "Batch Job State Change",
-        "account": "000000000000",
-        "region": "local",
+        "cursor": row["seq"], "id": f"{row['seq']:032d}", "version": "0", "source": "aws.batch",
+        "detail-type": "Batch Job State Change", "account": "000000000000", "region": "local",
         "time": datetime.fromtimestamp(row["at"] / 1000, tz=UTC).isoformat(timespec="milliseconds"),
-        "resources": [arn],
-        "detail": detail,
-    }
+        "resources": [detail["jobArn"]], "detail": detail,
+    }  # fmt: skip

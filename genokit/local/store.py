@@ -6,7 +6,6 @@ changes a job's status. So there is one history of each job, whoever looks; trig
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import functools
 import json
@@ -23,73 +22,18 @@ from typing import Any
 from genokit.config import private_home
 from genokit.errors import GenokitError
 from genokit.files import restrict
-from genokit.local.engine import processes
 
-SCHEMA = """
--- The keepers there are, or were: how far their journals have been read.
-create table hosts (instance text primary key, offset integer not null default 0);
-
-create table environments (name text primary key, doc text, vcpus real, memory_mib integer, gpus integer);
-
-create table policies (name text primary key, doc text);
-
-create table queues (name text primary key, priority integer, doc text);
-
-create table definitions (name text, revision integer, status text, doc text, primary key (name, revision));
-
--- An array job, or a multi-node one, is a row with 'size', and its children are rows with 'parent' and 'idx'.
-create table jobs (
-    seq integer primary key, id text unique not null, name text not null, queue text not null, status text not null,
-    parent text, idx integer, size integer, kind text,   -- kind: null, 'array' or 'multinode'
-    share text, scheduling_priority integer,
-    created_at integer not null, started_at integer, stopped_at integer, status_reason text,
-    doc text,                                            -- what SubmitJob resolved to, null in a child: its parent's
-    runtime text,                                        -- the variables that the image brings, null in a child
-    vcpus real, memory_mib integer, gpus integer,
-    environment text, gpu_ids text not null default '[]', -- where it was placed
-    host text, process text,                             -- the keeper's instance; the process and when it started
-    attempts text not null default '[]',
-    waits integer not null default 0,                    -- whether it depends on anything
-    stop text, stop_reason text                          -- a client's wish: 'cancel', 'terminate' or 'reclaim'
-);
-
-create index jobs_by_queue on jobs (queue, status, seq);
-
-create index jobs_by_status on jobs (status, seq);
-
-create index jobs_by_parent on jobs (parent, status, idx);
-
-create index jobs_to_stop on jobs (stop) where stop is not null;
-
--- type: null, 'N_TO_N' or 'SEQUENTIAL'
-create table dependencies (job text not null, on_job text, type text);
-
-create index dependencies_by_job on dependencies (job);
-
-create index dependencies_by_on_job on dependencies (on_job);
-
--- CloudFormation's stacks, those deleted too; their resources; and what happened to these.
-create table stacks (id text primary key, name text not null, doc text);
-
-create table stack_resources (
-    stack text not null, logical text not null, type text, physical text, doc text, primary key (stack, logical));
-
-create table stack_events (seq integer primary key autoincrement, stack text not null, doc text);
-
-create table events (
-    seq integer primary key autoincrement, at integer not null, job text not null, status text not null, reason text);
-
-create trigger submitted after insert on jobs begin
-    insert into events (at, job, status) values (new.created_at, new.id, new.status); end;
-
-create trigger changed after update of status on jobs when old.status <> new.status begin
-    insert into events (at, job, status, reason)
-    values (cast((julianday('now') - 2440587.5) * 86400000 as integer), new.id, new.status, new.status_reason); end
-"""
+SCHEMA = Path(__file__).with_name("schema.sql")
 WAITING = ("SUBMITTED", "PENDING", "RUNNABLE")
 LIVE = (*WAITING, "STARTING", "RUNNING")
 IS_LIVE = f"status in {LIVE}"  # in SQL
 VERSION = 5
+# Version 3 had no tables of stacks, 3 and 4 no managed environment.
+UPGRADE = f"""
+update environments set doc = json_patch(doc, json_object('type', 'MANAGED', 'unmanagedvCpus', null, 'computeResources',
+    json_object('type', 'EC2', 'minvCpus', 0, 'maxvCpus', cast(vcpus as integer), 'subnets', json_array())))
+where name = 'this-machine';
+pragma user_version = {VERSION};"""
 
 
 class UnusableStore(GenokitError):
@@ -147,7 +91,8 @@ def _open(home: Path) -> sqlite3.Connection:
         db.execute("pragma wal_autocheckpoint = 10000")  # a checkpoint waits for the disk
         version = db.execute("pragma user_version").fetchone()[0]
         if version in (3, 4):
-            version = _upgraded(db)
+            db.executescript(f"begin immediate; {SCHEMA.read_text()} {UPGRADE} commit;")
+            version = VERSION
         if version != VERSION:
             is_empty = not db.execute("select count(*) from sqlite_master").fetchone()[0]
             other = f"it was written by another version of genokit: {version}, not {VERSION}"
@@ -198,44 +143,21 @@ def create(path: Path) -> None:
             return  # another process was faster
         new.unlink(missing_ok=True)
         new.touch(0o600)  # what SQLite puts beside it gets its mode
-        with closing(sqlite3.connect(new, isolation_level=None)) as db, transaction(db):
-            for statement in SCHEMA.split(";\n\n"):
-                db.execute(statement)
-            doc = {"state": "ENABLED", "tags": {}, **_managed(vcpus)}
+        with closing(sqlite3.connect(new, isolation_level=None)) as db:
+            db.executescript(f"begin; {SCHEMA.read_text()} pragma user_version = {VERSION};")
+            # Other clients expect a managed environment: Metaflow reads ``computeResources``.
+            resources = {"type": "EC2", "minvCpus": 0, "maxvCpus": vcpus, "subnets": []}
+            doc = {"state": "ENABLED", "tags": {}, "type": "MANAGED", "computeResources": resources}
             environment = ("this-machine", json.dumps(doc), vcpus, memory_mib, gpus)
             db.execute("insert into environments values (?, ?, ?, ?, ?)", environment)
             for name, priority in [("highPriority", 1000), ("lowPriority", 1)] + ([("gpu", 500)] if gpus else []):
                 doc = {"state": "ENABLED", "computeEnvironmentOrder": ["this-machine"], "tags": {}}
                 db.execute("insert into queues values (?, ?, ?)", (name, priority, json.dumps(doc)))
-            db.execute(f"pragma user_version = {VERSION}")
-        with closing(sqlite3.connect(new, isolation_level=None)) as db:
+            db.execute("commit")
             db.execute("pragma journal_mode = wal")
         new.replace(path)
     finally:
         os.close(folder)
-
-
-def _managed(vcpus: int) -> dict[str, Any]:
-    """This machine as an environment that other clients expect: Metaflow reads ``computeResources``."""
-    resources = {"type": "EC2", "minvCpus": 0, "maxvCpus": vcpus, "subnets": []}
-    return {"type": "MANAGED", "computeResources": resources}
-
-
-def _upgraded(db: sqlite3.Connection) -> int:
-    """An account of version 3 gets the tables of stacks, one of version 3 or 4 a managed environment."""
-    with transaction(db):
-        version = db.execute("pragma user_version").fetchone()[0]
-        if version == 3:
-            for statement in SCHEMA.split(";\n\n"):
-                if "create table stack" in statement:
-                    db.execute(statement)
-        if version in (3, 4):
-            for row in db.execute("select doc, vcpus from environments where name = 'this-machine'").fetchall():
-                doc = {**loads(row, "doc"), **_managed(int(row["vcpus"]))}
-                doc.pop("unmanagedvCpus", None)
-                db.execute("update environments set doc = ? where name = 'this-machine'", (json.dumps(doc),))
-            db.execute(f"pragma user_version = {VERSION}")
-    return VERSION
 
 
 @functools.cache
@@ -288,19 +210,17 @@ def mend(db: sqlite3.Connection) -> None:
         "definition": ["damaged", 1], "parameters": {}, "tags": {}, "propagateTags": False, "dependsOn": [],
         "retryStrategy": {"attempts": 1}, "container": {"image": "genokit", "resourceRequirements": []},
     }  # fmt: skip
-    sound = (f"json_valid(coalesce({one}, '0'))" for one in ("attempts", "gpu_ids", "process", "doc", "runtime"))
-    mended = (
-        "update jobs set attempts = '[]', gpu_ids = '[]', process = null, kind = null, size = null, "
-        "doc = iif(parent is null, ?, null), runtime = iif(parent is null, '{}', null) where ? in (id, parent)"
-    )
-    failed = f"update jobs set status = 'RUNNABLE', stop = 'terminate', stop_reason = ? where status in ({marks(LIVE)})"
+    sound = " and ".join(f"json_valid(coalesce({one}, '0'))" for one in ("attempts", "gpu_ids", "doc", "runtime"))
     with transaction(db):
-        for job in db.execute(f"select id, process from jobs where not ({' and '.join(sound)})").fetchall():
-            why = "The account's record of this job is damaged."
-            db.execute(failed + " and ? in (id, parent)", (why, *LIVE, job["id"]))
-            db.execute(mended, (json.dumps(doc), job["id"]))
-            with contextlib.suppress(CorruptRecord, TypeError):
-                processes.kill_started(*loads(job, "process"))
+        for (job_id,) in db.execute(f"select id from jobs where not ({sound})").fetchall():
+            db.execute(
+                "update jobs set attempts = '[]', gpu_ids = '[]', kind = null, size = null, "
+                "doc = iif(parent is null, :doc, null), runtime = iif(parent is null, '{}', null), "
+                f"status = iif({IS_LIVE}, 'RUNNABLE', status), stop = iif({IS_LIVE}, 'terminate', stop), "
+                f"stop_reason = iif({IS_LIVE}, 'The account''s record of this job is damaged.', stop_reason) "
+                "where id = :id or parent = :id",
+                {"doc": json.dumps(doc), "id": job_id},
+            )
         db.execute("delete from definitions where not json_valid(doc)")
 
 

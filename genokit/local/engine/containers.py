@@ -34,7 +34,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genokit.local.engine import documents
+from genokit.local.engine import documents, processes
 
 NETWORK = "GENOKIT_NETWORK"
 LEAST_MIB = 6  # docker takes no smaller limit
@@ -224,6 +224,7 @@ def watch(box: Container) -> int:
     if os.fork() == 0:
         try:
             os.setsid()
+            processes.unmark()
             os.close(done)
             null = os.open(os.devnull, os.O_RDWR)
             os.dup2(null, 1)
@@ -259,7 +260,8 @@ def _run(
         (os.POSIX_SPAWN_DUP2, output, 2),
     ]
     defaults = {signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE}
-    client = os.posix_spawn(command[0], command, environment, file_actions=actions, setpgroup=0, setsigdef=defaults)
+    with processes.marking(0):  # it ends as its container does, not with this process
+        client = os.posix_spawn(command[0], command, environment, file_actions=actions, setpgroup=0, setsigdef=defaults)
     os.write(watcher, b"%d " % client)
     stopped, end_at = False, None
     while True:
@@ -377,15 +379,16 @@ def _unstarted(state: dict[str, Any]) -> bool:
 def _ask(box: Container, *words: str) -> tuple[int, str]:
     """The exit code of a small command to the engine, and what it says: all of it where it failed."""
     try:
-        said = subprocess.run(
-            [box.engine, *words],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            env=clients_own(os.environ),
-            process_group=0,  # a signal to this process's group is none to it
-            timeout=ANSWER_S,
-            check=False,
-        )
+        with processes.marking(0):  # a signal to this task is none to it
+            said = subprocess.run(
+                [box.engine, *words],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                env=clients_own(os.environ),
+                process_group=0,
+                timeout=ANSWER_S,
+                check=False,
+            )
     except subprocess.TimeoutExpired:
         return 124, f"no answer within {ANSWER_S:g} s"
     except OSError as error:

@@ -22,13 +22,12 @@ import signal
 import time
 import traceback
 import zlib
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from genokit.local import store
 from genokit.local.engine import processes
-from genokit.local.engine.attempt import Attempt, NotStarted, Task
+from genokit.local.engine.task import NotStarted, RunningTask, Task
 
 MEMORY_TICK_S = 1.0  # between two looks at the memory of the jobs
 LEFT = {"left": True}  # the last line of a journal: what it has not told of by now was never started
@@ -55,25 +54,18 @@ def start(host: Path, news: Path) -> None:
         os.close(lock)
 
 
-def lives(host: Path) -> bool:
+def is_alive(host: Path) -> bool:
     """Whether the keeper of a folder is alive."""
-    try:
-        lock = os.open(f"{host}/lock", os.O_RDWR)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(lock)
-    return False
+    return processes.lock_holder(host / "lock") is not None
 
 
-def tell(host: Path, orders: list[Task | dict[str, Any]]) -> None:
+def order(host: Path, orders: list[Task | dict[str, Any]]) -> None:
     """Give a keeper orders: tasks, ``{"stop": key}``, ``{"reclaim": key}``, ``{"leave": true}``, ``{"end": true}`` to
-    stop all before it leaves, or ``{"again": true}`` to write all of its journal again."""
-    lines = [json.dumps(vars(order) if isinstance(order, Task) else order) for order in orders]
+    stop all before it leaves, or ``{"again": true}`` to write all of its journal again.
+
+    A key that ends with a slash means whichever attempt of the job runs.
+    """
+    lines = [json.dumps(vars(one) if isinstance(one, Task) else one) for one in orders]
     with open(f"{host}/tasks", "a") as file:
         # The newline in front ends what a full disk may have cut short, which then is no order.
         file.write("".join(f"\n{line}" for line in lines) + "\n")
@@ -96,7 +88,7 @@ def journal(host: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
     if strange:
         with open(host.parents[1] / "unreadable", "ab") as file:
             file.write(b"".join(b"%s: %s\n" % (os.fsencode(host.name), line) for line in strange))
-        tell(host, [{"again": True}])
+        order(host, [{"again": True}])
     return list(filter(None, records)), offset + sum(len(line) + 1 for line in lines)
 
 
@@ -104,9 +96,9 @@ def _record(line: bytes) -> dict[str, Any] | None:
     """A line of a journal as a record; None if it cannot be read."""
     with contextlib.suppress(ValueError, RecursionError, AttributeError, TypeError):
         record: dict[str, Any] = json.loads(line)
-        began = isinstance(record.get("started"), int) and len(record["process"]) == 2
-        key, _, attempt = record.get("key", "").rpartition("/")
-        if record == LEFT or (key and attempt.isdecimal() and (began or isinstance(record.get("ended"), int))):
+        job, _, attempt = record.get("key", "").rpartition("/")
+        at = record.get("started", record.get("ended"))
+        if record == LEFT or (job and attempt.isdecimal() and isinstance(at, int)):
             return record
     return None
 
@@ -115,7 +107,7 @@ def sweep(host: Path) -> None:
     """End what a keeper that was killed has left running, told of in its journal or not yet."""
     deadline = time.monotonic() + SWEPT_S
     while (left := processes.marked(_marks(host))) and time.monotonic() < deadline:
-        for one in left:
+        for one in (one for members in left.values() for one in members):
             processes.kill(one)
         time.sleep(0.005)
 
@@ -160,7 +152,10 @@ def _live(host: Path, news: Path, lock: int) -> None:
     try:
         os.setsid()
         signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it leaves when it is told to, or keeps nothing
+        # It leaves when it is told to, or keeps nothing. No handler outlives an exec, so jobs get the defaults.
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
+            signal.signal(number, lambda *_: None)
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
         os.closerange(3, lock)
         os.closerange(lock + 1, 1 << 16)
         os.pwrite(lock, str(os.getpid()).encode(), 0)
@@ -177,60 +172,45 @@ class _Keeper:
     """The loop: orders in, output to logs, limits, ends out."""
 
     def __init__(self, host: Path, news: Path) -> None:
-        self.news = news
-        self.marks = _marks(host)
+        self.news, self.marks = news, _marks(host)
         processes.adopt()  # what a job leaves behind becomes this process's child
         self.tasks = os.open(host / "tasks", os.O_RDONLY)
         self.journal = os.open(host / "journal", os.O_WRONLY | os.O_APPEND)
-        self.half = b""  # of an order that is still being written
-        self.unwritten = b""
+        self.half = self.unwritten = b""  # of an order that is still being written; of the journal
         self.told: dict[str, dict[str, Any]] = {}  # the last record of each key that was ever to start
-        self.kept: dict[str, Attempt] = {}
+        self.running: dict[str, RunningTask] = {}
         self.leaving = False
-        self.poll = select.poll()
-        # Open for writing too, or the FIFO would report an end each time the last writer leaves.
+        # Open for writing too, or the FIFO would report an end each time the last writer leaves. Signals go there, too.
         self.fifo = os.open(host / "wake", os.O_RDWR | os.O_NONBLOCK)
-        children, ended = os.pipe()
-        for end in (children, ended):
-            os.set_blocking(end, False)
-        signal.set_wakeup_fd(ended)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        self.children = children
-        for source in (self.fifo, self.children):
-            self.poll.register(source, select.POLLIN)
+        signal.set_wakeup_fd(self.fifo, warn_on_full_buffer=False)
+        self.poll = select.poll()
+        self.poll.register(self.fifo, select.POLLIN)
 
     def keep(self) -> None:
-        idle_since = time.monotonic()
-        look_at = 0.0
+        idle_since, look_at, ready = time.monotonic(), 0.0, set[int]()
         try:
             while True:
                 self.obey()
                 self.flush()
-                self.reap()
+                has_ended = self.reap()
                 now = time.monotonic()
-                if now >= look_at:
-                    look_at = now + MEMORY_TICK_S
-                    for kept in self.kept.values():
-                        kept.attempt(kept.weigh)
-                until = [look_at] if self.kept or self.unwritten else [idle_since + IDLE_S]
-                for kept in self.kept.values():
-                    until += kept.attempt(partial(kept.hold, now)) or []
-                if self.kept or self.unwritten:
+                is_tick = now >= look_at
+                look_at = now + MEMORY_TICK_S if is_tick else look_at
+                members = self.members() if is_tick or has_ended else None
+                until = [look_at] if self.running or self.unwritten else [idle_since + IDLE_S]
+                for key, one in list(self.running.items()):
+                    until.append(self.follow(key, one, members, ready, now))
+                if self.running or self.unwritten:
                     idle_since = now
                 elif self.leaving or now >= idle_since + IDLE_S:
                     self.write(LEFT)
                     return
-                ready = self.poll.poll(max(0.0, 1000 * (min(until) - now)))
-                for source in (self.fifo, self.children):
-                    with contextlib.suppress(BlockingIOError):
-                        os.read(source, 1 << 12)
-                sources = {source for source, _ in ready}
-                for kept in list(self.kept.values()):
-                    if kept.output in sources and not kept.attempt(kept.copy):
-                        self.close(kept)
+                ready = {source for source, _ in self.poll.poll(max(0.0, 1000 * (min(until) - now)))}
+                with contextlib.suppress(BlockingIOError):
+                    os.read(self.fifo, 1 << 12)
         finally:
-            for kept in self.kept.values():
-                kept.signal(signal.SIGKILL)
+            for one in self.running.values():
+                one.signal(signal.SIGKILL)
 
     def obey(self) -> None:
         """Read the new orders and follow them."""
@@ -240,82 +220,100 @@ class _Keeper:
         *lines, self.half = data.split(b"\n")
         for line in filter(None, lines):
             try:
-                self.follow(json.loads(line))
+                self.obey_one(json.loads(line))
             except Exception:  # an order that nobody can read is none, and stands in the way of no other
                 traceback.print_exc()
 
-    def follow(self, order: dict[str, Any]) -> None:
+    def obey_one(self, order: dict[str, Any]) -> None:
         if "key" in order:
             if order["key"] not in self.told:  # a supervisor that was killed may not know what it had ordered
                 self.told[order["key"]] = {}
                 self.start(order)
-        elif "leave" in order:
-            self.leaving = True
-        elif "end" in order:
-            self.leaving = True
-            for kept in self.kept.values():
-                kept.wish("stop")
         elif "again" in order:
             for record in filter(None, self.told.values()):
                 self.write(record)
+        elif "leave" in order or "end" in order:
+            self.leaving = True
+            for one in self.running.values() if "end" in order else ():
+                one.wish("stop")
         else:
             [(wish, key)] = order.items()
-            if key in self.kept:
-                self.kept[key].wish(wish)
+            for name, one in self.running.items():
+                if name == key or (key.endswith("/") and name.startswith(key)):
+                    one.wish(wish)
 
     def start(self, order: dict[str, Any]) -> None:
         """Start an attempt. Whatever goes wrong with that is its own failure, and not that of all others."""
         key = order["key"]
+        mark = self.marks[len(self.told) % len(self.marks)] if processes.can_mark() else 0
         try:
-            kept = Attempt(Task(**order), self.marks[len(self.told) % len(self.marks)])
+            one = RunningTask(Task(**order), mark)
         except NotStarted as refused:
             self.write({"key": key, "ended": store.now(), **refused.record})
-            return
         except Exception as error:
-            reason = f"CannotCreateContainerError: {error if isinstance(error, OSError) else repr(error)}"
-            self.write({"key": key, "ended": store.now(), "reason": reason, "status_reason": reason})
-            return
-        self.kept[key] = kept
-        self.poll.register(kept.output, select.POLLIN)
-        process = [kept.process, processes.started(kept.process)]
-        self.write({"key": key, "started": store.now(), "process": process})
+            self.fail(key, f"CannotCreateContainerError: {error if isinstance(error, OSError) else repr(error)}")
+        else:
+            self.running[key] = one
+            self.poll.register(one.output, select.POLLIN)
+            self.write({"key": key, "started": store.now()})
 
-    def reap(self) -> None:
-        """Record the attempts that have ended: as in a container, nothing outlives the first process."""
-        for kept in self.kept.values():
-            kept.orphans = []
-            if kept.code is None:
-                done, status = os.waitpid(kept.process, os.WNOHANG)
-                kept.code = os.waitstatus_to_exitcode(status) if done else None
-        known = {kept.process for kept in self.kept.values() if kept.code is None}
-        jobs = {kept.mark: kept for kept in self.kept.values()}
-        for one in processes.children(os.getpid()):
-            if one in known or os.waitpid(one, os.WNOHANG)[0]:
-                continue
-            mark = processes.mark(one)
-            if mark and mark in jobs:
-                jobs[mark].orphans.append(one)
-            elif mark in self.marks:  # born while its job ended
-                processes.kill(one)
-        for key, kept in list(self.kept.items()):
-            if kept.code is None:
-                continue
-            kept.signal(signal.SIGKILL)
-            if not kept.orphans:
-                record = kept.attempt(kept.end) or kept.broken
-                self.close(kept)
-                del self.kept[key]
-                self.write({"key": key, "ended": store.now(), **record})
+    def fail(self, key: str, reason: str) -> None:
+        self.write({"key": key, "ended": store.now(), "reason": reason, "status_reason": reason})
 
-    def close(self, kept: Attempt) -> None:
+    def reap(self) -> bool:
+        """Note the exit codes of what has ended; whether a task's first process is among it."""
+        codes = {}
+        with contextlib.suppress(ChildProcessError):
+            while (child := os.waitpid(-1, os.WNOHANG))[0]:
+                codes[child[0]] = os.waitstatus_to_exitcode(child[1])
+        for one in self.running.values():
+            one.process.returncode = codes.get(one.process.pid, one.process.returncode)
+        return any(one.process.returncode is not None for one in self.running.values())
+
+    def members(self) -> dict[int, dict[int, float]]:
+        """The processes of each running task, by its mark. What was born while its task ended is killed."""
+        found = processes.marked(self.marks)
+        for mark in found.keys() - {one.mark for one in self.running.values()}:
+            for process in found[mark]:
+                processes.kill(process)
+        return found
+
+    def follow(
+        self, key: str, one: RunningTask, members: dict[int, dict[int, float]] | None, ready: set[int], now: float
+    ) -> float:
+        """Do for a task what is due, and say when to look again. As in a container, nothing outlives its first process.
+
+        Whatever goes wrong is the failure of this task alone.
+        """
+        try:
+            if not one.output.closed and one.output.fileno() in ready and not one.copy():
+                self.close(one)
+            left = (members or {}).get(one.mark, {})
+            if one.process.returncode is None:
+                one.weigh(left)
+                return one.enforce(now)
+            one.signal(signal.SIGKILL)
+            if left or members is None:
+                return now + MEMORY_TICK_S
+            record = one.end()
+            self.write({"key": key, "ended": store.now(), **record})
+        except Exception as error:
+            traceback.print_exc()
+            one.signal(signal.SIGKILL)
+            self.fail(key, f"CannotInspectContainerError: {error!r}")
+        self.close(one)
+        del self.running[key]
+        return now
+
+    def close(self, one: RunningTask) -> None:
         """Stop listening to an output: closed by a job that goes on, it would be reported for ever."""
-        if kept.output >= 0:
-            self.poll.unregister(kept.output)
-            os.close(kept.output)
-            kept.output = -1
+        if not one.output.closed:
+            self.poll.unregister(one.output)
+            one.output.close()
 
     def write(self, record: dict[str, Any]) -> None:
-        self.told[record.get("key", "")] = record
+        if record != LEFT:
+            self.told[record["key"]] = record
         self.unwritten += json.dumps(record, ensure_ascii=False).encode(errors="replace") + b"\n"
         self.flush()
         if "ended" in record:  # there is room; that something has started the supervisor expects, and looks for

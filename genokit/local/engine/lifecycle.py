@@ -12,16 +12,28 @@ import json
 import sqlite3
 import traceback
 from collections import deque
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from genokit.local import store
-from genokit.local.engine import keeper, processes, retries
+from genokit.local.engine import keeper, retries
 
 TIMED_OUT = "Job attempt duration exceeded timeout"
 EXITED = "Essential container in task exited"
+
+# The jobs and children that wait for a job, or for a child: N_TO_N for its counterpart, SEQUENTIAL for its predecessor.
+DEPENDENTS = """
+select jobs.* from dependencies join jobs on jobs.id = job ||
+    case type when 'SEQUENTIAL' then ':' || (:idx + 1) when 'N_TO_N' then ':' || :idx else '' end
+where on_job in (:id, :parent) and (on_job = :id) = (type is null) and jobs.status = 'PENDING'"""
+# What a job, or a child, depends on: whether any of it has failed, and whether any of it has not succeeded.
+DEPENDED_ON = """
+select total(jobs.status = 'FAILED'), total(jobs.status <> 'SUCCEEDED')
+from dependencies join jobs on jobs.id = on_job ||
+    case type when 'SEQUENTIAL' then ':' || (:idx - 1) when 'N_TO_N' then ':' || :idx else '' end
+where job = coalesce(:parent, :id)"""
 
 
 class Ended:
@@ -47,89 +59,40 @@ class Ended:
 
     def settle(self) -> None:
         """Carry every end through to the last that it concerns."""
-        if not self.todo:
-            return
-        somebody_waits = self.db.execute("select 1 from dependencies limit 1").fetchone()
         while self.todo:
             job = self.todo.popleft()
-            if job["parent"]:
-                self._parent(job)
-            if not somebody_waits:
-                continue
-            if job["parent"]:
-                self._siblings(job)
-            for dependent in self.db.execute(
-                "select jobs.* from dependencies join jobs on jobs.id = dependencies.job "
-                "where on_job = ? and type is null and jobs.status = 'PENDING'",
-                (job["id"],),
-            ).fetchall():
+            if job["kind"] == "array" and job["parent"]:
+                self._end_array(job["parent"])
+            for dependent in self.db.execute(DEPENDENTS, dict(job)).fetchall():
                 self.look(dependent)
 
     def look(self, job: sqlite3.Row) -> None:
-        """Let a job that waits for others advance, or fail with them, if it is time."""
+        """Let a job that waits for others advance, or fail with them, if it is time; of an array each child."""
+        failed, unfinished = self.db.execute(DEPENDED_ON, dict(job)).fetchone()
+        if unfinished and not failed:
+            return
         if job["kind"] == "array" and job["size"]:
-            waiting = self.db.execute(
-                "select * from jobs where parent = ? and status in ('SUBMITTED', 'PENDING') order by idx", (job["id"],)
-            ).fetchall()
+            children = "select * from jobs where parent = ? and status = 'PENDING' order by idx"
+            for child in self.db.execute(children, (job["id"],)).fetchall():
+                self.look(child)
+        elif failed:
+            for part in parts(self.db, job["id"]):
+                self.end(part, "FAILED", "Dependent Job failed")
         else:
-            waiting = [job]
-        shared: dict[str, str] = {}
-        for one in waiting:
-            verdict = self._verdict(one, shared)
-            if verdict == "SUCCEEDED":
-                self.db.execute("update jobs set status = 'RUNNABLE' where id = :id or parent = :id", {"id": one["id"]})
-            elif verdict == "FAILED":
-                for part in self.db.execute(
-                    "select * from jobs where id = :id or parent = :id", {"id": one["id"]}
-                ).fetchall():
-                    self.end(part, "FAILED", "Dependent Job failed")
+            self.db.execute("update jobs set status = 'RUNNABLE' where id = :id or parent = :id", dict(job))
 
-    def _verdict(self, job: sqlite3.Row, shared: dict[str, str]) -> str:
-        """SUCCEEDED if all it depends on has, FAILED if any of it has, else PENDING. ``shared`` is for one array."""
-        top = job["parent"] or job["id"]
-        if "plain" not in shared:
-            shared["plain"] = _worst(
-                self.db,
-                "select jobs.status from dependencies join jobs on jobs.id = on_job where job = ? and type is null",
-                (top,),
-            )
-        found = [shared["plain"]]
-        if job["idx"] is not None:
-            found.append(
-                _worst(
-                    self.db,
-                    "select jobs.status from dependencies join jobs on jobs.id = on_job || ':' || "
-                    "case type when 'SEQUENTIAL' then ? - 1 else ? end where job = ? and type is not null",
-                    (job["idx"], job["idx"], top),
-                )
-            )
-        return "FAILED" if "FAILED" in found else "PENDING" if "PENDING" in found else "SUCCEEDED"
-
-    def _parent(self, job: sqlite3.Row) -> None:
-        """An array has ended when its last child has; a multi-node job with its main node."""
-        parent = _job(self.db, job["parent"])
-        if parent["kind"] == "multinode" or parent["status"] not in store.LIVE:
+    def _end_array(self, job_id: str) -> None:
+        """An array has ended when its last child has."""
+        array = _job(self.db, job_id)
+        child = "select 1 from jobs where parent = :id and"
+        has = f"select exists ({child} {store.IS_LIVE}), exists ({child} status = 'FAILED')"
+        is_live, failed = self.db.execute(has, {"id": job_id}).fetchone()
+        if is_live or array["status"] not in store.LIVE:
             return
-        live = f"select 1 from jobs where parent = ? and status in ({store.marks(store.LIVE)}) limit 1"
-        if self.db.execute(live, (parent["id"], *store.LIVE)).fetchone():
-            return
-        failed = self.db.execute(
-            "select 1 from jobs where parent = ? and status = 'FAILED' limit 1", (parent["id"],)
-        ).fetchone()
-        if parent["stop"]:
-            self.end(parent, "FAILED", parent["stop_reason"])
+        if array["stop"]:
+            self.end(array, "FAILED", array["stop_reason"])
         else:
-            self.end(parent, "FAILED" if failed else "SUCCEEDED", "Array Child Job failed" if failed else None)
-
-    def _siblings(self, job: sqlite3.Row) -> None:
-        """The children elsewhere that wait for this one: N_TO_N its counterpart, SEQUENTIAL its successor."""
-        for dependent in self.db.execute(
-            "select child.* from dependencies join jobs child on child.id = dependencies.job || ':' || "
-            "case type when 'SEQUENTIAL' then ? + 1 else ? end "
-            "where on_job = ? and type is not null and child.status = 'PENDING'",
-            (job["idx"], job["idx"], job["parent"]),
-        ).fetchall():
-            self.look(dependent)
+            self.end(array, "FAILED" if failed else "SUCCEEDED", "Array Child Job failed" if failed else None)
 
 
 def advance(db: sqlite3.Connection, ended: Ended) -> None:
@@ -146,88 +109,75 @@ def collect(db: sqlite3.Connection, home: Path, ended: Ended) -> None:
     """Write down what the keepers' journals tell; what a dead keeper kept is lost, as with an instance."""
     for host in db.execute("select * from hosts").fetchall():
         folder = home / "hosts" / host["instance"]
-        alive = keeper.lives(folder)  # asked before the journal is read: a dead keeper writes nothing more
+        is_alive = keeper.is_alive(folder)  # asked before the journal is read: a dead keeper writes nothing more
         records, offset = keeper.journal(folder, host["offset"])
         for record in records:
             if record != keeper.LEFT:
-                alone(db, ended, record["key"].rpartition("/")[0], partial(_apply, db, record, ended))
+                job_id, _, attempt = record["key"].rpartition("/")
+                with isolated(db, ended, job_id):
+                    _apply(db, job_id, int(attempt), record, ended)
         if offset != host["offset"]:
             db.execute("update hosts set offset = ? where instance = ?", (offset, host["instance"]))
-        if not alive:
+        if not is_alive:
             keeper.sweep(folder)
-            _lose(db, host["instance"], ended, left=keeper.has_left(folder))
+            _lose(db, host["instance"], ended, has_left=keeper.has_left(folder))
 
 
-def alone(db: sqlite3.Connection, ended: Ended, job_id: str, act: Callable[[], Any]) -> Any:
-    """What ``act`` returns; what it raises is the failure of this job alone."""
-    db.execute("savepoint alone")
+@contextmanager
+def isolated(db: sqlite3.Connection, ended: Ended, job_id: str) -> Iterator[None]:
+    """What goes wrong meanwhile is the failure of this job alone, unless it is the store that fails."""
+    db.execute("savepoint job")
     try:
-        return act()
+        yield
     except (sqlite3.Error, OSError, store.UnusableStore):
         raise
     except Exception as error:
         traceback.print_exc()
-        db.execute("rollback to alone")
-        parts = f"select * from jobs where (id = ? or parent = ?) and status in ({store.marks(store.LIVE)})"
-        for job in db.execute(parts, (job_id, job_id, *store.LIVE)).fetchall():
+        db.execute("rollback to job")
+        for job in parts(db, job_id):
             ended.end(job, "FAILED", f"CannotCreateContainerError: {error!r}")
-        return ()
     finally:
-        db.execute("release alone")
+        db.execute("release job")
 
 
-def _apply(db: sqlite3.Connection, record: dict[str, Any], ended: Ended) -> None:
+def _apply(db: sqlite3.Connection, job_id: str, attempt: int, record: dict[str, Any], ended: Ended) -> None:
     """One line of a journal."""
-    job_id, _, attempt = record["key"].rpartition("/")
     job = _job(db, job_id)
     if job is None or job["status"] not in ("STARTING", "RUNNING"):
         return
     attempts = store.loads(job, "attempts")
-    if len(attempts) != int(attempt):
+    if len(attempts) != attempt:
         return
-    if "started" in record:
-        run(db, job, attempts, record["started"], record["process"])
-    else:
+    if "ended" in record:
         close(db, job, attempts, record, ended)
+        return
+    attempts[-1]["startedAt"] = at = record["started"]
+    running = "update jobs set status = 'RUNNING', started_at = ?"
+    db.execute(f"{running}, attempts = ? where id = ?", (at, json.dumps(attempts), job_id))
+    if job["kind"] == "multinode":
+        db.execute(f"{running} where id = ?", (at, job["parent"]))
 
 
-def _lose(db: sqlite3.Connection, instance: str, ended: Ended, *, left: bool) -> None:
+def _lose(db: sqlite3.Connection, instance: str, ended: Ended, *, has_left: bool) -> None:
     """A keeper has died, and with it what it kept; where it had left, what it was told too late waits again."""
     kept = "select * from jobs where host = ? and status in ('STARTING', 'RUNNING') and size is null"
     for job in db.execute(kept, (instance,)).fetchall():
         attempts = store.loads(job, "attempts")
-        if left and job["status"] == "STARTING":
+        if has_left and job["status"] == "STARTING":
             back = "update jobs set status = 'RUNNABLE', attempts = ? where id = ?"
             db.execute(back, (json.dumps(attempts[:-1]), job["id"]))
-            if job["kind"] == "multinode":
-                db.execute("update jobs set status = 'RUNNABLE' where id = ?", (job["parent"],))
-            continue
-        if job["process"]:
-            processes.kill_started(*store.loads(job, "process"))
-        close(db, job, attempts, {"lost": True, "ended": store.now()}, ended)
+            db.execute("update jobs set status = 'RUNNABLE' where kind = 'multinode' and id = ?", (job["parent"],))
+        else:
+            close(db, job, attempts, {"lost": True, "ended": store.now()}, ended)
     db.execute("delete from hosts where instance = ?", (instance,))
-
-
-def run(
-    db: sqlite3.Connection, job: sqlite3.Row, attempts: list[dict[str, Any]], at: int, process: list[object]
-) -> None:
-    """Write down that an attempt runs."""
-    attempts[-1]["startedAt"] = at
-    running = "update jobs set status = 'RUNNING', started_at = ?, attempts = ?, process = ? where id = ?"
-    db.execute(running, (at, json.dumps(attempts), json.dumps(process), job["id"]))
-    if job["kind"] == "multinode":
-        db.execute("update jobs set status = 'RUNNING', started_at = ? where id = ?", (at, job["parent"]))
 
 
 def close(
     db: sqlite3.Connection, job: sqlite3.Row, attempts: list[dict[str, Any]], record: dict[str, Any], ended: Ended
 ) -> None:
     """The end of an attempt: of the job too, unless its retry strategy gives it another."""
-    at, code = record["ended"], record.get("exitCode")
-    last = attempts[-1]
-    last.setdefault("startedAt", at)
-    last["container"] |= {member: record[member] for member in ("exitCode", "reason") if member in record}
-    if job["stop"] == "terminate":
+    at, last, terminated = record["ended"], attempts[-1], job["stop"] == "terminate"
+    if terminated:
         reason = job["stop_reason"]
     elif record.get("timed_out"):
         reason = TIMED_OUT
@@ -235,14 +185,15 @@ def close(
         reason = f"Host EC2 (instance {job['host']}) terminated."
     else:
         reason = record.get("status_reason", EXITED)
-    last |= {"stoppedAt": at, "statusReason": reason}
-    text = json.dumps(attempts)
+    last["container"] |= {member: record[member] for member in ("exitCode", "reason") if member in record}
+    last |= {"startedAt": last.get("startedAt", at), "stoppedAt": at, "statusReason": reason}
+    text, good = json.dumps(attempts), record.get("exitCode") == 0 and reason == EXITED
     if job["kind"] == "multinode":
-        db.execute("update jobs set attempts = ? where id = ?", (text, job["id"]))
-        _node_ended(db, job, code == 0 and reason == EXITED, reason, record, ended)
-    elif code == 0 and reason == EXITED:
+        ended.end(job, "SUCCEEDED" if good else "FAILED", reason, at, text)
+        _end_multinode(db, _job(db, job["id"]), bool(record.get("lost")), ended)
+    elif good:
         ended.end(job, "SUCCEEDED", reason, at, text)
-    elif job["stop"] != "terminate" and not record.get("timed_out") and _again(db, job, attempts):
+    elif not terminated and _is_retried(db, job, attempts):
         # What was asked of the attempt that has gone is not asked of the next.
         retried = "update jobs set status = 'RUNNABLE', status_reason = ?, attempts = ?, stop = null where id = ?"
         db.execute(retried, (reason, text, job["id"]))
@@ -250,10 +201,10 @@ def close(
         ended.end(job, "FAILED", reason, at, text)
 
 
-def _again(db: sqlite3.Connection, job: sqlite3.Row, attempts: list[dict[str, Any]]) -> bool:
+def _is_retried(db: sqlite3.Connection, job: sqlite3.Row, attempts: list[dict[str, Any]]) -> bool:
     doc, _ = store.document(db, job["parent"] or job["id"])
     last = attempts[-1]
-    return retries.again(
+    return last["statusReason"] != TIMED_OUT and retries.is_retried(
         doc["retryStrategy"],
         len(attempts),
         status_reason=last["statusReason"],
@@ -262,66 +213,57 @@ def _again(db: sqlite3.Connection, job: sqlite3.Row, attempts: list[dict[str, An
     )
 
 
-def _node_ended(
-    db: sqlite3.Connection, node: sqlite3.Row, good: bool, reason: str, record: dict[str, Any], ended: Ended
-) -> None:
-    """A node's end is its own; with the main node's the whole job ends, and its other nodes are stopped.
+def _end_multinode(db: sqlite3.Connection, node: sqlite3.Row, lost: bool, ended: Ended) -> None:
+    """With the main node the whole job ends, once its other nodes are stopped; the end of another is its own.
 
     https://docs.aws.amazon.com/batch/latest/userguide/multi-node-parallel-jobs.html
     """
     parent = _job(db, node["parent"])
-    doc = json.loads(parent["doc"])
-    lost = bool(record.get("lost"))
-    ended.end(node, "SUCCEEDED" if good else "FAILED", reason, record["ended"])
-    if node["idx"] == doc["nodes"]["mainNode"] or lost or parent["stop"] == "terminate":
+    main_node = store.loads(parent, "doc")["nodes"]["mainNode"]
+    terminated = parent["stop"] == "terminate"
+    if node["idx"] == main_node or lost or terminated:
         db.execute(
             "update jobs set stop = 'terminate', stop_reason = 'The main node has ended.' "
             "where parent = ? and status in ('STARTING', 'RUNNING')",
             (parent["id"],),
         )
-    live = f"select 1 from jobs where parent = ? and status in ({store.marks(store.LIVE)}) limit 1"
-    if parent["status"] not in store.LIVE or db.execute(live, (parent["id"], *store.LIVE)).fetchone():
-        return
     nodes = db.execute("select * from jobs where parent = ? order by idx", (parent["id"],)).fetchall()
-    main = nodes[doc["nodes"]["mainNode"]]
-    last = store.loads(main, "attempts")[-1]
-    attempts = [*store.loads(parent, "attempts"), last]
+    if parent["status"] not in store.LIVE or any(one["status"] in store.LIVE for one in nodes):
+        return
+    main = nodes[main_node]
+    attempts = [*store.loads(parent, "attempts"), store.loads(main, "attempts")[-1]]
     db.execute("update jobs set attempts = ? where id = ?", (json.dumps(attempts), parent["id"]))
-    may = parent["stop"] != "terminate" and main["status_reason"] != TIMED_OUT
-    if main["status"] == "FAILED" and may and _again(db, parent, attempts):
-        for one in (*nodes, parent):
-            db.execute(
-                "update jobs set status = 'RUNNABLE', status_reason = ?, stop = null, stopped_at = null where id = ?",
-                (last["statusReason"], one["id"]),
-            )
+    if main["status"] == "FAILED" and not terminated and _is_retried(db, parent, attempts):
+        db.execute(
+            "update jobs set status = 'RUNNABLE', status_reason = ?, stop = null, stopped_at = null "
+            "where id = ? or parent = ?",
+            (main["status_reason"], parent["id"], parent["id"]),
+        )
     else:
-        why = parent["stop_reason"] if parent["stop"] == "terminate" else main["status_reason"]
-        ended.end(parent, main["status"], why, record["ended"])
+        reason = parent["stop_reason"] if terminated else main["status_reason"]
+        ended.end(parent, main["status"], reason, node["stopped_at"])
 
 
 def obey(db: sqlite3.Connection, ended: Ended) -> list[tuple[str, dict[str, Any]]]:
     """Fail what was to be stopped before it started; returns what to tell which keeper about what runs."""
     orders = []
-    marks = store.marks(store.LIVE)
-    for job in db.execute(f"select * from jobs where stop is not null and status in ({marks})", store.LIVE).fetchall():
-        stands_for_others = job["size"] and job["kind"] == "array"
-        if job["status"] in store.WAITING and not stands_for_others:
+    for job in db.execute(f"select * from jobs where stop is not null and {store.IS_LIVE}").fetchall():
+        if job["status"] in store.WAITING and not (job["size"] and job["kind"] == "array"):
             ended.end(job, "FAILED", job["stop_reason"])
-        elif job["stop"] in ("terminate", "reclaim") and not job["size"]:
-            wish = "reclaim" if job["stop"] == "reclaim" else "stop"
-            orders.append((job["host"], {wish: key(job)}))
+        if job["host"] and not job["size"] and job["stop"] in ("terminate", "reclaim"):
+            orders.append((job["host"], {"reclaim" if job["stop"] == "reclaim" else "stop": key(job)}))
     return orders
 
 
 def key(job: sqlite3.Row) -> str:
-    """What names a job's newest attempt to its keeper."""
-    return f"{job['id']}/{len(store.loads(job, 'attempts'))}"
+    """What names a job's newest attempt to its keeper; where its attempts are forgotten, any of them."""
+    return f"{job['id']}/{len(store.loads(job, 'attempts')) or ''}"
 
 
-def _worst(db: sqlite3.Connection, query: str, values: tuple[object, ...]) -> str:
-    """Of the statuses that a query finds: FAILED if any is, else PENDING if any is not over, else SUCCEEDED."""
-    statuses = {row["status"] for row in db.execute(query, values)}
-    return "FAILED" if "FAILED" in statuses else "SUCCEEDED" if statuses <= {"SUCCEEDED"} else "PENDING"
+def parts(db: sqlite3.Connection, job_id: str) -> list[sqlite3.Row]:
+    """What has not ended of a job and of its children."""
+    live = f"select * from jobs where (id = :id or parent = :id) and {store.IS_LIVE}"
+    return db.execute(live, {"id": job_id}).fetchall()
 
 
 def _job(db: sqlite3.Connection, job_id: str) -> Any:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from genokit.local import store
-from genokit.local.engine import attempt, containers, documents, lifecycle
+from genokit.local.engine import containers, documents, lifecycle
+from genokit.local.engine.task import Task
 
 IMAGE = "genokit"
 DOOR, TOKEN = "door", "door.token"  # files: where the door is, locked as long as it is open; what it knows jobs by
@@ -23,23 +24,23 @@ OWN_CREDENTIALS = {"AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_SHARED_CREDENTIALS_F
 OWN = re.compile(r"genokit(:.*)?|000000000000\.dkr\.ecr\.local\.amazonaws\.com/[^:]+:genokit-[cg]pu")
 
 
-def task(db: sqlite3.Connection, home: Path, job: sqlite3.Row) -> attempt.Task:
+def task(db: sqlite3.Connection, home: Path, job: sqlite3.Row) -> Task:
     """What the keeper of a job's newest attempt needs to know; where that cannot be said, why."""
     try:
         return _task(db, home, job)
     except Exception as error:
         traceback.print_exc()
-        return attempt.Task(lifecycle.key(job), "", "", (), {}, refusal=f"CannotCreateContainerError: {error!r}")
+        return Task(lifecycle.key(job), "", "", (), {}, refusal=f"CannotCreateContainerError: {error!r}")
 
 
-def _task(db: sqlite3.Connection, home: Path, job: sqlite3.Row) -> attempt.Task:
+def _task(db: sqlite3.Connection, home: Path, job: sqlite3.Row) -> Task:
     doc, runtime = store.document(db, job["parent"] or job["id"])
     attempts = store.loads(job, "attempts")
     container = documents.container(doc, job["idx"])
     own = {pair["name"]: pair["value"] for pair in container["environment"]}
     ours = given(job, doc, len(attempts))
     folder = f"{home}/scratch/{lifecycle.key(job)}"
-    process = attempt.Task(
+    process = Task(
         key=lifecycle.key(job),
         folder=folder,
         log=f"{home}/logs/{attempts[-1]['container']['logStreamName']}.log",

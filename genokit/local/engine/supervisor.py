@@ -26,7 +26,6 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 from genokit.errors import GenokitError
@@ -43,10 +42,10 @@ TICK_S = 2.0  # how often it looks whether the keepers live
 # --- the steps
 
 
-def step(db: sqlite3.Connection, home: Path, told: set[tuple[str, str]]) -> float | None:
+def step(db: sqlite3.Connection, home: Path, ordered: set[tuple[str, str]]) -> float | None:
     """Bring the account up to date and start what fits; returns when to look again, None where nothing runs.
 
-    ``told`` remembers which wishes have been passed on. What a killed supervisor had decided and not ordered, or
+    ``ordered`` remembers which wishes have been passed on. What a killed supervisor had decided and not ordered, or
     ordered and not noted, is ordered again by the next: see ``resume``."""
     with store.transaction(db):
         ended = lifecycle.Ended(db)
@@ -57,19 +56,20 @@ def step(db: sqlite3.Connection, home: Path, told: set[tuple[str, str]]) -> floa
         ended.settle()
         placed = scheduler.choose(db)
         host = instance(db, home) if placed else ""
-        starting = [
-            job for one in placed for job in lifecycle.alone(db, ended, one.job_id, partial(begin, db, one, host))
-        ]
+        starting: list[sqlite3.Row] = []
+        for one in placed:
+            with lifecycle.isolated(db, ended, one.job_id):
+                starting += begin(db, one, host)
         ended.settle()
     if starting:
-        keeper.tell(home / "hosts" / host, [runners.task(db, home, job) for job in starting])
+        keeper.order(home / "hosts" / host, [runners.task(db, home, job) for job in starting])
     for where, order in wishes:
         ((wish, key),) = order.items()
-        if (wish, key) not in told:
-            told.add((wish, key))
-            keeper.tell(home / "hosts" / where, [order])
-    statuses = {row["status"] for row in db.execute("select status from jobs where status in ('STARTING', 'RUNNING')")}
-    return STARTING_S if "STARTING" in statuses else TICK_S if statuses else None
+        if (wish, key) not in ordered and keeper.is_alive(home / "hosts" / where):
+            ordered.add((wish, key))
+            keeper.order(home / "hosts" / where, [order])
+    found = "select max(status) from jobs where status in ('STARTING', 'RUNNING')"  # of which STARTING is the greater
+    return {"STARTING": STARTING_S, "RUNNING": TICK_S}.get(db.execute(found).fetchone()[0])
 
 
 def begin(db: sqlite3.Connection, placed: scheduler.Placed, host: str) -> list[sqlite3.Row]:
@@ -85,7 +85,7 @@ def begin(db: sqlite3.Connection, placed: scheduler.Placed, host: str) -> list[s
             attempts.append({"container": {"logStreamName": name}})
         db.execute(
             "update jobs set status = 'STARTING', status_reason = null, environment = ?, gpu_ids = ?, attempts = ?, "
-            "host = ?, process = null where id = ?",
+            "host = ? where id = ?",
             (placed.environment, json.dumps(mine), json.dumps(attempts), host, job["id"]),
         )
     kept = "select * from jobs where (id = :id or parent = :id) and size is null"
@@ -95,7 +95,7 @@ def begin(db: sqlite3.Connection, placed: scheduler.Placed, host: str) -> list[s
 def instance(db: sqlite3.Connection, home: Path) -> str:
     """The keeper to start jobs with: the one that lives, or a new one."""
     for row in db.execute("select instance from hosts"):
-        if keeper.lives(home / "hosts" / row["instance"]):
+        if keeper.is_alive(home / "hosts" / row["instance"]):
             return str(row["instance"])
     name = f"i-{secrets.token_hex(8)}"
     keeper.start(home / "hosts" / name, home / "wake")
@@ -106,18 +106,18 @@ def instance(db: sqlite3.Connection, home: Path) -> str:
 def resume(db: sqlite3.Connection, home: Path) -> None:
     """Order again what was to start and has not: a keeper starts no key twice. Clear away what the dead have left."""
     for job in db.execute("select * from jobs where status = 'STARTING' and size is null").fetchall():
-        if keeper.lives(home / "hosts" / job["host"]):
-            keeper.tell(home / "hosts" / job["host"], [runners.task(db, home, job)])
+        if keeper.is_alive(home / "hosts" / job["host"]):
+            keeper.order(home / "hosts" / job["host"], [runners.task(db, home, job)])
     known = {row["instance"] for row in db.execute("select instance from hosts")}
     for folder in (home / "hosts").glob("*"):
-        if folder.name not in known and not keeper.lives(folder):
+        if folder.name not in known and not keeper.is_alive(folder):
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def dismiss(db: sqlite3.Connection, home: Path) -> None:
     """Send the keepers away that keep nothing."""
     for row in db.execute("select instance from hosts").fetchall():
-        keeper.tell(home / "hosts" / row["instance"], [{"leave": True}])
+        keeper.order(home / "hosts" / row["instance"], [{"leave": True}])
 
 
 # --- the loop
@@ -175,10 +175,10 @@ def follow(
         answer(ready)
     idle_since = time.monotonic()
     proven_at, prune_at = idle_since + DOUBT_S, 0.0
-    told: set[tuple[str, str]] = set()
+    ordered: set[tuple[str, str]] = set()
     resume(db, home)
     while not asked:
-        look_again_s = step(db, home, told)
+        look_again_s = step(db, home, ordered)
         now = time.monotonic()
         if now >= prune_at:
             prune_at = now + PRUNE_S
