@@ -15,7 +15,7 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,8 @@ def connect(home: Path) -> Iterator[sqlite3.Connection]:
         except sqlite3.ProgrammingError:
             raise
         except CorruptRecord:  # told of this once, whoever asked; then the others go on
-            mend(db)
+            with suppress(sqlite3.DatabaseError):
+                mend(db)
             raise
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter from texts of a damaged file
             raise unusable(home, error) from error
