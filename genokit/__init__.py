@@ -5,43 +5,29 @@ The public names are below and load on first use, so that ``import genokit`` cos
 
 from __future__ import annotations
 
-# Type checkers and editors take this name for true; importing it from typing would cost more than all the rest.
+# Type checkers and editors treat this name as true; importing it from typing would cost more than everything else.
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
-    import genokit.omop as omop
-    import genokit.train as train
-    from genokit.batch import Batch, Job, JobDefinition
-    from genokit.config import Settings
-    from genokit.data import Dataset, Manifest
-    from genokit.errors import GenokitError
-    from genokit.omop.cdm import Cdm
-    from genokit.omop.concepts import Concept, ConceptSet
-    from genokit.pipelines import Pipeline, Run, record, run
-    from genokit.stacks import Stack
+    from genokit import omop as omop
+    from genokit import train as train
+    from genokit.batch import Batch as Batch
+    from genokit.batch import Job as Job
+    from genokit.batch import JobDefinition as JobDefinition
+    from genokit.config import Settings as Settings
+    from genokit.data import Dataset as Dataset
+    from genokit.data import Manifest as Manifest
+    from genokit.errors import GenokitError as GenokitError
+    from genokit.omop.cdm import Cdm as Cdm
+    from genokit.omop.concepts import Concept as Concept
+    from genokit.omop.concepts import ConceptSet as ConceptSet
+    from genokit.pipelines import Pipeline as Pipeline
+    from genokit.pipelines import Run as Run
+    from genokit.pipelines import record as record
+    from genokit.pipelines import run as run
+    from genokit.stacks import Stack as Stack
 
 __version__ = "0.1.0"
-
-__all__ = [
-    "Batch",
-    "Cdm",
-    "Concept",
-    "ConceptSet",
-    "Dataset",
-    "GenokitError",
-    "Job",
-    "JobDefinition",
-    "Manifest",
-    "Pipeline",
-    "Run",
-    "Settings",
-    "Stack",
-    "__version__",
-    "omop",
-    "record",
-    "run",
-    "train",
-]
 
 _HOMES = {
     "Batch": "genokit.batch",
@@ -57,10 +43,11 @@ _HOMES = {
     "Run": "genokit.pipelines",
     "Settings": "genokit.config",
     "Stack": "genokit.stacks",
-    "load_ipython_extension": "genokit.omop.magic",  # what %load_ext genokit asks for
+    "load_ipython_extension": "genokit.omop.magic",  # for %load_ext genokit
     "record": "genokit.pipelines",
     "run": "genokit.pipelines",
 }
+__all__ = sorted({*_HOMES, "__version__", "omop", "train"} - {"load_ipython_extension"})
 
 
 def __getattr__(name: str) -> object:

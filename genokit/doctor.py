@@ -5,6 +5,7 @@ Nothing here raises, changes anything or waits long: a check that goes wrong is 
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import os
@@ -25,8 +26,7 @@ from genokit.display import Html, size, stack, table
 from genokit.errors import GenokitError
 
 TIMEOUT_S = 5.0
-# A first import of MXNet from a cold disk takes its time.
-ENGINE_TIMEOUT_S = 60.0
+ENGINE_TIMEOUT_S = 60.0  # a first import of MXNet from a cold disk is slow
 PACKAGES = (
     "numpy", "pandas", "matplotlib", "duckdb", "papermill", "nbconvert", "ipykernel", "ipywidgets", "boto3", "pyarrow",
     "requests", "tqdm",
@@ -36,7 +36,8 @@ LITTLE_SPACE = 2 * 1024**3
 
 @dataclass(frozen=True)
 class HealthCheck:
-    """One thing looked at: ``state`` is "ok", "warning" (something will not work) or "problem" (nothing much will)."""
+    """The result of one check: ``state`` is "ok", "warning" (something will not work) or "problem" (most things
+    will not)."""
 
     check: str
     state: str
@@ -46,14 +47,14 @@ class HealthCheck:
 
 @dataclass(frozen=True)
 class HealthReport:
-    """What the doctor found, a row a check, and the settings if they could be read."""
+    """The results of all checks, and the settings if they could be read."""
 
     rows: tuple[HealthCheck, ...]
     settings: Settings | None
 
     @property
     def state(self) -> str:
-        """The worst state of all."""
+        """The worst state of all checks."""
         states = {row.state for row in self.rows}
         return next(state for state in ("problem", "warning", "ok") if state in states or state == "ok")
 
@@ -74,23 +75,37 @@ class HealthReport:
             if row.todo:
                 lines.append(f"{'':{wide + 11}}  -> {row.todo}")
         if self.settings is not None:
-            values = self.settings.items()
             lines += ["", "Settings"]
-            lines += [
-                f"  {name:<10} {'-' if value is None else value}   ({self.settings.origins[name]})"
-                for name, value in values
-            ]
+            for name, value in self.settings.items():
+                lines.append(f"  {name:<10} {'-' if value is None else value}   ({self.settings.origins[name]})")
         return "\n".join(lines)
 
 
-def doctor(settings: Settings | None = None, *, only: Collection[str] | None = None) -> HealthReport:
-    """Look at everything the kit leans on and say what to do about what is not there; takes a few seconds.
+# What a check returns: state and detail, and what to do where the state is not ok.
+Result = tuple[str, str] | tuple[str, str, str]
 
-    ``only`` names the checks to make (default: all). Settings that cannot be read are themselves a row, and the checks
-    that need them are then left out.
+
+def doctor(settings: Settings | None = None, *, only: Collection[str] | None = None) -> HealthReport:
+    """Check everything the kit depends on, and say how to fix what is missing; takes a few seconds.
+
+    Parameters
+    ----------
+    settings : Settings, optional
+        Default: those of this process. If they cannot be read, that is a row, and checks that need them are left out.
+    only : collection of str, optional
+        Names of the checks to make. Default: all.
+
+    Returns
+    -------
+    HealthReport
+        One row per check.
     """
-    row, settings = _settings(settings)
-    checks: dict[str, Callable[[], HealthCheck]] = {
+    try:
+        settings = settings or Settings.load()
+        result = _settings(settings)
+    except GenokitError as error:
+        result = "problem", str(error), "Correct it; checks that need settings were left out."
+    checks: dict[str, Callable[[], Result]] = {
         "Python": _python,
         "packages": _packages,
         "MXNet": _engine,
@@ -103,193 +118,161 @@ def doctor(settings: Settings | None = None, *, only: Collection[str] | None = N
         checks |= {name: partial(_folder, name, getattr(settings, name)) for name in ("home", "cache", "runs")}
         checks["manifests"] = partial(_manifests, settings)
         checks |= {name: partial(check, settings) for name, check in BACKEND_CHECKS[settings.backend].items()}
-    return HealthReport(
-        (row, *(_guarded(name, check) for name, check in checks.items() if only is None or name in only)), settings
-    )
+    wanted = {name: check for name, check in checks.items() if only is None or name in only}
+    rows = [HealthCheck(name, *_guarded(check)) for name, check in wanted.items()]
+    return HealthReport((HealthCheck("settings", *result), *rows), settings)
 
 
-def _guarded(name: str, check: Callable[[], HealthCheck]) -> HealthCheck:
+def _guarded(check: Callable[[], Result]) -> Result:
     try:
         return check()
-    except GenokitError as error:
-        return HealthCheck(name, "problem", str(error))
     except ImportError as error:
-        return HealthCheck(name, "problem", str(error), "Install the environment: make setup")
-    except Exception as error:  # whatever is broken about this machine must not hide the other rows
-        return HealthCheck(name, "problem", f"{type(error).__name__}: {error}".strip(": "))
-
-
-def _settings(settings: Settings | None) -> tuple[HealthCheck, Settings | None]:
-    try:
-        settings = settings or Settings.load()
+        return "problem", str(error), "Install the environment: make setup"
     except GenokitError as error:
-        return HealthCheck(
-            "settings", "problem", str(error), "Correct it; what needs settings was not looked at."
-        ), None
-    strangers = unknown_variables(os.environ)
-    if strangers:
-        todo = "These are no settings and have no effect: unset them."
-        return HealthCheck("settings", "warning", f"unknown variables {', '.join(strangers)}", todo), settings
+        return "problem", str(error)
+    except Exception as error:  # whatever is broken about this machine must not hide the other rows
+        return "problem", f"{type(error).__name__}: {error}".strip(": ")
+
+
+def _settings(settings: Settings) -> Result:
+    if unknown := unknown_variables(os.environ):
+        return (
+            "warning",
+            f"unknown variables {', '.join(unknown)}",
+            "They are not settings and have no effect: unset them.",
+        )
     origins = sorted({origin for origin in settings.origins.values() if origin != "default"})
-    return HealthCheck("settings", "ok", f"from {', '.join(origins) or f'defaults: no {FILE} here or above'}"), settings
+    return "ok", f"from {', '.join(origins) or f'defaults: no {FILE} here or above'}"
 
 
-def _python() -> HealthCheck:
+def _python() -> Result:
     detail = f"{platform.python_version()} at {sys.executable}, genokit {__version__}, {platform.platform(terse=True)}"
     if (3, 11) <= sys.version_info[:2] <= (3, 13):
-        return HealthCheck("Python", "ok", detail)
-    return HealthCheck("Python", "problem", detail, "Use Python 3.11 to 3.13: make setup")
+        return "ok", detail
+    return "problem", detail, "Use Python 3.11 to 3.13: make setup"
 
 
-def _packages() -> HealthCheck:
-    versions = {name: _version(name) for name in PACKAGES}
-    missing = [name for name, version in versions.items() if version is None]
-    detail = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
-    if missing:
-        return HealthCheck(
-            "packages", "problem", f"missing: {', '.join(missing)}; {detail}", "Install the environment: make setup"
-        )
-    return HealthCheck("packages", "ok", detail)
+def _packages() -> Result:
+    versions: dict[str, str] = {}
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    detail = ", ".join(f"{name} {version}" for name, version in versions.items())
+    if missing := [name for name in PACKAGES if name not in versions]:
+        return "problem", f"missing: {', '.join(missing)}; {detail}", "Install the environment: make setup"
+    return "ok", detail
 
 
-def _version(name: str) -> str | None:
-    try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _engine() -> HealthCheck:
+def _engine() -> Result:
     # In a process of its own: MXNet fixes its threads when it loads, and a broken library may end the process.
     code = "from genokit.train.mxnet import load; print(load().__version__)"
     done = _output([sys.executable, "-c", code], ENGINE_TIMEOUT_S, Path(__file__).parents[1])
     if done.returncode == 0:
-        return HealthCheck("MXNet", "ok", f"{done.stdout.strip().splitlines()[-1]} loads: LeNet trains on this machine")
+        return "ok", f"{done.stdout.strip().splitlines()[-1]} loads: LeNet trains on this machine"
     last = ([line for line in done.stderr.splitlines() if line.strip()] or ["no message"])[-1]
     reason = last.removeprefix("genokit.errors.MissingDependency: ")
-    return HealthCheck("MXNet", "warning", "does not load: LeNet cannot train on this machine", reason)
+    return "warning", "does not load: LeNet cannot train on this machine", reason
 
 
-def _kernel() -> HealthCheck:
+def _kernel() -> Result:
     from jupyter_client.kernelspec import KernelSpecManager
 
-    kernels = KernelSpecManager().find_kernel_specs()
-    if kernels:
-        return HealthCheck("kernel", "ok", f"Jupyter finds {', '.join(sorted(kernels))}")
-    return HealthCheck(
-        "kernel", "problem", "Jupyter finds no kernel: no notebook can run", "python -m ipykernel install --sys-prefix"
-    )
+    if kernels := KernelSpecManager().find_kernel_specs():
+        return "ok", f"Jupyter finds {', '.join(sorted(kernels))}"
+    return "problem", "Jupyter finds no kernel: no notebook can run", "python -m ipykernel install --sys-prefix"
 
 
-def _gpu() -> HealthCheck:
+def _gpu() -> Result:
     if shutil.which("nvidia-smi") is None:
-        return HealthCheck("GPU", "ok", "none here; training runs on the CPU")
-    query = ["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"]
-    done = _output(query, TIMEOUT_S)
+        return "ok", "none here; training runs on the CPU"
+    done = _output(["nvidia-smi", "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader"], TIMEOUT_S)
     if done.returncode == 0 and done.stdout.strip():
-        return HealthCheck("GPU", "ok", "; ".join(line.strip() for line in done.stdout.strip().splitlines()))
-    return HealthCheck(
-        "GPU", "warning", f"nvidia-smi says: {_said(done)}", "Look after the NVIDIA driver; the CPU is used meanwhile."
-    )
+        return "ok", "; ".join(line.strip() for line in done.stdout.strip().splitlines())
+    said = " ".join((done.stderr or done.stdout).split())[:200] or f"exit code {done.returncode}"
+    return "warning", f"nvidia-smi says: {said}", "Check the NVIDIA driver; until then the CPU is used."
 
 
-def _containers() -> HealthCheck:
+def _containers() -> Result:
     found = [name for name in ("docker", "podman") if shutil.which(name)]
     if not found:
-        detail = "neither docker nor podman; jobs of the image 'genokit' need none"
-        return HealthCheck("containers", "ok", detail)
+        return "ok", "neither docker nor podman; jobs with the image 'genokit' need neither"
     answers = {name: _output([name, "info", "--format", "{{json .}}"], TIMEOUT_S) for name in found}
-    working = [name for name, done in answers.items() if done.returncode == 0]
-    if working:
-        return HealthCheck("containers", "ok", f"{', '.join(working)} answers")
-    todo = f"Start {found[0]} to run jobs of other images; jobs of the image 'genokit' need none."
-    return HealthCheck("containers", "warning", f"{', '.join(found)} installed but not answering", todo)
+    if working := [name for name, done in answers.items() if done.returncode == 0]:
+        return "ok", f"{', '.join(working)} answers"
+    todo = f"Start {found[0]} to run jobs with other images; jobs with the image 'genokit' do not need it."
+    return "warning", f"{', '.join(found)} installed but not answering", todo
 
 
-def _package_sources() -> HealthCheck:
+def _package_sources() -> Result:
     has = {"pip": importlib.util.find_spec("pip") is not None, "npm": shutil.which("npm") is not None}
     missing = [name for name, there in has.items() if not there]
     if not missing:
-        return HealthCheck("package sources", "ok", "pip and npm: data that travel as packages can be fetched")
-    todo = f"Install {' and '.join(missing)}, or have a mirror: mirrors = [...] in {FILE}."
-    return HealthCheck(
-        "package sources", "warning", f"no {' and no '.join(missing)}: such data sources are passed over", todo
-    )
+        return "ok", "pip and npm: data published as packages can be fetched"
+    todo = f"Install {' and '.join(missing)}, or set a mirror: mirrors = [...] in {FILE}."
+    return "warning", f"no {' and no '.join(missing)}: such data sources are skipped", todo
 
 
-def _folder(name: str, folder: Path) -> HealthCheck:
+def _folder(name: str, folder: Path) -> Result:
     if name == "home":
         check_home(folder)
     place = next(parent for parent in (folder, *folder.parents) if parent.exists())
     todo = f'Choose another folder: {name} = "..." in {FILE}, or GENOKIT_{name.upper()}.'
     if not place.is_dir():
-        return HealthCheck(name, "problem", f"'{place}' is not a folder", todo)
+        return "problem", f"'{place}' is not a folder", todo
     try:
         tempfile.TemporaryFile(dir=place).close()
     except OSError as error:
-        return HealthCheck(name, "problem", f"'{place}' cannot be written to: {error.strerror}", todo)
+        return "problem", f"'{place}' cannot be written to: {error.strerror}", todo
     free = shutil.disk_usage(place).free
     detail = f"{folder}, {size(free)} free"
     if free < LITTLE_SPACE:
-        return HealthCheck(
-            name, "warning", detail, f"Make room: under {size(LITTLE_SPACE)} is little for data and runs."
-        )
-    return HealthCheck(name, "ok", detail)
+        return "warning", detail, f"Free some space: less than {size(LITTLE_SPACE)} is little for data and runs."
+    return "ok", detail
 
 
-def _manifests(settings: Settings) -> HealthCheck:
+def _manifests(settings: Settings) -> Result:
     folder = settings.manifests or nearest("data_manifests") or Path(__file__).parent / "data" / "manifests"
-    names = sorted(file.parent.name for file in folder.glob("*/datapackage.json"))
-    if names:
-        return HealthCheck("manifests", "ok", f"{', '.join(names)} in {folder}")
-    todo = f'Work in the repository, or set manifests = "..." in {FILE}.'
-    return HealthCheck("manifests", "warning", f"none in {folder}", todo)
+    if names := sorted(file.parent.name for file in folder.glob("*/datapackage.json")):
+        return "ok", f"{', '.join(names)} in {folder}"
+    return "warning", f"none in {folder}", f'Work in the repository, or set manifests = "..." in {FILE}.'
 
 
-def _embedded(settings: Settings) -> HealthCheck:
+def _embedded(settings: Settings) -> Result:
     status = backends.account(settings).status()
-    jobs = status.get("jobs")
+    jobs, stuck = status.get("jobs"), status.get("stuck")
     counts = ", ".join(f"{count} {state}" for state, count in jobs.items()) if isinstance(jobs, Mapping) else ""
     supervisor = status.get("supervisor")
-    at_work = f"at work, process {supervisor}" if supervisor else "at rest; it starts with the next job"
-    detail = f"{at_work}; jobs: {counts or 'none yet'}"
+    activity = f"running, process {supervisor}" if supervisor else "at rest; it starts with the next job"
+    detail = f"{activity}; jobs: {counts or 'none yet'}"
     if status.get("problem"):
-        todo = f"Look into supervisor.log in {settings.home}. To start afresh: genokit local clean."
-        return HealthCheck("embedded account", "problem", f"{detail}. {status['problem']}", todo)
-    stuck = status.get("stuck")
+        todo = f"See supervisor.log in {settings.home}. To start afresh: genokit local clean."
+        return "problem", f"{detail}. {status['problem']}", todo
     if isinstance(stuck, Mapping) and stuck:
         job_id, reason = next(iter(stuck.items()))
-        more = f" So do {len(stuck) - 1} more." if len(stuck) > 1 else ""
-        todo = "Ask for less, or terminate it."
-        return HealthCheck(
-            "embedded account", "warning", f"{detail}. Job {job_id} can never start: {reason}{more}", todo
-        )
-    return HealthCheck("embedded account", "ok", detail)
+        more = f" The same goes for {len(stuck) - 1} more." if len(stuck) > 1 else ""
+        return "warning", f"{detail}. Job {job_id} can never start: {reason}{more}", "Request less, or terminate it."
+    return "ok", detail
 
 
-def _identity(settings: Settings) -> HealthCheck:
+def _identity(settings: Settings) -> Result:
     try:
         session = _session(settings)
         if not session.region_name:
-            todo = f'Set region = "..." in {FILE}, or GENOKIT_REGION.'
-            return HealthCheck("AWS identity", "problem", "no region is set", todo)
-        who = session.client("sts", config=_quick()).get_caller_identity()
+            return "problem", "no region is set", f'Set region = "..." in {FILE}, or GENOKIT_REGION.'
+        identity = session.client("sts", config=_quick()).get_caller_identity()
     except Exception as error:  # of botocore's many, each for a way in which signing in fails
-        todo = "Sign in (aws sso login, or aws configure), and check profile and region."
-        return HealthCheck("AWS identity", "problem", str(error), todo)
-    return HealthCheck("AWS identity", "ok", f"{who['Arn']} in {session.region_name}")
+        return "problem", str(error), "Sign in (aws sso login, or aws configure), and check profile and region."
+    return "ok", f"{identity['Arn']} in {session.region_name}"
 
 
-def _queues(settings: Settings) -> HealthCheck:
+def _queues(settings: Settings) -> Result:
     # Not the kit's own client, which is patient with a service that does not answer.
     with backends.translated_errors("AWS Batch"):
         queues = _session(settings).client("batch", config=_quick()).describe_job_queues()["jobQueues"]
     if not queues:
-        return HealthCheck(
-            "AWS Batch", "warning", "has no job queue", "Create one: genokit stack deploy. Or check the region."
-        )
-    names = ", ".join(f"{queue['jobQueueName']} {queue['state']} {queue.get('status', '')}".strip() for queue in queues)
-    return HealthCheck("AWS Batch", "ok", f"queues: {names}")
+        return "warning", "has no job queue", "Create one: genokit stack deploy. Or check the region."
+    names = [f"{queue['jobQueueName']} {queue['state']} {queue.get('status', '')}".strip() for queue in queues]
+    return "ok", f"queues: {', '.join(names)}"
 
 
 def _session(settings: Settings) -> Any:
@@ -304,15 +287,15 @@ def _quick() -> Any:
     return Config(connect_timeout=TIMEOUT_S, read_timeout=TIMEOUT_S, retries={"total_max_attempts": 1})
 
 
-# What to ask of each backend; which of them to use is settled in backends.py alone.
-BACKEND_CHECKS: dict[str, dict[str, Callable[[Settings], HealthCheck]]] = {
+# The checks of each backend; only backends.py decides which one is used.
+BACKEND_CHECKS: dict[str, dict[str, Callable[[Settings], Result]]] = {
     "local": {"embedded account": _embedded},
     "aws": {"AWS identity": _identity, "AWS Batch": _queues},
 }
 
 
 def _output(command: list[str], timeout_s: float, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a program for what it says; one that cannot start or takes too long counts as failed."""
+    """Run a program and return its output; one that cannot start or takes too long counts as failed."""
     try:
         return subprocess.run(
             command, capture_output=True, text=True, errors="replace", timeout=timeout_s, check=False,
@@ -322,7 +305,3 @@ def _output(command: list[str], timeout_s: float, folder: Path | None = None) ->
         return subprocess.CompletedProcess(command, 124, "", f"no answer within {timeout_s:g} s")
     except OSError as error:
         return subprocess.CompletedProcess(command, 127, "", str(error))
-
-
-def _said(done: subprocess.CompletedProcess[str]) -> str:
-    return " ".join((done.stderr or done.stdout).split())[:200] or f"exit code {done.returncode}"

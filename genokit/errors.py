@@ -2,43 +2,44 @@
 
     GenokitError
       ConfigError          a setting is missing or wrong             names the file or variable it came from
-      MissingDependency    a package or program is not installed     says how to get it
+      MissingDependency    a package or program is not installed     says how to install it
       NotFound             a queue, definition, job, data set ...    lists near misses
-      AccessDenied         AWS said no                               .action .resource
+      AccessDenied         a permission is missing                   .action .resource
       InvalidRequest       a request that the service refuses        .code
       ServiceError         throttled, unreachable, or broken         .code
       ConfirmationNeeded   data or jobs would be lost                .losses
       StackFailed          .stack .resource .reason                  the first to fail
       JobFailed            .job .exit_code .reason .last_lines
-      JobTimeout           waited long enough                        .job
+      JobTimeout           a job that has not ended in time          .job
       InvalidProject       a folder that cannot be shipped as code
       InvalidManifest      a datapackage.json that cannot be used
-      FetchFailed          no source delivered                       .resource .tried
+      FetchFailed          no source delivered a resource            .resource .tried
       InvalidSource        clinical data that cannot be read as they stand
-      TransformFailed      .table                                    SQL that an engine could not carry out
-      QualityFailed        .quality                                  a new CDM that failed mandatory checks
+      TransformFailed      an engine could not run a table's SQL     .table
+      QualityFailed        a new CDM failed mandatory checks         .quality
       QueryError           SQL that a database refuses               .sql
-      HashMismatch         bytes are not the promised ones           .expected .got
-      InvalidParameters    unknown name, wrong type, out of range    lists what is wrong, all of it
-      InvalidCheckpoint    a file that is not a whole checkpoint
+      HashMismatch         bytes do not have the expected hash       .expected .got
+      InvalidParameters    unknown name, wrong type, out of range    lists everything that is wrong
+      InvalidCheckpoint    a file that is not a complete checkpoint
       InvalidNotebook      a file that is not a notebook this kit can run
       NotebookFailed       .run .cell .path
       PipelineFailed       .runs
 
-Every message says what happened, to which thing, what was expected and what came, and what to do next:
+Every message says what happened, to which thing, what was expected, what was found, and what to do next:
 
 >>> from genokit.errors import GenokitError, HashMismatch
 >>> try:
-...     raise HashMismatch("'labels.gz' is not the promised file", expected="ab", got="cd")
+...     raise HashMismatch("'labels.gz' does not have the expected hash", expected="ab", got="cd")
 ... except GenokitError as error:
 ...     print(error, error.expected, error.got)
-'labels.gz' is not the promised file ab cd
+'labels.gz' does not have the expected hash ab cd
 """
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -63,11 +64,17 @@ class FailedRun(Protocol):
     def traceback(self) -> str: ...
 
 
+# Errors with more than a message are dataclasses, so that what they carry is named and typed once.
+
+
+@dataclass(eq=False, repr=False)
 class GenokitError(Exception):
     """The root: ``except GenokitError`` catches everything the kit raises on purpose."""
 
+    message: str
+
     def __str__(self) -> str:
-        return plain(super().__str__())  # it may repeat what a job or a file said, and goes to terminals
+        return plain(super().__str__())  # it may quote a job's or a file's text, and goes to terminals
 
 
 class ConfigError(GenokitError):
@@ -75,75 +82,66 @@ class ConfigError(GenokitError):
 
 
 class MissingDependency(GenokitError):
-    """A package or program that this needs is not installed."""
+    """A package or program that is needed is not installed."""
 
 
 class NotFound(GenokitError):
     """There is no such thing."""
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class AccessDenied(GenokitError):
-    """AWS refused the call for want of a permission."""
+    """AWS refused the call because a permission is missing."""
 
-    def __init__(self, message: str, *, action: str = "", resource: str = "") -> None:
-        super().__init__(message)
-        self.action = action
-        self.resource = resource
+    action: str = ""
+    resource: str = ""
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class InvalidRequest(GenokitError):
-    """The service refused the request as wrong."""
+    """The service refused the request as invalid."""
 
-    def __init__(self, message: str, *, code: str = "") -> None:
-        super().__init__(message)
-        self.code = code
+    code: str = ""
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class ServiceError(GenokitError):
     """The service was throttled, unreachable or broken."""
 
-    def __init__(self, message: str, *, code: str = "") -> None:
-        super().__init__(message)
-        self.code = code
+    code: str = ""
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class ConfirmationNeeded(GenokitError):
-    """Data or jobs would be lost, and nobody said that they may be."""
+    """Data or jobs would be lost, and nobody has confirmed it."""
 
-    def __init__(self, message: str, *, losses: Sequence[str]) -> None:
-        super().__init__(message)
-        self.losses = list(losses)
+    losses: Sequence[str]
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class StackFailed(GenokitError):
-    """A CloudFormation stack could not become what it should; ``resource`` is the first that failed, if one did."""
+    """A CloudFormation stack could not be changed as asked; ``resource`` is the first that failed, if one did."""
 
-    def __init__(self, message: str, *, stack: str, resource: str = "", reason: str = "") -> None:
-        super().__init__(message)
-        self.stack = stack
-        self.resource = resource
-        self.reason = reason
+    stack: str
+    resource: str = ""
+    reason: str = ""
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class JobFailed(GenokitError):
     """A job ended in FAILED."""
 
-    def __init__(
-        self, message: str, *, job: FailedJob, exit_code: int | None, reason: str, last_lines: Sequence[str] = ()
-    ) -> None:
-        super().__init__(message)
-        self.job = job
-        self.exit_code = exit_code
-        self.reason = reason
-        self.last_lines = list(last_lines)
+    job: FailedJob
+    exit_code: int | None
+    reason: str
+    last_lines: Sequence[str] = ()
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class JobTimeout(GenokitError):
-    """A job had not ended when the waiting did."""
+    """A job had not ended when the time to wait was over."""
 
-    def __init__(self, message: str, *, job: FailedJob) -> None:
-        super().__init__(message)
-        self.job = job
+    job: FailedJob
 
 
 class InvalidProject(GenokitError):
@@ -154,84 +152,77 @@ class InvalidManifest(GenokitError):
     """A data manifest cannot be used as it stands."""
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class FetchFailed(GenokitError):
-    """No source of a resource delivered it."""
+    """No source delivered a resource."""
 
-    def __init__(self, message: str, *, resource: str, tried: Sequence[tuple[str, str]]) -> None:
-        super().__init__(message)
-        self.resource = resource
-        self.tried = list(tried)
+    resource: str
+    tried: Sequence[tuple[str, str]]
 
 
 class InvalidSource(GenokitError):
-    """A source of clinical data, or a table in it, that cannot be read as it stands. Names no value of any row."""
+    """A source of clinical data, or a table in it, cannot be read as it stands. Names no value of any row."""
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class TransformFailed(GenokitError):
-    """An engine could not make a table; what was made before stays, and so does the target."""
+    """An engine could not make a table; tables made before stay, and so does the target."""
 
-    def __init__(self, message: str, *, table: str = "") -> None:
-        super().__init__(message)
-        self.table = table
+    table: str = ""
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class QualityFailed(GenokitError):
-    """A new CDM breaks what a CDM must hold, so the old one stays."""
+    """A new CDM failed mandatory checks and was not published."""
 
-    def __init__(self, message: str, *, quality: object) -> None:
-        super().__init__(message)
-        self.quality = quality
+    quality: object
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class QueryError(GenokitError):
-    """A database refused a query, or could not end it."""
+    """A database refused a query, or could not finish it."""
 
-    def __init__(self, message: str, *, sql: str = "") -> None:
-        super().__init__(message)
-        self.sql = sql
+    sql: str = ""
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class HashMismatch(GenokitError):
-    """A file's bytes are not the promised ones."""
+    """A file's bytes do not have the expected hash."""
 
-    def __init__(self, message: str, *, expected: str, got: str) -> None:
-        super().__init__(message)
-        self.expected = expected
-        self.got = got
+    expected: str
+    got: str
 
 
 class InvalidParameters(GenokitError):
-    """Parameters with an unknown name, a wrong type or a value out of range."""
+    """Parameters have an unknown name, a wrong type or a value out of range."""
 
 
 class InvalidCheckpoint(GenokitError):
-    """A file is not a whole checkpoint of this kit."""
+    """A file is not a complete checkpoint of this kit."""
 
 
 class InvalidNotebook(GenokitError):
     """A file is not a notebook, or not one that this kit can run."""
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class NotebookFailed(GenokitError):
     """A notebook did not run to its end."""
 
-    def __init__(self, message: str, *, run: FailedRun, cell: int | None, path: Path) -> None:
-        super().__init__(message)
-        self.run = run
-        self.cell = cell
-        self.path = path
+    run: FailedRun
+    cell: int | None
+    path: Path
 
 
+@dataclass(eq=False, repr=False, kw_only=True)
 class PipelineFailed(GenokitError):
     """At least one notebook of a pipeline did not run to its end."""
 
-    def __init__(self, message: str, *, runs: Sequence[FailedRun]) -> None:
-        super().__init__(message)
-        self.runs = list(runs)
+    runs: Sequence[FailedRun]
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of a message about an unknown name: the nearest known one, or all of them.
+    """The end of a message about an unknown name: the nearest known name, or all of them.
 
     >>> did_you_mean("epoch", ["epochs", "seed"])
     "Did you mean 'epochs'?"

@@ -1,22 +1,24 @@
-"""Files written whole or not at all, folders for their owner alone, and what bytes hash to."""
+"""Files written whole or not at all, folders that only their owner may enter, and SHA-256."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-import tempfile
+import secrets
+import stat
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-# The first line of the .gitignore in a folder of data: git ignores what is in there, and shipping code obeys it, too.
+# The first line of the .gitignore in a folder of data: git ignores such a folder, and so does shipping code.
 MARK = "# Data, not code: kept out of git and of what genokit ships to jobs."
 
 
 def private_folder(folder: str | os.PathLike[str], *, data: bool = False) -> Path:
-    """Make a folder that its owner alone may enter (0700), and those missing above it; returns it.
+    """Make a folder that only its owner may enter (0700), and missing ones above it; returns it.
 
-    A folder that is there keeps its mode. With ``data`` one that is empty is marked as data, not code.
+    An existing folder keeps its mode. With ``data``, a new or empty folder is marked as data, not code.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -33,7 +35,7 @@ def private_folder(folder: str | os.PathLike[str], *, data: bool = False) -> Pat
 
 
 def mark(folder: Path) -> Path:
-    """Mark a folder of the kit's own as data; returns it."""
+    """Mark one of the kit's folders as data; returns it."""
     if not (folder / ".gitignore").exists():
         (folder / ".gitignore").write_text(f"{MARK}\n*\n")
         restrict(folder / ".gitignore")
@@ -41,7 +43,7 @@ def mark(folder: Path) -> Path:
 
 
 def restrict(path: Path) -> Path:
-    """Take a file or folder of the kit's own from everyone but its owner; returns it."""
+    """Remove everyone's access but the owner's to one of the kit's files or folders; returns it."""
     mode = path.stat().st_mode
     if mode & 0o077:
         path.chmod(mode & 0o700)
@@ -68,22 +70,33 @@ def write_atomic(
     else:
         path.parent.mkdir(parents=True, exist_ok=True)
     # In the same folder: a rename is atomic only within one file system.
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name[:40]}.", suffix=".part", dir=path.parent)
+    temporary = path.with_name(f".{path.name[:40]}.{secrets.token_hex(6)}.part")
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private or path.exists() else 0o666)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(handle, "wb") as file:
             file.write(data.encode() if isinstance(data, str) else data)
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes files private; an existing file keeps its mode, a new one gets what open() would give.
-        os.chmod(temporary, _mode(path, 0o600 if private else 0o666 & ~_umask()))
         if replace:
-            os.replace(temporary, path)
+            with contextlib.suppress(FileNotFoundError):
+                temporary.chmod(stat.S_IMODE(path.stat().st_mode))
+            temporary.replace(path)
         else:
             os.link(temporary, path)  # unlike a rename, fails where there is a file
     finally:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
     return path
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in a folder outlive a power cut, where the system can."""
+    with contextlib.suppress(OSError):  # Windows cannot open a folder, and some network file systems cannot sync one
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def sha256(path: str | os.PathLike[str]) -> str:
@@ -99,10 +112,9 @@ def sha256(path: str | os.PathLike[str]) -> str:
 
 
 class InPieces:
-    """A stream to unpack from that refuses, by OSError, to give more than 4 MiB at once.
+    """A stream to unpack from, of which no more than 4 MiB can be read at once. Raises OSError.
 
-    An archive's header may tell of gigabytes, which tarfile then asks for in one piece, and a few bytes of gzip have
-    them.
+    A header in an archive may claim gigabytes, which tarfile then reads in one piece; a few bytes of gzip hold them.
     """
 
     def __init__(self, file: Any) -> None:
@@ -110,36 +122,5 @@ class InPieces:
 
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= 2**22:
-            raise OSError(f"a header in it tells of {size:,} bytes")
+            raise OSError(f"a header in it claims {size:,} bytes")
         return bytes(self._file.read(size))
-
-
-def _mode(path: Path, new: int) -> int:
-    try:
-        return path.stat().st_mode & 0o7777
-    except FileNotFoundError:
-        return new
-
-
-def _umask() -> int:
-    # Reading the umask the portable way sets it, which other threads would see; Linux tells it in /proc.
-    try:
-        for line in Path("/proc/self/status").read_text().splitlines():
-            if line.startswith("Umask:"):
-                return int(line.split()[1], 8)
-    except OSError:
-        pass
-    return 0o022
-
-
-def sync_folder(folder: Path) -> None:
-    try:
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError:  # Windows cannot open a folder
-        return
-    try:
-        os.fsync(handle)
-    except OSError:  # nor can some network file systems sync one
-        pass
-    finally:
-        os.close(handle)
