@@ -1,8 +1,9 @@
-"""Counts of persons that may be shown: small ones are hidden, and so many others that sums don't give them back.
+"""Statistical disclosure control for counts of persons: primary and secondary suppression, and differencing.
 
-A small cell of a table that adds up is protected by a box, as in Repsilber's hypercube method: cells that differ from
-it in some columns and are hidden with it. Adding a number to the corners of the box, and taking it off in turn, changes
-no sum: so there is another table that a reader cannot tell from the true one, and in it the cell is not small.
+Primary suppression hides small counts. Secondary suppression hides further cells, so that row and column sums do not
+give the small ones back; it uses boxes, as in Repsilber's hypercube method. The corners of a box are cells that differ
+from the small cell in some of the columns. Adding a number to the corners and subtracting it in turn changes no sum, so
+a reader cannot tell the true table from another one in which the cell is not small.
 """
 
 from __future__ import annotations
@@ -12,18 +13,18 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pandas import DataFrame, Series
 
 from genokit.config import Settings
 from genokit.errors import InvalidParameters, did_you_mean
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-    from pandas import DataFrame, Series
-
-HIDDEN = "*"  # in place of a count, where to say "fewer than" would tell too much
-MOST_CELLS = 1_000_000  # of one table, with the combinations that no row has
+HIDDEN = "*"  # for a count where "<5" would reveal too much
+MOST_CELLS = 1_000_000  # of one table, including combinations that no row holds
 
 Cell = tuple[int, ...]
 
@@ -39,34 +40,60 @@ def suppress(
     hide: Any = None,
     min_cell: int | None = None,
 ) -> DataFrame:
-    """The rows with every small count missing (<NA>): the counts of a row, and the columns ``also``, go together.
+    """Hide every small count of a frame, and the counts from which it could be calculated.
 
-    ``by`` are the columns over which the counts add up, because each person is in one row only (sex, age at entry):
-    then other rows are hidden too, such that nobody who has all sums over these columns learns that a count is small;
-    or learns it exactly, where the sums alone tell that it is small. What the sums alone tell exactly is beyond help.
-    ``total`` is the label in these columns by which a row is the sum of others; such rows are hidden if need be. A
-    hidden zero may come as a row of its own. ``within`` are columns for each of whose values this is a table by itself.
-    ``hide`` is true of other rows to hide, as of those with a number ``near`` another. Without ``by`` only these and
-    what is small are hidden. A count is small from 1 to below ``min_cell``, which is at least that of the settings.
-    Raises InvalidParameters.
+    Parameters
+    ----------
+    frame
+        A row for each group of persons, with the true counts.
+    counts
+        The columns with counts. They are hidden together, row by row.
+    by
+        The columns over which the counts add up because each person is in one row only (sex, age at entry). Other rows
+        are then hidden too, so that a reader who knows all sums over these columns does not learn that a count is
+        small; or, where the sums alone show that it is small, does not learn the count. A count that the sums alone
+        determine cannot be protected. Without ``by``, only small counts and ``hide`` are hidden.
+    within
+        Columns for each of whose values the rows are a table of their own.
+    also
+        Other columns to hide with the counts, such as a mean.
+    total
+        The label in ``by`` that marks a row as the sum of others, such as "all". Totals are hidden if they have to be.
+    hide
+        True for further rows to hide, such as those whose count ``differs_by_few`` from another.
+    min_cell
+        Counts from 1 to below this number are small; never less than ``min_cell`` of the settings.
 
+    Returns
+    -------
+    DataFrame
+        The rows in their order, hidden counts as <NA>. If a zero that no row holds must be hidden, a row for it is
+        appended.
+
+    Raises
+    ------
+    InvalidParameters
+        If a column is missing, counts are not whole numbers, rows repeat, or totals are not sums of the other rows.
+
+    Examples
+    --------
     >>> import pandas as pd
     >>> frame = pd.DataFrame({"sex": ["F", "M", "other"], "persons": [120, 98, 2]})
     >>> suppress(frame, ["persons"], by=["sex"])["persons"].tolist()
     [120, <NA>, <NA>]
     """
-    import numpy as np
-
     for name in (*counts, *by, *within, *also):
         if name not in frame.columns:
             raise InvalidParameters(f"There is no column '{name}' to suppress. {did_you_mean(name, frame.columns)}")
     if by and frame.duplicated([*within, *by]).any():
-        raise InvalidParameters(f"Several rows have the same {', '.join(by)}: name what tells them apart in within.")
-    least = smallest(min_cell)
+        raise InvalidParameters(
+            f"Several rows have the same {', '.join(by)}. Name in 'within' the columns that distinguish them."
+        )
+    least = threshold(min_cell)
     values = np.stack([_whole(frame[name], name) for name in counts], axis=1)  # (rows, counts)
     hidden: NDArray[np.bool_] = np.any((values > 0) & (values < least), axis=1)
     hidden |= False if hide is None else np.asarray(hide, dtype=bool)
-    added: list[list[int]] = []  # for each new row, a row to take each column of by from
+    added: list[list[int]] = []  # for each new row, the rows that have its values of the columns by
     if len(by) > 1 or total is not None:
         codes = _codes(frame, by, total)
         for rows in _groups(frame, within):
@@ -74,70 +101,73 @@ def suppress(
                 grid = _grid(codes[rows], values[rows], by)
                 added += [[int(rows[of]) for of in origin] for origin in _protect(grid, hidden, rows, least)]
                 if total is not None:
-                    _hide_few_together(grid, hidden, rows, least)
+                    _protect_remainders(grid, hidden, rows, least)
     if by and total is None:
         tables: Any = frame.groupby(list(within), dropna=False).ngroup().to_numpy() if within else 0 * values[:, 0]
-        _partner(tables, values, hidden, least)
-    return _without(frame, hidden, added, counts, by, within, also)
+        _suppress_one_more(tables, values, hidden, least)
+    shown = frame.assign(**{name: frame[name].astype("Int64").mask(hidden) for name in counts})
+    shown = shown.assign(**{name: frame[name].mask(hidden) for name in also})
+    if not added:
+        return shown
+    known = {name: frame[name].iloc[[of[0] for of in added]].array for name in within}
+    known |= {name: frame[name].iloc[[of[i] for of in added]].array for i, name in enumerate(by)}
+    return pd.concat([shown, pd.DataFrame(known)], ignore_index=True)
 
 
-def near(numbers: Any, *told: Any, min_cell: int | None = None) -> NDArray[np.bool_]:
-    """Which numbers are small, or differ by a small number from one that is told beside them.
+def differs_by_few(numbers: Any, *others: Any, min_cell: int | None = None) -> NDArray[np.bool_]:
+    """Which numbers are small, or differ by a small number from another that is shown (differencing).
 
-    Each of ``told`` is a number, or one for each number; where it is missing there is none.
+    Each of ``others`` is one number, or one for each number; missing values are ignored.
 
-    >>> near([100, 97, 50, 3], 100).tolist()
+    >>> differs_by_few([100, 97, 50, 3], 100).tolist()
     [False, True, False, True]
     """
-    import numpy as np
-
-    found, least = np.asarray(numbers, dtype="float64"), smallest(min_cell)
-    apart = [np.abs(found - np.asarray(one, dtype="float64")) for one in (0, *told)]
+    found, least = np.asarray(numbers, dtype="float64"), threshold(min_cell)
+    apart = [np.abs(found - np.asarray(one, dtype="float64")) for one in (0, *others)]
     small: NDArray[np.bool_] = np.any([(one > 0) & (one < least) for one in apart], axis=0)
     return small
 
 
-def steps(
+def suppress_nested(
     counts: Sequence[int],
     *others: Sequence[int],
     first: Sequence[int] = (),
     beside: Sequence[Sequence[int]] = (),
     min_cell: int | None = None,
 ) -> list[int | None]:
-    """Nested counts, such as the steps of an attrition: hide those that are small or differ by a small number.
+    """Hide counts of a nested series, such as an attrition, that are small or differ from a shown one by few.
 
-    The last is kept before the first, and both before those between; before all of them, those at the places
-    ``first``. ``beside`` are, for each count, others that are told elsewhere: it differs by little from none of them.
-    ``others`` are series that go with it, each of which is held to the same.
+    The positions ``first`` are kept before all others, then the last count, the first, and those between. ``others``
+    are series that must be safe at the same positions. ``beside`` has, for each position, counts that are shown
+    elsewhere, from which this one must not differ by few.
 
-    >>> steps([200, 198, 150, 147, 60, 3, 0])
+    >>> suppress_nested([200, 198, 150, 147, 60, 3, 0])
     [200, None, 150, None, 60, None, 0]
     """
-    least, last = smallest(min_cell), len(counts) - 1
+    least, last = threshold(min_cell), len(counts) - 1
     shown: dict[int, int] = {}
     for i in dict.fromkeys([*first, last, 0, *range(last)] if counts else []):
-        told = [(of[i], (0, *(of[j] for j in shown), *(beside[i] if beside else ()))) for of in (counts, *others)]
-        if not any(0 < abs(one - n) < least for one, numbers in told for n in numbers):
+        known = [(of[i], (0, *(of[j] for j in shown), *(beside[i] if beside else ()))) for of in (counts, *others)]
+        if not any(0 < abs(count - n) < least for count, numbers in known for n in numbers):
             shown[i] = counts[i]
     return [shown.get(i) for i in range(len(counts))]
 
 
-def gathered(
+def pool_rare(
     frame: DataFrame, count: str, steps: Sequence[str], *, other: str, min_cell: int | None = None
 ) -> DataFrame:
-    """Paths, a row each, with their counts: rare ones put together with those that begin alike, and then go on as
-    ``other``.
+    """Pool rare paths with those that begin alike, so that no row stands for few persons.
 
-    Each person is in one row, so that sums of rows give nothing back: a row is a path, or so many together that each
-    may be as many as is told. Whom nobody is left to go with, the rarest other path joins. ``steps`` are the columns of
-    a path, missing after its end. Raises InvalidParameters.
+    ``frame`` has a row for each path: ``steps`` are its columns, missing after its end, and ``count`` its persons.
+    Each person is in one row, so sums of rows reveal nothing. Pooled paths continue as ``other``; if no similar path is
+    left for a rare one, it is pooled with the rarest other path. Raises InvalidParameters.
 
     >>> import pandas as pd
     >>> paths = pd.DataFrame({"first": ["a", "a", "a", "b"], "then": [None, "b", "c", None], "persons": [90, 4, 3, 50]})
-    >>> gathered(paths, "persons", ["first", "then"], other="...").values.tolist()
+    >>> pool_rare(paths, "persons", ["first", "then"], other="...").values.tolist()
     [['a', None, 90], ['a', '...', 7], ['b', None, 50]]
     """
-    least, steps = smallest(min_cell), list(steps)
+    least, steps = threshold(min_cell), list(steps)
     rows = frame[steps].fillna("").assign(**{count: _whole(frame[count], count)})
     rows = rows[rows[count] > 0].reset_index(drop=True)
     rare = rows[count] < least
@@ -151,53 +181,56 @@ def gathered(
         rest = rows[~rare].groupby(row)[count].sum()
         rare |= row == (rest.idxmin() if len(rest) else -1)
         differ = (i for i, step in enumerate(steps) if rows.loc[rare, step].nunique() > 1)
-        alike = 0 if rows[count].sum() < least else next(differ, 0)  # of few in all, not even the first step is told
+        alike = (
+            0 if rows[count].sum() < least else next(differ, 0)
+        )  # of few persons in all, not even the first step is shown
         rows.loc[rare, steps[alike:]] = [other, *[""] * (len(steps) - alike - 1)]
-    told = rows.groupby(steps, sort=False)[count].sum().astype("Int64").reset_index()
-    told[count] = told[count].mask(told[count] < least)  # of all, if they are few
-    return told.assign(**{step: told[step].astype(object).where(told[step] != "", None) for step in steps})
+    pooled = rows.groupby(steps, sort=False)[count].sum().astype("Int64").reset_index()
+    pooled[count] = pooled[count].mask(pooled[count] < least)  # if all persons together are few
+    return pooled.assign(**{step: pooled[step].astype(object).where(pooled[step] != "", None) for step in steps})
 
 
-def written(
+def formatted(
     frame: DataFrame, counts: Sequence[str], by: Sequence[str] = (), *, min_cell: int | None = None
 ) -> DataFrame:
-    """A suppressed frame with its counts as texts, to be shown.
+    """A suppressed frame with its counts as text.
 
-    What is hidden is "<5" where only small counts are; with ``by`` all of it is "*", as some of it is not small, and to
-    tell which would give sums a hold.
+    A hidden count is "<5" if only small counts are hidden. With ``by`` it is "*", because some hidden counts are not
+    small, and telling which ones would help to calculate the others.
 
     >>> import pandas as pd
-    >>> written(suppress(pd.DataFrame({"persons": [1234, 2]}), ["persons"]), ["persons"])["persons"].tolist()
+    >>> formatted(suppress(pd.DataFrame({"persons": [1234, 2]}), ["persons"]), ["persons"])["persons"].tolist()
     ['1,234', '<5']
     """
-    import pandas as pd
-
-    sign = HIDDEN if by else f"<{smallest(min_cell)}"
+    sign = HIDDEN if by else f"<{threshold(min_cell)}"
     return frame.assign(**{name: [sign if pd.isna(n) else f"{n:,}" for n in frame[name]] for name in counts})
 
 
-def told(count: int, min_cell: int | None = None) -> str:
-    """One number of persons as text: "<5" where it is small.
+def formatted_count(count: int, min_cell: int | None = None) -> str:
+    """One number of persons as text; a small one as "<5".
 
-    >>> told(1234), told(3)
+    >>> formatted_count(1234), formatted_count(3)
     ('1,234', '<5')
     """
-    least = smallest(min_cell)
+    least = threshold(min_cell)
     return f"<{least}" if 0 < count < least else f"{count:,}"
 
 
 def note(by: Sequence[str] = (), *, min_cell: int | None = None) -> str:
-    """What is to be said beside suppressed counts.
+    """The sentence to show beside suppressed counts.
 
-    >>> note()
-    'Counts of 1 to 4 persons are not shown.'
+    >>> note(["sex"])
+    'Counts of 1 to 4 persons are not shown, nor are counts that would reveal them.'
     """
-    also = ", nor are those that would give them back" if by else ""
-    return f"Counts of 1 to {smallest(min_cell) - 1} persons are not shown{also}."
+    also = ", nor are counts that would reveal them" if by else ""
+    return f"Counts of 1 to {threshold(min_cell) - 1} persons are not shown{also}."
 
 
-def smallest(min_cell: int | None = None, settings: Settings | None = None) -> int:
-    """The smallest count that is shown: ``min_cell``, but at least that of the settings. Raises InvalidParameters."""
+def threshold(min_cell: int | None = None, settings: Settings | None = None) -> int:
+    """The smallest count that is shown: ``min_cell``, or that of the settings if it is larger.
+
+    Raises InvalidParameters.
+    """
     if min_cell is not None and (isinstance(min_cell, bool) or not isinstance(min_cell, int)):
         raise InvalidParameters(f"min_cell must be a whole number of persons, but is {min_cell!r}.")
     return max(Settings.load().min_cell, min_cell or 0, settings.min_cell if settings else 0)
@@ -205,20 +238,20 @@ def smallest(min_cell: int | None = None, settings: Settings | None = None) -> i
 
 @dataclass(frozen=True)
 class _Grid:
-    """A table with an axis a column, each with its total at the end; flat, and what no row has is summed up."""
+    """A table as a flat grid: an axis for each column, its total last; cells that no row holds are calculated."""
 
     shape: Cell
     values: NDArray[np.int64]  # (counts, cells)
-    row: NDArray[np.int64]  # (cells,), -1 where there is none
-    elsewhere: NDArray[np.bool_]  # (cells,): totals that no row has
-    price: NDArray[np.float64]  # (cells,): of hiding it
-    origin: tuple[NDArray[np.int64], ...]  # for each axis, a row that has each of its values
+    row: NDArray[np.int64]  # (cells,): the row of each cell, -1 if it has none
+    elsewhere: NDArray[np.bool_]  # (cells,): totals that no row holds
+    price: NDArray[np.float64]  # (cells,): the cost of hiding each
+    origin: tuple[NDArray[np.int64], ...]  # for each axis and value, a row with it
 
 
-def _partner(table: NDArray[np.int64], values: NDArray[np.int64], hidden: NDArray[np.bool_], least: int) -> None:
-    """Of each table, hide the least other row where what is hidden is one alone, or few together."""
-    import numpy as np
-
+def _suppress_one_more(
+    table: NDArray[np.int64], values: NDArray[np.int64], hidden: NDArray[np.bool_], least: int
+) -> None:
+    """In each table whose hidden rows are a single one, or few persons together, hide the smallest other row too."""
     many, whole = np.bincount(table, hidden), values.sum(axis=1)
     sums = [np.bincount(table, count * hidden) for count in values.T]
     needs = (many == 1) | ((many > 1) & np.any([(one > 0) & (one <= least) for one in sums], axis=0))
@@ -228,21 +261,16 @@ def _partner(table: NDArray[np.int64], values: NDArray[np.int64], hidden: NDArra
 
 
 def _whole(column: Series[Any], name: str) -> NDArray[np.int64]:
-    import numpy as np
-    import pandas as pd
-
     numbers = column.to_numpy(dtype=object)
     if column.isna().any():
-        raise InvalidParameters(f"The counts '{name}' have gaps: suppress takes the true counts, once.")
+        raise InvalidParameters(f"The counts '{name}' have gaps. Give the true counts, not suppressed ones.")
     if any(isinstance(n, (bool, np.bool_, str)) or n != int(n) or n < 0 for n in pd.unique(numbers)):
         raise InvalidParameters(f"The counts '{name}' must be whole numbers, 0 or more.")
     return numbers.astype(np.int64)
 
 
 def _groups(frame: DataFrame, within: Sequence[str]) -> Iterator[NDArray[np.int64]]:
-    """The positions of the rows of each table."""
-    import numpy as np
-
+    """The positions of the rows of each table, by ``within``."""
     if not within:
         return iter([np.arange(len(frame))])
     number = frame.groupby(list(within), dropna=False, sort=False).ngroup().to_numpy()
@@ -251,18 +279,13 @@ def _groups(frame: DataFrame, within: Sequence[str]) -> Iterator[NDArray[np.int6
 
 
 def _codes(frame: DataFrame, by: Sequence[str], total: str | None) -> NDArray[np.int64]:
-    """The values of these columns as numbers, -1 for a total: (rows, axes)."""
-    import numpy as np
-    import pandas as pd
-
+    """The values of these columns as codes, -1 for a total: (rows, axes)."""
     codes = [pd.factorize(frame[name], use_na_sentinel=False)[0] for name in by]
     totals = [[isinstance(value, str) and value == total for value in frame[name]] for name in by]
     return np.where(np.array(totals, dtype=bool), -1, np.array(codes, dtype=np.int64)).T
 
 
 def _grid(codes: NDArray[np.int64], values: NDArray[np.int64], by: Sequence[str]) -> _Grid:
-    import numpy as np
-
     axes = range(len(by))
     origin: list[NDArray[np.int64]] = []
     at = codes.T.copy()
@@ -273,7 +296,9 @@ def _grid(codes: NDArray[np.int64], values: NDArray[np.int64], by: Sequence[str]
         at[axis, codes[:, axis] < 0] = len(first)
     shape = tuple(len(rows) + 1 for rows in origin)
     if prod(shape) > MOST_CELLS:
-        raise InvalidParameters(f"A table by {', '.join(by)} has {prod(shape):,} cells: more than {MOST_CELLS:,}.")
+        raise InvalidParameters(
+            f"A table by {', '.join(by)} has {prod(shape):,} cells, but at most {MOST_CELLS:,} can be protected."
+        )
     places = np.ravel_multi_index(tuple(at), shape)
     row = np.full(prod(shape), -1)
     row[places] = np.arange(len(codes))
@@ -288,7 +313,7 @@ def _grid(codes: NDArray[np.int64], values: NDArray[np.int64], by: Sequence[str]
     if (flat[:, places] != values.T).any():
         raise InvalidParameters(
             f"The totals over {', '.join(by)} are not the sums of the other rows: rows are missing, or persons are in "
-            "several of them. Name in by only what each person has one of, and the rest in within."
+            "several rows. Name in 'by' only columns with one value per person, and the others in 'within'."
         )
     total = on_a_total.ravel()
     persons = flat.sum(axis=0)
@@ -298,11 +323,9 @@ def _grid(codes: NDArray[np.int64], values: NDArray[np.int64], by: Sequence[str]
 
 
 def _protect(grid: _Grid, hidden: NDArray[np.bool_], rows: NDArray[np.int64], least: int) -> Iterator[tuple[int, ...]]:
-    """Hide what protects the small cells of a table; yields what no row has, by rows that have its values."""
-    import numpy as np
-
+    """Secondary suppression of a table. Yields hidden cells that no row holds, as rows that have their values."""
     lost = (grid.row >= 0) & hidden[rows[grid.row]]
-    for cell in np.flatnonzero(lost):  # as they are now: what is hidden below isn't small
+    for cell in np.flatnonzero(lost):  # those hidden so far: cells hidden below are not small
         for corner in _box(grid, int(cell), lost, least):
             if not lost[corner]:
                 lost[corner] = True
@@ -313,17 +336,15 @@ def _protect(grid: _Grid, hidden: NDArray[np.bool_], rows: NDArray[np.int64], le
                     yield tuple(int(origin[i]) for origin, i in zip(grid.origin, places, strict=True))
 
 
-def _hide_few_together(grid: _Grid, hidden: NDArray[np.bool_], rows: NDArray[np.int64], least: int) -> None:
-    """Where a total that is shown tells that what is hidden of its parts is few together, hide one more; and then
-    whatever would give that one back."""
-    import numpy as np
-
+def _protect_remainders(grid: _Grid, hidden: NDArray[np.bool_], rows: NDArray[np.int64], least: int) -> None:
+    """If a shown total reveals that its hidden parts are few persons together, hide one more part, and then whatever
+    would reveal that one."""
     lost = (grid.row >= 0) & hidden[rows[grid.row]]
     places = np.arange(lost.size).reshape(grid.shape)
     lines = [
         line for axis in range(places.ndim) for line in np.moveaxis(places, axis, -1).reshape(-1, places.shape[axis])
     ]
-    lines = [line for line in lines if grid.row[line[-1]] >= 0]  # the total is the last
+    lines = [line for line in lines if grid.row[line[-1]] >= 0]  # the total comes last
     before, more = -1, False
     while lost.sum() > before:
         before = lost.sum()
@@ -339,23 +360,21 @@ def _hide_few_together(grid: _Grid, hidden: NDArray[np.bool_], rows: NDArray[np.
 
 
 def _box(grid: _Grid, cell: int, lost: NDArray[np.bool_], least: int) -> list[int]:
-    """The corners of the box that protects a cell best, and of these at the least cost.
+    """The corners of the box that protects a cell best, and among equally good boxes the cheapest.
 
-    Best is that the cell can be as large as what is shown, and nothing else zero; then, that it can be one more or one
-    less. And best is a box that keeps all sums; then, one that hides sums among the rows; then, any.
+    In the best boxes the cell could be as large as the threshold and no other corner need be zero; in the next best it
+    could be one more or one less. Boxes that preserve all sums come first, then those that hide sums among the rows.
     """
-    import numpy as np
-
     own = grid.values[:, cell]
     small = np.flatnonzero((own > 0) & (own < least))
-    if not len(small):  # hidden as it is near another number, so that it may not come back as a sum
+    if not len(small):  # hidden because of differencing: no sum may reveal it
         small, own = np.flatnonzero(own), np.zeros_like(own)
-    # A box of few cells is wanted again and again, for one table after the other.
+    # Boxes of small tables are needed again and again, for one table after another.
     find = _boxes if len(lost) < 1000 else _boxes.__wrapped__
     boxes, rising, kept = find(grid.shape, cell)
     values = grid.values[small][:, boxes]  # (counts, corners, boxes)
     enough = (rising | (values > (least - own[small])[:, None, None])).all(axis=(0, 1))
-    less = values >= 1  # can be one less
+    less = values >= 1  # it could be one less
     some = ((rising | less).all(axis=1) | (~rising | less).all(axis=1)).all(axis=0)
     known = ~grid.elsewhere[boxes].any(axis=0)
     whole = known | True
@@ -367,44 +386,13 @@ def _box(grid: _Grid, cell: int, lost: NDArray[np.bool_], least: int) -> list[in
 
 @lru_cache(maxsize=1000)
 def _boxes(shape: Cell, cell: int) -> tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.bool_]]:
-    """All boxes with a corner in this cell: their corners, which of these rise with it, and which keep all sums."""
-    import numpy as np
-
+    """All boxes with a corner at this cell: their corners, which rise with it, and which boxes preserve all sums."""
     here = np.array(np.unravel_index(cell, shape))[:, None]
     last = np.array(shape)[:, None] - 1
     far = np.indices(shape).reshape(len(shape), -1)
     far = far[:, (far != here).all(axis=0)]  # (axes, boxes)
     moved = np.array(list(product([False, True], repeat=len(shape))))[:, :, None]  # (corners, axes, 1)
     boxes = np.ravel_multi_index(tuple(np.where(moved, far, here).swapaxes(0, 1)), shape)  # (corners, boxes)
-    # A total moves with its cells, everything else against them.
+    # A total changes with its cells, every other corner against them.
     against = moved & (far != last) & (here != last)
     return boxes, against.sum(axis=1) % 2 == 0, (far != last).all(axis=0)
-
-
-def _without(
-    frame: DataFrame,
-    hidden: NDArray[np.bool_],
-    added: Sequence[Sequence[int]],
-    counts: Sequence[str],
-    by: Sequence[str],
-    within: Sequence[str],
-    also: Sequence[str],
-) -> DataFrame:
-    import pandas as pd
-
-    shown = frame.copy()
-    for name in counts:
-        shown[name] = frame[name].astype("Int64").mask(hidden)
-    for name in also:
-        shown[name] = frame[name].mask(hidden)
-    if not added:
-        return shown
-    columns = {}
-    for name in frame.columns:
-        if name in by:
-            more = frame[name].iloc[[of[list(by).index(name)] for of in added]]
-        else:
-            more = shown[name].iloc[[of[0] for of in added]]
-            more = more if name in within else more.mask(pd.Series(True, index=more.index))
-        columns[name] = pd.concat([shown[name], more], ignore_index=True)
-    return pd.DataFrame(columns)

@@ -14,7 +14,7 @@ from duckcdm.webapi.sources import Source, sql_resource
 
 from genokit import Cdm
 from genokit.omop.characterize.achilles import DISTRIBUTIONS, SCANS, named
-from genokit.omop.characterize.achilles_results import TABLES, opened
+from genokit.omop.characterize.result_file import TABLES, opened
 
 DOMAINS = ("condition", "conditionera", "drug", "drugera", "measurement", "observation", "procedure", "visit")
 

@@ -12,9 +12,10 @@ import pytest
 
 from genokit import Cdm
 from genokit.errors import NotFound
-from genokit.omop.characterize import achilles, characterize
+from genokit.omop.characterize import achilles
 from genokit.omop.characterize.achilles import SCANS
-from genokit.omop.characterize.characterize import Characterization
+from genokit.omop.characterize.characterization import Characterization
+from genokit.omop.characterize.small_counts import _suppressed
 from genokit.omop.fields import fields, tables
 from genokit.plots import omop as plots
 
@@ -122,7 +123,7 @@ def test_a_sum_gives_no_small_count_back():
             "count_value": pa.array([100, 40, 2, 71, 71], pa.int64()),
         }
     )
-    safe = characterize._safe(strata, 5)
+    safe = _suppressed(strata, 5)
     assert safe.to_pydict() == {
         "analysis_id": [2, 5, 5], "stratum_1": ["8507", "1", "2"], "count_value": [100, 71, 71],
     }  # fmt: skip
@@ -176,12 +177,12 @@ def test_persons_who_are_observed_and_not_in_the_table_person_are_spoken_of(samp
     con = empty()
     persons(con, *((one, "2010-01-01", "2010-12-31") for one in range(60)))
     whole = Cdm(database=con).characterize(progress=False)
-    assert "not in person" not in whole.said
+    assert "not in person" not in whole.note
     con.execute("delete from person where person_id >= 30")
     found = Cdm(database=con).characterize(progress=False)
     assert found.table("observed")["persons"].max() > found.counts(1)["count_value"].item()
-    assert "not in person" in found.said
-    assert found.said in found.explore()._repr_html_()
+    assert "not in person" in found.note
+    assert found.note in found.explore()._repr_html_()
     assert "not in person" in found._repr_html_()
     assert "not in person" in found.page()
 
@@ -233,7 +234,7 @@ def test_the_order_of_rows_is_no_change():
     con.execute("create table a as select i, i % 7 as j from range(1000) t(i)")
     con.execute("create table b as select * from a order by random()")
     con.execute("create table c as select if(i = 5, 6, i) as i, j from b")
-    a, b, c = (achilles.prints(con, {name: ["i", "j"]})[name][0].split()[1:] for name in "abc")
+    a, b, c = (achilles.fingerprints(con, {name: ["i", "j"]})[name][0].split()[1:] for name in "abc")
     assert a == b != c
 
 

@@ -160,7 +160,7 @@ def test_what_a_database_lacks_is_empty_and_other_types_are_cast(aws):
 def test_it_says_before_what_it_can_cost_and_after_what_it_did(aws, capsys):
     found = few(aws, "person", "provider").characterize()
     # Three queries of 10 MB, the least that is billed: the third is for the names of concepts, if there were any.
-    assert "Characterize, for $0.0002 at most" in capsys.readouterr().err
+    assert "Characterize, at most $0.0002" in capsys.readouterr().err
     assert found.scans[["table", "bytes", "usd"]].to_numpy().tolist() == [
         ["person", 1000, 0.00005], ["provider", 1000, 0.00005],
     ]  # fmt: skip

@@ -201,7 +201,7 @@ RULES = [
 def test_the_attrition_has_a_step_a_rule_and_counts_as_atlas_does(cdm):
     definition = defined(SINUS, of("DrugExposure", "aspirin"), InclusionRules=RULES, ExpressionLimit={"Type": "First"})
     found = cdm.atlas_cohort(definition, name="sick")
-    reasons = ["events to enter by", *(one["name"] for one in RULES), "entries of the cohort"]
+    reasons = ["entry events", *(one["name"] for one in RULES), "entries of the cohort"]
     assert found.attrition()["step"].tolist() == reasons
     for mode, counted in ((1, "persons"), (0, "entries")):
         assert [getattr(step, counted) for step in found.steps[:-1]] == counted_by_atlas(cdm, definition, mode)

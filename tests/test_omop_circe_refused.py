@@ -18,7 +18,7 @@ from genokit import Cdm
 from genokit.databases import AthenaDatabase
 from genokit.errors import InvalidParameters, InvalidSource, MissingDependency, NotFound, QueryError
 from genokit.omop.cohorts.circe import script
-from genokit.omop.cohorts.cohort_periods import START, WHO
+from genokit.omop.cohorts.cohort_periods import START, SUBJECT
 from genokit.omop.fields import fields
 
 NAMED = ("Op", "Type", "StartDate")  # strings that Circe goes by
@@ -66,7 +66,7 @@ def texts(text: str, op: str = "eq") -> dict[str, Any]:
 
 def found(cdm: Cdm, definition: dict[str, Any]) -> list[tuple[int, str]]:
     spans = cdm.atlas_cohort(definition).spans
-    return list(zip(spans[WHO].tolist(), spans[START].astype(str).tolist(), strict=True))
+    return list(zip(spans[SUBJECT].tolist(), spans[START].astype(str).tolist(), strict=True))
 
 
 @pytest.mark.parametrize("i", range(len(HOSTILE)), ids=[repr(text) for text in HOSTILE])
@@ -176,14 +176,14 @@ WRONG: dict[str, tuple[Any, str]] = {
                  "In InclusionRules[0].expression.CriteriaList[0].Criteria.Death.Age.Op: value is missing"),
     "no operator": (defined({"Death": {"Age": {"Value": 4, "Op": "about"}}}), "Death.Age.Op: Unknown operator type"),
     "no date": (defined(SINUS, CensorWindow={"StartDate": "yesterday"}), "In CensorWindow.StartDate"),
-    "no group": (defined(SINUS, InclusionRules=[rule("a", kind="AL")]), "Type is 'AL', and not one of ALL"),
-    "no limit": (defined(SINUS, ExpressionLimit={"Type": "Frist"}), "ExpressionLimit.Type is 'Frist', and not one"),
+    "no group": (defined(SINUS, InclusionRules=[rule("a", kind="AL")]), "Type is 'AL', but must be one of ALL"),
+    "no limit": (defined(SINUS, ExpressionLimit={"Type": "Frist"}), "ExpressionLimit.Type is 'Frist', but must be one"),
     "no occurrence": (defined(SINUS, InclusionRules=[rule("a", {"Criteria": SINUS})]), "occurrence is missing"),
     "no concept": (defined(SINUS, ConceptSets=[{"id": 2, "expression": {"items": [{}]}}]),
                    "ConceptSets[0].expression.items[0]"),
     "no id": (defined(SINUS, ConceptSets=[{"id": 2, "expression": {"items": [{"concept": {}}]}}]),
               "items[0].concept has no CONCEPT_ID"),
-    "nothing to enter by": (defined(), "no valid SQL"),
+    "nothing to enter by": (defined(), "invalid SQL"),
     "not finite": (defined({"Measurement": {"ValueAsNumber": {"Value": float("nan"), "Op": "gt"}}}),
                    "ValueAsNumber.Value is nan"),
 }  # fmt: skip
@@ -200,7 +200,7 @@ def test_a_nest_that_would_fill_the_memory_is_refused(small):
     nest = group()
     for _ in range(20):
         nest = group(near({"Death": {"CorrelatedCriteria": nest}}, 0, 1))
-    with pytest.raises(InvalidParameters, match="lies too deep"):
+    with pytest.raises(InvalidParameters, match="is nested too deep"):
         small.atlas_cohort(defined(SINUS, AdditionalCriteria=nest))
 
 

@@ -19,8 +19,9 @@ from genokit.backends import clients
 from genokit.errors import InvalidParameters, NotFound
 from genokit.omop.cohorts import cohort as cohorts
 from genokit.omop.cohorts import cohort_periods
-from genokit.omop.cohorts.cohort_entry import QUERIES, Step
-from genokit.omop.cohorts.cohort_periods import END, START, WHO
+from genokit.omop.cohorts.cohort_data import QUERIES
+from genokit.omop.cohorts.cohort_entry import AttritionStep
+from genokit.omop.cohorts.cohort_periods import END, START, SUBJECT
 from genokit.omop.parameters import bind
 
 CELECOXIB, BLEEDING, SINUSITIS, ASPIRIN, TEMPERATURE = 1118084, 192671, 40481087, 19059056, 3006322
@@ -149,7 +150,7 @@ def test_a_death_is_an_outcome_and_an_end(tmp_path):
     assert (deaths.name, deaths.settings["death"]) == ("death", True)
     assert deaths.attrition()["step"].tolist() == ["records of death", "observed on that day"]
     by_cause = small.cohort(death=101)
-    assert by_cause.spans[WHO].tolist() == [1, 3, 5, 7]
+    assert by_cause.spans[SUBJECT].tolist() == [1, 3, 5, 7]
     assert by_cause.name == "death by concept 101"
     ill = small.cohort(condition=7, censor=deaths)
     assert ill.spans[END].dt.strftime("%Y-%m-%d").tolist()[:2] == ["2000-03-01", "2000-04-30"]
@@ -161,7 +162,7 @@ def test_a_death_is_an_outcome_and_an_end(tmp_path):
 def test_a_cohort_ends_where_another_begins(cdm):
     users = cdm.cohort(drug=CELECOXIB, first_only=True)
     bleeding = cdm.cohort(condition=BLEEDING, first_only=True)
-    cut = cdm.cohort(drug=CELECOXIB, first_only=True, censor=bleeding).spans.merge(bleeding.spans, on=WHO)
+    cut = cdm.cohort(drug=CELECOXIB, first_only=True, censor=bleeding).spans.merge(bleeding.spans, on=SUBJECT)
     after = cut[cut[f"{START}_y"] >= cut[f"{START}_x"]]
     assert (after[f"{END}_x"] == after[f"{START}_y"]).all()
     assert (users - bleeding).persons == users.persons  # entered before, so some days are left
@@ -176,8 +177,8 @@ def span_frames() -> st.SearchStrategy[pd.DataFrame]:
 def frame_of(found: list[tuple[int, int, int]]) -> pd.DataFrame:
     who, start, length = (pd.Series([row[i] for row in found], dtype="int64") for i in range(3))
     begin = BEGIN + pd.to_timedelta(start, unit="D")
-    return cohort_periods.joined(
-        pd.DataFrame({WHO: who.astype("Int64"), START: begin, END: begin + pd.to_timedelta(length, unit="D")})
+    return cohort_periods.merged(
+        pd.DataFrame({SUBJECT: who.astype("Int64"), START: begin, END: begin + pd.to_timedelta(length, unit="D")})
     )
 
 
@@ -218,7 +219,7 @@ def test_each_step_is_counted_and_told(cdm):
 def test_what_is_shown_tells_no_small_number(cdm):
     everyone = cdm.cohort()
     few = everyone.spans.head(3)
-    steps = (Step("all", 60, 60), Step("most", 58, 58), Step("few", 3, 3))
+    steps = (AttritionStep("all", 60, 60), AttritionStep("most", 58, 58), AttritionStep("few", 3, 3))
     small = cohorts.Cohort("few", few, steps, {}, cdm)
     assert repr(small) == "<Cohort few, <5 persons>"
     assert not small.attrition()["persons"].isin([3, 58]).any()
@@ -227,7 +228,7 @@ def test_what_is_shown_tells_no_small_number(cdm):
     assert not {"58", "57", "55", "3"} & set(shown)
     drawn = " ".join(text.get_text() for text in small.plot().texts)
     assert not re.search(r"\b(58|57|55|3)\b", drawn)
-    large = cohorts.Cohort("more", everyone.spans.head(12), (Step("all", 12, 12),), {}, cdm, min_cell=20)
+    large = cohorts.Cohort("more", everyone.spans.head(12), (AttritionStep("all", 12, 12),), {}, cdm, min_cell=20)
     assert repr(large) == "<Cohort more, <20 persons>"
     assert (large & everyone).min_cell == 20
 
@@ -237,7 +238,9 @@ persons_of = st.sets(st.integers(1, 16), min_size=8)
 
 def of_persons(name: str, persons: set[int], cdm: Cdm) -> cohorts.Cohort:
     found = frame_of([(who, 0, 0) for who in sorted(persons)])
-    return cohorts.Cohort(name, found, (Step("all", 24, 24), Step(name, len(found), len(found))), {}, cdm)
+    return cohorts.Cohort(
+        name, found, (AttritionStep("all", 24, 24), AttritionStep(name, len(found), len(found))), {}, cdm
+    )
 
 
 @settings(max_examples=12, deadline=None)
@@ -278,7 +281,7 @@ def test_neither_entries_nor_sums_give_back_the_few_by_which_cohorts_differ(cdm)
 
 def replace_spans(cohort: cohorts.Cohort, rows: list[tuple[int, int, int]]) -> cohorts.Cohort:
     found = frame_of(rows)
-    steps = (cohort.steps[0], Step(cohort.name, found[WHO].nunique(), len(found)))
+    steps = (cohort.steps[0], AttritionStep(cohort.name, found[SUBJECT].nunique(), len(found)))
     return cohorts.Cohort(cohort.name, found, steps, {}, cohort.cdm)
 
 
@@ -327,11 +330,11 @@ def test_a_cohort_is_stored_as_the_cdm_stores_it_and_read_again(cdm, tmp_path):
     [
         ({"sex": "femal"}, "Did you mean 'female'"),
         ({"washout_days": -1}, "whole number of days"),
-        ({"age_at_entry": 40}, "the least and the most"),
+        ({"age_at_entry": 40}, "a lower and an upper bound"),
         ({"end": "never"}, "cannot end at 'never'"),
         ({"value": (1, 2)}, "measurement="),
-        ({"condition": ["a"]}, "no concepts"),
-        ({"condition": True}, "no concepts"),
+        ({"condition": ["a"]}, "not concepts"),
+        ({"condition": True}, "not concepts"),
         ({"censor": 5}, "Give a cohort"),
     ],
 )
@@ -369,7 +372,7 @@ def test_a_stay_in_intensive_care_is_reached_though_it_is_a_part_of_a_visit(tmp_
         " visit_detail_end_date)",
     )
     intensive = cdm.cohort(visit=32037, end="record", min_cell=0)
-    assert rows(intensive.spans[[WHO, START, END]]) == [
+    assert rows(intensive.spans[[SUBJECT, START, END]]) == [
         (1, "2020-02-05", "2020-02-08"),
         (3, "2020-05-01", "2020-05-01"),
     ]

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from genokit.config import Settings
-from genokit.disclosure import _box, _codes, _grid, note, smallest, steps, suppress, written
+from genokit.disclosure import _box, _codes, _grid, formatted, note, suppress, suppress_nested, threshold
 from genokit.errors import ConfigError, InvalidParameters
 
 QUICK = settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
@@ -243,7 +243,7 @@ def test_without_by_only_what_is_small_is_hidden_and_zero_is_not():
     assert shown["persons"].tolist() == [0, pd.NA, 5]
     assert shown["share"].isna().tolist() == [False, True, False]
     assert frame["persons"].tolist() == [0, 4, 5]
-    assert written(shown, ["persons"])["persons"].tolist() == ["0", "<5", "5"]
+    assert formatted(shown, ["persons"])["persons"].tolist() == ["0", "<5", "5"]
     assert note() == "Counts of 1 to 4 persons are not shown."
 
 
@@ -251,8 +251,8 @@ def test_the_counts_of_a_row_go_together():
     frame = pd.DataFrame({"sex": ["F", "M", "x"], "persons": [50, 40, 20], "cases": [20, 15, 3]})
     shown = suppress(frame, ["persons", "cases"], by=["sex"])
     assert shown["persons"].isna().tolist() == shown["cases"].isna().tolist() == [False, True, True]
-    assert written(shown, ["cases"], by=["sex"])["cases"].tolist() == ["20", "*", "*"]
-    assert note(["sex"]).endswith(", nor are those that would give them back.")
+    assert formatted(shown, ["cases"], by=["sex"])["cases"].tolist() == ["20", "*", "*"]
+    assert note(["sex"]).endswith(", nor are counts that would reveal them.")
 
 
 def test_each_value_of_within_is_a_table_by_itself():
@@ -281,7 +281,7 @@ def test_the_same_frame_is_suppressed_the_same_way_and_keeps_its_index():
 @QUICK
 @given(st.lists(st.integers(0, 40), max_size=8).map(lambda counts: sorted(counts, reverse=True)))
 def test_no_count_of_an_attrition_and_no_difference_of_two_is_small(counts):
-    shown = steps(counts)
+    shown = suppress_nested(counts)
     seen = [n for n in shown if n is not None]
     assert all(a in (None, b) for a, b in zip(shown, counts, strict=True))
     assert not any(0 < n < 5 for n in seen)
@@ -289,11 +289,11 @@ def test_no_count_of_an_attrition_and_no_difference_of_two_is_small(counts):
 
 
 def test_an_attrition_keeps_its_last_count_then_its_first():
-    assert steps([100, 98, 97, 97]) == [None, None, 97, 97]
-    assert steps([100, 98, 97, 60]) == [100, None, None, 60]
-    assert steps([100, 3]) == [100, None]
-    assert steps([]) == []
-    assert steps([53, 50, 60], beside=[(), (), (58,)]) == [53, None, None]
+    assert suppress_nested([100, 98, 97, 97]) == [None, None, 97, 97]
+    assert suppress_nested([100, 98, 97, 60]) == [100, None, None, 60]
+    assert suppress_nested([100, 3]) == [100, None]
+    assert suppress_nested([]) == []
+    assert suppress_nested([53, 50, 60], beside=[(), (), (58,)]) == [53, None, None]
 
 
 @pytest.mark.parametrize(
@@ -316,11 +316,11 @@ def test_what_cannot_be_suppressed_is_refused(frame, options, said):
 def test_the_settings_raise_what_is_small_and_nobody_lowers_it(tmp_path, monkeypatch):
     (tmp_path / "genokit.toml").write_text("min_cell = 11")
     monkeypatch.chdir(tmp_path)
-    assert (smallest(), smallest(5), smallest(20)) == (11, 11, 20)
+    assert (threshold(), threshold(5), threshold(20)) == (11, 11, 20)
     assert Settings.load(min_cell=6).min_cell == 11
     assert Settings.load(min_cell=12).min_cell == 12
     assert Settings.load(environ={"GENOKIT_MIN_CELL": "7"}).origins["min_cell"].endswith("genokit.toml")
-    assert written(suppress(pd.DataFrame({"n": [10, 11]}), ["n"]), ["n"])["n"].tolist() == ["<11", "11"]
+    assert formatted(suppress(pd.DataFrame({"n": [10, 11]}), ["n"]), ["n"])["n"].tolist() == ["<11", "11"]
     for wrong in ("4", "0", "-1", "5.5", "off"):
         with pytest.raises(ConfigError, match="min_cell must be a whole number of persons, 5 or more"):
             Settings.load(environ={"GENOKIT_MIN_CELL": wrong})

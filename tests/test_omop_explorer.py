@@ -17,8 +17,8 @@ from test_display import HOSTILE, parsed
 
 from genokit.errors import NotFound
 from genokit.omop.characterize.achilles import DISTRIBUTIONS, DOMAINS
-from genokit.omop.characterize.characterize import Characterization
-from genokit.omop.characterize.concept_summary import recorded
+from genokit.omop.characterize.characterization import Characterization
+from genokit.omop.characterize.concept_summary import summary
 from genokit.omop.characterize.explorer import ROWS, Explorer, matching
 from genokit.plots import omop as plots
 
@@ -66,7 +66,7 @@ def test_what_is_told_of_a_concept_is_what_sql_counts(cdm, sample):
 
 
 def test_what_a_table_tells_as_a_whole_is_in_whole_numbers(sample):
-    said = "".join(parsed(recorded(sample, None, "drug_exposure").html()).itertext())
+    said = "".join(parsed(summary(sample, None, "drug_exposure").html()).itertext())
     assert "of 2,694" in said
     assert "2,694.0" not in said
 
@@ -74,9 +74,9 @@ def test_what_a_table_tells_as_a_whole_is_in_whole_numbers(sample):
 def test_a_concept_is_found_in_the_table_where_most_have_it_or_in_the_one_named(sample):
     assert sample.concept(1118084).domain.table == "drug_exposure"
     assert sample.concept(1118084, "drug_era").parts[907]["count_value"].sum() > 0
-    with pytest.raises(NotFound, match="Concept 1 is in no table of events for 5 persons or more"):
+    with pytest.raises(NotFound, match="Fewer than 5 persons have concept 1 in any table of events"):
         sample.concept(1)
-    with pytest.raises(NotFound, match="not in 'measurement'"):
+    with pytest.raises(NotFound, match="Fewer than 5 persons have concept 1118084 in measurement"):
         sample.concept(1118084, "measurement")
     with pytest.raises(NotFound, match="Did you mean 'drug_exposure'"):
         sample.concept(1118084, "drug_exposures")
@@ -86,7 +86,7 @@ def test_no_number_of_any_concept_is_small(cdm):
     found = cdm.characterize(min_cell=40, progress=False)
     explorer = found.explore()
     counts = [
-        recorded(found, concept_id, table).table()["count_value"].min()
+        summary(found, concept_id, table).table()["count_value"].min()
         for table in explorer.tables
         for concept_id in [None, *explorer.concepts(table)["concept_id"].tolist()[-2:]]
     ]
@@ -159,7 +159,7 @@ def test_every_table_is_shown_and_concepts_common_and_rare(sample):
         assert len(concepts) == n
         assert concepts["persons"].min() >= 5
         for concept_id in [None, *concepts["concept_id"].iloc[:: max(1, n // 4)].tolist()]:
-            one = recorded(sample, concept_id, table)
+            one = summary(sample, concept_id, table)
             parsed(str(one.html()))
             assert one.name in repr(one)
 

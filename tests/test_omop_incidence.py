@@ -14,7 +14,7 @@ from small_cdm import small_cdm
 from genokit import Cdm
 from genokit.errors import InvalidParameters
 from genokit.omop.cohorts.cohort import Cohort
-from genokit.omop.cohorts.cohort_periods import END, START, WHO, joined
+from genokit.omop.cohorts.cohort_periods import END, START, SUBJECT, merged
 
 BLEEDING, CELECOXIB, SINUSITIS = 192671, 1118084, 40481087
 DAY = pd.Timedelta(days=1)
@@ -80,10 +80,10 @@ events = st.lists(st.tuples(st.integers(1, 5), st.integers(0, 40), st.integers(0
 
 
 def spans(found: list[tuple[int, int, int]]) -> pd.DataFrame:
-    frame = pd.DataFrame(found, columns=[WHO, "start", "length"]).astype("int64")
+    frame = pd.DataFrame(found, columns=[SUBJECT, "start", "length"]).astype("int64")
     begin = BEGIN + pd.to_timedelta(frame["start"], unit="D")
     end = begin + pd.to_timedelta(frame["length"], unit="D")
-    return joined(pd.DataFrame({WHO: frame[WHO].astype("Int64"), START: begin, END: end}))
+    return merged(pd.DataFrame({SUBJECT: frame[SUBJECT].astype("Int64"), START: begin, END: end}))
 
 
 @settings(max_examples=25, deadline=None)
@@ -93,7 +93,7 @@ def test_incidence_is_what_counting_day_by_day_gives(five, found, washout):
     rates = outcome.incidence(washout_days=washout, age_groups=((0, 18), (19, 30)))
     days, begun = 0, 0
     for who, seen in observed().items():
-        mine = outcome.spans[outcome.spans[WHO] == who]
+        mine = outcome.spans[outcome.spans[SUBJECT] == who]
         blocked: set[int] = set()
         starts = set()
         for _, start, end in mine.itertuples(index=False):
@@ -245,7 +245,7 @@ def test_of_a_day_no_age_group_comes_back_by_a_sum_nor_its_person_years(tmp_path
     assert years[years["persons"].isna()]["person_years"].isna().all()
     assert years[(years["age_group"] == "0-17") & (years["sex"] == "all")]["person_years"].isna().all()
     for found, of in ((b.prevalence(of=a), a), (b.incidence(of=a), a)):  # 48 of 50
-        cases = "cases" if found.what == "prevalence" else "events"
+        cases = "cases" if found.measure == "prevalence" else "events"
         shown = found.table()
         assert not shown[cases].isin([46, 47, 48, 49]).any()
         assert found.frame[cases].max() == 48
@@ -261,9 +261,9 @@ def test_of_a_day_no_age_group_comes_back_by_a_sum_nor_its_person_years(tmp_path
     ("asked", "says"),
     [
         ({"every": "yeer"}, "Did you mean 'year'"),
-        ({"age_groups": ((0, 20), (20, 30))}, "in common"),
-        ({"age_groups": ()}, "no age groups"),
-        ({"between": ("2000-01-01", "1999-01-01")}, "no days to count in"),
+        ({"age_groups": ((0, 20), (20, 30))}, "overlap"),
+        ({"age_groups": ()}, "not age groups"),
+        ({"between": ("2000-01-01", "1999-01-01")}, "no days to count"),
     ],
 )
 def test_a_mistake_is_told(cdm, asked, says):

@@ -16,7 +16,7 @@ from matplotlib.patches import Rectangle, Wedge
 from genokit import Cdm
 from genokit.errors import InvalidParameters
 from genokit.omop.cohorts.cohort import Cohort
-from genokit.omop.cohorts.cohort_periods import END, START, WHO
+from genokit.omop.cohorts.cohort_periods import END, START, SUBJECT
 from genokit.omop.cohorts.pathways import NONE, OTHER, Pathways
 
 FIRST = pd.Timestamp("2020-01-01")
@@ -229,7 +229,7 @@ def test_rare_paths_are_told_together_as_far_as_they_are_the_same():
 def test_the_share_with_any_is_told_only_if_the_number_of_the_others_is():
     for counts, said in (
         ({("a",): 80, (NONE,): 20}, "80.0 %"),
-        ({("a",): 97, (NONE,): 3}, "not told"),
+        ({("a",): 97, (NONE,): 3}, "hidden"),
         ({("a",): 97}, "100.0 %"),
     ):
         found = made(counts)
@@ -264,9 +264,9 @@ def test_pictures_of_many_treatments_and_of_nothing_can_be_drawn():
 
 def test_an_observation_that_is_open_ended_until_9999_is_followed():
     rows = pd.DataFrame(
-        {WHO: range(9), START: pd.Timestamp("2020-01-01"), END: pd.Timestamp("9999-12-31").as_unit("us")}
+        {SUBJECT: range(9), START: pd.Timestamp("2020-01-01"), END: pd.Timestamp("9999-12-31").as_unit("us")}
     )
-    target = Cohort("target", rows.astype({WHO: "Int64"}), (), {}, Cdm())
+    target = Cohort("target", rows.astype({SUBJECT: "Int64"}), (), {}, Cdm())
     assert target.pathways(target.named("other")).table()["persons"].tolist() == [9]
 
 
@@ -279,7 +279,7 @@ def test_what_cannot_be_followed_is_refused_with_a_word_on_what_to_do():
     target, a = cohort("t", [(1, 0, 9), (2, 0, 9)]), cohort("a", [(1, 0, 9)])
     for events, wanted in (
         ([], "1 to 60"), (["a"], "1 to 60"), ([a, a], "name of its own"), ([a.named(OTHER)], "name of its own"),
-        ([a, a.named("b"), cohort("a + b", [(2, 0, 9)])], "Call it otherwise"),
+        ([a, a.named("b"), cohort("a + b", [(2, 0, 9)])], "Rename it"),
     ):  # fmt: skip
         with pytest.raises(InvalidParameters, match=wanted):
             target.pathways(*events)

@@ -158,7 +158,7 @@ def read_drawn(reader: Reader, ax: plt.Axes) -> None:
 
 def read_rates(reader: Reader, rates, outcome: Cohort, of: Cohort | None) -> None:
     shown = rates.table()
-    cases = "events" if rates.what == "incidence" else "cases"
+    cases = "events" if rates.measure == "incidence" else "cases"
     persons = dict(zip(shown[KEYS].itertuples(index=False, name=None), shown["persons"], strict=True))
     for key, n, having in zip(persons, shown["persons"], shown[cases], strict=True):
         for whole in product(*({one, "all"} for one in key)):
@@ -167,7 +167,7 @@ def read_rates(reader: Reader, rates, outcome: Cohort, of: Cohort | None) -> Non
         reader.sees([n, *(last(of) if of else [])], key)
         reader.sees([having, *last(outcome)], key)
     assert shown.loc[shown[cases].isna(), ["rate", "low", "high"]].isna().all(axis=None)
-    if rates.what == "incidence":
+    if rates.measure == "incidence":
         assert shown.loc[shown["persons"].isna(), "person_years"].isna().all()
     for over in KEYS:
         rest = [key for key in KEYS if key != over]
@@ -175,7 +175,7 @@ def read_rates(reader: Reader, rates, outcome: Cohort, of: Cohort | None) -> Non
             whole, parts = rows[rows[over] == "all"], rows[rows[over] != "all"]
             if len(whole):
                 reader.sums(whole[cases].item(), parts[cases], (key, over))
-            if len(whole) and (over == "sex" or (over == "age_group" and rates.what == "prevalence")):
+            if len(whole) and (over == "sex" or (over == "age_group" and rates.measure == "prevalence")):
                 reader.sums(whole["persons"].item(), parts["persons"], (key, over))
             if len(whole) and "person_years" in rows:
                 days = rows["person_years"].astype("float64") * 365.25
@@ -310,7 +310,7 @@ def read_everything(seed: int) -> None:
                 if rates is None:
                     continue
                 read_rates(reader, rates, a, of)
-                if day and rates.what == "incidence":
+                if day and rates.measure == "incidence":
                     whole = rates.table().set_index(KEYS)["persons"]
                     for interval in whole.index.levels[0]:
                         parts = whole[interval].drop("all", level=0)[:, "all"]

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from genokit.errors import InvalidParameters
 from genokit.omop.cohorts.cohort import Cohort
-from genokit.omop.cohorts.cohort_entry import Step
-from genokit.omop.cohorts.cohort_periods import END, START, WHO
+from genokit.omop.cohorts.cohort_entry import AttritionStep
+from genokit.omop.cohorts.cohort_periods import END, START, SUBJECT
 from genokit.omop.cohorts.survival import _curve
 
 CELECOXIB, BLEEDING = 1118084, 192671
@@ -75,18 +75,20 @@ def test_what_is_shown_of_a_curve_tells_of_no_few_persons(cohorts):
 
 def test_who_is_left_out_is_not_the_few_by_which_a_cohort_is_larger_than_its_curve(cdm):
     day = pd.Timestamp("2020-01-01")
-    rows = pd.DataFrame({WHO: range(1, 41), START: day, END: day + pd.Timedelta(days=99)}).astype({WHO: "Int64"})
-    target = Cohort("target", rows, (Step("all", 40, 40),), {}, cdm)
+    rows = pd.DataFrame({SUBJECT: range(1, 41), START: day, END: day + pd.Timedelta(days=99)}).astype(
+        {SUBJECT: "Int64"}
+    )
+    target = Cohort("target", rows, (AttritionStep("all", 40, 40),), {}, cdm)
     before = rows.head(3).assign(**{START: day - pd.Timedelta(days=9)})
-    found = target.time_to(Cohort("before", before, (Step("all", 3, 3),), {}, cdm), most_days=90)
+    found = target.time_to(Cohort("before", before, (AttritionStep("all", 3, 3),), {}, cdm), most_days=90)
     assert (found.frame["at_risk"].iloc[0], found.settings["left out"]) == (37, "* persons who had it before")
     assert 37 not in found.table()["at_risk"].tolist()
 
 
 def starting(name: str, persons: int, day: str, cdm, first: int = 1) -> Cohort:
     start = pd.Timestamp(day)
-    rows = pd.DataFrame({WHO: range(first, first + persons), START: start, END: start + pd.Timedelta(days=99)})
-    return Cohort(name, rows.astype({WHO: "Int64"}), (Step(name, persons, persons),), {}, cdm)
+    rows = pd.DataFrame({SUBJECT: range(first, first + persons), START: start, END: start + pd.Timedelta(days=99)})
+    return Cohort(name, rows.astype({SUBJECT: "Int64"}), (AttritionStep(name, persons, persons),), {}, cdm)
 
 
 def test_neither_the_events_of_a_few_nor_the_few_without_are_told_nor_the_few_who_left(cdm):

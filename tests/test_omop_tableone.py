@@ -11,7 +11,7 @@ from small_cdm import small_cdm
 from trino_query_parser import parse_statement
 
 from genokit.errors import InvalidParameters
-from genokit.omop.cohorts.cohort_entry import read
+from genokit.omop.cohorts.cohort_data import read
 from genokit.omop.cohorts.table_one import LISTED
 from genokit.omop.parameters import bind
 
@@ -68,7 +68,7 @@ def test_a_cohort_of_few_tells_nothing_of_itself(cohorts):
 
 
 def test_mistakes_are_told(cohorts):
-    with pytest.raises(InvalidParameters, match="have one name"):
+    with pytest.raises(InvalidParameters, match="have the same name"):
         cohorts[0].table_one(cohorts[0])
     with pytest.raises(InvalidParameters, match="is empty"):
         (cohorts[0] - cohorts[0]).table_one()

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
-import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+from pandas import DataFrame
+
+from genokit import display
 from genokit.errors import ConfigError, InvalidParameters, NotFound, did_you_mean
 from genokit.files import write_atomic
+from genokit.omop.connection import CdmConnection
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
-
     from genokit.display import Html, Tree
-    from genokit.omop.cdm import Cdm
 
 QUERIES = Path(__file__).parent / "sql" / "concepts"
 FIELDS = ("concept_id", "concept_name", "domain_id", "vocabulary_id", "concept_class_id", "standard_concept",
@@ -31,8 +31,21 @@ _STANDARD = {"S": "Standard", "C": "Classification"}
 
 @dataclass(frozen=True)
 class Concept:
-    """One concept, as the CDM's table of concepts has it; it knows what is above and below it.
+    """One concept of the vocabulary, with the columns of the CDM's table ``concept``. ``Cdm.concept`` finds it.
 
+    Parameters
+    ----------
+    concept_id, concept_name, domain_id, vocabulary_id, concept_class_id, concept_code
+        As in the CDM.
+    standard_concept
+        "S" for a standard concept, "C" for a classification, None for any other.
+    invalid_reason
+        None while the concept is valid.
+    cdm
+        The Cdm in which ancestors and descendants are looked up.
+
+    Examples
+    --------
     >>> from genokit import Cdm
     >>> Cdm().concept(192671)
     <Concept 192671 Gastrointestinal hemorrhage, Condition, SNOMED>
@@ -46,33 +59,36 @@ class Concept:
     standard_concept: str | None
     concept_code: str
     invalid_reason: str | None = None
-    cdm: Cdm | None = field(default=None, repr=False, compare=False)
+    cdm: CdmConnection | None = field(default=None, repr=False, compare=False)
 
     def ancestors(self) -> DataFrame:
-        """What it is a kind of, the nearest first; ``levels`` counts the steps."""
-        return _asked(self.cdm, "ancestors", id=self.concept_id)
+        """Its ancestors, the nearest first: a DataFrame of concepts, in which ``levels`` counts the steps."""
+        return lookup(self.cdm, "ancestors", id=self.concept_id)
 
     def descendants(self) -> ConceptSet:
-        """It and all its kinds, as a set; ``table()`` lists them."""
+        """A ConceptSet of the concept and all its descendants; ``table()`` lists them."""
         return ConceptSet(self.concept_name, (Item(self, descendants=True),), self.cdm)
 
     def maps_to(self) -> DataFrame:
-        """The standard concepts that stand for it; of a standard concept, itself."""
-        return _asked(self.cdm, "maps_to", id=self.concept_id)
+        """A DataFrame of the standard concepts that it maps to; a standard concept maps to itself."""
+        return lookup(self.cdm, "maps_to", id=self.concept_id)
 
     def tree(self, keep: Collection[int] | None = None) -> Tree:
-        """It and its kinds as ``display.tree`` takes them, each once, below the nearest; ``keep`` leaves others out."""
+        """The concept and its descendants for ``display.tree``, each once, below the nearest parent.
+
+        ``keep`` are the ids of the descendants to include; by default all.
+        """
         names, below = dict[int, str](), dict[int, list[int]]()
-        for concept, name, parent in _asked(self.cdm, "kinds", id=self.concept_id).itertuples(index=False):
+        for concept, name, parent in lookup(self.cdm, "kinds", id=self.concept_id).itertuples(index=False):
             if keep is None or concept in keep:
                 names[int(concept)] = str(name)
                 below.setdefault(int(parent), []).append(int(concept))
         places, seen, todo = dict[int, list[int]](), {self.concept_id}, [self.concept_id]
-        for parent in todo:  # breadth first: it grows while it is walked
+        for parent in todo:  # breadth first: the list grows during the loop
             places[parent] = [one for one in below.get(parent, []) if one not in seen]
             seen.update(places[parent])
             todo += places[parent]
-        places[self.concept_id] += [one for one in names if one not in seen]  # what is between is not in the vocabulary
+        places[self.concept_id] += [one for one in names if one not in seen]  # their parents are not in the vocabulary
         names[self.concept_id] = self.concept_name
 
         def branch(one: int) -> Tree:
@@ -85,13 +101,11 @@ class Concept:
         return f"<Concept {' '.join(words.split())}>"
 
     def _repr_html_(self) -> str:
-        from genokit import display
-
         about: dict[str, object] = {
             "id": self.concept_id,
             "domain": self.domain_id,
             "vocabulary": f"{self.vocabulary_id} {self.concept_code}, {self.concept_class_id}",
-            "standard": _STANDARD.get(self.standard_concept or "", "no: maps_to() says what stands for it"),
+            "standard": _STANDARD.get(self.standard_concept or "", "no; maps_to() gives the standard concepts"),
         }
         if self.invalid_reason:
             about["valid"] = "no longer"
@@ -99,13 +113,13 @@ class Concept:
         if self.cdm is not None and self.cdm.database.free:
             above = self.ancestors()
             fold = {f"Ancestors ({len(above)})": display.table(above[["levels", *FIELDS[:4]]])}
-            fold["Kinds"] = display.tree([self.tree()], most=SHOWN)
+            fold["Descendants"] = display.tree([self.tree()], most=SHOWN)
         return display.card(self.concept_name, about, fold=fold)
 
 
 @dataclass(frozen=True)
 class Item:
-    """A concept in a set: taken or left out, with its descendants or alone, with what maps to it or not."""
+    """A concept in a set: included or excluded, with or without its descendants and the concepts that map to it."""
 
     concept: Concept
     excluded: bool = False
@@ -115,9 +129,22 @@ class Item:
 
 @dataclass(frozen=True)
 class ConceptSet:
-    """What a study means by a term: concepts to include and to exclude, as in ATLAS. It never changes; ``include`` and
-    ``exclude`` give a new one.
+    """A set of concepts to include and to exclude, as in ATLAS. Make one with ``Cdm.concept_set``.
 
+    A set never changes: ``include`` and ``exclude`` return a new one. Iterating over a set, ``len`` and ``in`` look up
+    which concepts it includes in the vocabulary of its CDM.
+
+    Parameters
+    ----------
+    name
+        What to call it.
+    items
+        The concepts, and how each is in the set.
+    cdm
+        The Cdm in which concepts are looked up.
+
+    Examples
+    --------
     >>> from genokit import Cdm
     >>> cdm = Cdm()
     >>> nsaids = cdm.concept_set("NSAIDs").include(1118084, 1124300).exclude(1118084, descendants=False)
@@ -127,18 +154,37 @@ class ConceptSet:
 
     name: str
     items: tuple[Item, ...] = ()
-    cdm: Cdm | None = field(default=None, repr=False, compare=False)
+    cdm: CdmConnection | None = field(default=None, repr=False, compare=False)
 
     def include(self, *concepts: int | Concept, descendants: bool = True, mapped: bool = False) -> ConceptSet:
-        """The set with these too, by default with all their kinds. Raises NotFound."""
+        """A new set that also includes some concepts.
+
+        Parameters
+        ----------
+        concepts
+            Ids or Concepts.
+        descendants
+            Include their descendants, too.
+        mapped
+            Include concepts that map to them, too.
+
+        Returns
+        -------
+        ConceptSet
+
+        Raises
+        ------
+        NotFound
+            If the vocabulary lacks an id.
+        """
         return self._with(concepts, excluded=False, descendants=descendants, mapped=mapped)
 
     def exclude(self, *concepts: int | Concept, descendants: bool = True, mapped: bool = False) -> ConceptSet:
-        """The set without these, whatever else includes them. Raises NotFound."""
+        """A new set that excludes some concepts, whatever else includes them; parameters as for ``include``."""
         return self._with(concepts, excluded=True, descendants=descendants, mapped=mapped)
 
     def table(self) -> DataFrame:
-        """All concepts that the set means in its CDM's vocabulary, by name."""
+        """A DataFrame of all concepts in the set, by name, from its CDM's vocabulary."""
         included = self._resolved([item for item in self.items if not item.excluded])
         out = [item for item in self.items if item.excluded]
         if not out:
@@ -147,7 +193,7 @@ class ConceptSet:
         return included[left].reset_index(drop=True)
 
     def tolist(self) -> list[int]:
-        """The ids of all that the set means; a query takes the set itself: ``query("... in $ids", ids=nsaids)``."""
+        """The ids of all concepts in the set. A query takes the set itself: ``query("... in $ids", ids=nsaids)``."""
         return [int(concept) for concept in self.table()["concept_id"]]
 
     def __iter__(self) -> Iterator[int]:
@@ -163,7 +209,7 @@ class ConceptSet:
         return bool(self.items)
 
     def to_json(self, file: str | os.PathLike[str] | None = None) -> str:
-        """The set as ATLAS imports it; also written to ``file``, if one is named."""
+        """The set as JSON, as ATLAS imports it; also written to ``file`` if one is given."""
         text = json.dumps({"items": [_item_json(item) for item in self.items]}, indent=2, ensure_ascii=False)
         if file is not None:
             write_atomic(file, text + "\n")
@@ -171,7 +217,7 @@ class ConceptSet:
 
     def _with(self, concepts: Sequence[int | Concept], **how: bool) -> ConceptSet:
         if self.cdm is None and not all(isinstance(one, Concept) for one in concepts):
-            raise ConfigError("This set knows no CDM to look ids up in. Take it from one: cdm.concept_set(name).")
+            raise ConfigError("This set has no CDM to look up ids in. Make it with cdm.concept_set(name).")
         found = {} if self.cdm is None else of(self.cdm, [one for one in concepts if not isinstance(one, Concept)])
         known = [one if isinstance(one, Concept) else found[one] for one in concepts]
         items = [item for item in self.items if item.excluded != how["excluded"] or item.concept not in known]
@@ -181,7 +227,7 @@ class ConceptSet:
         def ids(chosen: Iterable[Item]) -> list[int]:
             return [item.concept.concept_id for item in chosen]
 
-        return _asked(
+        return lookup(
             self.cdm,
             "resolved",
             ids=ids(items),
@@ -196,13 +242,11 @@ class ConceptSet:
         )
 
     def _repr_html_(self) -> str:
-        from genokit import display
-
         rows = [
             {"id": item.concept.concept_id, "concept": item.concept.concept_name, "in the set": _words(item)}
             for item in self.items
         ]
-        about: dict[str, object] = {"items": display.table(rows) if rows else "none: include() adds some"}
+        about: dict[str, object] = {"items": display.table(rows) if rows else "none; include() adds some"}
         fold: dict[str, object] = {}
         if self.items and self.cdm is not None and self.cdm.database.free:
             found = self.table()
@@ -212,8 +256,6 @@ class ConceptSet:
         return display.card(f"Concept set {self.name}", about, fold=fold)
 
     def _tree(self, keep: Collection[int]) -> Html:
-        from genokit import display
-
         taken = [item for item in self.items if not item.excluded]
         return display.tree(
             [item.concept.tree(keep) if item.descendants else (item.concept.concept_name, []) for item in taken],
@@ -221,9 +263,9 @@ class ConceptSet:
         )
 
 
-def of(cdm: Cdm, ids: Sequence[int]) -> dict[int, Concept]:
+def of(cdm: CdmConnection, ids: Sequence[int]) -> dict[int, Concept]:
     """The concepts of some ids. Raises NotFound."""
-    rows = _asked(cdm, "concepts", ids=list(ids)).itertuples(index=False, name=None) if ids else ()
+    rows = lookup(cdm, "concepts", ids=list(ids)).itertuples(index=False, name=None) if ids else ()
     found = {int(row[0]): _concept(row, cdm) for row in rows}
     for one in ids:
         if one not in found:
@@ -234,48 +276,15 @@ def of(cdm: Cdm, ids: Sequence[int]) -> dict[int, Concept]:
     return found
 
 
-def names(cdm: Cdm, ids: Sequence[int]) -> dict[int, str]:
-    """What concepts are called; those that the vocabulary does not know, by their id."""
-    known = _asked(cdm, "concepts", ids=list(ids)) if ids else None
+def names(cdm: CdmConnection, ids: Sequence[int]) -> dict[int, str]:
+    """The names of concepts; "concept 1" for one that the vocabulary lacks."""
+    known = lookup(cdm, "concepts", ids=list(ids)) if ids else None
     found = {} if known is None else dict(zip(known["concept_id"], known["concept_name"], strict=True))
     return {one: str(found.get(one, f"concept {one}")) for one in ids}
 
 
-def search(
-    cdm: Cdm, words: str, *, domain: str | None, vocabulary: str | None, standard: bool | None, most: int
-) -> DataFrame:
-    """Concepts by name, synonym or code, the likeliest first; where no name has all the words, those with near ones.
-
-    Raises NotFound, InvalidParameters.
-    """
-    parts = sorted(set(words.lower().split()))
-    if not parts:
-        raise InvalidParameters("There is nothing to search for. Give a name, as in concepts('metformin').")
-    given = {"domain": domain, "vocabulary": vocabulary, "standard": standard}
-    found = _asked(cdm, "search", pieces=parts, least=len(parts), **given)
-    if found.empty:
-        pieces = sorted({piece for part in parts for piece in _pieces(part)})
-        found = _asked(cdm, "search", pieces=pieces, least=max(1, round(len(pieces) * 0.4)), **given)
-    if found.empty:
-        for column, value in (("domain_id", domain), ("vocabulary_id", vocabulary)):
-            known = [] if value is None else _asked(cdm, "sorts")[column].unique().tolist()
-            if value is not None and value.lower() not in map(str.lower, known):
-                raise NotFound(f"The vocabulary has no {column} '{value}'. {did_you_mean(value, known)}")
-    return _ranked(found, parts).head(most).reset_index(drop=True)
-
-
-def _pieces(word: str) -> list[str]:
-    """The parts of a word that a misspelt one may share with it; smaller ones of a short word.
-
-    >>> _pieces("asthma"), _pieces("metformin")[:3]
-    (['as', 'st', 'th', 'hm', 'ma'], ['met', 'etf', 'tfo'])
-    """
-    size = 2 if len(word) < 8 else 3
-    return [word[i : i + size] for i in range(max(1, len(word) - size + 1))]
-
-
-def read(source: str | os.PathLike[str] | Mapping[str, Any], cdm: Cdm | None, name: str | None) -> ConceptSet:
-    """A set from ATLAS's JSON: a concept set, its expression, or one set (by name) of a whole cohort definition.
+def read(source: str | os.PathLike[str] | Mapping[str, Any], cdm: CdmConnection | None, name: str | None) -> ConceptSet:
+    """A set from ATLAS's JSON: a concept set, its expression, or a set of a cohort definition, by name.
 
     ``source`` is a file, the JSON's text or its content. Raises InvalidParameters, NotFound.
     """
@@ -294,8 +303,8 @@ def read(source: str | os.PathLike[str] | Mapping[str, Any], cdm: Cdm | None, na
         isinstance(one, Mapping) and isinstance(one.get("concept"), Mapping) for one in items
     ):
         raise InvalidParameters(
-            f'{called} is no concept set of ATLAS. Expected {{"items": [{{"concept": ..., "isExcluded": ...}}]}}, as '
-            "its export tab gives it."
+            f'{called} is not a concept set of ATLAS. Expected {{"items": [{{"concept": ..., "isExcluded": ...}}]}}, '
+            "as in its export tab."
         )
     return ConceptSet(
         name or str(told.get("name") or "concept set"), tuple(_item(one, cdm, called) for one in items), cdm
@@ -303,7 +312,7 @@ def read(source: str | os.PathLike[str] | Mapping[str, Any], cdm: Cdm | None, na
 
 
 def content(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[Any, str]:
-    """What a JSON file, a JSON text or its content holds, and what to call it. Raises InvalidParameters, NotFound."""
+    """The content of a JSON file or text, and what to call its source. Raises InvalidParameters, NotFound."""
     if isinstance(source, Mapping):
         return source, "The content"
     text, called = os.fspath(source), "The text"
@@ -326,7 +335,7 @@ def content(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[Any, st
         raise InvalidParameters(f"{called} is not JSON: {error}. Export it from ATLAS again.") from error
 
 
-def _item(item: Mapping[str, Any], cdm: Cdm | None, called: str) -> Item:
+def _item(item: Mapping[str, Any], cdm: CdmConnection | None, called: str) -> Item:
     told = {str(key).lower(): value for key, value in item["concept"].items()}
     try:
         number = int(told["concept_id"])
@@ -361,34 +370,14 @@ def _item_json(item: Item) -> dict[str, Any]:
     return {"concept": concept, **flags}
 
 
-def _ranked(found: DataFrame, parts: Sequence[str]) -> DataFrame:
-    """Each concept once, with the score of its best name: how near its words are, then how short it is."""
-    alike: dict[tuple[str, str], float] = {}
-
-    def near(part: str, word: str) -> float:
-        if (part, word) not in alike:
-            alike[part, word] = difflib.SequenceMatcher(None, part, word).ratio()
-        return alike[part, word]
-
-    whole = sum(map(len, parts)) + len(parts) - 1
-    scores = []
-    for name in found["name"]:
-        words = re.findall(r"[^\s()\[\],;/]+", name) or [name]
-        best = sum(max(near(part, word) for word in words) for part in parts) / len(parts)
-        scores.append(round(0.8 * best + 0.2 * whole / max(whole, len(name)), 3))
-    ranked = found.assign(score=scores, other=found["standard_concept"].ne("S").fillna(True)).query("score >= 0.5")
-    ranked = ranked.sort_values(["score", "other", "concept_name"], ascending=[False, True, True])
-    return ranked.drop_duplicates("concept_id").drop(columns=["name", "other"])
-
-
 def _words(item: Item) -> str:
-    with_ = [word for word, is_so in (("descendants", item.descendants), ("what maps to it", item.mapped)) if is_so]
+    with_ = [
+        word for word, is_so in (("descendants", item.descendants), ("concepts that map to it", item.mapped)) if is_so
+    ]
     return ("excluded" if item.excluded else "included") + (f", with {' and '.join(with_)}" if with_ else "")
 
 
-def _concept(row: Sequence[Any], cdm: Cdm) -> Concept:
-    import pandas as pd
-
+def _concept(row: Sequence[Any], cdm: CdmConnection) -> Concept:
     number, *texts = row
     told = [None if pd.isna(text) else str(text) for text in texts]
     name, domain, vocabulary, kind, standard, code, invalid = told
@@ -397,10 +386,10 @@ def _concept(row: Sequence[Any], cdm: Cdm) -> Concept:
     )
 
 
-def _asked(cdm: Cdm | None, name: str, **values: object) -> DataFrame:
+def lookup(cdm: CdmConnection | None, name: str, **values: object) -> DataFrame:
     if cdm is None:
         raise ConfigError(
-            "This concept knows no CDM to look in. Take it from one: cdm.concept(...), cdm.concept_set(...)."
+            "This concept has no CDM to look in. Get it from one: cdm.concept(...), cdm.concept_set(...)."
         )
     return cdm.lookup(_query(name), values)
 

@@ -21,6 +21,8 @@ from enum import Enum
 from functools import cache
 from typing import Any
 
+import pandas as pd
+
 from genokit.errors import InvalidParameters, QueryError, did_you_mean
 
 _TOKENS = r"""
@@ -153,8 +155,6 @@ def _many(value: object) -> Iterable[object] | None:
     if listed is None or isinstance(value, memoryview) or getattr(value, "ndim", 1) == 0:
         return None
     if kind == "M":  # NumPy would give nanoseconds as whole numbers
-        import pandas as pd
-
         return list(pd.to_datetime(value))  # type: ignore[call-overload]
     found = listed()
     return found if isinstance(found, list) else None
@@ -167,8 +167,6 @@ def _scalar(name: str, value: Any) -> Any:
     if hasattr(value, "to_pydatetime"):
         value = value.to_pydatetime(warn=False)
     elif kind == "datetime64":
-        import pandas as pd
-
         return _scalar(name, pd.Timestamp(value))
     elif hasattr(value, "item") and hasattr(value, "dtype"):
         value = value.item()

@@ -1,7 +1,7 @@
-"""Achilles' analyses, made in few passes: each table is read once for its records and once for its persons.
+"""Achilles' analyses in few scans: each table is read once for its records and once for its persons.
 
-Their numbers, strata and meaning are Achilles'; the SQL (``sql/characterize``) is not. What is read is hashed first, so
-that only what changed is counted again.
+Their numbers, strata and meaning are Achilles'; the SQL (``sql``) is not. Tables are hashed first, so that only what
+changed is counted again.
 """
 
 from __future__ import annotations
@@ -12,19 +12,18 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import duckdb
+import pyarrow as pa
+from duckdb import DuckDBPyConnection
 
 from genokit.errors import NotFound
 from genokit.omop.characterize import person_counts
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-    from duckdb import DuckDBPyConnection
-
 SQL = Path(__file__).parent / "sql"
-BLOCK = 16_000_000  # rows of a table whose persons are counted at once: what that takes stays below a few 100 MB
+BLOCK = 16_000_000  # rows of a table whose persons are counted at once, in a few 100 MB of memory
 
-# An analysis of events is the number of its domain and one of these: what it counts, and its strata.
+# The number of an analysis of events is that of its domain plus one of these kinds: what it counts, and its strata.
 KINDS: dict[int, tuple[str, tuple[str, ...]]] = {
     0: ("persons", ("concept",)),
     1: ("records", ("concept",)),
@@ -52,15 +51,15 @@ OTHERS: dict[int, tuple[str, tuple[str, ...]]] = {
     102: ("persons by gender and age when first observed", ("gender_concept_id", "age")),
     103: ("age when first observed", ()),
     104: ("age when first observed, by gender", ("gender_concept_id",)),
-    105: ("days of the first period of observation", ()),
-    106: ("days of the first period of observation, by gender", ("gender_concept_id",)),
-    107: ("days of the first period of observation, by decile of age", ("age_decile",)),
-    108: ("persons by length of the first period of observation, in 30 days", ("length",)),
+    105: ("days of the first observation period", ()),
+    106: ("days of the first observation period, by gender", ("gender_concept_id",)),
+    107: ("days of the first observation period, by decile of age", ("age_decile",)),
+    108: ("persons by length of the first observation period, in 30 days", ("length",)),
     109: ("persons observed throughout a year", ("year",)),
     110: ("persons observed throughout a month", ("month",)),
-    111: ("persons by month in which a period of observation begins", ("month",)),
-    112: ("persons by month in which a period of observation ends", ("month",)),
-    113: ("persons by number of periods of observation", ("periods",)),
+    111: ("persons by month in which an observation period begins", ("month",)),
+    112: ("persons by month in which an observation period ends", ("month",)),
+    113: ("persons by number of observation periods", ("periods",)),
     116: ("persons observed in a year, by gender and decile of age", ("year", "gender_concept_id", "age_decile")),
     117: ("persons observed in a month", ("month",)),
     211: ("visits that end before they begin", ()),
@@ -88,7 +87,7 @@ OTHERS: dict[int, tuple[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class Domain:
-    """A table of events as the analyses see it: which columns they read, and the numbers that they begin with."""
+    """A table of events: the columns that the analyses read, and the number that theirs begin with."""
 
     number: int
     table: str
@@ -100,15 +99,15 @@ class Domain:
     unit: str | None = None
     value: str | None = None
     detail: str | None = None
-    more: tuple[str, ...] = ()  # further statements over the table
-    also: tuple[int, ...] = ()  # and the analyses that they make
+    more: tuple[str, ...] = ()  # further SQL files about the table
+    also: tuple[int, ...] = ()  # and their analyses
 
     @property
     def word(self) -> str:
         return self.table.replace("_", " ")
 
     def named(self, kind: int) -> tuple[str, tuple[str, ...]]:
-        """What one of its analyses is called, and its strata."""
+        """The name of one of its analyses, and its strata."""
         name, strata = KINDS[kind]
         return f"{self.word}: {name}", tuple(str(getattr(self, one, one) or one) for one in strata)
 
@@ -145,7 +144,7 @@ DISTRIBUTIONS = {
 }  # fmt: skip
 
 
-# Scans that are one SELECT, the same for every engine; and the columns that such a SELECT can have.
+# Scans that are one SELECT for every engine; and the columns that such a SELECT can have.
 PORTABLE = ("source", "person", "death", "provider")
 COLUMNS = {
     **dict.fromkeys(("analysis_id", "value", "n"), "int64"),
@@ -156,25 +155,25 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Scan:
-    """What is counted together: its name, the tables that it reads (the one it is about last), what it makes."""
+    """Analyses that are counted together: a name, the tables to read (the one they are about last), the analyses."""
 
     name: str
     reads: tuple[str, ...]
     analyses: tuple[int, ...]
     domain: Domain | None = None
 
-    def key(self, prints: dict[str, str]) -> str:
-        """What its results follow from: SQL, how persons are counted, and what stands in the tables that it reads."""
+    def key(self, fingerprints: dict[str, str]) -> str:
+        """A hash of everything that its results follow from: SQL, this program, and the content of the tables."""
         files = ("begin", "observed", "collected", "described", "results", "distributions", *self._files())
         parts = [sql(name) for name in files] + [Path(person_counts.__file__).read_text(encoding="utf-8")]
-        parts += [repr(self), *(prints[table] for table in self.reads)]
+        parts += [repr(self), *(fingerprints[table] for table in self.reads)]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     def _files(self) -> tuple[str, ...]:
         return (self.name,) if self.domain is None else ("records", "keys", "persons_of", *self.domain.more)
 
     def run(self, con: DuckDBPyConnection, rows: int) -> tuple[pa.Table, pa.Table]:
-        """Its rows of achilles_results and of achilles_results_dist, small counts and all."""
+        """Its rows of achilles_results and achilles_results_dist, including small counts."""
         if self.name in PORTABLE:
             return collected(self, [con.sql(sql(self.name)).to_arrow_table()])
         _begin(con, self)
@@ -195,10 +194,7 @@ def _begin(con: DuckDBPyConnection, scan: Scan) -> None:
 
 
 def collected(scan: Scan, answers: Iterable[pa.Table]) -> tuple[pa.Table, pa.Table]:
-    """What portable SQL has counted, as rows of achilles_results and of achilles_results_dist."""
-    import duckdb
-    import pyarrow as pa
-
+    """What portable SQL has counted, as rows of achilles_results and achilles_results_dist."""
     described = []
     with duckdb.connect() as con:
         _begin(con, scan)
@@ -211,20 +207,15 @@ def collected(scan: Scan, answers: Iterable[pa.Table]) -> tuple[pa.Table, pa.Tab
 
 
 def _whole(table: pa.Table) -> pa.Table:
-    """A result with all the columns that one can have."""
-    import pyarrow as pa
-
-    n = table.num_rows
+    """A result with all possible columns."""
+    nulls, names = table.num_rows, table.column_names
     return pa.table(
-        {
-            name: table[name].cast(kind) if name in table.column_names else pa.nulls(n, kind)
-            for name, kind in COLUMNS.items()
-        }
+        {name: table[name].cast(kind) if name in names else pa.nulls(nulls, kind) for name, kind in COLUMNS.items()}
     )
 
 
 def _domain(con: DuckDBPyConnection, domain: Domain, rows: int) -> None:
-    """Count the records of a table of events, then its persons, many at a time, and what else is known of it."""
+    """Count the records of a table of events, then its persons in blocks, and then its further analyses."""
     con.execute(_named(sql("records"), domain))
     [(concepts, nothing, first, months)] = con.execute(
         "select getvariable('concepts'), getvariable('nothing'), getvariable('first'), getvariable('months')"
@@ -264,7 +255,7 @@ SCANS = (
 
 @cache
 def named(analysis_id: int) -> tuple[str, tuple[str, ...]]:
-    """What an analysis is called, and what its strata are. Raises NotFound.
+    """The name of an analysis, and its strata. Raises NotFound.
 
     >>> named(404)
     ('condition occurrence: persons by year, gender and decile of age', ('condition_concept_id', 'year', \
@@ -278,10 +269,10 @@ def named(analysis_id: int) -> tuple[str, tuple[str, ...]]:
     return OTHERS[analysis_id]
 
 
-def adds_up(analysis_id: int) -> int | None:
-    """Over which strata an analysis adds up, each person or record being in one row: all but so many first ones.
+def adds_up_after(analysis_id: int) -> int | None:
+    """After how many strata an analysis adds up over the rest, because each person or record is in one row.
 
-    None: it doesn't, as who has one concept or month may have others.
+    None if it does not add up: a person with one concept or month may have others.
     """
     for domain in DOMAINS:
         if (kind := analysis_id - domain.number) in domain.kinds:
@@ -293,25 +284,25 @@ def adds_up(analysis_id: int) -> int | None:
 
 @cache
 def having(analysis_id: int) -> int | None:
-    """The analysis of how many persons have each concept, of one whose first stratum is such a concept."""
+    """The analysis that counts the persons with each concept, if that is the first stratum of this one."""
     for domain in DOMAINS:
         if analysis_id - domain.number in domain.kinds or analysis_id in domain.also:
             return domain.number if named(analysis_id)[1][:1] == (domain.concept,) else None
     return None
 
 
-def prints(
+def fingerprints(
     con: DuckDBPyConnection, tables: Mapping[str, Iterable[str]], *, hashed: bool = True
 ) -> dict[str, tuple[str, int]]:
-    """What stands in the columns of each table, as a hash that knows no order of rows; and how many rows there are.
+    """For each table a hash of its content, whatever the order of rows, and its number of rows.
 
-    Without the hash, where nobody will ask what has changed.
+    Without ``hashed`` only the rows are counted.
     """
     found = {}
     for table, columns in tables.items():
         names = ", ".join(f'"{column}"' for column in columns)
-        asked = f"bit_xor(h), sum(h % 4294967296) from (select hash({names}) as h from {table})"
-        [(rows, *sums)] = con.execute(f"select count(*), {asked if hashed else f'from {table}'}").fetchall()
+        sums_of = f"bit_xor(h), sum(h % 4294967296) from (select hash({names}) as h from {table})"
+        [(rows, *sums)] = con.execute(f"select count(*), {sums_of if hashed else f'from {table}'}").fetchall()
         found[table] = (" ".join(map(str, (table, rows, *sums))), rows)
     return found
 

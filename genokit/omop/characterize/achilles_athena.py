@@ -1,8 +1,7 @@
-"""Achilles' analyses counted on Athena: a few SELECTs a table, whose few rows become the same results here.
+"""Achilles' analyses counted on Athena: a few SELECTs for each table, whose few rows become the same results here.
 
-Each table is read once for its records and persons, and once more where its numbers are distributed
-(``sql/characterize/athena``). Nothing is written there but what Athena keeps of every query: the rows that it gave,
-small counts and all, at the workgroup's place for results.
+Each table is read once for its records and persons, and once more for distributions of its numbers (``sql/athena``).
+Athena itself keeps the rows of every query, small counts included, at the workgroup's location for results.
 """
 
 from __future__ import annotations
@@ -11,8 +10,10 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
+
+import pyarrow as pa
 
 from genokit.databases import AthenaDatabase, usd
 from genokit.errors import AccessDenied
@@ -21,11 +22,8 @@ from genokit.omop.fields import Field, fields
 from genokit.refusals import translated_errors
 from genokit.storage import split
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 FILES = {
-    "observation_period": ("observation_period", "there"),
+    "observation_period": ("observation_period", "persons_under_observation"),
     "visit_occurrence": ("events", "visit_occurrence", "visit_places"),
     "drug_exposure": ("events", "drug_exposure"),
     "measurement": ("events", "measurement"),
@@ -33,55 +31,58 @@ FILES = {
 
 
 class OnAthena:
-    """How a CDM is counted on Athena: with one statement or a few for each scan."""
+    """A CDM counted on Athena, with one statement or a few for each scan."""
 
     def __init__(
         self, database: AthenaDatabase, columns: Mapping[str, Mapping[str, str]], scans: Iterable[Scan]
     ) -> None:
         self.database = database
-        self.asked = {scan.name: statements(scan, columns, database.schema) for scan in scans}
+        self.statements = {scan.name: statements(scan, columns, database.schema) for scan in scans}
         self.states = states(
             database, {"concept", "concept_ancestor", *(table for scan in scans for table in scan.reads)}
         )
-        self.said = self._said(scans)
+        self.cost = self._cost(scans)
 
-    def _said(self, scans: Iterable[Scan]) -> str:
-        """What it can cost at most, where the sizes of all tables are known: each statement reads parts of a few."""
-        read = [list(scan.reads) for scan in scans for _ in self.asked[scan.name]] + [["concept"], ["concept_ancestor"]]
+    def _cost(self, scans: Iterable[Scan]) -> str:
+        """The most that it can cost, if the sizes of all tables are known; each statement reads parts of a few."""
+        read = [list(scan.reads) for scan in scans for _ in self.statements[scan.name]] + [
+            ["concept"],
+            ["concept_ancestor"],
+        ]
         sizes = [[self.states[table].bytes for table in tables] for tables in read]
         if any(None in size for size in sizes):
             return ""
         most = sum(usd(sum(size or 0 for size in tables)) for tables in sizes)
-        return f", for ${most:.4f} at most"
+        return f", at most ${most:.4f}"
 
     def rows(self, scan: Scan) -> None:
-        """Nobody knows without reading."""
+        """The row count is unavailable without a scan."""
 
     def key(self, scan: Scan) -> str:
-        """What its results follow from: the SQL, and what stands in the tables that it reads."""
+        """A hash of everything that its results follow from: the SQL, and the content of the tables."""
         more = [sql(name) for name in ("begin", "results", "distributions", "collected", "described")]
-        return _hash(*more, *self.asked[scan.name], *(self.states[table].key for table in scan.reads))
+        return _hash(*more, *self.statements[scan.name], *(self.states[table].key for table in scan.reads))
 
     def run(self, scan: Scan) -> tuple[Iterable[pa.Table], int, float]:
-        """The rows of achilles_results and of achilles_results_dist, small counts and all; the bytes that were read,
-        and their list price. An interrupt ends the query on Athena."""
-        answers = [self.database.query(statement) for statement in self.asked[scan.name]]
+        """Its rows of achilles_results and achilles_results_dist, including small counts; the bytes read, and their
+        list price. An interrupt cancels the query on Athena."""
+        answers = [self.database.query(statement) for statement in self.statements[scan.name]]
         tables = collected(scan, [answer.table for answer in answers])
         return tables, sum(answer.bytes or 0 for answer in answers), sum(answer.usd or 0 for answer in answers)
 
 
 @dataclass(frozen=True)
 class State:
-    """What is known of a table without a query: what it holds, as a hash, and how large its files are."""
+    """What is known of a table without a query: a hash of its content, and the size of its files."""
 
     key: str
     bytes: int | None
 
 
 def states(database: AthenaDatabase, tables: Iterable[str]) -> dict[str, State]:
-    """The state of each table by the list of its files; where that is not to be seen, by what Glue says of it.
+    """The state of each table by the list of its files; if that may not be read, by its entry in Glue.
 
-    A view has no state: it counts as changed.
+    A view always counts as changed.
     """
     glue = database.connection.session.client("glue")
     wanted, found = set(tables), dict[str, State]()
@@ -94,7 +95,7 @@ def states(database: AthenaDatabase, tables: Iterable[str]) -> dict[str, State]:
 
 
 def _folders(glue: Any, table: Mapping[str, Any]) -> list[str]:
-    """Where a table's files lie: in its folder, and where partitions have been put elsewhere, there."""
+    """The folders of a table's files: its own, and those of partitions that lie elsewhere."""
     folders = [str(table.get("StorageDescriptor", {}).get("Location") or "")]
     if table.get("PartitionKeys"):
         pages = glue.get_paginator("get_partitions").paginate(
@@ -129,13 +130,13 @@ def _files(database: AthenaDatabase, folder: str) -> Iterator[tuple[str, str, in
 
 
 def statements(scan: Scan, columns: Mapping[str, Mapping[str, str]], schema: str) -> list[str]:
-    """What Athena is asked for a scan, of tables with these columns in a database of Glue."""
+    """The statements of a scan, over tables with these columns in a database of Glue."""
     names = FILES.get(scan.name, (scan.name,) if scan.domain is None else ("events",))
     return [_statement(name, scan, columns, schema) for name in names]
 
 
 def _statement(name: str, scan: Scan, columns: Mapping[str, Mapping[str, str]], schema: str) -> str:
-    """A file's SQL over the tables as the CDM has them, whatever those in the database lack."""
+    """A file's SQL over tables with all the CDM's columns, whichever the database lacks."""
     text = sql(name if name in PORTABLE else f"athena/{name}").replace("the_summary", sql("athena/summary"))
     text = re.sub(r"^ *--.*\n", "", text, flags=re.M)
     if scan.domain is not None:
@@ -146,7 +147,7 @@ def _statement(name: str, scan: Scan, columns: Mapping[str, Mapping[str, str]], 
 
 
 def _named(text: str, domain: Domain) -> str:
-    """SQL about any table of events, as SQL about this one."""
+    """The SQL of a domain from that of any."""
     null = "cast(null as bigint)"
     names = {name: getattr(domain, name) for name in ("concept", "date", "type", "end", "unit", "value", "detail")}
     words = {name: f"event.{column}" if column else null for name, column in names.items()}
@@ -156,7 +157,7 @@ def _named(text: str, domain: Domain) -> str:
 
 
 def _table(table: str, there: Mapping[str, str] | None, text: str, schema: str) -> str:
-    """A table under its name, with those of its fields that a statement speaks of, in the CDM's types."""
+    """A table under its name, with those of its fields that a statement uses, in the CDM's types."""
     asked = [field for field in fields(table) if re.search(rf"\b{field.name}\b", text)]
     named = ", ".join(_column(field, (there or {}).get(field.name)) for field in asked)
     source = f'"{schema}"."{table}"' if there else "(values 0) as nothing (at_all) where at_all = 1"

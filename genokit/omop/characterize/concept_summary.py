@@ -1,53 +1,49 @@
-"""What a characterization tells of one concept: how many persons and records, when, at which age, with which values."""
+"""The results about one concept: how many persons and records, when, at which age, with which values."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from pandas import DataFrame
 
 from genokit import display, live
 from genokit.display import Html
 from genokit.errors import NotFound, did_you_mean
 from genokit.omop.characterize import achilles
 from genokit.omop.characterize.achilles import DISTRIBUTIONS, DOMAINS, SCANS, Domain
-from genokit.omop.characterize.achilles_results import STRATA
-from genokit.omop.characterize.pictures import GENDERS, PARTS
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-    from pandas import DataFrame
-
-    from genokit.omop.characterize.characterize import Characterization
+from genokit.omop.characterize.achilles_results import GENDERS, AchillesResults, with_strata
+from genokit.omop.characterize.pictures import PERCENTILES
 
 MOST = 10  # bars of one panel
 
 
 @dataclass(frozen=True)
-class Recorded:
-    """A concept in a table of events, or, without one, the table: ``table()`` has the numbers that its card shows."""
+class ConceptSummary:
+    """The results about a concept in a table of events, or about the whole table; ``table()`` has all its numbers."""
 
-    of: Characterization = field(repr=False)
+    of: AchillesResults = field(repr=False)
     domain: Domain
     concept_id: int | None
-    parts: dict[int, DataFrame] = field(repr=False)  # by analysis; strata under their names
+    parts: dict[int, DataFrame] = field(repr=False)  # by analysis, with named strata
 
     @property
     def name(self) -> str:
-        """What the concept is called, or the table."""
+        """The name of the concept, or of the table."""
         if self.concept_id is None:
             return self.domain.word.capitalize()
         return self.of.concepts.get(self.concept_id, f"concept {self.concept_id}")
 
     def table(self) -> DataFrame:
-        """All its numbers, a row each, with the analysis that they are of."""
-        import pandas as pd
-
+        """A row for each number, with its analysis."""
         frames = []
         for number, frame in self.parts.items():
-            told = frame.copy()
-            told.insert(0, "analysis_id", number)
-            told.insert(1, "analysis_name", achilles.named(number)[0])
-            frames.append(told)
+            rows = frame.copy()
+            rows.insert(0, "analysis_id", number)
+            rows.insert(1, "analysis_name", achilles.named(number)[0])
+            frames.append(rows)
         whole = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
         if self.concept_id is not None:
             whole.insert(2, self.domain.concept, self.concept_id)
@@ -58,10 +54,10 @@ class Recorded:
         return live.group(live.style(), live.view(self.html()))
 
     def __repr__(self) -> str:
-        return f"<Recorded {self.name} in {self.domain.table}: {len(self.table()):,} numbers>"
+        return f"<ConceptSummary {self.name} in {self.domain.table}: {len(self.table()):,} numbers>"
 
     def html(self) -> Html:
-        """Its card and its pictures, without the style that ``live.style`` brings to a page once."""
+        """Its card and its pictures, without ``live.style``, which a page needs once."""
         about, panels = self._about(), []
         for number, frame in self.parts.items():
             title = achilles.named(number)[0].partition(": ")[2] or achilles.named(number)[0]
@@ -76,10 +72,10 @@ class Recorded:
             elif strata == ["month"]:
                 panels.append(live.panel(title, _months(frame)))
             elif strata[-1] == "age_decile":
-                said = live.quiet("Hidden counts are left out, year by year.")
-                panels.append(live.panel("persons by age and gender, once a year", self._by_age(frame), said))
+                note = live.quiet("Hidden counts are left out, year by year.")
+                panels.append(live.panel("persons by age and gender, once a year", self._by_age(frame), note))
             elif len(frame) == 1:
-                about[title] = f"{self._said(frame, strata)[0]} ({frame['count_value'].iloc[0]:,})"
+                about[title] = f"{self._words(frame, strata)[0]} ({frame['count_value'].iloc[0]:,})"
             else:
                 panels.append(live.panel(title, *self._bars(frame, strata)))
         return live.group(display.card(self.name, about), live.panels(*panels))
@@ -102,8 +98,8 @@ class Recorded:
             about |= {"concepts": f"{len(records):,}", "records": f"{records.sum():,}"}
         return about
 
-    def _said(self, frame: DataFrame, strata: list[str]) -> list[str]:
-        """The strata of each row in words."""
+    def _words(self, frame: DataFrame, strata: list[str]) -> list[str]:
+        """The strata of each row, in words."""
         columns = [[self._word(column, value) for value in frame[column]] for column in strata]
         return [", ".join(words) for words in zip(*columns, strict=True)] if columns else [""] * len(frame)
 
@@ -121,8 +117,8 @@ class Recorded:
         if numbered:
             order = frame.assign(records=frame["records"].astype(int)).sort_values("records").astype({"records": str})
         shown = order.head(MOST)
-        rows = [(word, [n]) for word, n in zip(self._said(shown, strata), shown["count_value"].tolist(), strict=True)]
-        more = f"The {'first' if numbered else 'commonest'} {MOST} of {len(frame):,}."
+        rows = [(word, [n]) for word, n in zip(self._words(shown, strata), shown["count_value"].tolist(), strict=True)]
+        more = f"The {'first' if numbered else 'most frequent'} {MOST} of {len(frame):,}."
         return [live.bars(rows), *([live.quiet(more)] if len(frame) > MOST else [])]
 
     def _by_age(self, frame: DataFrame) -> Html:
@@ -134,24 +130,24 @@ class Recorded:
     def _spread(self, frame: DataFrame, strata: list[str]) -> list[Html]:
         shown = frame.sort_values("count_value", ascending=False, kind="stable").head(MOST)
         rows = [
-            (word or "all", [float(row[part]) for part in PARTS], f"{int(row['count_value']):,}")
-            for word, (_, row) in zip(self._said(shown, strata), shown.iterrows(), strict=True)
+            (word or "all", [float(row[part]) for part in PERCENTILES], f"{int(row['count_value']):,}")
+            for word, (_, row) in zip(self._words(shown, strata), shown.iterrows(), strict=True)
         ]
-        more = [live.quiet(f"The commonest {MOST} of {len(frame):,}.")] if len(frame) > MOST else []
+        more = [live.quiet(f"The most frequent {MOST} of {len(frame):,}.")] if len(frame) > MOST else []
         return [live.spreads(rows, alike="unit_concept_id" not in strata), *more]
 
 
-def recorded(of: Characterization, concept_id: int | None, table: str | None = None) -> Recorded:
-    """What the results tell of a concept, in the table where most persons have it or in this one. Raises NotFound."""
+def summary(of: AchillesResults, concept_id: int | None, table: str | None = None) -> ConceptSummary:
+    """The results about a concept, by default in the table in which most persons have it. Raises NotFound."""
     if table is not None and table not in (known := [domain.table for domain in DOMAINS]):
         raise NotFound(f"There is no table '{table}' of events. {did_you_mean(table, known)}")
     domains = [domain for domain in DOMAINS if table in (None, domain.table)]
     if concept_id is not None:
         persons = _rows(of.results, [domain.number for domain in domains], concept_id)
         if not len(persons):
-            where = "in no table of events" if table is None else f"not in '{table}'"
-            raise NotFound(f"Concept {concept_id} is {where} for {of.min_cell} persons or more.")
-        # An exposure before its era, if both have the same persons.
+            where = table or "any table of events"
+            raise NotFound(f"Fewer than {of.min_cell} persons have concept {concept_id} in {where}.")
+        # Of a drug exposure and its era with the same persons, the exposure.
         most = persons.sort_values(["count_value", "analysis_id"], ascending=[False, True])["analysis_id"].iloc[0]
         domains = [domain for domain in domains if domain.number == most]
     domain = domains[0]
@@ -160,20 +156,14 @@ def recorded(of: Characterization, concept_id: int | None, table: str | None = N
     frames = [_rows(table, wanted, concept_id) for table in (of.results, of.distributions)]
     parts = {}
     for number in wanted:
-        _, strata = achilles.named(number)
         frame = frames[number in DISTRIBUTIONS]
-        frame = frame[frame["analysis_id"] == number].reset_index(drop=True)
-        frame = frame.drop(columns=["analysis_id", *STRATA[len(strata) :]])
-        frame = frame.rename(columns=dict(zip(STRATA, strata, strict=False)))
+        frame = with_strata(frame[frame["analysis_id"] == number], number)
         parts[number] = frame.drop(columns=[domain.concept]) if concept_id is not None else frame
-    return Recorded(of, domain, concept_id, parts)
+    return ConceptSummary(of, domain, concept_id, parts)
 
 
 def _rows(table: pa.Table, analyses: list[int], concept_id: int | None) -> DataFrame:
-    """The rows of these analyses, of one concept if there is one."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
+    """The rows of these analyses, of one concept if it is given."""
     if concept_id is not None:
         table = table.filter(pc.equal(table["stratum_1"], str(concept_id)))
     frame: DataFrame = table.filter(pc.is_in(table["analysis_id"], pa.array(analyses))).to_pandas()
@@ -181,13 +171,13 @@ def _rows(table: pa.Table, analyses: list[int], concept_id: int | None) -> DataF
 
 
 def _months(frame: DataFrame) -> Html:
-    """Counts by month, a thin bar each; a month without has none."""
+    """Counts by month, a thin bar for each."""
     months = [int(month) // 100 * 12 + int(month) % 100 - 1 for month in frame["month"]]
     counts = dict(zip(months, frame["count_value"].tolist(), strict=True))
     first, last = min(months) // 12 * 12, max(months) // 12 * 12 + 12
     heights = [counts.get(month, 0) for month in range(first, last)]
     years = (last - first) // 12
     step = max(1, -(-years // 6))
-    shown = range(0, years - step // 2, step) or [0]  # none so near the end that it would stand out
+    shown = range(0, years - step // 2, step) or [0]  # no tick so near the end that its label would stick out
     ticks = [(12 * year / (last - first), f"{first // 12 + year}") for year in shown]
-    return live.columns(heights, ticks, "a month; hidden ones are left out")
+    return live.columns(heights, ticks, "by month; hidden counts are left out")

@@ -1,4 +1,4 @@
-"""The explorer: a characterization gone through by hand, table by table and concept by concept."""
+"""The explorer: browse a characterization by table, concept and picture."""
 
 from __future__ import annotations
 
@@ -6,53 +6,49 @@ import difflib
 import threading
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ipywidgets as widgets
+import pyarrow.compute as pc
+from pandas import DataFrame
 
 from genokit import display, live
 from genokit.display import Html
 from genokit.omop.characterize import pictures
 from genokit.omop.characterize.achilles import DOMAINS
-from genokit.omop.characterize.concept_summary import recorded
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
-    from genokit.omop.characterize.characterize import Characterization
+from genokit.omop.characterize.achilles_results import AchillesResults
+from genokit.omop.characterize.concept_summary import summary
 
 ROWS = 100  # of the list at most
 
-Place = tuple[str, int | None]  # a table or a picture, and a concept
+View = tuple[str, int | None]  # a table or a picture, and a concept
 
 
 class Explorer:
-    """Tables, their concepts and pictures of a characterization, to be gone through where a view can live.
+    """A widget to browse tables, their concepts and pictures; where no widget can live, a card with all pictures.
 
-    It asks the results only, in which no small count is. Elsewhere it is a card with all pictures.
+    It reads the results only, which have no small counts.
     """
 
-    def __init__(self, of: Characterization) -> None:
+    def __init__(self, of: AchillesResults) -> None:
         self._of = of
-        self._been: list[Place] = []
-        self._at = -1
+        self._history: list[View] = []
+        self._position = -1
         self._lists: dict[str, DataFrame] = {}
         self._drawn: dict[str, tuple[Html, str]] = {}
         self._lock = threading.RLock()
-        self._quiet = False  # while what is chosen follows what is shown
+        self._quiet = False  # while widgets are set by the program, not by the user
 
     @cached_property
     def tables(self) -> dict[str, int]:
-        """The tables with concepts that enough persons have, and how many."""
-        import pyarrow.compute as pc
-
+        """The tables of events, and the number of their concepts that enough persons have."""
         rows = self._of.results
         rows = rows.filter(pc.not_equal(rows["stratum_1"], "0"))["analysis_id"]
         known = {one["values"]: one["counts"] for one in pc.value_counts(rows).to_pylist()}
         return {domain.table: known[domain.number] for domain in DOMAINS if known.get(domain.number)}
 
     def concepts(self, table: str, sought: str = "") -> DataFrame:
-        """The concepts of a table, the most persons first; those whose names have these words, or near ones."""
+        """The concepts of a table, the most frequent first; ``sought`` are words of their names, or similar."""
         if table not in self._lists:
             [domain] = [domain for domain in DOMAINS if domain.table == table]
             frame = pictures.prevalence(self._of, domain).rename(columns={domain.concept: "concept_id"})
@@ -63,13 +59,15 @@ class Explorer:
         return f"<Explorer of {self._of.title}: {sum(self.tables.values()):,} concepts in {len(self.tables)} tables>"
 
     def _repr_html_(self) -> Html:
-        return self._card(self._of.names)
+        return self._card(list(pictures.PICTURES))
 
     def _card(self, names: Sequence[str]) -> Html:
         about = {table: f"{n:,} concept{'' if n == 1 else 's'}" for table, n in self.tables.items()}
-        drawn = {pictures.PICTURES[name].title: self._of.drawn(name) for name in names}
+        drawn = {pictures.PICTURES[name].title: pictures.drawn(self._of, name) for name in names}
         fold = {title: shown for title, shown in drawn.items() if shown}
-        return display.card(f"{self._of.title}, to be explored", {**about, "small counts": self._of.said}, fold=fold)
+        return display.card(
+            f"{self._of.title}: tables and pictures", {**about, "small counts": self._of.note}, fold=fold
+        )
 
     def _ipython_display_(self) -> None:
         if not live.lives_here():
@@ -81,7 +79,7 @@ class Explorer:
 
     @cached_property
     def box(self) -> widgets.VBox:
-        """The widgets, made when they are first shown."""
+        """The widgets, made when first shown."""
         choices = [(f"{table.replace('_', ' ')} ({n:,})", table) for table, n in self.tables.items()]
         choices += [(picture.title, name) for name, picture in pictures.PICTURES.items()]
         self._what = widgets.Dropdown(options=choices, description="Look at")
@@ -89,8 +87,8 @@ class Explorer:
         self._names = widgets.RadioButtons(options=[])
         self._back, self._forward = widgets.Button(description="Back"), widgets.Button(description="Forward")
         self._note, self._cells, self._detail, self._save = (widgets.HTML() for _ in range(4))
-        head = widgets.HTML(live.view(live.quiet(self._of.said)))
-        top = _box("gk-top", widgets.HTML(live.view(live.title(f"{self._of.title}, explored"))), self._back,
+        head = widgets.HTML(live.view(live.quiet(self._of.note)))
+        top = _box("gk-top", widgets.HTML(live.view(live.title(f"{self._of.title}: tables and concepts"))), self._back,
                    self._forward, self._save)  # fmt: skip
         self._list = _box("gk-list", self._note, _box("gk-jobs", self._names, self._cells), column=True)
         body = _box("gk-chosen", self._list, _box("gk-about", self._detail, column=True))
@@ -106,26 +104,26 @@ class Explorer:
         live.answer_at_once(self._what, self._sought, self._names, self._back, self._forward)
         return box
 
-    def _chosen(self, place: Place) -> None:
+    def _chosen(self, view: View) -> None:
         with self._lock:
-            if not self._quiet and place != self._been[self._at]:
-                if place[0] != self._been[self._at][0]:
+            if not self._quiet and view != self._history[self._position]:
+                if view[0] != self._history[self._position][0]:
                     self._sought.value = ""
-                self._go(place)
+                self._go(view)
 
     def _turn(self, by: int) -> None:
         with self._lock:
-            self._at += by
+            self._position += by
             self._paint()
 
-    def _go(self, place: Place) -> None:
-        self._been = [*self._been[: self._at + 1], place]
-        self._at += 1
+    def _go(self, view: View) -> None:
+        self._history = [*self._history[: self._position + 1], view]
+        self._position += 1
         self._paint()
 
     def _paint(self) -> None:
-        name, concept_id = self._been[self._at]
-        self._back.disabled, self._forward.disabled = self._at == 0, self._at + 1 == len(self._been)
+        name, concept_id = self._history[self._position]
+        self._back.disabled, self._forward.disabled = self._position == 0, self._position + 1 == len(self._history)
         self._quiet = True
         self._what.value = name
         self._quiet = False
@@ -134,7 +132,7 @@ class Explorer:
         self._sought.disabled = not is_table
         self._paint_list()
         if is_table:
-            one = recorded(self._of, concept_id, name)
+            one = summary(self._of, concept_id, name)
             shown, numbers = one.html(), one.table().to_csv(index=False)
         else:
             shown, numbers = self._picture(name)
@@ -144,11 +142,12 @@ class Explorer:
 
     def _picture(self, name: str) -> tuple[Html, str]:
         if name not in self._drawn:
-            self._drawn[name] = self._of.drawn(name) or live.quiet("Nothing to show."), self._of.table(name).to_csv()
+            shown = pictures.drawn(self._of, name) or live.quiet("Nothing to show.")
+            self._drawn[name] = shown, pictures.find(name).table(self._of).to_csv()
         return self._drawn[name]
 
     def _paint_list(self) -> None:
-        table, concept_id = self._been[self._at]
+        table, concept_id = self._history[self._position]
         if table not in self.tables:
             return
         with self._lock:
@@ -170,9 +169,9 @@ class Explorer:
 
 
 def matching(concepts: DataFrame, sought: str) -> DataFrame:
-    """The rows with each word of what is sought in their name, or as their number.
+    """The rows with each sought word in their name, or as their id.
 
-    A word that no name has stands for the words near it.
+    A word that occurs in no name stands for similar words.
     """
     names = concepts["concept_name"].str.lower()
     known: set[str] | None = None
@@ -188,7 +187,7 @@ def matching(concepts: DataFrame, sought: str) -> DataFrame:
 
 def _how_many(shown: int, found: int) -> str:
     if not found:
-        return "No concept has these words. Fewer of them find more."
+        return "No concept has these words. Try fewer words."
     return f"{found:,} concept{'' if found == 1 else 's'}" + (f"; {shown} of them shown" if shown < found else "")
 
 

@@ -1,8 +1,7 @@
-"""What is recorded of persons over their lives, counted from one sorted column of numbers.
+"""Persons with each concept by month, by year and ever, counted from one sorted column of numbers.
 
-Who had what, and when, is nearly as many groups as there are records. To sort numbers takes a small part of the time
-and memory that a table of all those groups takes; and from months to years to a life, each step is then one look at
-what stands beside a number.
+There are nearly as many groups of person, concept and month as records. Sorting numbers takes a small part of the time
+and memory of a hash table of all groups; and from months to years to ever, each step then only compares neighbours.
 """
 
 from __future__ import annotations
@@ -10,41 +9,33 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import numpy as np
-    import pyarrow as pa
-    from numpy.typing import NDArray
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
-    Numbers = NDArray[np.int64]
+Numbers = NDArray[np.int64]
 
-CHUNK = 1 << 16  # keys that are looked at together, so that all that is made of them stays in the processor's cache
-DENSE = 1 << 22  # so many different numbers are counted in an array that has them all
-TIMES = 1 << 32  # more records of a concept than any person has
+CHUNK = 1 << 16  # keys to count together, so that all intermediate arrays stay in the processor's cache
+DENSE = 1 << 22  # a tally of up to so many numbers is an array
+TIMES = 1 << 32  # more than any person's records of a concept
 
 
 class Tally:
-    """How often each number has been added, of the numbers from 0 below ``size``."""
+    """How often each number from 0 to ``size`` - 1 has been added."""
 
     def __init__(self, size: int) -> None:
-        import numpy as np
-
         self._all = np.zeros(size, np.int64) if size <= DENSE else None
         self._some: list[tuple[Numbers, Numbers]] = []
 
     def add(self, numbers: Numbers) -> None:
-        import numpy as np
-
         if self._all is None:
             self._some.append(np.unique(numbers, return_counts=True))
         else:
             np.add.at(self._all, numbers, 1)
 
     def rows(self) -> tuple[Numbers, Numbers]:
-        """Each number that was added, and how often."""
-        import numpy as np
-
+        """The numbers that were added, and how often each."""
         if self._all is not None:
             there = np.flatnonzero(self._all)
             return there, self._all[there]
@@ -55,10 +46,10 @@ class Tally:
 
 @dataclass(frozen=True)
 class Numbering:
-    """What is in a key, ``(person * concepts + concept) * months + month``, all numbered from 0.
+    """How to read a key, ``(person * concepts + concept) * months + month``, all numbered from 0.
 
-    ``nothing``, if any, is the concept that is none; ``first`` is the month 0, counted from the year 0. ``group`` says
-    of each person which group it is of, and ``decile`` and ``age`` of each group and year what it is counted by.
+    ``nothing`` is the number of the concept null, if there is one; ``first`` is month 0, counted from the year 0.
+    ``group`` has the group of each person; ``decile`` and ``age`` what each group is counted by in each year.
     """
 
     concepts: int
@@ -71,9 +62,7 @@ class Numbering:
 
     @cached_property
     def year(self) -> Numbers:
-        """Which year each month is in, from 0."""
-        import numpy as np
-
+        """The year of each month, from 0."""
         return (self.first + np.arange(self.months)) // 12 - self.first // 12
 
     @cached_property
@@ -85,14 +74,14 @@ class Numbering:
         return int(self.age.max()) + 1
 
     def tallies(self) -> dict[int, Tally]:
-        """What is counted of keys, by the kind of the analysis; see KINDS in achilles.py."""
+        """A tally for each kind of analysis; see KINDS in achilles.py."""
         of = {2: self.months, 4: self.deciles, 6: self.ages, 91: TIMES}
         tallies = {kind: Tally(self.concepts * size) for kind, size in of.items()}
         return tallies | {20: Tally(self.months), 3: Tally(self.concepts + 1)}
 
 
 def count(keys: Numbers, by: Numbering, tallies: Mapping[int, Tally]) -> None:
-    """Add the records of persons to tallies: all records that these persons have, in any order."""
+    """Add the records of some persons to the tallies: all their records, in any order."""
     keys.sort()
     each, start = by.concepts * by.months, 0
     while start < len(keys):
@@ -103,11 +92,9 @@ def count(keys: Numbers, by: Numbering, tallies: Mapping[int, Tally]) -> None:
 
 
 def _count(keys: Numbers, by: Numbering, tallies: Mapping[int, Tally]) -> None:
-    import numpy as np
-
     tallies[20].add(keys % by.months)
     first = _first(keys)
-    who, month = np.divmod(keys[first], by.months)  # a person with a concept, in each month
+    who, month = np.divmod(keys[first], by.months)  # person and concept, once a month
     tallies[2].add(who % by.concepts * by.months + month)
 
     years = int(by.year[-1]) + 1
@@ -126,17 +113,12 @@ def _count(keys: Numbers, by: Numbering, tallies: Mapping[int, Tally]) -> None:
 
 
 def _first(numbers: Numbers) -> Numbers:
-    """Where in sorted numbers each other one begins."""
-    import numpy as np
-
+    """The positions in sorted numbers at which the number changes."""
     return np.flatnonzero(np.diff(numbers, prepend=numbers[0] - 1))
 
 
 def table(tallies: Mapping[int, Tally]) -> pa.Table:
-    """What was counted: the kind of analysis, the number, and how often it was there."""
-    import numpy as np
-    import pyarrow as pa
-
+    """All tallies: the kind of analysis, the number, and its count."""
     rows = {kind: tally.rows() for kind, tally in tallies.items()}
     return pa.table(
         {

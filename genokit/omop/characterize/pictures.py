@@ -1,4 +1,4 @@
-"""What there is to look at in a characterization: for each picture its numbers, and the figure that draws them."""
+"""The pictures of a characterization: for each one its numbers, and the figure that draws them."""
 
 from __future__ import annotations
 
@@ -7,38 +7,42 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+from pandas import DataFrame, Series
+
+from genokit import display
+from genokit.display import Html
+from genokit.errors import NotFound, did_you_mean
 from genokit.omop.characterize.achilles import DOMAINS, Domain
+from genokit.omop.characterize.achilles_results import AchillesResults
 from genokit.plots import omop as plots
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from pandas import DataFrame, Series
+    from matplotlib.figure import Figure
 
-    from genokit.omop.characterize.characterize import Characterization
-
-GENDERS = {8507: "men", 8532: "women"}
 WORDS = {400: "condition", 600: "procedure", 700: "drug", 800: "observation", 1800: "measurement", 2100: "device"}
-PARTS = ["p10_value", "p25_value", "median_value", "p75_value", "p90_value"]
+PERCENTILES = ["p10_value", "p25_value", "median_value", "p75_value", "p90_value"]
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture: its title, what stands under it, its numbers, and its figure."""
+    """A picture: its title, its caption, its numbers, and its figure."""
 
     title: str
     caption: str
-    table: Callable[[Characterization], DataFrame]
+    table: Callable[[AchillesResults], DataFrame]
     draw: Callable[..., Axes]
 
 
-def _population(of: Characterization) -> DataFrame:
+def _population(of: AchillesResults) -> DataFrame:
     frame = of.counts(10).astype({"year_of_birth": int, "gender_concept_id": int})
-    frame["gender"] = [GENDERS.get(one, of.concepts.get(one, str(one))) for one in frame["gender_concept_id"]]
+    frame["gender"] = of.gender_names(frame["gender_concept_id"])
     frame = frame.rename(columns={"count_value": "persons"})
     return _sorted(frame[["year_of_birth", "gender", "persons"]], "year_of_birth", "gender")
 
 
-def _observed(of: Characterization) -> DataFrame:
+def _observed(of: AchillesResults) -> DataFrame:
     seen = of.counts(117).rename(columns={"count_value": "persons"})
     begun = of.counts(111).rename(columns={"count_value": "begin"})
     frame = seen.merge(begun, on="month", how="left")
@@ -46,35 +50,33 @@ def _observed(of: Characterization) -> DataFrame:
     return _sorted(frame.astype({"begin": "Int64"}), "month")
 
 
-def _lengths(of: Characterization) -> DataFrame:
+def _lengths(of: AchillesResults) -> DataFrame:
     frame = of.counts(108).astype({"length": int}).rename(columns={"count_value": "persons"})
     frame["days"] = frame.pop("length") * 30
     return _sorted(frame[["days", "persons"]], "days")
 
 
-def prevalence(of: Characterization, domain: Domain) -> DataFrame:
-    """The concepts of a table, the most persons first: how many persons and records have each."""
+def prevalence(of: AchillesResults, domain: Domain) -> DataFrame:
+    """How many persons and records have each concept of a table, the most frequent first."""
     name = domain.concept
     persons = of.counts(domain.number).rename(columns={"count_value": "persons"})
     records = of.counts(domain.number + 1).rename(columns={"count_value": "records"})
     frame = persons.merge(records, on=name, how="left").astype({"records": "Int64"})
     frame = frame[frame[name] != "0"]
-    frame.insert(1, "concept_name", _named(of, frame[name]))
+    frame.insert(1, "concept_name", of.concept_names(frame[name]))
     all_persons = of.counts(1)["count_value"]
     frame["share"] = frame["persons"] / (all_persons.iloc[0] if len(all_persons) else float("nan"))
     return frame.sort_values(["persons", name], ascending=[False, True], ignore_index=True)
 
 
-def _visits(of: Characterization) -> DataFrame:
+def _visits(of: AchillesResults) -> DataFrame:
     frame = prevalence(of, DOMAINS[0])
-    days = of.distribution(213)[["visit_concept_id", *PARTS]]
+    days = of.distribution(213)[["visit_concept_id", *PERCENTILES]]
     return frame.merge(days, on="visit_concept_id", how="left")
 
 
-def _density(of: Characterization) -> DataFrame:
-    """Records of a year for each month of each person observed in it; a month whose count is hidden adds none."""
-    import pandas as pd
-
+def _density(of: AchillesResults) -> DataFrame:
+    """Records per person-month of observation, by year; a month whose count is hidden adds nothing."""
     seen = _by_year(of.counts(117))
     parts = []
     for domain in DOMAINS:
@@ -89,9 +91,7 @@ def _by_year(months: DataFrame) -> Series[Any]:
     return months["count_value"].groupby(months["month"].astype(int) // 100).sum()
 
 
-def _concepts_per_person(of: Characterization) -> DataFrame:
-    import pandas as pd
-
+def _concepts_per_person(of: AchillesResults) -> DataFrame:
     parts = []
     for domain in DOMAINS:
         if 3 in domain.kinds:
@@ -101,21 +101,16 @@ def _concepts_per_person(of: Characterization) -> DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _values(of: Characterization) -> DataFrame:
+def _values(of: AchillesResults) -> DataFrame:
     frame = of.distribution(1815)
-    frame.insert(0, "measurement", _named(of, frame["measurement_concept_id"]))
-    frame.insert(
-        1,
-        "unit",
-        [of.concepts.get(int(one), f"(unit {one})") if one != "0" else "" for one in frame["unit_concept_id"]],
-    )
+    frame.insert(0, "measurement", of.concept_names(frame["measurement_concept_id"]))
+    units = [of.concepts.get(int(one), f"(unit {one})") if one != "0" else "" for one in frame["unit_concept_id"]]
+    frame.insert(1, "unit", units)
     return frame.sort_values("count_value", ascending=False, kind="stable", ignore_index=True)
 
 
-def _completeness(of: Characterization) -> DataFrame:
-    """The share of records that say what, of which type, in which unit, with which value: 0 and null say nothing."""
-    import pandas as pd
-
+def _completeness(of: AchillesResults) -> DataFrame:
+    """The share of records with a concept, a type, a unit and a value; 0 and null are none."""
     rows = []
     for domain in DOMAINS:
         records = of.counts(domain.number + 1)
@@ -131,28 +126,21 @@ def _completeness(of: Characterization) -> DataFrame:
     return frame[frame["records"] > 0].reset_index(drop=True)
 
 
-def _ages(of: Characterization) -> DataFrame:
-    """The ages of persons when the commonest conditions are first recorded."""
+def _ages(of: AchillesResults) -> DataFrame:
+    """Age at the first record of a condition, the most frequent conditions first."""
     frame = of.distribution(406)
     frame = frame[frame["condition_concept_id"] != "0"].reset_index(drop=True)
-    frame.insert(0, "condition", _named(of, frame["condition_concept_id"]))
-    genders = frame["gender_concept_id"].astype(int)
-    frame.insert(1, "gender", [GENDERS.get(one, of.concepts.get(one, str(one))) for one in genders])
+    frame.insert(0, "condition", of.concept_names(frame["condition_concept_id"]))
+    frame.insert(1, "gender", of.gender_names(frame["gender_concept_id"]))
     whole = frame.groupby("condition")["count_value"].transform("sum")
     order = frame.assign(whole=whole).sort_values(["whole", "condition", "gender"], ascending=[False, True, True])
     return order.drop(columns="whole").reset_index(drop=True)
 
 
 def _months(months: Series[Any]) -> Series[Any]:
-    """201203 as the month March 2012, in any century."""
-    import pandas as pd
-
+    """201203 as March 2012, in any century."""
     numbers = months.astype(int)
     return pd.Series([pd.Period(year=n // 100, month=n % 100, freq="M") for n in numbers], index=months.index)
-
-
-def _named(of: Characterization, ids: Series[Any]) -> list[str]:
-    return [of.concepts.get(int(one), f"concept {one}") for one in ids]
 
 
 def _sorted(frame: DataFrame, *by: str) -> DataFrame:
@@ -161,18 +149,18 @@ def _sorted(frame: DataFrame, *by: str) -> DataFrame:
 
 PICTURES: dict[str, Picture] = {
     "population": Picture(
-        "Who is in it", "Persons by year of birth and gender.", _population, plots.pyramid
+        "Persons", "Persons by year of birth and gender.", _population, plots.pyramid
     ),
     "observed": Picture(
         "When persons are observed", "Persons with at least one day of observation in each month.", _observed,
         plots.observed,
     ),
     "observation_length": Picture(
-        "How long persons are observed", "Share of persons whose first period of observation lasts at least so long.",
+        "How long persons are observed", "Share of persons whose first observation period lasts at least so long.",
         _lengths, plots.lengths,
     ),
     "visit_mix": Picture(
-        "Visits", "Persons with a visit of a kind, its records, and how many days half of them last.", _visits,
+        "Visits", "Persons with each kind of visit, its records, and the median of its days.", _visits,
         plots.visits,
     ),
     **{
@@ -184,23 +172,44 @@ PICTURES: dict[str, Picture] = {
         if (word := WORDS.get(domain.number))
     },
     "condition_age": Picture(
-        "Ages", "Age when a condition is first recorded: the middle half of persons, and the tenth to the ninetieth.",
+        "Ages", "Age at the first record of a condition: 25th to 75th percentile, and 10th to 90th.",
         _ages, plots.ages,
     ),
     "measurement_values": Picture(
-        "Values", "Each row has its own scale: the middle half of values, and the tenth to the ninetieth.", _values,
+        "Values", "25th to 75th percentile, and 10th to 90th; each row has its own scale.", _values,
         plots.values,
     ),
     "data_density": Picture(
-        "How much is recorded", "Records for each person and month of observation; what is hidden counts as none.",
+        "How much is recorded", "Records per person-month of observation; hidden counts add nothing.",
         _density, plots.density,
     ),
     "concepts_per_person": Picture(
-        "How various it is", "Different concepts of a person: the middle half of persons, and the tenth to the "
-        "ninetieth.", _concepts_per_person, plots.concepts_per_person,
+        "How varied records are", "Different concepts per person: 25th to 75th percentile, and 10th to 90th.",
+        _concepts_per_person, plots.concepts_per_person,
     ),
     "completeness": Picture(
-        "How complete it is", "Share of records that name a standard concept, a type, a unit, a value.", _completeness,
+        "How complete records are", "Share of records with a standard concept, a type, a unit, a value.", _completeness,
         plots.completeness,
     ),
 }  # fmt: skip
+
+
+def find(name: str) -> Picture:
+    """One picture by its name. Raises NotFound."""
+    if name not in PICTURES:
+        raise NotFound(f"There is no picture '{name}'. {did_you_mean(name, PICTURES)}")
+    return PICTURES[name]
+
+
+def drawn(of: AchillesResults, name: str) -> Html | None:
+    """One picture as HTML, with its caption; None if there is nothing to show. Raises NotFound."""
+    from matplotlib import pyplot as plt
+
+    picture = find(name)
+    frame = picture.table(of)
+    if frame.empty:
+        return None
+    figure: Figure = picture.draw(frame).figure  # type: ignore[assignment]
+    shown = display.figure(figure, picture.title, caption=picture.caption)
+    plt.close(figure)
+    return shown

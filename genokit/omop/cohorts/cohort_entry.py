@@ -1,50 +1,48 @@
-"""How persons enter a cohort: records of concepts, then one condition after another, each counted as it is met.
+"""How persons enter a cohort: records of concepts, then one criterion after another, each counted.
 
-The order is always this: records; the first ever, or none in the days before; observed then, and long enough before;
-age, sex and time; then the end, and overlapping entries as one.
+The order is always: records; the first ever, or none in the days before; observed then, and long enough before; age,
+sex and time; then the end of each entry, and overlapping entries merged into one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
-from itertools import pairwise
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
+
+import pandas as pd
+from pandas import DataFrame, Series
 
 from genokit.errors import InvalidParameters, did_you_mean
-from genokit.omop.cohorts.cohort_periods import END, START, WHO, censored, joined
+from genokit.omop.cohorts.cohort_data import read
+from genokit.omop.cohorts.cohort_periods import END, START, SUBJECT, censored, merged
+from genokit.omop.cohorts.demographics import SEXES, ages
 from genokit.omop.concepts import Concept, ConceptSet
+from genokit.omop.connection import CdmConnection
 
-if TYPE_CHECKING:
-    from pandas import DataFrame, Series
-
-    from genokit.omop.cdm import Cdm
-
-QUERIES = Path(__file__).parent / "sql"
-AGES = ((0, 17), (18, 39), (40, 64), (65, 150))
-SEXES = {"male": 8507, "female": 8532}
 Concepts = ConceptSet | Concept | int | Sequence[int]
 Window = tuple[float | None, float | None]
 
 
 @dataclass(frozen=True)
-class Step:
-    """What was asked of persons, and how many of them and of their entries met it; not for the eyes of others."""
+class AttritionStep:
+    """A criterion, and the true counts of the persons and entries that met it."""
 
     reason: str
     persons: int
     entries: int
-    whole: bool = False  # it is the last one of a cohort that is shown by itself, too
-    beside: tuple[
-        int, ...
-    ] = ()  # persons of other cohorts that are shown, of which these are some, or which are of these
+    on_another_card: bool = False  # it is the last step of a cohort that has a card of its own
+    shown_elsewhere: tuple[int, ...] = ()  # counts of persons of other cohorts that contain these, or are part of them
+
+    @classmethod
+    def of(cls, reason: str, rows: DataFrame, person: str = SUBJECT) -> AttritionStep:
+        """The step that left these rows."""
+        return cls(reason, int(rows[person].nunique()), len(rows))
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What a cohort asks for; ``Cdm.cohort`` says what each part means."""
+    """The criteria of a cohort; ``Cdm.cohort`` describes each."""
 
     concepts: Mapping[str, Concepts | Literal[True]]  # by domain; True is a death of any cause
     value: Window | None = None
@@ -64,18 +62,18 @@ class Entry:
         for name in ("age_at_entry", "value", "entered"):
             window = getattr(self, name)
             if window is not None and not (isinstance(window, (tuple, list)) and len(window) == 2):
-                raise InvalidParameters(f"'{name}' is {window!r}. Give the least and the most, as in (40, None).")
+                raise InvalidParameters(f"'{name}' is {window!r}. Give a lower and an upper bound, as in (40, None).")
         if self.end not in ("observation", "record") and (isinstance(self.end, bool) or not isinstance(self.end, int)):
             raise InvalidParameters(
                 f'A cohort cannot end at \'{self.end}\'. Give "observation", "record" or a number of days.'
             )
         if self.value is not None and "measurement" not in self.concepts:
-            raise InvalidParameters("'value' is of a measurement. Say which: measurement=...")
+            raise InvalidParameters("'value' bounds a measurement. Name one: measurement=...")
         _ = self.gender
 
     @property
     def gender(self) -> int | None:
-        """The concept of the sex that is asked for."""
+        """The concept_id of the sex."""
         if self.sex is None or (isinstance(self.sex, int) and not isinstance(self.sex, bool)):
             return self.sex
         known = {**SEXES, **{name[0]: number for name, number in SEXES.items()}}
@@ -84,69 +82,65 @@ class Entry:
         return known[str(self.sex).lower()]
 
     def settings(self) -> dict[str, Any]:
-        """What was asked, in plain words and numbers: concepts by their ids."""
-        told: dict[str, Any] = {
+        """The criteria in plain words and numbers, concepts by their ids."""
+        settings: dict[str, Any] = {
             name: one if one is True else {"name": title(one), "concept_ids": ids(one)}
             for name, one in self.concepts.items()
         }
         rest = {name: value for name, value in vars(self).items() if name != "concepts"}
-        told |= {name: list(map(_plain, value)) if isinstance(value, (tuple, list)) else value
-                 for name, value in rest.items() if value is not None and value is not False}  # fmt: skip
-        return told
+        settings |= {name: list(map(_plain, value)) if isinstance(value, (tuple, list)) else value
+                     for name, value in rest.items() if value is not None and value is not False}  # fmt: skip
+        return settings
 
-    def found(self, cdm: Cdm, censor: DataFrame | None = None) -> tuple[DataFrame, tuple[Step, ...], DataFrame]:
-        """The entries as spans, the steps that led to them, and all records that they were chosen from."""
+    def run(
+        self, cdm: CdmConnection, censor: DataFrame | None = None
+    ) -> tuple[DataFrame, tuple[AttritionStep, ...], DataFrame]:
+        """The cohort periods, the attrition, and the periods of all records before any criterion was applied."""
         rows = self._records(cdm)
-        prior = _spans(rows, rows["end_date"])
-        steps = [Step(self._what, rows["person_id"].nunique(), len(rows))]
-        for reason, keep in self._conditions(rows):
+        records = _periods(rows, rows["end_date"])
+        steps = [AttritionStep.of(self._what, rows, "person_id")]
+        for reason, keep in self._criteria(rows):
             rows = rows[keep.reindex(rows.index).astype(bool)]
-            steps.append(Step(reason, rows["person_id"].nunique(), len(rows)))
-        spans = self._ended(rows)
+            steps.append(AttritionStep.of(reason, rows, "person_id"))
+        periods = self._ended(rows)
         if censor is not None:
-            spans = censored(spans, censor)
-        whole = joined(spans)
-        if len(whole) < len(spans):
-            steps.append(Step("overlapping entries as one", whole[WHO].nunique(), len(whole)))
-        return whole, tuple(steps), prior
+            periods = censored(periods, censor)
+        whole = merged(periods)
+        if len(whole) < len(periods):
+            steps.append(AttritionStep.of("overlapping entries merged", whole))
+        return whole, tuple(steps), records
 
     @property
     def _what(self) -> str:
         if not self.concepts:
             return "observed"
-        found = "records of " + " or ".join(
+        what = "records of " + " or ".join(
             title(one) if name != "death" else "death" if one is True else f"death by {title(one)}"
             for name, one in self.concepts.items()
         )
-        return found if self.value is None else f"{found}, {_window(self.value)}"
+        return what if self.value is None else f"{what}, {_window(self.value)}"
 
-    def _records(self, cdm: Cdm) -> DataFrame:
+    def _records(self, cdm: CdmConnection) -> DataFrame:
         parts = [read(name).rstrip() for name in self.concepts] or [read("observed").rstrip()]
         values: dict[str, object] = {name: [] if one is True else ids(one) for name, one in self.concepts.items()}
         if "death" in self.concepts:
             values["any_cause"] = self.concepts["death"] is True
         if "measurement" in self.concepts:
-            least, most = self.value or (None, None)
-            values |= {"least": least, "most": most}
+            values["least"], values["most"] = self.value or (None, None)
         return cdm.lookup(read("entries").replace("{records}", "\nunion all\n".join(parts)), values)
 
-    def _conditions(self, rows: DataFrame) -> Iterator[tuple[str, Series[Any]]]:
-        """Each thing that is asked, in words, and of which rows it is true."""
-        import pandas as pd
-
-        day = rows["start_date"]
+    def _criteria(self, rows: DataFrame) -> Iterator[tuple[str, Series[Any]]]:
+        """Each criterion in words, and the rows that meet it."""
+        day, begun = rows["start_date"], rows["observation_period_start_date"]
         if self.first_only:
             yield "the first ever", day == rows["first_date"]
         if self.washout_days is not None:
             since = (day - rows["ended_before"]).dt.days
             yield f"none in the {self.washout_days:,} days before", since.isna() | (since > self.washout_days)
-        begun = rows["observation_period_start_date"]
         yield "observed on that day", begun.notna()
         if self.prior_observation_days:
-            yield (
-                f"observed for {self.prior_observation_days:,} days before",
-                (day - begun).dt.days >= self.prior_observation_days,
-            )
+            observed = (day - begun).dt.days
+            yield f"observed for {self.prior_observation_days:,} days before", observed >= self.prior_observation_days
         if self.age_at_entry is not None:
             yield f"aged {_window(self.age_at_entry)}", _inside(ages(rows, day), self.age_at_entry)
         if self.gender is not None:
@@ -156,72 +150,12 @@ class Entry:
             yield f"entered {_window([_plain(one) for one in window])}", _inside(day, window)
 
     def _ended(self, rows: DataFrame) -> DataFrame:
-        import pandas as pd
-
         last = rows["observation_period_end_date"]
         if self.end == "record":
             last = rows[["end_date", "observation_period_end_date"]].min(axis=1)
         elif self.end != "observation":
             last = pd.concat([rows["start_date"] + pd.Timedelta(days=int(self.end)), last], axis=1).min(axis=1)
-        return _spans(rows, last)
-
-
-def _spans(rows: DataFrame, last: Series[Any]) -> DataFrame:
-    import pandas as pd
-
-    days = {START: rows["start_date"].astype("datetime64[us]"), END: last.astype("datetime64[us]")}
-    return pd.DataFrame({WHO: rows["person_id"].astype("Int64"), **days})
-
-
-def ages(persons: DataFrame, day: Series[Any]) -> Series[Any]:
-    """Completed years on a day; who has no month or day of birth was born on the first."""
-    month, date = persons["month_of_birth"].fillna(1), persons["day_of_birth"].fillna(1)
-    early = (day.dt.month < month) | ((day.dt.month == month) & (day.dt.day < date))
-    years: Series[Any] = day.dt.year - persons["year_of_birth"] - early.astype("Int64")
-    return years
-
-
-def births(persons: DataFrame) -> Series[Any]:
-    """Days of birth; a day that its month lacks is so many days after its first, as 29 February 2001 is 1 March."""
-    import pandas as pd
-
-    month = persons["month_of_birth"].where(persons["month_of_birth"].between(1, 12)).fillna(1)
-    date = persons["day_of_birth"].where(persons["day_of_birth"].between(1, 31)).fillna(1)
-    months = ((persons["year_of_birth"] - 1970) * 12 + month - 1).to_numpy("int64").astype("datetime64[M]")
-    days = months.astype("datetime64[us]") + (date - 1).to_numpy("int64").astype("timedelta64[D]")
-    return pd.Series(days, index=persons.index)
-
-
-def bands(groups: Sequence[tuple[int, int]]) -> list[tuple[int, int, str]]:
-    """Age groups in order, each with its name. Raises InvalidParameters.
-
-    >>> bands(((65, 150), (0, 64)))
-    [(0, 64, '0-64'), (65, 150, '65+')]
-    """
-    ordered = sorted(groups)
-    if not ordered or any(low < 0 or low > high for low, high in ordered):
-        raise InvalidParameters(f"These are no age groups: {groups!r}. Give some as ((0, 17), (18, 150)).")
-    if any(low <= high for (_, high), (low, _) in pairwise(ordered)):
-        raise InvalidParameters("Two age groups have a year in common. Let each begin after the one before ends.")
-    return [(low, high, f"{low}+" if high >= 120 else f"{low}-{high}") for low, high in ordered]
-
-
-def age_groups(years: Series[Any], groups: Sequence[tuple[int, int]]) -> Series[Any]:
-    """The name of the age group that each age is in; "other" outside of all, missing where the age is."""
-    found: Series[Any] = years.astype("object").where(years.isna(), "other")
-    for low, high, label in bands(groups):
-        found = found.mask(((years >= low) & (years <= high)).fillna(False).astype(bool), label)
-    return found
-
-
-def sexes(gender_concept_ids: Series[Any]) -> Series[Any]:
-    """ "male", "female" or "other"."""
-    return gender_concept_ids.map({number: name for name, number in SEXES.items()}).fillna("other")
-
-
-def people(cdm: Cdm) -> DataFrame:
-    """The sex and birth of every person, by person_id."""
-    return cdm.lookup(read("persons"), {}).drop_duplicates("person_id").set_index("person_id")
+        return _periods(rows, last)
 
 
 def ids(concepts: Concepts) -> list[int]:
@@ -229,7 +163,7 @@ def ids(concepts: Concepts) -> list[int]:
     many = [concepts] if isinstance(concepts, (int, Concept)) else list(concepts)
     found = [one.concept_id if isinstance(one, Concept) else one for one in many]
     if any(isinstance(one, bool) or not hasattr(one, "__index__") for one in found):
-        raise InvalidParameters(f"These are no concepts: {concepts!r}. Give an id, ids, a Concept or a ConceptSet.")
+        raise InvalidParameters(f"These are not concepts: {concepts!r}. Give an id, ids, a Concept or a ConceptSet.")
     return [int(one) for one in found]
 
 
@@ -241,6 +175,11 @@ def title(concepts: Concepts) -> str:
         return concepts.concept_name
     many = ids(concepts)
     return f"concept {many[0]}" if len(many) == 1 else f"{len(many)} concepts"
+
+
+def _periods(rows: DataFrame, last: Series[Any]) -> DataFrame:
+    days = {START: rows["start_date"].astype("datetime64[us]"), END: last.astype("datetime64[us]")}
+    return pd.DataFrame({SUBJECT: rows["person_id"].astype("Int64"), **days})
 
 
 def _inside(values: Series[Any], window: Sequence[Any]) -> Series[Any]:
@@ -267,9 +206,3 @@ def _window(window: Sequence[Any]) -> str:
 
 def _plain(value: Any) -> Any:
     return value.strftime("%Y-%m-%d") if hasattr(value, "strftime") else value
-
-
-@cache
-def read(name: str) -> str:
-    """A query of this room."""
-    return (QUERIES / f"{name}.sql").read_text(encoding="utf-8")

@@ -1,6 +1,6 @@
-"""What comes after what: treatment pathways, the order in which persons of one cohort enter others.
+"""Treatment pathways: the order in which the persons of a target cohort enter event cohorts.
 
-The words are OHDSI's: target and event cohorts, eras, combinations, steps, as in ATLAS and TreatmentPatterns.
+Target and event cohorts, eras, combinations and steps are OHDSI's terms, as in ATLAS and TreatmentPatterns.
 """
 
 from __future__ import annotations
@@ -9,19 +9,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from genokit import disclosure
+import pandas as pd
+from pandas import DataFrame
+
+from genokit import disclosure, display
 from genokit.backends import database
 from genokit.errors import InvalidParameters, did_you_mean
-from genokit.omop.cohorts.cohort import least
-from genokit.omop.cohorts.cohort_entry import read
-from genokit.omop.cohorts.cohort_periods import END, START, WHO, days
+from genokit.omop.cohorts.cohort_data import CohortData, read, strictest
+from genokit.omop.cohorts.cohort_periods import END, START, SUBJECT, day_numbers
 from genokit.plots.pathways import NONE, OTHER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from pandas import DataFrame
-
-    from genokit.omop.cohorts.cohort import Cohort
 
 MOST_EVENTS = 60  # a bit each, in 64
 KINDS = ("sunburst", "sankey")
@@ -29,10 +28,23 @@ KINDS = ("sunburst", "sankey")
 
 @dataclass(frozen=True, eq=False)
 class Pathways:
-    """Paths through event cohorts, and how many persons took each: ``frame`` has the true numbers and is for you, the
-    rest is suppressed.
+    """Paths through event cohorts, and how many persons took each. Everything shown is suppressed, except ``frame``.
 
-    ``treatments`` has the label of each step, and the event cohorts that it is made of.
+    Parameters
+    ----------
+    target
+        The name of the target cohort.
+    frame
+        The true numbers, for you only. A row for each path: step_1, step_2, ... (missing after its end), persons and
+        percent.
+    treatments
+        The label of each step, and the event cohorts that it combines.
+    settings
+        What was counted.
+    min_cell
+        The smallest count of persons to show.
+    hides_persons
+        Whether the target's card hides how many persons it has, which is the sum of the paths; then none is shown.
     """
 
     target: str
@@ -40,17 +52,36 @@ class Pathways:
     treatments: Mapping[str, tuple[str, ...]]
     settings: Mapping[str, Any]
     min_cell: int | None = None
-    hidden: bool = False  # the target's card does not tell how many there are, as the sum of paths would
+    hides_persons: bool = False
 
     def table(self) -> DataFrame:
-        """The paths that may be told: each person is in one row. Rare ones are told together, as far as they are the
-        same, and from there on as "(other)"; "(none)" is who entered no event cohort."""
-        steps = [name for name in self.frame.columns if name.startswith("step_")]
-        paths = self.frame.head(0) if self.hidden else self.frame
-        return _ordered(disclosure.gathered(paths, "persons", steps, other=OTHER, min_cell=self.min_cell))
+        """The paths that may be shown; each person is in one row.
+
+        Rare paths that begin alike are pooled, and continue as "(other)" where they part. "(none)" are the persons who
+        entered no event cohort.
+        """
+        paths = self.frame.head(0) if self.hides_persons else self.frame
+        return _ordered(disclosure.pool_rare(paths, "persons", _steps(paths), other=OTHER, min_cell=self.min_cell))
 
     def plot(self, *, kind: str = "sunburst", ax: Axes | None = None) -> Axes:
-        """The paths as a sunburst, a ring a step; or with ``kind="sankey"`` as streams, a column a step."""
+        """Draw the paths.
+
+        Parameters
+        ----------
+        kind
+            "sunburst", with a ring for each step, or "sankey", with a column for each.
+        ax
+            Where to draw; a new figure by default.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+
+        Raises
+        ------
+        InvalidParameters
+            If ``kind`` is neither.
+        """
         from genokit.plots import pathways
 
         if kind not in KINDS:
@@ -64,36 +95,33 @@ class Pathways:
     def _repr_html_(self) -> str:
         from matplotlib import pyplot as plt
 
-        from genokit import display
-
         shown = self.table()
         paths = shown.filter(like="step_").to_numpy()
-        listed = disclosure.written(shown[["persons", "percent"]].round(1), ["persons"])
+        listed = disclosure.formatted(shown[["persons", "percent"]].round(1), ["persons"])
         listed.insert(0, "path", [" → ".join(step for step in path if isinstance(step, str)) for path in paths])
         pictures = []
         for kind in KINDS:
             ax = self.plot(kind=kind)
-            words = f"Pathways of {self.target} as a {kind}; their numbers are in the table."
+            words = f"Pathways of {self.target} as a {kind}; the table has the numbers."
             pictures.append(display.figure(ax.figure, words))  # type: ignore[arg-type]
             plt.close(ax.figure)  # type: ignore[arg-type]
         note = disclosure.note(["step"], min_cell=self.min_cell)
-        about = {**self.settings, "with any": self._any(shown), "shown": note}
+        about = {**self.settings, "with any": self._any(shown), "small counts": note}
         fold = {"Numbers": display.table(listed, most=100), "Step by step": pictures[1]}
         return display.stack(display.card(f"Pathways of {self.target}", about, fold=fold), pictures[0])
 
     def _any(self, shown: DataFrame) -> str:
-        """The share of persons who entered any event cohort, if it may be told."""
+        """The share of persons who entered any event cohort, if it may be shown."""
         none = shown.loc[shown["step_1"] == NONE, "percent"]
         known = len(none) or not (shown["step_1"] == OTHER).any()
-        return f"{100 - none.sum():.1f} % of the persons" if known else "not told"
+        return f"{100 - none.sum():.1f} % of the persons" if known else "hidden"
 
 
 def pathways(
-    target: Cohort, events: Sequence[Cohort], *, most_steps: int, gap_days: int, combination_days: int, first_only: bool
-) -> Pathways:
-    """The event cohorts that persons enter while in their first entry of the target, in order."""
-    import pandas as pd
-
+    target: CohortData, events: Sequence[CohortData], most_steps: int, gap_days: int, combination_days: int,
+    first_only: bool,
+) -> Pathways:  # fmt: skip
+    """The event cohorts that persons enter during their first entry of the target, in order."""
     for name, number, at_least in (
         ("most_steps", most_steps, 1), ("gap_days", gap_days, 0), ("combination_days", combination_days, 0)
     ):  # fmt: skip
@@ -101,15 +129,15 @@ def pathways(
             raise InvalidParameters(f"'{name}' is {number!r}. Give a whole number, {at_least} or more.")
     names = _names(events)
     if target.spans.empty:
-        raise InvalidParameters(f"The cohort '{target.name}' is empty, so there is nobody to follow.")
-    first = _days(target.spans).sort_values([WHO, "first_day"]).drop_duplicates(WHO)
+        raise InvalidParameters(f"The cohort '{target.name}' is empty, so there is nobody to follow up.")
+    first = _days(target.spans).sort_values([SUBJECT, "first_day"]).drop_duplicates(SUBJECT)
     entered = pd.concat([_days(one.spans).assign(treatment=i) for i, one in enumerate(events)], ignore_index=True)
     duck = database(":memory:")
     duck.con.register("target", first)  # type: ignore[union-attr]
     duck.con.register("event", entered)  # type: ignore[union-attr]
-    asked = {"most_steps": most_steps, "gap_days": gap_days, "combination_days": combination_days,
-             "first_only": first_only}  # fmt: skip
-    found = duck.query(read("pathways"), asked).table.to_pandas()
+    parameters = {"most_steps": most_steps, "gap_days": gap_days, "combination_days": combination_days,
+                  "first_only": first_only}  # fmt: skip
+    found = duck.query(read("pathways"), parameters).table.to_pandas()
     duck.con.close()  # type: ignore[union-attr]
     treatments, steps = _named(found["steps"].tolist(), names)
     padded = [[*path, *[None] * (most_steps - len(path))] for path in steps]
@@ -120,14 +148,16 @@ def pathways(
         frame.loc[len(frame)] = [NONE, *[None] * (most_steps - 1), without]
     settings = {
         "from": f"the first entry of {target.name}, to its end",
-        "eras": f"with a gap of up to {gap_days:,} days are one",
-        "combination": f"an overlap of {combination_days:,} days or more, or of all that one lasts",
+        "eras": f"entries with a gap of up to {gap_days:,} days are one era",
+        "combination": f"an overlap of {combination_days:,} days or more, or of a whole era",
         "steps": f"the first {most_steps}" + (", each cohort or combination once" if first_only else ""),
     }
-    return Pathways(target.name, _ordered(frame), treatments, settings, least(target, *events), target.hidden)
+    return Pathways(
+        target.name, _ordered(frame), treatments, settings, strictest(target, *events), target.hides_persons
+    )
 
 
-def _names(events: Sequence[Cohort]) -> list[str]:
+def _names(events: Sequence[CohortData]) -> list[str]:
     names = [getattr(one, "name", None) for one in events]
     if not names or len(names) > MOST_EVENTS or None in names:
         raise InvalidParameters(
@@ -135,21 +165,19 @@ def _names(events: Sequence[Cohort]) -> list[str]:
         )
     if len(set(names)) < len(names) or {"", OTHER, NONE} & set(names):
         raise InvalidParameters(
-            f"Each event cohort needs a name of its own, and not {OTHER} or {NONE}: cohort.named(name)."
+            f"Each event cohort needs a name of its own, other than {OTHER} and {NONE}: cohort.named(name)."
         )
     return [str(name) for name in names]
 
 
-def _days(spans: DataFrame) -> DataFrame:
-    """Spans with their days as numbers."""
-    import pandas as pd
-
-    first, last = (days(spans[name]).astype("int32") for name in (START, END))
-    return pd.DataFrame({WHO: spans[WHO].astype("int64"), "first_day": first, "last_day": last})
+def _days(periods: DataFrame) -> DataFrame:
+    """Periods with their days as numbers."""
+    first, last = (day_numbers(periods[name]).astype("int32") for name in (START, END))
+    return pd.DataFrame({SUBJECT: periods[SUBJECT].astype("int64"), "first_day": first, "last_day": last})
 
 
 def _named(paths: Sequence[Sequence[int]], names: Sequence[str]) -> tuple[dict[str, tuple[str, ...]], list[list[str]]]:
-    """What each step is called, single cohorts first and in the order given, and the paths in these names.
+    """The label of each step, single cohorts first and in the order given, and the paths in these labels.
 
     >>> _named([[1, 3], [3]], ["a", "b"])
     ({'a': ('a',), 'b': ('b',), 'a + b': ('a', 'b')}, [['a', 'a + b'], ['a + b']])
@@ -159,14 +187,18 @@ def _named(paths: Sequence[Sequence[int]], names: Sequence[str]) -> tuple[dict[s
         codes[code] = tuple(name for i, name in enumerate(names) if code >> i & 1)
     labels = {code: " + ".join(parts) for code, parts in codes.items()}
     if len(set(labels.values())) < len(labels):
-        raise InvalidParameters("A cohort has the name of a combination of others. Call it otherwise: cohort.named().")
+        raise InvalidParameters("A cohort has the name of a combination of others. Rename it: cohort.named(name).")
     treatments = {labels[code]: parts for code, parts in codes.items()}
     return treatments, [[labels[int(step)] for step in path] for path in paths]
 
 
 def _ordered(frame: DataFrame) -> DataFrame:
     """The most frequent paths first, each with its share of all persons."""
-    steps = [name for name in frame.columns if name.startswith("step_")]
+    steps = _steps(frame)
     rising = [False, *[True] * len(steps)]
     ordered = frame.sort_values(["persons", *steps], ascending=rising, na_position="first", ignore_index=True)
     return ordered.assign(percent=100 * ordered["persons"] / ordered["persons"].sum())
+
+
+def _steps(frame: DataFrame) -> list[str]:
+    return [name for name in frame.columns if name.startswith("step_")]
