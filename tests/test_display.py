@@ -27,7 +27,7 @@ from genokit.batch.diagnose.explain import Explanation
 from genokit.batch.diagnose.findings import Cause, Finding, Findings
 from genokit.config import Settings
 from genokit.display import Html, Log
-from genokit.doctor import Check, Report
+from genokit.doctor import HealthCheck, HealthReport
 from genokit.errors import GenokitError
 from genokit.omop import Loaded, Source, Vocabulary
 from genokit.omop.cdm import Cdm, Query
@@ -71,7 +71,7 @@ NOUNS: dict[str, Callable[[str, Path], object]] = {
     "Query": lambda text, folder: Query(text, (text,), 1, True, 1.0, 1, 0.1),
     "Concept": lambda text, folder: concept_of(text),
     "ConceptSet": lambda text, folder: ConceptSet(text).include(concept_of(text)).exclude(concept_of("other")),
-    "doctor's Report": lambda text, folder: Report((Check(text, "warning", text, text),), Settings(region=text)),
+    "doctor's report": lambda text, _: HealthReport((HealthCheck(text, "warning", text, text),), Settings(region=text)),
 }
 
 PIECES: dict[str, Callable[[str], Html]] = {
