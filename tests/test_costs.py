@@ -331,7 +331,7 @@ SIZES = st.lists(st.sampled_from(prices.instances()), max_size=6, unique=True)
 def test_an_estimate_is_a_range_that_grows_with_time_and_size(
     task: JobDefinition, types: list[prices.Instance], hours: float, longer: float, size: int, dice: Any
 ) -> None:
-    fit = [one for one in types if one.holds(task.vcpus, task.memory_gib, task.gpus)]
+    fit = [one for one in types if one.holds(task.capacity)]
     known = {one.name: Price(0.5, 0.5 + dice.random(), "a test") for one in fit}
     span = total(task, fit, known, (hours, hours * longer), size)
     if not fit:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from genokit import Settings
 from genokit.backends import Clients
 from genokit.batch.cost import prices
+from genokit.batch.requirements import Capacity
 
 SECRET = {"aws_access_key_id": "x", "aws_secret_access_key": "x", "region_name": "us-east-1"}
 MOTO = Path(moto.__file__).parent / "ec2" / "resources" / "instance_types.json.gz"
@@ -58,7 +59,7 @@ def test_names_and_bundles_mean_types() -> None:
 def test_as_many_jobs_share_an_instance_as_it_has_room_for(
     one: prices.Instance, vcpus: float, memory_gib: float, gpus: int
 ) -> None:
-    count = one.holds(vcpus, memory_gib, gpus)
+    count = one.holds(Capacity(vcpus, memory_gib * 1024, gpus))
     room = (one.vcpus, one.job_memory_gib, one.gpus)
     assert all(count * need <= has * (1 + 1e-9) for need, has in zip((vcpus, memory_gib, gpus), room, strict=True))
     more = count + 1
@@ -88,9 +89,9 @@ def test_the_pricing_api_goes_before_the_table_and_is_asked_once_a_family() -> N
     stubber.add_response("get_products", {"PriceList": listed[1:]})
     found = prices.of(clients, ["m5.large", "m5.xlarge", "m5.metal"])
     assert found["m5.large"] == prices.Price(0.1, 0.1, "AWS pricing API", "2026-11-01")
-    assert str(found["m5.xlarge"]) == "0.2 USD/h (AWS pricing API, 2026-11-01)"
+    assert found["m5.xlarge"] == prices.Price(0.2, 0.2, "AWS pricing API", "2026-11-01")
     assert found["m5.metal"].source == "the kit's table"  # a price of nothing is no price
-    assert prices.price(clients, "m5.large") == found["m5.large"]
+    assert prices.of(clients, ["m5.large"])["m5.large"] == found["m5.large"]
     stubber.assert_no_pending_responses()
 
 
@@ -98,19 +99,23 @@ def test_the_pricing_api_goes_before_the_table_and_is_asked_once_a_family() -> N
 def test_without_the_pricing_api_the_table_answers_for_its_region_alone(code: str) -> None:
     clients, stubber = asking("pricing")
     stubber.add_client_error("get_products", code, "said AWS")
-    own = prices.price(clients, "g5.xlarge")
-    assert str(own) == "1.006 USD/h (the kit's table, 2026-02-09)"
-    other = prices.price(clients, "g5.xlarge", region="eu-central-1")
+    found = prices.of(clients, ["g5.xlarge", "zz9.large"])
+    assert found["g5.xlarge"] == prices.Price(1.006, 1.006, "the kit's table", "2026-02-09")
+    assert not found["zz9.large"].known
+    assert found["zz9.large"].source.startswith("the kit's table does not hold it")
+    clients, stubber = asking("pricing", region="eu-central-1")
+    stubber.add_client_error("get_products", code, "said AWS")
+    other = prices.of(clients, ["g5.xlarge"])["g5.xlarge"]
     assert not other.known
-    assert "us-east-1 alone, not of eu-central-1" in str(other)
-    assert "said AWS" in str(other)
-    assert str(prices.price(clients, "zz9.large")).startswith("unknown (the kit's table does not hold it")
+    assert "us-east-1 alone, not of eu-central-1" in other.source
+    assert "said AWS" in other.source
 
 
 def test_here_the_table_answers_and_spot_is_unknown(account: Settings) -> None:
     clients = Clients(account)
-    assert prices.price(clients, "c7i.large").low == 0.08925
-    assert str(prices.price(clients, "c7i.large", spot=True)) == "unknown (the embedded account knows no prices)"
+    assert prices.of(clients, ["c7i.large"])["c7i.large"].low == 0.08925
+    unknown = prices.Price(None, None, "the embedded account knows no prices")
+    assert prices.of(clients, ["c7i.large"], spot=True)["c7i.large"] == unknown
 
 
 def test_spot_is_a_range_over_the_zones_at_a_moment() -> None:
@@ -129,5 +134,4 @@ def test_spot_is_a_range_over_the_zones_at_a_moment() -> None:
     stubber.add_response("describe_spot_price_history", {"SpotPriceHistory": history}, asked)
     found = prices.of(clients, ["m5.large", "c5.large"], spot=True, when=when)
     assert found["m5.large"] == prices.Price(0.031, 0.04, "EC2 Spot price history", "2026-11-20")
-    assert str(found["c5.large"]) == "unknown (EC2 has no Spot price of it in us-east-1)"
-    assert "with region = 'eu-west-1'" in str(prices.price(clients, "m5.large", spot=True, region="eu-west-1"))
+    assert found["c5.large"] == prices.Price(None, None, "EC2 has no Spot price of it in us-east-1")

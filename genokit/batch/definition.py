@@ -23,7 +23,18 @@ CONTENT = "genokit:content"  # the tag by which a definition, or a job, is found
 
 @dataclass(frozen=True)
 class JobDefinition:
-    """One revision of a job definition, as registered.
+    """One revision of a job definition, as registered: what ``Batch.define`` and ``Batch.definition`` return.
+
+    Attributes
+    ----------
+    name, revision, arn
+        What it is registered under; revisions count from 1.
+    image, command
+        The container image and the words of the command; of several containers, those of the first.
+    vcpus, memory_gib, gpus
+        What each job gets.
+    described
+        The definition in AWS's words, as DescribeJobDefinitions returns it.
 
     https://docs.aws.amazon.com/batch/latest/userguide/job_definition_parameters.html
     """
@@ -36,7 +47,12 @@ class JobDefinition:
     vcpus: float
     memory_gib: float
     gpus: int
-    described: Mapping[str, Any] = field(repr=False, compare=False)  # as DescribeJobDefinitions tells it
+    described: Mapping[str, Any] = field(repr=False, compare=False)
+
+    @property
+    def capacity(self) -> requirements.Capacity:
+        """vCPU, memory and GPUs as one value."""
+        return requirements.Capacity(self.vcpus, self.memory_gib * 1024, self.gpus)
 
     def __repr__(self) -> str:
         return f"<JobDefinition {self.name}:{self.revision} {self.image}>"

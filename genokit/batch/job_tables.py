@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from genokit.backends import Clients, translated_errors
-from genokit.batch import resources
+from genokit.backends import Clients
+from genokit.batch import listing, resources
 from genokit.batch.job_state import STATUSES, reason, took_s
-from genokit.batch.paging import pages
 from genokit.batch.shipping import job_command
 from genokit.batch.shipping import rows as tables
 from genokit.display import plain
@@ -26,12 +25,7 @@ def children(clients: Clients, detail: dict[str, Any], *statuses: str) -> list[d
     if "arrayProperties" not in detail:
         alone = rows_of(detail) and detail["status"] in (statuses or STATUSES)
         return [{**detail, "arrayProperties": {"index": 0}}] if alone else []
-    with translated_errors(f"children of job '{parent}'"):
-        found = [
-            child
-            for status in statuses or STATUSES
-            for child in pages(clients.batch.list_jobs, "jobSummaryList", arrayJobId=parent, jobStatus=status)
-        ]
+    found = listing.children(clients, parent, *(statuses or STATUSES))
     return sorted(found, key=lambda child: int(child["arrayProperties"].get("index", 0)))
 
 
@@ -83,10 +77,8 @@ def jobs(clients: Clients, queue: str | None, status: str | None) -> pd.DataFram
         raise InvalidRequest(f"There is no job status '{status}'. {did_you_mean(status or '', STATUSES)}")
     rows = []
     for one in [queue] if queue else [one.name for one in resources.queues(clients)]:
-        for state in [status] if status else STATUSES:
-            with translated_errors(f"jobs of queue '{one}'"):
-                found = pages(clients.batch.list_jobs, "jobSummaryList", jobQueue=one, jobStatus=state)
-                rows += [{"queue": one, **job} for job in found]
+        found = listing.in_queue(clients, one, *([status] if status else STATUSES))
+        rows += [{"queue": one, **job} for job in found]
     columns = {
         "jobId": "job_id",
         "jobName": "name",

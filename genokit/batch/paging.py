@@ -1,8 +1,8 @@
-"""Everything that a paged call of AWS lists, and jobs by their ids in hundreds."""
+"""Everything that a paged call of AWS lists."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 
@@ -14,9 +14,3 @@ def pages(call: Any, member: str, **request: Any) -> Iterator[dict[str, Any]]:
         if not page.get("nextToken"):
             return
         request = {**request, "nextToken": page["nextToken"]}
-
-
-def described(batch: Any, ids: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Jobs as DescribeJobs tells them, a hundred a call, each call when it is needed; forgotten ones are left out."""
-    for first in range(0, len(ids), 100):
-        yield from batch.describe_jobs(jobs=list(ids[first : first + 100]))["jobs"]

@@ -13,9 +13,9 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genokit.backends import Clients, translated_errors
+from genokit.backends import Clients
+from genokit.batch import listing
 from genokit.batch.definition import CONTENT, pairs, resources, texts, whole, words
-from genokit.batch.paging import described, pages
 from genokit.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -77,13 +77,10 @@ def existing(clients: Clients, queue: str, name: str, mark: str) -> str | None:
     """The id of the newest job of this name and content that has not FAILED."""
     by_name = [{"name": "JOB_NAME", "values": [name]}]
     try:
-        with translated_errors(f"jobs named '{name}'"):
-            listed = pages(clients.batch.list_jobs, "jobSummaryList", jobQueue=queue, filters=by_name)
-            ids = [job["jobId"] for job in listed if job["status"] != "FAILED"]
-            return next(
-                (job["jobId"] for job in described(clients.batch, ids) if job.get("tags", {}).get(CONTENT) == mark),
-                None,
-            )
+        listed = listing.in_queue(clients, queue, filters=by_name)
+        ids = [job["jobId"] for job in listed if job["status"] != "FAILED"]
+        same = (job for job in listing.described(clients, ids) if job.get("tags", {}).get(CONTENT) == mark)
+        return next((job["jobId"] for job in same), None)
     except InvalidRequest:  # no such queue or no such name: the submission will be refused for it, and says more
         return None
 

@@ -18,6 +18,7 @@ from genokit.batch import resources
 from genokit.batch.cost import prices, usage
 from genokit.batch.cost.estimate import CPU, GPU, Estimate, dollars, estimate
 from genokit.batch.cost.prices import Instance, Price
+from genokit.batch.requirements import ResourceRequest, requested
 from genokit.batch.resources import ComputeEnvironment
 from genokit.display import Html, card, stack, table
 from genokit.errors import InvalidRequest, did_you_mean
@@ -32,7 +33,6 @@ HERE = "no charge: here"
 TAGS = {"run": "genokit:run", "project": "genokit:project", "user": "genokit:user"}
 HOURS = ("vcpu_hours", "gib_hours", "gpu_hours")
 
-Asked = tuple[float | None, float | None, float | None]  # vCPUs, GiB and GPUs
 Rate = tuple[tuple[float, float] | None, str]  # dollars an hour, low and high, and who says so; None and why not
 
 
@@ -127,8 +127,8 @@ def costs(
         frame = actual(details, places=places)
     else:
         seen = usage.hosts(clients, details) if clients.backend.billed else {}
-        asked = {(_asked(detail), _places(detail, places)) for detail in details}
-        fit = [one.name for each, order in asked for place in order for one in _fit(each, place)[0]]
+        needs = {(requested(detail), _places(detail, places)) for detail in details}
+        fit = [one.name for need, order in needs if need for place in order for one in _fit(need, place)[0]]
         names = list(dict.fromkeys([*seen.values(), *fit]))
         starts = sorted(attempt["startedAt"] for detail in details for attempt in usage.attempts(detail, 0))
         when = datetime.fromtimestamp(starts[len(starts) // 2] / 1000, tz=UTC) if starts else None
@@ -167,8 +167,8 @@ def actual(
     now_ms = now_ms or round(datetime.now(UTC).timestamp() * 1000)
 
     @cache  # the children of an array are alike
-    def rate(asked: Asked, on: tuple[ComputeEnvironment, ...], name: str | None) -> Rate:
-        return _rate(asked, on, name, on_demand or {}, spot or {})
+    def rate(need: ResourceRequest | None, on: tuple[ComputeEnvironment, ...], name: str | None) -> Rate:
+        return _rate(need, on, name, on_demand or {}, spot or {})
 
     rows = [
         _row(detail, places or {}, hosts or {}, None if on_demand is None else rate, now_ms)
@@ -213,12 +213,12 @@ def _row(
     detail: Mapping[str, Any],
     places: Mapping[str, Sequence[ComputeEnvironment]],
     hosts: Mapping[str, str],
-    rate: Callable[[Asked, tuple[ComputeEnvironment, ...], str | None], Rate] | None,
+    rate: Callable[[ResourceRequest | None, tuple[ComputeEnvironment, ...], str | None], Rate] | None,
     now_ms: int,
 ) -> dict[str, Any]:
     import pandas as pd
 
-    asked = vcpus, memory_gib, gpus = _asked(detail)
+    need = requested(detail)
     attempts = usage.attempts(detail, now_ms)
     hours = sum(_hours(one) for one in attempts)
     tags = detail.get("tags", {})
@@ -236,9 +236,9 @@ def _row(
         "instance": _only({name for _, name in ran}),
         "attempts": len(attempts),
         "hours": hours,
-        "vcpu_hours": hours * vcpus if vcpus is not None else pd.NA,
-        "gib_hours": hours * memory_gib if memory_gib is not None else pd.NA,
-        "gpu_hours": hours * gpus if gpus is not None else pd.NA,
+        "vcpu_hours": hours * need.total.vcpus if need else pd.NA,
+        "gib_hours": hours * need.total.memory_gib if need else pd.NA,
+        "gpu_hours": hours * need.total.gpus if need else pd.NA,
         "tags": tags,
     }
     if rate is None:
@@ -246,7 +246,7 @@ def _row(
     low = high = 0.0
     sources: list[str] = []
     for attempt, (on, name) in zip(attempts, ran, strict=True):
-        span, source = rate(asked, on, name)
+        span, source = rate(need, on, name)
         sources.append(source)
         if span is None:
             return row | {"usd": pd.NA, "usd_low": pd.NA, "usd_high": pd.NA, "price_source": f"unknown: {source}"}
@@ -256,16 +256,15 @@ def _row(
 
 
 def _rate(
-    asked: Asked,
+    need: ResourceRequest | None,
     on: Sequence[ComputeEnvironment],
     name: str | None,
     on_demand: Mapping[str, Price],
     spot: Mapping[str, Price],
 ) -> Rate:
     """The dollars of one hour of the job, low and high, and who says so; None where it is unknown, and why."""
-    vcpus, memory_gib, gpus = asked
-    if vcpus is None or memory_gib is None or gpus is None:
-        return None, "the job has several containers, or none that this kit reads"
+    if need is None:
+        return None, "the job does not state vCPU and memory in a form that genokit can read"
     low: list[float] = []
     high: list[float] = []
     sources: list[str] = []
@@ -273,7 +272,7 @@ def _rate(
     for place in anywhere:
         if place is not None and place.type in resources.FARGATE:
             return None, "Fargate's prices are not in the kit's table"
-        fit, missing = _fit(asked, place)
+        fit, missing = _fit(need, place)
         if name is not None:
             fit = [one] if (one := prices.instance(name)) else []
             missing = [] if fit else [name]
@@ -284,23 +283,15 @@ def _rate(
             price = (spot if place is not None and place.spot else on_demand).get(one.name)
             if price is None or price.low is None or price.high is None:
                 return None, f"{one.name}: {price.source if price else 'nobody was asked'}"
-            part = max(vcpus / one.vcpus, memory_gib / one.memory_gib, gpus / one.gpus if gpus else 0.0)
+            all_of_it = need.total
+            gpus = all_of_it.gpus / one.gpus if all_of_it.gpus else 0.0
+            part = max(all_of_it.vcpus / one.vcpus, all_of_it.memory_gib / one.memory_gib, gpus)
             low.append(price.low * part)
             high.append(price.high * part)
             sources.append(f"{price.source}, {price.as_of}")
     told = ", ".join(dict.fromkeys(sources))
     kinds = len(low)
     return (min(low), max(high)), told if kinds == 1 else f"range over {kinds} instance types that fit; {told}"
-
-
-def _asked(detail: Mapping[str, Any]) -> Asked:
-    """vCPUs, GiB and GPUs of the job's container; None where it has not just one."""
-    container = detail.get("container", {})
-    asked = {one["type"]: float(one["value"]) for one in container.get("resourceRequirements", [])}
-    vcpus, memory_mib = asked.get("VCPU", container.get("vcpus")), asked.get("MEMORY", container.get("memory"))
-    if not vcpus or not memory_mib:
-        return None, None, None
-    return float(vcpus), memory_mib / 1024, asked.get("GPU", 0.0)
 
 
 def _hours(attempt: Mapping[str, Any]) -> float:
@@ -324,14 +315,11 @@ def _ran(
     return mine or order, hosts.get(arn) or container.get("instanceType")
 
 
-def _fit(asked: Asked, place: ComputeEnvironment | None) -> tuple[list[Instance], list[str]]:
+def _fit(need: ResourceRequest, place: ComputeEnvironment | None) -> tuple[list[Instance], list[str]]:
     """The instance types of an environment that hold the job, and those that the table does not know."""
-    vcpus, memory_gib, gpus = asked
-    if vcpus is None or memory_gib is None or gpus is None:
-        return [], []
     named = place.instance_types if place is not None else ()
-    found, missing = prices.expand(named or (GPU if gpus else CPU))
-    return [one for one in found if one.holds(vcpus, memory_gib, int(gpus))], missing
+    found, missing = prices.expand(named or (GPU if need.total.gpus else CPU))
+    return [one for one in found if one.holds(need.total)], missing
 
 
 def _only(names: set[Any]) -> Any:

@@ -6,10 +6,11 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from genokit.backends import Clients, translated_errors
-from genokit.batch import resources
+from genokit.backends import Clients
+from genokit.batch import listing, resources
 from genokit.batch.cost import prices
 from genokit.batch.cost.prices import Instance, Price
 from genokit.batch.definition import JobDefinition
@@ -108,7 +109,7 @@ def estimate(
     charged = clients.backend.billed or on == "aws"
     names = [name for one in places for name in one.instance_types]
     named, missing = prices.expand(names or (GPU if definition.gpus else CPU))
-    fit = [one for one in named if one.holds(definition.vcpus, definition.memory_gib, definition.gpus)]
+    fit = [one for one in named if one.holds(definition.capacity)]
     unknown = [f"the instance type '{name}' is not in the kit's table" for name in missing]
     unknown += [f"the price of {one.name}, which is Fargate's" for one in places if one.type in resources.FARGATE]
     on_demand: dict[str, Price] = {}
@@ -156,7 +157,7 @@ def total(
         price = known.get(one.name)
         if hours is None or price is None or price.low is None or price.high is None:
             continue
-        count = one.holds(job.vcpus, job.memory_gib, job.gpus)
+        count = one.holds(job.capacity)
         low.append(hours[0] * size * price.low / count)
         alone = hours[1] * math.ceil(size / count) * price.high
         high[one.family] = min(alone, high.get(one.family, math.inf))
@@ -171,7 +172,7 @@ def types(
 
     rows = []
     for one in fit:
-        count = one.holds(job.vcpus, job.memory_gib, job.gpus)
+        count = one.holds(job.capacity)
         hour, cheap = on_demand.get(one.name), spot.get(one.name)
         rows.append(
             {
@@ -244,19 +245,13 @@ def _missing(kind: str, known: Mapping[str, Price]) -> list[str]:
 
 def earlier(clients: Clients, name: str, queues: Sequence[resources.JobQueue]) -> list[float]:
     """The minutes that the newest jobs of a definition took which succeeded, children of arrays included."""
-    found: list[float] = []
-    asked = {"filters": [{"name": "JOB_DEFINITION", "values": [name]}], "maxResults": EARLIER}
+    by_name = [{"name": "JOB_DEFINITION", "values": [name]}]
+    jobs: list[dict[str, Any]] = []
     for queue in queues:
-        with translated_errors(f"earlier jobs of '{name}'"):
-            jobs = clients.batch.list_jobs(jobQueue=queue.name, **asked)["jobSummaryList"]
-        found += _minutes(job for job in jobs if "size" not in job.get("arrayProperties", {}))
-        for array in [job for job in jobs if "size" in job.get("arrayProperties", {})][:3]:
-            with translated_errors(f"earlier jobs of '{name}'"):
-                children = clients.batch.list_jobs(arrayJobId=array["jobId"], jobStatus="SUCCEEDED", maxResults=EARLIER)
-            found += _minutes(children["jobSummaryList"])
-    return found
-
-
-def _minutes(jobs: Iterable[Mapping[str, Any]]) -> list[float]:
-    times = (took_s(job) for job in jobs if job["status"] == "SUCCEEDED")
+        listed = list(islice(listing.in_queue(clients, queue.name, filters=by_name, maxResults=EARLIER), EARLIER))
+        arrays = [job["jobId"] for job in listed if "size" in job.get("arrayProperties", {})]
+        jobs += [job for job in listed if job["jobId"] not in arrays]
+        for array in arrays[:3]:
+            jobs += islice(listing.children(clients, array, "SUCCEEDED"), EARLIER)
+    times = [took_s(job) for job in jobs if job["status"] == "SUCCEEDED"]
     return [took / 60 for took in times if took is not None]

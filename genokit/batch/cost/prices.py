@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from genokit.backends import Clients, translated_errors
+from genokit.batch.requirements import Capacity
 from genokit.errors import GenokitError
 
 # What Batch picks from where an environment names one of these; "optimal" means default_x86_64 since November 2025.
@@ -54,15 +55,15 @@ class Instance:
         """
         return 0.95 * self.memory_gib
 
-    def holds(self, vcpus: float, memory_gib: float, gpus: int = 0) -> int:
+    def holds(self, job: Capacity) -> int:
         """How many jobs of that size run side by side on one such instance; 0 where none fits.
 
         >>> g4dn = next(one for one in instances() if one.name == "g4dn.12xlarge")
-        >>> g4dn.holds(4, 15), g4dn.holds(4, 15, gpus=1), g4dn.holds(4, 192)
+        >>> g4dn.holds(Capacity(4, 15 * 1024)), g4dn.holds(Capacity(4, 15 * 1024, 1)), g4dn.holds(Capacity(4, 192 * 1024))
         (12, 4, 0)
         """
-        asked = ((self.vcpus, vcpus), (self.job_memory_gib, memory_gib), (self.gpus, gpus))
-        return min(int(has // need) for has, need in asked if need)
+        amounts = ((self.vcpus, job.vcpus), (self.job_memory_gib, job.memory_gib), (self.gpus, job.gpus))
+        return min(int(has // need) for has, need in amounts if need)
 
 
 @dataclass(frozen=True)
@@ -77,12 +78,6 @@ class Price:
     @property
     def known(self) -> bool:
         return self.low is not None
-
-    def __str__(self) -> str:
-        if self.low is None or self.high is None:
-            return f"unknown ({self.source})"
-        span = f"{self.low:.4g}" if self.low == self.high else f"{self.low:.4g} to {self.high:.4g}"
-        return f"{span} USD/h ({self.source}, {self.as_of})"
 
 
 # --- sizes
@@ -129,49 +124,34 @@ def _table() -> tuple[dict[str, Instance], Mapping[str, str]]:
 # --- prices
 
 
-def price(
-    clients: Clients, name: str, *, spot: bool = False, region: str | None = None, when: datetime | None = None
-) -> Price:
-    """What an hour of one instance type costs; see ``of``."""
-    return of(clients, [name], spot=spot, region=region, when=when)[name]
+def of(clients: Clients, names: Sequence[str], *, spot: bool = False, when: datetime | None = None) -> dict[str, Price]:
+    """What an hour of each instance type costs in the clients' region, on demand or on Spot.
 
-
-def of(
-    clients: Clients,
-    names: Sequence[str],
-    *,
-    spot: bool = False,
-    region: str | None = None,
-    when: datetime | None = None,
-) -> dict[str, Price]:
-    """What an hour of each costs in a region (the clients' own unless told), on demand or on Spot.
-
-    On demand it is today's price; Spot's is the one at ``when`` (now unless told, at most 90 days ago), from the
-    cheapest Availability Zone to the dearest. Each is asked for once; who does not answer is not asked again.
+    On demand it is today's price; Spot's is the one at ``when`` (default: now; at most 90 days ago), from the cheapest
+    Availability Zone to the dearest. Each price is queried once; a service that refuses is not queried again.
     """
-    region = region or clients.region
     known = clients.shared(_prices)
     moment = f"{when or datetime.now(UTC):%Y-%m-%d %H}"
-    keys = {name: (name, region, moment if spot else "") for name in names}
+    keys = {name: (name, moment if spot else "") for name in names}
     missing = [name for name, key in keys.items() if key not in known]
     if missing:
-        found = _spot(clients, missing, region, when) if spot else _on_demand(clients, missing, region)
+        found = _spot(clients, missing, when) if spot else _on_demand(clients, missing)
         known |= {keys[name]: one for name, one in found.items()}
     return {name: known[key] for name, key in keys.items()}
 
 
-def _prices(_: Clients) -> dict[tuple[str, str, str], Price]:
-    """The prices asked for so far, by instance type, region and, on Spot, hour."""
+def _prices(_: Clients) -> dict[tuple[str, str], Price]:
+    """The prices queried so far, by instance type and, on Spot, hour."""
     return {}
 
 
 def _refusals(_: Clients) -> dict[str, str]:
-    """Why a service told no prices, by its name."""
+    """Why a service gave no prices, by its name."""
     return {}
 
 
-def _on_demand(clients: Clients, names: Sequence[str], region: str) -> dict[str, Price]:
-    table, told = _table()
+def _on_demand(clients: Clients, names: Sequence[str]) -> dict[str, Price]:
+    (table, about), region = _table(), clients.region
     listed: dict[str, tuple[float, str]] = {}
     why = ""
     for family in dict.fromkeys(name.partition(".")[0] for name in names):
@@ -184,10 +164,12 @@ def _on_demand(clients: Clients, names: Sequence[str], region: str) -> dict[str,
         if name in listed:
             usd, as_of = listed[name]
             found[name] = Price(usd, usd, "AWS pricing API", as_of)
-        elif own and own.usd_per_hour is not None and region == told["region"]:
-            found[name] = Price(own.usd_per_hour, own.usd_per_hour, "the kit's table", told["as_of"])
+        elif own and own.usd_per_hour is not None and region == about["region"]:
+            found[name] = Price(own.usd_per_hour, own.usd_per_hour, "the kit's table", about["as_of"])
         else:
-            lacks = "does not hold it" if region == told["region"] else f"is of {told['region']} alone, not of {region}"
+            lacks = (
+                "does not hold it" if region == about["region"] else f"is of {about['region']} alone, not of {region}"
+            )
             found[name] = Price(None, None, f"the kit's table {lacks}; {why or 'the pricing API does not list it'}")
     return found
 
@@ -220,10 +202,7 @@ def _listed(product: Mapping[str, Any]) -> dict[str, tuple[float, str]]:
     return {}
 
 
-def _spot(clients: Clients, names: Sequence[str], region: str, when: datetime | None) -> dict[str, Price]:
-    if region != clients.region:
-        why = f"the Spot prices of {region} are asked for with region = '{region}'"
-        return {name: Price(None, None, why) for name in names}
+def _spot(clients: Clients, names: Sequence[str], when: datetime | None) -> dict[str, Price]:
     moment = when or datetime.now(UTC)
     asked = {
         "InstanceTypes": list(names),
@@ -238,7 +217,7 @@ def _spot(clients: Clients, names: Sequence[str], region: str, when: datetime | 
         if mine:
             found[name] = Price(min(mine), max(mine), "EC2 Spot price history", f"{moment:%Y-%m-%d}")
         else:
-            found[name] = Price(None, None, why or f"EC2 has no Spot price of it in {region}")
+            found[name] = Price(None, None, why or f"EC2 has no Spot price of it in {clients.region}")
     return found
 
 

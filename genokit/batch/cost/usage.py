@@ -7,12 +7,12 @@ from datetime import datetime
 from typing import Any
 
 from genokit.backends import Clients, translated_errors
-from genokit.batch import resources
+from genokit.batch import listing, resources
 from genokit.batch.job_state import ENDED
-from genokit.batch.paging import described, pages
 from genokit.errors import GenokitError
 
-USED = ("RUNNABLE", "PENDING", "STARTING", "RUNNING", "SUCCEEDED", "FAILED")  # RUNNABLE: after an attempt that failed
+CHILDREN = ("RUNNABLE", "STARTING", "RUNNING", *ENDED)  # in which children of an array have used anything
+USED = ("PENDING", *CHILDREN)  # RUNNABLE: after an attempt that failed
 
 
 def attempts(detail: Mapping[str, Any], now_ms: int) -> list[Mapping[str, Any]]:
@@ -30,20 +30,17 @@ def read(clients: Clients, ids: Sequence[str]) -> Iterator[dict[str, Any]]:
     billed, is as its line in ListJobs says, and is not described at all.
     """
     ended = clients.shared(_ended_jobs)
-    for detail in _described(clients, ids):
+    for detail in listing.described(clients, ids):
         yield detail
         if "size" not in detail.get("arrayProperties", {}):
             continue
-        children: dict[str, dict[str, Any]] = {}  # by id: one that moves on meanwhile is listed twice
-        for status in ("RUNNABLE", "STARTING", "RUNNING", *ENDED):
-            with translated_errors(f"children of job '{detail['jobId']}'"):
-                asked = {"arrayJobId": detail["jobId"], "jobStatus": status, "maxResults": 1000}
-                children |= {one["jobId"]: one for one in pages(clients.batch.list_jobs, "jobSummaryList", **asked)}
+        # By id: a child that moves on meanwhile is listed twice.
+        children = {one["jobId"]: one for one in listing.children(clients, detail["jobId"], *CHILDREN)}
         if not clients.backend.billed and detail.get("retryStrategy", {}).get("attempts", 1) == 1:
             yield from (_child(detail, one) for one in children.values())
             continue
         missing = [one for one in children if one not in ended]
-        fresh = {one["jobId"]: _slim(one, detail) for one in _described(clients, missing)}
+        fresh = {one["jobId"]: _slim(one, detail) for one in listing.described(clients, missing)}
         ended |= {job_id: one for job_id, one in fresh.items() if one["status"] in ENDED}
         yield from (ended.get(one) or fresh[one] for one in children if one in ended or one in fresh)
 
@@ -78,23 +75,13 @@ def _slim(detail: dict[str, Any], parent: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _described(clients: Clients, ids: Sequence[str]) -> Iterator[dict[str, Any]]:
-    with translated_errors("jobs to be summed up"):
-        yield from described(clients.batch, ids)
-
-
 def ids(clients: Clients, queue: str | None, since: datetime | None) -> list[str]:
     """The jobs of a queue or all, since a moment or ever."""
-    found: list[str] = []
-    for one in [queue] if queue else [each.name for each in resources.queues(clients)]:
-        asked: list[dict[str, Any]] = [{"jobQueue": one, "jobStatus": status} for status in USED]
-        if since:
-            moment = f"{since.timestamp() * 1000:.0f}"
-            asked = [{"jobQueue": one, "filters": [{"name": "AFTER_CREATED_AT", "values": [moment]}]}]
-        for request in asked:
-            with translated_errors(f"jobs of queue '{one}'"):
-                found += [job["jobId"] for job in pages(clients.batch.list_jobs, "jobSummaryList", **request)]
-    return found
+    queues = [queue] if queue else [one.name for one in resources.queues(clients)]
+    if since is None:
+        return [job["jobId"] for one in queues for job in listing.in_queue(clients, one, *USED)]
+    after = [{"name": "AFTER_CREATED_AT", "values": [f"{since.timestamp() * 1000:.0f}"]}]
+    return [job["jobId"] for one in queues for job in listing.in_queue(clients, one, filters=after)]
 
 
 def hosts(clients: Clients, details: Iterable[Mapping[str, Any]]) -> dict[str, str]:

@@ -59,7 +59,7 @@ def _instances(need: Capacity, place: ComputeEnvironment) -> Fit:
     known, unknown = prices.expand(place.instance_types)
     allowed = ", ".join(place.instance_types)
     for one in known:
-        if one.holds(need.vcpus, need.memory_mib / 1024, need.gpus):
+        if one.holds(need):
             return Fit("fits", f"'{place.name}' may launch {one.name}, which is large enough.")
     have = [Capacity(one.vcpus, one.memory_gib * 1024 - AGENT_MIB, one.gpus) for one in known]
     tight = [one.name for one, has in zip(known, have, strict=True) if not need.excess(has)]
