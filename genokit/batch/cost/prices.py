@@ -59,7 +59,7 @@ class Instance:
         """How many jobs of that size run side by side on one such instance; 0 where none fits.
 
         >>> g4dn = next(one for one in instances() if one.name == "g4dn.12xlarge")
-        >>> g4dn.holds(Capacity(4, 15 * 1024)), g4dn.holds(Capacity(4, 15 * 1024, 1)), g4dn.holds(Capacity(4, 192 * 1024))
+        >>> g4dn.holds(Capacity(4, 15_360)), g4dn.holds(Capacity(4, 15_360, gpus=1)), g4dn.holds(Capacity(4, 196_608))
         (12, 4, 0)
         """
         amounts = ((self.vcpus, job.vcpus), (self.job_memory_gib, job.memory_gib), (self.gpus, job.gpus))
@@ -167,9 +167,8 @@ def _on_demand(clients: Clients, names: Sequence[str]) -> dict[str, Price]:
         elif own and own.usd_per_hour is not None and region == about["region"]:
             found[name] = Price(own.usd_per_hour, own.usd_per_hour, "the kit's table", about["as_of"])
         else:
-            lacks = (
-                "does not hold it" if region == about["region"] else f"is of {about['region']} alone, not of {region}"
-            )
+            home = about["region"]
+            lacks = "does not hold it" if region == home else f"is of {home} alone, not of {region}"
             found[name] = Price(None, None, f"the kit's table {lacks}; {why or 'the pricing API does not list it'}")
     return found
 

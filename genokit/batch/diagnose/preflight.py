@@ -246,32 +246,35 @@ def _once(known: MutableMapping[str, Finding], thing: str, look: Callable[[str],
 
 def _role(clients: Clients, arn: str, account: str) -> Finding:
     name = arn.rpartition("/")[2]
-    about = f"role '{name}'"
     if not re.fullmatch(rf"arn:[^:]+:iam::{account}:role/.+", arn):
-        return Finding("unknown", about, f"{arn} is not a role of this account, so it was not looked up.")
-    try:
-        with translated_errors(about):
-            clients.client("iam").get_role(RoleName=name)
-    except (GenokitError, NotImplementedError) as error:
-        if getattr(error, "code", "") == "NoSuchEntity":
-            return Finding("problem", about, f"There is no such role: {arn}. Without it the job cannot start.")
-        return Finding("unknown", about, f"It could not be looked up. {error}")
-    return Finding("ok", about, "It exists.")
+        return Finding("unknown", f"role '{name}'", f"{arn} is not a role of this account, so it was not looked up.")
+    missing = {"NoSuchEntity": f"There is no such role: {arn}. Without it the job cannot start."}
+    return _existence(f"role '{name}'", missing, clients, "iam", "get_role", RoleName=name)
 
 
 def _image(clients: Clients, image: str, region: str, account: str) -> Finding:
-    about = f"image '{image}'"
-    said = REGISTRY.fullmatch(image)
-    if said is None or said[1] != account or said[2] != region:
+    about, parts = f"image '{image}'", REGISTRY.fullmatch(image)
+    if parts is None or (parts[1], parts[2]) != (account, region):
         return Finding("unknown", about, "It is not in this account's registry of this region, and was not looked up.")
-    by = {"imageDigest": said[5]} if said[5] else {"imageTag": said[4] or "latest"}
+    missing = {
+        "ImageNotFoundException": "The registry has no such image. Push it, or name another.",
+        "RepositoryNotFoundException": "The registry has no such repository. Push the image, or name another.",
+    }
+    ids = [{"imageDigest": parts[5]} if parts[5] else {"imageTag": parts[4] or "latest"}]
+    named = {"registryId": parts[1], "repositoryName": parts[3], "imageIds": ids}
+    return _existence(about, missing, clients, "ecr", "describe_images", **named)
+
+
+def _existence(
+    about: str, missing: Mapping[str, str], clients: Clients, service: str, operation: str, **request: Any
+) -> Finding:
+    """Whether a thing of another service exists; ``missing`` has the codes of errors that say it does not."""
     try:
         with translated_errors(about):
-            clients.client("ecr").describe_images(registryId=said[1], repositoryName=said[3], imageIds=[by])
+            getattr(clients.client(service), operation)(**request)
     except (GenokitError, NotImplementedError) as error:
         code = getattr(error, "code", "")
-        if code in ("ImageNotFoundException", "RepositoryNotFoundException"):
-            lacks = "repository" if code.startswith("Repo") else "image"
-            return Finding("problem", about, f"The registry has no such {lacks}. Push it, or name another.")
+        if code in missing:
+            return Finding("problem", about, missing[code])
         return Finding("unknown", about, f"It could not be looked up. {error}")
     return Finding("ok", about, "It exists.")

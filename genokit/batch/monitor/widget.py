@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import ipykernel
@@ -57,12 +58,12 @@ class View:
         self._names = widgets.RadioButtons(options=[], layout={"width": "auto"})
         self._child = widgets.Text(description="Child", placeholder="its number", continuous_update=False,
                                    layout={"width": "180px"})  # fmt: skip
-        self._explain = self._button("Explain", self._on_explain, "Why the job stands where it stands")
-        self._cancel = self._button("Cancel", self._on_cancel, "Take it out of its queue, if it has not started")
-        self._terminate = self._button("Terminate", self._on_terminate, "End it wherever it is")
-        self._yes = self._button("Yes", self._on_yes, "", "danger")
-        self._no = self._button("No", self._on_no, "")
-        self._close = self._button("Close", lambda _: self.close(), "Ask no more; what is shown stays")
+        self._explain = self._button("Explain", lambda: self._do(self._why), "Why the job is in its status")
+        self._cancel = self._button("Cancel", self._ask_cancel, "Take it out of its queue, if it has not started")
+        self._terminate = self._button("Terminate", self._ask_terminate, "Stop it wherever it is")
+        self._yes = self._button("Yes", self._on_yes, kind="danger")
+        self._no = self._button("No", lambda: self._ask("", None))
+        self._close = self._button("Close", self.close, "Stop following; what is shown stays")
         self._confirm = self._row("gk-confirm", self._question, self._yes, self._no)
         logbox = self._row("gk-logbox", self._lines)
         logbox.tabbable = True
@@ -79,18 +80,25 @@ class View:
         self.box._view_count = 0  # from now on the pages that show it are counted
         self.box.observe(self._on_views, "_view_count")
         self._show(self._confirm, False)
-        self._filter.observe(self._on_filter, "value")
-        self._status.observe(self._on_filter, "value")
-        self._names.observe(self._on_name, "value")
-        self._child.observe(self._on_child, "value")
+        self._on_change(self._filter, lambda _: self._paint_table())
+        self._on_change(self._status, lambda _: self._paint_table())
+        self._on_change(self._names, self._on_name)
+        self._on_change(self._child, self._on_child)
         self._pressed = (self._filter, self._status, self._names, self._child, self._explain, self._cancel,
                          self._terminate, self._yes, self._no, self._close)  # fmt: skip
         answer_at_once(*self._pressed)
 
-    def _button(self, words: str, do: Callable[[Any], object], tooltip: str, kind: str = "") -> widgets.Button:
+    def _button(self, words: str, do: Callable[[], object], tooltip: str = "", kind: str = "") -> widgets.Button:
         button = widgets.Button(description=words, tooltip=tooltip, button_style=kind)
-        button.on_click(do)
+        button.on_click(lambda _: self._locked(do))
         return button
+
+    def _locked(self, do: Callable[..., object], *given: object) -> None:
+        with self._lock:
+            do(*given)
+
+    def _on_change(self, widget: Any, do: Callable[[Any], object]) -> None:
+        widget.observe(lambda change: self._locked(do, change["new"]), "value")
 
     def _row(self, name: str, *children: Any) -> widgets.Box:
         box = widgets.Box(children)
@@ -207,26 +215,19 @@ class View:
         else:
             self._on_page.clear()
 
-    def _on_filter(self, _: Any) -> None:
-        with self._lock:
-            self._paint_table()
+    def _on_name(self, chosen: str | None) -> None:
+        if chosen and chosen != self._parent():
+            self._child.value = ""
+            self._choose(chosen)
 
-    def _on_name(self, change: Any) -> None:
-        with self._lock:
-            if change["new"] and change["new"] != self._parent():
-                self._child.value = ""
-                self._choose(change["new"])
-
-    def _on_child(self, change: Any) -> None:
-        with self._lock:
-            parent = self._watch.found(self._parent())
-            number = change["new"].strip()
-            if parent is None or not parent.size:
-                return
-            if number and not (number.isdecimal() and int(number) < parent.size):
-                self._say(notice(f"There is no child {number!r}: they are 0 to {parent.size - 1:,}."))
-                return
-            self._choose(f"{parent.id}:{int(number)}" if number else parent.id)
+    def _on_child(self, value: str) -> None:
+        parent, number = self._watch.found(self._parent()), value.strip()
+        if parent is None or not parent.size:
+            return
+        if number and not (number.isdecimal() and int(number) < parent.size):
+            self._say(notice(f"There is no child {number!r}: they are 0 to {parent.size - 1:,}."))
+            return
+        self._choose(f"{parent.id}:{int(number)}" if number else parent.id)
 
     def _choose(self, job_id: str) -> None:
         self._chosen = job_id
@@ -235,42 +236,30 @@ class View:
         self._say()
         self._paint_detail()
 
-    def _on_explain(self, _: Any) -> None:
-        with self._lock:
-            self._do(self._why)
-
-    def _on_cancel(self, _: Any) -> None:
-        with self._lock:
-            job = Job(self._clients, self._chosen)
-            self._ask("Cancel", lambda: job.cancel("Cancelled in the monitor"))
-
-    def _on_terminate(self, _: Any) -> None:
-        with self._lock:
-            job = Job(self._clients, self._chosen)
-            self._ask("Terminate", lambda: job.terminate("Terminated in the monitor"))
-
     def _why(self) -> None:
         detail = Job(self._clients, self._chosen).refresh().detail
         self._say(explain(self._clients, detail, now=datetime.now(UTC))._repr_html_())
 
-    def _ask(self, verb: str, act: Callable[[], object] | None) -> None:
-        self._asked = act
+    def _ask_cancel(self) -> None:
+        self._ask("Cancel", lambda job: job.cancel("Cancelled in the monitor"))
+
+    def _ask_terminate(self) -> None:
+        self._ask("Terminate", lambda job: job.terminate("Terminated in the monitor"))
+
+    def _ask(self, verb: str, act: Callable[[Job], object] | None) -> None:
+        """Ask for a yes before ``act`` is done to the chosen job; with None, ask no more."""
+        self._asked = partial(act, Job(self._clients, self._chosen)) if act else None
         if act is not None:
             self._put(self._question, panes.question(verb, self._chosen, self._job()))
             self._yes.description = f"Yes, {verb.lower()}"
         self._show(self._confirm, act is not None)
 
-    def _on_yes(self, _: Any) -> None:
-        with self._lock:
-            act = self._asked
-            self._ask("", None)
-            if act is not None:
-                self._do(act)
-                self._watch.nudge()
-
-    def _on_no(self, _: Any) -> None:
-        with self._lock:
-            self._ask("", None)
+    def _on_yes(self) -> None:
+        act = self._asked
+        self._ask("", None)
+        if act is not None:
+            self._do(act)
+            self._watch.nudge()
 
     def _do(self, act: Callable[[], object]) -> None:
         self._say()

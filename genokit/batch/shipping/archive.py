@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import gzip
 import hashlib
-import io
 import mmap
 import os
 import re
@@ -28,6 +27,7 @@ from genokit.errors import InvalidProject
 from genokit.files import MARK
 
 MOST_MIB = 50  # packed
+MOST_MIB_UNPACKED = 1024  # no code is so large, and packing it would take minutes
 LEFT_OUT = {".git", ".venv", "__pycache__", "runs"}  # where git does not say what belongs to the project
 BACKUP = re.compile(r"([._~-](bak|backup|old|orig|save|swp|copy|\d+)|~)+$")
 
@@ -86,7 +86,7 @@ def _chosen(root: Path, kept: set[Path]) -> tuple[list[str], dict[str, str]]:
         data = next((folder for folder in folders if marked(folder)), None)
         if data is not None:
             left_out[f"{data}/"] = "marked as data"
-        elif why := _secret(name) or _told_of(root / name):
+        elif why := _secret_name(name) or _secret_in(root / name):
             left_out[name] = why
         else:
             names.append(name)
@@ -105,7 +105,7 @@ def _kinds() -> dict[str, Any]:
     return tomllib.loads(Path(__file__).with_name("secret_kinds.toml").read_text(encoding="utf-8"))
 
 
-def _secret(name: str) -> str:
+def _secret_name(name: str) -> str:
     folders, slash, file = f"/{name.lower()}".rpartition("/")
     file = BACKUP.sub("", file) or file
     known = any(fnmatchcase(one, glob) for one in (file, file.lstrip(".")) for glob in _kinds()["names"])
@@ -118,8 +118,8 @@ def _words() -> list[tuple[str, re.Pattern[bytes]]]:
     return [(kind, re.compile(words.encode())) for kind, words in _kinds()["words"].items()]
 
 
-def _told_of(path: Path) -> str:
-    """Why what is in a file keeps it from being shipped; "" where nothing does."""
+def _secret_in(path: Path) -> str:
+    """Why the content of a file keeps it from being shipped; "" where nothing does."""
     if path.is_symlink() or not path.is_file():
         return ""
     try:
@@ -175,18 +175,23 @@ def _walked(root: Path, kept: set[Path]) -> Iterator[str]:
 
 def _pack(root: Path, names: list[str], archive: IO[bytes]) -> str:
     """Write the files as a .tar.gz that depends on nothing but their names and bytes; returns its SHA-256."""
-    sink: Any = _Sink(archive)
-    try:
-        with (
-            gzip.GzipFile("", "wb", 6, sink, mtime=0) as packed,
-            tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
-        ):
-            for name in names:
-                _add(root, name, tar)
-    except _TooLarge:
-        raise InvalidProject(_too_large(root, names)) from None
+    sizes = {name: os.lstat(root / name).st_size for name in names}
+    if sum(sizes.values()) > MOST_MIB_UNPACKED * 2**20:
+        raise _too_large(root, sizes)
+    with (
+        gzip.GzipFile("", "wb", 6, archive, mtime=0) as packed,
+        tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as tar,
+    ):
+        for name in names:
+            _add(root, name, tar)
+            if archive.tell() > MOST_MIB * 2**20:
+                raise _too_large(root, sizes)
+    if archive.tell() > MOST_MIB * 2**20:
+        raise _too_large(root, sizes)
     archive.seek(0)
-    return str(sink.digest.hexdigest())
+    digest = hashlib.file_digest(archive, "sha256").hexdigest()  # type: ignore[arg-type]
+    archive.seek(0)
+    return digest
 
 
 def _add(root: Path, name: str, tar: tarfile.TarFile) -> None:
@@ -220,33 +225,10 @@ def _target(root: Path, link: Path) -> str:
     return os.path.relpath(target, link.parent) if os.path.isabs(said) else said
 
 
-class _TooLarge(Exception):
-    """The archive has more bytes than may be shipped."""
-
-
-class _Sink(io.RawIOBase):
-    """Where the archive's bytes go: hashed and counted."""
-
-    def __init__(self, archive: IO[bytes]) -> None:
-        self._archive, self._left, self.digest = archive, MOST_MIB * 1024 * 1024, hashlib.sha256()
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, data: Any) -> int:
-        fitted, self._left = self._left >= 0, self._left - len(data)
-        if self._left >= 0:
-            self.digest.update(data)
-            self._archive.write(data)
-        elif fitted:  # raised once: the archive is closed after it, and writes its end
-            raise _TooLarge
-        return len(data)
-
-
-def _too_large(root: Path, names: list[str]) -> str:
-    sizes = sorted(((os.lstat(root / name).st_size, name) for name in names), reverse=True)
-    largest = ", ".join(f"{name} ({size / 1024**2:,.1f} MiB)" for size, name in sizes[:5])
-    return (
-        f"'{root}' has more than {MOST_MIB} MiB when packed, too much to ship as code with {len(names)} files. "
-        f"The largest: {largest}. Keep data out of it (.gitignore), and give jobs the address of data on S3."
+def _too_large(root: Path, sizes: dict[str, int]) -> InvalidProject:
+    largest = sorted(sizes, key=lambda name: sizes[name], reverse=True)[:5]
+    shown = ", ".join(f"{name} ({sizes[name] / 1024**2:,.1f} MiB)" for name in largest)
+    return InvalidProject(
+        f"'{root}' has more than {MOST_MIB} MiB when packed, too much to ship as code with {len(sizes)} files. "
+        f"The largest: {shown}. Keep data out of it (.gitignore), and give jobs the address of data on S3."
     )
