@@ -9,7 +9,9 @@ from collections import Counter
 from contextlib import contextmanager
 from typing import Any
 
+import boto3
 import pytest
+from botocore import xform_name
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
 from embedded import Box
 from hypothesis import given
@@ -97,22 +99,22 @@ def test_the_pause_stays_within_its_bounds_and_ends_when_nothing_is_left(base, q
 # --- over an account
 
 
-class Asked:
-    """A client whose every call is written down, and may be answered with an error instead."""
+class Recorded:
+    """A client of boto3's whose every call is written down, and may be answered with an error instead."""
 
     def __init__(self, client: Any) -> None:
         self.client = client
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.error: Exception | None = None
+        client.meta.events.register("provide-client-params", self._record)
 
-    def __getattr__(self, operation: str) -> Any:
-        def call(**request: Any) -> Any:
-            self.calls.append((operation, request))
-            if self.error:
-                raise self.error
-            return getattr(self.client, operation)(**request)
+    def _record(self, params: dict[str, Any], model: Any, **_: Any) -> None:
+        self.calls.append((xform_name(model.name), params))
+        if self.error:
+            raise self.error
 
-        return call
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.client, name)
 
     def count(self, operation: str) -> int:
         return sum(name == operation for name, _ in self.calls)
@@ -144,7 +146,9 @@ def box(tmp_path):
 
 def clients_of(box: Box, outputs: dict[str, str] | None = None, **given: Any) -> backends.Clients:
     settings = Settings(home=box.account.home)
-    clients = backends.Clients(settings, **{"batch": Asked(box.batch), "logs": box.logs, **given})
+    clients = backends.Clients(
+        settings, **{"batch": Recorded(backends.clients(settings).batch), "logs": box.logs, **given}
+    )
     clients.stack_outputs[settings.stack] = outputs or {}
     return clients
 
@@ -331,7 +335,7 @@ def test_the_events_of_a_deployed_stack_are_heard_here_as_on_aws(box):
 
 def test_a_broken_event_queue_is_replaced_by_asking(box):
     job = box.submit(box.define("sleep", "60"))
-    sqs = Asked(None)
+    sqs = Recorded(boto3.client("sqs", region_name="us-east-1"))
     sqs.error = ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "ReceiveMessage")
     with watching(clients_of(box, outputs={"EventQueue": "https://queue"}, sqs=sqs), jobs=[job]) as watch:
         until(watch, lambda now: now.counts["RUNNING"] and not now.by_events)

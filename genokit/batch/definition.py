@@ -13,7 +13,6 @@ from typing import Any
 
 from genokit.backends import Clients, translated_errors
 from genokit.batch import requirements
-from genokit.batch.paging import pages
 from genokit.display import Html, card, is_missing
 from genokit.errors import InvalidRequest, NotFound, did_you_mean
 from genokit.refusals import unwritable
@@ -249,7 +248,8 @@ def find(clients: Clients, reference: str) -> JobDefinition:
 
 def _active(clients: Clients, name: str | None = None) -> Any:
     chosen = {"jobDefinitionName": name} if name else {}
-    return pages(clients.batch.describe_job_definitions, "jobDefinitions", status="ACTIVE", **chosen)
+    pages = clients.batch.get_paginator("describe_job_definitions").paginate(status="ACTIVE", **chosen)
+    return pages.search("jobDefinitions[]")
 
 
 def of(described: Mapping[str, Any]) -> JobDefinition:

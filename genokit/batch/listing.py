@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from genokit.backends import Clients, translated_errors
-from genokit.batch.paging import pages
 
 
 def in_queue(clients: Clients, queue: str, *statuses: str, **request: Any) -> Iterator[dict[str, Any]]:
@@ -30,4 +29,5 @@ def described(clients: Clients, ids: Sequence[str]) -> Iterator[dict[str, Any]]:
 def _listed(clients: Clients, thing: str, statuses: Sequence[str], request: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for one in [{"jobStatus": status} for status in statuses] or [{}]:
         with translated_errors(thing):
-            yield from pages(clients.batch.list_jobs, "jobSummaryList", **request, **one)
+            pages = clients.batch.get_paginator("list_jobs").paginate(**request, **one)
+            yield from pages.search("jobSummaryList[]")

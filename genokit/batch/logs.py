@@ -12,7 +12,24 @@ from genokit.errors import InvalidRequest
 
 
 class LogStream:
-    """The lines of one attempt. A stream that is not there yet is an empty one.
+    """The log lines of one attempt of a job. A stream that does not exist yet is empty.
+
+    Parameters
+    ----------
+    clients
+        The clients of the account in which the job runs.
+    name
+        The stream's name, as DescribeJobs gives it: ``job.stream`` is the newest attempt's.
+    group
+        The log group. Default ``/aws/batch/job``.
+
+    Examples
+    --------
+    >>> from genokit import Batch
+    >>> batch = Batch()
+    >>> job = batch.submit(batch.define("two", command=["printf", "one\\ntwo\\n"], memory_gib=0.1)).wait()
+    >>> print(job.stream.last(1))
+    two
 
     https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_GetLogEvents.html
     """
@@ -24,7 +41,13 @@ class LogStream:
         self._token: str | None = None
 
     def new_lines(self) -> Iterator[str]:
-        """The lines since the last call, from the first one on the first call."""
+        """The lines since the last call; on the first call, all lines.
+
+        Yields
+        ------
+        str
+            One line as the job wrote it, without its end.
+        """
         while True:
             request: dict[str, Any] = {"nextToken": self._token} if self._token else {"startFromHead": True}
             page = self._page(request)
@@ -38,11 +61,17 @@ class LogStream:
                 return
 
     def read(self) -> Log:
-        """All lines so far."""
+        """All lines so far, as one text."""
         return Log("\n".join(LogStream(self._clients, self.name, group=self.group).new_lines()))
 
     def last(self, lines: int = 20) -> Log:
-        """The last ``lines`` lines so far."""
+        """The newest lines, as one text.
+
+        Parameters
+        ----------
+        lines
+            The number of lines, at most 10,000. Default 20.
+        """
         page = self._page({"limit": lines})
         return Log("\n".join(event["message"] for event in page["events"]) if page else "")
 

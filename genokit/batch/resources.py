@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from genokit.backends import Clients, translated_errors
-from genokit.batch.paging import pages
 from genokit.batch.requirements import Capacity
 from genokit.display import Html, card, plain, table
 
@@ -133,7 +132,7 @@ class JobQueue:
 def queues(clients: Clients) -> list[JobQueue]:
     """The job queues, highest priority first, with their environments. Raises AccessDenied."""
     with translated_errors("job queues"):
-        found = list(pages(clients.batch.describe_job_queues, "jobQueues"))
+        found = list(clients.batch.get_paginator("describe_job_queues").paginate().search("jobQueues[]"))
     wanted = {place["computeEnvironment"] for one in found for place in one.get("computeEnvironmentOrder", [])}
     known = {one.arn: one for one in environments(clients)} if wanted else {}
     return sorted((_queue(one, known) for one in found), key=lambda one: (-one.priority, one.name))
@@ -142,7 +141,8 @@ def queues(clients: Clients) -> list[JobQueue]:
 def environments(clients: Clients) -> list[ComputeEnvironment]:
     """The compute environments, by name. Raises AccessDenied."""
     with translated_errors("compute environments"):
-        found = list(pages(clients.batch.describe_compute_environments, "computeEnvironments"))
+        pages = clients.batch.get_paginator("describe_compute_environments").paginate()
+        found = list(pages.search("computeEnvironments[]"))
     return sorted((_environment(one) for one in found), key=lambda one: one.name)
 
 

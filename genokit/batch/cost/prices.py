@@ -221,22 +221,15 @@ def _spot(clients: Clients, names: Sequence[str], when: datetime | None) -> dict
 
 
 def _ask(clients: Clients, service: str, operation: str, member: str, request: dict[str, Any]) -> tuple[list[Any], str]:
-    """Everything that a paged call lists, and why there is nothing where it cannot be asked. That is remembered."""
+    """Everything that a service lists, or why it lists nothing, which is remembered."""
     refused = clients.shared(_refusals)
-    if service in refused:
-        return [], refused[service]
-    found: list[Any] = []
-    try:
-        with translated_errors(f"prices of {service}"):
-            call = getattr(clients.client(service), operation)
-            while True:
-                page = call(**request)
-                found += page.get(member, [])
-                if not page.get("NextToken"):
-                    return found, ""
-                request = {**request, "NextToken": page["NextToken"]}
-    except NotImplementedError:
-        refused[service] = "the embedded account knows no prices"
-    except GenokitError as error:
-        refused[service] = str(error)
+    if service not in refused:
+        try:
+            with translated_errors(f"prices of {service}"):
+                pages = clients.client(service).get_paginator(operation).paginate(**request)
+                return list(pages.search(f"{member}[]")), ""
+        except NotImplementedError:
+            refused[service] = "the embedded account knows no prices"
+        except GenokitError as error:
+            refused[service] = str(error)
     return [], refused[service]

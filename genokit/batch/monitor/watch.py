@@ -8,6 +8,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 from genokit.backends import Clients, translated_errors
@@ -311,10 +312,9 @@ class Poller:
         # Five seconds back: what was submitted first is not always listed first.
         after = newest - 5000 if known and newest else since_ms
         filters = [{"name": "AFTER_CREATED_AT", "values": [str(after)]}]
-        thing = f"jobs of queue '{queue}'"
-        news = self._pages("list_jobs", "jobSummaryList", thing, jobQueue=queue, filters=filters)
+        news = self._jobs(queue, filters=filters)
         for status in () if known else LIVE:
-            news += self._pages("list_jobs", "jobSummaryList", thing, jobQueue=queue, jobStatus=status)
+            news += self._jobs(queue, jobStatus=status)
         found = [job_state.listed(one, queue) for one in news]
         self.known = job_state.merged(self.known, [job for job in found if job.id not in self.known])
         self._listed[queue] = (since_ms, max((job.created for job in found), default=newest))
@@ -351,12 +351,11 @@ class Poller:
         with translated_errors(thing):
             return getattr(self._clients.client(service), operation)(**request)
 
-    def _pages(self, operation: str, member: str, thing: str, **request: Any) -> list[dict[str, Any]]:
+    def _jobs(self, queue: str, **request: Any) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
-        for _ in range(PAGES):
-            answer = self._ask("batch", operation, thing, **request)
-            found += answer[member]
-            if not answer.get("nextToken"):
-                break
-            request = {**request, "nextToken": answer["nextToken"]}
+        with translated_errors(f"jobs of queue '{queue}'"):
+            pages = self._clients.batch.get_paginator("list_jobs").paginate(jobQueue=queue, **request)
+            for page in islice(pages, PAGES):
+                self.count("list_jobs")
+                found += page["jobSummaryList"]
         return found
