@@ -64,8 +64,8 @@ def test_idx_files_are_read_gzipped_or_not(tmp_path):
         (b"<html>", "got 3c 68 74 6d"),
         (idx(np.zeros((2, 28, 28), np.uint8))[:-1], "expected 1,584 bytes for an array (2, 28, 28), got 1,583 bytes"),
         (idx(np.zeros(3, np.uint8))[:6], "an IDX file"),
-        (gzip.compress(b"\0\0\x08\x01" + bytes(99), mtime=0)[:-20], "a whole gzip file"),
-        (b"\x1f\x8b\x08\0\0\0\0\0\0\0" + b"\xff" * 99, "a whole gzip file"),
+        (gzip.compress(b"\0\0\x08\x01" + bytes(99), mtime=0)[:-20], "a complete gzip file"),
+        (b"\x1f\x8b\x08\0\0\0\0\0\0\0" + b"\xff" * 99, "a complete gzip file"),
         (b"\0\0\x08\x03" + b"\x7f\xff\xff\xff" * 3, "at most 1,073,741,824 bytes"),
         (b"\0\0\x08\xff" + bytes(40), "an IDX file"),
         (idx(np.zeros((2, 28, 28), np.uint8)) + b"x", "expected 1,584 bytes for an array (2, 28, 28), got more"),
@@ -96,7 +96,7 @@ def test_what_unpacks_to_far_more_than_it_says_is_refused_before_it_fills_the_me
     ("images", "labels", "said"),
     [
         (np.zeros((3, 14, 14)), np.zeros(3), "images of 28 by 28, got an array (3, 14, 14)"),
-        (np.zeros((3, 28, 28)), np.zeros(2), "expected 3 labels, one an image, got an array (2,)"),
+        (np.zeros((3, 28, 28)), np.zeros(2), "expected 3 labels, one per image, got an array (2,)"),
         (np.zeros((3, 28, 28)), np.full(3, 11), "labels from 0 to 9, got a label 11"),
         (np.zeros((0, 28, 28)), np.zeros(0), "images of 28 by 28"),
     ],
@@ -115,5 +115,5 @@ def test_images_and_labels_that_do_not_fit_are_refused(tmp_path, images, labels,
 def test_a_sample_that_is_no_table_of_digits_is_refused(tmp_path, text):
     path = tmp_path / "digits.csv"
     path.write_text(text)
-    with pytest.raises(InvalidManifest, match=r"digits\.csv is not what a data set of digits holds: expected"):
+    with pytest.raises(InvalidManifest, match=r"digits\.csv is not a file of digits: expected"):
         train.load_digits(dataset(True, digits=path))

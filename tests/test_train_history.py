@@ -113,7 +113,7 @@ def test_a_history_plots_itself_and_shows_a_card(log):
     mpl.use("Agg")
     loss, accuracy = History.from_log(log).plot()
     assert loss.get_ylabel() == "cross-entropy (nats)"
-    assert accuracy.get_xlabel() == "epochs finished"
+    assert accuracy.get_xlabel() == "completed epochs"
     loss.figure.canvas.draw()
     plt.close(loss.figure)
     assert "Training history" in History.from_log(log)._repr_html_()

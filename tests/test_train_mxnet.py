@@ -73,7 +73,7 @@ def test_a_library_that_does_not_load_is_named_with_its_debian_package(tmp_path,
     )
     assert done.stderr == ""
     assert f"{library}: " in done.stdout
-    assert ("Install it anew." if package is None else f"apt-get install {package}") in done.stdout
+    assert ("Reinstall it." if package is None else f"apt-get install {package}") in done.stdout
 
 
 def test_the_train_room_is_cheap_until_it_is_used():

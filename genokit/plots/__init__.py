@@ -1,4 +1,4 @@
-"""Figures: pure functions, data in, matplotlib Axes out; matplotlib itself loads at the first figure."""
+"""Figures: pure functions from data to matplotlib Axes; matplotlib is imported with the first figure."""
 
 from genokit.plots.costs import cost_bars
 from genokit.plots.images import digits

@@ -1,4 +1,4 @@
-"""What jobs used and cost, as bars."""
+"""Bar charts of what jobs used and cost."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ UNITS = {
 
 
 def cost_bars(table: DataFrame, unit: str = "usd", *, by: str = "run", most: int = 20, ax: Axes | None = None) -> Axes:
-    """One bar a group of a costs table, the largest on top; where dollars are a range, its high end is pale.
+    """One bar per group of a costs table, the largest on top; the upper end of a range in dollars is pale.
 
-    ``table`` is as ``costs.grouped`` makes it. A group of unknown cost has no bar and says so.
+    ``table`` has the form of ``costs.grouped``. A group of unknown cost has no bar and is labelled "unknown".
     """
     from matplotlib import pyplot as plt
 

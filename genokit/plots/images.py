@@ -1,4 +1,4 @@
-"""Images with what is written on them."""
+"""Images with their labels."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def digits(
     most: int = 40,
     ax: Axes | None = None,
 ) -> Axes:
-    """A grid of digits with their labels; with ``predictions``, of those that were predicted wrong.
+    """A grid of digits with their labels; with ``predictions``, only those predicted wrongly.
 
-    ``images`` uint8 (N, H, W), ``labels`` and ``predictions`` (N,). At most ``most`` are drawn, the first ones; the
-    title says of how many. Under a mistake stands "truth → prediction".
+    ``images`` uint8 (N, H, W), ``labels`` and ``predictions`` (N,). At most the first ``most`` are drawn; the title
+    gives the total. Errors are labelled "truth → prediction".
     """
     import numpy as np
     from matplotlib import pyplot as plt

@@ -1,4 +1,4 @@
-"""Jobs in time: when each ran, how many stand in which status, and how full their environments are."""
+"""Jobs over time: when each ran, how many are in each status, and how full their environments are."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame, Series, Timestamp
 
-NAMED = 30  # with more bars than these there is no room for names
+NAMED = 30  # with more bars there is no room for names
 
 
 def timeline(attempts: DataFrame, *, now: Timestamp | None = None, ax: Axes | None = None) -> Axes:
-    """A bar for each attempt, from its start to its end or to ``now``, the first to start on top.
+    """One bar per attempt, from its start to its end or to ``now``, the earliest on top.
 
-    ``attempts`` has a row an attempt: name, attempt, status, started, stopped (NaT: it runs). Up to 30 bars have
-    names; of more, the axis counts. Times are UTC.
+    ``attempts`` has one row per attempt: name, attempt, status, started, stopped (NaT while it runs). Up to 30 bars
+    have names; with more, the axis label gives their number. Times are UTC.
     """
     import pandas as pd
     from matplotlib import dates
@@ -44,7 +44,7 @@ def timeline(attempts: DataFrame, *, now: Timestamp | None = None, ax: Axes | No
         fills = [STATUS_COLOURS.get(status, INK) for status in rows["status"]]
         ax.add_collection(PatchCollection(bars, facecolor=fills, edgecolor="none"))
         for y, status in enumerate(rows["status"] if named else ()):
-            if status == "FAILED":  # a sign beside the colour
+            if status == "FAILED":  # a symbol in addition to the colour
                 ax.annotate("✕", (float(right[y]), y + 0.5), xytext=(3, 0), textcoords="offset points", va="center",
                             fontsize=8)  # fmt: skip
         first = float(left.min()) if len(rows) else now.timestamp() / 86400 - span
@@ -72,7 +72,7 @@ def timeline(attempts: DataFrame, *, now: Timestamp | None = None, ax: Axes | No
 
 
 def counts(jobs: Mapping[str, int], *, ax: Axes | None = None) -> Axes:
-    """How many jobs stand in each status, in the order of a job's life, with the numbers written at the bars."""
+    """The number of jobs in each status, in the order of a job's life, with labelled bars."""
     from matplotlib import pyplot as plt
     from matplotlib.ticker import MaxNLocator
 
@@ -93,7 +93,7 @@ def counts(jobs: Mapping[str, int], *, ax: Axes | None = None) -> Axes:
 
 
 def usage(used: Mapping[str, tuple[float, float | None]], *, ax: Axes | None = None) -> Axes:
-    """How much of the environments the jobs at work were given: by label, in use and in all (None: nobody says).
+    """How much of the environments is allocated to jobs: by label, in use and in total (None: unknown).
 
     >>> ax = usage({"vCPU": (2, 8), "memory (GiB)": (3.5, None)})
     >>> [text.get_text() for text in ax.texts]
@@ -126,7 +126,7 @@ def picture(
     now: Timestamp | None = None,
     title: str = "",
 ) -> Figure:
-    """The three together in one figure, which is no pyplot's: a notebook shows it as a result only, not twice."""
+    """All three in one figure that pyplot does not manage, so that a notebook shows it only once, as a result."""
     from matplotlib.figure import Figure
 
     with clear_paper():
@@ -142,14 +142,14 @@ def picture(
 
 
 def _days(moments: Series[Any]) -> Any:
-    """Days since 1970, which is how matplotlib counts time."""
+    """Days since 1970, matplotlib's unit of time."""
     import pandas as pd
 
     return ((moments - pd.Timestamp(0, tz="UTC")) / pd.Timedelta(days=1)).to_numpy()
 
 
 def _label(row: Series[Any]) -> str:
-    """A bar's name: short, and no formula whatever dollars it holds."""
+    """A bar's name, shortened, with dollar signs escaped so that it is not read as a formula."""
     name = " ".join(str(row["name"]).split()).replace("$", r"\$")
     name = name if len(name) <= 32 else f"{name[:31]}…"
     return name if row["attempt"] == 1 else f"{name} (attempt {row['attempt']})"

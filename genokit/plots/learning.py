@@ -1,4 +1,4 @@
-"""How a training went, and where its model errs."""
+"""Learning curves and confusion matrices."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame
 
-# Two of Okabe and Ito's colours, told apart by colour-blind readers, and in grey by their markers.
+# Two of Okabe and Ito's colours, distinguishable by colour-blind readers, and in grey by their markers.
 TRAINING = "#0072B2"
 VALIDATION = "#D55E00"
 
@@ -22,9 +22,9 @@ def learning_curve(
 ) -> tuple[Axes, Axes]:
     """Loss and accuracy over the epochs of a training, in two Axes.
 
-    ``table`` has one row an epoch (epoch from 0, loss, accuracy, validation_loss, validation_accuracy), ``batches`` one
-    row a stretch of batches (epoch, batch, loss, accuracy), which is drawn thin: see ``train.History``. ``note`` stands
-    under the title. The axis of epochs counts finished ones, so that a point lies where its epoch ends.
+    ``table`` has one row per epoch (epoch from 0, loss, accuracy, validation_loss, validation_accuracy), ``batches``
+    one row per group of batches (epoch, batch, loss, accuracy), drawn as a thin line: see ``train.History``. ``note``
+    follows the title. The x axis counts completed epochs, so that a point lies where its epoch ends.
     """
     from matplotlib import pyplot as plt
     from matplotlib.ticker import MaxNLocator, PercentFormatter
@@ -38,10 +38,10 @@ def learning_curve(
             if batches is not None:
                 steps = batches.groupby("epoch")["batch"].transform("max") + 1
                 at = batches["epoch"] + (batches["batch"] + 1) / steps
-                ax.plot(at, batches[column], color=TRAINING, alpha=0.45, lw=1, label="training, stretches of batches")
+                ax.plot(at, batches[column], color=TRAINING, alpha=0.45, lw=1, label="training, groups of batches")
             ax.plot(ended, table[column], color=TRAINING, marker="o", label="training, whole epoch")
             ax.plot(ended, table[f"validation_{column}"], color=VALIDATION, marker="s", label="validation")
-            ax.set(xlabel="epochs finished", ylabel=label, xlim=(0, max([1, *ended]) * 1.03))
+            ax.set(xlabel="completed epochs", ylabel=label, xlim=(0, max([1, *ended]) * 1.03))
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
             ax.grid(alpha=0.3)
             ax.spines[["top", "right"]].set_visible(False)
@@ -51,10 +51,10 @@ def learning_curve(
 
 
 def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, *, ax: Axes | None = None) -> Axes:
-    """How often each class was taken for each: rows are the truth, columns the prediction, cells count.
+    """The confusion matrix: rows are the true classes, columns the predictions, cells the counts.
 
-    ``truth`` and ``predicted`` are whole numbers (N,). The colour is the part of its row, with the right answers left
-    pale, so that mistakes stand out.
+    ``truth`` and ``predicted`` are integers (N,). The colour is the fraction of the row; correct predictions are left
+    pale, so that errors stand out.
     """
     import numpy as np
     from matplotlib import pyplot as plt

@@ -1,4 +1,4 @@
-"""LeNet on MNIST with MXNet: train it here or as a job, look at how it learned, keep it, use it.
+"""LeNet on MNIST with MXNet: train it here or as a job, plot the training, save and use the model.
 
 >>> from genokit import train
 >>> train.Parameters(epochs=3).seed

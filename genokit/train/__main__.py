@@ -1,4 +1,4 @@
-"""``python -m genokit.train``: the training as a command, as a job runs it."""
+"""``python -m genokit.train``: the training as a command, which jobs run."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from genokit.train import Parameters
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train, with MXNet's progress lines on standard output; 0 if it went well, else one message."""
+    """Train, with MXNet's progress lines on standard output; returns the exit code."""
     try:
         _train(_parsed(arguments))
     except GenokitError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("Interrupted. The checkpoint holds the last whole epoch: --resume goes on from it.", file=sys.stderr)
+        print("Interrupted. The checkpoint holds the last complete epoch: --resume continues from it.", file=sys.stderr)
         return 130
     return 0
 
@@ -39,7 +39,7 @@ def _train(given: argparse.Namespace) -> None:
     history = fit(dataset, parameters, checkpoint=target, resume=given.resume, progress=False)
     print(f"Checkpoint {target}, weights sha256 {history.model.sha256}")
     if history.sample:
-        print("The data are a sample of MNIST: validation is on images held out of it, not on MNIST's test set.")
+        print("The data are a sample of MNIST: validation uses images held out of it, not MNIST's test set.")
 
 
 def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -49,7 +49,7 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = [
         parser.add_argument("--data", required=True, help="name or path of the data set's manifest, such as mnist"),
         parser.add_argument("--out", required=True, help="folder for the checkpoint, here or s3://bucket/folder"),
-        parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in OUT, if there is one"),
+        parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in OUT, if it exists"),
     ]
     for field in dataclasses.fields(Parameters):
         name, kind = f"--{field.name.replace('_', '-')}", type(field.default)

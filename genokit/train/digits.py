@@ -1,4 +1,4 @@
-"""Digits as arrays, from the files of a data set: MNIST's four IDX files, or a sample in CSV."""
+"""Digits as arrays, read from a data set: MNIST's four IDX files, or a sample in CSV."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ SAMPLE = "digits"
 SIDE = 28
 CLASSES = 10
 HELD_OUT = 0.2
-MOST = 2**30  # bytes of one array; what packs well may be small on disk and fill the memory
+MOST = 2**30  # bytes of one array; a small compressed file could otherwise fill the memory
 
 
 class Digits(NamedTuple):
-    """Images to learn from and images to test on: uint8 (N, 28, 28), 0 is paper and 255 is ink; labels uint8 (N,)."""
+    """Training and test images: uint8 (N, 28, 28), from 0 (paper) to 255 (ink); labels uint8 (N,)."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -35,13 +35,27 @@ class Digits(NamedTuple):
 
 
 def load_digits(dataset: Dataset) -> Digits:
-    """The images and labels of a data set: to learn from, and to test on.
+    """Read training and test images and labels from a data set.
 
     With MNIST's four files (resources train-images, train-labels, t10k-images, t10k-labels; IDX, gzipped or not) the
-    test images are MNIST's own test set. A sample (resource digits: CSV, a row an image, 784 pixels and the
-    label) has none: one image in five of every class is held out of it instead, always the same ones. Results on these
-    are results on a sample, not on MNIST's test set. Raises InvalidManifest, naming the file, what was expected and
-    what is in it.
+    test images are MNIST's test set. A sample (resource digits: CSV, one row per image, 784 pixels and the label) has
+    no test set: one image in five of every class is held out instead, always the same ones. Results on these are
+    results on a sample, not on MNIST's test set.
+
+    Parameters
+    ----------
+    dataset : Dataset
+        MNIST or a sample of it.
+
+    Returns
+    -------
+    Digits
+        The arrays ``images``, ``labels``, ``test_images`` and ``test_labels``.
+
+    Raises
+    ------
+    InvalidManifest
+        The data set does not contain digits; the message names the file, what was expected and what was found.
     """
     paths = dataset.paths
     if paths.keys() >= set(IDX):
@@ -61,7 +75,7 @@ def load_digits(dataset: Dataset) -> Digits:
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """The array in an IDX file of unsigned bytes, gzipped or not. Raises InvalidManifest if it is no such file.
+    """Read the array in an IDX file of unsigned bytes, gzipped or not; raises InvalidManifest for any other file.
 
     The format (big-endian): two zero bytes, type 8, the number of dimensions, each dimension in four bytes, the data;
     http://yann.lecun.com/exdb/mnist/ describes it.
@@ -83,7 +97,7 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 def _read_csv(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    expected = f"{SIDE * SIDE} pixels and a label a row, whole numbers from 0 to 255 with commas between them"
+    expected = f"{SIDE * SIDE} pixels and a label per row, as comma-separated integers from 0 to 255"
     with _opened(path) as file:
         text = file.read(MOST // 4 + 1)
     if len(text) > MOST // 4:
@@ -102,18 +116,18 @@ def _read_csv(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file, gzipped or not. It is unpacked while it is read, so a reader gets no more than it asks for."""
+    """Open a file, gzipped or not. It is decompressed while it is read, so a reader gets no more than it asks for."""
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
         file.seek(0)
         try:
             yield cast(IO[bytes], gzip.GzipFile(fileobj=file)) if packed else file
         except (OSError, EOFError, zlib.error) as error:
-            raise _unfit(path, "a whole gzip file" if packed else "a readable file", str(error)) from error
+            raise _unfit(path, "a complete gzip file" if packed else "a readable file", str(error)) from error
 
 
 def _hold_out(images: np.ndarray, labels: np.ndarray) -> Digits:
-    # RandomState's stream is frozen by NumPy's promise: everybody holds out the same images, whatever their seed.
+    # NumPy guarantees RandomState's stream, so the same images are always held out, whatever the seed.
     order = np.random.RandomState(0).permutation(len(labels))
     held = np.zeros(len(labels), dtype=bool)
     for digit in range(CLASSES):
@@ -126,13 +140,13 @@ def _check(images: np.ndarray, labels: np.ndarray, images_file: Path, labels_fil
     if images.ndim != 3 or images.shape[1:] != (SIDE, SIDE) or not len(images):
         raise _unfit(images_file, f"images of {SIDE} by {SIDE}", f"an array {images.shape}")
     if labels.shape != (len(images),):
-        raise _unfit(labels_file, f"{len(images):,} labels, one an image", f"an array {labels.shape}")
+        raise _unfit(labels_file, f"{len(images):,} labels, one per image", f"an array {labels.shape}")
     if labels.max() >= CLASSES:
         raise _unfit(labels_file, f"labels from 0 to {CLASSES - 1}", f"a label {labels.max()}")
 
 
 def _unfit(path: Path, expected: str, got: str) -> InvalidManifest:
     return InvalidManifest(
-        f"{path} is not what a data set of digits holds: expected {expected}, got {got}. "
+        f"{path} is not a file of digits: expected {expected}, got {got}. "
         "Manifest(...).verify() checks the files against their manifest."
     )

@@ -26,16 +26,44 @@ def submit(
     batch: Batch | None = None,
     **changes: Any,
 ) -> Job:
-    """Submit the training of ``fit`` as a job; ``changes`` change single parameters: ``submit(digits, epochs=20)``.
+    """Submit the training of ``fit`` as a Batch job.
 
-    The job fetches the data set by its manifest, prints MXNet's progress lines (``History.from_log(job.log())``) and
-    keeps its checkpoint, written after each epoch, in the folder ``out``, which may be on S3 (s3://bucket/folder):
-    ``train.load(job.parameters["out"])`` is the model. Submitted again with the same ``out``, it goes on from there.
-    Without ``out`` an embedded job takes a new folder under ``settings.home/train``; a job on AWS, whose container and
-    all in it are gone with its end, must be given one.
+    The job fetches the data set by its manifest, prints MXNet's progress lines, which ``History.from_log(job.log())``
+    reads, and writes a checkpoint after each epoch, which ``train.load(job.parameters["out"])`` loads.
 
-    ``gpus`` > 0 trains on the GPU. More ``vcpus`` alone do not train faster: that is ``threads``, which changes the
-    last bits of the result. Raises InvalidParameters, and what ``Batch.submit`` raises.
+    Parameters
+    ----------
+    dataset : Dataset
+        The data to train on.
+    parameters : Parameters, optional
+        The parameters of the training. Default: ``Parameters()``.
+    queue : str, default "highPriority"
+        The job queue.
+    gpus : int, default 0
+        Number of GPUs; 1 trains on the GPU.
+    vcpus : float, default 1
+        Number of vCPUs. More of them train faster only with more ``threads``, which change the last bits of the result.
+    memory_gib : float, default 2
+        Memory, in GiB.
+    out : str or path, optional
+        Folder for the checkpoint, which may be on S3 (s3://bucket/folder). A job with an existing checkpoint resumes
+        from it. Default: a new folder in ``settings.home/train``; on AWS it must be given, because a job's container
+        is removed when the job ends.
+    batch : Batch, optional
+        Where to submit. Default: ``Batch()``.
+    **changes
+        Single parameters to change, as in ``submit(digits, epochs=20)``.
+
+    Returns
+    -------
+    Job
+        The submitted job.
+
+    Raises
+    ------
+    InvalidParameters
+        A parameter is invalid, ``gpus`` is missing for ``device="gpu"``, there are fewer ``vcpus`` than ``threads``, or
+        ``out`` is missing on AWS. ``Batch.submit`` may raise further errors.
     """
     from genokit.batch import Batch
 
@@ -45,8 +73,8 @@ def submit(
         raise InvalidParameters("device='gpu' needs a GPU: submit(..., gpus=1, queue='gpu').")
     if parameters.threads > vcpus:
         raise InvalidParameters(
-            f"threads={parameters.threads} on vcpus={vcpus:g} would wait for one another. "
-            f"Ask for as many: submit(..., vcpus={parameters.threads})."
+            f"threads={parameters.threads} need as many vCPUs, got vcpus={vcpus:g}. "
+            f"Use submit(..., vcpus={parameters.threads})."
         )
     name = f"lenet-{uuid.uuid4().hex[:8]}"
     given = {"data": dataset.ref, "out": _out(out, batch, name)}
@@ -63,10 +91,10 @@ def submit(
 def _out(out: str | os.PathLike[str] | None, batch: Batch, name: str) -> str:
     if batch.clients.backend.shares_folders:
         where = os.fspath(out or batch.clients.settings.home / "train" / name)
-        return where if where.startswith("s3://") else os.path.abspath(where)  # the job works in a folder of its own
+        return where if where.startswith("s3://") else os.path.abspath(where)  # the job has its own working folder
     if out is None:
         raise InvalidParameters(
-            f"The checkpoint would be lost with the job's container: jobs run {batch.clients.place}, and share no "
-            "folder with this machine. Give a place that stays: submit(..., out='s3://bucket/folder')."
+            f"The checkpoint would be lost with the job's container: jobs run {batch.clients.place} and share no "
+            "folder with this machine. Give a permanent address: submit(..., out='s3://bucket/folder')."
         )
     return os.fspath(out)

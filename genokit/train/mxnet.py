@@ -1,8 +1,8 @@
-"""The one door to MXNet 1.9.1: everything else in the kit gets the module from ``load()``.
+"""The only import of MXNet 1.9.1: the rest of the kit gets the module from ``load()``.
 
-MXNet is retired (1.9.1, of 2022, is its last release) and was written for NumPy 1.16 to 1.23. On newer ones its import
-fails on names that NumPy has dropped. ``load()`` lends NumPy these names for the time of the import and takes back
-all but those that MXNet looks up later. Tried with NumPy 1.26, 2.4 and 2.5 on Python 3.11 to 3.13.
+MXNet is retired (1.9.1, of 2022, is its last release) and was written for NumPy 1.16 to 1.23. With newer versions its
+import fails on names that NumPy has removed. ``load()`` adds these names to NumPy during the import and removes all
+but those that MXNet looks up later. Tested with NumPy 1.26, 2.4 and 2.5 on Python 3.11 to 3.13.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ KEPT = {"bool", "Inf"}
 
 
 def load(threads: int | None = None) -> ModuleType:
-    """MXNet, imported with this many OpenMP threads; None takes it as it is loaded already, or else with one.
+    """Import MXNet with this many OpenMP threads; None accepts the loaded module's count, or else uses one.
 
-    The thread count decides in which order numbers are summed, hence the last bits of every weight. It is fixed when
-    MXNet loads and cannot change afterwards: asking a process that has MXNet for another count raises
-    InvalidParameters. Raises MissingDependency if MXNet, or a library that it needs, is not there.
+    The thread count determines the order in which numbers are summed, and so the last bits of every weight. It is
+    fixed when MXNet loads: another count in the same process raises InvalidParameters. Raises MissingDependency if
+    MXNet, or a library that it needs, is missing.
     """
     if "mxnet" not in sys.modules:
         with _prepared(threads or 1):
@@ -37,30 +37,30 @@ def load(threads: int | None = None) -> ModuleType:
     running = threads_running()
     if threads is not None and threads != running:
         raise InvalidParameters(
-            f"threads={threads}, but this process has loaded MXNet with {running}, which is fixed for its life. "
-            f"Take threads={running}, or restart the kernel and train first, or train.submit(...): a job is a process "
-            "of its own."
+            f"threads={threads}, but this process has loaded MXNet with {running}, and the number cannot change. "
+            f"Use threads={running}, or restart the kernel and train first, or use train.submit(...): a job runs in "
+            "its own process."
         )
     return mx
 
 
 def threads_running() -> int:
-    """How many threads the OpenMP library of this process uses: the count that MXNet was loaded with."""
+    """The number of threads that this process's OpenMP library uses: the count with which MXNet was loaded."""
     return int(ctypes.CDLL("libgomp.so.1").omp_get_max_threads())
 
 
 def context(mx: ModuleType, device: str) -> Any:
-    """The MXNet context of "cpu" or "gpu" (the first one). Raises MissingDependency where there is no GPU to use."""
+    """The MXNet context for "cpu" or "gpu" (the first GPU); raises MissingDependency if there is no usable GPU."""
     if device == "cpu":
         return mx.cpu()
     if not mx.runtime.Features().is_enabled("CUDA"):
         raise MissingDependency(
-            "device='gpu', but the MXNet installed here is built for the CPU. Take device='cpu', send the training to "
+            "device='gpu', but the MXNet installed here is built for the CPU. Use device='cpu', send the training to "
             "a GPU machine with train.submit(..., queue='gpu', gpus=1), or install mxnet-cu112==1.9.1 on one "
             "(NVIDIA compute capability 5.0 to 8.9: MXNet has no code for newer GPUs such as the H100)."
         )
     if not mx.context.num_gpus():
-        raise MissingDependency("device='gpu', but MXNet finds no GPU here. See nvidia-smi, or take device='cpu'.")
+        raise MissingDependency("device='gpu', but MXNet finds no GPU here. Check nvidia-smi, or use device='cpu'.")
     return mx.gpu(0)
 
 
@@ -70,10 +70,10 @@ def _import() -> ModuleType:
     except ModuleNotFoundError as error:
         missing = str(error.name).partition(".")[0]
         steps = {
-            "mxnet": "On x86-64 Linux: pip install --no-deps mxnet==1.9.1 (its own metadata refuse NumPy 2, hence "
-            "--no-deps; the kit's lock files have it all). There are no wheels for other machines: train on one that "
-            "has it, with train.submit(...).",
-            "distutils": "Python 3.12 dropped it. Install it with: pip install setuptools",
+            "mxnet": "On x86-64 Linux: pip install --no-deps mxnet==1.9.1 (its metadata exclude NumPy 2, hence "
+            "--no-deps; the kit's lock files include it). There are no wheels for other platforms: use "
+            "train.submit(...) to train on a machine that has it.",
+            "distutils": "Python 3.12 removed it. Install it with: pip install setuptools",
         }
         step = steps.get(missing, f"Install it with: pip install {missing}")
         raise MissingDependency(f"Training needs MXNet 1.9.1, and {missing} is not installed here. {step}") from error
@@ -83,7 +83,7 @@ def _import() -> ModuleType:
             "libquadmath": "On Debian and Ubuntu: apt-get install libquadmath0",
             "libcuda": "This GPU build of MXNet needs an NVIDIA driver; the package mxnet is the build for CPUs.",
         }
-        step = next((step for library, step in steps.items() if library in str(error)), "Install it anew.")
+        step = next((step for library, step in steps.items() if library in str(error)), "Reinstall it.")
         raise MissingDependency(f"MXNet is installed but cannot be loaded: {error}. {step}") from error
 
 
@@ -94,7 +94,7 @@ def _dropped_names() -> dict[str, object]:
         raise NotImplementedError("NumPy's financial functions were removed in 1.20; see the package numpy-financial")
 
     old: dict[str, object] = {
-        # In NumPy < 2 MXNet wants Python's own bool here; NumPy 2 has its own again and keeps it.
+        # In NumPy < 2 MXNet needs Python's bool here; NumPy 2 has its own again.
         "bool": bool,
         "alltrue": np.all,
         "in1d": np.isin,
@@ -110,13 +110,13 @@ def _dropped_names() -> dict[str, object]:
         "NZERO": -0.0,
         **dict.fromkeys(("mirr", "npv", "pmt", "ppmt", "pv", "rate"), gone),
     }
-    # vars(), for hasattr() would set off NumPy's own warnings about these names.
+    # vars(), because hasattr() would trigger NumPy's warnings about these names.
     return {name: value for name, value in old.items() if name not in vars(np)}
 
 
 @contextmanager
 def _prepared(threads: int) -> Iterator[None]:
-    """NumPy, warnings and OMP_NUM_THREADS as MXNet needs them, and then as they were: they are not ours to set."""
+    """Set NumPy, warnings and OMP_NUM_THREADS as MXNet needs them, and restore them afterwards."""
     import numpy as np
 
     names, before = _dropped_names(), os.environ.get("OMP_NUM_THREADS")
@@ -124,7 +124,7 @@ def _prepared(threads: int) -> Iterator[None]:
     vars(np).update(names)
     try:
         with warnings.catch_warnings():
-            # distutils, old regular expressions, NumPy's deprecations: MXNet will not be mended any more.
+            # distutils, old regular expressions, NumPy's deprecations: MXNet is no longer maintained.
             warnings.simplefilter("ignore")
             yield
     finally:

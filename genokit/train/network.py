@@ -1,4 +1,4 @@
-"""LeNet, the network: what it is, where its weights begin, what it says of images."""
+"""LeNet, the network: its architecture, its initial weights, its predictions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHAPES: dict[str, tuple[int, ...]] = {
     "dense2_bias": (10,),
 }
 
-# Images at a time when nothing is learned: enough to be fast, few enough to need 30 MB.
+# Batch size for predictions: large enough to be fast, small enough to need only 30 MB.
 AT_ONCE = 500
 
 
@@ -31,12 +31,25 @@ def lenet(mx: ModuleType | None = None) -> Any:
 
     431,080 weights. After LeNet-5 of Y. LeCun, L. Bottou, Y. Bengio and P. Haffner, "Gradient-based learning applied
     to document recognition", Proceedings of the IEEE 86(11), 2278-2324 (1998), https://doi.org/10.1109/5.726791, in the
-    shape that MXNet's image-classification example made known. What differs from 1998: 20 and 50 feature maps instead
+    variant of MXNet's image-classification example. Differences from 1998: 20 and 50 feature maps instead
     of 6 and 16, the second fully connected to the first; max pooling instead of subsampling with trained weights; one
     hidden layer of 500 instead of 120 and 84; plain tanh instead of a scaled one; softmax instead of distances to fixed
     class patterns (RBF); and no padding to 32 by 32.
 
-    ``mx`` is the loaded MXNet; None loads it. The weights are not set: see ``first_weights``.
+    Parameters
+    ----------
+    mx : module, optional
+        The loaded MXNet. Default: load it.
+
+    Returns
+    -------
+    mxnet.gluon.HybridBlock
+        The network without weights: see ``first_weights``.
+
+    Raises
+    ------
+    MissingDependency
+        MXNet is not available.
     """
     if mx is None:
         from genokit.train.mxnet import load
@@ -56,10 +69,10 @@ def lenet(mx: ModuleType | None = None) -> Any:
 
 
 def first_weights(seed: int) -> Weights:
-    """Weights to start from: normal with deviation sqrt(2 / inputs) (He et al. 2015), biases 0; float32.
+    """Initial weights: normal with standard deviation sqrt(2 / inputs) (He et al. 2015), biases 0; float32.
 
-    Drawn by NumPy's RandomState, whose stream NumPy has promised never to change, and not by MXNet's generator, whose
-    state cannot be read and is shared with everything else in the process.
+    Drawn with NumPy's RandomState, whose stream NumPy guarantees, and not with MXNet's generator, whose
+    state cannot be read and is shared by the whole process.
 
     >>> {name: array.shape for name, array in first_weights(1).items()} == SHAPES
     True
@@ -73,7 +86,7 @@ def first_weights(seed: int) -> Weights:
 
 
 def set_weights(mx: ModuleType, net: Any, weights: Weights, device: Any) -> None:
-    """Give a network these weights, on this device."""
+    """Set a network's weights, on this device."""
     for name, parameter in net.collect_params().items():
         parameter.initialize(init=mx.init.Zero(), ctx=device, force_reinit=True)
         parameter.set_data(mx.nd.array(weights[name]))
@@ -90,10 +103,11 @@ def to_input(images: np.ndarray) -> np.ndarray:
 
 
 def logits(mx: ModuleType, net: Any, images: np.ndarray, device: Any) -> np.ndarray:
-    """What the network says of each image: uint8 (N, 28, 28) -> float32 (N, 10)."""
+    """The network's output for each image: uint8 (N, 28, 28) -> float32 (N, 10)."""
     if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (28, 28):
         raise InvalidParameters(
-            f"images must be uint8 (N, 28, 28), 0 to 255, got {images.dtype} {images.shape}. One image is images[:1]."
+            f"images must be uint8 (N, 28, 28), 0 to 255, got {images.dtype} {images.shape}. "
+            "For a single image use images[:1]."
         )
     parts = [np.zeros((0, 10), np.float32)]
     for start in range(0, len(images), AT_ONCE):
@@ -103,6 +117,6 @@ def logits(mx: ModuleType, net: Any, images: np.ndarray, device: Any) -> np.ndar
 
 
 def log_softmax(values: np.ndarray) -> np.ndarray:
-    """Logarithms of the softmax of each row: (N, C) -> (N, C)."""
+    """Log-softmax of each row: (N, C) -> (N, C)."""
     shifted = values - values.max(axis=1, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))

@@ -1,4 +1,4 @@
-"""What a training depends on, besides its data."""
+"""The parameters of a training."""
 
 from __future__ import annotations
 
@@ -14,23 +14,43 @@ from genokit.errors import InvalidParameters, did_you_mean
 
 @dataclass(frozen=True)
 class Parameters:
-    """All that decides the weights, beside the data: equal parameters on equal data give equal weights, bit for bit.
+    """Everything besides the data that determines the weights.
 
-    So it is on the CPU; processors of another kind, for which MXNet takes other kernels, may differ in the last bits.
-    The defaults bring LeNet to 0.98 on MNIST in one epoch. Raises InvalidParameters, with everything that is wrong.
+    On the CPU, equal parameters on equal data give equal weights, bit for bit; other kinds of processors, for which
+    MXNet uses other kernels, may differ in the last bits. The defaults reach an accuracy of 0.98 on MNIST in one epoch.
 
-    epochs            passes over the training images
-    batch_size        images a step
-    learning_rate     of stochastic gradient descent, at its height, which is the end of the warm-up
-    final_rate        the part of it that is left at the last step; the way there is a line
-    warmup_steps      steps over which the rate climbs in a line; never more than a quarter of an epoch
-    momentum          of the descent
-    weight_decay      L2 penalty on all weights
-    seed              of the first weights and of the order of images
-    threads           OpenMP threads; the count changes the last bits of the weights, so it is fixed and not "all cores"
-    device            "cpu" or "gpu"
-    engine            "mxnet"
+    Parameters
+    ----------
+    epochs : int, default 1
+        Passes over the training images, 1 to 10,000.
+    batch_size : int, default 64
+        Images per step, 1 to 65,536.
+    learning_rate : float, default 0.05
+        Peak learning rate of stochastic gradient descent, reached at the end of the warm-up.
+    final_rate : float, default 0.4
+        Learning rate at the last step, as a fraction of ``learning_rate``; the decay is linear.
+    warmup_steps : int, default 200
+        Steps of linear warm-up; at most a quarter of an epoch is used.
+    momentum : float, default 0.9
+        Momentum, at least 0 and below 1.
+    weight_decay : float, default 1e-4
+        L2 penalty on all weights.
+    seed : int, default 1
+        Seed of the initial weights and of the order of images.
+    threads : int, default 1
+        OpenMP threads, 1 to 1,024. The number changes the last bits of the weights, so it is not "all cores".
+    device : str, default "cpu"
+        "cpu" or "gpu".
+    engine : str, default "mxnet"
+        "mxnet".
 
+    Raises
+    ------
+    InvalidParameters
+        The message lists every invalid parameter.
+
+    Examples
+    --------
     >>> Parameters(epochs=20).replace(seed=7)
     Parameters(epochs=20, seed=7)
     >>> Parameters(epochs=0, momentum=1.5)
@@ -58,7 +78,7 @@ class Parameters:
             value = getattr(self, name)
             number: Any = math.nan if isinstance(value, bool) or not isinstance(value, Real) else value
             if low <= number < below and kind(number) == number:
-                # So that 1 and 1.0, or NumPy's numbers, are one and the same parameter.
+                # So that 1, 1.0 and NumPy's numbers are the same parameter.
                 object.__setattr__(self, name, kind(number))
             else:
                 wrong.append(f"{name} must be {_wording(kind, low, below)}, got {value!r}")
@@ -79,16 +99,16 @@ class Parameters:
         return card("Parameters", self.to_dict())
 
     def replace(self, **changes: Any) -> Parameters:
-        """The same parameters with these changed. Raises InvalidParameters, also for a name that there is not."""
+        """A copy with these changes; raises InvalidParameters, also for an unknown name."""
         return Parameters.from_dict({**self.to_dict(), **changes})
 
     def to_dict(self) -> dict[str, Any]:
-        """Name to value, in order."""
+        """The parameters by name, in order."""
         return dataclasses.asdict(self)
 
     @staticmethod
     def from_dict(values: Mapping[str, Any]) -> Parameters:
-        """Parameters of names and values; what is not named has its default. Raises InvalidParameters.
+        """Parameters from a mapping; missing names get their defaults. Raises InvalidParameters.
 
         >>> Parameters.from_dict({"epoch": 3})
         Traceback (most recent call last):
@@ -103,13 +123,13 @@ class Parameters:
         return Parameters(**values)
 
     def learning_rate_at(self, step: int, steps_per_epoch: int) -> float:
-        """The learning rate of a step, counted from 0 over all epochs.
+        """The learning rate at a step, counted from 0 over all epochs.
 
         >>> p = Parameters(epochs=3, learning_rate=1.0, final_rate=0.4, warmup_steps=20)
         >>> [round(p.learning_rate_at(step, 100), 2) for step in (0, 9, 19, 20, 160, 299)]
         [0.05, 0.5, 1.0, 1.0, 0.7, 0.4]
         """
-        # A small sample has few steps an epoch: without the bound it would warm up for all of its training.
+        # A small sample has few steps per epoch: without this limit the whole training would be warm-up.
         warmup = min(self.warmup_steps, steps_per_epoch // 4)
         if step < warmup:
             return self.learning_rate * (step + 1) / warmup
@@ -117,7 +137,7 @@ class Parameters:
         return self.learning_rate * (1 - (1 - self.final_rate) * way)
 
 
-# Name -> type, least, and what it must stay below.
+# Name -> type, minimum, exclusive upper bound.
 _RANGES: dict[str, tuple[type[int] | type[float], float, float]] = {
     "epochs": (int, 1, 10_001),
     "batch_size": (int, 1, 65_537),
