@@ -91,7 +91,7 @@ def test_every_public_name_is_in_the_documents() -> None:
     assert [name for name in genokit.__all__ if not re.search(rf"\b{name}\b", text)] == []
 
 
-def test_every_sample_is_python() -> None:
+def test_every_code_sample_is_valid_python() -> None:
     samples = [(path, block) for path in DOCUMENTS if path.suffix == ".md" for block in blocks(path, "python")]
     assert samples
     for path, sample in samples:
@@ -154,7 +154,7 @@ def test_binder_has_the_environment_of_environments() -> None:
     assert "environments/kit.lock" in (ROOT / "binder" / "postBuild").read_text()
 
 
-def test_one_version_is_told_everywhere() -> None:
+def test_the_version_is_the_same_everywhere() -> None:
     assert genokit.__version__ == PROJECT["version"]
     assert f"\nversion: {PROJECT['version']}\n" in (ROOT / "CITATION.cff").read_text()
     assert PROJECT["version"] in (ROOT / "CHANGELOG.md").read_text()

@@ -87,7 +87,7 @@ def web(pages):
         thread.join()
 
 
-def test_the_first_mirror_that_has_a_file_delivers_it(folder, at, tmp_path):
+def test_a_file_comes_from_the_first_mirror_that_has_it(folder, at, tmp_path):
     first = put(tmp_path / "first", {"labels": LABELS})
     with web({"/digits/data/images": IMAGES}) as second:
         dataset = Manifest(folder, settings=at(first, second)).fetch(progress=False)
@@ -98,7 +98,7 @@ def test_the_first_mirror_that_has_a_file_delivers_it(folder, at, tmp_path):
     assert not dataset.sample
 
 
-def test_what_is_in_the_cache_is_not_fetched_again_and_nothing_is_written(folder, at, tmp_path):
+def test_cached_files_are_not_fetched_again_and_nothing_is_written(folder, at, tmp_path):
     settings = at(put(tmp_path / "mirror", {"images": IMAGES, "labels": LABELS}))
     first = Manifest(folder, settings=settings).fetch(progress=False)
     before = tree(settings.cache)
@@ -106,7 +106,7 @@ def test_what_is_in_the_cache_is_not_fetched_again_and_nothing_is_written(folder
     assert tree(settings.cache) == before
 
 
-def test_a_missing_file_of_a_data_set_is_answered_with_the_nearest_name(folder, at, tmp_path):
+def test_an_unknown_resource_suggests_the_nearest_name(folder, at, tmp_path):
     dataset = Manifest(folder, settings=at(put(tmp_path / "mirror", {"images": IMAGES, "labels": LABELS}))).fetch(
         progress=False
     )
@@ -139,7 +139,7 @@ def test_a_wrong_hash_leaves_the_cache_untouched(folder, at, tmp_path):
     assert tree(settings.cache) == before
 
 
-def test_a_wrong_copy_does_not_keep_the_next_source_from_delivering(folder, at, tmp_path):
+def test_after_a_wrong_copy_the_next_source_is_tried(folder, at, tmp_path):
     bad = put(tmp_path / "bad", {"images": IMAGES[::-1], "labels": b"<html>Access blocked</html>"})
     good = put(tmp_path / "good", {"images": IMAGES, "labels": LABELS})
     dataset = Manifest(folder, settings=at(bad, good)).fetch(progress=False)
@@ -163,7 +163,7 @@ def test_a_download_of_another_length_is_refused_and_leaves_nothing(folder, at, 
     assert tree(at().cache) == []
 
 
-def test_failure_says_what_was_tried_and_what_each_answered(at, tmp_path):
+def test_a_failure_lists_every_source_with_its_answer(at, tmp_path):
     sources = ["https://127.0.0.1:9/images.gz", "pkg:npm/digits@1.0.0#package/images"]
     folder = described(tmp_path / "manifest", resource("images", IMAGES, *sources))
     with web({}) as site, pytest.MonkeyPatch.context() as patch:
@@ -199,7 +199,7 @@ def bucket(monkeypatch):
         yield client
 
 
-def test_a_compressed_source_in_s3_is_unpacked_on_its_way(bucket, at, tmp_path):
+def test_a_compressed_source_in_s3_is_decompressed(bucket, at, tmp_path):
     bucket.put_object(Bucket="open-data", Key="images.gz", Body=gzip.compress(IMAGES))
     folder = described(tmp_path / "manifest", resource("images", IMAGES, "s3://open-data/images.gz"))
     dataset = Manifest(folder, settings=at(), clients=Clients(at(), s3=bucket)).fetch(progress=False)
@@ -214,7 +214,7 @@ def test_a_compressed_source_in_s3_is_unpacked_on_its_way(bucket, at, tmp_path):
         (b"\x1f\x8bnonsense", "broke off after 0 bytes"),
     ],
 )
-def test_a_compressed_source_that_is_a_bomb_cut_or_no_gzip_is_refused(bucket, at, tmp_path, body, answer):
+def test_a_compressed_source_that_is_a_bomb_truncated_or_not_gzip_is_refused(bucket, at, tmp_path, body, answer):
     bucket.put_object(Bucket="open-data", Key="images.gz", Body=body)
     folder = described(tmp_path / "manifest", resource("images", IMAGES, "s3://open-data/images.gz"))
     with pytest.raises(FetchFailed) as caught:
@@ -223,7 +223,7 @@ def test_a_compressed_source_that_is_a_bomb_cut_or_no_gzip_is_refused(bucket, at
     assert tree(at().cache) == []
 
 
-def test_a_file_damaged_in_the_cache_is_replaced_and_kept_as_it_is_while_nobody_delivers(folder, at, tmp_path):
+def test_a_damaged_file_in_the_cache_is_replaced_once_a_source_is_available(folder, at, tmp_path):
     mirror = put(tmp_path / "mirror", {"images": IMAGES, "labels": LABELS})
     path = Manifest(folder, settings=at(mirror)).fetch(progress=False)["labels"]
     path.write_bytes(b"damaged")
@@ -251,7 +251,7 @@ def test_a_cache_that_cannot_be_written_is_named_with_the_setting(folder, tmp_pa
         Manifest(folder, settings=settings).fetch(progress=False)
 
 
-def test_processes_that_fetch_at_the_same_time_all_end_right(folder, at, tmp_path):
+def test_concurrent_processes_fetch_the_same_data_set(folder, at, tmp_path):
     settings = at(put(tmp_path / "mirror", {"images": IMAGES, "labels": LABELS}))
     code = "import sys; from genokit import Manifest; print(Manifest(sys.argv[1]).fetch(progress=False).sha256)"
     command = [sys.executable, "-W", "error", "-c", code, str(folder)]
@@ -263,7 +263,7 @@ def test_processes_that_fetch_at_the_same_time_all_end_right(folder, at, tmp_pat
     assert not list(settings.cache.glob(".*"))
 
 
-def test_processes_that_fetch_many_sets_at_once_never_stumble_over_one_another(at, tmp_path):
+def test_concurrent_processes_fetch_many_data_sets(at, tmp_path):
     sets = 200
     for number in range(sets):
         data = f"{number}".encode()
@@ -283,7 +283,7 @@ def test_processes_that_fetch_many_sets_at_once_never_stumble_over_one_another(a
     assert [process.communicate(timeout=240)[1] for process in running] == [""] * 4
 
 
-def test_a_process_killed_in_the_middle_leaves_nothing_for_good(folder, at, tmp_path):
+def test_the_remains_of_a_killed_process_are_removed(folder, at, tmp_path):
     settings = at(put(tmp_path / "mirror", {"images": IMAGES, "labels": LABELS}))
     left, running = settings.cache / ".fetch-killed", settings.cache / ".fetch-running"
     for place in (left, running):
@@ -315,7 +315,7 @@ def sampled(tmp_path):
     return described(tmp_path / "manifest", resource("images", IMAGES), **{"x-sample": sample})
 
 
-def test_the_sample_is_the_last_resort_and_is_called_a_sample_wherever_it_shows(sampled, at, tmp_path, capsys):
+def test_the_sample_is_the_last_resort_and_is_labelled_as_a_sample(sampled, at, tmp_path, capsys):
     mirror = put(tmp_path / "mirror", {"few": SAMPLE})
     manifest = Manifest(sampled, settings=at(mirror))
     dataset = manifest.fetch()
@@ -333,7 +333,7 @@ def test_the_sample_is_the_last_resort_and_is_called_a_sample_wherever_it_shows(
     assert list(manifest.verify()["resource"]) == ["images", "few (sample of 5 images)"]
 
 
-def test_the_whole_is_taken_over_the_sample_as_soon_as_it_can_be_had(sampled, at, tmp_path):
+def test_the_full_data_replace_the_sample_once_available(sampled, at, tmp_path):
     mirror = put(tmp_path / "mirror", {"few": SAMPLE})
     assert Manifest(sampled, settings=at(mirror)).fetch(progress=False).sample
     put(tmp_path / "mirror", {"images": IMAGES})
@@ -343,14 +343,14 @@ def test_the_whole_is_taken_over_the_sample_as_soon_as_it_can_be_had(sampled, at
     assert whole.tried == ()
 
 
-def test_if_the_sample_fails_too_both_are_told(sampled, at, tmp_path):
+def test_if_the_sample_fails_too_the_error_names_both(sampled, at, tmp_path):
     with pytest.raises(FetchFailed) as caught:
         Manifest(sampled, settings=at(str(tmp_path / "mirror"))).fetch(progress=False)
     assert caught.value.resource == "images"
     assert [Path(source).name for source, _ in caught.value.tried] == ["images", "few"]
 
 
-def test_progress_is_one_bar_a_file_and_can_be_switched_off(folder, at, tmp_path, capsys):
+def test_progress_is_one_bar_per_file_and_can_be_switched_off(folder, at, tmp_path, capsys):
     settings = at(put(tmp_path / "mirror", {"images": IMAGES, "labels": LABELS}))
     Manifest(folder, settings=settings).fetch()
     said = capsys.readouterr()
@@ -362,7 +362,7 @@ def test_progress_is_one_bar_a_file_and_can_be_switched_off(folder, at, tmp_path
     assert capsys.readouterr() == ("", "")
 
 
-def test_mnist_itself_is_whole_and_right(mnist):
+def test_mnist_itself_is_complete_and_verified(mnist):
     assert not mnist.sample
     assert mnist.ref == "mnist"
     with mnist["train-images"].open("rb") as file:

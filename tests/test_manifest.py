@@ -45,7 +45,7 @@ def test_our_descriptors_are_valid_data_packages_with_licence_and_citation(name)
     assert all(resource.sources for resource in manifest.resources)
 
 
-def test_every_manifest_in_the_folder_is_looked_at_here():
+def test_every_manifest_in_the_folder_is_tested():
     assert sorted(file.parent.name for file in OURS.glob("*/datapackage.json")) == NAMES
 
 
@@ -71,7 +71,7 @@ def test_the_mimic_demo_has_26_tables_and_a_licence_from_physionet_and_nothing_e
 
 
 @pytest.mark.parametrize("name", ["mimic-omop-maps", "ohdsi-mimic-maps"])
-def test_concept_maps_come_with_their_licence_from_one_commit_a_file(name):
+def test_concept_maps_have_their_licence_and_come_from_one_commit_per_file(name):
     resources = Manifest(name, settings=Settings(manifests=OURS)).resources
     assert resources[0].path == "LICENSE"
     for resource in resources:
@@ -79,11 +79,11 @@ def test_concept_maps_come_with_their_licence_from_one_commit_a_file(name):
         assert all(source.endswith("/" + resource.path) for source in resource.sources)
 
 
-def test_making_a_manifest_reads_nothing():
+def test_the_constructor_reads_nothing():
     assert repr(Manifest("there/is/no such folder")).endswith("there/is/no such folder>")
 
 
-def test_an_unknown_name_is_answered_with_the_nearest_one():
+def test_an_unknown_manifest_suggests_the_nearest_name():
     with pytest.raises(NotFound, match=r"no manifest 'mnits'.*Did you mean 'mnist'\?"):
         _ = Manifest("mnits", settings=Settings(manifests=OURS)).title
 
@@ -148,7 +148,7 @@ def test_a_manifest_by_path_is_referred_to_by_its_absolute_path(tmp_path, monkey
         ({"resource_x__sources": ["https://example.org/a.gz"], "resource_bytes": None}, ["'bytes'", "unpacked"]),
     ],
 )
-def test_what_is_wrong_in_a_descriptor_is_named_with_file_and_field(tmp_path, changes, words):
+def test_an_invalid_descriptor_is_refused_with_file_and_field(tmp_path, changes, words):
     written(tmp_path, **changes)
     with pytest.raises(InvalidManifest) as caught:
         _ = Manifest(tmp_path).resources
@@ -158,13 +158,13 @@ def test_what_is_wrong_in_a_descriptor_is_named_with_file_and_field(tmp_path, ch
 
 @pytest.mark.usefixtures("no_garbage")
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "\x00", '{"name": "a"', "[" * 100_000])
-def test_what_is_no_descriptor_at_all_is_named_with_its_file(tmp_path, text):
+def test_a_file_that_is_not_a_descriptor_is_refused(tmp_path, text):
     (tmp_path / "datapackage.json").write_text(text)
     with pytest.raises(InvalidManifest, match=re.escape(str(tmp_path))):
         _ = Manifest(tmp_path).title
 
 
-def test_two_resources_of_one_name_are_refused(tmp_path):
+def test_two_resources_with_the_same_name_are_refused(tmp_path):
     one = {"name": "a", "path": "a", "hash": GOOD_HASH}
     written(tmp_path, resources=[one, one | {"path": "b"}])
     with pytest.raises(InvalidManifest, match=r"resource 'a'.* twice"):
@@ -203,7 +203,7 @@ def test_freezing_twice_gives_the_same_bytes_and_does_not_overwrite_by_accident(
     assert Path(Manifest.freeze(results, "r", replace=True).ref).read_bytes() == first
 
 
-def test_a_frozen_folder_is_fetched_where_it_lies(results, tmp_path):
+def test_a_frozen_folder_is_used_in_place(results, tmp_path):
     settings = Settings(home=tmp_path / "home")
     ref = Manifest.freeze(results, "my-results").ref
     dataset = Manifest(ref, settings=settings).fetch(progress=False)
@@ -225,13 +225,13 @@ def test_links_out_of_the_folder_are_not_frozen(results, tmp_path):
     assert not (results / "datapackage.json").exists()
 
 
-def test_a_link_inside_the_folder_is_frozen_as_what_it_leads_to(results):
+def test_a_link_inside_the_folder_is_frozen_as_its_target(results):
     (results / "c.csv").symlink_to("b.csv")
     resources = {resource.path: resource for resource in Manifest.freeze(results, "r").resources}
     assert resources["c.csv"].sha256 == resources["b.csv"].sha256
 
 
-def test_a_folder_linked_to_itself_is_refused_rather_than_walked_forever(results):
+def test_a_folder_that_links_to_itself_is_refused(results):
     (results / "loop").symlink_to(".")
     with pytest.raises(InvalidManifest, match="links to a folder"):
         Manifest.freeze(results, "r")
@@ -244,14 +244,14 @@ def test_nothing_is_written_when_a_frozen_descriptor_would_be_invalid(results, b
     assert not (results / "datapackage.json").exists()
 
 
-def test_a_folder_with_nothing_in_it_is_not_frozen(tmp_path):
+def test_an_empty_folder_is_not_frozen(tmp_path):
     with pytest.raises(InvalidManifest, match="no files"):
         Manifest.freeze(tmp_path, "r")
     with pytest.raises(NotFound):
         Manifest.freeze(tmp_path / "nowhere", "r")
 
 
-def test_a_file_whose_name_the_standard_refuses_is_named(results):
+def test_a_file_name_that_the_standard_forbids_is_refused(results):
     (results / "a\\b").write_text("")
     with pytest.raises(InvalidManifest, match="Rename"):
         Manifest.freeze(results, "r")

@@ -104,7 +104,7 @@ def test_outputs_become_inputs_and_the_report_shows_figures_first(files: Files, 
     assert "first.end" in ended._repr_html_()
 
 
-def test_a_failure_stops_what_needs_it_and_lets_the_others_finish(files: Files, settings: Settings) -> None:
+def test_a_failure_stops_dependent_notebooks_only(files: Files, settings: Settings) -> None:
     path = files(
         notebook("bad", "bad")
         + notebook("after", "walk", 'after = ["bad"]')
@@ -133,7 +133,7 @@ def test_a_failure_stops_what_needs_it_and_lets_the_others_finish(files: Files, 
     assert sorted(path.name for path in folder.iterdir()) == ["bad", "report.html", "walk"]
 
 
-def test_independent_notebooks_run_side_by_side(files: Files, settings: Settings) -> None:
+def test_independent_notebooks_run_in_parallel(files: Files, settings: Settings) -> None:
     # Each waits for the other's file: one after the other they would never end.
     meet = "#parameters\nmine = ''\nother = ''"
     wait = "import pathlib, time\npathlib.Path(mine).touch()\nwhile not pathlib.Path(other).exists(): time.sleep(0.02)"
@@ -183,7 +183,7 @@ def test_independent_notebooks_run_side_by_side(files: Files, settings: Settings
         ),
     ],
 )
-def test_what_is_wrong_is_said_before_anything_runs(
+def test_an_invalid_pipeline_is_refused_before_anything_runs(
     files: Files, settings: Settings, toml: str, error: type[GenokitError], said: str
 ) -> None:
     path = files(toml, walk=WALK)
@@ -192,7 +192,7 @@ def test_what_is_wrong_is_said_before_anything_runs(
     assert not settings.runs.exists()
 
 
-def test_unknown_names_in_parameters_are_said_before_anything_runs(files: Files, settings: Settings) -> None:
+def test_unknown_names_in_parameters_are_refused_before_anything_runs(files: Files, settings: Settings) -> None:
     pipeline = Pipeline(files(notebook("walk", "walk"), walk=WALK), settings=settings)
     with pytest.raises(InvalidParameters, match=r"has no notebook 'wlak'. Did you mean 'walk'"):
         pipeline.run({"wlak": {"seed": 1}})
@@ -230,7 +230,7 @@ def test_ctrl_c_stops_every_kernel_and_leaves_a_report(files: Files, settings: S
     assert "NOT_RUN" in text
 
 
-def test_a_missing_file_is_said_when_it_is_needed_not_before(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_when_it_is_needed_not_before(tmp_path: Path) -> None:
     pipeline = Pipeline(tmp_path / "none.toml")
     assert repr(pipeline) == f"<Pipeline {tmp_path / 'none.toml'}>"
     with pytest.raises(NotFound, match=r"none.toml does not exist"):

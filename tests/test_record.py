@@ -29,7 +29,7 @@ def test_a_name_must_be_an_identifier(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "value"), [("api_key", "x"), ("options", {"db": {"db_pwd": "x"}}), ("l", [{"jwt": "x"}])]
 )
-def test_a_secret_is_not_recorded_unless_it_is_said_to_be_none(name: str, value: object) -> None:
+def test_a_secret_is_not_recorded_unless_declared_harmless(name: str, value: object) -> None:
     with pytest.raises(InvalidParameters, match=r"looks like a secret.*not_secret=True"):
         genokit.record(name, value)
     genokit.record(name, value, not_secret=True)
@@ -66,7 +66,7 @@ LOOP.append(LOOP)
         ({"a": [np.float32(0.5), {np.int8(1)}]}, {"a": [0.5, {1}]}),
     ],
 )
-def test_a_scalar_of_any_library_is_plain(value: object, expected: object) -> None:
+def test_numpy_and_pandas_scalars_become_plain_python(value: object, expected: object) -> None:
     found = values.plain(value)
     assert found == expected
     assert type(found) is type(expected)
@@ -79,18 +79,18 @@ def test_a_scalar_of_any_library_is_plain(value: object, expected: object) -> No
      pd.DatetimeIndex([]), pd.Interval(0, 1), types.SimpleNamespace(shape=(3, 2))],
     ids=lambda value: type(value).__name__,
 )  # fmt: skip
-def test_what_is_no_value_of_a_line_is_refused_in_words(value: object) -> None:
+def test_a_value_that_cannot_be_source_code_is_refused_with_a_way_out(value: object) -> None:
     with pytest.raises(InvalidParameters, match=r"^record\('x', \.\.\.\): .*(use|write it)"):
         genokit.record("x", value)
 
 
 @pytest.mark.parametrize("value", [pd.DataFrame({"a": [1]}), pd.Series([1]), np.zeros(3)])
-def test_a_table_is_to_be_written_to_a_file_and_its_path_recorded(value: object) -> None:
+def test_a_table_is_refused_and_the_error_says_to_record_a_file_s_path(value: object) -> None:
     with pytest.raises(InvalidParameters, match=r"write it to a file and use the file's path"):
         genokit.record("table", value)
 
 
-def test_a_huge_value_is_to_be_written_to_a_file() -> None:
+def test_a_huge_value_is_refused() -> None:
     with pytest.raises(InvalidParameters, match="more than 1 MB"):
         genokit.record("text", "x" * 1_000_001)
 
@@ -128,5 +128,5 @@ def test_the_last_record_of_a_name_wins(tmp_path: Path) -> None:
         ("x = (", None),
     ],
 )
-def test_what_a_notebook_records_is_read_from_its_code(code: str, found: set[str] | None) -> None:
+def test_recorded_names_are_read_from_the_code(code: str, found: set[str] | None) -> None:
     assert recording.names({"cells": [{"cell_type": "code", "source": code, "metadata": {}}]}) == found

@@ -176,7 +176,7 @@ def test_a_failing_cell_is_named_and_the_notebook_kept(write: Write, settings: S
     ],
     ids=["exit code 9", "killed", "sys.exit", "exit", "exit code 0", "sys.exit 3"],
 )
-def test_a_kernel_that_ends_half_way_is_an_error(
+def test_a_kernel_that_exits_early_is_an_error(
     write: Write, settings: Settings, code: str, state: str, said: str
 ) -> None:
     error = failed(write("half", code, "2 + 2"), settings)
@@ -209,7 +209,7 @@ def test_a_limit_must_be_positive(write: Write, settings: Settings) -> None:
     assert not settings.runs.exists()
 
 
-def test_what_the_notebook_started_does_not_outlive_it(write: Write, settings: Settings) -> None:
+def test_processes_started_by_a_notebook_end_with_it(write: Write, settings: Settings) -> None:
     notebook = write(
         "children",
         "import subprocess, genokit\nchild = subprocess.Popen(['sleep', '1000'])\ngenokit.record('child', child.pid)",
@@ -249,7 +249,7 @@ def test_a_notebook_runs_notebooks(write: Write, settings: Settings) -> None:
     assert list(runs(settings)["name"]) == ["inner", "outer"]
 
 
-def test_ctrl_c_stops_the_kernel_and_the_record_is_true(write: Write, settings: Settings) -> None:
+def test_ctrl_c_stops_the_kernel_and_is_recorded(write: Write, settings: Settings) -> None:
     flag = settings.home / "started"
     settings.home.mkdir()
     notebook = write("long", f"import os, time\nopen({str(flag)!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)", "1")
@@ -266,7 +266,7 @@ def test_ctrl_c_stops_the_kernel_and_the_record_is_true(write: Write, settings: 
     assert not psutil.pid_exists(int(flag.read_text()))
 
 
-def test_a_run_whose_process_was_killed_does_not_stay_running(write: Write, settings: Settings) -> None:
+def test_a_run_whose_process_was_killed_is_not_shown_as_running(write: Write, settings: Settings) -> None:
     notebook = write("long", "import time\ntime.sleep(600)")
     code = f"from genokit import Settings, run\nrun({str(notebook)!r}, settings=Settings(home={str(settings.home)!r}))"
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
@@ -280,7 +280,7 @@ def test_a_run_whose_process_was_killed_does_not_stay_running(write: Write, sett
     assert "process that ran it has ended" in (left.error or "")
 
 
-def test_a_folder_that_keeps_no_run_is_named(tmp_path: Path) -> None:
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="is not a run folder"):
         Run.load(tmp_path / "nothing")
     (tmp_path / "run.json").write_text('{"name": 1}')
@@ -288,7 +288,7 @@ def test_a_folder_that_keeps_no_run_is_named(tmp_path: Path) -> None:
         Run.load(tmp_path)
 
 
-def test_a_picture_counts_wherever_it_is_shown_and_keeps_its_size() -> None:
+def test_pictures_in_outputs_and_cards_are_found_with_their_size() -> None:
     png = b"\x89PNG\r\n\x1a\n" + b"\x00\x00\x00\rIHDR" + (200).to_bytes(4, "big") + (100).to_bytes(4, "big")
     encoded = base64.b64encode(png).decode()
     html = ["<div>", f'<img class="a" src="data:image/png;base64,{encoded}" alt="x" width="100" />', "</div>"]
@@ -306,7 +306,7 @@ def test_a_picture_counts_wherever_it_is_shown_and_keeps_its_size() -> None:
     ]
 
 
-def test_jpeg_and_svg_pictures_are_shown_where_there_is_no_png(tmp_path: Path) -> None:
+def test_jpeg_and_svg_pictures_are_used_if_there_is_no_png(tmp_path: Path) -> None:
     jpeg, svg = b"\xff\xd8\xff\xe0 jpeg", "<svg onload='alert(1)'></svg>"
     outputs = [{"data": {"image/jpeg": base64.b64encode(jpeg).decode()}}, {"data": {"image/svg+xml": ["\n", svg]}}]
     cell = {"cell_type": "code", "source": "x", "outputs": outputs}
@@ -319,7 +319,7 @@ def test_jpeg_and_svg_pictures_are_shown_where_there_is_no_png(tmp_path: Path) -
     assert "onload" not in card
 
 
-def test_a_picture_that_is_broken_is_none() -> None:
+def test_a_damaged_picture_is_ignored() -> None:
     odd = ["%%%", "", "abc", "é", None, 5, base64.b64encode(b"GIF89a").decode(), ["iVBO", "Rw0K", "=x"]]
     outputs = [{"data": {"image/png": one}, "metadata": {"image/png": {"width": "50%"}}} for one in odd]
     outputs.append({"data": {"text/html": "<img " * 100_000 + '<img src="data:image/png;base64,%%">'}})
@@ -340,7 +340,7 @@ MUCH = {
 }
 
 
-def test_much_output_is_kept_whole_and_in_its_place_and_costs_its_length(write: Write, settings: Settings) -> None:
+def test_large_output_is_complete_and_in_order_and_takes_linear_time(write: Write, settings: Settings) -> None:
     begun = time.monotonic()
     ended = run(write("much", *MUCH), settings=settings, progress=False, timeout_s=120)
     assert time.monotonic() - begun < 120
@@ -351,7 +351,7 @@ def test_much_output_is_kept_whole_and_in_its_place_and_costs_its_length(write: 
     assert cells[5].outputs[1].data["text/plain"] == "299"
 
 
-def test_a_thread_that_does_not_come_to_its_end_is_left_behind(tmp_path: Path) -> None:
+def test_a_thread_that_hangs_does_not_block_the_end_of_a_run(tmp_path: Path) -> None:
     execution = Execution(nbformat.v4.new_notebook(), tmp_path / "notebook.ipynb")
     execution.over.clear()
     begun = time.monotonic()
@@ -361,7 +361,7 @@ def test_a_thread_that_does_not_come_to_its_end_is_left_behind(tmp_path: Path) -
     assert not execution.path.exists()
 
 
-def test_a_record_is_kept_whatever_becomes_of_its_output(write: Write, settings: Settings) -> None:
+def test_a_record_survives_a_cleared_output(write: Write, settings: Settings) -> None:
     notebook = write(
         "lost",
         "from genokit import record\nfrom IPython.display import clear_output\nrecord('a', 1)\nclear_output()",
@@ -373,13 +373,13 @@ def test_a_record_is_kept_whatever_becomes_of_its_output(write: Write, settings:
     assert failed(notebook, settings).run.outputs == {"a": 4, "b": (1, 2), "c": 3, "d": 5}
 
 
-def test_what_a_run_recorded_is_known_while_it_runs_and_a_torn_line_is_none(tmp_path: Path) -> None:
+def test_records_are_readable_during_a_run_and_a_partial_line_is_ignored(tmp_path: Path) -> None:
     Run(tmp_path, "x", "RUNNING", tmp_path, "", datetime.datetime.now(datetime.UTC)).save()
     (tmp_path / recording.FILE).write_text('{"name": "a", "value": 1}\n{"name": "b", "va')
     assert Run.load(tmp_path).outputs == {"a": 1}
 
 
-def test_a_notebook_mended_after_papermill_has_no_banner_of_its(write: Write, settings: Settings) -> None:
+def test_a_notebook_fixed_after_a_papermill_error_loses_papermill_s_banner(write: Write, settings: Settings) -> None:
     notebook, out = write("mended", "1 / 0"), settings.home / "out.ipynb"
     settings.home.mkdir()
     with pytest.raises(papermill.PapermillExecutionError):
@@ -394,7 +394,7 @@ def test_a_notebook_mended_after_papermill_has_no_banner_of_its(write: Write, se
     assert [cell.source for cell in nbformat.read(ended.notebook, as_version=4).cells] == ["1"]
 
 
-def test_parameters_are_set_after_every_cell_with_their_defaults(write: Write, settings: Settings) -> None:
+def test_parameters_are_injected_after_every_cell_with_defaults(write: Write, settings: Settings) -> None:
     notebook = write("two", PARAMETERS, "first = epochs", "#tags parameters\nepochs = 5\nseed = 1", "import genokit")
     book = nbformat.read(notebook, as_version=4)
     book.cells.insert(0, nbformat.v4.new_markdown_cell("# Tagged", metadata={"tags": ["parameters"]}))
@@ -404,7 +404,7 @@ def test_parameters_are_set_after_every_cell_with_their_defaults(write: Write, s
     assert run(notebook, settings=settings, progress=False).outputs["seen"] == (3, 5, 1)
 
 
-def test_sigterm_ends_a_run_in_order(write: Write, settings: Settings) -> None:
+def test_sigterm_stops_the_kernel_and_is_recorded(write: Write, settings: Settings) -> None:
     flag = settings.home / "started"
     settings.home.mkdir()
     notebook = write(
@@ -428,7 +428,7 @@ def test_sigterm_ends_a_run_in_order(write: Write, settings: Settings) -> None:
 
 
 @pytest.mark.usefixtures("no_garbage")
-def test_one_bad_run_among_runs_is_told_of_and_the_others_are_shown(settings: Settings) -> None:
+def test_an_unreadable_run_is_listed_as_such_among_the_others(settings: Settings) -> None:
     started = datetime.datetime.now(datetime.UTC)
     good = Run(settings.runs / "good", "good", "SUCCEEDED", Path("/a.ipynb"), "", started, duration_s=1.5).save()
     text = (good.path / "run.json").read_text()
@@ -454,7 +454,7 @@ def test_one_bad_run_among_runs_is_told_of_and_the_others_are_shown(settings: Se
             Run.load(path)
 
 
-def test_a_card_s_links_lead_there_from_where_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_links_of_a_card_work_where_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def links(folder: str) -> list[str]:
         one = Run(tmp_path / folder, "x", "SUCCEEDED", tmp_path, "", datetime.datetime.now(datetime.UTC))
         return re.findall(r'href="([^"]*)"', one._repr_html_())

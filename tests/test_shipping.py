@@ -401,9 +401,7 @@ def test_an_archive_that_leads_out_is_refused(embedded, tmp_path, monkeypatch, k
     assert [one for one in tmp_path.rglob("escaped") if not one.is_relative_to(inside)] == []
 
 
-def test_an_archive_whose_header_tells_of_gigabytes_is_refused_before_it_fills_the_memory(
-    embedded, tmp_path, monkeypatch
-):
+def test_an_archive_with_a_header_of_gigabytes_is_refused_before_it_fills_the_memory(embedded, tmp_path, monkeypatch):
     header = tarfile.TarInfo("a")
     header.type, header.size = tarfile.XHDTYPE, 2**33
     bomb = gzip.compress(header.tobuf(tarfile.GNU_FORMAT) + bytes(2**24), 1)

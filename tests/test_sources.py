@@ -135,7 +135,7 @@ def answer(sources, source):
     return str(caught.value)
 
 
-def test_a_folder_is_read_and_a_missing_file_said_to_be_missing(sources, tmp_path):
+def test_a_folder_is_read_and_a_missing_file_is_reported(sources, tmp_path):
     (tmp_path / "a").write_bytes(PAYLOAD)
     assert content(sources, str(tmp_path / "a")) == PAYLOAD
     assert answer(sources, str(tmp_path / "b")) == "No such file or directory"
@@ -146,12 +146,12 @@ def test_https_is_read_as_it_is_stored(sources, safe_web):
     assert content(sources, f"{safe_web.url}/a") == PAYLOAD
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused(sources, safe_web, monkeypatch):
+def test_an_untrusted_certificate_is_refused(sources, safe_web, monkeypatch):
     monkeypatch.delenv("REQUESTS_CA_BUNDLE")
     assert "certificate was refused" in answer(sources, f"{safe_web.url}/a")
 
 
-def test_a_gz_source_of_a_plain_file_is_unpacked_even_if_the_server_did_it_already(sources, web):
+def test_a_gz_source_of_a_plain_file_is_decompressed_unless_the_server_did_it(sources, web):
     web.pages["/a.gz"] = (200, {}, gzip.compress(PAYLOAD))
     web.pages["/plain.gz"] = (200, {}, PAYLOAD)
     assert content(sources, f"{web.url}/a.gz", unpack=True) == PAYLOAD
@@ -159,40 +159,40 @@ def test_a_gz_source_of_a_plain_file_is_unpacked_even_if_the_server_did_it_alrea
         assert reader.read(2) + reader.read(10_000_000) == PAYLOAD
 
 
-def test_a_gz_resource_stays_packed(sources, web):
+def test_a_gz_resource_stays_compressed(sources, web):
     packed = gzip.compress(PAYLOAD)
     web.pages["/a.gz"] = (200, {"Content-Encoding": "gzip"}, packed)
     assert content(sources, f"{web.url}/a.gz") == packed
 
 
 @pytest.mark.parametrize("coding", ["gzip", "x-gzip", "GZIP", "deflate", "identity", ""])
-def test_what_a_server_encoded_on_the_way_is_decoded(sources, web, coding):
+def test_content_encoding_is_decoded(sources, web, coding):
     encoded = {"gzip": gzip.compress, "deflate": zlib.compress}.get(coding.lower().removeprefix("x-"), bytes)(PAYLOAD)
     web.pages["/a.csv"] = (200, {"Content-Encoding": coding}, encoded)
     assert content(sources, f"{web.url}/a.csv") == PAYLOAD
 
 
-def test_a_file_that_is_gz_and_was_encoded_on_the_way_comes_as_it_is_stored(sources, web):
+def test_a_gz_file_with_content_encoding_is_returned_as_stored(sources, web):
     packed = gzip.compress(PAYLOAD)
     web.pages["/a.gz"] = (200, {"Content-Encoding": "gzip"}, gzip.compress(packed))
     assert content(sources, f"{web.url}/a.gz") == packed
     assert content(sources, f"{web.url}/a.gz", unpack=True) == PAYLOAD
 
 
-def test_a_server_that_says_gzip_of_a_plain_file_is_not_believed(sources, web):
+def test_a_false_gzip_encoding_is_ignored(sources, web):
     web.pages["/a.csv"] = (200, {"Content-Encoding": "gzip"}, PAYLOAD)
     assert content(sources, f"{web.url}/a.csv") == PAYLOAD
 
 
 @pytest.mark.parametrize("coding", ["br", "zstd", "gzip, br", "aes128gcm"])
-def test_an_encoding_that_cannot_be_decoded_is_named(sources, web, coding):
+def test_an_unsupported_encoding_is_refused(sources, web, coding):
     web.pages["/a.csv"] = (200, {"Content-Encoding": coding}, PAYLOAD)
     assert answer(sources, f"{web.url}/a.csv") == (
         f"answered in an encoding that was not requested: {coding.rpartition(' ')[2]}"
     )
 
 
-def test_an_encoded_answer_that_breaks_off_or_is_damaged_says_so(tmp_path, web):
+def test_a_truncated_or_damaged_encoded_answer_is_refused(tmp_path, web):
     encoded = gzip.compress(os.urandom(500_000))
     for body in (encoded[:250_000], encoded[:200_000] + b"x" * 1000 + encoded[201_000:]):
         web.pages["/a"] = (200, {"Content-Encoding": "gzip"}, body)
@@ -202,7 +202,7 @@ def test_an_encoded_answer_that_breaks_off_or_is_damaged_says_so(tmp_path, web):
             receive(reader, tmp_path / str(len(body)), promised, int)
 
 
-def test_redirects_are_followed_but_never_from_https_to_http(sources, safe_web, web):
+def test_redirects_are_followed_except_from_https_to_http(sources, safe_web, web):
     safe_web.pages["/a"] = (302, {"Location": "/b"}, b"")
     safe_web.pages["/b"] = (200, {}, PAYLOAD)
     safe_web.pages["/down"] = (301, {"Location": f"{web.url}/a"}, b"")
@@ -214,18 +214,18 @@ def test_redirects_are_followed_but_never_from_https_to_http(sources, safe_web, 
     assert "redirects" in answer(sources, f"{safe_web.url}/round")
 
 
-def test_a_redirect_to_a_file_of_this_machine_is_refused(sources, web):
+def test_a_redirect_to_a_local_file_is_refused(sources, web):
     web.pages["/a"] = (302, {"Location": "file:///etc/hostname"}, b"")
     assert answer(sources, f"{web.url}/a") == "refused: it redirects from http to file"
 
 
-def test_the_status_of_a_refusal_is_told(sources, web):
+def test_the_status_of_an_error_is_reported(sources, web):
     web.pages["/private"] = (403, {}, b"")
     assert answer(sources, f"{web.url}/private") == "answered 403 Forbidden"
     assert answer(sources, f"{web.url}/nothing") == "answered 404 Not Found"
 
 
-def test_a_site_that_is_down_says_so_and_is_asked_only_once(sources):
+def test_an_unreachable_site_is_tried_only_once(sources):
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -233,7 +233,7 @@ def test_a_site_that_is_down_says_so_and_is_asked_only_once(sources):
         assert answer(sources, f"{address}/b").startswith("not tried again: no connection")
 
 
-def test_a_site_that_stays_silent_is_waited_for_once(tmp_path):
+def test_a_site_that_does_not_respond_is_waited_for_only_once(tmp_path):
     sources = Sources(Settings(home=tmp_path, timeout_s=0.5), None, tmp_path)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -270,7 +270,7 @@ def test_s3_is_read_and_unpacked(bucket):
     assert content(bucket, "s3://open-data/mnist/a.gz", unpack=True) == PAYLOAD
 
 
-def test_an_object_that_was_stored_encoded_is_decoded(bucket):
+def test_an_object_with_content_encoding_is_decoded(bucket):
     client = bucket._clients.s3
     client.put_object(Bucket="open-data", Key="a.csv", Body=gzip.compress(PAYLOAD), ContentEncoding="gzip")
     client.put_object(Bucket="open-data", Key="b.gz", Body=gzip.compress(PAYLOAD), ContentEncoding="gzip")
@@ -278,7 +278,7 @@ def test_an_object_that_was_stored_encoded_is_decoded(bucket):
     assert content(bucket, "s3://open-data/b.gz") == gzip.compress(PAYLOAD)
 
 
-def test_s3_says_what_is_missing_in_its_own_words(bucket):
+def test_s3_errors_are_reported(bucket):
     assert answer(bucket, "s3://open-data/mnist/b").startswith("NoSuchKey: ")
     assert answer(bucket, "s3://no-such-bucket/a").startswith("NoSuchBucket: ")
 
@@ -301,7 +301,7 @@ def test_s3_says_what_is_missing_in_its_own_words(bucket):
         ("pkg:", "purl"),
     ],
 )
-def test_package_addresses_that_could_mean_something_else_are_refused(purl, words):
+def test_ambiguous_package_addresses_are_refused(purl, words):
     with pytest.raises(ValueError, match=words):
         parse(purl)
 
@@ -341,7 +341,7 @@ def refusal(archive, name="package/a"):
 
 
 @pytest.mark.parametrize(("make", "ending"), [(tgz, "x.tgz"), (whl, "x.whl")])
-def test_one_member_is_read_by_its_exact_name_and_nothing_is_unpacked(tmp_path, make, ending):
+def test_a_member_is_read_by_its_exact_name_without_unpacking(tmp_path, make, ending):
     archive = make(tmp_path / ending, [("package/b", b"b"), ("package/a", PAYLOAD)])
     with member(archive, "package/a") as reader:
         assert reader.read() == PAYLOAD
@@ -363,12 +363,12 @@ def test_a_link_in_an_archive_is_not_followed(tmp_path, make, ending):
     assert "link or folder, not a file" in refusal(make(tmp_path / ending, [("package/a", "/etc/hostname")]))
 
 
-def test_a_member_that_is_there_twice_is_refused(tmp_path):
+def test_a_duplicate_member_is_refused(tmp_path):
     assert "has 2 files" in refusal(tgz(tmp_path / "x.tgz", [("package/a", b"1"), ("package/a", b"2")]))
 
 
 @pytest.mark.parametrize(("make", "ending"), [(tgz, "x.tgz"), (whl, "x.whl")])
-def test_a_damaged_archive_is_called_so(tmp_path, make, ending):
+def test_a_damaged_archive_is_refused(tmp_path, make, ending):
     archive = make(tmp_path / ending, [("package/a", os.urandom(100_000))])
     whole = archive.read_bytes()
     for damaged in (whole[: len(whole) // 2], b"<html>blocked</html>", b""):
@@ -386,7 +386,7 @@ def bomb(path, header, zeros):
 
 
 @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK])
-def test_an_archive_whose_header_tells_of_gigabytes_is_refused_before_it_fills_the_memory(tmp_path, kind):
+def test_an_archive_with_a_header_of_gigabytes_is_refused_before_it_fills_the_memory(tmp_path, kind):
     info = tarfile.TarInfo("package/a")
     info.type, info.size = kind, 2**30
     archive = bomb(tmp_path / "x.tgz", info.tobuf(tarfile.GNU_FORMAT), 2**24)
@@ -396,7 +396,7 @@ def test_an_archive_whose_header_tells_of_gigabytes_is_refused_before_it_fills_t
     tracemalloc.stop()
 
 
-def test_an_archive_of_countless_members_is_refused(tmp_path):
+def test_an_archive_with_too_many_members_is_refused(tmp_path):
     header = tarfile.TarInfo("package/a").tobuf()
     with gzip.open(tmp_path / "x.tgz", "wb", 1) as file:
         for _ in range(110):
@@ -425,7 +425,7 @@ def npm_here(web, monkeypatch, tmp_path):
     return web
 
 
-def test_npm_fetches_a_package_once_for_all_its_files_and_runs_none_of_its_scripts(npm_here, sources, tmp_path):
+def test_npm_fetches_a_package_once_and_runs_no_scripts(npm_here, sources, tmp_path):
     ran = tmp_path / "ran"
     scripts = dict.fromkeys(("prepack", "prepare", "preinstall", "install", "postinstall"), f"touch '{ran}'")
     manifest = json.dumps({"name": "digits", "version": "1.0.0", "scripts": scripts}).encode()
@@ -446,14 +446,14 @@ def test_an_archive_with_escaping_paths_from_npm_is_refused(npm_here, sources, t
     assert "a path out of its folder" in answer(sources, "pkg:npm/evil@1.0.0#package/package.json")
 
 
-def test_without_npm_the_answer_says_so_and_what_to_do(sources, monkeypatch, tmp_path):
+def test_without_npm_the_error_says_what_to_do(sources, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert shutil.which("npm") is None
     said = answer(sources, "pkg:npm/digits@1.0.0#package/a")
     assert said == "npm is not installed. Install Node.js, or add another source for this file"
 
 
-def test_an_npm_registry_that_is_down_is_named_as_that(sources, monkeypatch, tmp_path):
+def test_an_unreachable_npm_registry_is_reported(sources, monkeypatch, tmp_path):
     monkeypatch.setenv("npm_config_registry", "http://127.0.0.1:9/")
     monkeypatch.setenv("npm_config_cache", str(tmp_path / "npm"))
     assert answer(sources, "pkg:npm/digits@1.0.0#package/a").startswith("ECONNREFUSED: ")
@@ -477,7 +477,7 @@ def offer(web, name, archive):
     web.pages[f"/files/{archive.name}"] = (200, {}, archive.read_bytes())
 
 
-def test_pip_takes_a_wheel_without_installing_it_or_what_it_asks_for(pip_here, sources, tmp_path):
+def test_pip_downloads_a_wheel_without_installing_it_or_its_dependencies(pip_here, sources, tmp_path):
     metadata = b"Metadata-Version: 2.1\nName: digits\nVersion: 1.0\nRequires-Python: >=99\nRequires-Dist: nowhere\n"
     wheel = b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
     entries = [

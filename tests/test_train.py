@@ -44,7 +44,7 @@ def test_one_epoch_on_all_of_mnist_reaches_0975(mnist, tmp_path):
         assert history.validation_accuracy >= 0.975
 
 
-def test_a_fit_tells_its_course_epoch_by_epoch(few, history):
+def test_a_fit_logs_every_epoch(few, history):
     table = history[0].table
     assert list(table["epoch"]) == [0, 1]
     assert table.notna().all().all()
@@ -90,7 +90,7 @@ def test_a_checkpoint_predicts_the_same_in_a_fresh_process(few, history):
     assert there.stdout.strip() == hashlib.sha256(model.probabilities(images).tobytes()).hexdigest()
 
 
-def test_fresh_processes_an_interrupt_and_a_resumption_end_in_the_same_bits(few, history, tmp_path):
+def test_an_interrupted_and_resumed_training_gives_the_same_weights(few, history, tmp_path):
     straight = subprocess.run(command(few, tmp_path / "a", "--epochs", "2"), capture_output=True, text=True, check=True)
     assert history[0].model.sha256 in straight.stdout
 
@@ -111,7 +111,7 @@ def test_fresh_processes_an_interrupt_and_a_resumption_end_in_the_same_bits(few,
     assert len(resumed.table) == 2
 
 
-def test_a_finished_training_resumed_is_done_at_once(few, history):
+def test_a_finished_training_resumed_returns_at_once(few, history):
     again = train.fit(few, train.Parameters(epochs=2), checkpoint=history[1], resume=True, progress=False)
     assert again.table.equals(history[0].table)
 
@@ -126,7 +126,7 @@ def test_other_parameters_or_data_cannot_be_resumed(few, mnist, history):
         train.fit(few, resume=True)
 
 
-def test_without_momentum_there_is_none_to_keep(few, tmp_path):
+def test_without_momentum_none_is_stored(few, tmp_path):
     parameters = train.Parameters(momentum=0, batch_size=500)
     history = train.fit(few, parameters, checkpoint=tmp_path / "plain.ckpt", progress=False)
     assert train.load(tmp_path / "plain.ckpt").momentum == {}
@@ -154,14 +154,14 @@ def test_the_log_of_a_fit_gives_its_history_back(few, caplog):
         read.model  # noqa: B018
 
 
-def test_a_gpu_that_is_not_there_is_said_so_with_the_way_to_one(few):
+def test_a_missing_gpu_is_an_error_with_a_way_out(few):
     from genokit.errors import MissingDependency
 
     with pytest.raises(MissingDependency, match=r"device='gpu'.*device='cpu'"):
         train.fit(few, train.Parameters(device="gpu"), progress=False)
 
 
-def test_data_without_digits_are_refused_before_anything_is_made(tmp_path):
+def test_data_without_digits_are_refused_before_anything_is_written(tmp_path):
     (tmp_path / "notes.txt").write_text("hello")
     notes = Manifest.freeze(tmp_path, "notes").fetch(progress=False)
     with pytest.raises(
@@ -192,7 +192,7 @@ def test_a_training_that_diverges_or_does_not_learn_says_so(few, tmp_path, caplo
     assert resumed.problem == history.problem
 
 
-def test_a_training_that_learns_complains_of_nothing(few, history, caplog):
+def test_a_training_that_learns_reports_no_problem(few, history, caplog):
     assert history[0].problem is None
     assert "problem" not in history[0]._repr_html_()
     resumed = train.fit(few, train.Parameters(epochs=2), checkpoint=history[1], resume=True, progress=False)

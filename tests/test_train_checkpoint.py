@@ -42,7 +42,7 @@ def npy(array: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def test_what_is_written_is_read(model, tmp_path):
+def test_a_checkpoint_is_read_as_written(model, tmp_path):
     where = model.save(tmp_path / "new folder" / "a.ckpt")
     read = train.load(where)
     assert read.parameters == model.parameters
@@ -60,7 +60,7 @@ def test_equal_trainings_make_equal_bytes_and_nothing_is_pickled(model, tmp_path
         assert {name.rpartition(".")[2] for name in archive.namelist()} == {"json", "npy"}
 
 
-def test_a_model_saves_what_it_was_loaded_from(model, tmp_path):
+def test_a_loaded_model_can_be_saved_again(model, tmp_path):
     model = train.load(model.save(tmp_path))  # a folder: lenet.ckpt in it
     assert (tmp_path / "lenet.ckpt").exists()
     again = train.load(model.save(tmp_path / "copy.ckpt"))
@@ -70,7 +70,7 @@ def test_a_model_saves_what_it_was_loaded_from(model, tmp_path):
     assert model.sha256 in again._repr_html_()
 
 
-def test_a_checkpoint_cut_anywhere_is_refused(model, tmp_path):
+def test_a_truncated_checkpoint_is_refused(model, tmp_path):
     path = tmp_path / "cut.ckpt"
     model.save(path)
     data = path.read_bytes()
@@ -82,7 +82,7 @@ def test_a_checkpoint_cut_anywhere_is_refused(model, tmp_path):
             train.load(path)
 
 
-def test_one_flipped_byte_is_found(model, tmp_path):
+def test_a_flipped_byte_is_detected(model, tmp_path):
     path = tmp_path / "flipped.ckpt"
     model.save(path)
     data = bytearray(path.read_bytes())
@@ -149,7 +149,7 @@ def header(**said) -> bytes:
         b"",
     ],
 )
-def test_an_array_that_tells_of_another_is_refused_before_it_is_made(model, tmp_path, array):
+def test_an_array_with_a_false_header_is_refused(model, tmp_path, array):
     path = tmp_path / "foreign.ckpt"
     model.save(path)
     rewritten(path, lambda files: files.update({"weights/conv1_bias.npy": array}))
@@ -167,7 +167,7 @@ def memory_of_refusal(path, words: str) -> int:
 
 
 @pytest.mark.parametrize("packing", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
-def test_a_checkpoint_that_unpacks_to_far_more_is_refused_and_other_members_are_not_read(model, tmp_path, packing):
+def test_a_decompression_bomb_is_refused_and_other_members_are_not_read(model, tmp_path, packing):
     path = tmp_path / "bomb.ckpt"
     for name in ("weights/conv1_bias.npy", "checkpoint.json", "other"):
         model.save(path)
@@ -192,7 +192,7 @@ def test_a_file_larger_than_a_checkpoint_can_be_is_not_read_to_its_end(tmp_path)
     [("epoch", "1"), ("data", []), ("epochs", {}), ("epochs", [1]), ("epochs", [{"loss": "x"}]), ("batches", [{}]),
      ("versions", None), ("data", {"sample": 1}), ("epochs", [[[]]])],
 )  # fmt: skip
-def test_a_record_of_another_kind_is_refused_when_it_is_read_and_not_later(model, tmp_path, name, value):
+def test_a_record_of_the_wrong_type_is_refused_on_reading(model, tmp_path, name, value):
     path = tmp_path / "odd.ckpt"
     model.save(path)
 
@@ -206,7 +206,7 @@ def test_a_record_of_another_kind_is_refused_when_it_is_read_and_not_later(model
         train.load(path)
 
 
-def test_parameters_that_cannot_be_are_refused(model, tmp_path):
+def test_invalid_parameters_in_a_checkpoint_are_refused(model, tmp_path):
     path = tmp_path / "odd.ckpt"
     model.save(path)
 
@@ -220,7 +220,7 @@ def test_parameters_that_cannot_be_are_refused(model, tmp_path):
         train.load(path)
 
 
-def test_a_missing_checkpoint_is_not_found_and_a_bad_place_is_said_before_training(tmp_path):
+def test_a_missing_checkpoint_is_not_found_and_a_bad_address_is_refused_before_training(tmp_path):
     with pytest.raises(NotFound, match=r"There is no checkpoint .*none\.ckpt"):
         train.load(tmp_path / "none.ckpt")
     (tmp_path / "file").write_text("x")
@@ -230,7 +230,7 @@ def test_a_missing_checkpoint_is_not_found_and_a_bad_place_is_said_before_traini
         locate("s3://")
 
 
-def test_a_checkpoint_on_s3_is_as_good_as_one_here(model, monkeypatch):
+def test_a_checkpoint_can_be_on_s3(model, monkeypatch):
     import boto3
     from moto import mock_aws
 

@@ -29,7 +29,7 @@ def sample_file(tmp_path):
     return path
 
 
-def test_mnist_is_what_it_is_known_to_be(mnist):
+def test_mnist_has_its_known_counts(mnist):
     digits = train.load_digits(mnist)
     if mnist.sample:
         assert (len(digits.images), len(digits.test_images)) == (4000, 1000)
@@ -71,7 +71,7 @@ def test_idx_files_are_read_gzipped_or_not(tmp_path):
         (idx(np.zeros((2, 28, 28), np.uint8)) + b"x", "expected 1,584 bytes for an array (2, 28, 28), got more"),
     ],
 )
-def test_a_file_that_is_no_idx_file_is_named_with_what_it_is(tmp_path, content, said):
+def test_a_file_that_is_not_idx_is_refused(tmp_path, content, said):
     path = tmp_path / "train-images"
     path.write_bytes(content)
     with pytest.raises(InvalidManifest) as raised:
@@ -80,7 +80,7 @@ def test_a_file_that_is_no_idx_file_is_named_with_what_it_is(tmp_path, content, 
     assert said in str(raised.value)
 
 
-def test_what_unpacks_to_far_more_than_it_says_is_refused_before_it_fills_the_memory(tmp_path):
+def test_a_decompression_bomb_is_refused_before_it_fills_the_memory(tmp_path):
     with gzip.open(tmp_path / "bomb", "wb", 1) as file:
         file.write(idx(np.zeros((2, 28, 28), np.uint8)))
         for _ in range(64):
@@ -101,7 +101,7 @@ def test_what_unpacks_to_far_more_than_it_says_is_refused_before_it_fills_the_me
         (np.zeros((0, 28, 28)), np.zeros(0), "images of 28 by 28"),
     ],
 )
-def test_images_and_labels_that_do_not_fit_are_refused(tmp_path, images, labels, said):
+def test_images_and_labels_that_do_not_match_are_refused(tmp_path, images, labels, said):
     for name, array in (("images", images), ("labels", labels)):
         (tmp_path / name).write_bytes(idx(array.astype(np.uint8)))
     files = {"train_images": tmp_path / "images", "train_labels": tmp_path / "labels"}
@@ -112,7 +112,7 @@ def test_images_and_labels_that_do_not_fit_are_refused(tmp_path, images, labels,
 
 
 @pytest.mark.parametrize("text", ["", "1,2,3\n", "a,b\n", ",".join(["300"] * 785), ",".join(["1.5"] * 785)])
-def test_a_sample_that_is_no_table_of_digits_is_refused(tmp_path, text):
+def test_a_sample_that_is_not_a_table_of_digits_is_refused(tmp_path, text):
     path = tmp_path / "digits.csv"
     path.write_text(text)
     with pytest.raises(InvalidManifest, match=r"digits\.csv is not a file of digits: expected"):

@@ -26,7 +26,7 @@ LOG = "\n".join(
 )
 
 
-def test_a_log_gives_one_row_an_epoch_and_one_a_stretch():
+def test_a_log_gives_one_row_per_epoch_and_one_per_group_of_batches():
     history = History.from_log(LOG)
     assert history.table["validation_accuracy"].tolist() == [0.981, 0.987]
     assert history.table["seconds"].tolist() == [20.0, 19.5]
@@ -36,7 +36,7 @@ def test_a_log_gives_one_row_an_epoch_and_one_a_stretch():
     assert history.sample is None
 
 
-def test_other_programs_write_the_lines_a_little_differently():
+def test_the_formats_of_other_programs_are_read():
     text = (
         "INFO:root:Epoch[3] Batch [0-20]\tSpeed: 41234.5 samples/sec\tTrain-accuracy=0.79\n"
         "2017-05-04 12:00:00,123 Node[0] Epoch[3] Train-accuracy=nan\r\n"
@@ -51,13 +51,13 @@ def test_other_programs_write_the_lines_a_little_differently():
     assert history.table["loss"][0] == 1.5e-05
 
 
-def test_junk_between_and_beside_the_lines_does_not_matter():
+def test_other_text_in_a_log_is_ignored():
     noisy = LOG.replace("\n", "\nDownloading 5%\r10%\rEpoch[ 7 Epoch[x] Train-accuracy=1 <b>\x1b[0m\n\n")
     assert History.from_log(noisy).table.equals(History.from_log(LOG).table)
     assert History.from_log(LOG.replace("\n", " ")).table.equals(History.from_log(LOG).table)
 
 
-def test_a_log_that_breaks_off_gives_what_it_has_and_no_half_number():
+def test_a_truncated_log_gives_no_partial_number():
     cut = History.from_log(LOG[: LOG.index("0.987000") + 4])  # "...=0.98"
     assert cut.table["epoch"].tolist() == [0, 1]
     assert np.isnan(cut.table["validation_accuracy"][1])
@@ -68,7 +68,7 @@ def test_a_log_that_breaks_off_gives_what_it_has_and_no_half_number():
 
 
 @given(st.integers(0, len(LOG)))
-def test_a_log_cut_anywhere_gives_no_number_that_was_not_there(length):
+def test_a_log_cut_anywhere_gives_no_wrong_number(length):
     whole, part = History.from_log(LOG).table, History.from_log(LOG[:length]).table
     for column in ("accuracy", "validation_accuracy"):
         assert set(part[column].dropna()) <= set(whole[column])
@@ -79,12 +79,12 @@ def test_no_text_breaks_the_parser(text):
     History.from_log(text + LOG[:90] + text)
 
 
-def test_of_what_a_restarted_job_says_twice_the_last_counts():
+def test_the_last_of_repeated_lines_counts():
     again = "Epoch[1] Train-accuracy=0.990000\nEpoch[1] Validation-accuracy=0.988000\n"
     assert History.from_log(LOG + again).table["validation_accuracy"].tolist() == [0.981, 0.988]
 
 
-def test_what_the_kit_writes_it_reads():
+def test_the_kit_reads_its_own_log():
     epoch = {"epoch": 4, "loss": 0.5, "accuracy": 0.75, "validation_loss": 0.25, "validation_accuracy": 0.875,
              "seconds": 1.5, "samples_per_s": 1000.0}  # fmt: skip
     batch = {"epoch": 4, "batch": 7, "loss": 0.5, "accuracy": 0.75, "samples_per_s": 1000.0}
@@ -99,7 +99,7 @@ def test_what_the_kit_writes_it_reads():
     assert "held out of a sample" in repr(history)
 
 
-def test_headers_of_another_version_of_the_kit_leave_the_numbers_good():
+def test_headers_of_another_version_do_not_affect_the_numbers():
     history = History.from_log('Parameters {"epochs": 5, "colour": "red"}\nData [1]\nData {broken}\n' + LOG)
     assert history.parameters is None
     assert history.data is None
@@ -119,7 +119,7 @@ def test_a_history_plots_itself_and_shows_a_card(log):
     assert "Training history" in History.from_log(log)._repr_html_()
 
 
-def test_a_log_of_a_training_that_diverged_says_so_and_one_that_does_not_tell_its_loss_is_not_blamed():
+def test_a_log_of_a_diverged_training_is_a_problem_and_a_log_without_losses_is_not():
     good = "Epoch[0] Train-accuracy=0.91\nEpoch[0] Validation-accuracy=0.97\n"
     assert History.from_log(good).problem is None
     assert History.from_log("").problem is None

@@ -24,7 +24,7 @@ def few(mnist, tmp_path_factory):
     return small_mnist(train.load_digits(mnist), tmp_path_factory.mktemp("few digits"), 256, 256)
 
 
-def test_a_job_trains_as_fit_does_and_its_log_and_checkpoint_tell(few, account):
+def test_a_job_gives_the_same_weights_as_fit(few, account):
     parameters = train.Parameters(batch_size=128)
     job = train.submit(few, parameters, batch=Batch(settings=account), epochs=2).wait()
     assert job.status == "SUCCEEDED", job.log()
@@ -51,18 +51,18 @@ def model_path(job):
     return Path(job.parameters["out"]) / "lenet.ckpt"
 
 
-def test_what_cannot_be_trained_is_refused_before_there_is_a_job(few, account):
+def test_an_impossible_training_is_refused_before_submission(few, account):
     batch = Batch(settings=account)
     with pytest.raises(InvalidParameters, match=r"'epoch'\. Did you mean 'epochs'"):
         train.submit(few, epoch=3, batch=batch)
     with pytest.raises(InvalidParameters, match=r"needs a GPU: submit\(\.\.\., gpus=1"):
         train.submit(few, device="gpu", batch=batch)
-    with pytest.raises(InvalidParameters, match="threads=4 on vcpus=1"):
+    with pytest.raises(InvalidParameters, match="threads=4 need as many vCPUs, got vcpus=1"):
         train.submit(few, threads=4, batch=batch)
     assert len(batch.jobs()) == 0
 
 
-def test_a_job_on_aws_must_be_told_where_to_keep_its_checkpoint(few, tmp_path):
+def test_a_job_on_aws_needs_an_address_for_its_checkpoint(few, tmp_path):
     keys = {"aws_access_key_id": "x", "aws_secret_access_key": "x", "region_name": "us-east-1"}
     client, formation = boto3.client("batch", **keys), boto3.client("cloudformation", **keys)
     batch = Batch(Clients(Settings(home=tmp_path, backend="aws"), batch=client, cloudformation=formation))
@@ -97,7 +97,7 @@ def stack():
     return {"StackName": "genokit-batch", "StackStatus": "CREATE_COMPLETE", "CreationTime": 0, "Outputs": outputs}
 
 
-def test_the_command_ends_in_one_line_for_every_wrong_wish(few, tmp_path, capsys):
+def test_the_command_reports_every_mistake_in_one_line(few, tmp_path, capsys):
     wishes = {
         "--epohcs 2": "there is no option '--epohcs'. Did you mean '--epochs'?",
         "--epochs 0 --momentum 2": "epochs must be a whole number from 1 to 10000, got 0\nmomentum must be",
@@ -116,7 +116,7 @@ def test_the_command_says_that_the_training_diverged(few, tmp_path):
     assert "smaller learning_rate" in done.stdout
 
 
-def test_the_command_tells_how_to_use_it():
+def test_the_command_prints_its_usage():
     done = subprocess.run([sys.executable, "-m", "genokit.train", "--help"], capture_output=True, text=True, check=True)
     assert "--learning-rate float" in done.stdout
     assert done.stderr == ""

@@ -22,7 +22,7 @@ def python(program: str, **environ: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_loading_leaves_numpy_and_the_environment_as_they_were_but_for_what_mxnet_needs_later():
+def test_loading_restores_numpy_and_the_environment_except_what_mxnet_needs_later():
     done = python(
         "import os, types, numpy as np; before = set(vars(np)); from genokit.train.mxnet import load, threads_running\n"
         "mx = load(2); mx.nd.ones(3).asnumpy()\n"
@@ -36,7 +36,7 @@ def test_loading_leaves_numpy_and_the_environment_as_they_were_but_for_what_mxne
     assert threads == "7 2"
 
 
-def test_the_thread_count_of_a_process_cannot_change_and_it_says_what_to_do():
+def test_the_thread_count_of_a_process_cannot_change():
     load()
     running = threads_running()
     with pytest.raises(InvalidParameters, match=rf"threads={running + 1}, but .* with {running}, .*restart the kernel"):
@@ -46,10 +46,10 @@ def test_the_thread_count_of_a_process_cannot_change_and_it_says_what_to_do():
 
 @pytest.mark.parametrize(
     ("missing", "said"),
-    [("mxnet", "There are no wheels for other machines"), ("distutils", "pip install setuptools"),
+    [("mxnet", "There are no wheels for other platforms"), ("distutils", "pip install setuptools"),
      ("requests", "pip install requests")],
 )  # fmt: skip
-def test_a_missing_package_ends_in_one_error_that_says_how_to_get_it(missing, said):
+def test_a_missing_package_is_an_error_that_says_how_to_install_it(missing, said):
     # None in sys.modules is how Python itself marks a module that cannot be imported.
     done = python(
         f"import sys; sys.modules['{missing}'] = None\n"
@@ -63,7 +63,7 @@ def test_a_missing_package_ends_in_one_error_that_says_how_to_get_it(missing, sa
 @pytest.mark.parametrize(
     ("library", "package"), [("libgomp.so.1", "libgomp1"), ("libquadmath.so.0", "libquadmath0"), ("libmxnet.so", None)]
 )
-def test_a_library_that_does_not_load_is_named_with_its_debian_package(tmp_path, library, package):
+def test_a_missing_library_is_named_with_its_debian_package(tmp_path, library, package):
     (tmp_path / library).write_text("not a library")
     done = python(
         "from genokit.errors import MissingDependency; from genokit.train.mxnet import load\n"
@@ -76,7 +76,7 @@ def test_a_library_that_does_not_load_is_named_with_its_debian_package(tmp_path,
     assert ("Reinstall it." if package is None else f"apt-get install {package}") in done.stdout
 
 
-def test_the_train_room_is_cheap_until_it_is_used():
+def test_importing_train_loads_nothing_heavy():
     done = python(
         "import sys, genokit.train as t; t.Parameters(); dir(t);"
         "print([m for m in ('numpy', 'pandas', 'mxnet', 'matplotlib') if m in sys.modules])"
@@ -84,7 +84,7 @@ def test_the_train_room_is_cheap_until_it_is_used():
     assert done.stdout.strip() == "[]"
 
 
-def test_lenet_has_the_shapes_that_its_lines_say():
+def test_lenet_has_the_documented_shapes():
     mx = load()
     net = train.lenet()
     weights = first_weights(5)
@@ -100,7 +100,7 @@ def test_lenet_has_the_shapes_that_its_lines_say():
     assert shapes == [(2, 20, 24, 24), (2, 20, 12, 12), (2, 50, 8, 8), (2, 50, 4, 4), (2, 500), (2, 10)]
 
 
-def test_first_weights_depend_on_the_seed_alone_and_spread_as_they_should():
+def test_initial_weights_depend_only_on_the_seed_and_have_the_right_spread():
     one, two, other = first_weights(1), first_weights(1), first_weights(2)
     assert (one["dense1_weight"] == two["dense1_weight"]).all()
     assert (one["dense1_weight"] != other["dense1_weight"]).any()

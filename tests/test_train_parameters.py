@@ -11,7 +11,7 @@ from genokit import train
 from genokit.errors import InvalidParameters
 
 
-def test_everything_that_is_wrong_is_said_at_once_and_names_the_thing():
+def test_all_invalid_parameters_are_listed_at_once():
     with pytest.raises(InvalidParameters) as raised:
         train.Parameters(epochs=0, learning_rate="fast", momentum=1, device="tpu", seed=True)
     lines = str(raised.value).splitlines()
@@ -26,17 +26,17 @@ def test_everything_that_is_wrong_is_said_at_once_and_names_the_thing():
     [("epochs", 1.5), ("epochs", None), ("learning_rate", math.nan), ("learning_rate", math.inf), ("batch_size", -1),
      ("weight_decay", -1e-9), ("seed", 2**32), ("threads", 0), ("engine", "torch"), ("final_rate", [])],
 )  # fmt: skip
-def test_values_out_of_range_or_kind_are_refused(name, value):
+def test_values_out_of_range_or_of_the_wrong_type_are_refused(name, value):
     with pytest.raises(InvalidParameters, match=name):
         train.Parameters(**{name: value})
 
 
-def test_unknown_names_come_with_the_nearest_known_one():
+def test_unknown_names_are_refused_with_the_nearest_known_one():
     with pytest.raises(InvalidParameters, match=r"no parameter 'learning_rte'\. Did you mean 'learning_rate'\?"):
         train.Parameters().replace(learning_rte=0.1, epochs=2)
 
 
-def test_equal_values_are_equal_parameters_whatever_their_kind_of_number():
+def test_equal_numbers_of_any_type_are_equal_parameters():
     assert train.Parameters(epochs=np.int64(2), momentum=0, learning_rate=np.float64(0.05)) == train.Parameters(
         epochs=2, momentum=0.0
     )
@@ -44,7 +44,7 @@ def test_equal_values_are_equal_parameters_whatever_their_kind_of_number():
     assert train.Parameters.from_dict(train.Parameters(epochs=3).to_dict()) == train.Parameters(epochs=3)
 
 
-def test_the_rate_climbs_then_falls_to_its_final_part():
+def test_the_learning_rate_rises_then_falls_to_its_final_fraction():
     parameters = train.Parameters(epochs=2, learning_rate=1, final_rate=0.4, warmup_steps=200)
     rates = [parameters.learning_rate_at(step, 938) for step in range(2 * 938)]
     top = int(np.argmax(rates))
@@ -57,6 +57,6 @@ def test_the_rate_climbs_then_falls_to_its_final_part():
     assert parameters.learning_rate_at(0, 1) == 1
 
 
-def test_a_notebook_shows_parameters_as_a_card_and_python_what_differs():
+def test_parameters_have_a_card_and_a_repr_of_what_differs():
     assert repr(train.Parameters(epochs=3, seed=7)) == "Parameters(epochs=3, seed=7)"
     assert "warmup_steps" in train.Parameters()._repr_html_()
