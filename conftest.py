@@ -13,6 +13,7 @@ from pathlib import Path
 import botocore.session
 import pytest
 from hypothesis import settings as hypothesis_settings
+from seeds import ALL, seeds
 
 import genokit
 from genokit import Settings, backends
@@ -40,11 +41,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 botocore.session.create_loader = cache(botocore.session.create_loader)
 
 
+def pytest_report_header() -> str:
+    return f"seeds of test_omop_small_counts: {seeds()[0]} to {seeds()[-1]} (CI_ALL=1: {ALL[0]} to {ALL[-1]})"
+
+
 def pytest_collection_finish() -> None:
     """What the imports made stays: no collection of garbage looks through it, a third of the tests' time otherwise."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 20, 20)
+
+
+def pytest_unconfigure() -> None:
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -56,7 +56,7 @@ def keepers(home: Path) -> list[int]:
     return [int((host / "lock").read_text() or 0) for host in (home / "hosts").glob("*") if keeper.is_alive(host)]
 
 
-def until(true: Callable[[], object], within_s: float = 30) -> None:
+def until(true: Callable[[], object], within_s: float = 120) -> None:
     deadline = time.monotonic() + within_s
     while not true():
         assert time.monotonic() < deadline
@@ -392,8 +392,11 @@ def test_an_empty_store_is_no_new_account(account: Settings) -> None:
 @pytest.mark.parametrize("column", ["attempts", "doc", "gpu_ids", "runtime"])
 def test_a_damaged_record_is_the_end_of_its_job_and_of_no_other(account: Settings, column: str) -> None:
     box = Box(account)
-    over, good = (box.submit(box.define("sleep", seconds, resourceRequirements=TINY)) for seconds in ("0", "3"))
-    runs = box.submit(box.define("sh", "-c", f"sleep 5; touch {account.home}/ran", resourceRequirements=TINY))
+    wait, ran = f"until [ -e {account.home}/go ]; do sleep 0.05; done", account.home / "ran"
+    over, good, runs = (
+        box.submit(box.define("sh", "-c", command, resourceRequirements=TINY))
+        for command in ("true", wait, f"{wait}; touch {ran}")
+    )
     waits = box.submit("task", dependsOn=[{"jobId": good}])
     box.wait(over)
     box.wait(runs, "RUNNING")
@@ -412,6 +415,7 @@ def test_a_damaged_record_is_the_end_of_its_job_and_of_no_other(account: Setting
     assert box.describe(over)["status"] == "SUCCEEDED"
     failed = box.batch.list_jobs(jobQueue="highPriority", jobStatus="FAILED")["jobSummaryList"]
     assert {job["jobId"] for job in failed} == {runs, waits}
+    until(lambda: not [p for p in psutil.process_iter(["cmdline"]) if f"touch {ran}" in str(p.info["cmdline"])])
+    (account.home / "go").touch()
     assert box.wait(good)["status"] == "SUCCEEDED"
-    time.sleep(3)
-    assert not (account.home / "ran").exists()
+    assert not ran.exists()
