@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import omop_mapping as mapping
 import pandas as pd
 
-from genokit.omop.etl import mapping, transform
+from genokit.omop.etl import transform
 from genokit.plots import etl
 
 DOCS = Path(__file__).parents[1] / "docs"
 
 
 def test_the_page_in_the_docs_is_the_mapping_of_today():
-    """Where it is not: python -m genokit.omop.etl.mapping docs"""
+    """Where it is not: python tests/omop_mapping.py docs"""
     assert (DOCS / "omop-mapping.md").read_text(encoding="utf-8") == mapping.markdown()
 
 
@@ -28,13 +29,13 @@ def test_the_page_has_every_table_its_sources_and_reasons():
 
 def test_the_picture_in_the_docs_names_every_table():
     picture = (DOCS / "omop-lineage.svg").read_text(encoding="utf-8")
-    for table, sources in mapping.lineage().items():
+    for table, sources in mapping.edges().items():
         for one in (table, *sources):
             assert f">{one.partition('.')[2]}</text>" in picture, one
 
 
 def test_lookups_are_no_lineage():
-    edges = mapping.lineage()
+    edges = mapping.edges()
     assert edges["cdm.measurement"] == [
         "mimic3.chartevents",
         "mimic3.labevents",

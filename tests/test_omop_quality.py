@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import duckdb
 import pytest
 import sqlglot
+from portable_sql import problems
 from test_omop_sql import OWN, PORTABLE, calls
 from transformed import run
 
@@ -17,7 +18,6 @@ from genokit import Cdm
 from genokit.errors import InvalidSource, NotFound
 from genokit.omop import synthetic
 from genokit.omop.etl.macros import ENGINES, expand
-from genokit.omop.etl.portable import problems
 from genokit.omop.fields import fields, tables
 from genokit.omop.quality.check_counts import SHIFTED, reads, statements
 from genokit.omop.quality.checks import all_columns, checks, fits, kinds

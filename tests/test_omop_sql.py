@@ -9,6 +9,7 @@ from pathlib import Path
 import duckdb
 import pytest
 import sqlglot
+from portable_sql import EVENTS, problems
 from sqlglot import exp
 
 import genokit.omop
@@ -16,7 +17,6 @@ from genokit.errors import NotFound
 from genokit.omop import fields
 from genokit.omop.etl import transform
 from genokit.omop.etl.macros import ENGINES, MACROS, expand, macros_in, parse
-from genokit.omop.etl.portable import EVENTS, problems
 
 PACKAGE = Path(genokit.omop.__file__).parent
 # What makes synthetic data runs in DuckDB only and may use all of it.

@@ -21,7 +21,6 @@ from sqlglot import exp
 from genokit.errors import TransformFailed
 from genokit.omop.etl.mimic3 import quoted
 from genokit.omop.etl.plan import TableStep, digest
-from genokit.omop.etl.portable import EVENTS
 from genokit.omop.etl.result_store import MadeTable, ResultStore
 from genokit.omop.fields import fields
 from genokit.omop.parquet import scan
@@ -30,6 +29,10 @@ if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
 WIDTH = 1_000_000  # row_ids of an event table in one part
+EVENTS = frozenset((
+    "chartevents", "cptevents", "datetimeevents", "diagnoses_icd", "inputevents_cv", "inputevents_mv", "labevents",
+    "microbiologyevents", "noteevents", "outputevents", "prescriptions", "procedureevents_mv", "procedures_icd",
+))  # fmt: skip
 
 _WHOLE = (exp.Group, exp.Distinct, exp.Window, exp.AggFunc)  # need all rows at once
 

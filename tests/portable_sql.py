@@ -1,6 +1,6 @@
-"""The subset of SQL that the ETL keeps to, so that every engine gives the same rows: held by walking the syntax tree.
+"""The subset of SQL in which the ETL is written, so that every engine makes the same rows: checked on the syntax tree.
 
-What is not on the lists is refused, whether or not an engine would take it: engines differ most where nobody looks
+What is not on the lists is refused, whether or not an engine would accept it: engines differ most where nobody looks
 (integer division, casts to integers, ``DISTINCT ON``, ``QUALIFY``, names of functions).
 
 >>> problems("SELECT DATE_DIFF('day', a, b) AS days FROM mimic3.admissions")
@@ -14,27 +14,16 @@ from collections.abc import Iterator
 from sqlglot import exp
 from sqlglot.errors import ParseError
 
+from genokit.omop.etl.engines import duck
 from genokit.omop.etl.macros import MACROS, parse
 
 SCHEMAS = ("mimic3", "vocab", "stage", "cdm", "report")
 
 # Every patient has hundreds to thousands of rows here: no row may depend on all others.
-EVENTS = frozenset(
-    (
-        *(
-            "chartevents",
-            "cptevents",
-            "datetimeevents",
-            "diagnoses_icd",
-            "inputevents_cv",
-            "inputevents_mv",
-            "labevents",
-        ),
-        *("microbiologyevents", "noteevents", "outputevents", "prescriptions", "procedureevents_mv", "procedures_icd"),
-        *("condition_occurrence", "device_exposure", "drug_exposure", "measurement", "note", "observation"),
-        *("procedure_occurrence", "specimen", "billed", "charted_procedure", "microbiology", "prescribed"),
-    )
-)
+EVENTS = duck.EVENTS | {
+    "condition_occurrence", "device_exposure", "drug_exposure", "measurement", "note", "observation",
+    "procedure_occurrence", "specimen", "billed", "charted_procedure", "microbiology", "prescribed",
+}  # fmt: skip
 
 _FUNCTIONS = (
     exp.Coalesce, exp.Nullif, exp.Case, exp.If, exp.Cast, exp.Extract,
