@@ -93,8 +93,10 @@ def refuse_most(file: str, lost: int, total: int, reasons: Iterable[str]) -> Non
         )
 
 
-def first_wrong(columns: Iterable[tuple[Column, Any]]) -> str:
-    return next((said for column, value in columns if (said := wrong(column, value))), "")
+def reason(table: SourceTable, found: Mapping[str, str], record: Iterable[Any]) -> str:
+    """Why a row is unsound, by its values in the order of ``found``."""
+    each = (wrong(table.columns[name], value) for name, value in zip(found, record, strict=True))
+    return next(filter(None, each), "a value is not of its column's type")
 
 
 def _converted(column: Column, kind: str | None) -> str:

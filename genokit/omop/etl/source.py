@@ -17,7 +17,7 @@ from genokit.backends import clients
 from genokit.errors import GenokitError, InvalidSource, NotFound
 from genokit.omop.etl import csvs, remote, rows
 from genokit.omop.etl.csvs import Bad
-from genokit.omop.etl.mimic3 import Column, SourceTable, mimic3, quoted
+from genokit.omop.etl.mimic3 import SourceTable, mimic3, quoted
 from genokit.omop.parquet import is_part, parts, scan
 
 if TYPE_CHECKING:
@@ -283,27 +283,20 @@ def load_table(
 ) -> tuple[list[Bad], list[str]]:
     if _form(path.name) == "parquet":
         return _load_parquet(con, table, path, null_texts)
-    notes = _notes(path.name, csvs.header(path, table).missing, csvs.header(path, table).unknown)
-    if staging is None:
-        made = f"mimic3.{table.name}"
-        with tempfile.TemporaryDirectory() as scratch:
-            into = f"create or replace table {made} as {{query}}"
+    head, name = csvs.header(path, table), f"mimic3.{table.name}"
+    if staging:
+        staging.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=staging) as scratch:
+        if staging is None:
+            bad = csvs.load(
+                con, table, path, f"create or replace table {name} as {{query}}", name, Path(scratch), null_texts
+            )
+        else:
+            target = quoted(staging / f"{table.name}.parquet")
+            into, made = f"copy ({{query}}) to {target} (format parquet, compression zstd)", f"read_parquet({target})"
             bad = csvs.load(con, table, path, into, made, Path(scratch), null_texts)
-        con.execute(f"delete from {made} where row_id is null")
-        return bad, notes
-    staging.mkdir(parents=True, exist_ok=True)
-    target = quoted(staging / f"{table.name}.parquet")
-    bad = csvs.load(
-        con,
-        table,
-        path,
-        f"copy ({{query}}) to {target} (format parquet, compression zstd)",
-        f"read_parquet({target})",
-        staging,
-        null_texts,
-    )
-    con.execute(f"create view mimic3.{table.name} as select * from read_parquet({target}) where row_id is not null")
-    return bad, notes
+            con.execute(f"create view {name} as select * from {made}")
+    return bad, _notes(path.name, head.missing, head.unknown)
 
 
 def _load_parquet(con: Any, table: SourceTable, path: Path, null_texts: tuple[str, ...]) -> tuple[list[Bad], list[str]]:
@@ -341,17 +334,16 @@ def _load_parquet(con: Any, table: SourceTable, path: Path, null_texts: tuple[st
 def _bad_rows(
     con: Any, table: SourceTable, known: Mapping[str, str], files: list[Path], chosen: str, condition: str
 ) -> list[Bad]:
-    columns: list[Column] = [table.columns[name] for name in known]
     found = con.execute(f"""
         select filename, file_row_number + 1, {", ".join(known)}
         from (select {chosen} from {scan(files, f"{BY_NAME}, filename = true, file_row_number = true")})
         where not ({condition})
         order by 1, 2
     """)
-    bad = list[Bad]()
-    for file, line, *record in iter(partial(found.fetchone), None):
-        reason = rows.first_wrong(zip(columns, record, strict=True)) or "a value is not of its column's type"
-        bad.append(Bad(table.name, Path(file).name, line, reason))
+    bad = [
+        Bad(table.name, Path(file).name, line, rows.reason(table, known, record))
+        for file, line, *record in iter(partial(found.fetchone), None)
+    ]
     if bad:
         [(total,)] = con.execute(f"select count(*) from {scan(files)}").fetchall()
         rows.refuse_most(files[0].name, len(bad), total, (one.reason for one in bad))
