@@ -116,7 +116,7 @@ def test_the_instance_that_it_ran_on_counts_where_it_is_known_else_the_range_ove
         (environment("odd", "x1e"), "'x1e' is not in the kit's table"),
         (environment("far", "FARGATE", kind="FARGATE"), "Fargate"),
         (environment("small", "m5.large"), "no instance type of the table fits"),
-        (environment("spot", "m5.xlarge", kind="SPOT"), "m5.xlarge: nobody was asked"),
+        (environment("spot", "m5.xlarge", kind="SPOT"), "m5.xlarge: no price was queried"),
         (environment("on", "m5.24xlarge"), "m5.24xlarge: asked in vain"),
     ],
     ids=lambda one: one if isinstance(one, str) else one.name,

@@ -15,7 +15,19 @@ import genokit
 PACKAGE = Path(genokit.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 
-LEAVES = {"bars", "config", "disclosure", "display", "errors", "files", "frames", "live", "plots", "refusals"}
+LEAVES = {
+    "bars",
+    "config",
+    "disclosure",
+    "display",
+    "errors",
+    "files",
+    "frames",
+    "live",
+    "plots",
+    "refusals",
+    "secret_kinds",
+}
 SERVICES = {"batch", "data", "stacks"}
 APPLICATIONS = {"omop", "pipelines", "train"}
 

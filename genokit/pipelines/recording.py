@@ -15,6 +15,7 @@ from typing import Any
 from genokit.errors import GenokitError, InvalidParameters
 from genokit.pipelines import notebook as notebooks
 from genokit.pipelines import values
+from genokit.secret_kinds import secret_name
 
 RECORD = "application/vnd.genokit.record+json"
 FILE = "records.jsonl"  # in the folder of the run, while it runs
@@ -54,7 +55,7 @@ def record(name: str, value: object, *, not_secret: bool = False) -> None:
         plain = values.plain(value)
     except TypeError as error:
         raise InvalidParameters(f"record('{name}', ...): {error}.") from None
-    if not not_secret and (secret := values.secret(name, plain)):
+    if not not_secret and (secret := secret_name(name, plain)):
         raise InvalidParameters(
             f"record('{name}', ...): '{secret}' looks like a secret and was not recorded, because records are stored. "
             "If it is not a secret: record(..., not_secret=True)."

@@ -22,6 +22,7 @@ from genokit import display
 from genokit.errors import InvalidParameters, did_you_mean
 from genokit.pipelines import notebook as notebooks
 from genokit.pipelines import values
+from genokit.secret_kinds import secret_name
 
 NOT_SECRET = "not a secret"  # in the comment of a parameter that only looks like one
 COMPUTED = ...  # a default that is known only when the cell runs
@@ -142,7 +143,7 @@ class Schema:
         parameter = self.parameters.get(name)
         if parameter and (parameter.type is bool or NOT_SECRET in parameter.help.lower()):
             return None
-        return values.secret(name, given.get(name))
+        return secret_name(name, given.get(name))
 
     def _hint(self, name: str) -> str:
         if not self.parameters:

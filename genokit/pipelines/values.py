@@ -38,38 +38,6 @@ class Text(str):
     __slots__ = ()
 
 
-# Only whole words count: `secretome`, `monkey`, `bypass` and `author` contain none of these.
-_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
-_SECRET = re.compile(
-    r"(?:^|_)(?:[a-z]*(?:passwords?|passwd|pwd|passphrase|passcode|secrets?|credentials?)|jwt|bearer"
-    r"|(?:db|sql|user|admin|root|login|smtp|ftp|pg|my)_?pass|(?:git|github|gh|gitlab|azure|ado)_?pat"
-    r"|(?:api|access|private|auth|encryption|signing|ssh|storage|deploy|license|subscription)_?keys?|connection_?string"
-    r"|(?:api|auth|access|refresh|session|hub)_?tokens|[a-z]*token(?=_(?:value|string)|$))(?=_|$)"
-)
-# A tokenizer's tokens, and properties of a secret.
-_HARMLESS = re.compile(
-    r"(?:^|_)(?:pad|eos|bos|cls|sep|mask|unk|start|end|stop|special|next|first|last|per|image)_?token$"
-    r"|^(?:n|num|has|is|no|max|min|requires?)_"
-    r"|_(?:length|len|size|counts?|file|path|dir|folder|names?|arn|policy|rate|types?|required|fraction|expiry)$"
-)
-
-
-def secret(name: str, value: object = None) -> str | None:
-    """The name, or a key inside the value, that looks as if it held a secret; booleans hold none.
-
-    >>> secret("apiKey"), secret("pad_token_id"), secret("options", {"db_pwd": "x"})
-    ('apiKey', None, 'db_pwd')
-    """
-    if isinstance(value, bool):
-        return None
-    words = "_".join(_WORDS.findall(name)).lower()
-    if _SECRET.search(words) and not _HARMLESS.search(words):
-        return name
-    inside = [(str(key), item) for key, item in value.items()] if isinstance(value, dict) else []
-    inside += [("", item) for item in value] if isinstance(value, list | tuple) else []
-    return next((found for key, item in inside if (found := secret(key, item))), None)
-
-
 def literal(text: str) -> Any:
     """The value of a literal in TOML, JSON or Python, or else the text itself; dates stay text.
 

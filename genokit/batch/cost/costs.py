@@ -33,8 +33,6 @@ HERE = "no charge: here"
 TAGS = {"run": "genokit:run", "project": "genokit:project", "user": "genokit:user"}
 HOURS = ("vcpu_hours", "gib_hours", "gpu_hours")
 
-Rate = tuple[tuple[float, float] | None, str]  # dollars an hour, low and high, and who says so; None and why not
-
 
 @dataclass(frozen=True)
 class Costs:
@@ -167,7 +165,7 @@ def actual(
     now_ms = now_ms or round(datetime.now(UTC).timestamp() * 1000)
 
     @cache  # the children of an array are alike
-    def rate(need: ResourceRequest | None, on: tuple[ComputeEnvironment, ...], name: str | None) -> Rate:
+    def rate(need: ResourceRequest | None, on: tuple[ComputeEnvironment, ...], name: str | None) -> Price:
         return _rate(need, on, name, on_demand or {}, spot or {})
 
     rows = [
@@ -181,7 +179,11 @@ def actual(
     ]  # fmt: skip
     frame = pd.DataFrame(rows, columns=columns)
     numbers = ["hours", *HOURS, "usd", "usd_low", "usd_high"]
-    return frame.astype(dict.fromkeys(numbers, "Float64") | dict.fromkeys((*TAGS, "environment", "instance"), "string"))
+    frame = frame.astype(
+        dict.fromkeys(numbers, "Float64") | dict.fromkeys((*TAGS, "environment", "instance"), "string")
+    )
+    frame["usd"] = frame["usd_low"].where((frame["usd_low"] == frame["usd_high"]).fillna(False))
+    return frame
 
 
 def grouped(jobs: pd.DataFrame, by: str) -> pd.DataFrame:
@@ -213,7 +215,7 @@ def _row(
     detail: Mapping[str, Any],
     places: Mapping[str, Sequence[ComputeEnvironment]],
     hosts: Mapping[str, str],
-    rate: Callable[[ResourceRequest | None, tuple[ComputeEnvironment, ...], str | None], Rate] | None,
+    rate: Callable[[ResourceRequest | None, tuple[ComputeEnvironment, ...], str | None], Price] | None,
     now_ms: int,
 ) -> dict[str, Any]:
     import pandas as pd
@@ -242,17 +244,15 @@ def _row(
         "tags": tags,
     }
     if rate is None:
-        return row | {"usd": 0.0, "usd_low": 0.0, "usd_high": 0.0, "price_source": HERE}
-    low = high = 0.0
-    sources: list[str] = []
-    for attempt, (on, name) in zip(attempts, ran, strict=True):
-        span, source = rate(need, on, name)
-        sources.append(source)
-        if span is None:
-            return row | {"usd": pd.NA, "usd_low": pd.NA, "usd_high": pd.NA, "price_source": f"unknown: {source}"}
-        low, high = low + span[0] * _hours(attempt), high + span[1] * _hours(attempt)
-    told = "; ".join(dict.fromkeys(sources)) or "it never started"
-    return row | {"usd": low if low == high else pd.NA, "usd_low": low, "usd_high": high, "price_source": told}
+        return row | {"usd_low": 0.0, "usd_high": 0.0, "price_source": HERE}
+    paid = [(_hours(attempt), rate(need, on, name)) for attempt, (on, name) in zip(attempts, ran, strict=True)]
+    if reasons := [price.source for _, price in paid if not price.known]:
+        return row | {"usd_low": pd.NA, "usd_high": pd.NA, "price_source": f"unknown: {reasons[0]}"}
+    return row | {
+        "usd_low": sum(hours * (price.low or 0.0) for hours, price in paid),
+        "usd_high": sum(hours * (price.high or 0.0) for hours, price in paid),
+        "price_source": "; ".join(dict.fromkeys(price.source for _, price in paid)) or "it never started",
+    }
 
 
 def _rate(
@@ -261,37 +261,32 @@ def _rate(
     name: str | None,
     on_demand: Mapping[str, Price],
     spot: Mapping[str, Price],
-) -> Rate:
-    """The dollars of one hour of the job, low and high, and who says so; None where it is unknown, and why."""
+) -> Price:
+    """The price of one hour of the job, over the instance types that it may have run on; or why it is unknown."""
     if need is None:
-        return None, "the job does not state vCPU and memory in a form that genokit can read"
-    low: list[float] = []
-    high: list[float] = []
-    sources: list[str] = []
+        return Price(None, None, "the job does not state vCPU and memory in a form that genokit can read")
+    shares: list[tuple[float, float, str]] = []
     anywhere: list[ComputeEnvironment | None] = [*on] or [None]
     for place in anywhere:
         if place is not None and place.type in resources.FARGATE:
-            return None, "Fargate's prices are not in the kit's table"
+            return Price(None, None, "Fargate's prices are not in the kit's table")
         fit, missing = _fit(need, place)
         if name is not None:
-            fit = [one] if (one := prices.instance(name)) else []
-            missing = [] if fit else [name]
-        if missing or not fit:
-            what = f"'{missing[0]}' is not in the kit's table" if missing else "no instance type of the table fits"
-            return None, what
+            known = prices.instance(name)
+            fit, missing = ([known], []) if known else ([], [name])
+        if missing:
+            return Price(None, None, f"'{missing[0]}' is not in the kit's table")
+        if not fit:
+            return Price(None, None, "no instance type of the table fits")
         for one in fit:
             price = (spot if place is not None and place.spot else on_demand).get(one.name)
             if price is None or price.low is None or price.high is None:
-                return None, f"{one.name}: {price.source if price else 'nobody was asked'}"
-            all_of_it = need.total
-            gpus = all_of_it.gpus / one.gpus if all_of_it.gpus else 0.0
-            part = max(all_of_it.vcpus / one.vcpus, all_of_it.memory_gib / one.memory_gib, gpus)
-            low.append(price.low * part)
-            high.append(price.high * part)
-            sources.append(f"{price.source}, {price.as_of}")
-    told = ", ".join(dict.fromkeys(sources))
-    kinds = len(low)
-    return (min(low), max(high)), told if kinds == 1 else f"range over {kinds} instance types that fit; {told}"
+                return Price(None, None, f"{one.name}: {price.source if price else 'no price was queried'}")
+            part = one.share(need.total)
+            shares.append((price.low * part, price.high * part, f"{price.source}, {price.as_of}"))
+    sources = ", ".join(dict.fromkeys(source for *_, source in shares))
+    several = f"range over {len(shares)} instance types that fit; " if len(shares) > 1 else ""
+    return Price(min(low for low, *_ in shares), max(high for _, high, _ in shares), several + sources)
 
 
 def _hours(attempt: Mapping[str, Any]) -> float:

@@ -55,6 +55,15 @@ class Instance:
         """
         return 0.95 * self.memory_gib
 
+    def share(self, job: Capacity) -> float:
+        """The largest part of its vCPUs, memory or GPUs that a job of that size takes.
+
+        >>> instance("m5.xlarge").share(Capacity(2, 1024))
+        0.5
+        """
+        gpus = job.gpus / self.gpus if job.gpus else 0.0
+        return max(job.vcpus / self.vcpus, job.memory_gib / self.memory_gib, gpus)
+
     def holds(self, job: Capacity) -> int:
         """How many jobs of that size run side by side on one such instance; 0 where none fits.
 

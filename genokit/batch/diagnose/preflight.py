@@ -22,13 +22,8 @@ from genokit.batch.diagnose.findings import Finding, Findings
 from genokit.batch.resources import JobQueue
 from genokit.batch.shipping import job_command
 from genokit.errors import AccessDenied, GenokitError, InvalidRequest, NotFound, did_you_mean
+from genokit.secret_kinds import secret_name, secret_text
 
-# Endings such as _FILE and _ARN say where a secret is, which is no secret.
-SECRET_NAME = re.compile(
-    r"(?:^|_)(?:TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|API_?KEY|ACCESS_KEY|PRIVATE_KEY|CREDENTIALS?)(?:_ID|_KEY|$)",
-    re.IGNORECASE,
-)
-SECRET_VALUE = re.compile(r"(?:AKIA|ASIA)[0-9A-Z]{16}|-----BEGIN [A-Z ]*PRIVATE KEY-----|gh[pousr]_[0-9A-Za-z]{36}")
 REGISTRY = re.compile(
     r"(\d{12})\.dkr\.ecr\.([a-z0-9-]+)\.amazonaws\.com(?:\.cn)?/([^:@]+)(?::([^@]+))?(?:@(sha256:.+))?"
 )
@@ -226,7 +221,7 @@ def _secrets(request: Mapping[str, Any], containers: Sequence[Mapping[str, Any]]
     ]
     pairs += [(f"parameter '{name}'", name, value) for name, value in request.get("parameters", {}).items()]
     for about, name, value in pairs:
-        if value and (SECRET_NAME.search(name) or SECRET_VALUE.search(value)):
+        if value and (secret_name(name) or secret_text(value.encode(errors="replace"))):
             yield Finding(
                 "warning",
                 about,

@@ -7,29 +7,26 @@ import gzip
 import hashlib
 import mmap
 import os
-import re
 import shutil
 import stat
 import subprocess
 import tarfile
 import tempfile
-import tomllib
 import warnings
 from collections.abc import Iterator
-from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO
 
 from genokit.backends import Clients
 from genokit.batch.shipping import by_hash
 from genokit.config import nearest
 from genokit.errors import InvalidProject
 from genokit.files import MARK
+from genokit.secret_kinds import secret_file, secret_text
 
 MOST_MIB = 50  # packed
 MOST_MIB_UNPACKED = 1024  # no code is so large, and packing it would take minutes
 LEFT_OUT = {".git", ".venv", "__pycache__", "runs"}  # where git does not say what belongs to the project
-BACKUP = re.compile(r"([._~-](bak|backup|old|orig|save|swp|copy|\d+)|~)+$")
 
 
 def ship(clients: Clients, folder: str | os.PathLike[str]) -> str:
@@ -86,7 +83,9 @@ def _chosen(root: Path, kept: set[Path]) -> tuple[list[str], dict[str, str]]:
         data = next((folder for folder in folders if marked(folder)), None)
         if data is not None:
             left_out[f"{data}/"] = "marked as data"
-        elif why := _secret_name(name) or _secret_in(root / name):
+        elif secret_file(name):
+            left_out[name] = "such files hold secrets"
+        elif why := _unfit(root / name):
             left_out[name] = why
         else:
             names.append(name)
@@ -100,25 +99,7 @@ def _marked(folder: Path) -> bool:
         return False
 
 
-@functools.cache
-def _kinds() -> dict[str, Any]:
-    return tomllib.loads(Path(__file__).with_name("secret_kinds.toml").read_text(encoding="utf-8"))
-
-
-def _secret_name(name: str) -> str:
-    folders, slash, file = f"/{name.lower()}".rpartition("/")
-    file = BACKUP.sub("", file) or file
-    known = any(fnmatchcase(one, glob) for one in (file, file.lstrip(".")) for glob in _kinds()["names"])
-    known = known or any(fnmatchcase(folders + slash + file, glob) for glob in _kinds()["paths"])
-    return "such files hold secrets" if known and not file.endswith(tuple(_kinds()["code"])) else ""
-
-
-@functools.cache
-def _words() -> list[tuple[str, re.Pattern[bytes]]]:
-    return [(kind, re.compile(words.encode())) for kind, words in _kinds()["words"].items()]
-
-
-def _secret_in(path: Path) -> str:
+def _unfit(path: Path) -> str:
     """Why the content of a file keeps it from being shipped; "" where nothing does."""
     if path.is_symlink() or not path.is_file():
         return ""
@@ -126,7 +107,8 @@ def _secret_in(path: Path) -> str:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             if data[8:12] == b"DUCK":
                 return "a database"
-            return next((f"has {kind} in it" for kind, words in _words() if words.search(data)), "")
+            kind = secret_text(data)
+            return f"has {kind} in it" if kind else ""
     except (OSError, ValueError):  # not readable, of which packing has the words, or empty
         return ""
 
