@@ -16,6 +16,7 @@ import contextlib
 import fcntl
 import io
 import json
+import math
 import os
 import secrets
 import select
@@ -25,7 +26,6 @@ import sqlite3
 import sys
 import time
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 
 from genokit.errors import GenokitError
@@ -114,62 +114,38 @@ def resume(db: sqlite3.Connection, home: Path) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def dismiss(db: sqlite3.Connection, home: Path) -> None:
-    """Send the keepers away that keep nothing."""
-    for row in db.execute("select instance from hosts").fetchall():
-        keeper.order(home / "hosts" / row["instance"], [{"leave": True}])
-
-
 # --- the loop
-
-
-@contextlib.contextmanager
-def only_one(home: Path) -> Iterator[bool]:
-    """Hold the account's lock; False where another supervisor holds it."""
-    lock = os.open(home / "supervisor.lock", os.O_RDWR | os.O_CREAT, 0o600)
-    mine = True
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        os.ftruncate(lock, 0)
-        os.write(lock, str(os.getpid()).encode())
-    except BlockingIOError:
-        mine = False
-    try:
-        yield mine
-    finally:
-        os.close(lock)
 
 
 def supervise(home: Path, ready: io.FileIO, idle_s: float) -> None:
     """Follow the account's jobs until there are none to follow. ``ready`` hears when it does its work: after a while
     where others have died of it."""
-    asked: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
+    stop: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: stop.append(number))
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    children, child_ended = os.pipe()
-    for end in (children, child_ended):
-        os.set_blocking(end, False)
-    signal.set_wakeup_fd(child_ended)
     fifo = home / "wake"
     if not fifo.exists():
         os.mkfifo(fifo, 0o600)
+    # What no step has seen: a wish may come between the last look and the closing.
+    unattended = "status in ('SUBMITTED', 'STARTING', 'RUNNING') or (status = 'RUNNABLE' and stop is not null)"
     with store.connect(home) as db:
-        busy = True
-        while busy and not asked:
-            # Open for writing too, or the FIFO would report an end each time the last writer leaves.
+        is_busy = True
+        while is_busy and not stop:
+            # Open for writing too, or the FIFO would report an end each time the last writer leaves. Signals go there.
             news = os.open(fifo, os.O_RDWR | os.O_NONBLOCK)
+            signal.set_wakeup_fd(news, warn_on_full_buffer=False)
             try:
-                follow(db, home, [news, children], asked, idle_s, ready)
+                follow(db, home, news, stop, idle_s, ready)
             finally:
+                signal.set_wakeup_fd(-1)
                 os.close(news)  # or one that has died would seem to listen until it is gone
-            busy = unattended(db)  # a wish that came between the last look and the closing
+            is_busy = db.execute(f"select 1 from jobs where {unattended}").fetchone() is not None
         if not db.execute("select 1 from jobs where status in ('STARTING', 'RUNNING')").fetchone():
-            dismiss(db, home)
+            for row in db.execute("select instance from hosts").fetchall():
+                keeper.order(home / "hosts" / row["instance"], [{"leave": True}])
 
 
-def follow(
-    db: sqlite3.Connection, home: Path, sources: list[int], asked: list[int], idle_s: float, ready: io.FileIO
-) -> None:
+def follow(db: sqlite3.Connection, home: Path, news: int, stop: list[int], idle_s: float, ready: io.FileIO) -> None:
     """Step whenever there is news, until nothing has run for a while or the supervisor is asked to go."""
     if len(store.deaths(home)) < 2:
         answer(ready)
@@ -177,7 +153,7 @@ def follow(
     proven_at, prune_at = idle_since + DOUBT_S, 0.0
     ordered: set[tuple[str, str]] = set()
     resume(db, home)
-    while not asked:
+    while not stop:
         look_again_s = step(db, home, ordered)
         now = time.monotonic()
         if now >= prune_at:
@@ -187,38 +163,23 @@ def follow(
             idle_since = now
         elif now - idle_since >= idle_s:
             return
-        wait_s = look_again_s or idle_since + idle_s - now
-        if now < proven_at:
-            wait_s = min(wait_s, proven_at - now)
-        elif proven_at:
-            proven_at = 0.0
+        if now >= proven_at:
+            proven_at = math.inf
             (home / "deaths").unlink(missing_ok=True)
             answer(ready)
-        select.select(sources, [], [], wait_s)
-        for source in sources:
-            with contextlib.suppress(BlockingIOError):
-                os.read(source, 1 << 16)
-        reap()
+        select.select([news], [], [], min(look_again_s or idle_since + idle_s - now, proven_at - now))
+        with contextlib.suppress(BlockingIOError):
+            os.read(news, 1 << 16)
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:  # keepers that have ended
+                continue
 
 
-def answer(ready: io.FileIO) -> None:
-    """Tell the process that started this supervisor, once, that it works."""
+def answer(ready: io.FileIO, text: str = "ready") -> None:
+    """Tell the process that started this supervisor, once, that it works, or why not."""
     if not ready.closed:
-        ready.write(b"ready")
+        ready.write(text.encode(errors="replace"))
         ready.close()
-
-
-def unattended(db: sqlite3.Connection) -> bool:
-    """Whether there is work that no step has seen."""
-    work = "status in ('SUBMITTED', 'STARTING', 'RUNNING') or (status = 'RUNNABLE' and stop is not null)"
-    return db.execute("select 1 from jobs where " + work).fetchone() is not None
-
-
-def reap() -> None:
-    """Let ended keepers go."""
-    with contextlib.suppress(ChildProcessError):
-        while os.waitpid(-1, os.WNOHANG)[0]:
-            pass
 
 
 def main(home: Path, idle_s: float = IDLE_S) -> int:
@@ -226,40 +187,49 @@ def main(home: Path, idle_s: float = IDLE_S) -> int:
     told, write = os.pipe()
     if os.fork():
         os.close(write)
-        answer = b"".join(iter(lambda: os.read(told, 4096), b""))
-        if answer == b"ready":
+        said = b"".join(iter(lambda: os.read(told, 4096), b""))
+        if said == b"ready":
             return 0
-        sys.stderr.write(answer.decode())
+        sys.stderr.write(said.decode())
         return 1
     os.setsid()
     processes.unmark()  # a job may have started it, whose end it outlives
     os.close(told)
     ready = io.FileIO(write, "w")
     try:
+        lock = os.open(home / "supervisor.lock", os.O_RDWR | os.O_CREAT, 0o600)
         deadline = time.monotonic() + PATIENCE_S
-        while time.monotonic() < deadline:
-            with only_one(home) as mine:
-                if mine:
-                    log = os.open(home / "supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-                    os.dup2(log, 1)
-                    os.dup2(log, 2)
-                    supervise(home, ready, idle_s)
-                    (home / "deaths").unlink(missing_ok=True)
-                    return 0
+        while not is_mine(lock):
             if keeper.wake(home / "wake"):
-                ready.write(b"ready")
+                answer(ready)
                 return 0
+            if time.monotonic() >= deadline:
+                raise GenokitError("another supervisor holds the lock and does not listen")
             time.sleep(0.005)  # the other does not listen yet, or is leaving and would miss what is new
-        ready.write(b"another supervisor holds the lock and does not listen")
-        return 1
+        log = os.open(home / "supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        supervise(home, ready, idle_s)
+        (home / "deaths").unlink(missing_ok=True)
+        return 0
     except Exception as error:
         traceback.print_exc()
         why = " ".join((str(error) if isinstance(error, (OSError, GenokitError)) else repr(error)).split())
         with contextlib.suppress(OSError), open(home / "deaths", "ab") as file:
             file.write(f"{why}\n".encode(errors="replace"))
-        if not ready.closed:  # once it has said that it is ready, only these two are left to tell
-            ready.write(why.encode(errors="replace"))
+        answer(ready, why)  # once it has said that it is ready, only the log and this file are left to tell
         return 1
+
+
+def is_mine(lock: int) -> bool:
+    """Take the account's lock and write this process's number there; False where another supervisor holds it."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    os.ftruncate(lock, 0)
+    os.write(lock, str(os.getpid()).encode())
+    return True
 
 
 if __name__ == "__main__":
