@@ -19,8 +19,8 @@ https://docs.aws.amazon.com/batch/latest/APIReference/API_ContainerProperties.ht
 
 from __future__ import annotations
 
-import contextlib
 import json
+import math
 import os
 import re
 import select
@@ -32,7 +32,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from genokit.local.engine import documents, processes
 
@@ -40,11 +40,6 @@ NETWORK = "GENOKIT_NETWORK"
 LEAST_MIB = 6  # docker takes no smaller limit
 MAKING_S = 3.0  # what making a container takes at most, its image being here
 ANSWER_S = 20.0  # how long an engine may take for a small question
-NONE = (
-    "the image '{image}' needs a container engine, and neither docker nor podman is installed "
-    "here. Install one (Debian, Ubuntu: apt install docker.io, or podman), or use the image 'genokit', which needs "
-    "none."
-)
 PLAN = "GENOKIT_CONTAINER"
 PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")  # names that a file of variables can hold
 CLIENTS = re.compile(r"HOME|PATH|TMPDIR|XDG_.*|DOCKER_.*|CONTAINERS?_.*|SSH_AUTH_SOCK|(?i:https?|no|all)_proxy")
@@ -76,7 +71,7 @@ def clients_own(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def plan(
-    engine: str,
+    engine: str | None,
     name: str,
     asked: dict[str, Any],
     variables: dict[str, str],
@@ -86,6 +81,12 @@ def plan(
     network: str | None = None,
 ) -> Container:
     """The container that the properties ``asked`` describe. Raises ValueError where it cannot be made here."""
+    if engine is None:
+        raise ValueError(
+            f"the image '{asked['image']}' needs a container engine, and neither docker nor podman is installed here. "
+            "Install one (Debian, Ubuntu: apt install docker.io, or podman), or use the image 'genokit', which needs "
+            "none."
+        )
     chosen = variables.get(NETWORK)
     if chosen not in (None, "none"):
         raise ValueError(f"the variable {NETWORK} may be 'none', not '{chosen}'")
@@ -191,13 +192,12 @@ def run(box: Container, news: int) -> dict[str, object]:
 
     The numbers of the signals to this process arrive at ``news``.
     """
-    silence = unanswered(box)
-    if silence:
+    if silence := unanswered(box):
         return {"reason": silence, "status_reason": silence}
     done = watch(box)
     try:
         with open("words", "w+b") as words:
-            code, stopped = _run(*create(box, Path("variables")), news, done, output=words.fileno())
+            code, stopped = _run(*create(box, Path("variables")), news, done, output=words)
             words.seek(0)
             said = words.read().decode(errors="replace")
         if stopped:
@@ -210,7 +210,7 @@ def run(box: Container, news: int) -> dict[str, object]:
         client, _ = _run(command, clients_own(os.environ), news, done, lambda: terminate(box))
         return ended(box, client)
     finally:
-        _ask(box, *_removal(box))
+        _remove(box)
         os.write(done, b"!")
 
 
@@ -231,10 +231,13 @@ def watch(box: Container) -> int:
             os.dup2(null, 2)
             news = b"".join(iter(lambda: os.read(told, 64), b""))
             if not news.endswith(b"!"):
-                _ask(box, *_removal(box))
+                _remove(box)
                 for client in news.split()[-1:]:
-                    _end(int(client))
-                _ask(box, *_removal(box))  # it may have been on its way
+                    deadline = time.monotonic() + MAKING_S
+                    while os.path.exists(f"/proc/{int(client)}") and time.monotonic() < deadline:
+                        time.sleep(0.05)
+                    processes.kill(int(client))
+                _remove(box)  # it may have been on its way
         finally:
             os._exit(0)
     os.close(told)
@@ -247,47 +250,32 @@ def _run(
     news: int,
     watcher: int,
     stop: Callable[[], object] | None = None,
-    output: int = 1,
+    output: IO[bytes] | None = None,
 ) -> tuple[int, bool]:
     """Run a client of the engine to its end: its exit code, and whether this process was asked to stop meanwhile.
 
     The client is a group of its own, and ``stop`` ends what it does. Without one it makes a container: what it is about
     to make it may finish, or nobody would know to remove it; what it pulls it may not.
     """
-    actions = [
-        (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
-        (os.POSIX_SPAWN_DUP2, output, 1),
-        (os.POSIX_SPAWN_DUP2, output, 2),
-    ]
-    defaults = {signal.SIGTERM, signal.SIGCHLD, signal.SIGPIPE}
     with processes.marking(0):  # it ends as its container does, not with this process
-        client = os.posix_spawn(command[0], command, environment, file_actions=actions, setpgroup=0, setsigdef=defaults)
-    os.write(watcher, b"%d " % client)
-    stopped, end_at = False, None
-    while True:
-        gone, status = os.waitpid(client, os.WNOHANG)
-        if gone:
-            code = os.waitstatus_to_exitcode(status)
-            return (code if code >= 0 else 128 - code), stopped
-        heard, _, _ = select.select([news], [], [], None if end_at is None else max(0.0, end_at - time.monotonic()))
+        client = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output or subprocess.STDOUT,
+            process_group=0,
+        )  # fmt: skip
+    os.write(watcher, b"%d " % client.pid)
+    stopped, end_at = False, math.inf
+    while (code := client.poll()) is None:
+        wait_s = None if end_at == math.inf else max(0.0, end_at - time.monotonic())
+        heard, _, _ = select.select([news], [], [], wait_s)
         if heard and signal.SIGTERM in os.read(news, 512):
             stopped = True
             if stop:
                 stop()
             else:
                 end_at = time.monotonic() + MAKING_S
-        if end_at is not None and time.monotonic() >= end_at:
-            os.kill(client, signal.SIGKILL)
-
-
-def _end(client: int) -> None:
-    """The same for a client that is no child of this process."""
-    deadline = time.monotonic() + MAKING_S
-    with contextlib.suppress(ProcessLookupError):
-        while time.monotonic() < deadline:
-            os.kill(client, 0)
-            time.sleep(0.05)
-        os.kill(client, signal.SIGKILL)
+        if time.monotonic() >= end_at:
+            client.kill()
+    return (code if code >= 0 else 128 - code), stopped
 
 
 # --- what is asked of the engine
@@ -362,8 +350,8 @@ def ended(box: Container, client: int) -> dict[str, object]:
     return record
 
 
-def _removal(box: Container) -> tuple[str, ...]:
-    return ("rm", "--force", "--volumes", box.name)
+def _remove(box: Container) -> None:
+    _ask(box, "rm", "--force", "--volumes", box.name)
 
 
 def _state(box: Container) -> dict[str, Any]:

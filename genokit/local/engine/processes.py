@@ -78,11 +78,8 @@ def kill(process: int, number: int = signal.SIGKILL) -> None:
         os.kill(process, number)
 
 
-def lock_holder(file: Path) -> int | None:
-    """The process that holds a lock file, whose number it has written there; None where nobody holds it.
-
-    A number alone proves nothing: numbers are used again.
-    """
+def locked_text(file: Path) -> str | None:
+    """What a lock file says, whose holder has written it there; None where nobody holds the lock."""
     try:
         lock = os.open(file, os.O_RDONLY)
     except (FileNotFoundError, NotADirectoryError):
@@ -90,7 +87,14 @@ def lock_holder(file: Path) -> int | None:
     try:
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        return int(os.pread(lock, 32, 0) or 0)
+        return os.pread(lock, 1024, 0).decode()
     finally:
         os.close(lock)
     return None
+
+
+def lock_holder(file: Path) -> int | None:
+    """The number of the process that holds a lock, None where nobody does. A number alone proves nothing: numbers are
+    used again."""
+    text = locked_text(file)
+    return None if text is None else int(text or 0)

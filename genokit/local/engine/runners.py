@@ -5,7 +5,6 @@ A job of image ``genokit`` is a process in the Python environment that submitted
 
 from __future__ import annotations
 
-import fcntl
 import re
 import sqlite3
 import traceback
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from genokit.local import store
-from genokit.local.engine import containers, documents, lifecycle
+from genokit.local.engine import containers, documents, lifecycle, processes
 from genokit.local.engine.task import Task
 
 IMAGE = "genokit"
@@ -34,14 +33,14 @@ def task(db: sqlite3.Connection, home: Path, job: sqlite3.Row) -> Task:
 
 
 def _task(db: sqlite3.Connection, home: Path, job: sqlite3.Row) -> Task:
+    key, attempts = lifecycle.key(job), store.loads(job, "attempts")
     doc, runtime = store.document(db, job["parent"] or job["id"])
-    attempts = store.loads(job, "attempts")
     container = documents.container(doc, job["idx"])
     own = {pair["name"]: pair["value"] for pair in container["environment"]}
     ours = given(job, doc, len(attempts))
-    folder = f"{home}/scratch/{lifecycle.key(job)}"
+    folder = f"{home}/scratch/{key}"
     process = Task(
-        key=lifecycle.key(job),
+        key=key,
         folder=folder,
         log=f"{home}/logs/{attempts[-1]['container']['logStreamName']}.log",
         command=tuple(container["command"]),
@@ -52,12 +51,22 @@ def _task(db: sqlite3.Connection, home: Path, job: sqlite3.Row) -> Task:
     if OWN.fullmatch(container["image"]):
         if container["command"]:
             return process
-        missing = f"CannotStartContainerError: the image '{IMAGE}' brings no command, and the job names none"
+        missing = f"CannotStartContainerError: the image '{IMAGE}' has no command of its own, and the job names none"
         return replace(process, refusal=missing)
+    del ours["CUDA_VISIBLE_DEVICES"]  # in a container the job's GPUs are all there are
     try:
-        command, environment = containers.task(boxed(home, job, container, own, ours))
+        box = containers.plan(
+            containers.find(),
+            f"genokit-{re.sub('[:#/]', '-', key)}",
+            container,
+            own | ours,
+            labels={"genokit.home": str(home), "genokit.job": job["id"]},
+            gpus=store.loads(job, "gpu_ids"),
+            network="host" if job["kind"] == "multinode" else None,
+        )
     except ValueError as error:
         return replace(process, refusal=f"CannotStartContainerError: {error}")
+    command, environment = containers.task(box)
     # The engine holds the limit of memory.
     return replace(process, command=command, environment=environment, memory_mib=None, record=f"{folder}/record")
 
@@ -65,44 +74,19 @@ def _task(db: sqlite3.Connection, home: Path, job: sqlite3.Row) -> Task:
 def door(home: Path) -> dict[str, str]:
     """The variables by which AWS's clients in a job find the account's door, and fetch its credentials as from ECS.
 
-    Empty where no door is open. The secret is in none of them.
+    Empty where no door is open, or it has no address yet. The secret is in none of them.
     https://docs.aws.amazon.com/sdkref/latest/guide/feature-container-credentials.html
     """
-    try:
-        with open(home / DOOR, encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                url, region = file.read().split()
-            else:
-                return {}
-    except (FileNotFoundError, ValueError):  # or a door that has no address yet
+    text = processes.locked_text(home / DOOR)
+    if not text:
         return {}
+    url, region = text.split()
     return {
         "AWS_ENDPOINT_URL": url,
         "AWS_DEFAULT_REGION": region,
         "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{url}/v1/credentials",
         "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": str(home / TOKEN),
     }
-
-
-def boxed(
-    home: Path, job: sqlite3.Row, container: dict[str, Any], own: dict[str, str], ours: dict[str, str]
-) -> containers.Container:
-    """The container of a job. Raises ValueError where there can be none."""
-    engine = containers.find()
-    if engine is None:
-        raise ValueError(containers.NONE.format(image=container["image"]))
-    return containers.plan(
-        engine,
-        f"genokit-{re.sub('[:#/]', '-', lifecycle.key(job))}",
-        container,
-        # In a container the job's GPUs are all there are.
-        own | {name: value for name, value in ours.items() if name != "CUDA_VISIBLE_DEVICES"},
-        labels={"genokit.home": str(home), "genokit.job": job["id"]},
-        gpus=store.loads(job, "gpu_ids"),
-        network="host" if job["kind"] == "multinode" else None,
-    )
 
 
 def given(job: sqlite3.Row, doc: dict[str, Any], attempt: int) -> dict[str, str]:
