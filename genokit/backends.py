@@ -38,8 +38,8 @@ class Backend:
         return self.services is None or service in self.services
 
 
-# The services that have a module in genokit.local.
-EMBEDDED = ("batch", "cloudformation", "ecr", "logs", "s3", "sqs")
+# The services of the embedded account, and their modules in genokit.local.
+EMBEDDED = {"batch": "batch", "cloudformation": "stack", "ecr": "stack", "logs": "logs", "s3": "s3", "sqs": "sqs"}
 HERE = Backend(
     billed=False, shares_folders=True, poll_s=0.25, grace_s=2.0, log_delay_s=0.0, services=frozenset(EMBEDDED)
 )
@@ -271,7 +271,7 @@ def _embedded(service: str, settings: Settings) -> Any:
     environment = settings.environ()
     if service not in EMBEDDED:
         return client(service, offer({}, settings.home, environment), environment)
-    module = import_module(f"genokit.local.{service}")
+    module = import_module(f"genokit.local.{EMBEDDED[service]}")
     return client(service, module.service(settings.made("home"), environment), environment)
 
 

@@ -122,13 +122,13 @@ def test_a_deploy_shows_what_it_will_do_then_does_it_and_returns_with_outputs(sm
 
 
 def test_a_diff_changes_nothing_and_leaves_nothing(small):
-    assert [one.resource for one in small.diff().changes if one.does == "add"] == ["Here", "Greet", "Role", "High"]
+    assert [one.resource for one in small.diff().changes if one.does == "add"] == ["Here", "High", "Greet", "Role"]
     assert small.status == "NOT_DEPLOYED"
     small.deploy()
     found = small.diff(urgent="yes", word="bye")
     assert [(one.does, one.resource, one.properties) for one in found.changes] == [
-        ("change", "Greet", ("ContainerProperties",)),
         ("change", "High", ("Priority",)),
+        ("change", "Greet", ("ContainerProperties",)),
     ]
     assert queues(small)["highPriority"] == 10
     assert not small.diff()

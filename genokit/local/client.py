@@ -28,6 +28,7 @@ from genokit.local.shapes import Refused
 
 STARTS = 10  # how often a supervisor is started that is killed before it can say a word
 REGION = "us-east-1"
+ACCOUNT, LOCAL = "000000000000", "local"  # account and region in the names of what is here
 NOWHERE = "http://localhost"  # no request is sent there
 
 Operation = Callable[["Caller", dict[str, Any]], dict[str, Any]]
@@ -150,6 +151,12 @@ class Caller:
                 yield db
                 self.wake(b"")
         self.wake()
+
+    def stack_resources(self, kind: str) -> dict[str, Any]:
+        """The names and the properties of what stacks made of a type: how a service finds what is its own."""
+        with self.reading() as db:
+            rows = db.execute("select * from stack_resources where type = ? order by physical", (kind,)).fetchall()
+        return {row["physical"]: store.loads(row, "doc")["properties"] for row in rows}
 
     def refuse(self, message: str, code: str = "ClientException") -> Refused:
         """The error that AWS would answer with."""

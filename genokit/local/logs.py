@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from genokit.local import client, provisions
+from genokit.local import client
 from genokit.local.batch import limits
 from genokit.local.client import Caller, Operation
 from genokit.local.engine import log_file
@@ -192,8 +192,7 @@ def _group(caller: Caller, request: dict[str, Any]) -> None:
 
 
 def _groups(caller: Caller) -> list[str]:
-    with caller.reading() as db:
-        return [GROUP, *provisions.named(db, "AWS::Logs::LogGroup")]
+    return [GROUP, *caller.stack_resources("AWS::Logs::LogGroup")]
 
 
 def _file(caller: Caller, name: str) -> Path:

@@ -19,14 +19,14 @@ from typing import Any
 
 from genokit.config import private_home
 from genokit.files import private_folder, write_atomic
-from genokit.local import client, provisions, store
+from genokit.local import client, store
 from genokit.local.account import Account
 from genokit.local.batch import limits
-from genokit.local.client import Caller, Operation
+from genokit.local.client import ACCOUNT, LOCAL, Caller, Operation
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,80}")
-URL = f"https://sqs.{provisions.REGION}.amazonaws.com/{provisions.ACCOUNT}/"
-ARN = f"arn:aws:sqs:{provisions.REGION}:{provisions.ACCOUNT}:"
+URL = f"https://sqs.{LOCAL}.amazonaws.com/{ACCOUNT}/"
+ARN = f"arn:aws:sqs:{LOCAL}:{ACCOUNT}:"
 DEFAULTS = {"MessageRetentionPeriod": "345600", "VisibilityTimeout": "30", "ReceiveMessageWaitTimeSeconds": "0"}
 HEARD = 100  # events
 LOOK_S = 0.2
@@ -86,8 +86,7 @@ def get_queue_attributes(caller: Caller, request: dict[str, Any]) -> dict[str, A
 
 def list_queues(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
     """The addresses of all queues, or of those whose names begin with a prefix, on one page."""
-    with caller.reading() as db:
-        urls = [*provisions.named(db, TYPE), *(URL + file.stem for file in _folder(caller).glob("*.json"))]
+    urls = [*caller.stack_resources(TYPE), *(URL + file.stem for file in _folder(caller).glob("*.json"))]
     found = sorted(url for url in urls if url.startswith(URL + request.get("QueueNamePrefix", "")))
     return {"QueueUrls": found} if found else {}
 
@@ -173,11 +172,9 @@ def _queue(caller: Caller, url: str) -> dict[str, Any]:
     """What a queue was made with, by a client or by a stack."""
     name = url.removeprefix(URL)
     file = _folder(caller) / f"{name}.json"
-    with caller.reading() as db:
-        row = db.execute("select doc from stack_resources where type = ? and physical = ?", (TYPE, url)).fetchone()
-    if row:
-        properties = store.loads(row, "doc")["properties"]
-        given = {name: str(value) for name, value in properties.items() if isinstance(value, str | int)}
+    of_stacks = caller.stack_resources(TYPE)
+    if url in of_stacks:
+        given = {name: str(value) for name, value in of_stacks[url].items() if isinstance(value, str | int)}
         queue: dict[str, Any] = {"given": given, "created": 0.0}
     elif url.startswith(URL) and NAME.fullmatch(name) and file.is_file():
         queue = json.loads(file.read_bytes())

@@ -19,7 +19,7 @@ from botocore.parsers import ResponseParserError, RestXMLParser
 from botocore.serialize import RestXMLSerializer
 
 from genokit.local import shapes
-from genokit.local.provisions import ACCOUNT
+from genokit.local.client import ACCOUNT
 from genokit.local.shapes import Refused
 
 # Elements whose names follow no rule; clients in C++ look at them.
