@@ -1,4 +1,4 @@
-"""The command ``genokit``: a thin skin over the functions of the same names."""
+"""The command ``genokit``: one subcommand per function of the same name."""
 
 from __future__ import annotations
 
@@ -9,38 +9,41 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from genokit import __version__
 from genokit.display import plain
 from genokit.errors import GenokitError, InvalidParameters, NotebookFailed, NotFound, did_you_mean
 from genokit.files import write_atomic
 
+if TYPE_CHECKING:
+    from genokit.stacks import Stack
+
 EXAMPLES = """\
 examples:
-  genokit doctor                                        what this machine offers, what is missing, what to do
-  genokit fetch mnist                                   bring a data set here and check every byte
-  genokit verify mnist                                  check again what was fetched
+  genokit doctor                                        check this machine, and how to fix what is missing
+  genokit fetch mnist                                   download a data set and check its hashes
+  genokit verify mnist                                  check the hashes of a fetched data set again
   genokit freeze my-folder --name my-data               describe a folder of data, with hashes, for others to fetch
   genokit run notebooks/10_lenet.ipynb -p epochs=1      run a notebook with these parameters, or -f params.yaml
-  genokit pipeline notebooks/pipelines/tour.toml        run notebooks that build on one another, -p lenet.epochs=1
-  genokit jobs --status RUNNING                         the jobs of the account, as a table
-  genokit stack diff batch spot_max_vcpus=64            what jobs stand on, and what a change of it would do
-  genokit local status                                  the embedded account: at work or at rest, and its jobs
-  genokit local serve                                   let boto3, the AWS CLI and other tools use it; Ctrl-C ends that
+  genokit pipeline notebooks/pipelines/tour.toml        run notebooks that depend on one another, -p lenet.epochs=1
+  genokit jobs --status RUNNING                         list the jobs of the account
+  genokit stack diff batch spot_max_vcpus=64            show what a change of the AWS stack would do
+  genokit local status                                  show the state of the embedded account and its jobs
+  genokit local serve                                   accept requests from boto3, the AWS CLI and other AWS clients
 
 Settings come from GENOKIT_* variables and the nearest genokit.toml; 'genokit doctor' shows them.
-GENOKIT_DEBUG=1 shows the whole traceback of an error.
+GENOKIT_DEBUG=1 shows the full traceback of an error.
 """
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code: 0, 1 for an error or a check that failed, 130 when interrupted."""
+    """Run one command and return its exit code: 0, 1 for an error or a failed check, 130 when interrupted."""
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
-        code = int(options.command(options))
-        sys.stdout.flush()  # here, where a reader that has gone is no traceback
+        code = int(options.command(options) or 0)
+        sys.stdout.flush()  # here, where a closed pipe is caught
         return code
     except GenokitError as error:
         if os.environ.get("GENOKIT_DEBUG"):
@@ -60,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """argparse, which for a word that it does not know proposes the nearest that it does."""
+    """argparse, but it suggests the nearest known command for an unknown one."""
 
     def error(self, message: str) -> NoReturn:
         if found := re.search(r"invalid choice: '?([^' ]*)'? \(choose from (.*)\)", message):
@@ -77,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"genokit {__version__}")
-    parser.set_defaults(command=_help)
+    parser.set_defaults(command=lambda _: parser.print_help())
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     def add(name: str, command: Any, says: str) -> argparse.ArgumentParser:
@@ -85,71 +88,60 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(command=command)
         return added
 
-    add("doctor", _doctor, "what this machine offers the kit, what is missing, and what to do about it")
+    add("doctor", _doctor, "check this machine, and say how to fix what is missing")
     for name, command, says in (
-        ("fetch", _fetch, "bring a data set here and check every byte of it"),
-        ("verify", _verify, "check fetched data against their hashes"),
+        ("fetch", _fetch, "download a data set and check its hashes"),
+        ("verify", _verify, "check the hashes of a fetched data set"),
     ):
         add(name, command, says).add_argument("name", help="a data set's name, or the path of its datapackage.json")
     freeze = add("freeze", _freeze, "describe a folder of data, with hashes, for others to fetch")
     freeze.add_argument("folder", type=Path)
     freeze.add_argument("--name", required=True, help="the data set's name: lower case, digits, '-', '_' and '.'")
-    run = add("run", _run, "run a notebook with parameters and keep the run")
-    run.add_argument("notebook", type=Path, help="the notebook; it stays as it is, a copy is executed and kept")
-    says = "a parameter of the cell tagged 'parameters', as often as needed; VALUE is read by the parameter's type"
+    run = add("run", _run, "run a notebook with parameters, and keep the run")
+    run.add_argument("notebook", type=Path, help="the notebook; it stays as it is: a copy is executed and kept")
+    says = "a parameter of the cell tagged 'parameters', repeatable; VALUE is parsed by the parameter's type"
     run.add_argument("-p", "--parameter", action="append", default=[], type=_parameter, metavar="NAME=VALUE", help=says)
-    says = "parameters from a YAML or JSON file; those given with -p win"
+    says = "parameters from a YAML or JSON file; -p overrides them"
     run.add_argument("-f", "--parameters-file", "--parameters_file", type=Path, metavar="FILE", help=says)
     run.add_argument("--name", help="the run's name; default: the notebook's")
-    run.add_argument("--cwd", type=Path, metavar="FOLDER", help="where the notebook works; default: its own folder")
-    run.add_argument("--timeout", type=float, metavar="SECONDS", help="end the run when it has taken that long")
+    run.add_argument("--cwd", type=Path, metavar="FOLDER", help="working folder; default: the notebook's")
+    run.add_argument("--timeout", type=float, metavar="SECONDS", help="stop the run after that time")
+    says = "stop the run when one cell has taken that long"
+    run.add_argument("--cell-timeout", "--execution-timeout", type=float, metavar="SECONDS", help=says)
     run.add_argument(
-        "--cell-timeout",
-        "--execution-timeout",
-        type=float,
-        metavar="SECONDS",
-        help="end it when one cell has taken that long",
+        "--output", type=Path, metavar="FILE", help="also write the executed notebook there, failed or not"
     )
-    run.add_argument("--output", type=Path, metavar="FILE", help="put the executed notebook there too, failed or not")
-    run.add_argument("--log-output", action="store_true", help="print what the cells print, as it comes")
-    pipeline = add("pipeline", _pipeline, "run the notebooks of a pipeline, each after those it builds on")
+    run.add_argument("--log-output", action="store_true", help="print the output of cells as it comes")
+    pipeline = add("pipeline", _pipeline, "run the notebooks of a pipeline, each after those it depends on")
     pipeline.add_argument("file", type=Path, help="the pipeline's TOML file")
-    says = "a parameter of one of its notebooks, as often as needed; VALUE is read by the parameter's type"
-    pipeline.add_argument(
-        "-p", "--parameter", action="append", default=[], type=_notebook_parameter, metavar="NOTEBOOK.NAME=VALUE",
-        help=says,
-    )  # fmt: skip
-    jobs = add("jobs", _jobs, "the jobs of the account")
+    says = "a parameter of one of its notebooks, repeatable; VALUE is parsed by the parameter's type"
+    form, parse = "NOTEBOOK.NAME=VALUE", _notebook_parameter
+    pipeline.add_argument("-p", "--parameter", action="append", default=[], type=parse, metavar=form, help=says)
+    jobs = add("jobs", _jobs, "list the jobs of the account")
     jobs.add_argument("--queue")
     jobs.add_argument("--status", help="such as RUNNING or FAILED")
-    stack = add("stack", _stack, "deploy what jobs stand on, see what a change would do, take it away again")
+    stack = add("stack", _stack, "deploy, compare, update or remove the CloudFormation stack that jobs need")
     stack.add_argument("action", choices=("deploy", "diff", "update", "teardown", "outputs", "parameters", "policy"))
-    says = "the template's name or path (batch); then NAME=VALUE such as spot_max_vcpus=64, or an output or a policy"
+    says = "the template's name or path (default: batch), then NAME=VALUE as spot_max_vcpus=64, an output or a policy"
     stack.add_argument("words", nargs="*", metavar="WORD", help=says)
-    stack.add_argument("--stack-name", help="what CloudFormation calls the stack; default: as the settings say")
-    stack.add_argument(
-        "--replace", action="store_true", help="even if that removes or replaces what holds data or jobs"
-    )
-    stack.add_argument("--confirm", metavar="STACK", help="the stack's name, to remove it with all that lies in it")
-    local = add("local", _local, "the embedded account: look at it, stop it, clear its jobs away, serve it")
+    stack.add_argument("--stack-name", help="the stack's name in CloudFormation; default: as in the settings")
+    says = "also if that removes or replaces resources with data or jobs"
+    stack.add_argument("--replace", action="store_true", help=says)
+    stack.add_argument("--confirm", metavar="STACK", help="the stack's name, to remove it and everything in it")
+    local = add("local", _local, "show, stop, clear or serve the embedded account")
     actions = local.add_subparsers(metavar="ACTION", dest="action", required=True)
     for name, says in (
-        ("status", "at work or at rest, and its jobs"),
-        ("stop", "end its jobs and let it rest"),
-        ("clean", "stop it and clear its jobs and logs away"),
+        ("status", "show its state and its jobs"),
+        ("stop", "end its jobs and its supervisor"),
+        ("clean", "stop it and delete its jobs and logs"),
     ):
         actions.add_parser(name, help=says)
-    says = "let boto3, the AWS CLI and other tools of this machine use it, over AWS's protocol"
+    says = "accept requests from boto3, the AWS CLI and other AWS clients on this machine"
     serve = actions.add_parser("serve", help=says, description=says[0].upper() + says[1:] + ".")
-    serve.add_argument("--port", type=int, default=0, help="default: any that is free")
-    serve.add_argument("--verbose", action="store_true", help="a line on stderr for every request")
+    serve.add_argument("--port", type=int, default=0, help="default: any free port")
+    serve.add_argument("--verbose", action="store_true", help="print every request to stderr")
     serve.set_defaults(command=_serve)
     return parser
-
-
-def _help(options: argparse.Namespace) -> int:
-    _parser().print_help()
-    return 0
 
 
 def _doctor(options: argparse.Namespace) -> int:
@@ -160,14 +152,13 @@ def _doctor(options: argparse.Namespace) -> int:
     return 1 if report.state == "problem" else 0
 
 
-def _fetch(options: argparse.Namespace) -> int:
+def _fetch(options: argparse.Namespace) -> None:
     from genokit import Manifest
 
     dataset = Manifest(options.name).fetch()
     _say(f"{dataset.title or dataset.name}{' (a sample)' if dataset.sample else ''}")
     for name, path in dataset.paths.items():
         _say(f"  {name}  {path}")
-    return 0
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -181,19 +172,18 @@ def _verify(options: argparse.Namespace) -> int:
     return 0 if "wrong" not in states and ("missing" not in whole or sample) else 1
 
 
-def _freeze(options: argparse.Namespace) -> int:
+def _freeze(options: argparse.Namespace) -> None:
     from genokit import Manifest
 
     manifest = Manifest.freeze(options.folder, options.name)
     _say(f"Described: {manifest}")
-    return 0
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace) -> None:
     from genokit import run
 
     if options.output and not options.output.absolute().parent.is_dir():
-        raise NotFound(f"the folder of {options.output} does not exist; make it first.")
+        raise NotFound(f"the folder of {options.output} does not exist. Create it first.")
     parameters = _parameters_file(options.parameters_file) if options.parameters_file else {}
     try:
         done = run(
@@ -213,10 +203,9 @@ def _run(options: argparse.Namespace) -> int:
         write_atomic(options.output, done.notebook.read_bytes())
     _print_outputs(done.outputs)
     print(f"Run: {done.path}\nPage: {done.html}")
-    return 0
 
 
-def _pipeline(options: argparse.Namespace) -> int:
+def _pipeline(options: argparse.Namespace) -> None:
     from genokit import Pipeline
 
     parameters: dict[str, dict[str, object]] = {}
@@ -227,56 +216,55 @@ def _pipeline(options: argparse.Namespace) -> int:
         {f"{notebook}.{name}": value for notebook, outputs in done.outputs.items() for name, value in outputs.items()}
     )
     print(f"Report: {done.report}")
-    return 0
 
 
-def _jobs(options: argparse.Namespace) -> int:
+def _jobs(options: argparse.Namespace) -> None:
     from genokit import Batch
 
     jobs = Batch().jobs(queue=options.queue, status=options.status)
     _say("No jobs." if jobs.empty else jobs.to_string(index=False))
-    return 0
 
 
-def _stack(options: argparse.Namespace) -> int:
+def _stack(options: argparse.Namespace) -> None:
     from genokit import Stack
 
     words = list(options.words)
     name = "batch" if not words or "=" in words[0] else words.pop(0)
     stack = Stack(name, stack_name=options.stack_name)
+    parameters = {} if options.action in ("outputs", "policy") else _assignments(words)
     if options.action == "outputs":
-        found = stack.outputs
-        if unknown := [word for word in words if word not in found]:
-            raise NotFound(
-                f"Stack '{stack.stack_name}' has no output '{unknown[0]}'. {did_you_mean(unknown[0], found)}"
-            )
-        for word in words:
-            print(found[word])
-        if not words:
-            _print_outputs(found)
-        return 0
-    if options.action == "policy":
+        _stack_outputs(stack, words)
+    elif options.action == "policy":
         print(stack.policy(*words[:1]), end="")
-        return 0
-    pairs = [word.partition("=") for word in words]
-    if wrong := [left + sign for left, sign, _ in pairs if not sign or not left.isidentifier()]:
-        raise InvalidParameters(f"'{wrong[0]}' is not NAME=VALUE, such as spot_max_vcpus=64")
-    parameters: dict[str, Any] = {left: value for left, _, value in pairs}
-    if options.action == "diff":
+    elif options.action == "diff":
         _say(stack.diff(**parameters))
-    elif options.action == "deploy":
-        _print_outputs(stack.deploy(replace=options.replace, **parameters).outputs)
-    elif options.action == "update":
-        _print_outputs(stack.update(replace=options.replace, **parameters).outputs)
+    elif options.action in ("deploy", "update"):
+        change = stack.deploy if options.action == "deploy" else stack.update
+        _print_outputs(change(replace=options.replace, **parameters).outputs)
     elif options.action == "teardown":
         stack.teardown(confirm=options.confirm)
     else:
         for keyword, row in stack.parameters().iterrows():
             print(f"{keyword} = {row['default']}\n    {row['description']}")
-    return 0
 
 
-def _local(options: argparse.Namespace) -> int:
+def _assignments(words: Sequence[str]) -> dict[str, Any]:
+    if wrong := [word for word in words if "=" not in word or not word.partition("=")[0].isidentifier()]:
+        raise InvalidParameters(f"'{wrong[0]}' is not NAME=VALUE, such as spot_max_vcpus=64.")
+    return dict(word.split("=", 1) for word in words)
+
+
+def _stack_outputs(stack: Stack, names: Sequence[str]) -> None:
+    outputs = stack.outputs
+    for name in names:
+        if name not in outputs:
+            raise NotFound(f"Stack '{stack.stack_name}' has no output '{name}'. {did_you_mean(name, outputs)}")
+        print(outputs[name])
+    if not names:
+        _print_outputs(outputs)
+
+
+def _local(options: argparse.Namespace) -> None:
     from genokit import backends
     from genokit.display import size
 
@@ -287,28 +275,27 @@ def _local(options: argparse.Namespace) -> int:
         account.clean()
     for name, value in account.status().items():
         if isinstance(value, dict):
-            value = ", ".join(f"{count} {state}" for state, count in value.items()) or "none"
-        shown = "none" if value is None else size(float(str(value))) if name == "bytes" else value
-        print(f"{name:<12} {shown}")
-    return 0
+            value = ", ".join(f"{count} {state}" for state, count in value.items())
+        elif name == "bytes":
+            value = size(float(str(value)))
+        print(f"{name:<12} {value or 'none'}")
 
 
-def _serve(options: argparse.Namespace) -> int:
+def _serve(options: argparse.Namespace) -> None:
     from genokit import Settings, backends
 
     settings = Settings.load()
     with backends.door(settings, options.port, verbose=options.verbose) as door:
-        print(f"The embedded account in '{settings.home}' is open to clients of this machine. In their shell:\n")
+        print(f"The embedded account in '{settings.home}' accepts requests. Set in a client's shell:\n")
         for line in door.environment(settings.region or "us-east-1"):
             print(line)
-        print("\nCtrl-C closes the door; jobs go on. 'genokit local stop' ends them too.", flush=True)
+        print("\nCtrl-C stops serving; jobs go on. 'genokit local stop' ends them too.", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             door.serve_forever()
-    return 0
 
 
 def _say(shown: object) -> None:
-    """Print what may come from elsewhere: a notebook, a manifest, a job."""
+    """Print text that may come from a notebook, a manifest or a job, without control characters."""
     print(plain(str(shown)))
 
 
@@ -323,11 +310,11 @@ def _parameters_file(path: Path) -> dict[str, object]:
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise NotFound(f"the parameters file {path} cannot be read: {error.strerror}.") from None
+        raise NotFound(f"The parameters file {path} cannot be read: {error.strerror}.") from None
     except (yaml.YAMLError, ValueError) as error:
         raise InvalidParameters(f"{path} is neither YAML nor JSON: {error}") from None
     if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
-        raise InvalidParameters(f"{path} must map names to values, a line such as 'epochs: 3' for each parameter.")
+        raise InvalidParameters(f"{path} must map names to values, with a line such as 'epochs: 3' for each parameter.")
     return found
 
 

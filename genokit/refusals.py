@@ -1,4 +1,4 @@
-"""What AWS refuses, and why, in the kit's own errors: the one place where botocore's and pyathena's are translated."""
+"""The one place where errors of botocore and pyathena become the kit's own."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from genokit.errors import AccessDenied, ConfigError, InvalidRequest, ServiceErr
 
 @contextmanager
 def translated_errors(thing: str) -> Iterator[None]:
-    """Turn botocore's errors into the kit's, in the one place; ``thing`` says what was being done.
+    """Turn botocore's errors into the kit's; ``thing`` is what the call was about.
 
     >>> from botocore.exceptions import ClientError
     >>> with translated_errors("job 'align'"):
-    ...     raise ClientError({"Error": {"Code": "ClientException", "Message": "too many"}}, "SubmitJob")
+    ...     answer = {"Code": "ClientException", "Message": "too many"}
+    ...     raise ClientError({"Error": answer, "ResponseMetadata": {"HTTPStatusCode": 400}}, "SubmitJob")
     Traceback (most recent call last):
     genokit.errors.InvalidRequest: job 'align': SubmitJob was refused: too many
     """
@@ -39,23 +40,23 @@ def translated_errors(thing: str) -> Iterator[None]:
         raise InvalidRequest(f"{thing}: {error}", code="ParamValidation") from error
     except BotoCoreError as error:
         said, code = str(error).rstrip("."), type(error).__name__
-        if code.startswith(SIGN_IN):
-            raise ConfigError(f"{thing}: there are no credentials to sign with: {said}. {SET_UP}") from error
-        if code.startswith(SETTINGS):
-            raise ConfigError(f"{thing}: the request could not be made: {said}. {SET_UP}") from error
+        if SIGN_IN.match(code):
+            raise ConfigError(f"{thing}: there are no credentials: {said}. {SET_UP}") from error
+        if SETTINGS.match(code):
+            raise ConfigError(f"{thing}: the request could not be sent: {said}. {SET_UP}") from error
         if not isinstance(error, (ConnectionError, HTTPClientError)):
             raise ServiceError(f"{thing}: {said}", code=code) from error
-        ask = "is there a network, and are region and proxy right?"
+        step = "Check the network, the region and the proxy."
         if isinstance(error, SSLError):
-            ask = "does a proxy stand between? AWS_CA_BUNDLE names the file with its certificate."
-        raise ServiceError(f"{thing}: AWS could not be reached: {said}: {ask}", code=code) from error
+            step = "If a proxy intercepts the connection, set AWS_CA_BUNDLE to the file with its certificate."
+        raise ServiceError(f"{thing}: AWS could not be reached: {said}. {step}", code=code) from error
 
 
 _UNWRITABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def unwritable(value: object, member: str = "") -> str:
-    """What is wrong with the first text of a request that no process and no file can take; empty where none is.
+    """What is wrong with the first text of a request that no process can be given; empty if nothing is.
 
     >>> unwritable({"command": ["echo", "a\\0b"]}), unwritable({"command": ["echo"]})
     ('command[1] contains a NUL character or an unpaired surrogate, which no process can be given. Remove it.', '')
@@ -77,47 +78,20 @@ SET_UP = (
     "Set region and profile in genokit.toml, or GENOKIT_REGION and GENOKIT_PROFILE, and sign in (aws sso login, or "
     "aws configure); 'genokit doctor' shows what is set."
 )
-SIGN_IN = (
-    "NoCredentials", "PartialCredentials", "Credential", "SSO", "UnauthorizedSSO", "Token", "NoAuthToken", "Login",
-    "RefreshWithMFA", "Metadata",
-)  # fmt: skip  # how the names of botocore's errors begin that a sign-in would mend
-SETTINGS = ("NoRegion", "InvalidRegion", "UnknownRegion", "Profile", "ConfigNotFound", "ConfigParse", "EndpointP")
-ACCESS = (
-    "AccessDeniedException", "AccessDenied", "UnauthorizedOperation", "NotAuthorized", "AuthorizationError",
-    "AuthorizationErrorException",
-)  # fmt: skip
-CREDENTIALS = (
-    "ExpiredTokenException", "ExpiredToken", "UnrecognizedClientException", "InvalidClientTokenId",
-    "InvalidAccessKeyId", "AuthFailure", "MissingAuthenticationToken", "MissingAuthenticationTokenException",
-)  # fmt: skip
-SIGNATURE = (
-    "InvalidSignatureException", "SignatureDoesNotMatch", "RequestExpired", "RequestTimeTooSkewed",
-    "IncompleteSignature", "IncompleteSignatureException",
-)  # fmt: skip
-THROTTLED = (
-    "TooManyRequestsException", "ThrottlingException", "Throttling", "ThrottledException", "RequestLimitExceeded",
-    "RequestThrottled", "RequestThrottledException", "SlowDown",
-)  # fmt: skip
-REFUSED = (
-    "ClientException",
-    "InvalidParameterException",
-    "ResourceNotFoundException",
-    "ValidationException",
-    "ValidationError",
-    "AlreadyExistsException",
-    "ChangeSetNotFound",
-    "EntityNotFoundException",
-    "InvalidInputException",
-    "InvalidRequestException",
-    "InsufficientCapabilitiesException",
-    "InvalidChangeSetStatus",
-    "NoSuchBucket",
-    "NoSuchKey",
-    "RepositoryNotFoundException",
+# How the names of botocore's errors begin that signing in, or other settings, would resolve.
+SIGN_IN = re.compile("(No|Partial)?Credential|(Unauthorized)?SSO|(NoAuth)?Token|Login|RefreshWithMFA|Metadata")
+SETTINGS = re.compile("(No|Invalid|Unknown)Region|Profile|Config(NotFound|Parse)|EndpointP")
+# How the codes of AWS's errors begin.
+ACCESS = re.compile("AccessDenied|UnauthorizedOperation|NotAuthorized|AuthorizationError")
+CREDENTIALS = re.compile(
+    "ExpiredToken|UnrecognizedClient|InvalidClientTokenId|InvalidAccessKeyId|AuthFailure|MissingAuthenticationToken"
 )
+SIGNATURE = re.compile("InvalidSignature|SignatureDoesNotMatch|RequestExpired|RequestTimeTooSkewed|IncompleteSignature")
+THROTTLED = re.compile("TooManyRequests|Throttl|RequestLimitExceeded|RequestThrottled|SlowDown")
+PASSING = re.compile("RequestTimeout|.*Unavailable")  # answered as the request's fault, though it is not
 
 
-# What Athena says of these is about the statement; of others it may be about a value in some patient's row.
+# Athena's messages for these codes are about the statement; for others they may quote a value of a patient's row.
 STATEMENT = (
     "SYNTAX_ERROR", "TYPE_MISMATCH", "TABLE_NOT_FOUND", "COLUMN_NOT_FOUND", "SCHEMA_NOT_FOUND", "FUNCTION_NOT_FOUND",
     "CATALOG_NOT_FOUND", "AMBIGUOUS_NAME", "MISSING_COLUMN_NAME", "DUPLICATE_COLUMN_NAME", "TABLE_ALREADY_EXISTS",
@@ -128,14 +102,14 @@ STATEMENT = (
 
 @contextmanager
 def translated_queries(thing: str) -> Iterator[None]:
-    """Turn pyathena's errors into the kit's; what may be a value of a row is left out.
+    """Turn pyathena's errors into the kit's, without anything that may be a value of a row.
 
     >>> from pyathena.error import OperationalError
     >>> with translated_queries("table 'person'"):
     ...     raise OperationalError("INVALID_CAST_ARGUMENT: Cannot cast 'Smith' to bigint")
     Traceback (most recent call last):
-    genokit.errors.InvalidRequest: table 'person': Athena could not run the statement: INVALID_CAST_ARGUMENT. Athena's \
-own words may hold values of rows, and are not repeated; its console has them.
+    genokit.errors.InvalidRequest: table 'person': Athena could not run the statement: INVALID_CAST_ARGUMENT. Its \
+message may quote values of rows and is not repeated; Athena's console has it.
     """
     from pyathena.error import Error
 
@@ -150,20 +124,20 @@ own words may hold values of rows, and are not repeated; its console has them.
 
 
 def _failed_query(thing: str, said: str) -> Exception:
-    told = re.match(r"([A-Z][A-Z_]+_[A-Z]+)\b:? ?(.*)", said, flags=re.DOTALL)
-    if told and told[1] in STATEMENT:
-        return InvalidRequest(f"{thing}: Athena refuses the statement: {_ended(said)}", code=told[1])
-    if told:
+    match = re.match(r"[A-Z][A-Z_]+_[A-Z]+\b", said)
+    if match and match[0] in STATEMENT:
+        return InvalidRequest(f"{thing}: Athena refuses the statement: {_ended(said)}", code=match[0])
+    if match:
         return InvalidRequest(
-            f"{thing}: Athena could not run the statement: {told[1]}. Athena's own words may hold values of rows, and "
-            "are not repeated; its console has them.",
-            code=told[1],
+            f"{thing}: Athena could not run the statement: {match[0]}. Its message may quote values of rows and is not "
+            "repeated; Athena's console has it.",
+            code=match[0],
         )
     said = re.sub(r"'[^']*'|\"[^\"]*\"", "'...'", said)
     if "limit was exceeded" in said:
         return ServiceError(
-            f"{thing}: Athena stopped the query: {_ended(said)} The workgroup's limit is BytesScannedCutoffPerQuery; "
-            "whoever keeps it can raise it.",
+            f"{thing}: Athena stopped the query: {_ended(said)} The limit is the workgroup's "
+            "BytesScannedCutoffPerQuery; its administrator can raise it.",
             code="BytesScannedLimit",
         )
     return ServiceError(f"{thing}: the query failed: {_ended(said)}", code="QueryFailed")
@@ -171,60 +145,57 @@ def _failed_query(thing: str, said: str) -> Exception:
 
 def _translated(thing: str, error: Any) -> Exception:
     code, message = error.response["Error"].get("Code", ""), error.response["Error"].get("Message", "")
-    operation, told = error.operation_name, error.response.get("ResponseMetadata", {})
+    operation, answer = error.operation_name, error.response.get("ResponseMetadata", {})
     if operation.startswith("Head"):  # such answers have no body to say more in
         code = {"403": "AccessDenied", "404": "NoSuchKey"}.get(code, code)
-    if code in ACCESS:
+    if ACCESS.match(code):
         return _denied(thing, operation, message)
-    if code in CREDENTIALS:
+    if CREDENTIALS.match(code):
         return ConfigError(
             f"{thing}: AWS does not accept the credentials ({code}): {_ended(message)} Sign in again, then retry."
         )
-    if code in SIGNATURE:
-        skew = _skew_s(told.get("HTTPHeaders", {}).get("date", ""))
+    if SIGNATURE.match(code):
+        skew = _skew_s(answer.get("HTTPHeaders", {}).get("date", ""))
         cause = "the secret key is not that of the access key, or this machine's clock is wrong"
         if abs(skew) > 60:
             cause = (
                 f"this machine's clock is {abs(skew) / 60:.0f} min {'behind' if skew > 0 else 'ahead of'} AWS's: set it"
             )
         return ConfigError(f"{thing}: AWS does not accept the signature of {operation} ({code}): {cause}. {message}")
-    if code in REFUSED:
+    if THROTTLED.match(code):
+        tries = answer.get("RetryAttempts", 0) + 1
+        return ServiceError(
+            f"{thing}: AWS throttled {operation} ({code}), {tries} times in a row: {_ended(message)} "
+            "Wait a minute, and request many jobs in one call.",
+            code=code,
+        )
+    if code.isdecimal() or code.startswith("Unknown"):  # not a form in which AWS answers
+        return ServiceError(
+            f"{thing}: the answer to {operation} is not from AWS ({code} {message}). Check AWS_ENDPOINT_URL and the "
+            "proxy.",
+            code=code,
+        )
+    if answer.get("HTTPStatusCode") in (400, 404) and not PASSING.match(code):
         return InvalidRequest(f"{thing}: {operation} was refused: {message}", code=code)
-    if code in THROTTLED:
-        tries = told.get("RetryAttempts", 0) + 1
-        return ServiceError(
-            f"{thing}: AWS throttles {operation} ({code}), also at try {tries}: {_ended(message)} "
-            "This may pass: wait a minute, and ask for many jobs in one call.",
-            code=code,
-        )
-    if code.isdecimal() or code.startswith("Unknown"):  # an answer in no form of AWS's
-        return ServiceError(
-            f"{thing}: what answered {operation} does not speak as AWS does ({code} {message}): are AWS_ENDPOINT_URL "
-            "and the proxy right?",
-            code=code,
-        )
-    return ServiceError(
-        f"{thing}: {operation} failed ({code}): {_ended(message)} This may pass: try again in a minute.", code=code
-    )
+    return ServiceError(f"{thing}: {operation} failed ({code}): {_ended(message)} Try again in a minute.", code=code)
 
 
 def _denied(thing: str, operation: str, message: str) -> AccessDenied:
-    """What was denied, on what, to whom and why, as far as AWS tells; and which policy would give it."""
-    told = re.search(
+    """What was denied, on what, to whom and why, as far as AWS says; and which policy would grant it."""
+    match = re.search(
         r"User: (?P<who>\S+) is not authorized to perform: (?P<action>[\w:*]+)"
         r"(?: on resource: (?P<resource>\S+))?(?:.*?(?:because|with) (?P<why>.*))?",
         message,
         flags=re.DOTALL,
     )
-    action, resource, who, why = (told[name] or "" if told else "" for name in ("action", "resource", "who", "why"))
+    action, resource, who, why = (match[name] or "" if match else "" for name in ("action", "resource", "who", "why"))
     what = f"{action or operation}" + (f" on {resource}" if resource else "") + (f" to {who}" if who else "")
     if re.search("explicit deny|service control policy|permissions boundary", message):
-        advice = "Somebody forbids it: whoever keeps the account can say why."
+        advice = "Only an administrator of the account can lift this."
     else:
         advice = (
-            "A policy must give it: the stack's output UserPolicy names the one that gives what this kit asks of AWS; "
-            "have it attached to your user or role. docs/aws.md lists its actions. What deploying needs is in "
-            "Stack('batch').policy()."
+            "It needs a policy that allows it: have the one in the stack's output UserPolicy attached to your user or "
+            "role; docs/aws.md lists its actions. Deploying needs Stack('batch').policy()."
         )
     return AccessDenied(
         f"{thing}: AWS denies {what}: {_ended(why or message)} {advice}", action=action or operation, resource=resource
@@ -241,10 +212,10 @@ def _ended(message: str) -> str:
 
 
 def _skew_s(date: str) -> float:
-    """Seconds by which a server's date is ahead of this machine's clock; 0 where it says none.
+    """Seconds by which a server's date is ahead of this machine's clock; 0 if it gives no date.
 
     >>> _skew_s(""), _skew_s("no date")
     (0.0, 0.0)
     """
-    told = parsedate_tz(date)
-    return mktime_tz(told) - time.time() if told else 0.0
+    parsed = parsedate_tz(date)
+    return mktime_tz(parsed) - time.time() if parsed else 0.0

@@ -158,8 +158,11 @@ def test_denied_by_somebody_is_not_mended_by_a_policy_and_little_said_is_passed_
     server.refuses("AccessDeniedException", told, 403)
     server.refuses("AccessDeniedException", "no", 403)
     said = error_of(lambda: Batch(Clients(aws)).queues(), AccessDenied)
-    assert f"batch:SubmitJob on {QUEUE} to {WHO}: an explicit deny in a service control policy. Somebody" in said
-    assert "AWS denies DescribeJobQueues: no. A policy must give it" in error_of(
+    assert (
+        f"batch:SubmitJob on {QUEUE} to {WHO}: an explicit deny in a service control policy. Only an administrator"
+        in said
+    )
+    assert "AWS denies DescribeJobQueues: no. It needs a policy" in error_of(
         lambda: Batch(Clients(aws)).queues(), AccessDenied
     )
 
@@ -171,7 +174,7 @@ def test_throttled_is_tried_again_and_then_said(
     server.refuses("TooManyRequestsException", "Too Many Requests", 429)
     said = error_of(lambda: call(impatient(aws)), ServiceError)
     assert "AWS throttles" in said
-    assert "also at try 2: Too Many Requests. This may pass: wait a minute" in said
+    assert "2 times in a row: Too Many Requests. Wait a minute" in said
     assert len(server.asked) == 2
 
 
@@ -203,7 +206,7 @@ def test_keys_that_aws_does_not_know(aws: Settings, server: Server) -> None:
 def test_no_credentials(aws: Settings, call: Callable[[Clients], object], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     said = error_of(lambda: call(Clients(aws)), ConfigError)
-    assert "there are no credentials to sign with" in said
+    assert "there are no credentials" in said
     assert "genokit doctor" in said
 
 
@@ -236,7 +239,7 @@ def test_no_network(aws: Settings, call: Callable[[Clients], object]) -> None:
 def test_something_else_than_aws_answers(aws: Settings, server: Server) -> None:
     server.answers_with("<html>Please log in to the guest network</html>", 403)
     said = error_of(lambda: Batch(Clients(aws)).queues(), ServiceError)
-    assert "does not speak as AWS does (403" in said
+    assert "is not from AWS (403" in said
     assert "AWS_ENDPOINT_URL" in said
 
 
@@ -250,7 +253,7 @@ def test_answers_without_a_body_are_told_apart_by_their_number(status: int, beco
 def test_aws_itself_is_broken(aws: Settings, server: Server) -> None:
     server.refuses("ServerException", "An internal error occurred", 500)
     said = error_of(lambda: Batch(impatient(aws)).queues(), ServiceError)
-    assert said.endswith("An internal error occurred. This may pass: try again in a minute.")
+    assert said.endswith("An internal error occurred. Try again in a minute.")
     assert len(server.asked) == 2
 
 

@@ -265,7 +265,7 @@ def expired() -> ClientError:
 
 
 ERRORS = {
-    "throttled": (throttled, "This may pass"),
+    "throttled": (throttled, "Wait a minute"),
     "expired credentials": (expired, "Sign in again"),
     "no credentials": (NoCredentialsError, "doctor"),
     "no network": (lambda: EndpointConnectionError(endpoint_url="https://x"), "could not be reached"),
