@@ -88,7 +88,8 @@ CREDENTIALS = re.compile(
 )
 SIGNATURE = re.compile("InvalidSignature|SignatureDoesNotMatch|RequestExpired|RequestTimeTooSkewed|IncompleteSignature")
 THROTTLED = re.compile("TooManyRequests|Throttl|RequestLimitExceeded|RequestThrottled|SlowDown")
-PASSING = re.compile("RequestTimeout|.*Unavailable")  # answered as the request's fault, though it is not
+# Codes that AWS answers with the status of a bad request, though trying again helps.
+PASSING = re.compile("RequestTimeout|Server|Internal|.*Unavailable")
 
 
 # Athena's messages for these codes are about the statement; for others they may quote a value of a patient's row.

@@ -173,7 +173,7 @@ def test_throttled_is_tried_again_and_then_said(
 ) -> None:
     server.refuses("TooManyRequestsException", "Too Many Requests", 429)
     said = error_of(lambda: call(impatient(aws)), ServiceError)
-    assert "AWS throttles" in said
+    assert "AWS throttled" in said
     assert "2 times in a row: Too Many Requests. Wait a minute" in said
     assert len(server.asked) == 2
 
@@ -233,7 +233,7 @@ def test_no_network(aws: Settings, call: Callable[[Clients], object]) -> None:
         url = f"http://127.0.0.1:{held.getsockname()[1]}"
         said = error_of(lambda: call(impatient(aws, endpoint_url=url)), ServiceError)
     assert f'AWS could not be reached: Could not connect to the endpoint URL: "{url}/' in said
-    assert "is there a network" in said
+    assert "Check the network" in said
 
 
 def test_something_else_than_aws_answers(aws: Settings, server: Server) -> None:
