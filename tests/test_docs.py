@@ -112,6 +112,18 @@ def test_make_alone_prints_every_target_that_people_use() -> None:
     assert {"demo", "test", "check", "bench", "lab", "notebooks", "clean"} <= described
 
 
+def test_what_the_ci_chooses_tests_by_is_there() -> None:
+    versions = [line for line in (ROOT / ".ci" / "versions").read_text().splitlines() if line[:1] != "#"]
+    assert [pattern for pattern in versions if not list(ROOT.glob(pattern))] == []
+    for line in (ROOT / ".ci" / "when").read_text().splitlines():
+        target, *patterns = line.split()
+        if target != "#":
+            assert target in {"all", *targets()}
+            for pattern in patterns:
+                command = ["git", "ls-files", "--", pattern]
+                assert subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout, line
+
+
 @pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize(("lock", "extras"), [("kit", ["lab"]), ("dev", ["lab", "dev"])])
 def test_the_locks_hold_what_pyproject_asks_for(lock: str, extras: list[str], python: str) -> None:
