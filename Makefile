@@ -27,7 +27,7 @@ compile = printf 'hatchling\neditables\npip\n' | uv pip compile pyproject.toml -
 .NOTPARALLEL:
 .PHONY: help kit dev demo lab notebooks test test-browser test-clients test-containers test-gpu test-policies test-pythons test-spark check format bench image lock clean
 
-help: # prints the targets
+help: # lists the targets
 	@echo "genokit: make TARGET"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' Makefile
 
@@ -46,27 +46,27 @@ lab: kit ## open the notebooks in JupyterLab
 notebooks: kit ## run every notebook from its first cell to its last
 	@for notebook in notebooks/*.ipynb; do $(py) -m genokit run "$$notebook" $(ARGS) || exit 1; done
 
-test: dev ## run the tests; ARGS="-k batch" picks some
+test: dev ## run the tests; ARGS="-k batch" selects some
 	@$(py) -m pytest -n 2 --dist worksteal -m "not slow and not aws and not containers and not gpu and not policies and not browser and not spark and not clients" $(ARGS)
 
-test-slow: dev ## run the tests that take long: whole notebooks, an epoch of training, Batch's minute of timeout
+test-slow: dev ## run the slow tests: whole notebooks, an epoch of training, Batch's one-minute timeout
 	@$(py) -m pytest -n 2 --dist worksteal -m "slow and not aws" $(ARGS)
 
-test-containers: dev ## run the tests that need docker or podman; as root, docker is started for them where it is not running
+test-containers: dev ## run the tests that need docker or podman; as root, docker is started if it is not running
 	@tests/with-engine $(py) -m pytest -m containers tests/test_local_containers.py $(ARGS)
 
 test-gpu: dev ## run the tests that need an NVIDIA GPU
 	@$(py) -m pytest -m gpu tests/test_gpu.py $(ARGS)
 
-test-policies: dev ## run parliament and checkov over the stack's policies and template, in an environment of their own
+test-policies: dev ## run parliament and checkov on the stack's policies and template, in a separate environment
 	@environments/setup .venv-policies policies
 	@$(py) -m pytest -m policies tests/test_stacks_linters.py $(ARGS)
 
-test-clients: dev ## run Metaflow, Snakemake and redun on the embedded account, in an environment of their own
+test-clients: dev ## run Metaflow, Snakemake and redun on the embedded account, in a separate environment
 	@environments/setup .venv-clients clients
 	@$(py) -m pytest -m clients tests/test_clients.py $(ARGS)
 
-test-spark: dev ## hold Spark's rows against DuckDB's, on a real Spark in an environment of its own (Debian: apt-get install default-jre-headless)
+test-spark: dev ## compare Spark's rows with DuckDB's on a real Spark, in a separate environment (Debian: apt-get install default-jre-headless)
 	@command -v java >/dev/null || { echo "genokit: make test-spark needs Java 17 or 21" >&2; exit 1; }
 	@environments/setup .venv-spark spark
 	@$(py) -m pytest -m spark tests/test_omop_spark.py $(ARGS)
@@ -75,7 +75,7 @@ test-browser: dev ## drive the monitor and the explorer in a real JupyterLab, in
 	@command -v chromium >/dev/null || { echo "genokit: make test-browser needs chromium" >&2; exit 1; }
 	@$(py) -m pytest -m browser tests/browser $(ARGS)
 
-test-pythons: ## demo and test on every Python from 3.11 to 3.13 that this machine has
+test-pythons: ## run demo and test on every Python from 3.11 to 3.13 that this machine has
 	@pythons=`environments/find-python --all` && echo "$$pythons" | while read -r version python; do \
 		echo "== Python $$version: $$python" && \
 		$(MAKE) --no-print-directory dev demo test PYTHON="$$python" VENV=".venv-$$version" </dev/null || exit 1; \
@@ -87,21 +87,21 @@ check: dev ## ruff, mypy, and no outputs in notebooks
 	@$(py) -m mypy
 	@$(strip) --verify notebooks/*.ipynb
 
-format: dev ## put code and notebooks into the form that check wants
+format: dev ## format code and notebooks for check
 	@$(py) -m ruff check --fix .
 	@$(py) -m ruff format .
 	@$(strip) notebooks/*.ipynb
 
-bench: dev ## measure what must stay fast; where there is Java, beside Spark
+bench: dev ## run the benchmarks; with Java also on Spark
 	@! command -v java >/dev/null || environments/setup .venv-spark spark
 	@for bench in tests/benchmarks/bench_*.py; do echo "== $$bench" && $(py) "$$bench" $(ARGS) || exit 1; done
 
-image: ## build the image of jobs, genokit:cpu, with docker or podman; ENGINE=gpu makes genokit:gpu, BASE= names another base
+image: ## build the job image genokit:cpu with docker or podman; ENGINE=gpu builds genokit:gpu, BASE= selects another base
 	@engine=`command -v docker || command -v podman` || { echo "genokit: make image needs docker or podman" >&2; exit 1; }; \
 	"$$engine" build -f environments/Dockerfile -t "genokit:$(ENGINE)" --build-arg ENGINE="$(ENGINE)" \
 		$(if $(BASE),--build-arg BASE="$(BASE)") $(ARGS) .
 
-lock: ## make the lock files anew from pyproject.toml (needs uv); ARGS=--upgrade takes newer versions
+lock: ## rebuild the lock files from pyproject.toml (needs uv); ARGS=--upgrade upgrades all packages
 	@command -v uv >/dev/null || { echo "genokit: make lock needs uv (pip install uv)" >&2; exit 1; }
 	@$(compile) --extra lab -o environments/kit.lock
 	@$(compile) --extra lab --extra dev -c environments/kit.lock -o environments/dev.lock
@@ -114,7 +114,7 @@ lock: ## make the lock files anew from pyproject.toml (needs uv); ARGS=--upgrade
 	@uv pip compile environments/spark.in --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \
 		--custom-compile-command "make lock" -q $(ARGS) -o environments/spark.lock
 
-clean: ## remove what make made here: virtual environments and caches
+clean: ## remove virtual environments and caches that make created
 	rm -rf .venv .venv-3.* .venv-clients .venv-policies .venv-spark dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 	find genokit tests -name __pycache__ -type d -prune -exec rm -rf {} +
 	@echo "Kept: runs/ (your runs) and ~/.genokit (jobs, logs, fetched data). Delete them by hand when nobody needs them."
