@@ -27,8 +27,8 @@ from genokit.config import Settings
 from genokit.errors import InvalidParameters, NotFound
 from genokit.files import sha256, write_atomic
 from genokit.pipelines import folder as folders
+from genokit.pipelines import html, outcome, recording
 from genokit.pipelines import notebook as notebooks
-from genokit.pipelines import outcome, recording
 from genokit.pipelines.folder import Run
 from genokit.pipelines.schema import Schema
 
@@ -190,8 +190,6 @@ def _watch(execution: Execution, bar: Any, cell_timeout_s: float, timeout_s: flo
 
 def _finish(begun: Run, execution: Execution, why: str, duration_s: float) -> Run:
     """Decide how the run ended, and write the executed notebook, its HTML and, last, the record."""
-    from genokit.pipelines import html
-
     node, log = execution.node, begun.path / "kernel.log"
     how, error = outcome.decide(execution, why, log)
     ended = replace(

@@ -60,13 +60,13 @@ def load(path: Path) -> dict[str, Any]:
 def _check_kernel(path: Path, metadata: Json) -> None:
     """Raise InvalidNotebook for a notebook that is not in Python; warn if it names another Python's kernel."""
     spec, info = metadata.get("kernelspec") or {}, metadata.get("language_info") or {}
-    name, language = str(spec.get("name") or ""), str(spec.get("language") or info.get("name") or "")
-    other = [said for said in (spec.get("language"), info.get("name")) if said and str(said).lower() != "python"]
-    if other:
+    name = str(spec.get("name") or "")
+    languages = [str(language) for language in (spec.get("language"), info.get("name")) if language]
+    if other := [language for language in languages if language.lower() != "python"]:
         raise InvalidNotebook(f"{path} is a notebook in {other[0]}; genokit runs only Python notebooks.")
     if name in ("", "python", "python3"):
         return
-    if not language or "spark" in name.lower():
+    if not languages or "spark" in name.lower():
         raise InvalidNotebook(
             f"{path} is a notebook for the kernel '{name}'; genokit runs notebooks with its own Python. "
             "If it is plain Python, open it in Jupyter, choose the kernel 'Python 3', and save it."

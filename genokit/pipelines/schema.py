@@ -104,8 +104,9 @@ class Schema:
 
         ``later`` names parameters whose values come from notebooks that have not run yet.
         """
+        none = "" if self.parameters else "No code cell tagged 'parameters' sets any: tag the cell that does."
         problems = [
-            f"'{name}' is not one of its parameters. {self._hint(name)}"
+            f"'{name}' is not one of its parameters. {none or did_you_mean(name, self.parameters)}"
             for name in (*given, *later)
             if name not in self.parameters
         ]
@@ -144,11 +145,6 @@ class Schema:
         if parameter and (parameter.type is bool or NOT_SECRET in parameter.help.lower()):
             return None
         return secret_name(name, given.get(name))
-
-    def _hint(self, name: str) -> str:
-        if not self.parameters:
-            return "No code cell tagged 'parameters' sets any: tag the cell that does."
-        return did_you_mean(name, self.parameters)
 
     def __repr__(self) -> str:
         inside = ", ".join(f"{p.name}: {p.kind} = {p.code}".removesuffix(" = ") for p in self.parameters.values())

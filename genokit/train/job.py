@@ -6,6 +6,7 @@ import os
 import uuid
 from typing import TYPE_CHECKING, Any
 
+from genokit import storage
 from genokit.errors import InvalidParameters
 from genokit.train.parameters import Parameters
 
@@ -91,7 +92,7 @@ def submit(
 def _out(out: str | os.PathLike[str] | None, batch: Batch, name: str) -> str:
     if batch.clients.backend.shares_folders:
         where = os.fspath(out or batch.clients.settings.home / "train" / name)
-        return where if where.startswith("s3://") else os.path.abspath(where)  # the job has its own working folder
+        return where if storage.is_s3(where) else os.path.abspath(where)  # the job has its own working folder
     if out is None:
         raise InvalidParameters(
             f"The checkpoint would be lost with the job's container: jobs run {batch.clients.place} and share no "
