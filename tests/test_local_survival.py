@@ -377,21 +377,3 @@ def test_nothing_that_lies_in_the_home_is_run_as_part_of_the_kit(account: Settin
     box = Box(account)
     assert box.wait(box.submit(box.define("true")))["status"] == "SUCCEEDED"
     assert not (account.home / f"{name}.py.ran").exists()
-
-
-def test_an_account_of_the_version_before_goes_on_with_its_jobs(account: Settings) -> None:
-    box = Box(account)
-    job = box.submit(box.define("true"))
-    box.wait(job)
-    with store.connect(account.home) as db:
-        for table in ("stacks", "stack_resources", "stack_events"):
-            db.execute(f"drop table {table}")
-        unmanaged = '{"type": "UNMANAGED", "state": "DISABLED", "unmanagedvCpus": 1, "tags": {}}'
-        db.execute("update environments set doc = ?", (unmanaged,))
-        db.execute("pragma user_version = 3")
-    assert box.describe(job)["status"] == "SUCCEEDED"
-    assert backends.clients(account).outputs() == {}
-    with store.connect(account.home) as db:
-        assert db.execute("pragma user_version").fetchone()[0] == store.VERSION
-    here = box.batch.describe_compute_environments()["computeEnvironments"][0]
-    assert (here["type"], here["state"], here["computeResources"]["type"]) == ("MANAGED", "DISABLED", "EC2")

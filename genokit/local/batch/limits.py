@@ -43,21 +43,18 @@ MOST = {
 }
 SHARE = (re.compile(r"[A-Za-z0-9]{1,255}\*?"), "1 to 255 letters and digits, then * or nothing")
 PATTERN = (re.compile(r"(?=.{0,512}\Z)[A-Za-z0-9.: \t_()/-]*\*?"), "at most 512 characters, with * at their end only")
+NAME = (
+    re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}"),
+    "1 to 128 letters, digits, hyphens and underscores, and begin with a letter or digit",
+)
 TEXTS = {
+    **dict.fromkeys(("jobName", "jobDefinitionName", "computeEnvironmentName", "jobQueueName", "name"), NAME),
     "fairsharePolicy.shareDistribution.shareIdentifier": SHARE,
     "nodeProperties.nodeRangeProperties.targetNodes": (re.compile("[0-9]{1,4}|[0-9]{0,4}:[0-9]{0,4}"), "such as 0:3"),
     "retryStrategy.evaluateOnExit.onExitCode": (re.compile(r"[0-9]{0,512}\*?"), "digits, then * or nothing"),
     "retryStrategy.evaluateOnExit.onReason": PATTERN,
     "retryStrategy.evaluateOnExit.onStatusReason": PATTERN,
     "shareIdentifier": SHARE,
-}
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
-NAMES = {  # the member in which an operation is given the name of what it makes
-    "CreateComputeEnvironment": "computeEnvironmentName",
-    "CreateJobQueue": "jobQueueName",
-    "CreateSchedulingPolicy": "name",
-    "RegisterJobDefinition": "jobDefinitionName",
-    "SubmitJob": "jobName",
 }
 BYTES = {"RegisterJobDefinition": 24 * 1024, "SubmitJob": 30 * 1024}
 NOT_OFFERED = {
@@ -70,11 +67,6 @@ NUMBER = re.compile(r"[0-9]{1,12}")
 
 def check(operation: str, request: dict[str, Any], refuse: Refuse) -> None:
     """Refuse a request that breaks a limit, by the member at fault."""
-    if operation in NAMES and not NAME.fullmatch(request[NAMES[operation]]):
-        raise refuse(
-            f"{NAMES[operation]}: '{request[NAMES[operation]]}' must be 1 to 128 letters, digits, hyphens and "
-            "underscores, and begin with a letter or digit"
-        )
     if operation in BYTES:
         at_most(refuse, "request, in bytes", len(json.dumps(request).encode()), BYTES[operation])
     for path, value in _members(request):

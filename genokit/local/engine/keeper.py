@@ -131,15 +131,14 @@ def wake(fifo: Path, news: bytes = b"!") -> bool:
     does."""
     try:
         end = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+        try:
+            os.write(end, news)
+        finally:
+            os.close(end)
+    except BlockingIOError:  # a full FIFO wakes as well as an emptier one
+        return True
     except OSError:  # ENXIO: nobody reads; ENOENT: nobody ever did
         return False
-    try:
-        with contextlib.suppress(BlockingIOError):  # a full FIFO wakes as well as an emptier one
-            os.write(end, news)
-    except BrokenPipeError:
-        return False
-    finally:
-        os.close(end)
     return True
 
 
