@@ -119,7 +119,7 @@ def test_a_job_that_waits_for_others(account: Settings) -> None:
     assert running in found.causes[0].do
     box.account.reclaim(running)
     box.wait(waiting)
-    assert "has FAILED: The instance under the job went away" in why(box, account, waiting).headline
+    assert "has FAILED: The job's instance was lost" in why(box, account, waiting).headline
 
 
 def test_children_that_go_one_after_another_or_side_by_side_with_another_array(account: Settings) -> None:
@@ -143,7 +143,7 @@ def test_a_lost_instance_and_the_attempts_before(account: Settings) -> None:
         wait_until(lambda lost=lost: len(box.describe(job_id)["attempts"]) == lost)
     box.wait(job_id)
     found = why(box, account, job_id)
-    assert found.headline.startswith("The instance under the job went away")
+    assert found.headline.startswith("The job's instance was lost")
     assert [line[:9] for line in found.looked if "Host EC2" in line] == ["attempt 1", "attempt 2"]
     assert "retry" in found.causes[0].do
 
@@ -361,7 +361,7 @@ def test_too_little_capacity() -> None:
 def test_instances_that_start_and_do_not_join_the_cluster() -> None:
     ended = activity("ok", StatusCode="Successful", Description="Terminating EC2 instance: i-1")
     found = on_aws(environment("spot", desiredvCpus=4), activities=[ended, ended])
-    assert found.headline == "Instances of 'spot' start and do not join its ECS cluster."
+    assert found.headline == "Instances of 'spot' start but do not join its ECS cluster."
     (cause,) = found.causes
     assert cause.sure == "likely"
     assert "0 instances and 0 running tasks, and Batch wants 4 vCPU, and 2 instances were ended again" in cause.evidence
@@ -372,7 +372,7 @@ def test_instances_that_start_and_do_not_join_the_cluster() -> None:
 def test_an_instance_that_is_on_its_way_is_no_trouble_yet() -> None:
     found = on_aws(environment("spot", desiredvCpus=4), waited_s=300)
     assert not found.known
-    assert "perhaps: An instance for 'spot' is on its way" in found.headline
+    assert "perhaps: An instance for 'spot' is starting" in found.headline
 
 
 @pytest.mark.parametrize(
@@ -436,7 +436,7 @@ def test_an_environment_that_is_full() -> None:
 def test_a_job_at_the_head_of_the_queue_that_cannot_start_holds_the_others() -> None:
     head = {"jobSummaryList": [summary("h", 1, statusReason=REQUIREMENT)]}
     found = on_aws(environment("spot"), listed=(EMPTY, head, EMPTY, EMPTY))
-    assert found.headline == "The job 'job-h' at the head of the queue cannot start, and holds those behind it."
+    assert found.headline == "The job 'job-h' at the head of the queue cannot start, and blocks those behind it."
     assert "Batch().job('h').explain()" in found.causes[0].do
 
 
@@ -451,7 +451,7 @@ def test_a_queue_of_higher_priority_over_the_same_environment_is_looked_at_too()
 def test_a_fair_share_queue_does_not_go_by_age() -> None:
     fair = queue("highPriority", "spot", schedulingPolicyArn=f"{ARN}:scheduling-policy/labs")
     found = on_aws(environment("spot"), queues=(fair,))
-    assert "the queue shares by the policy 'labs': who has had less goes first" in found.looked
+    assert "the queue shares by the policy 'labs': whoever has had less goes first" in found.looked
 
 
 def test_a_queue_that_is_gone_or_invalid() -> None:
@@ -562,7 +562,7 @@ def test_over_boto3_and_moto_s_own_descriptions(monkeypatch: pytest.MonkeyPatch)
             jobQueueName="highPriority", state="ENABLED", priority=1, computeEnvironmentOrder=order
         )
         found = explain(clients, job("RUNNABLE"), now=SUBMITTED + timedelta(hours=1))
-    assert found.headline == "Instances of 'spot' start and do not join its ECS cluster."
+    assert found.headline == "Instances of 'spot' start but do not join its ECS cluster."
     assert found.unread == ()
 
 

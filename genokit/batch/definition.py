@@ -150,12 +150,12 @@ def resources(vcpus: float | None, memory_gib: float | None, gpus: int | None) -
     >>> resources(None, 1.5, 1)
     [{'type': 'MEMORY', 'value': '1536'}, {'type': 'GPU', 'value': '1'}]
     """
-    asked = {
+    request = {
         "VCPU": None if vcpus is None else f"{finite('vcpus', vcpus):.15g}",
         "MEMORY": None if memory_gib is None else str(round(finite("memory_gib", memory_gib) * 1024)),
         "GPU": str(count) if gpus is not None and (count := whole("gpus", gpus)) else None,
     }
-    return [{"type": kind, "value": value} for kind, value in asked.items() if value is not None]
+    return [{"type": kind, "value": value} for kind, value in request.items() if value is not None]
 
 
 def limits(timeout_min: float | None, retry: int | str | Mapping[str, Any] | None) -> dict[str, Any]:
@@ -169,19 +169,19 @@ def limits(timeout_min: float | None, retry: int | str | Mapping[str, Any] | Non
     >>> limits(None, "spot")["retryStrategy"]["evaluateOnExit"][0]
     {'onStatusReason': 'Host EC2*', 'action': 'RETRY'}
     """
-    asked: dict[str, Any] = {}
+    request: dict[str, Any] = {}
     if timeout_min is not None:
-        asked["timeout"] = {"attemptDurationSeconds": round(finite("timeout_min", timeout_min) * 60)}
+        request["timeout"] = {"attemptDurationSeconds": round(finite("timeout_min", timeout_min) * 60)}
     if isinstance(retry, str) and retry == "spot":
         reclaimed = {"onStatusReason": "Host EC2*", "action": "RETRY"}
-        asked["retryStrategy"] = {"attempts": 5, "evaluateOnExit": [reclaimed, {"onReason": "*", "action": "EXIT"}]}
+        request["retryStrategy"] = {"attempts": 5, "evaluateOnExit": [reclaimed, {"onReason": "*", "action": "EXIT"}]}
     elif isinstance(retry, Mapping):
-        asked["retryStrategy"] = dict(retry)
+        request["retryStrategy"] = dict(retry)
     elif isinstance(retry, str):
         raise InvalidRequest(f"retry must be a number of attempts, 'spot' or a retryStrategy, but is {_shown(retry)}.")
     elif retry is not None:
-        asked["retryStrategy"] = {"attempts": whole("retry", retry)}
-    return asked
+        request["retryStrategy"] = {"attempts": whole("retry", retry)}
+    return request
 
 
 def pairs(environment: Mapping[str, str] | None) -> list[dict[str, str]]:
@@ -221,15 +221,15 @@ def content(request: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def registered(clients: Clients, asked: dict[str, Any]) -> JobDefinition:
+def registered(clients: Clients, request: dict[str, Any]) -> JobDefinition:
     """The ACTIVE revision that was registered from this very request, or a new one."""
-    name, mark = asked["jobDefinitionName"], content(asked)
+    name, mark = request["jobDefinitionName"], content(request)
     with translated_errors(f"job definition '{name}'"), clients.submission_lock():
         for one in _active(clients, name):
             if one.get("tags", {}).get(CONTENT) == mark:
                 return of(one)
-        answer = clients.batch.register_job_definition(**asked, tags={CONTENT: mark})
-    return of({**asked, "revision": answer["revision"], "jobDefinitionArn": answer["jobDefinitionArn"]})
+        answer = clients.batch.register_job_definition(**request, tags={CONTENT: mark})
+    return of({**request, "revision": answer["revision"], "jobDefinitionArn": answer["jobDefinitionArn"]})
 
 
 def find(clients: Clients, reference: str) -> JobDefinition:
@@ -255,15 +255,15 @@ def _active(clients: Clients, name: str | None = None) -> Any:
 def of(described: Mapping[str, Any]) -> JobDefinition:
     """The noun behind a description by DescribeJobDefinitions; one of several containers speaks by its first."""
     container = next(iter(requirements.containers(described)), {})
-    asked = requirements.capacity(container) or requirements.Capacity()
+    capacity = requirements.capacity(container) or requirements.Capacity()
     return JobDefinition(
         name=described["jobDefinitionName"],
         revision=described["revision"],
         arn=described["jobDefinitionArn"],
         image=container.get("image", ""),
         command=tuple(container.get("command", ())),
-        vcpus=asked.vcpus,
-        memory_gib=asked.memory_gib,
-        gpus=asked.gpus,
+        vcpus=capacity.vcpus,
+        memory_gib=capacity.memory_gib,
+        gpus=capacity.gpus,
         described=described,
     )

@@ -13,7 +13,7 @@ from genokit.backends import Clients, translated_errors
 from genokit.batch import job_tables
 from genokit.batch.definition import whole
 from genokit.batch.diagnose.explain import Explanation, explain
-from genokit.batch.diagnose.known_reasons import ending
+from genokit.batch.diagnose.known_reasons import failure
 from genokit.batch.job_state import ENDED, JobState, detailed, took_s
 from genokit.batch.logs import LogStream, log_stream
 from genokit.batch.result import Result
@@ -321,14 +321,14 @@ class Job:
             The job has not ended in time; it continues.
         """
         self.wait(timeout_s)
-        meaning, advice = ending(self.detail) or ("", "")
+        cause = failure(self.detail) if self.status == "FAILED" else None
         return Result(
             name=self.name,
             status=self.status,
             exit_code=self.exit_code,
             reason=self.reason,
-            meaning=meaning,
-            advice=advice,
+            meaning=cause.what if cause else "",
+            advice=cause.do if cause else "",
             attempts=len(self._state.attempts),
             duration_s=self.duration_s,
         )
@@ -350,7 +350,7 @@ class Job:
             culprit = self.child(failed[0]).refresh()
         lines = str(culprit.stream.last()).splitlines() if culprit.stream else []
         code = "no exit code" if culprit.exit_code is None else f"exit code {culprit.exit_code}"
-        _, advice = ending(culprit.detail) or ("", "")
+        advice = failure(culprit.detail).do
         some = f"{len(failed):,} of {self.size:,} children failed, the first is {failed[0]}: " if failed else ""
         said = "".join(f"\n    {line}" for line in lines) or " nothing"
         raise JobFailed(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from genokit.backends import Clients
@@ -36,28 +37,22 @@ def rows_of(detail: dict[str, Any]) -> str | None:
 
 def failed(clients: Clients, detail: dict[str, Any]) -> list[int]:
     """The row numbers of the children that FAILED, in the order of the children."""
-    found = [child["arrayProperties"]["index"] for child in children(clients, detail, "FAILED")]
-    uri = rows_of(detail) if found else None
-    rows = tables.load(clients, uri) if uri else []
-    return [tables.number(rows[index], index) if rows else index for index in found]
+    return [number for _, _, number in _numbered(clients, detail, "FAILED")]
 
 
 def table(clients: Clients, detail: dict[str, Any]) -> pd.DataFrame:
-    """One line a child: its index, the columns and the number of its row of parameters, and how it stands."""
+    """One line a child: its index, the columns and the number of its row of parameters, and its state."""
     from genokit.frames import Frame
 
-    found = children(clients, detail)
-    uri = rows_of(detail) if found else None
-    rows = tables.load(clients, uri) if uri else [{}] * len(found)
     lines = []
-    for child in found:
-        index, container = child["arrayProperties"]["index"], child.get("container", {})
-        given = {name: value for name, value in rows[index].items() if name != tables.ROW}
+    for child, row, number in _numbered(clients, detail):
+        container = child.get("container", {})
+        given = {name: value for name, value in row.items() if name != tables.ROW}
         lines.append(
             {
-                "child": index,
+                "child": child["arrayProperties"]["index"],
                 **{f"{name} (each)" if name in OWN else name: value for name, value in given.items()},
-                "row": tables.number(rows[index], index),
+                "row": number,
                 "status": child["status"],
                 "exit_code": container.get("exitCode"),
                 "duration_s": took_s(child),
@@ -65,6 +60,19 @@ def table(clients: Clients, detail: dict[str, Any]) -> pd.DataFrame:
             }
         )
     return Frame(lines, columns=None if lines else list(OWN)).astype({"exit_code": "Int64"})
+
+
+def _numbered(
+    clients: Clients, detail: dict[str, Any], *statuses: str
+) -> Iterator[tuple[dict[str, Any], dict[str, str], int]]:
+    """The children with their row of parameters and its number in the first submission."""
+    found = children(clients, detail, *statuses)
+    uri = rows_of(detail) if found else None
+    rows = tables.load(clients, uri) if uri else []
+    for child in found:
+        index = child["arrayProperties"]["index"]
+        row = rows[index] if rows else {}
+        yield child, row, tables.number(row, index)
 
 
 def jobs(clients: Clients, queue: str | None, status: str | None) -> pd.DataFrame:

@@ -92,12 +92,12 @@ def requested(described: Mapping[str, Any], overrides: Mapping[str, Any] | None 
 
 def capacity(container: Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> Capacity | None:
     """What one container asks for; None where it does not say vCPU and memory."""
-    asked = {"VCPU": container.get("vcpus"), "MEMORY": container.get("memory")}
+    values = {"VCPU": container.get("vcpus"), "MEMORY": container.get("memory")}
     for given in (container, overrides or {}):
-        asked |= {one["type"].upper(): one["value"] for one in given.get("resourceRequirements", [])}
-    if not asked["VCPU"] or not asked["MEMORY"]:
+        values |= {one["type"].upper(): one["value"] for one in given.get("resourceRequirements", [])}
+    if not values["VCPU"] or not values["MEMORY"]:
         return None
-    return Capacity(float(asked["VCPU"]), float(asked["MEMORY"]), int(asked.get("GPU") or 0))
+    return Capacity(float(values["VCPU"]), float(values["MEMORY"]), int(values.get("GPU") or 0))
 
 
 def containers(described: Mapping[str, Any]) -> list[dict[str, Any]]:

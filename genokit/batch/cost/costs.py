@@ -44,7 +44,7 @@ class Costs:
 
     @property
     def table(self) -> pd.DataFrame:
-        """The sums by what the costs were asked for, the dearest first."""
+        """The sums by ``by``, the most expensive first."""
         return grouped(self.jobs, self.by)
 
     def plot(self, unit: str | None = None) -> Axes:
@@ -124,17 +124,17 @@ def costs(
     if not charged:
         frame = actual(details, places=places)
     else:
-        seen = usage.hosts(clients, details) if clients.backend.billed else {}
+        hosts = usage.hosts(clients, details) if clients.backend.billed else {}
         needs = {(requested(detail), _places(detail, places)) for detail in details}
         fit = [one.name for need, order in needs if need for place in order for one in _fit(need, place)[0]]
-        names = list(dict.fromkeys([*seen.values(), *fit]))
+        names = list(dict.fromkeys([*hosts.values(), *fit]))
         starts = sorted(attempt["startedAt"] for detail in details for attempt in usage.attempts(detail, 0))
         when = datetime.fromtimestamp(starts[len(starts) // 2] / 1000, tz=UTC) if starts else None
         cheap = any(one.spot for order in places.values() for one in order)
         frame = actual(
             details,
             places=places,
-            hosts=seen,
+            hosts=hosts,
             on_demand=prices.of(clients, names),
             spot=prices.of(clients, names, spot=True, when=when) if cheap else {},
         )

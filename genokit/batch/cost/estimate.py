@@ -103,9 +103,9 @@ def estimate(
     places = next((one.environments for one in known if one.name == queue.rpartition("/")[2]), None)
     if places is None:
         raise NotFound(f"There is no job queue '{queue}'. {did_you_mean(queue, [one.name for one in known])}")
-    span, told = timing(earlier(clients, definition.name, known) if minutes is None else [minutes])
+    span, basis = timing(earlier(clients, definition.name, known) if minutes is None else [minutes])
     if minutes is not None:
-        told = f"{seconds(60 * minutes)} a job, as given"
+        basis = f"{seconds(60 * minutes)} a job, as given"
     charged = clients.backend.billed or on == "aws"
     names = [name for one in places for name in one.instance_types]
     named, missing = prices.expand(names or (GPU if definition.gpus else CPU))
@@ -131,7 +131,7 @@ def estimate(
         place=f"{region}; {queue}: {where}" if clients.backend.billed else region,
         charged=charged,
         minutes=span,
-        minutes_from=told,
+        minutes_from=basis,
         types=types(definition, fit, on_demand, spot),
         on_demand=total(definition, fit, on_demand, hours, size),
         spot=total(definition, fit, spot, hours, size),
@@ -225,7 +225,7 @@ def dollars(span: tuple[float, float] | None) -> str:
 
 
 def _sources(known: Iterable[Price]) -> tuple[str, ...]:
-    """Who told the prices, and when."""
+    """Where the prices come from, and as of when."""
     return tuple(dict.fromkeys(f"{one.source} ({one.as_of})" for one in known if one.known))
 
 
@@ -240,7 +240,7 @@ def _missing(kind: str, known: Mapping[str, Price]) -> list[str]:
     ]
 
 
-# --- asked of the service
+# --- queried
 
 
 def earlier(clients: Clients, name: str, queues: Sequence[resources.JobQueue]) -> list[float]:

@@ -77,7 +77,7 @@ class Instance:
 
 @dataclass(frozen=True)
 class Price:
-    """US dollars for an hour of one instance, the lowest and the highest found, and who said so when."""
+    """US dollars for an hour of one instance, the lowest and the highest found, and who says so, as of when."""
 
     low: float | None
     high: float | None
@@ -125,9 +125,9 @@ def expand(names: Iterable[str]) -> tuple[list[Instance], list[str]]:
 
 @cache
 def _table() -> tuple[dict[str, Instance], Mapping[str, str]]:
-    told = json.loads(Path(__file__).with_name("instances.json").read_text(encoding="utf-8"))
-    found = (Instance(**dict(zip(told["columns"], row, strict=True))) for row in told["instances"])
-    return {one.name: one for one in found}, {key: told[key] for key in ("region", "as_of", "price_source")}
+    data = json.loads(Path(__file__).with_name("instances.json").read_text(encoding="utf-8"))
+    found = (Instance(**dict(zip(data["columns"], row, strict=True))) for row in data["instances"])
+    return {one.name: one for one in found}, {key: data[key] for key in ("region", "as_of", "price_source")}
 
 
 # --- prices
@@ -212,13 +212,13 @@ def _listed(product: Mapping[str, Any]) -> dict[str, tuple[float, str]]:
 
 def _spot(clients: Clients, names: Sequence[str], when: datetime | None) -> dict[str, Price]:
     moment = when or datetime.now(UTC)
-    asked = {
+    request = {
         "InstanceTypes": list(names),
         "ProductDescriptions": ["Linux/UNIX"],
         "StartTime": moment,
         "EndTime": moment,
     }
-    history, why = _ask(clients, "ec2", "describe_spot_price_history", "SpotPriceHistory", asked)
+    history, why = _ask(clients, "ec2", "describe_spot_price_history", "SpotPriceHistory", request)
     found = {}
     for name in names:
         mine = [float(one["SpotPrice"]) for one in history if one["InstanceType"] == name]

@@ -1,4 +1,4 @@
-"""What jobs used, asked of the service: their attempts, children of arrays included, and the instances they ran on."""
+"""What jobs used: their attempts, children of arrays included, and the instances they ran on."""
 
 from __future__ import annotations
 

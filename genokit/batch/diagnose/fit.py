@@ -66,7 +66,7 @@ def _instances(need: Capacity, place: ComputeEnvironment) -> Fit:
     if tight:
         return Fit(
             "tight",
-            f"In '{place.name}' {tight[0]} has just the memory that is asked for, and the system takes some of it: "
+            f"In '{place.name}' {tight[0]} has just the memory that the job asks for, and the system uses some of it: "
             "instances offer jobs about 5% less than they have.",
         )
     if unknown:

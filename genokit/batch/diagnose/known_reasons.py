@@ -35,21 +35,14 @@ def _known() -> dict[str, Any]:
     return tomllib.loads(Path(__file__).with_name("known_reasons.toml").read_text(encoding="utf-8"))
 
 
-def ending(detail: Mapping[str, Any]) -> tuple[str, str] | None:
-    """What the end of a job that FAILED means, and what to do about it; None where it has not failed.
-
-    >>> ending({"status": "FAILED", "container": {"exitCode": 137, "reason": "OutOfMemoryError: Container killed",
-    ...         "resourceRequirements": [{"type": "VCPU", "value": "1"}, {"type": "MEMORY", "value": "2048"}]}})
-    ('The job took more memory than the 2.0 GiB that it had.', 'Ask for more: memory_gib=4 for instance.')
-    """
-    if detail.get("status") != "FAILED":
-        return None
-    cause = failure(detail)
-    return cause.what, cause.do
-
-
 def failure(detail: Mapping[str, Any]) -> Cause:
-    """Why a job has FAILED, as far as its own description tells."""
+    """Why a job has FAILED, as far as its own description says.
+
+    >>> size = [{"type": "VCPU", "value": "1"}, {"type": "MEMORY", "value": "2048"}]
+    >>> killed = {"exitCode": 137, "reason": "OutOfMemoryError: Container killed", "resourceRequirements": size}
+    >>> failure({"container": killed}).do
+    'Ask for more: memory_gib=4 for instance.'
+    """
     container = detail.get("container", {})
     status, reason, code = detail.get("statusReason", ""), container.get("reason", ""), container.get("exitCode")
     said = {

@@ -6,7 +6,7 @@ Before a submission its findings are a preflight; of a job that waits they are c
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from genokit.batch.diagnose.findings import Cause, Finding
 from genokit.batch.diagnose.fit import Fit, fit
@@ -21,8 +21,9 @@ LESS = "Ask for less (vcpus, memory_gib, gpus), or submit to a queue with larger
 class Obstacles:
     """What the walk found, and how the job fits into each environment that takes jobs, by name."""
 
-    findings: list[Finding] = field(default_factory=list)
-    fits: dict[str, Fit] = field(default_factory=dict)
+    findings: list[Finding]
+    fits: dict[str, Fit]
+    candidates: list[ComputeEnvironment]  # in which the job may start, as far as is known
 
 
 def walk(queue: JobQueue, request: ResourceRequest | None, *, submitted: bool) -> Obstacles:
@@ -32,7 +33,9 @@ def walk(queue: JobQueue, request: ResourceRequest | None, *, submitted: bool) -
     environments = [_environment(place, any_usable=bool(usable)) for place in queue.environments]
     if not environments:
         environments = [Finding("problem", f"queue '{queue.name}'", "It has no compute environment that can be read.")]
-    return Obstacles([*_queue(queue, submitted), *environments, *_size(request, usable, list(fits.values()))], fits)
+    findings = [*_queue(queue, submitted), *environments, *_size(request, usable, list(fits.values()))]
+    never = {name for name, one in fits.items() if one.verdict == "never"}
+    return Obstacles(findings, fits, [place for place in usable if place.name not in never])
 
 
 def _queue(queue: JobQueue, submitted: bool) -> Iterator[Finding]:

@@ -1,7 +1,7 @@
 """What would keep a job from running, found before it is submitted: one finding for each thing looked at.
 
 A *problem* is sure to keep the job from running as it is meant; a *warning* is for the eye; *unknown* is what could not
-be asked, for want of a permission or of an answer, and stops nothing.
+be looked up, for want of a permission or of an answer, and stops nothing.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def check(
         near = did_you_mean(name, [one.name for one in queues])
         found.append(Finding("problem", f"queue '{name}'", f"There is no job queue '{name}'. {near}"))
     else:
-        asked = requirements.requested(definition, overrides)
-        found += [*obstacles.walk(queue, asked, submitted=False).findings, *_shares(queue, request)]
+        need = requirements.requested(definition, overrides)
+        found += [*obstacles.walk(queue, need, submitted=False).findings, *_shares(queue, request)]
         found += _only_image(clients, queue, containers)
     found += [*_words(request, definition, containers), *_secrets(request, containers), *_overrides(request)]
     found += _scripts(clients, containers, code)

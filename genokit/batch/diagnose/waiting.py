@@ -25,9 +25,9 @@ from genokit.errors import GenokitError
 BOOT_S = 600  # after which an instance should have joined its cluster
 DESCRIBED = 300  # jobs at most whose sizes are summed
 JOIN = (
-    "Give the subnets a way to ECS: instances with public IPs (auto-assign public IPv4) and an internet gateway, or a "
-    "NAT gateway, or VPC endpoints. See that the instance profile's role has AmazonEC2ContainerServiceforEC2Role, and "
-    "that the AMI has the ECS agent. The console output of one instance shows user data that fails."
+    "Give the subnets a route to ECS: instances with public IPs (auto-assign public IPv4) and an internet gateway, a "
+    "NAT gateway, or VPC endpoints. Make sure that the instance profile's role has AmazonEC2ContainerServiceforEC2Role "
+    "and that the AMI has the ECS agent. The console output of one instance shows user data that fails."
 )
 ELSEWHERE = (
     "whether instances are in the cluster: console, Elastic Container Service, Clusters, AWSBatch-...",
@@ -62,17 +62,11 @@ def look(inquiry: Inquiry, waited_s: float) -> None:
     obstacles = walk(queue, request, submitted=True)
     inquiry.causes.extend(one.cause for one in obstacles.findings if one.cause)
     inquiry.looked.extend(f"{one.about}: {one.message}" for one in obstacles.findings if not one.cause)
-    fits = obstacles.fits
-    _blocked(blocked, fits, waited_s, inquiry)
-    candidates = [
-        place
-        for place in queue.environments
-        if place.usable and (place.name not in fits or fits[place.name].verdict != "never")
-    ]
-    if candidates and not inquiry.certain:
-        _turn(inquiry, queue, queues, candidates, request)
-    if candidates and not inquiry.certain and waited_s > clients.backend.grace_s:
-        for place in candidates:
+    _blocked(blocked, obstacles.fits, waited_s, inquiry)
+    if obstacles.candidates and not inquiry.certain:
+        _turn(inquiry, queue, queues, obstacles.candidates, request)
+    if waited_s > clients.backend.grace_s and not inquiry.certain:
+        for place in obstacles.candidates:
             _instances(inquiry, place, waited_s)
 
 
@@ -120,7 +114,7 @@ def _turn(
     names = {place.name for place in places}
     one_machine = any(place.capacity for place in places)  # which all environments share
     if queue.policy:
-        inquiry.looked.append(f"the queue shares by the policy '{queue.policy}': who has had less goes first")
+        inquiry.looked.append(f"the queue shares by the policy '{queue.policy}': whoever has had less goes first")
     others = [one for one in queues if one_machine or names & {place.name for place in one.environments}]
     usage = _usage(inquiry, queue, others, one_machine)
     if usage is None:
@@ -133,16 +127,16 @@ def _turn(
     if request and all(_is_full(place, request, usage) for place in places):
         taken = f"The room is taken by {_count(usage.jobs, 'other job', 'other jobs')}"
         what = f"{taken if usage.jobs else 'It is not its turn'}{f', and {before}' if usage.ahead else ''}."
-        do = "Wait for its turn; or cancel what is not needed, raise maxvCpus, or use another queue."
+        do = "Wait; or cancel what is not needed, raise maxvCpus, or use another queue."
         inquiry.blame(what, said, do, "certain" if one_machine else "likely")
     elif usage.first is not None and not one_machine:
         blocked = meaning("blocked", usage.first.get("statusReason", ""), "")
         if blocked:
             what = (
-                f"The job '{usage.first['jobName']}' at the head of the queue cannot start, and holds those behind it."
+                f"The job '{usage.first['jobName']}' at the head of the queue cannot start, and blocks those behind it."
             )
             evidence = f"its statusReason is '{usage.first['statusReason']}'"
-            do = f"Cancel it, or help it: Batch().job('{usage.first['jobId']}').explain()."
+            do = f"Cancel it, or see why: Batch().job('{usage.first['jobId']}').explain()."
             inquiry.blame(what, evidence, do, "likely")
 
 
@@ -228,7 +222,7 @@ def _cluster(
     active = [one for one in clusters if one.get("status") != "INACTIVE"]
     if not active:
         what = f"The ECS cluster of the compute environment '{place.name}' is gone."
-        do = "Disable and enable the environment, or make it anew; nobody should delete its cluster."
+        do = "Disable and enable the environment, or recreate it; nobody should delete its cluster."
         return Cause(what, f"ECS knows no active cluster {place.cluster}", do, "likely")
     joined, tasks = active[0].get("registeredContainerInstancesCount", 0), active[0].get("runningTasksCount", 0)
     said = f"the cluster of '{place.name}' has {joined} instances and {tasks} running tasks"
@@ -244,28 +238,28 @@ def _cluster(
         return None
     if not place.desired_vcpus:
         what = f"Batch does not ask EC2 for an instance of '{place.name}', though the job would fit."
-        do = "See in CloudTrail what Batch's service role was refused; disable and enable the environment."
+        do = "Look in CloudTrail for what Batch's service role was denied; disable and enable the environment."
         return Cause(what, f"{said} after {seconds(waited_s)}", do, "possible")
     if waited_s <= BOOT_S:
-        what = f"An instance for '{place.name}' is on its way: starting one takes some minutes."
+        what = f"An instance for '{place.name}' is starting, which takes some minutes."
         return Cause(what, said, "Wait; ask again after ten minutes.", "possible")
     said += f", and {ended} instances were ended again" if ended else ""
-    what = f"Instances of '{place.name}' start and do not join its ECS cluster."
+    what = f"Instances of '{place.name}' start but do not join its ECS cluster."
     return Cause(what, f"{said} after {seconds(waited_s)}", JOIN, "likely")
 
 
 def _launches(inquiry: Inquiry, place: ComputeEnvironment, since: datetime) -> tuple[str | None, int]:
     """What Auto Scaling says if the last instance could not be launched, and how many it has ended since then."""
     page = inquiry.ask("autoscaling", "describe_scaling_activities", MaxRecords=100)
-    told = [
+    activities = [
         one
         for one in (page or {"Activities": []})["Activities"]
         if one["AutoScalingGroupName"].startswith(f"{place.name}-asg-") and one["StartTime"].astimezone(UTC) >= since
     ]
     if page is not None:
-        inquiry.looked.append(f"Auto Scaling tells {len(told)} activities of '{place.name}' since the job waits")
-    ended = [one for one in told if one.get("Description", "").startswith("Terminating")]
-    launches = sorted((one for one in told if one not in ended), key=lambda one: one["StartTime"])
+        inquiry.looked.append(f"Auto Scaling lists {len(activities)} activities of '{place.name}' since the job waits")
+    ended = [one for one in activities if one.get("Description", "").startswith("Terminating")]
+    launches = sorted((one for one in activities if one not in ended), key=lambda one: one["StartTime"])
     if not launches or launches[-1]["StatusCode"] not in ("Failed", "Cancelled"):
         return None, len(ended)
     return launches[-1].get("StatusMessage") or launches[-1].get("Description", "no reason given"), len(ended)

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 def monitor(clients: Clients, queue: str | None = None, jobs: Any = None, *, wait: bool | None = None) -> Monitor:
     """Follow the jobs of a queue, of all queues, or these ``jobs`` (a Job, an id, or several of them).
 
-    In a notebook it is a live view, which asks nothing before it is shown and nothing after ``close()``. Where no view
-    can live (a terminal, a script, papermill, nbconvert), it is a picture of the moment; given ``jobs``, or with
-    ``wait=True``, it first shows their progress until they have ended. An interrupt ends the waiting; jobs go on.
+    In a notebook it is a live view, which queries nothing before it is shown and nothing after ``close()``. Where no
+    view can be live (a terminal, a script, papermill, nbconvert), it is a figure; given ``jobs``, or with
+    ``wait=True``, it first shows their progress until they have ended. An interrupt ends the waiting; jobs continue.
     """
     several = [jobs] if isinstance(jobs, str) or hasattr(jobs, "id") else jobs or []
     ids = None if jobs is None else [str(getattr(job, "id", job)) for job in several]
@@ -67,7 +67,7 @@ class Monitor:
     def follow(self) -> Snapshot:
         """Show the progress until every job has ended, and return how all stand.
 
-        Raises ServiceError where the first look fails; later ones that fail are told of and tried again.
+        Raises ServiceError where the first query fails; later failures are shown, and the query is repeated.
         """
         from genokit.bars import Bar
 
@@ -96,7 +96,7 @@ class Monitor:
         return jobs.picture(now.attempts, now.counts, used, now=at, title=title)
 
     def close(self) -> None:
-        """Ask no more; a view keeps what it shows."""
+        """Stop following; a view keeps what it shows."""
         if self._view is not None:
             self._view.close()
         if self._watch is not None:
@@ -118,7 +118,7 @@ class Monitor:
         rows: dict[str, object] = {status: n for status, n in now.counts.items() if n} or {"Jobs": "none"}
         fold: dict[str, object] = {"Jobs": now.jobs[["name", "queue", "status", "exit_code", "reason"]]}
         if now.problem:
-            rows["The last look failed"] = now.problem
+            rows["The last update failed"] = now.problem
         return display.stack(
             display.figure(self.picture(), f"{self.title}: {_said(now)}"),
             display.card(self.title, rows, fold=fold),
@@ -145,7 +145,7 @@ def _advance(bar: Any, now: Snapshot) -> None:
     counts = now.counts
     bar.total = sum(counts.values()) or None
     bar.n = sum(counts[status] for status in ENDED)
-    bar.set_postfix_str(f"the last look failed: {one_line(now.problem)}" if now.problem else _said(now))
+    bar.set_postfix_str(f"the last update failed: {one_line(now.problem)}" if now.problem else _said(now))
 
 
 def _said(now: Snapshot) -> str:

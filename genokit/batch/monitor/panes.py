@@ -19,19 +19,19 @@ def head(title: str, place: str, now: Snapshot, *, closed: bool) -> Html:
     """What is watched and where; when it was looked at last, how often, and what went wrong."""
     at = f"{now.at:%H:%M:%S} UTC" if now.at else "not yet"
     if closed:
-        state, how = "CLOSED", "nothing is asked any more"
+        state, how = "CLOSED", "no longer updated"
     elif now.next_s is None:
-        state, how = "OK", "all have ended, so nothing is asked any more"
+        state, how = "OK", "all jobs have ended"
     elif now.by_events:
-        state, how = "LIVE", "told by events"
+        state, how = "LIVE", "updated by events"
     else:
-        state, how = "LIVE", f"asks every {now.next_s:.2g} s"
+        state, how = "LIVE", f"updated every {now.next_s:.2g} s"
     calls = f"{now.calls_a_minute:,} call{'' if now.calls_a_minute == 1 else 's'} in the last minute"
-    parts: list[Html] = [live.heading(title, place, state, f"looked at {at}, {how}, {calls}")]
+    parts: list[Html] = [live.heading(title, place, state, f"as of {at}, {how}, {calls}")]
     if now.problem:
-        known = f"What is shown is of {at}. " if now.at else ""
-        again = f" The next look is in about {now.next_s:.0f} s." if now.next_s else ""
-        parts.append(live.notice(f"The last look failed. {known}{now.problem}{again}"))
+        known = f"What is shown is as of {at}. " if now.at else ""
+        again = f" The next is in about {now.next_s:.0f} s." if now.next_s else ""
+        parts.append(live.notice(f"The last update failed. {known}{now.problem}{again}"))
     return live.group(*parts)
 
 
@@ -104,19 +104,19 @@ def rows(jobs: Sequence[JobState], now: Snapshot) -> Html:
 def how_many(shown: int, found: int, of: int) -> Html:
     """How much of all the table shows."""
     if not of:
-        return live.quiet("No jobs here yet. They appear by themselves.")
+        return live.quiet("No jobs yet. New ones appear by themselves.")
     if shown < found:
-        return live.quiet(f"The newest {shown:,} of {found:,} jobs that the filter leaves; narrow it to see others.")
+        return live.quiet(f"The newest {shown:,} of {found:,} jobs that match the filter; narrow it to see others.")
     return live.quiet(f"{found:,} of {of:,} job{'' if of == 1 else 's'}.")
 
 
 def detail(chosen: str, job: JobState | None, now: Snapshot) -> Html:
     """The chosen job."""
     if job is None:
-        return display.card(f"Job {chosen}", {"Status": "asked for"})
-    asked = job.capacity
-    gpus = f", {asked.gpus} GPU" if asked.gpus else ""
-    requested = f"{asked.vcpus:g} vCPU, {display.size(asked.memory_mib * 2**20)}{gpus}"
+        return display.card(f"Job {chosen}", {"Status": "being queried"})
+    capacity = job.capacity
+    gpus = f", {capacity.gpus} GPU" if capacity.gpus else ""
+    requested = f"{capacity.vcpus:g} vCPU, {display.size(capacity.memory_mib * 2**20)}{gpus}"
     shown: dict[str, object] = {
         "Reason": job.reason or "none",
         "Started": f"{_clock(job.started)}, took {_took(job, now)}" if job.started else "not yet",
@@ -150,9 +150,9 @@ def lines(job: JobState | None, text: str) -> Html:
     if job is None:
         return live.quiet("")
     if job.size:
-        return live.quiet("An array writes no log itself: give a child's number to read its own.")
+        return live.quiet("An array has no log of its own: enter a child's number to read that child's.")
     if not job.stream:
-        return live.quiet("No log: it never ran." if job.status in ENDED else "No log yet: it does not run.")
+        return live.quiet("No log: it never ran." if job.status in ENDED else "No log yet: it has not started.")
     return display.log(text) if text else live.quiet("No lines so far.")
 
 

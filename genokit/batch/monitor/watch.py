@@ -1,4 +1,4 @@
-"""Watching jobs: one thread looks, however many want to know, as often as it pays and no oftener."""
+"""Following jobs: one thread polls adaptively for all watches of the same clients."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ DAY_MS = 86_400_000
 
 
 class Watch:
-    """What some jobs do, followed until ``close()``: the jobs of a queue, of all queues, or those with these ids.
+    """Jobs followed until ``close()``: those of a queue, of all queues, or those with these ids.
 
-    Jobs of queues are those created since ``since`` (a day ago), and those that live. Watches of the same clients
-    share one thread, which listens to the stack's event queue where there is one, and else asks again and again.
+    Jobs of queues are those created since ``since`` (default: a day ago), and those that have not ended. Watches of
+    the same clients share one thread, which listens to the stack's event queue where there is one, and polls otherwise.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Watch:
         return self._poller.known.get(job_id)
 
     def nudge(self) -> None:
-        """Look at once: something was just done to a job."""
+        """Poll at once: something was just done to a job."""
         self._poller.nudge()
 
     def count(self, operation: str) -> None:
@@ -79,11 +79,11 @@ class Watch:
         self._poller.count(operation)
 
     def close(self) -> None:
-        """Ask no more for this watch; with the last one the thread ends."""
+        """Stop following; with the last watch the thread ends."""
         self._poller.leave(self)
 
     def reopen(self) -> None:
-        """Ask again after ``close()``; what was known still is."""
+        """Follow again after ``close()``; what was known still is."""
         if self.closed:
             self._poller.join(self)
 
@@ -122,7 +122,7 @@ def pause(base_s: float, *, quiet: int, failures: int, by_events: bool, hurry: b
 
 
 class Poller:
-    """The thread that looks for all watches of the same clients, and the one that listens for events."""
+    """The thread that polls for all watches of the same clients, and the one that listens for events."""
 
     def __init__(self, clients: Clients) -> None:
         self.known: dict[str, JobState] = {}
@@ -146,7 +146,7 @@ class Poller:
         self._queues: tuple[JobQueue, ...] = ()
         self._around_at = float("-inf")
         self._events: str | None = None  # the event queue's address
-        self._told: deque[str] = deque(maxlen=10_000)  # events that were heard already
+        self._heard: deque[str] = deque(maxlen=10_000)  # events that were heard already
         self._left = True
 
     # --- for watches
@@ -241,13 +241,13 @@ class Poller:
                 answer = self._ask("sqs", "receive_message", "the event queue", QueueUrl=url, WaitTimeSeconds=20,
                                    VisibilityTimeout=0, MaxNumberOfMessages=10)  # fmt: skip
             except GenokitError as error:
-                self._problem, self._events = f"{error} Jobs are asked for instead.", None
+                self._problem, self._events = f"{error} Jobs are polled instead.", None
                 self.nudge()
                 return
             heard = [one["MessageId"] for one in answer.get("Messages", [])]
-            if set(heard) - set(self._told):
+            if set(heard) - set(self._heard):
                 self.nudge()
-            self._told.extend(one for one in heard if one not in self._told)
+            self._heard.extend(one for one in heard if one not in self._heard)
             stop.wait(self._base_s)
 
     # --- a look

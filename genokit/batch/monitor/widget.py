@@ -40,7 +40,7 @@ class View:
         self._lock = threading.RLock()
         self._now = Snapshot()
         self._chosen = ""  # the id of the job whose detail is shown
-        self._asked: Callable[[], object] | None = None  # what waits for a yes
+        self._pending: Callable[[], object] | None = None  # what waits for a yes
         self._log: tuple[str, float, str] = ("", 0.0, "")  # the job, when its lines were read, and the lines
         self._hidden_at: float | None = None  # since when it has been on no page
         self._on_page = threading.Event()
@@ -248,14 +248,14 @@ class View:
 
     def _ask(self, verb: str, act: Callable[[Job], object] | None) -> None:
         """Ask for a yes before ``act`` is done to the chosen job; with None, ask no more."""
-        self._asked = partial(act, Job(self._clients, self._chosen)) if act else None
+        self._pending = partial(act, Job(self._clients, self._chosen)) if act else None
         if act is not None:
             self._put(self._question, panes.question(verb, self._chosen, self._job()))
             self._yes.description = f"Yes, {verb.lower()}"
         self._show(self._confirm, act is not None)
 
     def _on_yes(self) -> None:
-        act = self._asked
+        act = self._pending
         self._ask("", None)
         if act is not None:
             self._do(act)
@@ -272,7 +272,7 @@ class View:
         self._put(self._answer, *parts)
 
     def close(self) -> None:
-        """Ask no more. What is shown stays, and says that it is of then."""
+        """Stop following. What is shown stays, marked as closed."""
         with self._lock:
             if not self.closed:
                 self.closed = True

@@ -133,10 +133,10 @@ def _from_git(root: Path) -> list[str] | None:
     """What git tracks or would; None where there is no git, or nothing of git's."""
     if shutil.which("git") is None or not any((one / ".git").exists() for one in (root, *root.parents)):
         return None
-    asked = ["git", "-C", str(root), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    command = ["git", "-C", str(root), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     # A hook of git's own would set these, and the answer would be another repository's.
     own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    done = subprocess.run(asked, capture_output=True, check=False, env=own)
+    done = subprocess.run(command, capture_output=True, check=False, env=own)
     if done.returncode:
         raise InvalidProject(
             f"git does not say which files of '{root}' belong to the project: {os.fsdecode(done.stderr).strip()}"

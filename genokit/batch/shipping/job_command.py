@@ -18,8 +18,8 @@ def wrapped(words: Sequence[str], *, code: str | None, rows: str | None, columns
     """
     if code is None and rows is None:
         return list(words)
-    told = [*(["--code", code] if code else []), *(["--rows", rows] if rows else [])]
-    return [*BEGIN, *told, "--", *(_field(word, columns) for word in words)]
+    options = [*(["--code", code] if code else []), *(["--rows", rows] if rows else [])]
+    return [*BEGIN, *options, "--", *(_field(word, columns) for word in words)]
 
 
 def rows_of(command: Sequence[str]) -> str | None:
@@ -57,10 +57,10 @@ def filled(words: Sequence[str], row: Mapping[str, str]) -> list[str]:
 
 def parsed(arguments: Sequence[str]) -> tuple[str | None, str | None, list[str]]:
     """Code, rows and command of a wrapped command's arguments. Raises InvalidRequest."""
-    told: dict[str, str] = {}
+    options: dict[str, str] = {}
     rest = list(arguments)
     while len(rest) > 1 and rest[0] in ("--code", "--rows"):
-        told[rest[0]], rest = rest[1], rest[2:]
+        options[rest[0]], rest = rest[1], rest[2:]
     if len(rest) < 2 or rest[0] != "--":
         raise InvalidRequest(f"Expected [--code URI] [--rows URI] -- COMMAND..., got: {' '.join(arguments)}")
-    return told.get("--code"), told.get("--rows"), rest[1:]
+    return options.get("--code"), options.get("--rows"), rest[1:]

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from genokit.backends import Clients
 from genokit.batch.definition import text, whole
 from genokit.batch.shipping import by_hash
-from genokit.display import is_missing
 from genokit.errors import InvalidRequest
 from genokit.refusals import unwritable
 
@@ -90,9 +89,6 @@ def texts(each: Iterable[Mapping[str, object]] | pd.DataFrame, only: Iterable[in
             raise InvalidRequest(
                 f"each: row {number} must have the columns {', '.join(map(str, names))}, as row 0 has."
             )
-        lacking = [name for name, value in record.items() if is_missing(value)]
-        if lacking:
-            raise InvalidRequest(f"each: row {number} has no value for '{lacking[0]}'. Fill it, or leave the row out.")
         row = {str(name): text(f"each: '{name}' of row {number}", value) for name, value in record.items()}
         if wrong := unwritable(row, f"each[{number}]"):
             raise InvalidRequest(wrong)
