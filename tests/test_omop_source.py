@@ -82,7 +82,7 @@ def test_a_folder_too_high_is_told_the_right_one(folder, tmp_path_factory):
 def test_a_place_that_is_no_folder_is_said():
     with pytest.raises(NotFound, match="no folder 'nowhere'"):
         Source("nowhere").tables()
-    with pytest.raises(InvalidSource, match="neither a folder of this machine nor one in S3"):
+    with pytest.raises(InvalidSource, match="neither a folder of this machine nor one on S3"):
         Source("https://example.org/mimic").tables()
 
 

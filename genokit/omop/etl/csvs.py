@@ -47,17 +47,8 @@ class Bad:
     reason: str
 
 
-@dataclass(frozen=True)
-class Header:
-    """The first line of a file: its names in order, those of the schema it lacks, and those that it has beyond it."""
-
-    names: tuple[str, ...]
-    missing: tuple[str, ...]
-    unknown: tuple[str, ...]
-
-
-def header(file: Path, table: SourceTable) -> Header:
-    """Read a file's names. Raises InvalidSource if they cannot be those of the table."""
+def header(file: Path, table: SourceTable) -> list[str]:
+    """The names of a file's columns. Raises InvalidSource if they cannot be those of the table."""
     try:
         with _plain(file) as stream:
             line = stream.readline(LONGEST).removeprefix(codecs.BOM_UTF8)
@@ -68,20 +59,19 @@ def header(file: Path, table: SourceTable) -> Header:
         names = [name.strip().lower() for name in next(csv.reader([line.decode("utf-8")]), [])]
     except UnicodeDecodeError as error:
         raise InvalidSource(f"'{file.name}' does not begin with text in UTF-8. Is it a CSV file?") from error
-    absent = [name for name in table.columns if name not in names]
-    lost = [name for name in absent if table.columns[name].required]
+    lost = [name for name, column in table.columns.items() if column.required and name not in names]
     twice = sorted({name for name in names if names.count(name) > 1 and name in table.columns})
     if twice:
-        raise InvalidSource(f"'{file.name}' has the column '{twice[0]}' twice. Take one away.")
+        raise InvalidSource(f"'{file.name}' has the column '{twice[0]}' twice. Remove one.")
     if lost:
         many = f"{', '.join(repr(name) for name in lost[:5])}{' ...' if len(lost) > 5 else ''}"
-        # A first line without any known name may hold values, so that it is not shown.
+        # A first line without any known name may be a row of values: it is not shown.
         hint = did_you_mean(lost[0], names) if any(name in table.columns for name in names) else ""
         raise InvalidSource(
             f"'{file.name}' has no column {many}, which the table '{table.name}' of MIMIC-III needs. Its first line "
-            f"must hold the names, separated by commas. {hint}".rstrip()
+            f"must be the names, separated by commas. {hint}".rstrip()
         )
-    return Header(tuple(names), tuple(absent), tuple(name for name in names if name not in table.columns))
+    return names
 
 
 def load(
@@ -93,7 +83,7 @@ def load(
     it has bad rows or free text. What is one of ``null_texts`` is read as empty. Raises InvalidSource where most rows
     are bad.
     """
-    names = header(file, table).names
+    names = header(file, table)
     for times in () if table.name in FREE_TEXT else ("TIMESTAMP", "VARCHAR"):
         # Whole numbers are read as any number: DuckDB would round 1.5 silently.
         types = {"INTEGER": "DOUBLE", "SMALLINT": "DOUBLE", "TIMESTAMP": times}

@@ -1,7 +1,7 @@
-"""The few things that engines spell differently, each under one name in the ETL's SQL, and their text for each engine.
+"""Macros for the few things that engines spell differently: a name in the ETL's SQL, and a text for each engine.
 
-A macro looks like a function: ``hash_id(name)``. ``expand`` parses the portable SQL, puts each macro's text in its
-place and writes the whole for an engine. What a macro is given stands in its text as a column of that name.
+A macro looks like a function: ``hash_id(name)``. ``expand`` parses the portable SQL, replaces each macro by its text
+and writes the whole for an engine. In a macro's text, its parameters are columns of these names.
 
 >>> expand("SELECT event_id(row_id, 2) AS id, concept('EHR') AS kind FROM mimic3.labevents", "spark")
 'SELECT CAST(row_id AS BIGINT) * 16 + 2 AS id, 32817 AS kind FROM mimic3.labevents'
@@ -20,12 +20,12 @@ from sqlglot import exp
 
 from genokit.errors import NotFound, did_you_mean
 
-ENGINES = ("duckdb", "spark", "athena", "trino", "redshift")
+ENGINES = ("duckdb", "spark", "athena")
 
 
 @dataclass(frozen=True)
 class Macro:
-    """What it takes, what it gives, and its text: one for all engines, or one for each."""
+    """Its parameters, what it returns, and its text: one for all engines, or one for each."""
 
     takes: tuple[str, ...]
     gives: str
@@ -34,10 +34,6 @@ class Macro:
     def of(self, engine: str) -> str:
         """Its text for one engine."""
         return self.text if isinstance(self.text, str) else self.text[engine]
-
-
-def _by_engine(duckdb: str, spark: str, trino: str, redshift: str) -> Mapping[str, str]:
-    return {"duckdb": duckdb, "spark": spark, "athena": trino, "trino": trino, "redshift": redshift}
 
 
 # No exponents, infinities or other words that some engines take for numbers; commas only between thousands.
@@ -58,52 +54,47 @@ MACROS = {
     "hash_id": Macro(
         ("words",),
         "the first 60 bits of a text's MD5, for what has no row_id",
-        _by_engine(
-            "CAST('0x' || SUBSTRING(MD5(words), 1, 15) AS BIGINT)",
-            "CAST(CONV(SUBSTRING(MD5(words), 1, 15), 16, 10) AS BIGINT)",
-            "FROM_BASE(SUBSTRING(LOWER(TO_HEX(MD5(TO_UTF8(words)))), 1, 15), 16)",
-            "STRTOL(SUBSTRING(MD5(words), 1, 15), 16)",
-        ),
+        {
+            "duckdb": "CAST('0x' || SUBSTRING(MD5(words), 1, 15) AS BIGINT)",
+            "spark": "CAST(CONV(SUBSTRING(MD5(words), 1, 15), 16, 10) AS BIGINT)",
+            "athena": "FROM_BASE(SUBSTRING(LOWER(TO_HEX(MD5(TO_UTF8(words)))), 1, 15), 16)",
+        },
     ),
     "days_between": Macro(
         ("earlier", "later"),
         "midnights between two days",
-        _by_engine(
-            "DATE_DIFF('day', CAST(earlier AS DATE), CAST(later AS DATE))",
-            "DATEDIFF(CAST(later AS DATE), CAST(earlier AS DATE))",
-            "DATE_DIFF('day', CAST(earlier AS DATE), CAST(later AS DATE))",
-            "DATEDIFF(DAY, CAST(earlier AS DATE), CAST(later AS DATE))",
-        ),
+        {
+            "duckdb": "DATE_DIFF('day', CAST(earlier AS DATE), CAST(later AS DATE))",
+            "spark": "DATEDIFF(CAST(later AS DATE), CAST(earlier AS DATE))",
+            "athena": "DATE_DIFF('day', CAST(earlier AS DATE), CAST(later AS DATE))",
+        },
     ),
     "clock_time": Macro(
         ("moment",),
         "hours, minutes and seconds, of 24 hours",
-        _by_engine(
-            "STRFTIME(moment, '%H:%M:%S')",
-            "DATE_FORMAT(moment, 'HH:mm:ss')",
-            "DATE_FORMAT(moment, '%H:%i:%S')",
-            "TO_CHAR(moment, 'HH24:MI:SS')",
-        ),
+        {
+            "duckdb": "STRFTIME(moment, '%H:%M:%S')",
+            "spark": "DATE_FORMAT(moment, 'HH:mm:ss')",
+            "athena": "DATE_FORMAT(moment, '%H:%i:%S')",
+        },
     ),
     "number_of": Macro(
         ("words",),
         "the number that a text is, or null where it is none",
-        _by_engine(
-            f"CASE WHEN REGEXP_MATCHES(TRIM(words), {_NUMBER}) THEN TRY_CAST({_DIGITS} AS DOUBLE) END",
-            f"CASE WHEN TRIM(words) RLIKE {_NUMBER} THEN TRY_CAST({_DIGITS} AS DOUBLE) END",
-            f"CASE WHEN REGEXP_LIKE(TRIM(words), {_NUMBER}) THEN TRY_CAST({_DIGITS} AS DOUBLE) END",
-            f"CASE WHEN TRIM(words) ~ {_NUMBER} THEN CAST({_DIGITS} AS DOUBLE PRECISION) END",
-        ),
+        {
+            "duckdb": f"CASE WHEN REGEXP_MATCHES(TRIM(words), {_NUMBER}) THEN TRY_CAST({_DIGITS} AS DOUBLE) END",
+            "spark": f"CASE WHEN TRIM(words) RLIKE {_NUMBER} THEN TRY_CAST({_DIGITS} AS DOUBLE) END",
+            "athena": f"CASE WHEN REGEXP_LIKE(TRIM(words), {_NUMBER}) THEN TRY_CAST({_DIGITS} AS DOUBLE) END",
+        },
     ),
     "decimal_text": Macro(
         ("number",),
         "a number as text, always with four decimals: engines write floating point numbers differently",
-        _by_engine(
-            "CAST(TRY_CAST(number AS DECIMAL(18, 4)) AS VARCHAR)",
-            "CAST(TRY_CAST(number AS DECIMAL(18, 4)) AS STRING)",
-            "CAST(TRY_CAST(number AS DECIMAL(18, 4)) AS VARCHAR)",
-            "CAST(CAST(number AS DECIMAL(18, 4)) AS VARCHAR)",
-        ),
+        {
+            "duckdb": "CAST(TRY_CAST(number AS DECIMAL(18, 4)) AS VARCHAR)",
+            "spark": "CAST(TRY_CAST(number AS DECIMAL(18, 4)) AS STRING)",
+            "athena": "CAST(TRY_CAST(number AS DECIMAL(18, 4)) AS VARCHAR)",
+        },
     ),
     "ndc_of": Macro(
         ("words",),
@@ -153,28 +144,28 @@ def expand(sql: str, engine: str, *, pretty: bool = False) -> str:
     """Portable SQL as one engine's own: macros replaced, types and functions in its spelling. Raises NotFound."""
     tree = parse(sql)
     _replace(tree, engine)
-    if engine in ("athena", "trino"):
+    if engine == "athena":
         for trim in reversed(list(tree.find_all(exp.Trim))):
-            # Its own TRIM takes off tabs and ends of lines, too, which all others leave.
+            # Its own TRIM removes tabs and newlines, too, which the other engines keep.
             without = (exp.Literal.string("^ +| +$"), exp.Literal.string(""))
             trim.replace(exp.Anonymous(this="REGEXP_REPLACE", expressions=[trim.this, *without]))
     return tree.sql(dialect=engine, pretty=pretty, comments=False)
 
 
 def macros_in(tree: exp.Expr) -> set[str]:
-    """The names of all functions in a tree that the parser doesn't know: macros, or mistakes."""
+    """The names of all functions in a tree that the parser does not know: macros, or mistakes."""
     return {call.name.lower() for call in tree.find_all(exp.Anonymous)}
 
 
 @cache
 def constants() -> Mapping[str, int]:
-    """The concepts that the SQL names by itself: name to id."""
+    """The concepts that the SQL itself names: name to id."""
     with (Path(__file__).parent / "concepts" / "constants.csv").open(encoding="utf-8", newline="") as file:
         return {row["code"]: int(row["concept_id"]) for row in csv.DictReader(file)}
 
 
 def _replace(tree: exp.Expr, engine: str) -> None:
-    # The innermost first, so that what a macro is given is expanded already.
+    # The innermost first, so that a macro's arguments are expanded already.
     for call in reversed(list(tree.find_all(exp.Anonymous))):
         name = call.name.lower()
         if name in MACROS:
@@ -184,7 +175,7 @@ def _replace(tree: exp.Expr, engine: str) -> None:
 
 def _text(macro: Macro, name: str, given: list[exp.Expr], engine: str) -> exp.Expr:
     if len(given) != len(macro.takes):
-        raise NotFound(f"The macro {name} takes {', '.join(macro.takes)}, but is given {len(given)}.")
+        raise NotFound(f"The macro {name} takes {', '.join(macro.takes)}, but got {len(given)}.")
     if name == "concept":
         return exp.Literal.number(_concept(given[0].name))
     values = dict(zip(macro.takes, given, strict=True))
@@ -198,7 +189,7 @@ def _text(macro: Macro, name: str, given: list[exp.Expr], engine: str) -> exp.Ex
 
 
 def _inside(parent: exp.Expr | None, text: exp.Expr) -> exp.Expr:
-    """In parentheses where the parent's operator would tear it apart."""
+    """In parentheses where the parent's operator would bind more tightly."""
     return exp.Paren(this=text) if isinstance(parent, exp.Binary) and isinstance(text, exp.Binary) else text
 
 

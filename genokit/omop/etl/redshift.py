@@ -1,9 +1,9 @@
-"""Published tables in Redshift: the news of one starts its load, and what Redshift holds can be asked.
+"""Published tables in Redshift: a notification starts a table's load, and the loaded tables can be listed.
 
-The stack "omop" with ``redshift=True`` brings Redshift Serverless, a topic and a function. The function hears that a
-table is published and loads its Parquet files by COPY in one transaction: the table is made beside the old one, its
-rows are counted, and it takes the old one's place, or the old one stays. The same news twice loads once, late news
-never over newer. Each table says in its comment which version it is, so no ledger can disagree with it.
+The stack "omop" with ``redshift=True`` deploys Redshift Serverless, a topic and a function. The function is notified of
+a published table and loads its Parquet files by COPY in one transaction: the new table is made beside the old one, its
+rows are counted, and it replaces the old one, or the old one stays. The same notification twice loads once, and a late
+one never replaces a newer table. Each table's comment has its version, so no ledger can disagree with it.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 # Texts have no limit in the CDM of this kit; this is the widest that a bare VARCHAR can be.
 TYPES = {"DOUBLE": "DOUBLE PRECISION", "VARCHAR": "VARCHAR(65535)"}
-HELD = (
-    "SELECT c.relname AS table_name, d.description AS told FROM pg_class AS c"
+LOADED = (
+    "SELECT c.relname AS table_name, d.description AS version FROM pg_class AS c"
     " JOIN pg_namespace AS n ON n.oid = c.relnamespace"
     " JOIN pg_description AS d ON d.objoid = c.oid AND d.objsubid = 0"
     " WHERE n.nspname = 'public' AND c.relkind = 'r' ORDER BY c.relname"
@@ -40,25 +40,19 @@ def columns(table: str) -> list[tuple[str, str]]:
     return [(one.name, TYPES.get(one.type, one.type) + " NOT NULL" * one.required) for one in fields.fields(table)]
 
 
-def ddl(table: str) -> str:
-    """How Redshift creates a table of the CDM, for those who load by themselves. Raises NotFound."""
-    listed = ",\n".join(f'    "{name}" {kind}' for name, kind in columns(table))
-    return f"CREATE TABLE public.{table} (\n{listed}\n)"
-
-
 def notify(clients: Clients, table: str, key: str, location: str, rows: int, *, stack: str = STACK) -> bool:
-    """Tell the stack that a table of the CDM is published; False where the stack has nobody who wants to know.
+    """Notify the stack that a table of the CDM is published; False where the stack has no topic for this.
 
-    ``location`` is the folder of its Parquet files, in the stack's bucket. It returns as soon as the news is out.
+    ``location`` is the folder of its Parquet files, in the stack's bucket. Returns once the notification is sent.
     """
     outputs = clients.outputs(stack)
     if "TableTopic" not in outputs:
         return False
-    told = columns(table)
+    typed = columns(table)
     if not location.startswith(f"s3://{outputs['Bucket']}/"):
         raise InvalidParameters(
-            f"Redshift cannot load '{table}' from '{location}': the stack '{stack}' reads s3://{outputs['Bucket']}/ "
-            "alone. Give the ETL a target in there."
+            f"Redshift cannot load '{table}' from '{location}': the stack '{stack}' reads only "
+            f"s3://{outputs['Bucket']}/. Give the ETL a target in that bucket."
         )
     news = {
         "table": table,
@@ -66,7 +60,7 @@ def notify(clients: Clients, table: str, key: str, location: str, rows: int, *, 
         "location": location.rstrip("/") + "/",
         "rows": rows,
         "at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-        "columns": told,
+        "columns": typed,
     }
     with translated_errors(f"news of table '{table}'"):
         clients.client("sns").publish(TopicArn=outputs["TableTopic"], Message=json.dumps(news))
@@ -74,25 +68,25 @@ def notify(clients: Clients, table: str, key: str, location: str, rows: int, *, 
 
 
 def loaded(clients: Clients, *, stack: str = STACK) -> pd.DataFrame:
-    """What Redshift holds: each table with the key of its version, its rows, and when it was published.
+    """The tables in Redshift: each with the key of its version, its rows, and when it was published.
 
-    A table that was published and is not here is loading still, or among those that ``failed``.
+    A table that was published and is not listed is still loading, or is listed by ``failed``.
     """
     import pandas as pd
 
     workgroup, database = (clients.output(key, stack) for key in ("RedshiftWorkgroup", "RedshiftDatabase"))
     found = []
-    for table, told in _rows(clients, workgroup, database, HELD):
-        words = told.split(" ")
+    for table, version in _rows(clients, workgroup, database, LOADED):
+        words = version.split(" ")
         if len(words) == 3 and table in fields.tables():
             found.append((table, words[1], int(words[2]), pd.Timestamp(words[0])))
     return pd.DataFrame(found, columns=["table", "key", "rows", "published"])
 
 
 def failed(clients: Clients, *, stack: str = STACK) -> pd.DataFrame:
-    """The loads of the last two weeks that came to nothing: table, key, when, and why, as far as it can be told.
+    """The loads of the last two weeks that failed: table, key, time and reason.
 
-    Redshift's own words are in its ``sys_load_error_detail``: they may quote what a row holds, and are not fetched.
+    Redshift's own messages are in its ``sys_load_error_detail``: they may quote values of a row, and are not fetched.
     """
     from genokit.frames import Frame
 
@@ -102,17 +96,17 @@ def failed(clients: Clients, *, stack: str = STACK) -> pd.DataFrame:
             page = clients.client("sqs").receive_message(QueueUrl=queue, VisibilityTimeout=0, MaxNumberOfMessages=10)
         new = {one["MessageId"]: _failure(json.loads(one["Body"])) for one in page.get("Messages", [])}
         if not new.keys() - found.keys():
-            told = sorted(found.values(), key=lambda one: one[2])
-            return Frame(told, columns=["table", "key", "at", "reason"])
+            failures = sorted(found.values(), key=lambda one: one[2])
+            return Frame(failures, columns=["table", "key", "at", "reason"])
         found |= new
 
 
 def _failure(message: dict[str, Any]) -> tuple[str, str, str, str]:
-    """What a message says: of a statement that failed in Redshift, or of news that the function did not take."""
+    """The content of a message: a statement that failed in Redshift, or a notification that the function refused."""
     if "detail" in message:
-        told = message["detail"]
-        _, table, key = told["statementName"].split(" ")
-        return table, key, message["time"], f"Redshift: {told['state']}, statement {told['statementId']}"
+        statement = message["detail"]
+        _, table, key = statement["statementName"].split(" ")
+        return table, key, message["time"], f"Redshift: {statement['state']}, statement {statement['statementId']}"
     news = json.loads(message["requestPayload"]["Records"][0]["Sns"]["Message"])
     reason = message.get("responsePayload", {}).get("errorMessage", message["requestContext"].get("condition", ""))
     return str(news.get("table", "")), str(news.get("key", "")), message["timestamp"], str(reason)
@@ -120,16 +114,12 @@ def _failure(message: dict[str, Any]) -> tuple[str, str, str, str]:
 
 def _rows(clients: Clients, workgroup: str, database: str, sql: str) -> list[tuple[str, ...]]:
     """The rows of a query, all of them texts. Raises ServiceError."""
-    data, thing, rows = clients.client("redshift-data"), f"Redshift workgroup '{workgroup}'", []
+    data, thing = clients.client("redshift-data"), f"Redshift workgroup '{workgroup}'"
     with translated_errors(thing):
-        asked = data.execute_statement(WorkgroupName=workgroup, Database=database, Sql=sql)["Id"]
-        while (found := data.describe_statement(Id=asked))["Status"] not in ("FINISHED", "FAILED", "ABORTED"):
+        query = data.execute_statement(WorkgroupName=workgroup, Database=database, Sql=sql)["Id"]
+        while (found := data.describe_statement(Id=query))["Status"] not in ("FINISHED", "FAILED", "ABORTED"):
             time.sleep(clients.backend.poll_s / 4)
         if found["Status"] != "FINISHED":
             raise ServiceError(f"{thing}: the query {found['Status']}: {found.get('Error', '')}", code=found["Status"])
-        page: dict[str, Any] = {"NextToken": ""}
-        while "NextToken" in page:
-            token = {"NextToken": page["NextToken"]} if page["NextToken"] else {}
-            page = data.get_statement_result(Id=asked, **token)
-            rows += [tuple(value.get("stringValue", "") for value in row) for row in page["Records"]]
-    return rows
+        pages = data.get_paginator("get_statement_result").paginate(Id=query)
+        return [tuple(value.get("stringValue", "") for value in row) for page in pages for row in page["Records"]]

@@ -57,7 +57,7 @@ class Report:
     --------
     >>> from genokit import omop
     >>> source = omop.synthetic("mimiciii", persons=5, density=0.01, progress=False)
-    >>> report = omop.etl(source, "omop", progress=False)
+    >>> report = omop.etl(source, "cdm54", progress=False)
     >>> report.missing, len(report.rejected), int(report.tables.set_index("table").loc["person", "rows"])
     ((), 0, 5)
     """

@@ -1,4 +1,4 @@
-"""Source: MIMIC-III as a site has it, CSV or Parquet, loaded by name and type; bad rows are set aside and listed."""
+"""Source: a site's copy of MIMIC-III, CSV or Parquet, loaded by name and type; bad rows are set aside and listed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from genokit.omop.parquet import is_part, parts, scan
 if TYPE_CHECKING:
     from genokit.backends import Clients
 
-MARK = "synthetic.json"  # lies beside data that the kit made up
+MARK = "synthetic.json"  # beside synthetic data
 SUFFIXES = {".csv": "csv", ".csv.gz": "csv.gz", ".parquet": "parquet"}
 SHOWN = 200
 BY_NAME = "union_by_name = true"
@@ -31,12 +31,22 @@ BY_NAME = "union_by_name = true"
 
 @dataclass(frozen=True)
 class Source:
-    """A folder with the tables of MIMIC-III: PATIENTS.csv, patients.csv.gz, patients.parquet, or patients/*.parquet.
+    """A folder with the tables of MIMIC-III, on this machine or on S3. Making a Source reads nothing.
 
-    It lies on this machine, or in S3 as ``Source("s3://bucket/folder")``: then its files are fetched when they are
-    needed. ``clients`` (default: the settings' own) serve S3. ``null_texts`` are texts that stand for a missing value
-    in these files, as "NA" in R's, beside the empty one. Making a Source reads nothing.
+    A table is a file, as PATIENTS.csv, patients.csv.gz or patients.parquet, or a folder of Parquet files, as
+    patients/part-0.parquet. Files on S3 are fetched into the cache when they are needed.
 
+    Parameters
+    ----------
+    place : str or path
+        The folder, or ``s3://bucket/folder``.
+    clients : Clients, optional
+        The clients of S3 (default: those of the settings).
+    null_texts : iterable of str, default ()
+        Texts that stand for a missing value in these files, as "NA" in R's, beside the empty one.
+
+    Examples
+    --------
     >>> from genokit.omop import Source
     >>> Source("physionet/mimiciii")
     <Source 'physionet/mimiciii'>
@@ -59,9 +69,9 @@ class Source:
         return {name: _form(names[name]) if name in names else "missing" for name in mimic3()}
 
     def files(self, *, progress: bool = True) -> dict[str, Path]:
-        """The file, or folder of Parquet files, of each table that is there; those in S3 are fetched into the cache.
+        """The file, or folder of Parquet files, of each table that is there; those on S3 are fetched into the cache.
 
-        Raises NotFound, InvalidSource, and what S3 refuses as AccessDenied, ServiceError and so on.
+        Raises NotFound, InvalidSource, and S3's refusals as AccessDenied, ServiceError and so on.
         """
         names = self._names()
         if not self._in_s3:
@@ -84,22 +94,22 @@ class Source:
         lost = [name for name, table in mimic3().items() if table.required and name not in found]
         if lost:
             raise InvalidSource(
-                f"'{self.place}' has {len(found)} of MIMIC-III's 26 tables, but not {' and '.join(lost)}, without "
-                f"which nothing goes. {self._elsewhere()}"
+                f"'{self.place}' has {len(found)} of MIMIC-III's 26 tables, but not {' and '.join(lost)}, which every "
+                f"source needs. {self._elsewhere()}"
             )
         return found
 
     def _entries(self) -> list[tuple[str, bool]]:
-        """What may be a table, in order of names, each with whether it is a folder (of Parquet files)."""
+        """What may be a table, sorted by name, each with whether it is a folder (of Parquet files)."""
         if self._in_s3:
             return [(name, objects[0].path != name) for name, objects in self._listed.items()]
         if "://" in self.place:
             raise InvalidSource(
-                f"'{self.place}' is neither a folder of this machine nor one in S3 (s3://bucket/folder)."
+                f"'{self.place}' is neither a folder of this machine nor one on S3, s3://bucket/folder."
             )
         if not os.path.isdir(self.place):  # False, too, for what could be no name at all
             raise NotFound(
-                f"There is no folder '{self.place}'. Name the one that holds MIMIC-III's tables, as PATIENTS.csv.gz."
+                f"There is no folder '{self.place}'. Name the one with MIMIC-III's tables, as PATIENTS.csv.gz."
             )
         inside = [(one.name, one.is_dir()) for one in sorted(Path(self.place).iterdir())]
         return [(name, folder) for name, folder in inside if not folder or _is_table(Path(self.place, name))]
@@ -109,7 +119,7 @@ class Source:
             for one in Path(self.place).iterdir():
                 if one.is_dir() and any(_is_table(inside) for inside in one.iterdir()):
                     return f"They may be in '{one}'."
-        return "Fetch them from where the others came from, or name the folder that has them."
+        return "Fetch them, or name the folder that has them."
 
     @property
     def _in_s3(self) -> bool:
@@ -121,36 +131,36 @@ class Source:
 
     @cached_property
     def _listed(self) -> dict[str, list[remote.Stored]]:
-        # Once: a source is what it was when first looked at. What changes later is refused when it is fetched.
+        # Listed once: files that change later are refused when they are fetched.
         folders = [name + suffix for name in mimic3() for suffix in ("", ".parquet")]
-        listed = remote.listed(self._s3, self.place, folders)
-        parts = {
-            name: [one for one in objects if one.path == name or is_part(Path(one.path))]
-            for name, objects in sorted(listed.items())
-        }
-        return {name: objects for name, objects in parts.items() if objects}
+        listed = dict[str, list[remote.Stored]]()
+        for name, objects in sorted(remote.listed(self._s3, self.place, folders).items()):
+            if inside := [one for one in objects if one.path == name or is_part(Path(one.path))]:
+                listed[name] = inside
+        return listed
 
     @property
     def synthetic(self) -> bool:
-        """Whether nobody is behind these data: the kit made them up, and marked the folder and each Parquet file."""
+        """Whether the data are synthetic: the kit marked the folder, and each Parquet file."""
         patients = "patients.parquet"
         if not self._in_s3:
             mark, file = os.path.join(self.place, MARK), os.path.join(self.place, patients)
             return os.path.isfile(mark) or (os.path.isfile(file) and _marked(file))
-        if MARK in self._listed or patients not in self._listed or self._listed[patients][0].path != patients:
+        objects = self._listed.get(patients, [])
+        if MARK in self._listed or not objects or objects[0].path != patients:
             return MARK in self._listed
-        return _marked(remote.fetched(self._s3, {patients: self._listed[patients]}, progress=False)[patients])
+        return _marked(remote.fetched(self._s3, {patients: objects}, progress=False)[patients])
 
     @property
     def title(self) -> str:
         return "Synthetic MIMIC-III" if self.synthetic else "MIMIC-III"
 
     def load(self, con: Any, *, staging: str | os.PathLike[str] | None = None, progress: bool = True) -> Loaded:
-        """Make the 26 tables, by MIMIC-III's columns and types, in the schema ``mimic3`` of an open DuckDB connection.
+        """Make the 26 tables, with MIMIC-III's columns and types, in the schema ``mimic3`` of a DuckDB connection.
 
-        Parquet is read where it lies; CSV is copied into the connection's database, or as Parquet into ``staging``.
-        A missing optional table is there and empty. ``mimic3.rejected`` lists bad rows by table_name, file, line
-        and reason; a Parquet file's line is the number of the row. Raises NotFound, InvalidSource.
+        Parquet is read in place; CSV is copied into the connection's database, or as Parquet into the folder
+        ``staging``. A missing optional table is there and empty. ``mimic3.rejected`` lists bad rows by table_name,
+        file, line and reason; a Parquet file's line is the number of the row. Raises NotFound, InvalidSource.
         """
         from genokit.bars import Bar
 
@@ -160,16 +170,16 @@ class Source:
         con.execute("create table mimic3.rejected (table_name VARCHAR, file VARCHAR, line BIGINT, reason VARCHAR)")
         counts, bad, notes = dict[str, int](), list[Bad](), list[str]()
         for name, table in Bar(mimic3().items(), desc=self.title, unit="table", disable=not progress):
-            if name not in files:
+            if name in files:
+                found, note = load_table(con, table, files[name], Path(staging) if staging else None, self.null_texts)
+                bad, notes = bad + found, notes + note
+            else:
                 con.execute(f"create table mimic3.{name} ({table.ddl})")
-                counts[name] = 0
-                continue
-            found, note = load_table(con, table, files[name], Path(staging) if staging else None, self.null_texts)
-            notes += note
-            bad += found
-            if found:
-                _list(con, found)
             counts[name] = con.execute(f"select count(*) from mimic3.{name}").fetchone()[0]
+        con.execute(
+            "insert into mimic3.rejected select unnest(?), unnest(?), unnest(?), unnest(?)",
+            [[getattr(one, name) for one in bad] for name in ("table", "file", "line", "reason")],
+        )
         missing = tuple(name for name in mimic3() if name not in files)
         return Loaded(self, counts, dict(Counter(one.table for one in bad)), missing, tuple(notes), tuple(bad[:SHOWN]),
                       time.perf_counter() - begun)  # fmt: skip
@@ -184,10 +194,10 @@ class Source:
             held = self.tables()
         except GenokitError as error:
             return card("MIMIC-III", {"place": self.place, "problem": str(error)}, status="problem")
-        forms = Counter(held.values())
-        about = {"place": self.place, "tables": f"{26 - forms['missing']} of 26", "missing": _missing(held) or "none"}
+        missing = [name for name, form in held.items() if form == "missing"]
+        about = {"place": self.place, "tables": f"{26 - len(missing)} of 26", "missing": ", ".join(missing) or "none"}
         if self.synthetic:
-            about["made of"] = "chance, by this kit; no person is behind it, and nothing may be learnt from it"
+            about["origin"] = "synthetic: made by this kit, no person is behind it, and nothing may be learnt from it"
         return card(
             self.title, about, fold={"Tables": table([{"table": name, "held as": form} for name, form in held.items()])}
         )
@@ -195,7 +205,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What came in: rows and rejected rows of each table, tables that were missing, and the first of the bad rows."""
+    """What was loaded: rows and rejected rows of each table, missing tables, and the first of the bad rows."""
 
     source: Source
     rows: Mapping[str, int]
@@ -222,20 +232,12 @@ class Loaded:
         }
         if self.notes:
             about["noted"] = "; ".join(self.notes)
-        each = [
-            {
-                "table": name,
-                "rows": rows,
-                "rejected": self.rejected.get(name, 0),
-                "in all of MIMIC-III": mimic3()[name].rows,
-            }
-            for name, rows in self.rows.items()
-        ]
-        fold: dict[str, object] = {"Tables": display.table(each)}
+        columns = ("table", "rows", "rejected", "in all of MIMIC-III")
+        each = [(name, rows, self.rejected.get(name, 0), mimic3()[name].rows) for name, rows in self.rows.items()]
+        fold: dict[str, object] = {"Tables": display.table([dict(zip(columns, one, strict=True)) for one in each])}
         if self.bad:
-            fold["Rejected rows"] = display.table(
-                [{"file": one.file, "line": one.line, "reason": one.reason} for one in self.bad]
-            )
+            bad = [{"file": one.file, "line": one.line, "reason": one.reason} for one in self.bad]
+            fold["Rejected rows"] = display.table(bad)
         return display.card(f"{self.source.title}, loaded", about, status="warning" if lost else "ok", fold=fold)
 
 
@@ -265,38 +267,25 @@ def _form(name: str) -> str:
     return next((form for suffix, form in SUFFIXES.items() if name.lower().endswith(suffix)), "parquet")
 
 
-def _list(con: Any, bad: list[Bad]) -> None:
-    import pyarrow as pa
-
-    columns = {name: [getattr(one, name) for one in bad] for name in ("table", "file", "line", "reason")}
-    con.register("genokit_bad", pa.table(columns))
-    con.execute("insert into mimic3.rejected select * from genokit_bad")
-    con.unregister("genokit_bad")
-
-
-def _missing(held: Mapping[str, str]) -> str:
-    return ", ".join(name for name, form in held.items() if form == "missing")
-
-
 def load_table(
     con: Any, table: SourceTable, path: Path, staging: Path | None, null_texts: tuple[str, ...] = ()
 ) -> tuple[list[Bad], list[str]]:
+    """Make one table from its file or folder; returns its bad rows, and notes about its columns."""
     if _form(path.name) == "parquet":
         return _load_parquet(con, table, path, null_texts)
-    head, name = csvs.header(path, table), f"mimic3.{table.name}"
+    names, name = csvs.header(path, table), f"mimic3.{table.name}"
     if staging:
         staging.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=staging) as scratch:
         if staging is None:
-            bad = csvs.load(
-                con, table, path, f"create or replace table {name} as {{query}}", name, Path(scratch), null_texts
-            )
+            into = f"create or replace table {name} as {{query}}"
+            bad = csvs.load(con, table, path, into, name, Path(scratch), null_texts)
         else:
             target = quoted(staging / f"{table.name}.parquet")
             into, made = f"copy ({{query}}) to {target} (format parquet, compression zstd)", f"read_parquet({target})"
             bad = csvs.load(con, table, path, into, made, Path(scratch), null_texts)
             con.execute(f"create view {name} as select * from {made}")
-    return bad, _notes(path.name, head.missing, head.unknown)
+    return bad, _notes(path.name, table, names)
 
 
 def _load_parquet(con: Any, table: SourceTable, path: Path, null_texts: tuple[str, ...]) -> tuple[list[Bad], list[str]]:
@@ -323,12 +312,11 @@ def _load_parquet(con: Any, table: SourceTable, path: Path, null_texts: tuple[st
     keep = f" where {condition}" if bad else ""
     query = f"select {rows.converted(table, known)} from (select {chosen} from {scan(files, BY_NAME)}){keep}"
     con.execute(f"create view mimic3.{table.name} as {query}")
-    missing = tuple(name for name in table.columns if name not in kinds)
-    notes = _notes(path.name, missing, tuple(name for name in kinds if name not in table.columns))
+    notes = _notes(path.name, table, kinds)
     zoned = ", ".join(name for name, kind in known.items() if kind == "TIMESTAMP WITH TIME ZONE")
-    return bad, notes + (
-        [f"{path.name} has times with a time zone: those of UTC are taken for {zoned}"] if zoned else []
-    )
+    if zoned:
+        notes.append(f"{path.name} has times with a time zone: those of UTC are taken for {zoned}")
+    return bad, notes
 
 
 def _bad_rows(
@@ -350,6 +338,8 @@ def _bad_rows(
     return bad
 
 
-def _notes(file: str, missing: tuple[str, ...], unknown: tuple[str, ...]) -> list[str]:
+def _notes(file: str, table: SourceTable, names: Collection[str]) -> list[str]:
+    missing = [name for name in table.columns if name not in names]
+    unknown = [name for name in names if name not in table.columns]
     notes = [f"{file} has no {', '.join(missing)}: left empty"] if missing else []
-    return notes + ([f"{file} has columns that MIMIC-III has not: {', '.join(unknown[:5])}"] if unknown else [])
+    return notes + ([f"{file} has columns that MIMIC-III lacks: {', '.join(unknown[:5])}"] if unknown else [])

@@ -1,8 +1,8 @@
-"""MIMIC-III's shape without a patient in it: all 26 tables of any size, with the real data's dirt in its proportions.
+"""Synthetic MIMIC-III: all 26 tables, of any size, with the flaws of the real data in their proportions.
 
-Nobody's data went into it: numbers come from a hash of (seed, purpose, row), lists and proportions from what is
-published about MIMIC-III. It is for trying, testing and measuring; it must not be learnt from. The SQL is in
-``sql/synthetic/``.
+No patient's data are used: numbers come from a hash of (seed, purpose, row), lists and proportions from publications
+about MIMIC-III. It is for demonstrations, tests and benchmarks; nothing about patients can be learnt from it. The SQL
+is in ``sql/synthetic/``.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ FORMATS = {
 
 @dataclass(frozen=True)
 class Events:
-    """A table of events: whose they are, how many each has on average in MIMIC-III, and of whom it is asked."""
+    """A table of events: of what they are, their mean number for each in MIMIC-III, and a condition."""
 
     of: str
     mean: float
     where: str = "true"
-    dense: bool = True  # whether ``density`` thins it out
+    dense: bool = True  # whether ``density`` applies
 
 
 EVENTS = {
@@ -71,12 +71,47 @@ def synthetic(
     threads: int | None = None,
     progress: bool = True,
 ) -> Source:
-    """Write synthetic MIMIC-III data of so many persons into a folder, and return it as a Source.
+    """Write synthetic MIMIC-III data into a folder, and return it as a Source.
 
-    ``density`` thins out events (1.0: as many a person as MIMIC-III has); ``chartevents_per_stay`` sets one table's
-    number by itself. ``format`` is parquet or csv (CSV.gz named as PhysioNet names it). The same arguments and the same
-    DuckDB give the same bytes, whatever ``threads`` is. An older synthetic set in ``folder`` is replaced at the end, in
-    one step; anything else there is not touched: ConfirmationNeeded. Raises InvalidParameters.
+    The same arguments and the same DuckDB make the same bytes, whatever ``threads`` is. An older synthetic set in
+    ``folder`` is replaced in one step at the end.
+
+    Parameters
+    ----------
+    folder : str or path
+        Where the files are written: a new or empty folder, or one with an older synthetic set.
+    persons : int, default 100
+        The number of persons, 1 to 100,000,000.
+    seed : int, default 7
+        Another seed makes other persons.
+    density : float, default 1.0
+        The number of events of each person, relative to MIMIC-III.
+    chartevents_per_stay : float, optional
+        The mean number of chart events of each stay in intensive care (default: 5375 times ``density``).
+    format : {"parquet", "csv"}, default "parquet"
+        Parquet, or CSV.gz with PhysioNet's names.
+    threads : int, optional
+        The number of threads (default: one for each core).
+    progress : bool, default True
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    Source
+        The folder, for ``omop.etl``.
+
+    Raises
+    ------
+    InvalidParameters
+        Where a parameter is out of range.
+    ConfirmationNeeded
+        Where ``folder`` has something else in it, which would be lost.
+
+    Examples
+    --------
+    >>> from genokit import omop
+    >>> omop.synthetic("mimiciii", persons=5, density=0.01, progress=False).title
+    'Synthetic MIMIC-III'
     """
     _check(persons, density, chartevents_per_stay, format)
     place = Path(folder)
@@ -101,24 +136,21 @@ def synthetic(
 
 
 def _check(persons: int, density: float, chartevents_per_stay: float | None, format: str) -> None:
-    wrong = []
-    if persons < 1 or persons > 100_000_000:
-        wrong.append(f"persons is {persons}, but must be 1 to 100,000,000")
-    if density <= 0:
-        wrong.append(f"density is {density}, but must be above 0, as 1.0 or 0.05")
-    if chartevents_per_stay is not None and chartevents_per_stay < 0:
-        wrong.append(f"chartevents_per_stay is {chartevents_per_stay}, but must be 0 or more")
-    if format not in FORMATS:
-        wrong.append(f"format is '{format}', but must be one of {', '.join(FORMATS)}")
-    if wrong:
+    rules = {
+        f"persons is {persons}, but must be 1 to 100,000,000": 1 <= persons <= 100_000_000,
+        f"density is {density}, but must be above 0, as 1.0 or 0.05": density > 0,
+        f"chartevents_per_stay is {chartevents_per_stay}, but must be 0 or more": (chartevents_per_stay or 0) >= 0,
+        f"format is '{format}', but must be one of {', '.join(FORMATS)}": format in FORMATS,
+    }
+    if wrong := [rule for rule, kept in rules.items() if not kept]:
         raise InvalidParameters(f"Synthetic data cannot be made: {'; '.join(wrong)}.")
 
 
 def _refuse_to_overwrite(place: Path) -> None:
-    """An empty folder and an older synthetic set may go; anything else is somebody's."""
+    """An empty folder or an older synthetic set may be replaced; anything else is the user's."""
     if place.exists() and (not place.is_dir() or (any(place.iterdir()) and not (place / MARK).is_file())):
         raise ConfirmationNeeded(
-            f"'{place}' holds something other than synthetic data of this kit, which would be lost. Name a new folder.",
+            f"'{place}' has files other than synthetic data of this kit, which would be lost. Name a new folder.",
             losses=[str(place)],
         )
 
@@ -134,7 +166,7 @@ def _write(
     with duckdb.connect(":memory:", config={"threads": threads} if threads else {}) as con:
         _people(con, persons, seed)
         parts = [part for name in mimic3() for part in _parts(con, folder, name, means, format)]
-        # An unnested range is thought far too short: left alone, the planner would hash the events, not the lists.
+        # The planner underestimates an unnested range: left alone, it would hash the events, not the lists.
         con.execute("set disabled_optimizers = 'join_order,build_side_probe_side'")
         con.execute(f"set temp_directory = {quoted(folder / '.spill')}")
         at_once = con.execute("select current_setting('threads')").fetchone()[0]
@@ -160,7 +192,7 @@ def _people(con: Any, persons: int, seed: int) -> None:
 
 
 @dataclass(frozen=True)
-class _Part:
+class _File:
     """One file to write: its table, its path and the query whose rows go into it."""
 
     table: str
@@ -175,23 +207,23 @@ class _Part:
         return int(count)
 
 
-def _parts(con: Any, folder: Path, table: str, means: dict[str, float], format: str) -> list[_Part]:
+def _parts(con: Any, folder: Path, table: str, means: dict[str, float], format: str) -> list[_File]:
     """The files of a table: one, or for events in Parquet one for about a million rows."""
     query, options = (SQL / "tables" / f"{table}.sql").read_text(encoding="utf-8"), FORMATS[format]
     spans = _plan(con, table, means[table]) if table in EVENTS else []
     if format == "csv":
         whole = _among(table, query, 0, spans[-1][1]) if spans else query
-        return [_Part(table, folder / f"{table.upper()}.csv.gz", _upper(whole, table), options)]
+        return [_File(table, folder / f"{table.upper()}.csv.gz", _upper(whole, table), options)]
     if table not in EVENTS:
-        return [_Part(table, folder / f"{table}.parquet", query, options)]
+        return [_File(table, folder / f"{table}.parquet", query, options)]
     return [
-        _Part(table, folder / table / f"part-{i:05d}.parquet", _among(table, query, low, high), options)
+        _File(table, folder / table / f"part-{i:05d}.parquet", _among(table, query, low, high), options)
         for i, (low, high) in enumerate(spans)
     ]
 
 
 def _plan(con: Any, table: str, mean: float) -> list[tuple[int, int]]:
-    """Draw how many events each one has; returns from whom to whom there are about a million."""
+    """Draw the number of events of each; returns ranges that have about a million events each."""
     events = EVENTS[table]
     con.execute(f"""
         create table plan_{table} as

@@ -1,16 +1,15 @@
 """The standard vocabularies: the kit's own short lists, public maps, and an OHDSI Athena download where there is one.
 
-Without a download, ``concepts/*.csv`` map what MIMIC-III writes most: items of the laboratory, of charts and outputs,
-common infusions, units, routes, and the few words for sex, race, visits and answers. The maps of ``maps.py`` add what
-those lack. With a download, diagnoses (ICD-9), drugs (NDC), procedures (CPT) and the rest of the laboratory (LOINC)
-follow its 'Maps to', and so do the concepts of lists and maps: one that was replaced leads to its successor.
+Without a download, ``concepts/*.csv`` map the most frequent codes of MIMIC-III: items of the laboratory, charts and
+outputs, common infusions, units, routes, and the few words for sex, race, visits and answers. The maps of
+``public_maps`` add more. With a download, diagnoses (ICD-9), drugs (NDC), procedures (CPT) and the rest of the
+laboratory (LOINC) follow its 'Maps to', and so do the concepts of lists and maps: a replaced one maps to its successor.
 """
 
 from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -42,15 +41,21 @@ TABLES = (
 )
 _NEEDED = ("concept", "concept_relationship", "vocabulary")
 
-# These lists are keyed by MIMIC's item ids, which no two of its dictionaries share.
+# These lists are keyed by MIMIC's item ids, which are unique across its dictionaries.
 _ITEMS = ("labs", "vitals", "outputs", "inputs", "procedures", "specimens", "organisms", "antibiotics", "line_dates")
 
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What codes mean: ``Vocabulary()`` is the kit's own lists; ``vocabulary()`` adds a download, public maps, or both.
+    """What codes mean: ``Vocabulary()`` is the kit's own lists; ``omop.vocabulary()`` adds a download, public maps, or
+    both.
 
-    ``files`` are the download's, by table, and ``maps`` the public maps', by name.
+    Parameters
+    ----------
+    files : dict of str to path, optional
+        The files of a download, by table of the CDM.
+    maps : dict of str to path, optional
+        The files of public maps, by name.
     """
 
     files: dict[str, Path] = field(default_factory=dict)
@@ -58,12 +63,12 @@ class Vocabulary:
 
     @property
     def paths(self) -> tuple[Path, ...]:
-        """Every file that decides what ``load`` makes."""
+        """Every file on which ``load`` depends."""
         maps = (Path(public.__file__), *self.maps.values()) if self.maps else ()
         return (*sorted(CONCEPTS.glob("*.csv")), *sorted(QUERIES.glob("*.sql")), *self.files.values(), *maps)
 
     def load(self, con: DuckDBPyConnection) -> None:
-        """Make the schema ``vocab`` anew: the vocabulary tables, and ``source_to_concept``, which the ETL reads."""
+        """Make the schema ``vocab``: the vocabulary tables, and ``source_to_concept``, which the ETL reads."""
         con.execute("DROP SCHEMA IF EXISTS vocab CASCADE; CREATE SCHEMA vocab")
         for table in TABLES:
             typed = ", ".join(f"{column.name} {column.type}" for column in fields(table))
@@ -91,7 +96,7 @@ class Vocabulary:
         if self.files:
             rows |= {"download": self.files["concept"].parent, "tables": ", ".join(self.files)}
         else:
-            rows["download"] = "none: diagnoses, billed procedures and prescriptions by NDC stay without concepts"
+            rows["download"] = "none: diagnoses, billed procedures and prescriptions by NDC have no concepts"
         rows["public maps"] = ", ".join(self.maps) or "none"
         return card("Vocabulary", rows)
 
@@ -107,14 +112,36 @@ def vocabulary(
     *,
     maps: Place | list[Place] | tuple[Place, ...] = (),
 ) -> Vocabulary:
-    """What codes mean by a download from https://athena.ohdsi.org, by public maps, or by both, beside the own lists.
+    """What codes mean by an Athena download, by public maps, or by both, beside the kit's own lists.
 
-    ``folder`` is the download, unpacked: CONCEPT.csv and its siblings. CONCEPT, CONCEPT_RELATIONSHIP and VOCABULARY are
-    needed; of the others, CONCEPT_ANCESTOR gives drug eras their ingredients. Ask Athena for SNOMED, ICD9CM, ICD9Proc,
-    RxNorm, RxNorm Extension, NDC, LOINC, HCPCS and CPT4; CPT4 comes without names until its own program has fetched
-    them. ``maps`` is ``Manifest("ohdsi-mimic-maps").fetch()``, a folder with such files, or several of either. Codes
-    that the lists know keep that meaning, and an NDC the download's. Raises NotFound, or InvalidSource for a file that
-    lacks a column.
+    Codes in the own lists keep that meaning; NDCs have the download's.
+
+    Parameters
+    ----------
+    folder : str or path, optional
+        A download from https://athena.ohdsi.org, unpacked: CONCEPT.csv and its siblings. CONCEPT, CONCEPT_RELATIONSHIP
+        and VOCABULARY are needed; CONCEPT_ANCESTOR gives drug eras their ingredients. Select SNOMED, ICD9CM, ICD9Proc,
+        RxNorm, RxNorm Extension, NDC, LOINC, HCPCS and CPT4 (whose names the download's own program fetches).
+    maps : Dataset, str, path or a list of them, default ()
+        Public concept maps: ``Manifest("ohdsi-mimic-maps").fetch()``, or a folder with such files.
+
+    Returns
+    -------
+    Vocabulary
+        For ``omop.etl(..., known=...)``.
+
+    Raises
+    ------
+    NotFound
+        Where a folder or a needed file is missing.
+    InvalidSource
+        Where a file lacks a column.
+
+    Examples
+    --------
+    >>> from genokit import omop
+    >>> omop.vocabulary().files
+    {}
     """
     files = {} if folder is None else _download(Path(folder).expanduser())
     return Vocabulary(files, public.find(maps if isinstance(maps, (list, tuple)) else [maps]))
@@ -137,17 +164,15 @@ def _download(place: Path) -> dict[str, Path]:
 
 
 @cache
-def own() -> tuple[tuple[str, str, int, str, str], ...]:
-    """The kit's own lists: vocabulary, code in capitals, concept, its domain, and what it means in our words."""
-    return tuple(_own())
-
-
-def _own() -> Iterator[tuple[str, str, int, str, str]]:
+def own() -> tuple[public.Row, ...]:
+    """The kit's own lists: vocabulary, code in capitals, concept, its domain, and its meaning."""
+    found = list[public.Row]()
     for file in sorted(CONCEPTS.glob("*.csv")):
         name = "mimic3 items" if file.stem in _ITEMS else f"mimic3 {file.stem}"
         with file.open(encoding="utf-8", newline="") as lines:
             for row in csv.DictReader(lines):
-                yield name, row["code"], int(row["concept_id"]), row["domain_id"], row["meaning"]
+                found.append((name, row["code"], int(row["concept_id"]), row["domain_id"], row["meaning"]))
+    return tuple(found)
 
 
 def _query(name: str) -> str:
@@ -165,7 +190,7 @@ def _check_header(table: str, file: Path) -> None:
     if missing:
         raise InvalidSource(
             f"{file} lacks the column {missing[0]}; its first line has {len(header)}: {', '.join(header)[:200]}. "
-            "Athena's files are separated by tabs, with the names of the columns in the first line."
+            "Athena's files are tab-separated, with the names of the columns in the first line."
         )
 
 
@@ -189,6 +214,6 @@ def _insert(con: DuckDBPyConnection, table: str, file: Path) -> None:
     except duckdb.Error as error:
         first = str(error).partition("\n")[0]
         raise InvalidSource(
-            f"{file} is not as Athena delivers it: {first} Unpack the download anew; a program that opens CSV files "
-            "may have changed it."
+            f"{file} differs from what Athena delivers: {first} Unpack the download again; a program that opens CSV "
+            "files may have changed it."
         ) from error

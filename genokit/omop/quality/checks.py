@@ -1,7 +1,7 @@
-"""What the OHDSI Data Quality Dashboard asks of a CDM 5.4, and how much of it may be wrong.
+"""The checks of the OHDSI Data Quality Dashboard of a CDM 5.4, and their thresholds.
 
 The types of check, their place in Kahn's scheme and the thresholds are those of the dashboard's version 2.8
-(Apache-2.0); ``dqd54.json`` holds what the CDM's own specification does not say, as names and numbers.
+(Apache-2.0); ``dqd54.json`` has what the CDM's own specification does not say, as names and numbers.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from genokit.omop.fields import fields, tables
 
-# Catalogues spell types in many ways; these are the beginnings that are as good as the CDM's own.
+# Catalogs spell types in many ways; types that begin so are equivalent to the CDM's.
 _ALIKE = {
     "INTEGER": r"U?(TINY|SMALL|BIG|HUGE)?INT|LONG|SHORT",
     "DOUBLE": r"DOUBLE|FLOAT|REAL|DECIMAL|NUMERIC|U?(TINY|SMALL|BIG|HUGE)?INT",
@@ -31,7 +31,7 @@ Columns = Mapping[str, Mapping[str, str]]  # the type of each column of each tab
 
 @dataclass(frozen=True)
 class Kind:
-    """One of the dashboard's check types: what it looks at, where it stands in Kahn's scheme, and how grave it is."""
+    """One of the dashboard's check types: its level, its place in Kahn's scheme, and its severity."""
 
     name: str
     level: str
@@ -43,7 +43,7 @@ class Kind:
 
 @dataclass(frozen=True)
 class QualityCheck:
-    """One question to a CDM: ``bound`` is what values are held against, ``threshold`` the percent that may be wrong."""
+    """One check of a CDM: values are compared with ``bound``, and ``threshold`` percent of them may be wrong."""
 
     kind: Kind
     table: str
@@ -55,7 +55,7 @@ class QualityCheck:
 
     @property
     def column(self) -> str:
-        """The column that counts what is wrong; that with ``_of``, or else ``rows``, is what it is counted among."""
+        """The column that counts the violations; that with ``_of``, or else ``rows``, counts the rows looked at."""
         return f"{self.kind.name}__{self.field or self.table}".lower()
 
 
@@ -67,7 +67,7 @@ def kinds() -> Mapping[str, Kind]:
 
 @cache
 def checks() -> tuple[QualityCheck, ...]:
-    """Everything that is asked of a CDM 5.4.
+    """All checks of a CDM 5.4.
 
     >>> len(checks())
     2774
@@ -122,18 +122,14 @@ def _of_fields() -> Iterator[QualityCheck]:
 
 
 def _of_concepts() -> Iterator[QualityCheck]:
-    published, named = (
-        _published()["concepts"],
-        {"condition_occurrence": "condition", "procedure_occurrence": "procedure"},
-    )
+    published = _published()["concepts"]
     for name in ("plausibleGender", "plausibleGenderUseDescendants"):
-        for words, held in published[name].items():
+        for words, tables_of in published[name].items():
             threshold, sex = words.split()
-            for table, concepts in held.items():
+            for table, concepts in tables_of.items():
+                field = table.removesuffix("_occurrence") + "_concept_id"
                 for concept in concepts.split():
-                    yield QualityCheck(
-                        kinds()[name], table, f"{named[table]}_concept_id", float(threshold), sex, concept
-                    )
+                    yield QualityCheck(kinds()[name], table, field, float(threshold), sex, concept)
     of = ("measurement", "measurement_concept_id")
     for units, concepts in published["plausibleUnitConceptIds"].items():
         for concept in concepts.split():

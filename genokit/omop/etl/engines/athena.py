@@ -80,10 +80,11 @@ class Athena:
                 progress(step.table)
                 tables[step.table] = self._make(clients, connection, step, tables, work)
 
-    def sweep(self, keep: Mapping[str, str], clients: Clients | None = None) -> None:
+    def sweep(self, keep: Mapping[str, str]) -> None:
         """Remove from the working database all tables but those of the tables and folders given."""
-        given = clients or self.clients or backends.clients()
-        glue.sweep(given, self.staging, {table_name(table, folder) for table, folder in keep.items()})
+        clients = self.clients or backends.clients()
+        kept = {table_name(table, folder) for table, folder in keep.items()}
+        glue.drop(clients, self.staging, set(glue.names(clients, self.staging)) - kept)
 
     def _register(self, clients: Clients, inputs: Mapping[str, MadeTable]) -> dict[str, str]:
         """A table of the catalog for each input, by its name in the SQL."""

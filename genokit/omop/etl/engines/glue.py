@@ -1,14 +1,14 @@
-"""The Glue catalog: tables over Parquet in S3, by which Athena, Spark and people find the CDM.
+"""The Glue catalog: tables over Parquet on S3, by which Athena, Spark and users find the CDM.
 
-A published table points at the folder of one result. It is led to another by one call, so who reads it sees the old
-rows or the new ones.
+A published table points at the folder of one result. One call points it at another, so readers see the old rows or the
+new ones.
 """
 
 from __future__ import annotations
 
 import io
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from genokit.backends import Clients, translated_errors
@@ -16,11 +16,11 @@ from genokit.errors import InvalidRequest, NotFound
 from genokit.omop.etl.mimic3 import mimic3
 from genokit.omop.fields import fields
 
-# What Hive calls the types in which the CDM and MIMIC-III are written.
+# Hive's names of the CDM's and MIMIC-III's types.
 TYPES = {"INTEGER": "int", "SMALLINT": "smallint", "BIGINT": "bigint", "DOUBLE": "double", "VARCHAR": "string",
          "DATE": "date", "TIMESTAMP": "timestamp"}  # fmt: skip
 
-# What the kit itself adds to the schemas of its inputs.
+# Tables that the kit adds to the schemas of its inputs.
 OWN = {
     "mimic3.source": {"synthetic": "int"},
     "vocab.own": {
@@ -49,11 +49,11 @@ def columns(table: str) -> dict[str, str]:
         return {column.name: TYPES[column.type] for column in mimic3()[name].columns.values()}
     if schema in ("cdm", "vocab"):
         return {column.name: TYPES[column.type] for column in fields(name)}
-    raise NotFound(f"What columns '{table}' has is known to no list of this kit: only to the engine that made it.")
+    raise NotFound(f"The columns of '{table}' are in no list of this kit; only the engine that made it knows them.")
 
 
 def create(clients: Clients, database: str) -> None:
-    """Make a database where there is none; the stack ``omop`` brings both."""
+    """Make a database unless it exists; the stack ``omop`` has both."""
     glue = clients.client("glue")
     with translated_errors(f"Glue database '{checked(database)}'"):
         try:
@@ -63,7 +63,7 @@ def create(clients: Clients, database: str) -> None:
 
 
 def point(clients: Clients, database: str, name: str, folder: str, typed: Mapping[str, str]) -> None:
-    """Make a table over the Parquet files of a folder, or lead the one that is there to it."""
+    """Make a table over the Parquet files of a folder, or point an existing one at it."""
     glue, about = clients.client("glue"), _input(checked(name), folder, typed)
     with translated_errors(f"Glue table '{database}.{name}'"):
         try:
@@ -73,9 +73,9 @@ def point(clients: Clients, database: str, name: str, folder: str, typed: Mappin
 
 
 def publish(clients: Clients, database: str, folders: Mapping[str, str]) -> None:
-    """Lead the tables of the CDM in a database to the folders of their newest results: "cdm.person" to a folder in S3.
+    """Point the tables of the CDM in a database at the folders of their newest results.
 
-    Tables that the CDM lacks, such as reports, are left out. The order of tables is that of ``folders``.
+    ``folders`` maps tables, as "cdm.person", to folders on S3; tables of other schemas are left out.
     """
     create(clients, database)
     for table, folder in folders.items():
@@ -85,10 +85,10 @@ def publish(clients: Clients, database: str, folders: Mapping[str, str]) -> None
 
 
 def drop(clients: Clients, database: str, names: Iterable[str]) -> None:
-    """Take tables out of the catalog; their files stay. Names that are not there are passed over."""
+    """Remove tables from the catalog; their files stay. Unknown names are ignored."""
     with translated_errors(f"Glue database '{database}'"):
         left = sorted(names)
-        while left:  # a hundred are the most of one call
+        while left:  # a call takes at most a hundred
             clients.client("glue").batch_delete_table(DatabaseName=database, TablesToDelete=left[:100])
             left = left[100:]
 
@@ -101,7 +101,7 @@ def names(clients: Clients, database: str) -> list[str]:
 
 
 def without_rows(clients: Clients, database: str, name: str) -> bytes:
-    """A Parquet file that has the columns of a table, and no rows."""
+    """A Parquet file with the columns of a table, and no rows."""
     import duckdb
     from pyarrow import parquet
 
@@ -115,17 +115,12 @@ def without_rows(clients: Clients, database: str, name: str) -> bytes:
     return file.getvalue()
 
 
-def sweep(clients: Clients, database: str, keep: Collection[str]) -> None:
-    """Take out of the catalog all tables of a working database but those to keep."""
-    drop(clients, database, set(names(clients, database)) - set(keep))
-
-
 def checked(name: str) -> str:
-    """A name that stands in SQL without quotes, in Athena's and Hive's alike. Raises InvalidRequest."""
+    """A name that needs no quotes in Athena's and Hive's SQL. Raises InvalidRequest."""
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,254}", name):
         raise InvalidRequest(
-            f"'{name}' cannot be the name of a table or database in Glue: it takes small letters, digits and _, and "
-            "begins with a letter.",
+            f"'{name}' cannot be the name of a table or database in Glue: use lowercase letters, digits and _, with a "
+            "letter first.",
             code="InvalidName",
         )
     return name
