@@ -317,7 +317,7 @@ def _read(text: str, kind: Any) -> Any:
     wanted, inside = _outer(kind), get_args(kind)
     guess = values.literal(str(text))
     with contextlib.suppress(TypeError, ValueError, ArithmeticError, KeyError, StopIteration):
-        if kind is Any or (kind is type(None) and guess is None):
+        if kind is Any:
             return guess
         if wanted is Union:
             for choice in sorted(inside, key=lambda choice: _ORDER.get(_outer(choice), 4)):
@@ -329,13 +329,11 @@ def _read(text: str, kind: Any) -> Any:
             return wanted(guess if text[:1] in ("'", '"') and isinstance(guess, str) else text)
         if wanted is bool:
             return {"true": True, "false": False}[text.strip().lower()]
-        if wanted is float:
-            return float(text)
-        if wanted is int:
+        if wanted in (int, float):
             with contextlib.suppress(ValueError):
-                return int(text)
+                return wanted(text)
             if type(guess) in (int, float) and guess == int(guess):  # 0x10, 1e5
-                return int(guess)
+                return wanted(guess)
         for value in (guess, str(text)):
             with contextlib.suppress(TypeError):
                 return convert(value, kind)
