@@ -1,4 +1,4 @@
-"""An embedded account seen from outside: is it at work, stop it, clear it away."""
+"""An embedded account from outside: its status and events, and how to stop and remove it."""
 
 from __future__ import annotations
 
@@ -34,9 +34,17 @@ class Account:
     def status(self) -> dict[str, object]:
         """What the account holds.
 
-        ``supervisor`` is its process number (None where none runs), ``jobs`` their number by status, ``stuck`` the ids
-        and reasons of those that can never start as things are, ``bytes`` what all of it takes on disk,
-        ``problem`` what is wrong with the account itself (None where nothing is).
+        Returns
+        -------
+        dict
+            ``home``, its folder; ``supervisor``, its process number, None where none runs; ``jobs``, their number by
+            status; ``stuck``, the ids of jobs that can never start as things are, with the reason; ``bytes``, the disk
+            space of all of it; ``problem``, what is wrong with the account itself, None where nothing is.
+
+        Raises
+        ------
+        GenokitError
+            The account's store cannot be read.
         """
         jobs: dict[str, int] = {}
         stuck: dict[str, str] = {}
@@ -49,7 +57,7 @@ class Account:
         if len(deaths := store.deaths(self.home)) > 1:
             problem = f"its supervisor has died {len(deaths)} times in a row, the last time of: {deaths[-1]}"
         elif (self.home / "unreadable").exists():
-            problem = "lines of a keeper's journal could not be read; the file 'unreadable' in its home has them"
+            problem = "some lines of a keeper's journal could not be read; they are in its file 'unreadable'"
         size = sum(_size(os.path.join(folder, file)) for folder, _, files in os.walk(self.home) for file in files)
         return {
             "home": self.home, "supervisor": self._supervisor(), "jobs": jobs, "stuck": stuck, "bytes": size,
@@ -57,8 +65,20 @@ class Account:
         }  # fmt: skip
 
     def stop(self, *, timeout_s: float = 40.0) -> None:
-        """Terminate what runs, cancel what waits, and let the supervisor go; where none can be had, its keepers end
-        what runs. Raises GenokitError where that takes too long."""
+        """Terminate running jobs, cancel waiting ones, and let the supervisor and its keepers go.
+
+        Where no supervisor can be started, the keepers end what runs.
+
+        Parameters
+        ----------
+        timeout_s : float, default 40
+            Seconds to wait; a job has 30 between SIGTERM and SIGKILL.
+
+        Raises
+        ------
+        GenokitError
+            A process is still running after that time.
+        """
         deadline = time.monotonic() + timeout_s
         try:
             if (self.home / "batch.sqlite").exists():
@@ -93,7 +113,7 @@ class Account:
         while left := [number for lock in locks if (number := processes.lock_holder(lock)) is not None]:
             if time.monotonic() > deadline:
                 raise GenokitError(
-                    f"The embedded account in '{self.home}' did not stop in time: process {left[0]} is still there. "
+                    f"The embedded account in '{self.home}' did not stop in time: process {left[0]} is still running. "
                     f"Try again, look into '{self.home / 'supervisor.log'}', or end it with: kill -9 {left[0]}"
                 )
             time.sleep(0.02)
@@ -101,20 +121,40 @@ class Account:
     def reclaim(self, job_id: str) -> None:
         """Rehearse a Spot reclaim: the host of a running job is lost, and its retry strategy decides what follows.
 
-        The attempt fails with statusReason ``Host EC2 (instance ...) terminated.`` and no exit code. Raises NotFound
-        where no such job runs.
+        The attempt fails with statusReason ``Host EC2 (instance ...) terminated.`` and no exit code.
+
+        Parameters
+        ----------
+        job_id : str
+            A running job; of an array job, all its running children are reclaimed.
+
+        Raises
+        ------
+        NotFound
+            No such job is running.
         """
         with store.connect(self.home) as db, store.transaction(db):
             wish = "update jobs set stop = 'reclaim' where (id = :id or parent = :id) and status = 'RUNNING'"
             if not db.execute(wish + " and stop is null", {"id": job_id}).rowcount:
-                raise NotFound(f"No job '{job_id}' runs in '{self.home}', so there is no host of it to reclaim.")
+                raise NotFound(f"No job '{job_id}' is running in '{self.home}', so it has no host to reclaim.")
         keeper.wake(self.home / "wake")
 
     def events(self, after: int = 0, most: int = 1000) -> list[dict[str, Any]]:
-        """What has happened to jobs since the event with the cursor ``after``, oldest first, at most ``most`` events.
+        """The state changes of jobs, oldest first, in EventBridge's shape.
 
-        Each has EventBridge's shape, and its ``cursor``, from which the next call goes on.
         https://docs.aws.amazon.com/batch/latest/userguide/batch_cwe_events.html
+
+        Parameters
+        ----------
+        after : int, default 0
+            The ``cursor`` of the last event that is already known.
+        most : int, default 1000
+            The number of events to return at most.
+
+        Returns
+        -------
+        list of dict
+            Each event, with its ``cursor``.
         """
         with store.connect(self.home) as db:
             rows = db.execute(

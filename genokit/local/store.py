@@ -63,7 +63,7 @@ def connect(home: Path) -> Iterator[sqlite3.Connection]:
             yield db
         except sqlite3.ProgrammingError:
             raise
-        except CorruptRecord:  # told of this once, whoever asked; then the others go on
+        except CorruptRecord:  # the first caller learns of it; then the others go on
             with suppress(sqlite3.DatabaseError):
                 mend(db)
             raise
@@ -108,12 +108,12 @@ def unusable(home: Path, error: Exception) -> UnusableStore:
     """The error for an account folder or file that cannot be opened."""
     if isinstance(error, OSError) or getattr(error, "sqlite_errorcode", 0) & 0xFF in PLACE:
         return UnusableStore(
-            f"The embedded account in '{home}' cannot be used: {error}. Nothing of it was changed. See that its folder "
-            "can be written and that its disk has room, or set GENOKIT_HOME to another folder."
+            f"The embedded account in '{home}' cannot be used: {error}. Nothing was changed. Check that the folder is "
+            "writable and that the disk has space, or set GENOKIT_HOME to another folder."
         )
     return CorruptStore(
         f"'{home / 'batch.sqlite'}' is not a readable store of jobs ({error}). "
-        "Move it aside to keep it, or start afresh with 'genokit local clean'."
+        "Move it elsewhere to keep it, or start afresh with 'genokit local clean'."
     )
 
 
@@ -197,8 +197,8 @@ def loads(row: sqlite3.Row, column: str) -> Any:
     except (TypeError, ValueError) as error:
         name = next((row[key] for key in ("id", "name") if key in row.keys()), "?")  # noqa: SIM118
         raise CorruptRecord(
-            f"The embedded account's record of '{name}' is damaged: '{column}' holds no JSON ({error}). It is set "
-            "aside where it is a job's or a definition's: ask again. If that does not help: 'genokit local clean'."
+            f"The embedded account's record of '{name}' is damaged: '{column}' is not valid JSON ({error}). Damaged "
+            "jobs and definitions are set aside: try again. If the error stays, run 'genokit local clean'."
         ) from error
 
 

@@ -18,7 +18,7 @@ def register_job_definition(caller: Caller, request: dict[str, Any]) -> dict[str
     """A new revision of the definition, from 1 on."""
     name, kind = request["jobDefinitionName"], request["type"]
     if any(one.upper() != "EC2" for one in request.get("platformCapabilities", [])):
-        raise caller.refuse("platformCapabilities: the embedded account is one EC2 machine, and offers nothing else")
+        raise caller.refuse("platformCapabilities: the embedded account offers EC2 only")
     if kind == "container" and "containerProperties" in request:
         _check_container(caller, "containerProperties", request["containerProperties"])
     elif kind == "multinode" and "nodeProperties" in request:

@@ -41,7 +41,7 @@ def update_compute_environment(caller: Caller, request: dict[str, Any]) -> dict[
     """Change the state, or what of the size can be changed."""
     name, resources = _name(request["computeEnvironment"]), dict(request.get("computeResources", {}))
     if "managedInstancesProvider" in resources:
-        raise caller.refuse("computeResources.managedInstancesProvider: the embedded account does not change it")
+        raise caller.refuse("computeResources.managedInstancesProvider: not supported by the embedded account")
     resources.pop("updateToLatestImageVersion", None)  # an order, which no description repeats
     with caller.writing() as db:
         doc = store.loads(_row(caller, db, "compute-environment", name), "doc")
@@ -126,7 +126,7 @@ def update_job_queue(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
         row = _row(caller, db, "job-queue", name)
         before = store.loads(row, "doc")
         if "schedulingPolicyArn" in request and "schedulingPolicyArn" not in before:
-            raise caller.refuse("schedulingPolicyArn: a queue made without one stays first in, first out")
+            raise caller.refuse("schedulingPolicyArn: a queue created without a policy cannot be given one")
         doc = _queue_doc(caller, db, before, request)
         priority = request.get("priority", row["priority"])
         db.execute("update queues set priority = ?, doc = ? where name = ?", (priority, json.dumps(doc), name))
@@ -192,7 +192,7 @@ def _queue_doc(caller: Caller, db: sqlite3.Connection, doc: dict[str, Any], requ
             _row(caller, db, "compute-environment", name)
         doc["computeEnvironmentOrder"] = names
     if not doc.get("computeEnvironmentOrder"):
-        raise caller.refuse("computeEnvironmentOrder: a queue needs one environment at least")
+        raise caller.refuse("computeEnvironmentOrder: a queue needs at least one compute environment")
     if "schedulingPolicyArn" in request:
         _row(caller, db, "scheduling-policy", _name(request["schedulingPolicyArn"]))
     return doc | {key: request[key] for key in ("state", "schedulingPolicyArn", "tags") if key in request}
@@ -286,7 +286,7 @@ def _tagged(caller: Caller, db: sqlite3.Connection, arn: str) -> tuple[str, sqli
         raise caller.refuse(f"resourceArn: '{arn}' is not an ARN of this account")
     row = db.execute(f"select rowid as place, * from {table} where {key} = ?", (name,)).fetchone()
     if row is None:
-        raise caller.refuse(f"resourceArn: there is no '{arn}'")
+        raise caller.refuse(f"resourceArn: '{arn}' does not exist")
     return table, row, store.loads(row, "doc")
 
 

@@ -66,7 +66,7 @@ def _resolved(caller: Caller, request: dict[str, Any], definition: dict[str, Any
         overrides = request.get("nodeOverrides", {})
         return doc | {"nodes": _nodes(caller, definition["nodeProperties"], overrides, parameters)}
     if "nodeOverrides" in request:
-        raise caller.refuse("nodeOverrides: the definition is not one of a multi-node job")
+        raise caller.refuse("nodeOverrides: the job definition is not multi-node")
     overrides = request.get("containerOverrides", {})
     return doc | {"container": _container(caller, definition["containerProperties"], overrides, parameters)}
 
@@ -92,7 +92,7 @@ def _nodes(
     count = overrides.get("numNodes", properties["numNodes"])
     limits.within(caller.refuse, "nodeProperties.mainNode", properties["mainNode"], (0, count - 1))
     if not any(count - 1 in documents.targets(one["targetNodes"], count) for one in properties["nodeRangeProperties"]):
-        raise caller.refuse(f"nodeOverrides.numNodes: {count}, but no range of the definition has node {count - 1}")
+        raise caller.refuse(f"nodeOverrides.numNodes: {count}, but no range includes node {count - 1}")
     changes = {one["targetNodes"]: one for one in overrides.get("nodePropertyOverrides", [])}
     ranges = []
     for one in properties["nodeRangeProperties"]:
@@ -133,13 +133,13 @@ def _dependencies(
     for one in given:
         kind, on_job = one.get("type"), one.get("jobId")
         if kind and not size:
-            raise caller.refuse(f"dependsOn: type {kind} is for array jobs")
+            raise caller.refuse(f"dependsOn: type {kind} is only for array jobs")
         if kind == "SEQUENTIAL" and on_job:
-            raise caller.refuse("dependsOn: type SEQUENTIAL takes no jobId, an array's children follow one another")
+            raise caller.refuse("dependsOn: type SEQUENTIAL takes no jobId: the children of one array run one by one")
         if kind != "SEQUENTIAL":
             other = db.execute("select * from jobs where id = ?", (on_job,)).fetchone()
             if other is None:
-                raise caller.refuse(f"dependsOn: there is no job '{on_job}'")
+                raise caller.refuse(f"dependsOn: job '{on_job}' does not exist")
             if kind == "N_TO_N" and (other["kind"] != "array" or other["size"] != size):
                 raise caller.refuse(f"dependsOn: N_TO_N needs an array of the same size, {size}; '{on_job}' is not one")
         found.append((job_id, on_job or job_id, kind))
@@ -226,10 +226,10 @@ def list_jobs(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
     """
     given = [member for member in ("jobQueue", "arrayJobId", "multiNodeJobId") if request.get(member)]
     if len(given) != 1:
-        raise caller.refuse("one of jobQueue, arrayJobId and multiNodeJobId must say which jobs are meant")
+        raise caller.refuse("exactly one of jobQueue, arrayJobId and multiNodeJobId is required")
     filters, of_queue = request.get("filters", []), given == ["jobQueue"]
     if filters and not of_queue:
-        raise caller.refuse("filters: they go with jobQueue")
+        raise caller.refuse("filters: only allowed with jobQueue")
     most = min(request.get("maxResults", 1000), 100 if filters else 1000)
     limits.within(caller.refuse, "maxResults", most, (1, 1000))
     first = limits.position(request.get("nextToken") or "0")

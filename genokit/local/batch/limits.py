@@ -157,9 +157,9 @@ def resources(refuse: Refuse, requirements: dict[str, str]) -> tuple[float, int,
             raise refuse(f"resourceRequirements: {kind} is missing")
     vcpus, memory_mib, gpus = requirements["VCPU"], requirements["MEMORY"], requirements.get("GPU", "0")
     if not re.fullmatch(r"[0-9]{1,12}(\.[0-9]{0,12})?", vcpus) or not float(vcpus):
-        raise refuse(f"resourceRequirements: VCPU '{vcpus[:40]}' is not a number above 0")
+        raise refuse(f"resourceRequirements: VCPU '{vcpus[:40]}' must be a number above 0")
     if not NUMBER.fullmatch(memory_mib) or int(memory_mib) < 4:
-        raise refuse(f"resourceRequirements: MEMORY '{memory_mib[:40]}' is not a whole number of MiB, 4 at least")
+        raise refuse(f"resourceRequirements: MEMORY '{memory_mib[:40]}' must be a whole number of MiB, at least 4")
     if not NUMBER.fullmatch(gpus):
-        raise refuse(f"resourceRequirements: GPU '{gpus[:40]}' is not a whole number, 0 or more")
+        raise refuse(f"resourceRequirements: GPU '{gpus[:40]}' must be a whole number, 0 or more")
     return float(vcpus), int(memory_mib), int(gpus)

@@ -91,10 +91,10 @@ def plan(
     if chosen not in (None, "none"):
         raise ValueError(f"the variable {NETWORK} may be 'none', not '{chosen}'")
     if asked.get("secrets"):
-        raise ValueError("secrets: the embedded account keeps none; give the variable in 'environment' instead")
+        raise ValueError("secrets: not supported here; set the variable in 'environment' instead")
     for variable in variables:
         if not variable or "=" in variable or "\0" in variable + variables[variable]:
-            raise ValueError(f"environment: '{variable}' cannot be a variable's name, or holds a zero byte")
+            raise ValueError(f"environment: '{variable}' is not a variable's name, or its value contains a zero byte")
     options = [
         *(f"--label={key}={value}" for key, value in labels.items()),
         "--log-driver=none",  # the keeper writes the log
@@ -127,12 +127,12 @@ def _limits(asked: dict[str, Any]) -> Iterator[str]:
 def _volumes(asked: dict[str, Any]) -> Iterator[str]:
     volumes = {one.get("name"): one for one in asked.get("volumes", [])}
     if None in volumes:
-        raise ValueError("volumes: one has no name, which a mount point would have to name")
+        raise ValueError("volumes: a volume without a name cannot be mounted")
     for point in asked.get("mountPoints", []):
         name, target = point.get("sourceVolume"), point.get("containerPath", "")
         volume = volumes.get(name)
         if volume is None:
-            raise ValueError(f"mountPoints: there is no volume '{name}'")
+            raise ValueError(f"mountPoints: the volume '{name}' is not defined")
         if not target.startswith("/") or ":" in target:
             raise ValueError(f"mountPoints.containerPath: '{target}' must be absolute and without a colon")
         if set(volume) - {"name", "host"}:

@@ -51,7 +51,7 @@ def _task(db: sqlite3.Connection, home: Path, job: sqlite3.Row) -> Task:
     if OWN.fullmatch(container["image"]):
         if container["command"]:
             return process
-        missing = f"CannotStartContainerError: the image '{IMAGE}' has no command of its own, and the job names none"
+        missing = f"CannotStartContainerError: the image '{IMAGE}' has no default command, and the job specifies none"
         return replace(process, refusal=missing)
     del ours["CUDA_VISIBLE_DEVICES"]  # in a container the job's GPUs are all there are
     try:

@@ -204,7 +204,7 @@ def main(home: Path, idle_s: float = IDLE_S) -> int:
                 answer(ready)
                 return 0
             if time.monotonic() >= deadline:
-                raise GenokitError("another supervisor holds the lock and does not listen")
+                raise GenokitError("another supervisor holds the lock but does not respond")
             time.sleep(0.005)  # the other does not listen yet, or is leaving and would miss what is new
         log = os.open(home / "supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(log, 1)
