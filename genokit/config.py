@@ -1,4 +1,4 @@
-"""Settings: one frozen value, resolved from keyword, environment and file, that remembers where each part came from.
+"""Settings: one frozen value, resolved from keyword, environment and file, that remembers where each value came from.
 
 A keyword beats a ``GENOKIT_*`` variable, which beats the nearest ``genokit.toml`` at or above the working folder, which
 beats the default. Nothing is read at import.
@@ -30,10 +30,10 @@ NUMBERS = {"timeout_s": "seconds", "retention_days": "days"}
 SMALLEST_CELL = 5
 PATHS = ("home", "cache", "runs", "manifests")
 
-# Folders of other users whose settings and homes are obeyed, with colons between them. No file may say so.
+# Folders, separated by colons, in which other users' settings and homes are used. No file can set it.
 TRUST = "GENOKIT_TRUST"
+ORIGINS = "GENOKIT_ORIGINS"  # where the values of the other variables were set, for another process
 # Variables of the kit that are not settings.
-ORIGINS = "GENOKIT_ORIGINS"  # where what the other variables say was set, for the process that they are for
 OTHER_VARIABLES = ("GENOKIT_DEBUG", "GENOKIT_RUN", TRUST, ORIGINS)
 
 StrPath = str | os.PathLike[str]
@@ -41,17 +41,47 @@ StrPath = str | os.PathLike[str]
 
 @dataclass(frozen=True)
 class Settings:
-    """Where the kit works and how: built directly it reads nothing; ``Settings.load()`` asks environment and file.
+    """Where the kit works and how. Created directly, it reads nothing; ``Settings.load()`` reads environment and file.
 
-    ``backend`` is "local" (the embedded account in ``home``) or "aws". ``cache`` holds fetched data and ``runs`` the
-    runs of notebooks and pipelines; both lie in ``home`` unless told otherwise. ``manifests`` is a folder of data
-    manifests; None means the nearest ``data_manifests/`` at or above the working folder, else the package's own.
-    ``mirrors`` are folders or URLs tried before a manifest's own sources. ``stack`` names the CloudFormation stack that
-    jobs on AWS run in; ``project`` is the tag that their costs are summed by. ``timeout_s`` bounds connecting to a data
-    source and its first answer. The embedded account forgets ended jobs, their events and logs after
-    ``retention_days``. Counts of persons below ``min_cell`` are not shown: it can be raised above 5, never lowered.
-    Paths become absolute. Raises ConfigError.
+    Paths become absolute; a relative one is meant from the working folder.
 
+    Parameters
+    ----------
+    backend : {"local", "aws"}
+        Where jobs run: in the embedded account in ``home``, or on AWS.
+    home : path
+        The folder of the embedded account, and of all that has no folder of its own. Default: ``~/.genokit``.
+    cache : path
+        Fetched data. Default: ``home/data``.
+    runs : path
+        Runs of notebooks and pipelines. Default: ``home/runs``.
+    manifests : path, optional
+        A folder of data manifests. Default: the nearest ``data_manifests`` at or above the working folder, else the
+        package's own.
+    mirrors : iterable of str
+        Folders or URLs that are tried before a manifest's own sources.
+    region, profile : str, optional
+        AWS region and profile. Default: boto3's.
+    stack : str
+        The CloudFormation stack that jobs on AWS run in.
+    project : str, optional
+        The tag by which costs are summed.
+    timeout_s : float
+        Seconds to wait for a connection to a data source, and for its first answer.
+    retention_days : float
+        Days after which the embedded account deletes ended jobs, their events and logs.
+    min_cell : int
+        Counts of persons below it are not shown: 5 or more.
+    origins : mapping
+        Where each value came from. Filled in by ``load``.
+
+    Raises
+    ------
+    ConfigError
+        A value has a wrong type or is out of range.
+
+    Examples
+    --------
     >>> settings = Settings(home="/data/kit")
     >>> settings.runs
     PosixPath('/data/kit/runs')
@@ -108,22 +138,34 @@ class Settings:
     ) -> Settings:
         """Resolve every setting: keyword, else ``GENOKIT_*`` variable, else the nearest genokit.toml, else default.
 
-        Of ``min_cell`` the highest of them holds, so that what a shared workspace asks for is not undone by one of us.
-        ``start`` is the folder from which to look upwards for genokit.toml (default: the working folder) and
-        ``environ`` the variables to read (default: this process's). Raises ConfigError, naming file or variable.
+        The keywords are those of ``Settings``; None means not given. Of several values of ``min_cell`` the highest
+        holds, so that nobody can lower what a shared workspace demands.
+
+        Parameters
+        ----------
+        start : path, optional
+            The folder from which to look upwards for genokit.toml. Default: the working folder.
+        environ : mapping of str to str, optional
+            The variables to read. Default: those of this process.
+
+        Raises
+        ------
+        ConfigError
+            A value is wrong; the message names the file or variable that it comes from.
+
+        Examples
+        --------
+        >>> Settings.load(start="/", environ={"GENOKIT_REGION": "eu-central-1"}, home="/data/kit").region
+        'eu-central-1'
         """
-        keywords: dict[str, Any] = {
-            "backend": backend, "home": home, "cache": cache, "runs": runs, "manifests": manifests,
-            "mirrors": mirrors, "region": region, "profile": profile, "stack": stack,
-            "project": project, "timeout_s": timeout_s, "retention_days": retention_days, "min_cell": min_cell,
-        }  # fmt: skip
+        given = {name: value for name, value in locals().items() if name in _names() and value is not None}
         values: dict[str, Any] = {}
         origins: dict[str, str] = {}
         file = nearest(FILE, start)
         layers = [
             _from_file(file) if file else {},
             _from_environ(os.environ if environ is None else environ),
-            {name: (value, "keyword") for name, value in keywords.items() if value is not None},
+            {name: (value, "keyword") for name, value in given.items()},
         ]
         for layer in layers:
             for name, (value, origin) in layer.items():
@@ -136,16 +178,14 @@ class Settings:
         return cls(**values, origins=origins)
 
     def environ(self) -> dict[str, str]:
-        """The ``GENOKIT_*`` variables by which another process, in any folder, resolves these same settings.
-
-        Where each was set goes with them, so that the other process can tell.
+        """The ``GENOKIT_*`` variables by which another process, in any folder, gets these same settings and origins.
 
         >>> Settings(home="/data/kit").environ()["GENOKIT_CACHE"]
         '/data/kit/data'
         """
         values = {item.name: getattr(self, item.name) for item in _fields()}
         if values["manifests"] is None:
-            # The other process works in another folder, from which the nearest one is not this one.
+            # Seen from the other process's working folder, the nearest one may be another.
             values["manifests"] = nearest("data_manifests")
         values["mirrors"] = json.dumps(list(self.mirrors)) if self.mirrors else None
         trusted = {TRUST: os.environ[TRUST]} if TRUST in os.environ else {}
@@ -156,7 +196,7 @@ class Settings:
     def made(self, name: str) -> Path:
         """The folder ``home``, ``cache`` or ``runs``, made on first use for its owner alone (0700).
 
-        Raises ConfigError where that cannot be, or the home belongs to another user or may be written to by others.
+        Raises ConfigError if that is impossible, or if the home belongs to another user or others can write to it.
         """
         folder: Path = getattr(self, name)
         try:
@@ -166,7 +206,7 @@ class Settings:
         except OSError as error:
             raise ConfigError(
                 f"The {name} {folder} ({self.origins[name]}) cannot be used: {error}. "
-                f"Make room or make it writable, or set {_variable(name)} to another folder."
+                f"Make it writable, or set {_variable(name)} to another folder."
             ) from error
 
     def _repr_html_(self) -> Html:
@@ -175,7 +215,7 @@ class Settings:
         return card("Settings", [(name, noted(value, self.origins[name])) for name, value in self.items()])
 
     def items(self) -> list[tuple[str, Any]]:
-        """Name and value of every setting to show, in order: mirrors as one text, without passwords.
+        """Name and value of every setting, to show; mirrors as one text, without passwords.
 
         >>> dict(Settings(mirrors=["https://me:secret@mirror.org/data"]).items())["mirrors"]
         'https://***@mirror.org/data'
@@ -201,17 +241,17 @@ def private_home(home: Path) -> Path:
 
 
 def check_home(home: Path) -> None:
-    """Raise ConfigError where a home belongs to another user, others may write to it, or anyone may exchange it."""
+    """Raise ConfigError if a home belongs to another user, others can write to it, or anyone can replace it."""
     if os.path.exists(home):
         _refuse_others(home, 0o022)
     for folder in home.resolve().parents:
-        if folder.exists() and folder.stat().st_mode & 0o1002 == 0o002:  # as in /tmp, its sticky bit would prevent it
-            _refuse(home, f"is in '{folder}', where anyone may exchange it", f"chmod o-w '{folder}'")
+        if folder.exists() and folder.stat().st_mode & 0o1002 == 0o002:  # a sticky bit, as /tmp has, would prevent it
+            _refuse(home, f"is in '{folder}', where anyone can replace it", f"chmod o-w '{folder}'")
 
 
 def _refuse_others(path: Path, writable: int) -> None:
-    """Raise ConfigError unless a file or folder, and the link to it, are this user's, root's, or the sudoer's, as git
-    has it, and nobody may write to it whom ``writable`` has the bits of."""
+    """Raise ConfigError unless a file or folder, and the link to it, belong to this user, root, or (as git does) the
+    user who called sudo, and nobody with the mode bits ``writable`` can write to it."""
     owners = {0, os.geteuid() if os.name == "posix" else path.stat().st_uid}
     if owners == {0} and os.environ.get("SUDO_UID", "").isdecimal():
         owners.add(int(os.environ["SUDO_UID"]))
@@ -219,15 +259,15 @@ def _refuse_others(path: Path, writable: int) -> None:
         if found.st_uid not in owners:
             _refuse(path, f"belongs to another user ({found.st_uid})")
         if found.st_mode & writable and not stat.S_ISLNK(found.st_mode):
-            _refuse(path, f"may be changed by others (mode {found.st_mode & 0o777:o})", f"chmod go-w '{path}'")
+            _refuse(path, f"can be changed by others (mode {found.st_mode & 0o777:o})", f"chmod go-w '{path}'")
 
 
 def _refuse(path: Path, why: str, mend: str = "") -> None:
     trusted = [Path(one).expanduser() for one in os.environ.get(TRUST, "").split(os.pathsep)]
     if os.name == "posix" and not any(one.is_absolute() and path.is_relative_to(one) for one in trusted):
         raise ConfigError(
-            f"'{path}' {why}, so it is not used: it could make you run another's jobs. "
-            f"{f'Close it: {mend}. Or, if' if mend else 'If'} you trust all who may write there, allow it by the "
+            f"'{path}' {why}, so it is not used: it could make you run someone else's jobs. "
+            f"{f'Close it: {mend}. Or, if' if mend else 'If'} you trust everyone who can write there, set the "
             f"variable {TRUST}='{path}'."
         )
 
@@ -266,7 +306,7 @@ def _from_file(path: Path) -> dict[str, tuple[Any, str]]:
 
 
 def _anchored(name: str, value: Any, folder: Path) -> Any:
-    """A value of a file with its relative paths meant from that file's folder."""
+    """A value of a file, with relative paths meant from that file's folder."""
     if name in PATHS and isinstance(value, str):
         return _absolute(value, folder)
     if name == "mirrors" and isinstance(value, list):
@@ -280,7 +320,7 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
         near = difflib.get_close_matches(variable.removeprefix("GENOKIT_"), [n.upper() for n in _names()], 1, 0.86)
         if near:
             raise ConfigError(
-                f"The environment has {variable}, which is no setting. Did you mean '{_variable(near[0])}'?"
+                f"The environment has {variable}, which is not a setting. Did you mean '{_variable(near[0])}'?"
             )
     origins: dict[str, Any] = {}
     with contextlib.suppress(ValueError, TypeError):
@@ -290,63 +330,55 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
         if variable in known and text != "":
             origin = variable
             match origins.get(variable):
-                case [str(before), str(told)] if before == text:  # nobody has set it otherwise since
-                    origin = told
-            found[known[variable]] = (_parsed(known[variable], text, variable), origin)
+                case [str(before), str(first)] if before == text:  # it has not been set again since
+                    origin = first
+            found[known[variable]] = (_parsed(known[variable], text), origin)
     return found
 
 
-def _parsed(name: str, text: str, variable: str) -> Any:
-    if name == "min_cell":
-        return int(text) if text.strip().isdecimal() else text
-    if name in NUMBERS:
-        try:
+def _parsed(name: str, text: str) -> Any:
+    """A variable's text as a value of the setting; left as it is if it cannot be one, which ``_checked`` reports."""
+    with contextlib.suppress(ValueError):
+        if name == "min_cell":
+            return int(text)
+        if name in NUMBERS:
             return float(text)
-        except ValueError:
-            raise ConfigError(f"{variable} must be a number of {NUMBERS[name]}, but is '{text}'.") from None
-    if name == "mirrors":
-        if not text.startswith("["):
-            return tuple(part.strip() for part in text.split(",") if part.strip())
-        try:
-            return tuple(json.loads(text))
-        except ValueError:
-            raise ConfigError(
-                f"{variable} must be one mirror, several with commas, or a JSON list: '{text}'."
-            ) from None
+        if name == "mirrors":
+            listed = json.loads(text) if text.startswith("[") else [part.strip() for part in text.split(",")]
+            return tuple(part for part in listed if part)
     return text
 
 
 def _checked(name: str, value: Any, origin: str) -> Any:
-    """The value in its own type, or ConfigError that names the setting and where it was set."""
+    """The value in its own type. Raises ConfigError, naming the setting and where it was set."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if value is None and name not in ("backend", "home", "mirrors", "stack", "min_cell", *NUMBERS):
         return None
     if name in PATHS:
         if isinstance(value, (str, os.PathLike)):
             return _absolute(value, Path())
-        raise _wrong(name, value, origin, "a path")
-    if name in NUMBERS:
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < float("inf"):
+        expected = "a path"
+    elif name in NUMBERS:
+        if number and 0 < value < float("inf"):
             return float(value)
-        raise _wrong(name, value, origin, f"a number of {NUMBERS[name]} above 0")
-    if name == "min_cell":
-        if isinstance(value, int) and not isinstance(value, bool) and value >= SMALLEST_CELL:
+        expected = f"a number of {NUMBERS[name]} above 0"
+    elif name == "min_cell":
+        if number and isinstance(value, int) and value >= SMALLEST_CELL:
             return value
-        raise _wrong(name, value, origin, f"a whole number of persons, {SMALLEST_CELL} or more")
-    if name == "mirrors":
-        # A single text would be taken letter by letter.
-        parts = None if isinstance(value, (str, bytes)) or not isinstance(value, Iterable) else tuple(value)
-        if parts is not None and all(isinstance(part, (str, os.PathLike)) for part in parts):
+        expected = f"a whole number of persons, {SMALLEST_CELL} or more"
+    elif name == "mirrors":
+        several = isinstance(value, Iterable) and not isinstance(value, (str, bytes))
+        parts = tuple(value) if several else (None,)
+        if all(isinstance(part, (str, os.PathLike)) for part in parts):
             return tuple(str(part) for part in parts)
-        raise _wrong(name, value, origin, "a list of folders and URLs")
-    if not isinstance(value, str):
-        raise _wrong(name, value, origin, "a text")
-    if name == "backend" and value not in BACKENDS:
-        raise ConfigError(f"backend must be 'local' or 'aws', but is '{value}' ({origin}).")
-    return value
-
-
-def _wrong(name: str, value: object, origin: str, expected: str) -> ConfigError:
-    return ConfigError(f"{name} must be {expected}, but is {value!r} of type {type(value).__name__} ({origin}).")
+        expected = "a list of folders and URLs"
+    elif name == "backend" and value not in BACKENDS:
+        expected = "'local' or 'aws'"
+    elif isinstance(value, str):
+        return value
+    else:
+        expected = "a text"
+    raise ConfigError(f"{name} must be {expected}, but is {value!r} of type {type(value).__name__} ({origin}).")
 
 
 def _absolute(path: StrPath, base: Path) -> Path:

@@ -122,11 +122,11 @@ def test_a_file_that_is_not_text_is_a_config_error(tmp_path):
 @pytest.mark.parametrize(
     ("variable", "value", "said"),
     [
-        ("GENOKIT_TIMEOUT_S", "soon", "GENOKIT_TIMEOUT_S must be a number of seconds, but is 'soon'"),
+        ("GENOKIT_TIMEOUT_S", "soon", "timeout_s must be a number of seconds above 0, but is 'soon'"),
         ("GENOKIT_TIMEOUT_S", "nan", "above 0, but is nan"),
-        ("GENOKIT_BACKEND", "AWS", "backend must be 'local' or 'aws', but is 'AWS' (GENOKIT_BACKEND)"),
-        ("GENOKIT_MIRRORS", '["a"', "GENOKIT_MIRRORS must be"),
-        ("GENOKIT_BAKEND", "aws", "GENOKIT_BAKEND, which is no setting. Did you mean 'GENOKIT_BACKEND'?"),
+        ("GENOKIT_BACKEND", "AWS", "backend must be 'local' or 'aws', but is 'AWS' of type str (GENOKIT_BACKEND)"),
+        ("GENOKIT_MIRRORS", '["a"', "mirrors must be a list"),
+        ("GENOKIT_BAKEND", "aws", "GENOKIT_BAKEND, which is not a setting. Did you mean 'GENOKIT_BACKEND'?"),
     ],
 )
 def test_what_is_wrong_in_a_variable_is_said_with_its_name(variable, value, said):
@@ -312,12 +312,12 @@ def test_settings_and_homes_that_others_may_change_are_refused(tmp_path, monkeyp
     (shared / "genokit.toml").chmod(0o664)  # as umask 002 makes them: its group is the owner's own, or of his choice
     assert Settings.load(start=shared / "mine", environ={}).stack == "another"
     (shared / "genokit.toml").chmod(0o646)
-    with pytest.raises(ConfigError, match=r"may be changed by others \(mode 646\).*chmod go-w"):
+    with pytest.raises(ConfigError, match=r"can be changed by others \(mode 646\).*chmod go-w"):
         Settings.load(start=shared / "mine", environ={})
     for mode in (0o770, 0o702, 0o777, 0o1777):
         home.mkdir(exist_ok=True)
         home.chmod(mode)
-        with pytest.raises(ConfigError, match="may be changed by others"):
+        with pytest.raises(ConfigError, match="can be changed by others"):
             Settings(home=home).made("cache")
     monkeypatch.setenv("GENOKIT_TRUST", str(tmp_path))
     assert Settings(home=home).made("cache") == home / "data"
@@ -329,7 +329,7 @@ def test_a_home_in_a_folder_where_anyone_may_exchange_it_is_refused_and_one_in_t
     place.mkdir()
     for deep in (place / "home", place / "a" / "home"):
         place.chmod(0o777)
-        with pytest.raises(ConfigError, match=r"is in '.*place', where anyone may exchange it.*chmod o-w"):
+        with pytest.raises(ConfigError, match=r"is in '.*place', where anyone can replace it.*chmod o-w"):
             Settings(home=deep).made("home")
         assert not deep.exists()
         place.chmod(0o1777)
