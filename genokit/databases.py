@@ -1,7 +1,6 @@
-"""The two databases that queries run on: DuckDB in this process, and Amazon Athena; each with one ``query``.
+"""The two databases that queries run on: DuckDB in this process, and Amazon Athena.
 
-Which of them an address means is decided in backends.py. SQL comes here ready: parameters are made in
-``genokit.omop.parameters``.
+backends.py decides which of them an address means, and ``genokit.omop.parameters`` prepares SQL and its parameters.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ if TYPE_CHECKING:
     from pyarrow import Table
 
 T = TypeVar("T")
-USD_PER_TB = 5.0  # Athena's list price of SQL queries in most regions; a query is billed for at least 10 MB
-LEAST_BYTES = 10 * 1000**2
+USD_PER_TB = 5.0  # Athena's list price of SQL queries in most regions
+LEAST_BYTES = 10 * 1000**2  # for which a query is billed
 BATCH = 100_000
 
-# Of DuckDB's table functions those that touch no file, setting, secret or log; and those that read files.
+# DuckDB's table functions that use no file, setting, secret or log; and those that read files.
 _HARMLESS = re.compile(
     r"duckdb_(columns|constraints|databases|functions|indexes|keywords|schemas|tables|types|views)|generate_series|range"
     r"|repeat(_row)?|unnest|json_(each|tree)|histogram(_values)?|summary|icu_calendar_names|pg_timezone_names"
@@ -42,7 +41,7 @@ _EXPLAIN = re.compile(rf"(?is)\A{_GAP}explain\b(?:{_GAP}(?:(?:analyze|verbose)\b
 
 @dataclass(frozen=True)
 class Answer:
-    """What a query gave: its rows, whether they were cut at the most that was asked for, and what it cost."""
+    """The result of a query: its rows, whether there are more than were requested, and what it cost."""
 
     table: Table
     cut: bool
@@ -52,10 +51,20 @@ class Answer:
 
 
 class DuckDatabase:
-    """A DuckDB connection to read from; tables without a schema are looked up in ``schema``.
+    """A DuckDB connection that is only read.
 
-    Queries read tables; with ``external_access`` also files, as ``read_csv`` does. ``views`` are temporary ones of the
-    connection, made of the tables in ``source`` (a catalog and a schema), which stand in front of these.
+    Parameters
+    ----------
+    con : DuckDBPyConnection
+        The connection; its settings are changed.
+    schema : str
+        Where tables named without a schema are looked up.
+    views : iterable of str
+        Statements that create temporary views, which hide tables of ``source`` with the same names.
+    source : tuple of str, optional
+        The catalog and schema of the tables that the views read.
+    external_access : bool
+        Whether queries may also read files, as ``read_csv`` does.
 
     >>> import duckdb
     >>> DuckDatabase(duckdb.connect(), "main").query("select 42 as answer").table.to_pydict()
@@ -79,9 +88,9 @@ class DuckDatabase:
         self.source = source
         self.external_access = external_access
         self._views = tuple(views)
-        self._functions: dict[str, bool] = {}  # DuckDB's functions, and whether a query must not call them
+        self._functions: dict[str, bool] = {}  # by name: whether a query must not call it
         self._checked = set[str]()
-        # A name that is no table must not be taken for a variable of this program.
+        # A name that is not a table must not be looked up among the variables of this program.
         con.execute("set python_enable_replacements = false")
         con.execute("set enable_profiling = 'no_output'")
         self._prepare(con)
@@ -93,30 +102,28 @@ class DuckDatabase:
             con.execute(view)
 
     def cursor(self) -> DuckDBPyConnection:
-        """Another connection to the same, for work that must not disturb the queries."""
+        """Another connection to the same database, for work that must not disturb the queries."""
         con = self.con.cursor()
         self._prepare(con)
         return con
 
     @property
-    def seen(self) -> tuple[str, str]:
+    def searched(self) -> tuple[str, str]:
         """The catalog and the schema that the queries' tables are in."""
         [(catalog,)] = self.con.execute("select current_database()").fetchall()
         return ("temp", "main") if self._views else (catalog, self.schema)
 
     def query(self, sql: str, values: Mapping[str, Any] | None = None, *, most: int | None = None) -> Answer:
-        """The rows of one statement that reads. An interrupt of the kernel ends it. Raises QueryError."""
+        """The rows of one SELECT, at most ``most``. An interrupt of the kernel ends it. Raises QueryError."""
         begun = time.perf_counter()
-        with told(sql):
+        with translated_duckdb(sql):
             statements = self.con.extract_statements(sql)
         if len(statements) != 1:
-            said = "no statement" if not statements else "several statements. Give one at a time"
-            raise QueryError(f"This is {said}.", sql=sql)
+            raise QueryError(f"Expected one statement, got {len(statements)}.", sql=sql)
         if sql not in self._checked:
             self._check(sql)
             self._checked.add(sql)
-
-        with told(sql):
+        with translated_duckdb(sql):
             table = _interruptible(lambda: self._read(sql, values, most), self.con.interrupt)
         cut = most is not None and table.num_rows > most
         read = re.search(r'"total_bytes_read": (\d+)', self.con.get_profiling_information())
@@ -126,7 +133,7 @@ class DuckDatabase:
 
     def _check(self, sql: str) -> None:
         """Raise QueryError if anything in the syntax tree of a statement does more than read tables."""
-        with told(sql):
+        with translated_duckdb(sql):
             query = _EXPLAIN.sub("", sql)
             [(tree,)] = self.con.execute("select json_serialize_sql($1::varchar)", [query]).fetchall()
 
@@ -142,17 +149,17 @@ class DuckDatabase:
         if not self._functions.keys() >= set(names):
             self._functions = self._known_functions()
         for name in names:
-            if name not in self._functions and name.isidentifier():  # else DuckDB may install an extension that has it
-                hint = "Check its spelling; if an extension has it, load that first."
+            if name not in self._functions and name.isidentifier():  # DuckDB might install an extension that has it
+                hint = "Check its spelling; if it belongs to an extension, load that first."
                 raise QueryError(f"This database has no function {name}(). {hint}", sql=sql)
             if self._functions.get(name) and not _READERS.fullmatch(name):
-                raise QueryError(f"query() only reads tables, but {name}() does more. Take it out.", sql=sql)
+                raise QueryError(f"query() only reads tables, but {name}() does more. Remove it.", sql=sql)
         files = {f"{name}()" for name in names if self._functions.get(name)}
         files |= {name for name in found("table_name") if re.search(r"[./\\:*?]", name)}
         if files and not self.external_access and (files := files - {table.lower() for table, *_ in self.columns()}):
             raise QueryError(
-                f"The query reads files ({min(files)}), but a Cdm reads only its own tables. Use pandas for it, or"
-                " open the CDM with Cdm(..., external_access=True): its queries may then read any file that you can.",
+                f"The query reads files ({min(files)}), but a Cdm reads only its own tables. Use pandas, or open the"
+                " CDM with Cdm(..., external_access=True): its queries can then read any file that you can.",
                 sql=sql,
             )
 
@@ -164,7 +171,7 @@ class DuckDatabase:
         return {name: name in _EFFECTS or (table and not _HARMLESS.fullmatch(name)) for name, table in rows}
 
     def _read(self, sql: str, values: Mapping[str, Any] | None, most: int | None) -> Table:
-        """The rows, read no further than needed to know that there are more."""
+        """The rows; of more than ``most``, enough to know that there are more."""
         import pyarrow as pa
 
         rows = self.con.sql(sql, params=dict(values) if values else None)
@@ -181,9 +188,9 @@ class DuckDatabase:
         return pa.Table.from_batches(batches, schema=reader.schema)
 
     def script(self, sql: str, values: Mapping[str, Any], *questions: str) -> list[Table]:
-        """The rows of each question, asked after statements that may write temporary tables only; these are gone then.
+        """The rows of each of the ``questions``, queries over temporary tables that the statements of ``sql`` create.
 
-        A statement, or a question, gets those of the values that it names. Raises QueryError.
+        Statements and questions get those of the values that they name. Raises QueryError.
         """
         con = self.cursor()
 
@@ -197,19 +204,19 @@ class DuckDatabase:
             return [con.sql(one, params=named(*con.extract_statements(one))).to_arrow_table() for one in questions]
 
         try:
-            with told(sql):
+            with translated_duckdb(sql):
                 return _interruptible(whole, con.interrupt)
         finally:
             con.close()
 
     def columns(self) -> list[tuple[str, str, str]]:
-        """Table, column and type of all that queries see without naming a schema, in order."""
+        """Table, column and type of all tables that queries find without naming a schema, in order."""
         found: list[tuple[str, str, str]] = self.con.execute(
             "select table_name, column_name, data_type from information_schema.columns where (table_catalog = ? and"
             " table_schema = ?) or (table_catalog = ? and table_schema = ? and lower(table_name) not in (select"
             " table_name from information_schema.tables where table_catalog = 'temp'))"
             " order by table_name, ordinal_position",
-            [*self.seen, *((self._views and self.source) or self.seen)],
+            [*self.searched, *((self._views and self.source) or self.searched)],
         ).fetchall()
         return found
 
@@ -221,16 +228,16 @@ class AthenaDatabase:
     """A workgroup and a database of Amazon Athena, through a connection of pyathena."""
 
     dialect = "athena"
-    free = False  # whether a question costs nothing, so that a card may ask one
+    free = False  # whether queries cost nothing, so that a card may send one
 
     def __init__(self, connection: Any, schema: str) -> None:
         self.connection = connection
         self.schema = schema
 
     def query(self, sql: str, values: Mapping[str, Any] | None = None, *, most: int | None = None) -> Answer:
-        """The rows of one statement, values written out already. An interrupt of the kernel cancels it on Athena.
+        """The rows of one statement without parameters. An interrupt of the kernel cancels it on Athena.
 
-        Athena's results do not tell an empty text from none: both are null here. Raises QueryError.
+        Athena's results do not distinguish an empty text from null: both are null here. Raises QueryError.
         """
         from pyathena.arrow.cursor import ArrowCursor
 
@@ -247,7 +254,7 @@ class AthenaDatabase:
         return Answer(table.slice(0, most) if cut else table, cut, time.perf_counter() - begun, read, cost)
 
     def columns(self) -> list[tuple[str, str, str]]:
-        """Table, column and type of all that the database holds, as Glue lists them; costs no query."""
+        """Table, column and type of all tables of the database, as Glue lists them; costs no query."""
         with translated_errors(f"database '{self.schema}'"):
             glue = self.connection.session.client("glue")
             pages = list(glue.get_paginator("get_tables").paginate(DatabaseName=self.schema))
@@ -263,9 +270,9 @@ class AthenaDatabase:
 
 
 def confine(con: DuckDBPyConnection, files: Iterable[str] = (), *, external_access: bool = False) -> None:
-    """Close a connection's way to the disk and the network, but for ``files``, and lock its settings.
+    """Deny a connection the disk, except for ``files``, and the network, and lock its settings.
 
-    With ``external_access`` files stay open to it, and extensions that are installed.
+    With ``external_access`` it can read files and load installed extensions.
     """
     con.execute("set allowed_configs = ['schema', 'search_path', 'threads', 'memory_limit', 'enable_progress_bar']")
     if external_access:
@@ -277,7 +284,7 @@ def confine(con: DuckDBPyConnection, files: Iterable[str] = (), *, external_acce
 
 
 def usd(read: int) -> float:
-    """What Athena's list price makes of a query that reads so many bytes.
+    """The list price of an Athena query that reads so many bytes.
 
     >>> usd(10**12), usd(1)
     (5.0, 5e-05)
@@ -286,7 +293,7 @@ def usd(read: int) -> float:
 
 
 def _limited(sql: str, most: int) -> str:
-    """A query that gives no more rows; within another one Trino would forget its order.
+    """The query with a limit; as a subquery of a limited one it would lose its order in Trino.
 
     >>> _limited("select 1 from person order by 1 -- all", 5)
     'select 1 from person order by 1 -- all\\nlimit 5'
@@ -297,39 +304,39 @@ def _limited(sql: str, most: int) -> str:
     try:
         tree = sqlglot.parse_one(sql, read="athena")
     except SqlglotError:
-        return sql  # Athena will say what is wrong, or knows better
+        return sql  # Athena will report what is wrong, if it is
     if not isinstance(tree, sqlglot.exp.Query) or any(tree.args.get(part) for part in ("limit", "offset")):
         return sql
     return f"{sql}\nlimit {most}"
 
 
 def _interruptible(work: Callable[[], T], interrupt: Callable[[], object]) -> T:
-    """What ``work`` gives; the interrupt of a kernel ends it, too, while it is not in Python."""
+    """The result of ``work``, which the interrupt of a kernel ends even while it is not in Python."""
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(work)
         try:
             return future.result()
         except KeyboardInterrupt:
-            while not future.done():  # one that comes before the query has begun is forgotten
+            while not future.done():  # DuckDB forgets an interrupt that comes before the query has begun
                 interrupt()
                 wait([future], 0.05)
             raise
 
 
 @contextmanager
-def told(sql: str) -> Iterator[None]:
-    """DuckDB's errors as the kit's, with its words and the line it points at."""
+def translated_duckdb(sql: str) -> Iterator[None]:
+    """Turn DuckDB's errors into the kit's, with DuckDB's message and the line it points at."""
     import duckdb
 
     try:
         yield
     except duckdb.Error as error:
-        # Its words are all there is to know: below them only DuckDB's own frames would follow.
+        # The message says it all: the cause would only add DuckDB's own frames.
         raise QueryError(f"The query was refused. {error}", sql=sql) from None
 
 
 def _typed(table: Table, description: list[Any]) -> Table:
-    """Decimals as decimals, and no empty text: what pyathena leaves as Athena's CSV has it."""
+    """Decimals as decimals, and null instead of empty text: pyathena leaves both as in Athena's CSV."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

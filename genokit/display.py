@@ -1,7 +1,7 @@
-"""Everything the kit shows in HTML is made here, and everything is escaped unless it was made here.
+"""All HTML that the kit shows is made here, and everything is escaped unless it was made here.
 
-Fragments are well-formed, need no script and no network, and stand on their own: in JupyterLab they take its theme's
-variables (light or dark), elsewhere the colours around them. Without any style (as on GitHub) they are plain tables.
+Fragments are well-formed and self-contained, without scripts and network. In JupyterLab they follow its theme (light
+or dark), elsewhere the colours around them; without style sheets, as on GitHub, they are plain tables.
 
 >>> card("Job align", {"status": "RUNNING", "reads": "<a & b>"}).count("&lt;a &amp; b&gt;")
 1
@@ -33,7 +33,7 @@ Tree = tuple[str, "Sequence[Tree]"]  # a label, and what is below it
 
 
 class Html(str):
-    """Text that is HTML already and safe; any other text is escaped on its way into a page."""
+    """Text that is safe HTML already; any other text is escaped on its way into a page."""
 
     __slots__ = ()
 
@@ -42,7 +42,7 @@ class Html(str):
 
 
 class Log(str):
-    """Lines of a log as they were written. Printed they are ``plain``; in a notebook they are a scrolling block."""
+    """Lines of a log as they were written: ``plain`` when printed, a scrolling block in a notebook."""
 
     __slots__ = ()
 
@@ -62,9 +62,9 @@ def card(
     status: str | None = None,
     fold: Mapping[str, object] | None = None,
 ) -> Html:
-    """A titled box of names and values, with a status beside the title and parts folded away below.
+    """A titled box of names and values, with a status beside the title and folded parts below.
 
-    ``fold`` maps a label to what opens under it: HTML of this module, or any value, shown as text.
+    ``fold`` maps a label to what opens under it: HTML of this module, or any value, which is shown as text.
     """
     pairs = rows.items() if isinstance(rows, Mapping) else rows
     body = _rows(pairs)
@@ -83,10 +83,10 @@ def table(
     columns: Sequence[str] | None = None,
     most: int = 50,
 ) -> Html:
-    """A table of a DataFrame, of dicts or of tuples: at most ``most`` rows, and it says when there are more.
+    """A table of a DataFrame, dicts or tuples: at most ``most`` rows, with a note if there are more.
 
-    Numbers stand right; a column called status or state shows its words as in cards. An index that is more than
-    counting comes first.
+    Numbers are right-aligned; a column called status or state is shown as in cards. An index comes first, unless it
+    only counts the rows.
     """
     names, rows = _names_and_rows(frame_or_rows, columns)
     shown = rows[:most]
@@ -106,12 +106,12 @@ def table(
 
 
 def log(text: str) -> Html:
-    """A log as a block that scrolls; terminal colours are dropped and a progress bar shows its last state only."""
+    """A log as a scrolling block, without terminal colours; a progress bar shows only its last state."""
     return _fragment(f'<pre class="gk-log" tabindex="0">{escape(plain(text))}</pre>')
 
 
 def figure(fig: Figure, alt: str, *, caption: str = "") -> Html:
-    """A matplotlib figure as an image inside the HTML, at its own size in inches; ``alt`` says what it shows."""
+    """A matplotlib figure as an image inside the HTML, at its size in inches; ``alt`` describes it."""
     buffer = io.BytesIO()
     # Twice the dots for sharp screens; no Software entry, so that the same figure gives the same bytes.
     fig.savefig(buffer, format="png", dpi=192, bbox_inches="tight", metadata={"Software": None})
@@ -119,9 +119,9 @@ def figure(fig: Figure, alt: str, *, caption: str = "") -> Html:
 
 
 def image(png: bytes, alt: str, *, scale: float = 1.0, caption: str = "") -> Html:
-    """A PNG inside the HTML, never wider than its place; ``alt`` says what it shows to who cannot see it.
+    """A PNG inside the HTML, never wider than the page; ``alt`` describes it to those who cannot see it.
 
-    A JPEG or an SVG, which runs no script here, is shown at its own size.
+    A JPEG, or an SVG (whose scripts do not run here), is shown at its own size.
     """
     kind = {b"\xff\xd8": "jpeg"}.get(png[:2], "svg+xml" if png[:1] == b"<" else "png")
     width = round(int.from_bytes(png[16:20], "big") * scale)  # the header's first field
@@ -133,13 +133,13 @@ def image(png: bytes, alt: str, *, scale: float = 1.0, caption: str = "") -> Htm
 
 
 def text(words: str) -> Html:
-    """Words as paragraphs; an empty line parts them."""
+    """Words as paragraphs, separated by empty lines."""
     parts = [part for part in re.split(r"\n\s*\n", words.strip()) if part]
     return _fragment("".join(f"<p>{escape(part)}</p>" for part in parts))
 
 
 def link(href: str | Path, words: object) -> Html:
-    """A link, if it leads to a web page or a file; to anything else (such as a script) only its words."""
+    """A link to a web page or a file; for anything else, such as a script, only its words."""
     address = quote(os.fsencode(href)) if isinstance(href, Path) else href
     scheme, colon, _ = re.split("[/?#]", address, maxsplit=1)[0].partition(":")
     if colon and scheme.lower() not in ("http", "https", "file"):
@@ -148,7 +148,7 @@ def link(href: str | Path, words: object) -> Html:
 
 
 def tree(trees: Sequence[Tree], *, most: int = 200) -> Html:
-    """Labels with labels below them, which open one by one; at most ``most``, and it says when there are more."""
+    """Labels with labels below them, which unfold; at most ``most``, with a note if there are more."""
     left = [most]
     shown = "".join(_branch(one, left) for one in trees)
     note = f'<p class="gk-note">The first {most:,} of {most - left[0]:,}.</p>' if left[0] < 0 else ""
@@ -156,25 +156,25 @@ def tree(trees: Sequence[Tree], *, most: int = 200) -> Html:
 
 
 def stack(*parts: object) -> Html:
-    """Fragments one below the other; what is not HTML of this module is escaped."""
+    """Fragments one below the other; anything but HTML of this module is escaped."""
     return _fragment("".join(bare(part) for part in parts))
 
 
 def noted(value: object, note: str) -> Html:
-    """A value with a quiet remark after it."""
+    """A value with a remark in grey after it."""
     return Html(f'{_value(value)} <span class="gk-aside">{escape(note)}</span>')
 
 
 def pill(status: str) -> Html:
-    """A status as a word with a sign and a colour: never the colour alone."""
+    """A status as a word with a sign and a colour, never the colour alone."""
     kind = _kind(status)
     return Html(f'<span class="gk-pill gk-{kind}">{_SIGNS[kind]} {escape(status)}</span>')
 
 
 def page(title: str, sections: Sequence[tuple[str, Html]], *, lead: object = "") -> Html:
-    """A whole HTML document in one file: light and dark as the reader's system is, and made for printing too.
+    """An HTML document in one file, light or dark as the reader's system is, and fit for printing.
 
-    ``lead``, a sentence or HTML, stands under the title; each section has a heading. It loads and runs nothing.
+    ``lead``, a sentence or HTML, stands below the title; each section has a heading. It loads and runs nothing.
     """
     from genokit import __version__
 
@@ -190,14 +190,14 @@ def page(title: str, sections: Sequence[tuple[str, Html]], *, lead: object = "")
         '<meta name="viewport" content="width=device-width, initial-scale=1" />'
         '<meta name="color-scheme" content="light dark" />'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}" />'
-        f"<title>{escape(title)}</title><style>{_style('page.css')}{_style('display.css')}</style></head>"
+        f"<title>{escape(title)}</title><style>{style_sheet('page.css')}{style_sheet('display.css')}</style></head>"
         f'<body class="genokit"><header><h1>{escape(title)}</h1>{opening}{index}</header>'
         f"<main>{parts}</main><footer>genokit {escape(__version__)}</footer></body></html>\n"
     )
 
 
 def escape(value: object) -> str:
-    """Any value as text that is safe inside HTML and its attributes; characters that cannot be shown become signs.
+    """Any value as text that is safe in HTML and its attributes; control characters become visible signs.
 
     >>> escape('<b a="1">\\x00')
     '&lt;b a=&quot;1&quot;&gt;␀'
@@ -206,8 +206,9 @@ def escape(value: object) -> str:
 
 
 def plain(text: str) -> str:
-    r"""A text that no terminal obeys: without colours and other control sequences, each line as it stood last after
-    carriage returns; single control characters become signs.
+    r"""A text without colours and other sequences that a terminal would obey; control characters become visible signs.
+
+    Of a line that carriage returns overwrote, the last state is left.
 
     >>> plain("10%\r100%\n\x1b[31mred\x1b[0m\x1b]52;c;cm0gLXJm\x07 \x1b")
     '100%\nred ␛'
@@ -217,23 +218,20 @@ def plain(text: str) -> str:
 
 
 def seconds(s: float) -> str:
-    """A length of time in words.
+    """A duration in words.
 
     >>> seconds(0.25), seconds(12.34), seconds(131), seconds(7380), seconds(200_000)
     ('0.25 s', '12.3 s', '2 min 11 s', '2 h 03 min', '2 d 8 h')
     """
-    if s < 1:
-        return f"{s:.2f} s"
     if s < 59.95:
-        return f"{s:.1f} s"
-    whole = round(s)
-    minutes, left = divmod(whole, 60)
-    if whole < 3600:
+        return f"{s:.2f} s" if s < 1 else f"{s:.1f} s"
+    minutes, left = divmod(round(s), 60)
+    if minutes < 60:
         return f"{minutes} min {left:02d} s"
-    hours, minutes = divmod(round(whole / 60), 60)
+    hours, minutes = divmod(round(s / 60), 60)
     if hours < 24:
         return f"{hours} h {minutes:02d} min"
-    days, hours = divmod(round(whole / 3600), 24)
+    days, hours = divmod(round(s / 3600), 24)
     return f"{days} d {hours} h"
 
 
@@ -261,7 +259,7 @@ _TERMINAL = re.compile(
 # What HTML and XML cannot hold: control characters, halves of surrogate pairs, and two that are no characters.
 _UNSHOWABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart too, in the order of a job's life.
+# Okabe and Ito's colours, which colour-blind readers can distinguish too, in the order of a job's statuses.
 STATUS_COLOURS = {
     "SUBMITTED": "#c3c8ce",
     "PENDING": "#8b929a",
@@ -281,18 +279,13 @@ _KINDS = {
 _SIGNS = {"good": "✓", "bad": "✕", "warn": "!", "busy": "●", "idle": "○"}
 
 
-def sheets(*names: str) -> str:
-    """Style sheets of this package, as short as they can be."""
-    return "".join(map(_style, names))
-
-
 def sign(status: str) -> str:
     """The sign that goes with a status, beside its colour."""
     return _SIGNS[_kind(status)]
 
 
 def _kind(status: str) -> str:
-    """What a status means; of CloudFormation's long ones the end tells, unless they speak of a rollback.
+    """The kind of a status; CloudFormation's long ones are judged by their end, unless they contain ROLLBACK.
 
     >>> _kind("SUCCEEDED"), _kind("UPDATE_COMPLETE"), _kind("ROLLBACK_COMPLETE"), _kind("DELETE_IN_PROGRESS")
     ('good', 'good', 'bad', 'busy')
@@ -312,19 +305,20 @@ def _sign(match: re.Match[str]) -> str:
 
 
 @cache
-def _style(name: str) -> str:
+def style_sheet(name: str) -> str:
+    """A style sheet of this package, minified."""
     sheet = re.sub(r"/\*.*?\*/", "", Path(__file__).with_name(name).read_text(encoding="utf-8"), flags=re.DOTALL)
     return re.sub(r"\s*([{};,])\s*", r"\1", re.sub(r"\s+", " ", sheet)).strip()
 
 
 def _fragment(body: str) -> Html:
-    return Html(f'<div class="genokit"><style>{_style("display.css")}</style>{body}</div>')
+    return Html(f'<div class="genokit"><style>{style_sheet("display.css")}</style>{body}</div>')
 
 
 def bare(content: object) -> str:
-    """What goes inside another fragment: HTML without its own copy of the style, everything else escaped."""
+    """A part of another fragment: HTML without its own copy of the style sheet, anything else escaped."""
     if isinstance(content, Html):
-        return content.replace(f"<style>{_style('display.css')}</style>", "")
+        return content.replace(f"<style>{style_sheet('display.css')}</style>", "")
     if isinstance(content, Log):
         return bare(log(content))
     if _is_frame(content):
@@ -338,7 +332,7 @@ def _branch(tree: Tree, left: list[int]) -> str:
     label, below = tree
     left[0] -= 1
     here = left[0] >= 0
-    inner = "".join([_branch(one, left) for one in below])  # also what is not shown is counted
+    inner = "".join([_branch(one, left) for one in below])  # those that are not shown are counted too
     if not here:
         return ""
     if not inner:
@@ -370,7 +364,7 @@ def _value(value: object) -> str:
 
 
 def _is_frame(value: object) -> TypeGuard[DataFrame]:
-    return hasattr(value, "itertuples")  # asked without importing pandas
+    return hasattr(value, "itertuples")  # without importing pandas
 
 
 def is_missing(value: object) -> bool:
@@ -395,7 +389,7 @@ def _names_and_rows(source: Any, columns: Sequence[str] | None) -> tuple[list[st
 
 
 def _column(name: str, values: Sequence[object]) -> tuple[str, list[str]]:
-    """The class attribute and the cells of a column: numbers right, with equal decimals; long texts not squeezed."""
+    """The class attribute and the cells of a column: numbers with equal decimals; long texts get their width."""
     known = [value for value in values if not is_missing(value)]
     if known and all(isinstance(value, numbers.Real) and not isinstance(value, bool) for value in known):
         show = _decimals(known)
@@ -407,7 +401,7 @@ def _column(name: str, values: Sequence[object]) -> tuple[str, list[str]]:
 
 
 def _decimals(values: Sequence[Any]) -> Callable[[Any], str]:
-    """How to write the numbers of one column: as many decimals as the neediest of them has in five digits."""
+    """How to write the numbers of a column: all with the decimals that the longest of them has in five digits."""
     if all(isinstance(value, numbers.Integral) for value in values):
         return str
     texts = [f"{float(value):.5g}" for value in values]

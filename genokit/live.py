@@ -1,34 +1,33 @@
-"""Pieces of views that change while they are looked at: with ``display``, the only place that makes HTML.
+"""Pieces of live views: with ``display``, the only place that makes HTML.
 
-They share one style, which ``style()`` brings to a page once, so that a change carries little more than what changed.
+They share one style sheet, which ``style()`` adds to a page once, so that an update sends little but what changed.
 """
 
 from __future__ import annotations
 
 import base64
+import io
 import math
-import struct
 import sys
-import zlib
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, groupby
 from typing import Any
 
-from genokit.display import STATUS_COLOURS, Html, bare, escape, pill, sheets, sign
+from genokit.display import STATUS_COLOURS, Html, bare, escape, pill, sign, style_sheet
 
 NONE = ' class="gk-none"'
-ACROSS = 400  # places in time of a drawing of many bars
+ACROSS = 400  # steps in time of a drawing of many bars
 _HUES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # of Okabe and Ito's, for light and dark grounds
 
 
 def view(*parts: object) -> Html:
-    """Fragments for a view that is changed often: without the style, which ``style`` brings once."""
+    """Fragments of a live view, without the style sheet, which ``style`` adds once."""
     return Html(f'<div class="genokit gk-live">{"".join(bare(part) for part in parts)}</div>')
 
 
 def style() -> Html:
-    """The style of views on the same page."""
-    return Html(f'<div class="genokit"><style>{sheets("display.css", "live.css")}</style></div>')
+    """The style sheet of the views on a page."""
+    return Html(f'<div class="genokit"><style>{style_sheet("display.css")}{style_sheet("live.css")}</style></div>')
 
 
 def group(*parts: Html) -> Html:
@@ -37,12 +36,12 @@ def group(*parts: Html) -> Html:
 
 
 def beside(*parts: Html) -> Html:
-    """Pieces side by side, where there is room."""
+    """Pieces side by side, if there is room."""
     return Html(f'<div class="gk-usages">{"".join(map(bare, parts))}</div>')
 
 
 def heading(title: str, place: str, state: str, said: str) -> Html:
-    """What is watched, where, and how fresh it is."""
+    """What is watched, where, and how recent it is."""
     return Html(
         f'<div class="gk-title"><strong>{escape(title)}</strong> {pill(state)} '
         f'<span class="gk-note">{escape(said)}</span></div><div class="gk-note">Jobs run {escape(place)}.</div>'
@@ -50,7 +49,7 @@ def heading(title: str, place: str, state: str, said: str) -> Html:
 
 
 def title(words: str) -> Html:
-    """What is looked at."""
+    """A title."""
     return Html(f'<div class="gk-title"><strong>{escape(words)}</strong></div>')
 
 
@@ -60,7 +59,7 @@ def quiet(words: str) -> Html:
 
 
 def grid(names: Sequence[str], lines: Sequence[Sequence[object]]) -> Html:
-    """A table of lines of one height each, so that something else can stand beside every line."""
+    """A table whose lines have the same height, so that a widget can stand beside each."""
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
     body = "".join(
         "<tr>" + "".join(f"<td>{bare(value) if isinstance(value, Html) else escape(value)}</td>" for value in line)
@@ -70,7 +69,7 @@ def grid(names: Sequence[str], lines: Sequence[Sequence[object]]) -> Html:
 
 
 def share(counts: Mapping[str, int]) -> Html:
-    """How far an array is: a small bar in parts, and the numbers that matter."""
+    """The progress of an array: a small stacked bar, and how many children have ended and failed."""
     ended, total = counts.get("SUCCEEDED", 0) + counts.get("FAILED", 0), sum(counts.values())
     failed = f", {sign('FAILED')} {counts['FAILED']:,}" if counts.get("FAILED") else ""
     words = f"{ended:,} of {total:,}{failed}"
@@ -78,12 +77,12 @@ def share(counts: Mapping[str, int]) -> Html:
 
 
 def notice(words: str) -> Html:
-    """Something that went wrong, which screen readers say at once."""
+    """Something that went wrong, which screen readers announce at once."""
     return Html(f'<div class="gk-notice gk-bad" role="alert">{sign("FAILED")} {escape(words)}</div>')
 
 
 def tallies(counts: Mapping[str, int]) -> Html:
-    """How many there are in each status: a bar in parts, and below it every status with its sign and number."""
+    """How many jobs are in each status: a stacked bar, and below it every status with its sign and number."""
     keys = "".join(
         f'<li{"" if n else NONE}><span class="gk-key" style="background:{_colour(status)}"></span>'
         f"<strong>{n:,}</strong> {sign(status)} {escape(status)}</li>"
@@ -94,7 +93,7 @@ def tallies(counts: Mapping[str, int]) -> Html:
 
 
 def meter(label: str, part: float, whole: float | None, note: str = "") -> Html:
-    """How much of something is in use, as words and a bar; ``whole`` None where nobody says how much there is."""
+    """How much of something is in use, as words and a bar; ``whole`` is None if the total is unknown."""
     used = f"{round(part, 2):,.12g}"
     words = f"{used} of {round(whole, 2):,.12g}{note}" if whole else f"{used}, of an unknown size"
     share = min(100.0, 100 * part / whole) if whole else 0
@@ -103,7 +102,7 @@ def meter(label: str, part: float, whole: float | None, note: str = "") -> Html:
 
 
 def progress(words: str, done: float, whole: float | None) -> Html:
-    """How far some work is: words, and a bar where it is known how much there is."""
+    """The progress of some work: words, and a bar if the total is known."""
     bar = f'<progress value="{min(done, whole):g}" max="{whole:g}"></progress> ' if whole else ""
     return Html(f'<div style="font-variant-numeric:tabular-nums">{bar}{escape(words)}</div>')
 
@@ -111,7 +110,7 @@ def progress(words: str, done: float, whole: float | None) -> Html:
 def lanes(
     bars: Sequence[tuple[str, str, float, float, str]], ticks: Sequence[tuple[float, str]], *, named: int = 20
 ) -> Html:
-    """Bars in time: (name, status, left, right, words), left and right from 0 to 1, with ``ticks`` below.
+    """A timeline of bars: (name, status, left, right, words), left and right from 0 to 1, with ``ticks`` below.
 
     Up to ``named`` bars have a line and a name each; more are drawn thin, without names.
     """
@@ -130,7 +129,7 @@ def lanes(
 
 
 def strip(places: bytes, words: str, *, across: int = 250) -> Html:
-    """An array's children as one picture, a dot a child, row after row; a byte is a place in STATUS_COLOURS."""
+    """An array's children as one picture, a dot per child, row by row; each byte is an index in STATUS_COLOURS."""
     across = min(across, max(1, len(places)))
     down = -(-len(places) // across)
     picture = _picture(places.ljust(across * down, b"\xfe"), across)
@@ -142,7 +141,7 @@ def strip(places: bytes, words: str, *, across: int = 250) -> Html:
 
 
 def panels(*parts: Html) -> Html:
-    """Pictures side by side, as many as there is room for."""
+    """Pictures side by side, as many in a row as fit."""
     return Html(f'<div class="gk-panels">{"".join(map(bare, parts))}</div>')
 
 
@@ -152,7 +151,7 @@ def panel(title: str, *parts: Html) -> Html:
 
 
 def bars(rows: Sequence[tuple[str, Sequence[float]]], keys: Sequence[str] = ()) -> Html:
-    """Numbers as bars: (name, a number for each of ``keys``), which stand in one order and have a colour each."""
+    """Numbers as bars: (name, one number for each of ``keys``, each with its own colour)."""
     most = max((n for _, numbers in rows for n in numbers if n == n), default=0) or 1
     legend = "".join(
         f'<li><span class="gk-key" style="background:{_HUES[i % len(_HUES)]}"></span>{escape(key)}</li>'
@@ -173,9 +172,9 @@ def bars(rows: Sequence[tuple[str, Sequence[float]]], keys: Sequence[str] = ()) 
 
 
 def spreads(rows: Sequence[tuple[str, Sequence[float], str]], *, alike: bool = True) -> Html:
-    """Distributions, a line each: (name, [tenth, quarter, median, three quarters, ninetieth], how many).
+    """Distributions, a line each: (name, [10th, 25th, 50th, 75th, 90th percentile], how many).
 
-    All on one scale if they are ``alike``, from 0 unless some are below; else each on its own.
+    If they are ``alike``, all share one scale, which includes 0; else each has its own.
     """
     low, high = (end([0, *(n for _, parts, _ in rows for n in parts)]) for end in (min, max))
     lines = []
@@ -189,7 +188,7 @@ def spreads(rows: Sequence[tuple[str, Sequence[float], str]], *, alike: bool = T
         words = f"{parts[2]:.4g} ({parts[0]:.4g} to {parts[4]:.4g})"
         lines.append(
             f'<div class="gk-lane"><bdi class="gk-who" title="{escape(name)}">{escape(name)}</bdi>'
-            f'<span class="gk-track" title="{escape(f"{parts[1]:.4g} to {parts[3]:.4g} in the middle half")}">{ends}'
+            f'<span class="gk-track" title="{escape(f"{parts[1]:.4g} to {parts[3]:.4g} are the middle half")}">{ends}'
             f'</span><span class="gk-said"><strong>{escape(words)}</strong> of {escape(many)}</span></div>'
         )
     if alike:
@@ -200,12 +199,12 @@ def spreads(rows: Sequence[tuple[str, Sequence[float], str]], *, alike: bool = T
             f'<div class="gk-lane"><span class="gk-who"></span><span class="gk-axis">{marks}</span>'
             '<span class="gk-said"></span></div>'
         )
-    key = '<p class="gk-note">Median, and in brackets from the tenth to the ninetieth hundredth.</p>'
+    key = '<p class="gk-note">Median (10th to 90th percentile).</p>'
     return Html(f'<div class="gk-lanes">{"".join(lines)}</div>{key}')
 
 
 def columns(heights: Sequence[float], ticks: Sequence[tuple[float, str]], every: str) -> Html:
-    """Numbers one after the other in time as thin columns, with ``ticks`` from 0 to 1 below; 0 is nothing."""
+    """A series of numbers in time as thin columns, with ``ticks`` from 0 to 1 below; a 0 is left blank."""
     most = max(heights, default=0) or 1
     path = "".join(f"M{x} 100V{100 - 100 * n / most:.1f}h1V100z" for x, n in enumerate(heights) if n)
     marks = "".join(f'<span style="left:{100 * at:.2f}%">{escape(words)}</span>' for at, words in ticks)
@@ -219,16 +218,16 @@ def columns(heights: Sequence[float], ticks: Sequence[tuple[float, str]], every:
 
 
 def download(name: str, content: str, words: str) -> Html:
-    """A link that saves a text as a file, and needs no kernel for it."""
+    """A link that saves a text as a file, without a kernel."""
     data = base64.b64encode(content.encode(errors="replace")).decode()
     return Html(f'<a class="gk-save" download="{escape(name)}" href="data:text/csv;base64,{data}">{escape(words)}</a>')
 
 
-def lives_here() -> bool:
-    """Whether a view can be shown here and change afterwards: in a kernel that a person's notebook talks to.
+def is_interactive() -> bool:
+    """Whether a view can be updated after it is shown: in a kernel that a person's notebook is connected to.
 
-    Papermill, nbclient and nbconvert talk to a kernel too, but nobody is there who could be asked for input, and they
-    say so with every cell.
+    Papermill, nbclient and nbconvert are connected to a kernel too, but they do not allow input from a person, and
+    say so in every request.
     """
     shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
     kernel = getattr(shell, "kernel", None)
@@ -238,9 +237,9 @@ def lives_here() -> bool:
 
 
 def show(box: Any, still: Html, plain: str) -> None:
-    """Display a view's widgets, and a still of it for a notebook that is opened again when the widgets are gone.
+    """Display a view's widgets, and a still of it for when the notebook is opened again without them.
 
-    The still hides itself while the view lives, and hides JupyterLab's "Error displaying widget" when it does not.
+    The still is hidden while the widgets live, and hides JupyterLab's "Error displaying widget" once they do not.
     """
     import ipywidgets
     from IPython.display import display
@@ -255,10 +254,10 @@ def show(box: Any, still: Html, plain: str) -> None:
 
 
 def answer_at_once(*pressed: Any) -> None:
-    """Let widgets that people press be answered while a cell runs.
+    """Let widgets answer clicks while a cell runs.
 
-    JupyterLab sends a view's messages to a subshell of the kernel for that. But ipykernel 7.4 leads them to where the
-    widget's own last message came from, which is the cell's side, at work. So that memory is taken from it.
+    For that, JupyterLab sends a view's messages to a subshell of the kernel. But ipykernel 7.4 routes them to the
+    sender of the widget's own last message, which is the busy cell. So the record of that sender is deleted.
     """
     for widget in pressed:
         vars(widget.comm or widget).pop("_reply_subshell_id", None)
@@ -274,7 +273,7 @@ def _bar(counts: Mapping[str, int], words: str) -> str:
 
 
 def _round(low: float, high: float) -> list[float]:
-    """Three to five round numbers from one end to the other.
+    """Three to five round numbers between two ends.
 
     >>> _round(0, 44), _round(0, 1), _round(-3, 0)
     ([0, 10, 20, 30, 40], [0.0, 0.25, 0.5, 0.75, 1.0], [-3, -2, -1, 0])
@@ -290,9 +289,9 @@ def _colour(status: str) -> str:
 
 
 def _thin(bars: Sequence[tuple[str, str, float, float, str]]) -> str:
-    """Many bars as one drawing, a path a status. With more bars than lines, a line shows what most of its bars were."""
+    """Many bars as one drawing, a path per status. With more bars than lines, a line shows its commonest status."""
     lines = min(150, len(bars))
-    rows: list[dict[str, list[int]]] = [{} for _ in range(lines)]  # by status: how many begin less end, at each place
+    rows: list[dict[str, list[int]]] = [{} for _ in range(lines)]  # by status: beginnings minus ends at each step
     for place, (_, status, left, right, _) in enumerate(bars):
         steps = rows[place * lines // len(bars)].setdefault(status, [0] * (ACROSS + 1))
         begin = min(int(ACROSS * left), ACROSS - 1)
@@ -307,23 +306,20 @@ def _thin(bars: Sequence[tuple[str, str, float, float, str]]) -> str:
             if status:
                 paths.setdefault(status, []).append(f"M{places[0]} {y}H{places[-1] + 1}v1H{places[0]}z")
     drawn = "".join(f'<path fill="{_colour(status)}" d="{"".join(parts)}" />' for status, parts in paths.items())
-    words = f"{len(bars):,} attempts, one below the other by their start"
+    words = f"{len(bars):,} attempts, ordered by their start"
     view_box = f'viewBox="0 0 {ACROSS} {lines}" preserveAspectRatio="none"'
     svg = f'<svg {view_box} role="img" aria-label="{words}">{drawn}</svg>'
     return f'<div class="gk-lane"><span class="gk-who">{len(bars):,} attempts</span>{svg}</div>'
 
 
 def _picture(places: bytes, across: int) -> bytes:
-    """A PNG with a palette: the statuses' colours, a grey for what nobody has seen, and nothing at all."""
-    palette = bytes.fromhex("".join(STATUS_COLOURS.values()).replace("#", ""))
+    """A PNG with a palette: the statuses' colours, grey for what is not known yet, and transparent."""
+    from PIL import Image
+
     known = len(STATUS_COLOURS)
     dots = bytes(byte if byte < known else known + (byte == 0xFE) for byte in range(256))
-    rows = (b"\0" + places[at : at + across].translate(dots) for at in range(0, len(places), across))
-    header = struct.pack(">IIBBBBB", across, len(places) // across, 8, 3, 0, 0, 0)
-    chunks = {"IHDR": header, "PLTE": palette + b"\x80\x80\x80" * 2, "tRNS": b"\xff" * known + b"\x50\0"}
-    chunks |= {"IDAT": zlib.compress(b"".join(rows)), "IEND": b""}
-    parts = (
-        struct.pack(">I", len(data)) + name.encode() + data + struct.pack(">I", zlib.crc32(name.encode() + data))
-        for name, data in chunks.items()
-    )
-    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+    picture = Image.frombytes("P", (across, len(places) // across), places.translate(dots))
+    picture.putpalette(bytes.fromhex("".join(STATUS_COLOURS.values()).replace("#", "")) + b"\x80\x80\x80" * 2)
+    file = io.BytesIO()
+    picture.save(file, "PNG", transparency=b"\xff" * known + b"\x50\0")
+    return file.getvalue()

@@ -26,7 +26,7 @@ from genokit.batch.monitor.widget import View
 from genokit.batch.requirements import Capacity
 from genokit.display import plain
 from genokit.errors import ServiceError
-from genokit.live import lives_here, view
+from genokit.live import is_interactive, view
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_of_a_queue_there_is_a_picture_of_the_moment(box):
     assert "Queue highPriority" in figure.get_suptitle()
     assert len(figure.axes) == 3
     assert "data:image/png" in shown._repr_html_()
-    assert not lives_here()
+    assert not is_interactive()
     with pytest.raises(NotImplementedError):  # so that IPython takes the HTML
         shown._ipython_display_()
 

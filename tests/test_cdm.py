@@ -119,7 +119,7 @@ def test_the_last_query_tells_what_it_took_but_no_value(cdm):
         ("set threads = 1", "only reads"),
         ("attach ':memory:' as x", "only reads"),
         ("select 1; select 2", "several statements"),
-        ("", "no statement"),
+        ("", "got 0"),
         ("select * from frame", "no table 'frame'"),
     ],
 )

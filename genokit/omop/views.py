@@ -103,7 +103,7 @@ def as_kept(cdm: str | os.PathLike[str] | Any) -> Iterator[Kept]:
             confine(duck.con, (file for table in held.values() for file in table.files))
             yield _of_duckdb(duck.con, source)
         elif isinstance(given, DuckDatabase):
-            yield _of_duckdb(given.con, given.source or given.seen)
+            yield _of_duckdb(given.con, given.source or given.searched)
         elif given is None:
             yield _of_duckdb(cdm, source_of(cdm, "The connection"))
         else:

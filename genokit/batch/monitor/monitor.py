@@ -30,7 +30,7 @@ def monitor(clients: Clients, queue: str | None = None, jobs: Any = None, *, wai
     several = [jobs] if isinstance(jobs, str) or hasattr(jobs, "id") else jobs or []
     ids = None if jobs is None else [str(getattr(job, "id", job)) for job in several]
     made = Monitor(clients, queue, ids)
-    if wait or (wait is None and ids is not None and not live.lives_here()):
+    if wait or (wait is None and ids is not None and not live.is_interactive()):
         made.follow()
     return made
 
@@ -125,7 +125,7 @@ class Monitor:
         )
 
     def _ipython_display_(self) -> None:
-        if not live.lives_here():
+        if not live.is_interactive():
             raise NotImplementedError  # IPython's word for: take the other forms
         from genokit.batch.monitor.widget import View
 

@@ -14,7 +14,7 @@ from pandas import DataFrame
 
 from genokit import disclosure
 from genokit.bars import Bar
-from genokit.databases import AthenaDatabase, DuckDatabase, told
+from genokit.databases import AthenaDatabase, DuckDatabase, translated_duckdb
 from genokit.errors import NotFound
 from genokit.omop.characterize import achilles, result_file
 from genokit.omop.characterize.achilles import SCANS, Scan
@@ -89,7 +89,7 @@ class _OnDuck:
         self.con.execute("set enable_progress_bar = false")
         columns = cdm.columns()
         read = {table: columns[table] for scan in scans for table in scan.reads}
-        with told(""):
+        with translated_duckdb(""):
             self.tables = achilles.fingerprints(self.con, read, hashed=hashed)
 
     def rows(self, scan: Scan) -> int:
@@ -99,7 +99,7 @@ class _OnDuck:
         return scan.key({table: self.tables[table][0] for table in scan.reads})
 
     def run(self, scan: Scan) -> tuple[Iterable[pa.Table], None, None]:
-        with told(""):
+        with translated_duckdb(""):
             return scan.run(self.con, self.rows(scan)), None, None
 
 

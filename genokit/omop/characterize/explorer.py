@@ -70,7 +70,7 @@ class Explorer:
         )
 
     def _ipython_display_(self) -> None:
-        if not live.lives_here():
+        if not live.is_interactive():
             raise NotImplementedError  # IPython's word for: take the other forms
         again = live.quiet("Run the cell again to explore.")
         live.show(self.box, display.stack(self._card(()), again), repr(self))

@@ -47,7 +47,7 @@ def cohort(cdm: CdmConnection, source: Source, *, name: str | None, min_cell: in
             f"{cdm!r} is not on this machine, but ATLAS's definitions run in DuckDB. Use the files that it was made "
             "from: Cdm('folder of parquet').atlas_cohort(...); or describe the cohort with cdm.cohort(...)."
         )
-    sql, values = script(definition, called, ".".join(map(identifier, duck.seen)))
+    sql, values = script(definition, called, ".".join(map(identifier, duck.searched)))
     rules = [str(rule.get("name") or f"rule {i}") for i, rule in enumerate(definition.get("InclusionRules") or (), 1)]
     rows, counts = duck.script(
         sql, {**values, "rules": len(rules)}, f"select {SUBJECT}, {START}, {END} from genokit_cohort order by all",
