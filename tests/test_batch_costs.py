@@ -362,13 +362,13 @@ def test_here_nothing_is_charged_and_aws_can_be_asked_for(account: Settings) -> 
     assert "at most what it costs on demand" in there._repr_html_()
     untold = costs.estimate(batch.clients, task, on="aws")
     assert untold.on_demand is None
-    assert "how long a job takes: say minutes=" in untold.unknown
+    assert "how long a job takes: pass minutes=" in untold.unknown
     batch.submit(task).wait(30)
     known = costs.estimate(batch.clients, task, on="aws")
     assert known.minutes_from.endswith("of 1 earlier job")
     assert known.on_demand is not None
     too_large = costs.estimate(batch.clients, definition(memory_gib=100_000), minutes=1, on="aws")
-    assert any("none of the table's does" in one for one in too_large.unknown)
+    assert any("none in the kit's table can" in one for one in too_large.unknown)
     gpu = costs.estimate(batch.clients, definition(gpus=1), minutes=60, on="aws")
     assert set(gpu.types["instance"].str.partition(".")[0]) == {"g4dn", "g5"}
     with pytest.raises(NotFound, match="Did you mean 'highPriority'"):

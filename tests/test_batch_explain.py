@@ -73,7 +73,7 @@ def test_a_queue_that_is_disabled_still_starts_what_it_holds(account: Settings) 
     box.batch.update_job_queue(jobQueue="highPriority", state="DISABLED")
     found = until(box, account, job_id, "is DISABLED")
     assert any("takes no new jobs, and those in it may start" in line for line in found.looked)
-    assert "The room is taken by 1 other job." in found.headline
+    assert "The capacity is in use by 1 other job." in found.headline
 
 
 def test_a_busy_machine_and_those_that_stand_before(account: Settings) -> None:
@@ -83,9 +83,9 @@ def test_a_busy_machine_and_those_that_stand_before(account: Settings) -> None:
     stuck = box.submit(box.define("true", resourceRequirements=LARGE))  # in nobody's way
     until(box, account, stuck, "MISCONFIGURATION")
     first, second = box.submit(box.define("true")), box.submit(box.define("true"), queue="lowPriority")
-    assert until(box, account, first, "RUNNABLE").headline == "The room is taken by 1 other job."
+    assert until(box, account, first, "RUNNABLE").headline == "The capacity is in use by 1 other job."
     found = until(box, account, second, "RUNNABLE")
-    assert found.headline == "The room is taken by 1 other job, and 1 waits before this one."
+    assert found.headline == "The capacity is in use by 1 other job, and 1 waits before this one."
     assert found.causes[0].sure == "certain"
     assert "It has run for" in why(box, account, running).headline
 
@@ -96,7 +96,7 @@ def test_the_children_of_an_array_count_among_those_that_run_and_wait(account: S
     box.wait(f"{array}:0", "RUNNING")
     assert until(box, account, array, "1 RUNNING").headline.startswith("An array stays PENDING while its children work")
     found = until(box, account, box.submit(box.define("true")), "RUNNABLE")
-    assert found.headline == "The room is taken by 1 other job, and 2 wait before this one."
+    assert found.headline == "The capacity is in use by 1 other job, and 2 wait before this one."
     assert "1 RUNNING" not in str(until(box, account, f"{array}:1", "RUNNABLE"))
 
 
@@ -428,7 +428,7 @@ def test_an_environment_that_is_full() -> None:
     found = on_aws(
         environment("spot"), listed=(EMPTY, EMPTY, EMPTY, running), more=(("describe_jobs", {"jobs": sizes}),)
     )
-    assert found.headline == "The room is taken by 2 other jobs."
+    assert found.headline == "The capacity is in use by 2 other jobs."
     assert "use 256 vCPU" in found.causes[0].evidence
     assert found.causes[0].sure == "likely"
 

@@ -130,10 +130,10 @@ def test_every_ref_needs_a_parameter_and_every_parameter_a_ref() -> None:
     queues = described(environment("a"))
     what = definition("align", "Ref::reads", "Ref::out") | {"parameters": {"out": "x"}}
     assert problems(what, queues, parameters={"read": "y"}) == [
-        "parameters: The command has Ref::reads, and nothing gives 'reads'. Did you mean 'read'?"
+        "parameters: The command has Ref::reads, but 'reads' has no value. Did you mean 'read'?"
     ]
     found = preflight.check(Clients(Settings()), submission(parameters={"read": "y"}), what, queues=queues)
-    assert Finding("warning", "parameters", "'read' is given, and no word of the command is Ref::read.") in found
+    assert Finding("warning", "parameters", "'read' is given, but no word of the command is Ref::read.") in found
 
 
 @pytest.mark.parametrize("name", ["HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "db_password", "api_key"])

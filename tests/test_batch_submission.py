@@ -455,7 +455,7 @@ ODD: list[tuple[dict[str, Any], str]] = [
     ({"tags": "x"}, "tags must be of type Mapping"),
     ({"queue": 5}, "queue must be of type str, but is 5"),
     ({"queue": ""}, "JobQueue"),
-    ({"name": 5}, "jobName"),
+    ({"name": 5}, "name must be of type str, but is 5"),
     ({"code": 5}, "code must be of type bool or str or PathLike"),
     ({"code": "a\0"}, "code must be the path"),
     ({"again": np.ones(2)}, "again must be of type bool"),

@@ -1,10 +1,11 @@
-"""A job definition: what to run and how much room it needs, under a name and a revision."""
+"""A job definition: what to run and how much capacity it needs, under a name and a revision."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import numbers
+import re
 import reprlib
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,6 +18,7 @@ from genokit.display import Html, card, is_missing
 from genokit.errors import InvalidRequest, NotFound, did_you_mean
 from genokit.refusals import unwritable
 
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 CONTENT = "genokit:content"  # the tag by which a definition, or a job, is found again
 
 
@@ -206,11 +208,7 @@ def content(request: Mapping[str, Any]) -> str:
     >>> content({"a": 1, "b": 2}) == content({"b": 2, "a": 1}) != content({"a": 1})
     True
     """
-    name = request.get("jobDefinitionName", request.get("jobName", ""))
-    if not isinstance(name, str):
-        member = "jobName" if "jobName" in request else "jobDefinitionName"
-        raise InvalidRequest(f"{member} must be a text, but is {_shown(name)}.")
-    thing = f"'{name}'"
+    thing = f"'{request.get('jobDefinitionName') or request.get('jobName')}'"
     try:
         text = json.dumps([request], sort_keys=True, separators=(",", ":"), default=str)
         wrong = unwritable(request) if "\\u0000" in text or "\\ud" in text else ""
@@ -238,7 +236,8 @@ def find(clients: Clients, reference: str) -> JobDefinition:
     with translated_errors(f"job definition '{reference}'"):
         is_arn = reference.startswith("arn:")
         name, _, revision = (reference.rpartition("/")[2] if is_arn else reference).partition(":")
-        known = [of(one) for one in (_active(clients, name) if name else ()) if revision in ("", str(one["revision"]))]
+        listed = _active(clients, name) if NAME.fullmatch(name) else ()  # the service refuses to look for other names
+        known = [of(one) for one in listed if revision in ("", str(one["revision"]))]
         known = [one for one in known if not is_arn or reference in (one.arn, one.arn.rpartition(":")[0])]
         if known:
             return max(known, key=lambda one: one.revision)

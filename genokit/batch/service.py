@@ -227,6 +227,8 @@ class Batch:
         https://docs.aws.amazon.com/batch/latest/APIReference/API_SubmitJob.html
         """
         known = self._known(definition)
+        name_or_known = known.name if name is None else name
+        definitions.must_be("name", name_or_known, str)
         definitions.must_be("queue", queue, str)
         definitions.must_be("code", code, bool, str, os.PathLike)
         for member, flag in (("one_by_one", one_by_one), ("again", again), ("check", check)):
@@ -241,7 +243,7 @@ class Batch:
                 columns=set(rows[0]) if rows else set(),
             )
         request: dict[str, Any] = {
-            "jobName": known.name if name is None else name,
+            "jobName": name_or_known,
             "jobQueue": queue,
             "jobDefinition": known.arn,
             "parameters": definitions.texts("parameters", parameters),
@@ -289,8 +291,7 @@ class Batch:
         Returns
         -------
         Findings
-            A list that shows itself as a table; ``.problems`` are sure to keep the job from running. What could not be
-            looked up is said to be unknown.
+            A list that shows itself as a table; ``.problems`` are sure to keep the job from running.
 
         Raises
         ------

@@ -111,7 +111,11 @@ def estimate(
     named, missing = prices.expand(names or (GPU if definition.gpus else CPU))
     fit = [one for one in named if one.holds(definition.capacity)]
     unknown = [f"the instance type '{name}' is not in the kit's table" for name in missing]
-    unknown += [f"the price of {one.name}, which is Fargate's" for one in places if one.type in resources.FARGATE]
+    unknown += [
+        f"the price of {one.name}: Fargate's prices are not in the kit's table"
+        for one in places
+        if one.type in resources.FARGATE
+    ]
     on_demand: dict[str, Price] = {}
     spot: dict[str, Price] = {}
     if charged:
@@ -119,9 +123,9 @@ def estimate(
         spot = prices.of(clients, [one.name for one in fit], spot=True)
         unknown += _missing("on demand", on_demand) + _missing("Spot", spot)
         if not fit:
-            unknown.append("which instance type could hold the job: none of the table's does")
+            unknown.append("which instance type can hold the job: none in the kit's table can")
     if charged and span is None:
-        unknown.append("how long a job takes: say minutes=")
+        unknown.append("how long a job takes: pass minutes=")
     hours = (span[0] / 60, span[2] / 60) if span else None
     where = ", ".join(f"{one.name} ({one.type})" for one in places)
     region = f"on AWS, {clients.region}" if charged else clients.place
@@ -170,28 +174,18 @@ def types(
     """One row an instance type that fits, the cheapest share of an hour first."""
     import pandas as pd
 
+    unknown = Price(None, None, "")
     rows = []
     for one in fit:
-        count = one.holds(job.capacity)
-        hour, cheap = on_demand.get(one.name), spot.get(one.name)
-        rows.append(
-            {
-                "instance": one.name,
-                "vcpus": one.vcpus,
-                "memory_gib": one.memory_gib,
-                "gpus": one.gpus,
-                "jobs_at_once": count,
-                "usd_per_hour": hour.low if hour else None,
-                "usd_per_job_hour": hour.low / count if hour and hour.low is not None else None,
-                "spot_low": cheap.low if cheap else None,
-                "spot_high": cheap.high if cheap else None,
-                "price_source": f"{hour.source}, {hour.as_of}" if hour and hour.known else "",
-            }
-        )
-    columns = ("instance", "vcpus", "memory_gib", "gpus", "jobs_at_once", "usd_per_hour", "usd_per_job_hour")
-    frame = pd.DataFrame(rows, columns=[*columns, "spot_low", "spot_high", "price_source"])
+        hour, cheap = on_demand.get(one.name, unknown), spot.get(one.name, unknown)
+        size = (one.name, one.vcpus, one.memory_gib, one.gpus, one.holds(job.capacity))
+        source = f"{hour.source}, {hour.as_of}" if hour.known else ""
+        rows.append((*size, hour.low, None, cheap.low, cheap.high, source))
     dear = ["usd_per_hour", "usd_per_job_hour", "spot_low", "spot_high"]
+    columns = ["instance", "vcpus", "memory_gib", "gpus", "jobs_at_once", *dear, "price_source"]
+    frame = pd.DataFrame(rows, columns=columns)
     frame[dear] = frame[dear].astype("Float64")
+    frame["usd_per_job_hour"] = frame["usd_per_hour"] / frame["jobs_at_once"]
     return frame.sort_values(["usd_per_job_hour", "usd_per_hour"], ignore_index=True)
 
 

@@ -160,7 +160,7 @@ def _runnable(inquiry: Inquiry) -> tuple[str, bool]:
 def _starting(inquiry: Inquiry) -> tuple[str, bool]:
     waited_s = inquiry.waited_s()
     if waited_s <= PULL_FACTOR * inquiry.clients.backend.grace_s:
-        return "It has its place; the image is pulled and the container is started.", True
+        return "It has been placed; its image is being pulled and its container started.", True
     what = "Pulling the image takes long: the image is large, or its registry is slow or unreachable."
     do = (
         "Wait; an unreachable registry ends as CannotPullContainerError. Smaller images, ECR in the same region and a "
@@ -168,7 +168,7 @@ def _starting(inquiry: Inquiry) -> tuple[str, bool]:
     )
     image = inquiry.detail.get("container", {}).get("image", "of its definition")
     inquiry.blame(what, f"image '{image}'; {seconds(waited_s)} since it was submitted", do, "possible")
-    return "It has its place and has not begun to run; AWS does not say since when.", False
+    return "It has been placed but does not run yet; AWS does not say since when.", False
 
 
 def _running(inquiry: Inquiry) -> tuple[str, bool]:

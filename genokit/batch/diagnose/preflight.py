@@ -121,9 +121,9 @@ class Checks:
 def _shares(queue: JobQueue, request: Mapping[str, Any]) -> Iterator[Finding]:
     about = f"queue '{queue.name}'"
     if queue.policy and not request.get("shareIdentifier"):
-        yield Finding("problem", about, f"It shares by the policy '{queue.policy}', and the job names no share.")
+        yield Finding("problem", about, f"It shares by the policy '{queue.policy}', but the job names no share.")
     if request.get("shareIdentifier") and not queue.policy:
-        yield Finding("problem", about, "The job names a share, and the queue has no fair-share policy.")
+        yield Finding("problem", about, "The job names a share, but the queue has no fair-share policy.")
 
 
 def _only_image(clients: Clients, queue: JobQueue, containers: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
@@ -160,10 +160,10 @@ def _words(
     for name in dict.fromkeys(used):
         if name not in given:
             near = did_you_mean(name, given) if given else f"Give it: parameters={{'{name}': ...}}."
-            yield Finding("problem", "parameters", f"The command has Ref::{name}, and nothing gives '{name}'. {near}")
+            yield Finding("problem", "parameters", f"The command has Ref::{name}, but '{name}' has no value. {near}")
     for name in request.get("parameters", {}):
         if name not in used:
-            yield Finding("warning", "parameters", f"'{name}' is given, and no word of the command is Ref::{name}.")
+            yield Finding("warning", "parameters", f"'{name}' is given, but no word of the command is Ref::{name}.")
     for word in words:
         if "Ref::" in word[1:] and (inside := re.search(r"(?<!^)Ref::\w+", word)):
             yield Finding(
@@ -225,7 +225,7 @@ def _secrets(request: Mapping[str, Any], containers: Sequence[Mapping[str, Any]]
             yield Finding(
                 "warning",
                 about,
-                "It looks like a secret, and whoever may describe jobs can read it. Keep it in AWS Secrets Manager "
+                "It looks like a secret, and anyone who may describe jobs can read it. Keep it in AWS Secrets Manager "
                 "and name it in the definition's secrets.",
             )
 

@@ -125,7 +125,7 @@ def _turn(
     said = f"{said if usage.jobs else 'no other job runs'}, {before}"
     inquiry.looked.append(said := "; ".join([said, *(f"'{one.name}' has {_size(one)}" for one in places)]))
     if request and all(_is_full(place, request, usage) for place in places):
-        taken = f"The room is taken by {_count(usage.jobs, 'other job', 'other jobs')}"
+        taken = f"The capacity is in use by {_count(usage.jobs, 'other job', 'other jobs')}"
         what = f"{taken if usage.jobs else 'It is not its turn'}{f', and {before}' if usage.ahead else ''}."
         do = "Wait; or cancel what is not needed, raise maxvCpus, or use another queue."
         inquiry.blame(what, said, do, "certain" if one_machine else "likely")

@@ -257,27 +257,24 @@ class Poller:
         self._looks += 1
         if time.monotonic() > self._around_at + SAFETY_S:
             self._look_around(stop)
-        for queue in {name for watch in watches if watch.ids is None for name in self._of(watch)}:
-            if not stop.is_set():
-                self._list(queue, min(watch.since_ms for watch in watches if watch.ids is None))
-        ids = {name for watch in watches for name in (*(watch.ids or ()), watch.child) if name}
         names = [one.name for one in self._queues]
+        of_queues = [watch for watch in watches if watch.ids is None]
+        for queue in {name for watch in of_queues for name in ([watch.queue] if watch.queue else names)}:
+            if not stop.is_set():
+                self._list(queue, min(watch.since_ms for watch in of_queues))
+        ids = {name for watch in watches for name in (*(watch.ids or ()), watch.child) if name}
         listed = {job.id for job in self.known.values() if any(watch.shows(job, names) for watch in watches)}
-        left = [one for one in ids | listed if not self._has_ended(one) and not self._gone(one)]
-        left.sort(key=lambda one: (self._looked.get(one, 0), one))
+        left = sorted(filter(self._is_open, ids | listed), key=lambda one: (self._looked.get(one, 0), one))
         for first in range(0, min(len(left), HUNDREDS * 100), 100):
             if not stop.is_set():
                 self._describe(left[first : first + 100])
         self._look_at_children(stop, ids | listed)
-        asking = any(array.next_status for array in self._arrays.values())
-        still = any(not self._has_ended(one) and not self._gone(one) for one in ids | listed)
-        self._left = asking or still or any(watch.ids is None for watch in watches)
+        unlisted = any(array.next_status for array in self._arrays.values())
+        self._left = unlisted or any(map(self._is_open, ids | listed)) or bool(of_queues)
 
-    def _of(self, watch: Watch) -> list[str]:
-        return [watch.queue] if watch.queue else [one.name for one in self._queues]
-
-    def _has_ended(self, job_id: str) -> bool:
-        return job_id in self.known and self.known[job_id].ended
+    def _is_open(self, job_id: str) -> bool:
+        """Whether there may be news of a job."""
+        return not (job_id in self.known and self.known[job_id].ended) and not self._gone(job_id)
 
     def _gone(self, job_id: str) -> bool:
         """Whether the service has forgotten a job, as it does some days after its end; a new one may only be late."""
@@ -288,16 +285,10 @@ class Poller:
         self.count("describe_job_queues")
         self.count("describe_compute_environments")
         self._queues = tuple(resources.queues(self._clients))
-        if self._around_at == float("-inf"):
-            self._events = self._event_queue()
-        if self._events and not any(one.name == self._ear(stop) for one in threading.enumerate()):
-            listener = threading.Thread(target=self._listen, args=(stop, self._events), daemon=True)
-            listener.name = self._ear(stop)
-            listener.start()
+        if self._around_at == float("-inf") and (url := self._event_queue()):
+            self._events = url
+            threading.Thread(target=self._listen, args=(stop, url), name="genokit listen", daemon=True).start()
         self._around_at = time.monotonic()
-
-    def _ear(self, stop: threading.Event) -> str:
-        return f"genokit listen {id(stop)}"
 
     def _event_queue(self) -> str | None:
         try:

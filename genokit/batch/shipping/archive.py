@@ -184,7 +184,9 @@ def _add(root: Path, name: str, tar: tarfile.TarFile) -> None:
             tar.addfile(entry)
             return
         if not path.is_file():
-            raise InvalidProject(f"'{path}' is no file, folder or link, so it cannot be shipped. Remove or ignore it.")
+            raise InvalidProject(
+                f"'{path}' is not a file, folder or link, so it cannot be shipped. Remove or ignore it."
+            )
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
             entry.size = status.st_size

@@ -98,7 +98,7 @@ def _extract(tar: tarfile.TarFile, folder: Path) -> None:
     links = []
     for one in tar:
         if not {"", ".", ".."}.isdisjoint(one.name.split("/")):
-            raise ValueError(f"'{one.name}' is no name of a file inside")
+            raise ValueError(f"'{one.name}' is not the name of a file inside")
         if one.issym():
             links.append(one)
         elif not one.isreg() or (content := tar.extractfile(one)) is None:
