@@ -279,7 +279,7 @@ def test_a_resource_that_fails_takes_the_others_back_and_the_first_reason_is_tol
     assert small.status == "ROLLBACK_COMPLETE"
     small.deploy()  # removes what is left of it, and says so
     assert small.status == "CREATE_COMPLETE"
-    with pytest.raises(StackFailed, match="as it was before"):
+    with pytest.raises(StackFailed, match="The stack is unchanged"):
         small.update(urgent="yes", word="lost")
     assert small.status == "UPDATE_ROLLBACK_COMPLETE"
     assert (queues(small)["highPriority"], definitions(small)) == (10, ["greet:1"])
@@ -296,7 +296,7 @@ def test_what_is_not_there_is_said_to_be_not_there(small, account):
         Stack("bach", settings=account).deploy()
     with pytest.raises(InvalidRequest, match="cannot be a stack's name"):
         Stack(stack_name="../x", settings=account).deploy()
-    with pytest.raises(InvalidRequest, match="begins with genokit-"):
+    with pytest.raises(InvalidRequest, match="must begin with genokit-"):
         Stack(stack_name="Genokit-Batch", settings=account).deploy()
 
 
@@ -571,7 +571,7 @@ def test_a_change_set_that_cannot_be_made_is_a_failure_with_its_reason(stubbed):
     stubber.add_response("describe_change_set", {"Status": "FAILED", "StatusReason": "Transform X is not known"})
     stubber.add_response("delete_change_set", {})
     stubber.add_response("delete_stack", {})
-    with pytest.raises(StackFailed, match="cannot become this: Transform X is not known"):
+    with pytest.raises(StackFailed, match="cannot be deployed like this: Transform X is not known"):
         stack.deploy()
 
 
@@ -595,7 +595,7 @@ def test_the_first_failure_is_told_and_not_those_that_followed_from_it(stubbed, 
     stubber.add_response("describe_stack_events", {"StackEvents": [*story[::-1], *before]})
     story += [event(6, "genokit-batch", "UPDATE_ROLLBACK_COMPLETE", kind=OF_STACK)]
     stubber.add_response("describe_stack_events", {"StackEvents": story[:1:-1], "NextToken": "2"})
-    with pytest.raises(StackFailed, match="TooManyBuckets The stack is as it was before") as caught:
+    with pytest.raises(StackFailed, match="TooManyBuckets The stack is unchanged") as caught:
         stack.deploy()
     assert (caught.value.resource, caught.value.reason) == ("Bucket", "TooManyBuckets")
     shown = capsys.readouterr().out
@@ -627,4 +627,4 @@ def test_a_stack_that_somebody_is_at_work_on_is_waited_for(stubbed, capsys):
     stubber.add_response("describe_stacks", described("UPDATE_ROLLBACK_FAILED"))
     with pytest.raises(StackFailed, match="continue-update-rollback --stack-name genokit-batch"):
         stack.deploy()
-    assert "waiting for that to end" in capsys.readouterr().out
+    assert "waiting until it has finished" in capsys.readouterr().out

@@ -101,11 +101,8 @@ class Changes:
         return "\n".join(lines)
 
     def _repr_html_(self) -> Html:
-        names = ("does", "resource", "type", "properties", "loses")
-        found = [(one.does, one.resource, one.type, ", ".join(one.properties), one.loses) for one in self.changes]
-        used = [place for place in range(len(names)) if any(row[place] for row in found)]
-        shown = table([[row[i] for i in used] for row in found], columns=[names[i] for i in used], most=200)
-        fold = {"Resources": shown} if self.changes else None
+        shown = self.table()
+        fold = {"Resources": table(shown.loc[:, (shown != "").any()], most=200)} if self.changes else None
         rows: dict[str, object] = {"Changes": self.summary}
         for does in SIGNS:
             named = [one.resource for one in self.changes if one.does == does]

@@ -1,37 +1,50 @@
-"""A stack's events: read as they come, shown as a bar, and asked for what failed first."""
+"""A stack's events: read as they come, shown as a progress bar, and searched for the first failure."""
 
 from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from genokit.backends import Clients, translated_errors
+from genokit.display import plain
 
 STACK = "AWS::CloudFormation::Stack"
 Event = dict[str, Any]
 
 
+def say(words: str) -> None:
+    """Print a line at once."""
+    out = sys.stdout
+    print(plain(words), file=out, flush=True)
+
+
+def pages(clients: Clients, service: str, operation: str, what: str, **request: object) -> Iterator[Any]:
+    """The pages of a list, by boto3's paginator; ``what`` names it in errors."""
+    with translated_errors(what):
+        yield from clients.client(service).get_paginator(operation).paginate(**request)
+
+
 def read(clients: Clients, stack: str, known: set[str]) -> list[Event]:
     """The events that are not in ``known`` yet, oldest first; the newest pages are read, and no more."""
     found: list[Event] = []
-    request = {"StackName": stack}
-    while True:
-        with translated_errors(f"events of stack '{stack}'"):
-            page = clients.client("cloudformation").describe_stack_events(**request)
+    for page in pages(
+        clients, "cloudformation", "describe_stack_events", f"events of stack '{stack}'", StackName=stack
+    ):
         new = [event for event in page["StackEvents"] if event["EventId"] not in known]
         found += new
-        if len(new) < len(page["StackEvents"]) or not page.get("NextToken"):
-            return found[::-1]
-        request = {"StackName": stack, "NextToken": page["NextToken"]}
+        if len(new) < len(page["StackEvents"]):
+            break
+    return found[::-1]
 
 
 def follow(
     clients: Clients, stack: str, known: set[str], total: int | None = None, *, removing: bool = False
 ) -> tuple[str, list[Event]]:
-    """Show a stack's events until its work has ended: returns the status it ended in, and the events.
+    """Show a stack's events until CloudFormation has finished: returns the final status, and the events.
 
-    ``known`` holds the ids of the events before that work; an interrupt stops the showing, the work goes on.
+    ``known`` holds the ids of earlier events. An interrupt stops the display; CloudFormation continues.
     """
     from genokit.bars import Bar
 

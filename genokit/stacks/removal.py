@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 from genokit.backends import Clients, translated_errors
-from genokit.display import plain
 from genokit.errors import InvalidRequest, ServiceError
+from genokit.stacks import progress
 
 LIVE = ("SUBMITTED", "PENDING", "RUNNABLE", "STARTING", "RUNNING")
 SPARK_LIVE = ("SUBMITTED", "PENDING", "SCHEDULED", "QUEUED", "RUNNING", "CANCELLING")
 COUNTED = 10_000  # more than this is not counted to the end
 PATIENCE_S = 900.0  # for a queue or an environment to change, and for jobs to end
 
-Resource = dict[str, Any]
+GONE = ("ClientException", "NoSuchBucket", "RepositoryNotFoundException")  # of a queue, a bucket, a repository
+
+Summary = dict[str, Any]  # of a resource, by ListStackResources
 
 
-def resources(clients: Clients, stack: str) -> list[Resource]:
-    """What the stack still has."""
-    found: list[Resource] = []
-    request = {"StackName": stack}
-    while True:
-        with translated_errors(f"resources of stack '{stack}'"):
-            page = clients.client("cloudformation").list_stack_resources(**request)
-        found += [one for one in page["StackResourceSummaries"] if one["ResourceStatus"] != "DELETE_COMPLETE"]
-        if not page.get("NextToken"):
-            return found
-        request = {"StackName": stack, "NextToken": page["NextToken"]}
+def resources(clients: Clients, stack: str) -> list[Summary]:
+    """The resources that the stack still has."""
+    what = f"resources of stack '{stack}'"
+    found = _listed(clients, "cloudformation", "list_stack_resources", what, "StackResourceSummaries", StackName=stack)
+    return [one for one in found if one["ResourceStatus"] != "DELETE_COMPLETE"]
 
 
-def losses(clients: Clients, made: list[Resource]) -> list[str]:
+def losses(clients: Clients, made: list[Summary]) -> list[str]:
     """What would be lost, in words with numbers."""
     lost = []
     for queue in _ids(made, "AWS::Batch::JobQueue"):
@@ -42,12 +38,14 @@ def losses(clients: Clients, made: list[Resource]) -> list[str]:
         lost.append(f"bucket {bucket}: {_count(_versions(clients, bucket))} files and old versions of files")
     lost += [f"Redshift namespace {one}: all its tables" for one in _ids(made, "AWS::RedshiftServerless::Namespace")]
     for repository in _ids(made, "AWS::ECR::Repository"):
-        lost.append(f"repository {repository}: {_count(_images(clients, repository))} images")
+        what = f"repository '{repository}'"
+        images = _listed(clients, "ecr", "list_images", what, "imageIds", repositoryName=repository)
+        lost.append(f"repository {repository}: {_count(images)} images")
     groups = _ids(made, "AWS::Logs::LogGroup")
     return lost + ([f"all lines in the log groups {', '.join(groups)}"] if groups else [])
 
 
-def empty(clients: Clients, stack: str, made: list[Resource]) -> None:
+def empty(clients: Clients, stack: str, made: list[Summary]) -> None:
     """End the jobs, disable queues and then environments, stop Spark, empty buckets, and deregister old revisions.
 
     Each step looks at what is there, so that it may be broken off and begun again anywhere. A repository is emptied by
@@ -55,11 +53,11 @@ def empty(clients: Clients, stack: str, made: list[Resource]) -> None:
     """
     queues = _ids(made, "AWS::Batch::JobQueue")
     for queue in queues:
-        _disable(clients, "job_queue", queue)
+        _disable(clients, "job_queue", "jobQueue", queue)
     for queue in queues:
         _end_jobs(clients, queue)
     for environment in _ids(made, "AWS::Batch::ComputeEnvironment"):
-        _disable(clients, "compute_environment", environment)
+        _disable(clients, "compute_environment", "computeEnvironment", environment)
     for application in _ids(made, "AWS::EMRServerless::Application"):
         _stop_spark(clients, application)
     for bucket in _ids(made, "AWS::S3::Bucket"):
@@ -70,18 +68,10 @@ def empty(clients: Clients, stack: str, made: list[Resource]) -> None:
 
 # --- Batch
 
-MEMBERS = {
-    "job_queue": ("jobQueues", "jobQueue"),
-    "compute_environment": ("computeEnvironments", "computeEnvironment"),
-}
 
-
-def _disable(clients: Clients, noun: str, arn: str) -> None:
-    members, member = MEMBERS[noun]
-    describe, update = (getattr(clients.batch, name) for name in (f"describe_{noun}s", f"update_{noun}"))
-
+def _disable(clients: Clients, noun: str, member: str, arn: str) -> None:
     def settled() -> dict[str, Any] | None:
-        found = describe(**{members: [arn]})[members]
+        found = getattr(clients.batch, f"describe_{noun}s")(**{f"{member}s": [arn]})[f"{member}s"]
         if found and found[0]["status"] in ("CREATING", "UPDATING"):
             return None
         return dict(found[0]) if found else {}
@@ -89,8 +79,8 @@ def _disable(clients: Clients, noun: str, arn: str) -> None:
     with translated_errors(f"{noun.replace('_', ' ')} '{_last(arn)}'"):
         found = _wait(clients, settled, f"{_last(arn)} to settle")
         if found and found["state"] != "DISABLED" and found["status"] not in ("DELETING", "DELETED"):
-            _say(f"Disabling {noun.replace('_', ' ')} {_last(arn)}")
-            update(**{member: arn, "state": "DISABLED"})
+            progress.say(f"Disabling {noun.replace('_', ' ')} {_last(arn)}")
+            getattr(clients.batch, f"update_{noun}")(**{member: arn, "state": "DISABLED"})
             _wait(clients, settled, f"{_last(arn)} to be disabled")
 
 
@@ -102,7 +92,7 @@ def _end_jobs(clients: Clients, queue: str) -> None:
         live = list(_live(clients, queue))
         new = [job for job in live if job not in asked]
         if new:
-            _say(f"Ending {len(new)} jobs of queue {_last(queue)}")
+            progress.say(f"Ending {len(new)} jobs of queue {_last(queue)}")
         for job in new:
             clients.batch.terminate_job(jobId=job, reason="The stack of its queue is being removed.")
             asked.add(job)
@@ -116,39 +106,24 @@ def _live(clients: Clients, queue: str) -> Iterator[str]:
     """The ids of the jobs that wait or run, each once: some move on while the statuses are asked for in turn."""
     seen: set[str] = set()
     for status in LIVE:
-        for job in _jobs(clients, queue, status):
+        what, request = f"jobs of queue '{_last(queue)}'", {"jobQueue": queue, "jobStatus": status}
+        for job in _listed(clients, "batch", "list_jobs", what, "jobSummaryList", **request):
             if job["jobId"] not in seen:
                 seen.add(job["jobId"])
                 yield job["jobId"]
 
 
-def _jobs(clients: Clients, queue: str, status: str) -> Iterator[dict[str, Any]]:
-    request = {"jobQueue": queue, "jobStatus": status}
-    while True:
-        try:
-            with translated_errors(f"jobs of queue '{_last(queue)}'"):
-                page = clients.batch.list_jobs(**request)
-        except InvalidRequest:  # the queue has gone already
-            return
-        yield from page["jobSummaryList"]
-        if not page.get("nextToken"):
-            return
-        request["nextToken"] = page["nextToken"]
-
-
 def _deregister_older(clients: Clients, stack: str, arn: str) -> None:
-    """Deregister the revisions that the stack made before the one that it has now, and would leave behind."""
-    name = _last(arn).partition(":")[0]
-    with translated_errors(f"job definition '{name}'"):
-        request = {"jobDefinitionName": name, "status": "ACTIVE"}
-        while True:
-            page = clients.batch.describe_job_definitions(**request)
-            for one in page["jobDefinitions"]:
-                if one["jobDefinitionArn"] != arn and one.get("tags", {}).get("genokit:stack") == stack:
-                    clients.batch.deregister_job_definition(jobDefinition=one["jobDefinitionArn"])
-            if not page.get("nextToken"):
-                return
-            request["nextToken"] = page["nextToken"]
+    """Deregister the earlier revisions that the stack made, which CloudFormation would leave behind."""
+    what = f"job definition '{_last(arn).partition(':')[0]}'"
+    name, members = what.split("'")[1], "jobDefinitions"
+    active = _listed(
+        clients, "batch", "describe_job_definitions", what, members, jobDefinitionName=name, status="ACTIVE"
+    )
+    with translated_errors(what):
+        for one in list(active):
+            if one["jobDefinitionArn"] != arn and one.get("tags", {}).get("genokit:stack") == stack:
+                clients.batch.deregister_job_definition(jobDefinition=one["jobDefinitionArn"])
 
 
 # --- EMR Serverless
@@ -168,7 +143,7 @@ def _stop_spark(clients: Clients, application: str) -> None:
                     return True
                 runs = emr.list_job_runs(**asked, states=list(SPARK_LIVE))["jobRuns"]
                 for run in [one["id"] for one in runs if one["id"] not in cancelled]:
-                    _say(f"Cancelling Spark job {run}")
+                    progress.say(f"Cancelling Spark job {run}")
                     emr.cancel_job_run(**asked, jobRunId=run)
                     cancelled.add(run)
                 if not runs:
@@ -188,7 +163,7 @@ def _stop_spark(clients: Clients, application: str) -> None:
 def _empty_bucket(clients: Clients, bucket: str) -> None:
     gone = 0
     with translated_errors(f"bucket '{bucket}'"):
-        while batch := _first(_versions(clients, bucket), 1000):
+        while batch := list(islice(_versions(clients, bucket), 1000)):
             answer = clients.s3.delete_objects(Bucket=bucket, Delete={"Objects": batch, "Quiet": True})
             for error in answer.get("Errors", []):
                 raise ServiceError(
@@ -198,47 +173,20 @@ def _empty_bucket(clients: Clients, bucket: str) -> None:
                 )
             gone += len(batch)
     if gone:
-        _say(f"Emptied bucket {bucket}: {gone} files and old versions")
+        progress.say(f"Emptied bucket {bucket}: {gone} files and old versions")
 
 
 def _versions(clients: Clients, bucket: str) -> Iterator[dict[str, str]]:
-    """Every version and every mark of a deletion, as DeleteObjects asks for them."""
-    request = {"Bucket": bucket}
-    while True:
-        try:
-            with translated_errors(f"bucket '{bucket}'"):
-                page = clients.s3.list_object_versions(**request)
-        except InvalidRequest as error:
-            if error.code == "NoSuchBucket":
-                return
-            raise
-        for one in [*page.get("Versions", []), *page.get("DeleteMarkers", [])]:
-            yield {"Key": one["Key"], "VersionId": one["VersionId"]}
-        if not page.get("IsTruncated"):
-            return
-        request |= {"KeyMarker": page["NextKeyMarker"], "VersionIdMarker": page["NextVersionIdMarker"]}
-
-
-def _images(clients: Clients, repository: str) -> Iterator[dict[str, str]]:
-    request = {"repositoryName": repository}
-    while True:
-        try:
-            with translated_errors(f"repository '{repository}'"):
-                page = clients.client("ecr").list_images(**request)
-        except InvalidRequest as error:
-            if error.code == "RepositoryNotFoundException":
-                return
-            raise
-        yield from page.get("imageIds", [])
-        if not page.get("nextToken"):
-            return
-        request["nextToken"] = page["nextToken"]
+    """Every version and every delete marker, as DeleteObjects takes them."""
+    members = ("Versions", "DeleteMarkers")
+    for one in _listed(clients, "s3", "list_object_versions", f"bucket '{bucket}'", *members, Bucket=bucket):
+        yield {"Key": one["Key"], "VersionId": one["VersionId"]}
 
 
 # --- shared
 
 
-def _ids(made: list[Resource], kind: str) -> list[str]:
+def _ids(made: list[Summary], kind: str) -> list[str]:
     return [one["PhysicalResourceId"] for one in made if one["ResourceType"] == kind and one.get("PhysicalResourceId")]
 
 
@@ -246,12 +194,21 @@ def _last(arn: str) -> str:
     return arn.rpartition("/")[2]
 
 
-def _first(found: Iterator[Any], most: int) -> list[Any]:
-    return [one for _, one in zip(range(most), found, strict=False)]
+def _listed(
+    clients: Clients, service: str, operation: str, what: str, *members: str, **request: object
+) -> Iterator[Any]:
+    """What a list has on all its pages; nothing where that of which it is a list has gone already."""
+    try:
+        for page in progress.pages(clients, service, operation, what, **request):
+            for member in members:
+                yield from page.get(member, [])
+    except InvalidRequest as error:
+        if error.code not in GONE:
+            raise
 
 
 def _count(found: Iterator[Any]) -> str:
-    number = len(_first(found, COUNTED + 1))
+    number = sum(1 for _ in islice(found, COUNTED + 1))
     return f"more than {COUNTED:,}" if number > COUNTED else f"{number:,}"
 
 
@@ -267,8 +224,3 @@ def _wait(clients: Clients, look: Callable[[], Any], what: str) -> Any:
         time.sleep(pause_s)
         pause_s = min(clients.backend.poll_s, pause_s * 1.3)
     return found
-
-
-def _say(words: str) -> None:
-    out = sys.stdout
-    print(plain(words), file=out, flush=True)
