@@ -1,4 +1,4 @@
-"""The embedded SQS: a queue hears what happens to jobs, waits without work, and takes nobody's news."""
+"""The embedded SQS: a queue delivers the state changes of jobs, waits without work, and delivers to every client."""
 
 from __future__ import annotations
 
@@ -11,17 +11,25 @@ from embedded import Box
 
 from genokit import backends
 
-PROPERTIES = {"MessageRetentionPeriod": "60"}
-
 
 @pytest.fixture
 def sqs(account):
     return backends.clients(account).client("sqs")
 
 
+def made(account, name: str = "events", **properties: object) -> str:
+    """The URL of a queue that a stack of its own makes."""
+    body = {"Resources": {"Q": {"Type": "AWS::SQS::Queue", "Properties": {"QueueName": name, **properties}}}}
+    clients, change_set = backends.clients(account), {"StackName": name, "ChangeSetName": "first"}
+    cloudformation = clients.client("cloudformation")
+    cloudformation.create_change_set(**change_set, ChangeSetType="CREATE", TemplateBody=json.dumps(body))
+    cloudformation.execute_change_set(**change_set)
+    return str(clients.client("sqs").get_queue_url(QueueName=name)["QueueUrl"])
+
+
 @pytest.fixture
-def queue(sqs) -> str:
-    return str(sqs.create_queue(QueueName="events", Attributes=PROPERTIES)["QueueUrl"])
+def queue(account) -> str:
+    return made(account, MessageRetentionPeriod=60)
 
 
 @pytest.fixture
@@ -33,27 +41,17 @@ def bodies(answer) -> list[dict]:
     return [json.loads(message["Body"]) for message in answer.get("Messages", [])]
 
 
-def test_queues_are_made_found_and_deleted(sqs, queue, box):
-    assert sqs.create_queue(QueueName="events", Attributes=PROPERTIES)["QueueUrl"] == queue
-    assert sqs.get_queue_url(QueueName="events")["QueueUrl"] == queue
-    assert sqs.list_queues()["QueueUrls"] == [queue]
-    attributes = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["All"])["Attributes"]
-    assert attributes["QueueArn"] == "arn:aws:sqs:local:000000000000:events"
-    assert (attributes["MessageRetentionPeriod"], attributes["ApproximateNumberOfMessages"]) == ("60", "0")
-    only = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["VisibilityTimeout"])["Attributes"]
-    assert only == {"VisibilityTimeout": "30"}
-    assert box.refusal(sqs.create_queue, QueueName="events")[0] == "QueueAlreadyExists"
-    assert box.refusal(sqs.create_queue, QueueName="../events")[0] == "InvalidParameterValue"
-    sqs.delete_queue(QueueUrl=queue)
-    for call, told in ((sqs.get_queue_url, {"QueueName": "events"}), (sqs.receive_message, {"QueueUrl": queue})):
-        assert box.refusal(call, **told)[0] == "AWS.SimpleQueueService.NonExistentQueue"
-    assert box.refusal(sqs.receive_message, QueueUrl="https://elsewhere/events")[0].endswith("NonExistentQueue")
-    assert "QueueUrls" not in sqs.list_queues()
+def test_queues_of_stacks_are_found_and_go_with_them(sqs, queue, box, account):
+    assert queue == "https://sqs.local.amazonaws.com/000000000000/events"
+    assert sqs.list_queues()["QueueUrls"] == sqs.list_queues(QueueNamePrefix="ev")["QueueUrls"] == [queue]
+    assert sqs.list_queues(QueueNamePrefix="x")["QueueUrls"] == []
+    backends.clients(account).client("cloudformation").delete_stack(StackName="events")
+    for call, request in ((sqs.get_queue_url, {"QueueName": "events"}), (sqs.receive_message, {"QueueUrl": queue})):
+        assert box.refusal(call, **request)[0] == "AWS.SimpleQueueService.NonExistentQueue"
+    assert sqs.list_queues()["QueueUrls"] == []
 
 
-def test_a_queue_tells_what_happened_to_jobs_since_it_was_made_the_newest_first(sqs, box):
-    box.wait(box.submit(box.define("true")))
-    queue = sqs.create_queue(QueueName="events", Attributes=PROPERTIES)["QueueUrl"]
+def test_a_queue_delivers_what_happened_to_jobs_the_newest_first(sqs, queue, box):
     assert "Messages" not in sqs.receive_message(QueueUrl=queue)
     job_id = box.submit(box.define("true"))
     box.wait(job_id)
@@ -83,22 +81,15 @@ def test_hidden_messages_come_again_and_deleted_ones_do_not(sqs, queue, box):
     assert [message["MessageId"] for message in again] == [first[0]["MessageId"]]
 
 
-def test_messages_are_kept_no_longer_than_the_queue_says(sqs, box):
-    queue = sqs.create_queue(QueueName="short", Attributes={"MessageRetentionPeriod": "1"})["QueueUrl"]
+def test_messages_are_kept_no_longer_than_the_queue_says(sqs, box, account):
+    queue = made(account, "short", MessageRetentionPeriod=1)
     box.wait(box.submit(box.define("true")))
     time.sleep(1.2)
     assert "Messages" not in sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10)
 
 
-def test_the_queue_of_a_stack_hears_too(sqs, box, account):
-    template = {"Resources": {"Events": {"Type": "AWS::SQS::Queue", "Properties": {
-        "QueueName": "of-a-stack", "MessageRetentionPeriod": 60, "VisibilityTimeout": 0}}}}  # fmt: skip
-    cloudformation = backends.clients(account).client("cloudformation")
-    told = {"StackName": "news", "ChangeSetName": "first"}
-    cloudformation.create_change_set(**told, ChangeSetType="CREATE", TemplateBody=json.dumps(template))
-    cloudformation.execute_change_set(**told)
-    [queue] = sqs.list_queues()["QueueUrls"]
-    assert sqs.get_queue_url(QueueName="of-a-stack")["QueueUrl"] == queue
+def test_a_queue_hides_messages_for_as_long_as_it_says(sqs, box, account):
+    queue = made(account, "still", VisibilityTimeout=0)
     box.wait(box.submit(box.define("true")))
     for _ in range(2):
         assert bodies(sqs.receive_message(QueueUrl=queue))[0]["detail"]["status"] == "SUCCEEDED"

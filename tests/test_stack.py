@@ -614,7 +614,7 @@ def test_a_removal_that_is_under_way_is_waited_for_and_is_the_end(stubbed, capsy
     stubber.add_response("describe_stacks", described("DELETE_COMPLETE"))  # without an event of its own
     stubber.add_client_error("describe_stacks", **ABSENT)
     stack.teardown(confirm="genokit-batch")
-    assert "all it made are removed" in capsys.readouterr().out
+    assert "everything in it have been removed" in capsys.readouterr().out
 
 
 def test_a_stack_that_somebody_is_at_work_on_is_waited_for(stubbed, capsys):

@@ -355,7 +355,7 @@ class Stack:
         found = self._deployment.at_rest()
         if found is not None:
             self._deployment.delete(found)
-        say(f"Stack {self.stack_name} and everything in it are removed.")
+        say(f"Stack {self.stack_name} and everything in it have been removed.")
 
     # --- behind it
 
