@@ -13,7 +13,8 @@ from duckcdm.webapi.reports import Reports
 from duckcdm.webapi.sources import Source, sql_resource
 
 from genokit import Cdm
-from genokit.omop.characterize.achilles import DISTRIBUTIONS, SCANS, named
+from genokit.omop.characterize.achilles import SCANS
+from genokit.omop.characterize.analyses import analyses
 from genokit.omop.characterize.result_file import TABLES, opened
 
 DOMAINS = ("condition", "conditionera", "drug", "drugera", "measurement", "observation", "procedure", "visit")
@@ -30,11 +31,11 @@ def file(cdm: Cdm, tmp_path_factory: pytest.TempPathFactory) -> Path:
     con.execute("detach copied")
     with opened(path) as kept:
         for scan in SCANS:
-            kept.put(scan.name, "", scan.analyses, scan.run(con, 0))
-        kept.describe([(one, *named(one), one in DISTRIBUTIONS) for scan in SCANS for one in scan.analyses])
+            kept.put(scan, "", scan.run(con, 0))
+        kept.describe(analyses().values())
         kept.count_concepts(con.sql("from concept_ancestor").to_arrow_table())
     con = duckdb.connect(str(path))
-    wanted = [one for scan in SCANS for one in scan.analyses]
+    wanted = list(analyses())
     done, failed = theirs.run_achilles(
         con, "cdm", "theirs", small_cell_count=None, log=None, cdm_version="5.4", analysis_ids=wanted
     )

@@ -22,7 +22,7 @@ from seeds import seeds
 from genokit import Cdm, Settings
 from genokit.backends import clients
 from genokit.errors import InvalidParameters
-from genokit.omop.characterize import achilles
+from genokit.omop.characterize.achilles import having_of
 from genokit.omop.cohorts.cohort import Cohort
 from genokit.omop.fields import fields, tables
 
@@ -243,7 +243,7 @@ def read_characterization(reader: Reader, found) -> None:
     everyone = found.counts(1)["count_value"].tolist()
     for frame in (found._results, found._distributions):
         for analysis_id, rows in frame.groupby("analysis_id"):
-            having = achilles.having(analysis_id)
+            having = having_of(analysis_id)
             whole = {} if having is None else found._of(having, found._results)
             known = {} if having is None else dict(zip(whole.iloc[:, 0], whole["count_value"], strict=True))
             for row in rows.itertuples():

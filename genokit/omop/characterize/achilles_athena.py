@@ -151,7 +151,7 @@ def _named(text: str, domain: Domain) -> str:
     null = "cast(null as bigint)"
     names = {name: getattr(domain, name) for name in ("concept", "date", "type", "end", "unit", "value", "detail")}
     words = {name: f"event.{column}" if column else null for name, column in names.items()}
-    days = f"date_diff('day', {words['date']}, {words['end']})" if "era" in domain.more else null
+    days = f"date_diff('day', {words['date']}, {words['end']})" if domain.more == "era" else null
     words |= {"table": domain.table, "number": str(domain.number), "days": days}
     return re.sub(r"\bthe_(\w+)\b", lambda word: words[word[1]], text)
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 from pandas import DataFrame, Series
 
 from genokit import disclosure
-from genokit.omop.characterize import achilles
+from genokit.omop.characterize.analyses import find
 from genokit.omop.characterize.result_file import STRATA
 
 GENDERS = {8507: "men", 8532: "women"}
@@ -67,6 +67,6 @@ class AchillesResults:
 
 def with_strata(rows: DataFrame, analysis_id: int) -> DataFrame:
     """The rows of an analysis, with its strata under their names."""
-    _, strata = achilles.named(analysis_id)
+    strata = find(analysis_id).strata
     rows = rows.drop(columns=["analysis_id", *STRATA[len(strata) :]])
     return rows.rename(columns=dict(zip(STRATA, strata, strict=False))).reset_index(drop=True)

@@ -12,9 +12,9 @@ from pandas import DataFrame
 from genokit import display
 from genokit.display import Html
 from genokit.files import write_atomic
-from genokit.omop.characterize import achilles, pictures
-from genokit.omop.characterize.achilles import SCANS
+from genokit.omop.characterize import pictures
 from genokit.omop.characterize.achilles_results import AchillesResults
+from genokit.omop.characterize.analyses import analyses
 from genokit.omop.characterize.concept_summary import ConceptSummary, summary
 
 if TYPE_CHECKING:
@@ -71,10 +71,8 @@ class Characterization(AchillesResults):
     def analyses(self) -> DataFrame:
         """Every analysis: analysis_id, analysis_name, strata, and its number of rows."""
         rows = {**self._results.groupby("analysis_id").size(), **self._distributions.groupby("analysis_id").size()}
-        named = {number: achilles.named(number) for scan in SCANS for number in scan.analyses}
-        known = [(number, name, ", ".join(strata), rows.get(number, 0)) for number, (name, strata) in named.items()]
-        frame = pd.DataFrame(known, columns=["analysis_id", "analysis_name", "strata", "rows"])
-        return frame.sort_values("analysis_id", ignore_index=True)
+        known = [(number, one.name, ", ".join(one.strata), rows.get(number, 0)) for number, one in analyses().items()]
+        return pd.DataFrame(known, columns=["analysis_id", "analysis_name", "strata", "rows"])
 
     def concept(self, concept_id: int, table: str | None = None) -> ConceptSummary:
         """All results about one concept.

@@ -19,6 +19,7 @@ from genokit.errors import NotFound
 from genokit.omop.characterize import achilles, result_file
 from genokit.omop.characterize.achilles import SCANS, Scan
 from genokit.omop.characterize.achilles_athena import OnAthena
+from genokit.omop.characterize.analyses import analyses
 from genokit.omop.characterize.characterization import Characterization
 from genokit.omop.characterize.small_counts import RULES, only, suppressed
 from genokit.omop.connection import CdmConnection
@@ -46,21 +47,20 @@ def characterize(
             bar.set_postfix_str(scan.name)
             begun = time.perf_counter()
             key = f"{engine.key(scan)} {min_cell} {RULES}"
-            tables = file.get(scan.name, key, scan.analyses) if file else None
+            tables = file.get(scan, key) if file else None
             read, usd = None, None
             fresh = tables is None
             if tables is None:
                 counted, read, usd = engine.run(scan)
                 tables = suppressed(counted, min_cell, everyone)
                 if file:
-                    file.put(scan.name, key, scan.analyses, tables)
+                    file.put(scan, key, tables)
             made.append(tables)
             if scan.name == "person":
                 everyone = next(iter(only(tables[0], 1)["count_value"].to_pylist()), None)
             log.append((scan.name, engine.rows(scan), time.perf_counter() - begun, fresh, read, usd))
         if file:
-            analyses = [number for scan in SCANS for number in scan.analyses]
-            file.describe([(one, *achilles.named(one), one in achilles.DISTRIBUTIONS) for one in analyses])
+            file.describe(analyses().values())
             if any(fresh for *_, fresh, _, _ in log):
                 file.count_concepts(_ancestors(cdm, file.concepts()))
     whole, distributions = (pa.concat_tables(tables[i] for tables in made) for i in (0, 1))

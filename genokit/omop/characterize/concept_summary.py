@@ -12,9 +12,9 @@ from pandas import DataFrame
 from genokit import display, live
 from genokit.display import Html
 from genokit.errors import NotFound, did_you_mean
-from genokit.omop.characterize import achilles
-from genokit.omop.characterize.achilles import DISTRIBUTIONS, DOMAINS, SCANS, Domain
+from genokit.omop.characterize.achilles import DOMAINS, Domain
 from genokit.omop.characterize.achilles_results import GENDERS, AchillesResults, with_strata
+from genokit.omop.characterize.analyses import analyses, find
 from genokit.omop.characterize.pictures import PERCENTILES
 
 MOST = 10  # bars of one panel
@@ -42,7 +42,7 @@ class ConceptSummary:
         for number, frame in self.parts.items():
             rows = frame.copy()
             rows.insert(0, "analysis_id", number)
-            rows.insert(1, "analysis_name", achilles.named(number)[0])
+            rows.insert(1, "analysis_name", find(number).name)
             frames.append(rows)
         whole = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
         if self.concept_id is not None:
@@ -60,11 +60,12 @@ class ConceptSummary:
         """Its card and its pictures, without ``live.style``, which a page needs once."""
         about, panels = self._about(), []
         for number, frame in self.parts.items():
-            title = achilles.named(number)[0].partition(": ")[2] or achilles.named(number)[0]
+            analysis = find(number)
+            title = analysis.name.partition(": ")[2] or analysis.name
             if not len(frame) or list(frame.columns) == ["count_value"]:
                 continue
-            strata = [column for column in frame.columns if column in achilles.named(number)[1]]
-            if number in DISTRIBUTIONS:
+            strata = [column for column in frame.columns if column in analysis.strata]
+            if analysis.is_distribution:
                 if len(frame) == 1 and frame["min_value"].iloc[0] == frame["max_value"].iloc[0]:
                     about[title] = f"always {frame['min_value'].iloc[0]:g}"
                 else:
@@ -151,12 +152,13 @@ def summary(of: AchillesResults, concept_id: int | None, table: str | None = Non
         most = persons.sort_values(["count_value", "analysis_id"], ascending=[False, True])["analysis_id"].iloc[0]
         domains = [domain for domain in domains if domain.number == most]
     domain = domains[0]
-    numbers = next(scan.analyses for scan in SCANS if scan.domain is domain)
-    wanted = [n for n in numbers if (domain.concept in achilles.named(n)[1][:1]) == (concept_id is not None)]
-    frames = [_rows(table, wanted, concept_id) for table in (of.results, of.distributions)]
+    of_domain = [one for one in analyses().values() if one.scan == domain.table]
+    wanted = [one for one in of_domain if (domain.concept in one.strata[:1]) == (concept_id is not None)]
+    ids = [one.analysis_id for one in wanted]
+    frames = [_rows(table, ids, concept_id) for table in (of.results, of.distributions)]
     parts = {}
-    for number in wanted:
-        frame = frames[number in DISTRIBUTIONS]
+    for number, one in zip(ids, wanted, strict=True):
+        frame = frames[one.is_distribution]
         frame = with_strata(frame[frame["analysis_id"] == number], number)
         parts[number] = frame.drop(columns=[domain.concept]) if concept_id is not None else frame
     return ConceptSummary(of, domain, concept_id, parts)

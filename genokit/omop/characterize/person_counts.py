@@ -74,7 +74,7 @@ class Numbering:
         return int(self.age.max()) + 1
 
     def tallies(self) -> dict[int, Tally]:
-        """A tally for each kind of analysis; see KINDS in achilles.py."""
+        """A tally for each kind of analysis; see persons_of.sql."""
         of = {2: self.months, 4: self.deciles, 6: self.ages, 91: TIMES}
         tallies = {kind: Tally(self.concepts * size) for kind, size in of.items()}
         return tallies | {20: Tally(self.months), 3: Tally(self.concepts + 1)}

@@ -15,6 +15,7 @@ from genokit.display import Html
 from genokit.errors import NotFound, did_you_mean
 from genokit.omop.characterize.achilles import DOMAINS, Domain
 from genokit.omop.characterize.achilles_results import AchillesResults
+from genokit.omop.characterize.analyses import analyses
 from genokit.plots import omop as plots
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def _by_year(months: DataFrame) -> Series[Any]:
 def _concepts_per_person(of: AchillesResults) -> DataFrame:
     parts = []
     for domain in DOMAINS:
-        if 3 in domain.kinds:
+        if domain.number + 3 in analyses():
             frame = of.distribution(domain.number + 3)
             frame.insert(0, "domain", domain.word)
             parts.append(frame)
@@ -116,7 +117,7 @@ def _completeness(of: AchillesResults) -> DataFrame:
         records = of.counts(domain.number + 1)
         row: dict[str, Any] = {"domain": domain.word, "records": int(records["count_value"].sum())}
         for column, kind in (("concept", 1), ("type", 5), ("unit", 7), ("value", 22)):
-            if kind in domain.kinds:
+            if getattr(domain, column):
                 frame = of.counts(domain.number + kind)
                 said = ~frame.iloc[:, -2].fillna("0").isin(["0"])
                 whole = frame["count_value"].sum()

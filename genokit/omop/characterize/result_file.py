@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +13,8 @@ from duckdb import DuckDBPyConnection
 
 from genokit.errors import InvalidSource
 from genokit.files import restrict
-from genokit.omop.characterize.achilles import sql
+from genokit.omop.characterize.achilles import Scan, sql
+from genokit.omop.characterize.analyses import Analysis
 
 TABLES = ("achilles_results", "achilles_results_dist")
 STRATA = tuple(f"stratum_{i}" for i in range(1, 6))
@@ -40,25 +41,25 @@ class ResultFile:
     def __init__(self, con: DuckDBPyConnection) -> None:
         self._con = con
 
-    def get(self, scan: str, key: str, analyses: Sequence[int]) -> list[pa.Table] | None:
+    def get(self, scan: Scan, key: str) -> list[pa.Table] | None:
         """Both tables' rows of a scan, if they are kept under this key."""
-        if not self._con.execute("select 1 from genokit_scans where scan = ? and key = ?", [scan, key]).fetchall():
+        if not self._con.execute("select 1 from genokit_scans where scan = ? and key = ?", [scan.name, key]).fetchall():
             return None
-        ids = {"ids": list(analyses)}
+        ids = {"ids": scan.analyses}
         queries = [f"select * from {table} where analysis_id in $ids order by all" for table in TABLES]
         return [self._con.sql(query, params=ids).to_arrow_table() for query in queries]
 
-    def put(self, scan: str, key: str, analyses: Sequence[int], tables: Iterable[pa.Table]) -> None:
+    def put(self, scan: Scan, key: str, tables: Iterable[pa.Table]) -> None:
         """Replace the rows of a scan, atomically."""
-        ids = {"ids": list(analyses)}
+        ids = {"ids": scan.analyses}
         self._con.begin()
-        self._con.execute("delete from genokit_scans where scan = ?", [scan])
+        self._con.execute("delete from genokit_scans where scan = ?", [scan.name])
         for table, rows in zip(TABLES, tables, strict=True):
             self._con.execute(f"delete from {table} where analysis_id in $ids", ids)
             self._con.register("fresh", rows)
             self._con.execute(f"insert into {table} select * from fresh")
             self._con.unregister("fresh")
-        self._con.execute("insert into genokit_scans values (?, ?)", [scan, key])
+        self._con.execute("insert into genokit_scans values (?, ?)", [scan.name, key])
         self._con.commit()
 
     def concepts(self) -> list[int]:
@@ -73,12 +74,15 @@ class ResultFile:
         self._con.execute(sql("concept_counts"))
         self._con.unregister("above")
 
-    def describe(self, rows: Sequence[tuple[int, str, tuple[str, ...], bool]]) -> None:
-        """Write the table of analyses: number, name, strata, and whether each is a distribution."""
+    def describe(self, analyses: Iterable[Analysis]) -> None:
+        """Write the table of analyses."""
         self._con.begin()
         self._con.execute("delete from achilles_analysis")
         self._con.executemany(
             "insert into achilles_analysis values (?, ?, ?, ?, ?, ?, ?, ?)",
-            [(number, name, *strata, *[None] * (5 - len(strata)), spread) for number, name, strata, spread in rows],
+            [
+                (one.analysis_id, one.name, *one.strata, *[None] * (5 - len(one.strata)), one.is_distribution)
+                for one in analyses
+            ],
         )
         self._con.commit()

@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from genokit import disclosure
-from genokit.omop.characterize import achilles
+from genokit.omop.characterize.achilles import having_of
+from genokit.omop.characterize.analyses import find
 from genokit.omop.characterize.result_file import STRATA
 
 RULES = 2  # version of these rules: results kept under an older one are counted again
@@ -39,7 +40,7 @@ def _suppressed(table: pa.Table, least: int, everyone: int | None = None, result
     """
     kept = []
     for analysis_id in pc.unique(table["analysis_id"]).to_pylist():
-        rows, having = only(table, analysis_id), achilles.having(analysis_id)
+        rows, having = only(table, analysis_id), having_of(analysis_id)
         counts, whole = rows["count_value"].to_numpy(), np.full(rows.num_rows, np.nan)
         if having is not None and results is not None:
             of = only(results, having).combine_chunks()
@@ -51,9 +52,8 @@ def _suppressed(table: pa.Table, least: int, everyone: int | None = None, result
             lost |= disclosure.differs_by_few(whole, everyone, min_cell=least)
         if kind == 91 and having:
             lost |= _nested(rows, whole, least)
-        first = achilles.adds_up_after(analysis_id)
-        _, strata = achilles.named(analysis_id)
-        by = list(STRATA[: len(strata)])
+        analysis = find(analysis_id)
+        first, by = analysis.adds_up_after, list(STRATA[: len(analysis.strata)])
         if first is not None and by and lost.any():
             frame = rows.select([*by, "count_value"]).to_pandas().assign(lost=lost)
             within, over = by[:first], by[first:]
