@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from small_cdm import empty_cdm
 
 from genokit import Cdm
 from genokit.errors import NotFound
@@ -16,22 +17,12 @@ from genokit.omop.characterize import achilles
 from genokit.omop.characterize.achilles import SCANS
 from genokit.omop.characterize.characterization import Characterization
 from genokit.omop.characterize.small_counts import _suppressed
-from genokit.omop.fields import fields, tables
 from genokit.plots import omop as plots
 
 
 @pytest.fixture(scope="module")
 def sample(cdm: Cdm) -> Characterization:
     return cdm.characterize(progress=False)
-
-
-def empty() -> duckdb.DuckDBPyConnection:
-    """A CDM of no rows, to put some in."""
-    con = duckdb.connect()
-    for table in tables():
-        columns = ", ".join(f'"{field.name}" {field.type}' for field in fields(table))
-        con.execute(f"create table {table} ({columns})")
-    return con
 
 
 def persons(con: duckdb.DuckDBPyConnection, *periods: tuple[int, str, str]) -> None:
@@ -64,7 +55,7 @@ def test_persons_counted_in_blocks_are_as_many(cdm):
 
 
 def test_whoever_has_two_periods_in_a_month_or_year_is_there_once():
-    con = empty()
+    con = empty_cdm()
     persons(
         con,
         (1, "2010-01-01", "2010-03-10"),
@@ -91,7 +82,7 @@ def test_whoever_has_two_periods_in_a_month_or_year_is_there_once():
 
 
 def test_values_are_told_by_unit_and_where_they_lie_in_their_range():
-    con = empty()
+    con = empty_cdm()
     persons(con, *((one, "2010-01-01", "2010-12-31") for one in range(10)))
     con.execute(
         "insert into measurement by name select i as measurement_id, i % 10 as person_id, 3004249 as"
@@ -150,7 +141,7 @@ def test_of_a_concept_s_types_one_alone_is_never_hidden(cdm, sample):
 
 
 def test_passes_and_nested_counts_tell_no_few_persons_nor_does_a_concept_that_few_have():
-    con = empty()
+    con = empty_cdm()
     persons(con, *((one, "2010-01-01", "2010-12-31") for one in range(60)))
     con.execute("insert into death by name select i as person_id, date '2010-12-31' as death_date from range(3) t(i)")
     con.execute(
@@ -174,7 +165,7 @@ def test_passes_and_nested_counts_tell_no_few_persons_nor_does_a_concept_that_fe
 
 
 def test_persons_who_are_observed_and_not_in_the_table_person_are_spoken_of(sample):
-    con = empty()
+    con = empty_cdm()
     persons(con, *((one, "2010-01-01", "2010-12-31") for one in range(60)))
     whole = Cdm(database=con).characterize(progress=False)
     assert "not in person" not in whole.note
@@ -188,7 +179,7 @@ def test_persons_who_are_observed_and_not_in_the_table_person_are_spoken_of(samp
 
 
 def test_results_are_achilles_tables_and_only_what_changed_is_counted_again(tmp_path):
-    con = empty()
+    con = empty_cdm()
     persons(con, *((one, "2010-01-01", "2010-12-31") for one in range(20)))
     file = tmp_path / "results.duckdb"
     cdm = Cdm(database=con)
@@ -258,7 +249,7 @@ def test_every_analysis_has_a_name_and_strata(sample):
 def test_every_picture_is_drawn_of_the_sample_and_of_nothing(sample):
     from matplotlib import pyplot as plt
 
-    nothing = Cdm(database=empty()).characterize(progress=False)
+    nothing = Cdm(database=empty_cdm()).characterize(progress=False)
     for name in sample.names:
         for of in (sample, nothing):
             of.plot(name).figure.canvas.draw()
@@ -304,7 +295,7 @@ def test_a_treemap_is_legible_whatever_there_is(n, name):
         [tile] = [tile for tile in tiles if tile.contains(*middle)]
         assert word.width <= tile.width, text.get_text()
         assert word.height <= tile.height, text.get_text()
-    assert ax.get_title(loc="left") == (f"the 60 commonest of {n:,}" if n > 60 else "")
+    assert ax.get_title(loc="left") == (f"the 60 most frequent of {n:,}" if n > 60 else "")
 
 
 def test_rectangles_fill_the_map_with_areas_that_are_their_numbers():

@@ -18,26 +18,17 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot as plt
 from seeds import seeds
+from small_cdm import empty_cdm
 
 from genokit import Cdm, Settings
 from genokit.backends import clients
 from genokit.errors import InvalidParameters
 from genokit.omop.characterize.achilles import having_of
 from genokit.omop.cohorts.cohort import Cohort
-from genokit.omop.fields import fields, tables
 
 KEYS = ["interval", "age_group", "sex"]
 COUNTS = {"persons", "entries", "left out", "events", "cases", "rows", "records", "count_value", "at_risk"}
 DAY = pd.Timestamp("2010-03-01")
-
-
-def empty() -> duckdb.DuckDBPyConnection:
-    """A CDM of no rows."""
-    con = duckdb.connect()
-    for table in tables():
-        columns = ", ".join(f'"{one.name}" {one.type}' for one in fields(table))
-        con.execute(f"create table {table} ({columns})")
-    return con
 
 
 def put(con: duckdb.DuckDBPyConnection, table: str, rows: list[dict[str, object]]) -> None:
@@ -60,7 +51,7 @@ def random_cdm(seed: int) -> Cdm:
         return dice.sample(range(1, n + 1), min(k, n))
 
     other, young, late = set(some()[: dice.choice(few)]), set(some()[: dice.choice(few)]), set(some())
-    con = empty()
+    con = empty_cdm()
     put(con, "person", [
         {"person_id": i, "gender_concept_id": 0 if i in other else dice.choice([8507, 8532]), "race_concept_id": 0,
          "ethnicity_concept_id": 0, "year_of_birth": dice.choice([2000, 1999] if i in young else [1950, 1980]),

@@ -1,32 +1,29 @@
-"""Figures of cohorts: how persons came to be in one, and what became of them."""
+"""Figures of cohorts: attrition, rates over time, and Kaplan-Meier curves."""
 
 from __future__ import annotations
 
 import textwrap
 from typing import TYPE_CHECKING
 
-from genokit.plots.paper import INK, clear_paper
+from genokit.plots.paper import INK, axes_on_clear_paper, only_left_and_bottom
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame
 
 HIDDEN = "*"
-# Told apart by all eyes, and by their marks.
+# Distinguishable with any colour vision, and by their markers.
 LINES = (("#0072b2", "o"), ("#d55e00", "s"), ("#009e73", "^"), ("#cc79a7", "D"), ("#8a6d00", "v"), ("#56b4e9", "P"))
 
 
 def flow(attrition: DataFrame, *, title: str = "", ax: Axes | None = None) -> Axes:
-    """A flow of boxes, as CONSORT draws it: who was left after each step, and beside it who left.
+    """A CONSORT flow chart: the persons left after each step, and beside it those left out.
 
-    ``attrition`` has a row a step: step, persons, left_out, entries; a missing number is one not told.
+    ``attrition`` has a row for each step: step, persons, left_out, entries; hidden numbers are missing.
     """
-    from matplotlib import pyplot as plt
 
     rows = list(attrition.itertuples(index=False))
-    with clear_paper():
-        if ax is None:
-            _, ax = plt.subplots(figsize=(7.5, 0.5 + 0.95 * len(rows)), layout="constrained")
+    with axes_on_clear_paper(ax, 7.5, 0.5 + 0.95 * len(rows)) as ax:
         for y, row in enumerate(rows):
             last = y == len(rows) - 1
             words = textwrap.fill(label(row.step, 96), 48)
@@ -40,56 +37,43 @@ def flow(attrition: DataFrame, *, title: str = "", ax: Axes | None = None) -> Ax
         ax.set_xlim(-0.66, 1.32)
         ax.set_ylim(len(rows) - 0.55, -0.5)
         ax.axis("off")
-        if title:
-            ax.set_title(label(title, 80), fontsize=10, loc="left")
+        ax.set_title(label(title, 80), fontsize=10, loc="left")
         return ax
 
 
 def rates(shown: DataFrame, *, unit: str, title: str = "", ax: Axes | None = None) -> Axes:
-    """Rates over calendar intervals: a line a group, a band for its confidence interval; what is not told is a gap.
+    """Rates over calendar intervals: a line for each group, a band for its confidence interval, gaps where hidden.
 
-    A rate of 0 has no band: where few persons are, its bound lies far above all others, and the band would hide them.
-    ``shown`` has a row an interval and group: interval_start, interval_end, group, rate, low, high.
+    A rate of 0 has no band: of few persons, its upper limit would lie far above all other rates. ``shown`` has a row
+    for each interval and group: interval_start, interval_end, group, rate, low, high.
     """
     import pandas as pd
-    from matplotlib import pyplot as plt
 
-    with clear_paper():
-        if ax is None:
-            _, ax = plt.subplots(figsize=(8, 3.8), layout="constrained")
+    with axes_on_clear_paper(ax, 8, 3.8) as ax:
         groups = sorted(shown["group"].unique(), key=lambda group: (group == "all", str(group)))
         for number, group in enumerate(groups):
             rows = shown[shown["group"] == group].sort_values("interval_start")
             colour, mark = (INK, ".") if group == "all" else LINES[number % len(LINES)]
             middle = rows["interval_start"] + (rows["interval_end"] - rows["interval_start"]) / 2
             rate, low, high = (pd.to_numeric(rows[name]).astype("float64") for name in ("rate", "low", "high"))
-            seen = rate > 0  # of none the bound is far away where persons are few
+            seen = rate > 0
             ax.fill_between(middle, low.where(seen), high.where(seen), color=colour, alpha=0.13, linewidth=0)
             dashes = "--" if group == "all" else "-"
             ax.plot(middle, rate, dashes, color=colour, marker=mark, markersize=4, lw=1.4, label=str(group))
         highest = pd.to_numeric(shown["rate"]).max()
-        ax.set_ylim(0, highest * 1.6 if highest > 0 else 1)  # a band of few persons may reach far beyond
+        ax.set_ylim(0, highest * 1.6 if highest > 0 else 1)  # the band of few persons may reach far beyond
         ax.yaxis.set_major_formatter("{x:,g}")
-        ax.set_ylabel(unit, fontsize=9)
-        ax.grid(axis="y", alpha=0.3)
-        ax.tick_params(labelsize=8)
-        ax.spines[["top", "right"]].set_visible(False)
         ax.legend(frameon=False, fontsize=8, ncols=len(groups), loc="lower right", bbox_to_anchor=(1, 1))
-        if title:
-            ax.set_title(label(title, 60), fontsize=10, loc="left")
-        return ax
+        return _finished(ax, unit, label(title, 60))
 
 
 def curves(shown: DataFrame, *, title: str = "", ax: Axes | None = None) -> Axes:
-    """The share that has had an event, by days since entry: a line a group, a band for its confidence interval.
+    """The share that has had an event, by days since entry: a line for each group, a band for its confidence interval.
 
-    ``shown`` has a row a group and point in time: group, day, at_risk, free, low, high, from 0 to 1.
+    ``shown`` has a row for each group and point in time: group, day, at_risk, and free, low, high from 0 to 1.
     """
-    from matplotlib import pyplot as plt
 
-    with clear_paper():
-        if ax is None:
-            _, ax = plt.subplots(figsize=(8, 3.8), layout="constrained")
+    with axes_on_clear_paper(ax, 8, 3.8) as ax:
         for number, (group, rows) in enumerate(shown.groupby("group", sort=True)):
             colour, mark = LINES[number % len(LINES)]
             ax.fill_between(rows["day"], 100 - 100 * rows["high"], 100 - 100 * rows["low"], step="post", color=colour,
@@ -100,16 +84,18 @@ def curves(shown: DataFrame, *, title: str = "", ax: Axes | None = None) -> Axes
         ax.set_ylim(bottom=0)
         ax.set_xlim(left=0)
         ax.set_xlabel("days since entry", fontsize=9)
-        ax.set_ylabel("% with the event", fontsize=9)
         ax.xaxis.set_major_formatter("{x:,g}")
-        ax.grid(axis="y", alpha=0.3)
-        ax.tick_params(labelsize=8)
-        ax.spines[["top", "right"]].set_visible(False)
         if len(shown):
             ax.legend(frameon=False, fontsize=8, loc="upper left")
-        if title:
-            ax.set_title(label(title, 80), fontsize=10, loc="left")
-        return ax
+        return _finished(ax, "% with the event", label(title, 80))
+
+
+def _finished(ax: Axes, unit: str, title: str) -> Axes:
+    ax.set_ylabel(unit, fontsize=9)
+    ax.set_title(title, fontsize=10, loc="left")
+    ax.grid(axis="y", alpha=0.3)
+    ax.tick_params(labelsize=8)
+    return only_left_and_bottom(ax)
 
 
 def _box(ax: Axes, x: float, y: float, text: str, fill: str, edge: str, *, wide: float = 0.64) -> None:
@@ -126,11 +112,11 @@ def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float]) -> No
 
 
 def _number(count: object) -> str:
-    """A count as text, and a sign for one that is not told."""
+    """A count as text; "*" for a hidden one."""
     return f"{count:,}" if isinstance(count, int) or hasattr(count, "__index__") else HIDDEN
 
 
 def label(words: object, most: int) -> str:
-    """Any text as matplotlib can write it: not too long, no formulas, no signs that no font has."""
+    """Any text as matplotlib can write it: shortened, without formulas and unprintable characters."""
     plain = "".join(sign if sign.isprintable() else " " for sign in str(words)).replace("$", r"\$")
     return textwrap.shorten(plain, most, placeholder=" …")

@@ -1,36 +1,35 @@
-"""Figures of a CDM: who is in it, when, with what, how completely, and how sound its tables are."""
+"""Figures of a CDM: its persons, observation, records, completeness, and the quality of its tables."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from genokit.plots.paper import INK, clear_paper
+from genokit.plots.paper import INK, axes_on_clear_paper, only_left_and_bottom
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame, Series
 
-# Okabe and Ito's, told apart by all eyes; men and women also by side or sign.
+# Okabe and Ito's, distinguishable with any colour vision; men and women also by side or marker.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#8a6d00", "#56b4e9", "#7f7f7f", "#e69f00")
-MOST = 25  # rows with names that a figure has room for
-LABELLED = 60  # rectangles of a treemap
-POINTS = 320  # of width, for each unit of its height
-TINY = 7  # points of its letters
+MOST = 25  # named rows that a figure has room for
+LABELLED = 60  # rectangles that a treemap has room for
+POINTS = 320  # the height of a treemap
+TINY = 7  # the size of its labels, in points
 
 
 def pyramid(persons: DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Persons by year of birth, in steps of five years: a gender to the left, the others to the right.
+    """Persons by five years of birth, one gender to the left, the others to the right.
 
-    ``persons`` has a row a year and gender: year_of_birth, gender, persons.
+    ``persons`` has a row for each year and gender: year_of_birth, gender, persons.
     """
     from matplotlib.ticker import FuncFormatter
 
     steps = persons.assign(born=persons["year_of_birth"] // 5 * 5)
     sums = steps.groupby(["born", "gender"])["persons"].sum().unstack(fill_value=0)
     genders = sorted(sums.columns, key=lambda gender: (gender != "men", -sums[gender].sum()))
-    with clear_paper():
-        ax = _axes(ax, 7, 5)
+    with axes_on_clear_paper(ax, 7, 5) as ax:
         right: Any = 0
         for number, gender in enumerate(genders):
             sign = -1 if number == 0 else 1
@@ -43,17 +42,16 @@ def pyramid(persons: DataFrame, *, ax: Axes | None = None) -> Axes:
         ax.set_xlabel("persons")
         ax.set_ylabel("year of birth")
         _legend(ax, len(genders))
-        return _plain(ax)
+        return only_left_and_bottom(ax)
 
 
 def observed(months: DataFrame, *, ax: Axes | None = None) -> Axes:
     """Persons observed in each month: month (a period), persons."""
     import pandas as pd
 
-    with clear_paper():
-        ax = _axes(ax, 7, 3)
+    with axes_on_clear_paper(ax, 7, 3) as ax:
         known = months.set_index("month")["persons"].astype(float)
-        if len(known):  # a month that is not shown is a gap
+        if len(known):  # a hidden month is a gap
             known = known.reindex(pd.period_range(known.index.min(), known.index.max(), freq="M"))
         x = _years(known.index)
         ax.fill_between(x, known, step="mid", color=COLOURS[0], alpha=0.25, linewidth=0)
@@ -61,16 +59,15 @@ def observed(months: DataFrame, *, ax: Axes | None = None) -> Axes:
         ax.set_ylim(0, None)
         ax.set_xlabel("year")
         ax.set_ylabel("persons observed")
-        return _plain(_thousands(ax))
+        return only_left_and_bottom(_thousands(ax))
 
 
 def lengths(persons: DataFrame, *, ax: Axes | None = None) -> Axes:
     """The share of persons observed for at least so many years: days, persons."""
-    with clear_paper():
-        ax = _axes(ax, 7, 3)
+    with axes_on_clear_paper(ax, 7, 3) as ax:
         whole = persons["persons"].sum()
         left = 100 * persons["persons"][::-1].cumsum()[::-1] / max(whole, 1)
-        # Lengths are counted in 30 days: the last step is drawn out to its end, or a single one would be a dot.
+        # Lengths are in 30 days; the last step is drawn to its end, or a single one would be a dot.
         days = [0, *persons["days"], persons["days"].max() + 30]
         if whole:
             ax.step([one / 365.25 for one in days], [100, *left, 0], where="post", color=COLOURS[0], linewidth=1.5)
@@ -80,30 +77,29 @@ def lengths(persons: DataFrame, *, ax: Axes | None = None) -> Axes:
         ax.set_ylim(0, 102)
         ax.set_xlabel("observed for at least so many years")
         ax.set_ylabel("persons (%)")
-        return _plain(ax)
+        return only_left_and_bottom(ax)
 
 
 def visits(kinds: DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Persons with each kind of visit; its records and days are written beside: concept_name, persons, records, ..."""
-    with clear_paper():
-        shown = kinds.head(MOST).reset_index(drop=True)
-        ax = _axes(ax, 7, 1.1 + 0.34 * max(len(shown), 2))
+    """Persons with each kind of visit, annotated with its records and days: concept_name, persons, records, ..."""
+    shown = kinds.head(MOST).reset_index(drop=True)
+    with axes_on_clear_paper(ax, 7, 1.1 + 0.34 * max(len(shown), 2)) as ax:
         ax.barh(shown.index, shown["persons"], height=0.66, color=COLOURS[0])
         for y, (_, row) in enumerate(shown.iterrows()):
             records = "" if row["records"] is None or row.isna()["records"] else f"{row['records']:,} visits"
-            days = "" if row.isna()["median_value"] else f", half up to {row['median_value']:g} days"
+            days = "" if row.isna()["median_value"] else f", median {row['median_value']:g} days"
             ax.annotate(records + days, (row["persons"], y), xytext=(4, 0), textcoords="offset points",
                         va="center", fontsize=8)  # fmt: skip
         _names(ax, list(shown["concept_name"]))
         ax.set_xlim(0, 1.6 * max(shown["persons"].max() if len(shown) else 1, 1))
         ax.set_xlabel("persons")
-        return _plain(_thousands(ax, "x"))
+        return only_left_and_bottom(_thousands(ax, "x"))
 
 
 def treemap(concepts: DataFrame, *, what: str = "concept", ax: Axes | None = None) -> Axes:
-    """A rectangle for each concept, as large as its persons are many: concept_name, persons, share.
+    """A rectangle for each concept, its area the number of persons: concept_name, persons, share.
 
-    Of more than sixty the commonest are drawn, and a line says so; names stand where there is room.
+    Of more than sixty concepts the most frequent are drawn, which the title says; labels stand where there is room.
     """
     import matplotlib as mpl
     from matplotlib.patches import Rectangle
@@ -112,8 +108,7 @@ def treemap(concepts: DataFrame, *, what: str = "concept", ax: Axes | None = Non
     shown = known.head(LABELLED)
     columns = (shown[name].tolist() for name in ("persons", "concept_name", "share"))
     tiles: list[tuple[float, str, float]] = list(zip(*columns, strict=True))
-    with clear_paper():
-        ax = _axes(ax, 9, 5.6)
+    with axes_on_clear_paper(ax, 9, 5.6) as ax:
         wide = 9 / 5.2
         top = max(float(known["share"].max()) if len(known) else 0, 1e-9)
         paint = mpl.colormaps["cividis_r"]
@@ -136,7 +131,7 @@ def treemap(concepts: DataFrame, *, what: str = "concept", ax: Axes | None = Non
         ax.set_ylim(1, 0)
         ax.axis("off")
         if len(known) > len(shown):
-            ax.set_title(f"the {len(shown)} commonest of {len(known):,}", fontsize=9, loc="left")
+            ax.set_title(f"the {len(shown)} most frequent of {len(known):,}", fontsize=9, loc="left")
         if len(known):
             colours = mpl.cm.ScalarMappable(mpl.colors.Normalize(0, 100 * top), paint)
             bar = ax.figure.colorbar(colours, ax=ax, fraction=0.03, aspect=35, pad=0.01)
@@ -146,7 +141,7 @@ def treemap(concepts: DataFrame, *, what: str = "concept", ax: Axes | None = Non
 
 
 def _wrapped(words: str, letters: int, lines: int) -> list[str]:
-    """Words on as many lines, of as many letters; else their beginning."""
+    """Words wrapped to so many lines of so many letters; if they do not fit, their beginning."""
     import textwrap
 
     parts = textwrap.wrap(words, letters, break_long_words=False)
@@ -155,7 +150,7 @@ def _wrapped(words: str, letters: int, lines: int) -> list[str]:
 
 
 def _widest(lines: Sequence[str]) -> float:
-    """Of these lines the widest, in points."""
+    """The width of the widest of these lines, in points."""
     from matplotlib.font_manager import FontProperties, findfont, get_font
 
     font = get_font(findfont(FontProperties()))
@@ -168,11 +163,10 @@ def _widest(lines: Sequence[str]) -> float:
 
 
 def ages(spread: DataFrame, *, ax: Axes | None = None) -> Axes:
-    """The ages at which conditions come, the commonest first, by gender: condition, gender, p10_value to p90_value."""
-    with clear_paper():
-        names = list(dict.fromkeys(spread["condition"]))[:MOST]
-        genders = sorted(spread["gender"].unique(), key=lambda gender: (gender != "men", gender))
-        ax = _axes(ax, 7.5, 1.2 + 0.32 * max(len(names), 2))
+    """Age at the first record of the most frequent conditions, by gender: condition, gender, p10_value to p90_value."""
+    names = list(dict.fromkeys(spread["condition"]))[:MOST]
+    genders = sorted(spread["gender"].unique(), key=lambda gender: (gender != "men", gender))
+    with axes_on_clear_paper(ax, 7.5, 1.2 + 0.32 * max(len(names), 2)) as ax:
         for number, gender in enumerate(genders):
             rows = spread[(spread["gender"] == gender) & spread["condition"].isin(names)]
             places = [names.index(name) + 0.26 * (number - (len(genders) - 1) / 2) for name in rows["condition"]]
@@ -180,28 +174,26 @@ def ages(spread: DataFrame, *, ax: Axes | None = None) -> Axes:
         _names(ax, names)
         ax.set_xlabel("age at the first record (years)")
         _legend(ax, len(genders))
-        return _plain(ax)
+        return only_left_and_bottom(ax)
 
 
 def concepts_per_person(spread: DataFrame, *, ax: Axes | None = None) -> Axes:
-    """How many different concepts a person has, by domain: domain, p10_value to p90_value."""
-    with clear_paper():
-        ax = _axes(ax, 7, 1.1 + 0.34 * max(len(spread), 2))
+    """The number of different concepts per person, by domain: domain, p10_value to p90_value."""
+    with axes_on_clear_paper(ax, 7, 1.1 + 0.34 * max(len(spread), 2)) as ax:
         _boxes(ax, list(range(len(spread))), spread, COLOURS[0], "o", None)
         _names(ax, list(spread["domain"]))
         ax.set_xlim(0, None)
-        ax.set_xlabel("different concepts of a person")
-        return _plain(ax)
+        ax.set_xlabel("different concepts per person")
+        return only_left_and_bottom(ax)
 
 
 def values(spread: DataFrame, *, ax: Axes | None = None) -> Axes:
-    """What measurements give, the commonest first; each row has a scale of its own, from its lowest to highest tenth.
+    """Values of the most frequent measurements; each row has its own scale, from its 10th to its 90th percentile.
 
-    ``spread`` has a row a measurement and unit: measurement, unit, count_value, min_value, p10_value to p90_value, ...
+    ``spread`` has a row for each measurement and unit: measurement, unit, count_value, p10_value to p90_value, ...
     """
-    with clear_paper():
-        shown = spread.head(MOST).reset_index(drop=True)
-        ax = _axes(ax, 9, 1.1 + 0.34 * max(len(shown), 2))
+    shown = spread.head(MOST).reset_index(drop=True)
+    with axes_on_clear_paper(ax, 9, 1.1 + 0.34 * max(len(shown), 2)) as ax:
         low, high = shown["p10_value"], shown["p90_value"]
         width = (high - low).where(high > low, 1.0)
         scaled = shown.copy()
@@ -220,41 +212,39 @@ def values(spread: DataFrame, *, ax: Axes | None = None) -> Axes:
         ax.set_xlim(-0.2, 1.97)
         ax.tick_params(bottom=False, labelbottom=False)
         if len(spread) > len(shown):
-            ax.set_xlabel(f"the {len(shown)} commonest of {len(spread):,} measurements and units", fontsize=9)
+            ax.set_xlabel(f"the {len(shown)} most frequent of {len(spread):,} measurements and units", fontsize=9)
         ax.spines["bottom"].set_visible(False)
-        return _plain(ax)
+        return only_left_and_bottom(ax)
 
 
 def density(records: DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Records for each person and month of observation, a line a domain: domain, year, records, per_month."""
-    with clear_paper():
-        ax = _axes(ax, 7.5, 3.6)
+    """Records per person-month of observation, a line for each domain: domain, year, records, per_month."""
+    with axes_on_clear_paper(ax, 7.5, 3.6) as ax:
         styles = ("-", "--", ":", "-.")
         domains = list(records.groupby("domain")["records"].sum().sort_values(ascending=False).index)
         for number, domain in enumerate(domains):
             known = records[records["domain"] == domain].set_index("year")["per_month"].astype(float)
-            known = known.reindex(range(known.index.min(), known.index.max() + 1))  # a year that is not shown is a gap
+            known = known.reindex(range(known.index.min(), known.index.max() + 1))  # a hidden year is a gap
             ax.plot(known.index, known, "." + styles[number // 4 % 4], markevery=_alone(known), label=domain,
                     color=COLOURS[number % 8], linewidth=1.4)  # fmt: skip
         ax.set_ylim(0, None)
         ax.set_xlabel("year")
-        ax.set_ylabel("records a person and month")
+        ax.set_ylabel("records per person-month")
         if domains:
             ax.legend(loc="center left", bbox_to_anchor=(1, 0.5), frameon=False, fontsize=8)
-        return _plain(ax)
+        return only_left_and_bottom(ax)
 
 
 def completeness(shares: DataFrame, *, ax: Axes | None = None) -> Axes:
-    """What share of records says what: domain, records, and a column for each thing that may be said, 0 to 1 or NA."""
-    with clear_paper():
-        columns = [column for column in shares.columns if column not in ("domain", "records")]
-        ax = _axes(ax, 6.5, 1.2 + 0.36 * max(len(shares), 2))
+    """The share of complete records: domain, records, and a column for each attribute, from 0 to 1 or NA."""
+    columns = [column for column in shares.columns if column not in ("domain", "records")]
+    with axes_on_clear_paper(ax, 6.5, 1.2 + 0.36 * max(len(shares), 2)) as ax:
         cells = [[100 * float(row[column]) for column in columns] for _, row in shares.iterrows()]
         if cells:
             ax.imshow(cells, cmap="cividis", vmin=0, vmax=100, aspect="auto")
         for y, row in enumerate(cells):
             for x, share in enumerate(row):
-                known = share == share  # what a table has no column for is a dash
+                known = share == share  # a table without the column has a dash
                 ax.text(x, y, f"{share:.3g} %" if known else "–", ha="center", va="center", fontsize=9,
                         color=INK if not known else "white" if share < 55 else "black")  # fmt: skip
         named = [f"{row.domain} ({row.records:,})" for row in shares.itertuples()]
@@ -267,7 +257,7 @@ def completeness(shares: DataFrame, *, ax: Axes | None = None) -> Axes:
 
 
 def squares(sizes: Sequence[float], x: float, y: float, w: float, h: float) -> list[tuple[float, float, float, float]]:
-    """Rectangles of these areas, the largest first, that fill a rectangle and are as near to squares as they can be.
+    """A squarified treemap: rectangles of these areas, in falling order, that fill a rectangle.
 
     >>> squares([2, 1, 1], 0, 0, 2, 1)
     [(0, 0, 1.0, 1.0), (1.0, 0, 1.0, 0.5), (1.0, 0.5, 1.0, 0.5)]
@@ -298,36 +288,35 @@ def squares(sizes: Sequence[float], x: float, y: float, w: float, h: float) -> l
 
 
 def _boxes(ax: Axes, places: Sequence[float], rows: DataFrame, colour: str, mark: str, label: str | None) -> None:
-    """A thin line from the tenth to the ninetieth, a thick one for the middle half, a mark for the median."""
+    """A thin line from the 10th to the 90th percentile, a thick one from the 25th to the 75th, a mark at the median."""
     ax.hlines(places, rows["p10_value"], rows["p90_value"], color=colour, linewidth=1)
     ax.hlines(places, rows["p25_value"], rows["p75_value"], color=colour, linewidth=5, alpha=0.45)
     ax.plot(rows["median_value"], places, mark, color=colour, markersize=4.5, label=label)
 
 
 def quality(counts: DataFrame, *, ax: Axes | None = None) -> Axes:
-    """A heat map of the share of checks passed: a row a table, a column a category, the numbers written in.
+    """A heat map of the share of checks passed, with the numbers: a row for each table, a column for each category.
 
-    ``counts`` has a row a table and category: cdm_table_name, category, passed, failed. Where nothing was applicable
-    the cell is left empty, and so is a table without any.
+    ``counts`` has a row for each table and category: cdm_table_name, category, passed, failed. Cells without any
+    applicable check are empty; tables without any are left out.
     """
-    from matplotlib import pyplot as plt
 
-    asked = counts[counts["passed"] + counts["failed"] > 0]
-    names = list(dict.fromkeys(asked["cdm_table_name"]))
+    applicable = counts[counts["passed"] + counts["failed"] > 0]
+    names = list(dict.fromkeys(applicable["cdm_table_name"]))
     categories = list(dict.fromkeys(counts["category"]))
-    rows = zip(asked["cdm_table_name"], asked["category"], asked["passed"], asked["failed"], strict=True)
+    rows = zip(
+        applicable["cdm_table_name"], applicable["category"], applicable["passed"], applicable["failed"], strict=True
+    )
     cells = {
         (names.index(name), categories.index(category)): (int(passed), int(failed))
         for name, category, passed, failed in rows
     }
-    with clear_paper():
-        if ax is None:
-            _, ax = plt.subplots(figsize=(7.2, 1.5 + 0.26 * len(names)), layout="constrained")
+    with axes_on_clear_paper(ax, 7.2, 1.5 + 0.26 * len(names)) as ax:
         shares = [
             [_share(*cells.get((y, x), (0, 0))) for x in range(len(categories))] for y in range(len(names))
         ]  # (tables, categories)
         if names:
-            # What passed is pale, so that what failed stands out; light to dark reads without colours too.
+            # Passed is pale, so that failures stand out; light to dark is readable without colours, too.
             image = ax.imshow(shares, cmap="YlOrBr_r", vmin=50, vmax=100, aspect="auto")
             bar = ax.figure.colorbar(image, ax=ax, extend="min", fraction=0.05, aspect=30)
             bar.set_label("checks passed (%)", fontsize=8)
@@ -348,14 +337,8 @@ def quality(counts: DataFrame, *, ax: Axes | None = None) -> Axes:
         return ax
 
 
-def _axes(ax: Axes | None, width: float, height: float) -> Axes:
-    from matplotlib import pyplot as plt
-
-    return plt.subplots(figsize=(width, height), layout="constrained")[1] if ax is None else ax
-
-
 def _names(ax: Axes, names: Sequence[str]) -> None:
-    """Names down the side, the first on top; long ones cut."""
+    """Names down the side, the first on top, long ones shortened."""
     cut = [name if len(name) <= 44 else name[:43] + "…" for name in names]
     ax.set_yticks(range(len(cut)), cut, fontsize=8)
     ax.set_ylim(max(len(cut), 1) - 0.4, -0.6)
@@ -367,11 +350,6 @@ def _legend(ax: Axes, columns: int) -> None:
         ax.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=min(columns, 4), frameon=False, fontsize=9)
 
 
-def _plain(ax: Axes) -> Axes:
-    ax.spines[["top", "right"]].set_visible(False)
-    return ax
-
-
 def _thousands(ax: Axes, which: str = "y") -> Axes:
     from matplotlib.ticker import StrMethodFormatter
 
@@ -380,7 +358,7 @@ def _thousands(ax: Axes, which: str = "y") -> Axes:
 
 
 def _alone(numbers: Series[Any]) -> list[int]:
-    """Where a number has none beside it, and a line would not show it."""
+    """The positions of numbers without neighbours, which a line would not show."""
     known = numbers.notna()
     alone = known & ~known.shift(fill_value=False) & ~known.shift(-1, fill_value=False)
     return [int(place) for place in alone.to_numpy().nonzero()[0]]

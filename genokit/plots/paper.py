@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 INK = "#7f7f7f"  # equally legible on white and on JupyterLab's dark background
 # JupyterLab puts a background under a transparent figure whose tick labels are all light, or all dark. So the labels of
@@ -32,3 +36,18 @@ def clear_paper() -> Iterator[None]:
     plt.draw_if_interactive()  # type: ignore[no-untyped-call]
     with plt.style.context(["default", dict.fromkeys(DRAWN, INK) | dict.fromkeys(EMPTY, "none") | LABELS]):
         yield
+
+
+@contextmanager
+def axes_on_clear_paper(ax: Axes | None, width: float, height: float) -> Iterator[Axes]:
+    """The axes to draw on: those given, or those of a new figure of this size in inches."""
+    from matplotlib import pyplot as plt
+
+    with clear_paper():
+        yield plt.subplots(figsize=(width, height), layout="constrained")[1] if ax is None else ax
+
+
+def only_left_and_bottom(ax: Axes) -> Axes:
+    """The axes without the lines at their top and right."""
+    ax.spines[["top", "right"]].set_visible(False)
+    return ax

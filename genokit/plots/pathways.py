@@ -1,7 +1,7 @@
-"""Figures of treatment pathways: a ring or a column a step, and the same colour for the same treatment in both.
+"""Figures of treatment pathways: a ring or a column for each step; a treatment has the same colour in both.
 
-Both take a row a path: step_1, step_2, ..., the later ones missing, and persons; and of what each step is made, as a
-combination is of several treatments.
+Both take a row for each path: step_1, step_2, ... (missing after its end) and persons; and the treatments of each step,
+because a combination has several.
 """
 
 from __future__ import annotations
@@ -11,34 +11,31 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from genokit.plots.cohorts import label
-from genokit.plots.paper import clear_paper
+from genokit.plots.paper import axes_on_clear_paper
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame
 
 NONE, OTHER = "(none)", "(other)"
-PALE = {NONE: ("#ececec", "none of these"), OTHER: ("#b8b8b8", "others together")}
-# Okabe and Ito's, told apart by all eyes; after them the same with marks. And every treatment has a number.
+PALE = {NONE: ("#ececec", "none of these"), OTHER: ("#b8b8b8", "others, pooled")}
+# Okabe and Ito's, distinguishable with any colour vision; then the same with hatches. Every treatment has a number.
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442")
 MARKS = ("", "////", "....", "xxxx")
-ROWS = 24  # of a legend's column
-THIN = 0.005  # of all persons: what is less is drawn with others
+ROWS = 24  # of a column of the legend
+THIN = 0.005  # smaller shares of all persons are drawn pooled with others
 Treatments = Mapping[str, Sequence[str]]
 
 
 def sunburst(shown: DataFrame, *, treatments: Treatments, title: str = "", ax: Axes | None = None) -> Axes:
-    """Paths as rings, the first step innermost: an arc is as long as there are persons who went there.
+    """Paths as rings, the first step innermost; the length of an arc is its share of the persons.
 
-    A combination has a band for each of its treatments; beyond the last step of a path there is nothing.
+    A combination has a band for each of its treatments. Beyond the last step of a path there is nothing.
     """
-    from matplotlib import pyplot as plt
     from matplotlib.patches import Wedge
 
     shown, styles = _drawn(shown), _styles(treatments)
-    with clear_paper():
-        if ax is None:
-            _, ax = plt.subplots(figsize=(8, 4.8), layout="constrained")
+    with axes_on_clear_paper(ax, 8, 4.8) as ax:
         arcs = list(_arcs(shown, list(styles)))
         for depth, step, start, share in arcs:
             parts, inner = treatments.get(step, (step,)), 0.8 + depth
@@ -46,7 +43,7 @@ def sunburst(shown: DataFrame, *, treatments: Treatments, title: str = "", ax: A
             width = 1 / len(parts)
             for i, part in enumerate(parts):
                 outer = inner + (i + 1) * width
-                lines = 0.8 if share > 0.004 else 0  # around a thin arc they would be all that is seen
+                lines = 0.8 if share > 0.004 else 0  # lines around a thin arc would hide it
                 ax.add_patch(Wedge((0, 0), outer, *ends, width=width, linewidth=lines, **styles[part]))
             key, middle = _key(parts, list(styles)), math.radians(sum(ends) / 2)
             if 2 * math.pi * share * (inner + 0.5) > 0.15 + 0.1 * len(key):
@@ -59,17 +56,14 @@ def sunburst(shown: DataFrame, *, treatments: Treatments, title: str = "", ax: A
 
 
 def sankey(shown: DataFrame, *, treatments: Treatments, title: str = "", ax: Axes | None = None) -> Axes:
-    """Paths as streams from step to step: a bar is as high as there are persons; and nothing follows a last step."""
-    from matplotlib import pyplot as plt
+    """Paths as streams from step to step; the height of a bar is its share of the persons."""
 
     shown, styles = _drawn(shown), _styles(treatments)
     order = {step: i for i, step in enumerate([*treatments, OTHER, NONE])}
     steps = [name for name in shown.columns if name.startswith("step_") and shown[name].notna().any()]
     total = float(shown["persons"].sum())
-    with clear_paper():
-        if ax is None:
-            _, ax = plt.subplots(figsize=(8, 4.8), layout="constrained")
-        leaves: Any = {}  # where the next stream leaves each bar of the step before
+    with axes_on_clear_paper(ax, 8, 4.8) as ax:
+        leaves: Any = {}  # where the next stream leaves each bar of the previous step
         for x, step in enumerate(steps):
             sums = shown.groupby(step)["persons"].sum() / total
             sums = sums.reindex(sorted(sums.index, key=lambda one: order[one]))
@@ -88,13 +82,13 @@ def sankey(shown: DataFrame, *, treatments: Treatments, title: str = "", ax: Axe
 
 
 def _drawn(shown: DataFrame) -> DataFrame:
-    """The paths, those that would be too thin to see together with the others that begin as they do."""
+    """The paths, with those that are too thin to see pooled with others that begin alike."""
     steps = [name for name in shown.columns if name.startswith("step_")]
     rows = shown[[*steps, "persons"]].fillna(dict.fromkeys(steps, "")).astype({"persons": "float64"})
-    rows = rows[rows["persons"] > 0]  # none, where nothing may be told
+    rows = rows[rows["persons"] > 0]  # none, where all counts are hidden
     for i, step in enumerate(steps):
         thin = rows.groupby(steps[: i + 1])["persons"].transform("sum") < THIN * rows["persons"].sum()
-        thin &= (rows[steps[:i]] != OTHER).all(axis=1)  # others have no parts
+        thin &= (rows[steps[:i]] != OTHER).all(axis=1)  # pooled others have no parts
         rows.loc[thin, step] = OTHER
         rows.loc[thin, steps[i + 1 :]] = ""
     return rows.groupby(steps)["persons"].sum().reset_index().replace({"": None})
@@ -123,7 +117,7 @@ def _streams(
     ax: Axes, x: int, pairs: Any, leaves: Any, comes: Any, order: Mapping[str, int],
     treatments: Treatments, styles: Mapping[str, Any],
 ) -> None:  # fmt: skip
-    """Streams from the bars of one step to those of the next, in the order of both, so that few cross."""
+    """Streams from the bars of one step to those of the next, ordered so that few cross."""
     from matplotlib.patches import PathPatch
     from matplotlib.path import Path
 
@@ -140,7 +134,7 @@ def _streams(
 
 
 def _arcs(shown: DataFrame, order: Sequence[str]) -> Iterator[tuple[int, str, float, float]]:
-    """Each arc's ring, step, where it begins and how long it is, as shares of the circle; frequent ones come first."""
+    """Each arc: its ring, its step, its start and its length as shares of the circle; the most frequent first."""
     steps = [name for name in shown.columns if name.startswith("step_")]
     total = float(shown["persons"].sum())
 
@@ -158,7 +152,7 @@ def _arcs(shown: DataFrame, order: Sequence[str]) -> Iterator[tuple[int, str, fl
 
 
 def _styles(treatments: Treatments) -> dict[str, dict[str, Any]]:
-    """How each treatment is drawn, in the order in which they were given; a combination as its parts are."""
+    """The style of each treatment, in the order given; a combination is drawn as its parts."""
     styles: dict[str, dict[str, Any]] = {}
     for i, name in enumerate(name for name, parts in treatments.items() if len(parts) == 1):
         marks = MARKS[i // len(COLOURS) % len(MARKS)]
@@ -167,7 +161,7 @@ def _styles(treatments: Treatments) -> dict[str, dict[str, Any]]:
 
 
 def _key(parts: Sequence[str], names: Sequence[str]) -> str:
-    """The numbers of treatments, as 2+3; nothing for what is none.
+    """The numbers of treatments, as 2+3; empty for pooled ones.
 
     >>> _key(["b", "c"], ["a", "b", "c"]), _key([OTHER], [])
     ('2+3', '')
@@ -182,7 +176,7 @@ def _number(ax: Axes, x: float, y: float, key: str) -> None:
 
 
 def _finished(ax: Axes, styles: Mapping[str, Any], steps: set[str], treatments: Treatments, title: str) -> Axes:
-    """With a legend of what is in it, and no axes."""
+    """The figure with a legend and without axes."""
     from matplotlib.patches import Patch
 
     seen = {part for step in steps for part in treatments.get(step, (step,))}

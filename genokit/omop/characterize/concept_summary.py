@@ -93,7 +93,7 @@ class ConceptSummary:
             if numbers[0] and len(everyone):
                 about["persons"] = f"{numbers[0]:,}, {100 * numbers[0] / everyone.iloc[0]:.3g} % of all"
             if numbers[0] and numbers[1]:
-                about["records a person"] = f"{numbers[1] / numbers[0]:.3g}"
+                about["records per person"] = f"{numbers[1] / numbers[0]:.3g}"
         else:
             records = self.of.counts(self.domain.number + 1)["count_value"]
             about |= {"concepts": f"{len(records):,}", "records": f"{records.sum():,}"}

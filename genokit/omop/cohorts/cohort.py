@@ -111,7 +111,8 @@ class Cohort:
         both = cohort_periods.merged(pd.concat([self.spans, other.spans]))
         found = self._combined(other, "or", both)
         records = [one.spans if one.prior_records is None else one.prior_records for one in (self, other)]
-        return replace(found, steps=found.steps[-1:], prior_records=pd.concat(records))._shown_beside(self, other)
+        steps = (AttritionStep.of(found.name, both),)
+        return replace(found, steps=steps, prior_records=pd.concat(records))._shown_beside(self, other)
 
     def within(self, days: Days, *, of: Cohort) -> Cohort:
         """Select the entries that begin near an entry of another cohort.
