@@ -64,7 +64,7 @@ def test_the_sample_s_empty_tables_are_empty(cdm):
     assert (cdm["person"].count(), cdm["condition_occurrence"].count()) == (2694, 65332)
 
 
-def test_what_is_null_is_found_though_the_file_has_another_type(cdm):
+def test_nulls_are_found_in_a_column_of_another_type(cdm):
     """The file has days where the CDM has times of day: DuckDB 2.0 finds 246 of 8,652 that are null by the cast."""
     nulls = "select count(*) as n from condition_occurrence where condition_end_datetime is null"
     held = cdm.query("select count(*) - count(condition_end_datetime) as n from condition_occurrence")["n"].item()
@@ -123,7 +123,7 @@ def test_the_last_query_tells_what_it_took_but_no_value(cdm):
         ("select * from frame", "no table 'frame'"),
     ],
 )
-def test_a_refusal_says_what_was_meant(cdm, sql, said):
+def test_an_error_suggests_what_was_meant(cdm, sql, said):
     frame = pd.DataFrame({"a": [1]})  # a variable of Python's is no table
     with pytest.raises(QueryError, match=said) as caught:
         cdm.query(sql)
@@ -194,7 +194,7 @@ def kept(request, tmp_path):
         yield lambda **options: Cdm(tmp_path / ("cdm.duckdb" if request.param == "file" else "cdm"), **options)
 
 
-def test_what_writes_is_refused_wherever_in_a_statement_it_stands(kept, tmp_path):
+def test_a_write_is_refused_anywhere_in_a_statement(kept, tmp_path):
     held = [kept(), kept(external_access=True)]
     for cdm in held:
         cdm.query("select 1")
@@ -215,7 +215,7 @@ def test_files_are_read_only_where_external_access_is_given(kept, tmp_path):
         assert len(kept(external_access=True).query(sql.replace("{folder}", str(tmp_path)))) == 1
 
 
-def test_what_a_file_s_views_and_macros_do_is_bound_by_the_same_walls(tmp_path):
+def test_views_and_macros_of_a_file_are_confined_too(tmp_path):
     path = tmp_path / "hostile.duckdb"
     with duckdb.connect(str(path)) as con:
         small(con)
@@ -256,11 +256,11 @@ def test_no_extension_is_installed_on_the_way(kept):
         "select " + "+".join(["1"] * 900),
     ],
 )
-def test_what_only_reads_is_run(cdm, sql):
+def test_statements_that_only_read_are_run(cdm, sql):
     cdm.query(sql)
 
 
-def test_a_name_that_is_not_there_says_the_near_one(cdm):
+def test_an_unknown_name_suggests_a_similar_one(cdm):
     with pytest.raises(NotFound, match=r"'visit_occurence'\. Did you mean 'visit_occurrence'"):
         cdm.table("visit_occurence")
     with pytest.raises(NotFound, match=r"'yaer_of_birth'\. Did you mean 'year_of_birth'"):
@@ -332,7 +332,7 @@ def test_a_connection_is_used_where_its_persons_are_and_left_as_it_was():
     assert Cdm(database=con, schema="yours").table("person").count() == 2
 
 
-def test_what_is_no_cdm_says_so(tmp_path):
+def test_a_database_that_is_not_a_cdm_is_refused(tmp_path):
     with pytest.raises(NotFound, match=r"no 'nowhere\.duckdb'"):
         Cdm("nowhere.duckdb").query("select 1")
     (tmp_path / "x.parquet").touch()
@@ -508,7 +508,7 @@ def test_a_cell_keeps_its_rows_under_a_name(shell):
         shell.run_cell_magic("omop", "-o 1x", "select 1")
 
 
-def test_a_cell_asks_the_cdm_that_it_names(shell, file):
+def test_a_cell_queries_the_cdm_that_it_names(shell, file):
     shell.user_ns |= {"mine": Cdm(file), "cdm": Cdm()}
     assert shell.run_cell_magic("omop", "mine", "select count(*) as n from person")["n"].item() == 2
     assert shell.run_cell_magic("omop", "", "select count(*) as n from person")["n"].item() == 2694
@@ -523,7 +523,7 @@ def test_a_cell_only_reads(shell, file):
             shell.run_cell_magic("omop", "", sql)
 
 
-def test_a_cell_that_asks_for_an_unknown_variable_says_the_near_one(shell):
+def test_a_cell_with_an_unknown_variable_suggests_a_similar_one(shell):
     shell.user_ns["year"] = 1
     with pytest.raises(InvalidParameters, match=r"\$yaer.*Did you mean 'year'"):
         shell.run_cell_magic("omop", "", "select $yaer")

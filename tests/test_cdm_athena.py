@@ -94,7 +94,7 @@ def test_tables_and_columns_come_from_the_catalog_and_cost_nothing(cdm, aws):
     assert cdm["person"].head(1).shape == (1, 18)
 
 
-def test_a_mistake_in_a_name_says_the_near_one(cdm):
+def test_a_misspelt_name_suggests_a_similar_one(cdm):
     with pytest.raises(QueryError, match=r"no table 'persn'\. Did you mean 'person'"):
         cdm.query("select * from persn")
     with pytest.raises(NotFound, match="Did you mean 'person'"):
@@ -104,7 +104,7 @@ def test_a_mistake_in_a_name_says_the_near_one(cdm):
 @pytest.mark.parametrize(
     "sql", ["drop table person", "create table x as select 1", "show tables", "select 1; select 2"]
 )
-def test_what_does_not_read_never_reaches_athena(cdm, aws, sql):
+def test_statements_that_do_not_read_never_reach_athena(cdm, aws, sql):
     with pytest.raises(QueryError):
         cdm.query(sql)
     with pytest.raises(InvalidParameters):

@@ -81,7 +81,7 @@ def test_whoever_has_two_periods_in_a_month_or_year_is_there_once():
     assert of(113) == {"2": 2}
 
 
-def test_values_are_told_by_unit_and_where_they_lie_in_their_range():
+def test_values_are_described_by_unit_and_position_in_their_range():
     con = empty_cdm()
     persons(con, *((one, "2010-01-01", "2010-12-31") for one in range(10)))
     con.execute(
@@ -106,7 +106,7 @@ def test_no_small_count_is_kept(sample):
     assert not any(0 < n < 5 for name in sample.names for n in sample.table(name).get("persons", []))
 
 
-def test_a_sum_gives_no_small_count_back():
+def test_no_sum_reveals_a_small_count():
     strata = pa.table(
         {
             "analysis_id": pa.array([2] * 3 + [5] * 2, pa.int32()),
@@ -120,7 +120,7 @@ def test_a_sum_gives_no_small_count_back():
     }  # fmt: skip
 
 
-def test_of_a_concept_s_types_one_alone_is_never_hidden(cdm, sample):
+def test_a_single_type_of_a_concept_is_never_hidden_alone(cdm, sample):
     con = cdm.database.con.cursor()
     con.execute("set schema = 'cdm'")
     true = raw(con, "drug_exposure")
@@ -140,7 +140,7 @@ def test_of_a_concept_s_types_one_alone_is_never_hidden(cdm, sample):
     assert hid
 
 
-def test_passes_and_nested_counts_tell_no_few_persons_nor_does_a_concept_that_few_have():
+def test_scans_nested_counts_and_rare_concepts_reveal_no_small_count():
     con = empty_cdm()
     persons(con, *((one, "2010-01-01", "2010-12-31") for one in range(60)))
     con.execute("insert into death by name select i as person_id, date '2010-12-31' as death_date from range(3) t(i)")
@@ -164,7 +164,7 @@ def test_passes_and_nested_counts_tell_no_few_persons_nor_does_a_concept_that_fe
     assert "<td>3</td>" not in found._repr_html_()
 
 
-def test_persons_who_are_observed_and_not_in_the_table_person_are_spoken_of(sample):
+def test_persons_who_are_observed_but_not_in_the_table_person_are_mentioned(sample):
     con = empty_cdm()
     persons(con, *((one, "2010-01-01", "2010-12-31") for one in range(60)))
     whole = Cdm(database=con).characterize(progress=False)
@@ -209,7 +209,7 @@ def test_results_are_achilles_tables_and_only_what_changed_is_counted_again(tmp_
         ]
 
 
-def test_a_concept_is_told_by_no_record_that_is_not_told_elsewhere(cdm, tmp_path):
+def test_no_analysis_reveals_a_concept_that_the_others_hide(cdm, tmp_path):
     cdm.characterize(tmp_path / "results.duckdb", min_cell=50, progress=False)
     with duckdb.connect(str(tmp_path / "results.duckdb"), read_only=True) as con:
         counts = con.execute("from achilles_result_concept_count").df().set_index("concept_id")
@@ -220,7 +220,7 @@ def test_a_concept_is_told_by_no_record_that_is_not_told_elsewhere(cdm, tmp_path
     assert not ((counts > 0) & (counts < 50)).any(axis=None)
 
 
-def test_the_order_of_rows_is_no_change():
+def test_another_order_of_rows_is_not_a_change():
     con = duckdb.connect()
     con.execute("create table a as select i, i % 7 as j from range(1000) t(i)")
     con.execute("create table b as select * from a order by random()")
@@ -246,7 +246,7 @@ def test_every_analysis_has_a_name_and_strata(sample):
 
 
 @pytest.mark.slow
-def test_every_picture_is_drawn_of_the_sample_and_of_nothing(sample):
+def test_every_picture_can_be_drawn_of_the_sample_and_of_an_empty_cdm(sample):
     from matplotlib import pyplot as plt
 
     nothing = Cdm(database=empty_cdm()).characterize(progress=False)
@@ -267,7 +267,7 @@ def test_numbers_of_pictures_are_those_of_the_analyses(sample):
     assert shown == sample.table("population")["persons"].sum()
 
 
-def test_a_page_stands_on_its_own_and_says_what_is_hidden(sample, tmp_path):
+def test_a_page_is_self_contained_and_says_what_is_hidden(sample, tmp_path):
     page = str(sample.page(tmp_path / "page.html"))
     assert (tmp_path / "page.html").read_text() == page
     assert "<script" not in page

@@ -157,7 +157,7 @@ def test_what_a_database_lacks_is_empty_and_other_types_are_cast(aws):
 # --- what it costs, and what is not asked again
 
 
-def test_it_says_before_what_it_can_cost_and_after_what_it_did(aws, capsys):
+def test_the_highest_cost_is_shown_before_and_the_real_cost_after(aws, capsys):
     found = few(aws, "person", "provider").characterize()
     # Three queries of 10 MB, the least that is billed: the third is for the names of concepts, if there were any.
     assert "Characterize, at most $0.0002" in capsys.readouterr().err
@@ -167,7 +167,7 @@ def test_it_says_before_what_it_can_cost_and_after_what_it_did(aws, capsys):
     assert "about $0.0001, at Athena" in found._repr_html_()
 
 
-def test_only_what_reads_other_files_than_before_is_asked_again(aws, tmp_path):
+def test_only_scans_of_changed_files_are_run_again(aws, tmp_path):
     cdm, file = few(aws, "person", "provider"), tmp_path / "results.duckdb"
 
     def counted() -> list[str]:
@@ -186,7 +186,7 @@ def test_only_what_reads_other_files_than_before_is_asked_again(aws, tmp_path):
     assert counted() == []
 
 
-def test_files_that_may_not_be_listed_are_known_by_what_glue_says_and_a_view_by_nothing(aws):
+def test_files_that_may_not_be_listed_count_as_changed_when_glue_says_so_and_views_always(aws):
     database = few(aws, "person", "provider").database
     known = achilles_athena.states(database, ["person", "provider", "note"])
     assert known["person"].bytes > 1000

@@ -198,7 +198,7 @@ RULES = [
 ]
 
 
-def test_the_attrition_has_a_step_a_rule_and_counts_as_atlas_does(cdm):
+def test_the_attrition_has_a_step_for_each_rule_and_atlas_s_counts(cdm):
     definition = defined(SINUS, of("DrugExposure", "aspirin"), InclusionRules=RULES, ExpressionLimit={"Type": "First"})
     found = cdm.atlas_cohort(definition, name="sick")
     reasons = ["entry events", *(one["name"] for one in RULES), "entries of the cohort"]
@@ -240,7 +240,7 @@ def counted_by_atlas(cdm: Cdm, definition: dict[str, Any], mode: int) -> list[in
     return [sum(count for mask, count in masks if mask & bits == bits) for bits in wanted]
 
 
-def test_what_is_shown_tells_no_small_number(cdm):
+def test_nothing_shown_reveals_a_small_count(cdm):
     few = rule("few", near(of("ConditionOccurrence", "bleeding"), 0, 300), near(SINUS, -30, 0))
     found = cdm.atlas_cohort(defined(of("DrugExposure", "celecoxib"), InclusionRules=[few]))
     assert 0 < found.persons < 5

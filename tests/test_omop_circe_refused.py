@@ -70,7 +70,7 @@ def found(cdm: Cdm, definition: dict[str, Any]) -> list[tuple[int, str]]:
 
 
 @pytest.mark.parametrize("i", range(len(HOSTILE)), ids=[repr(text) for text in HOSTILE])
-def test_a_text_that_is_sought_never_becomes_sql(small, i):
+def test_a_text_to_search_for_never_becomes_sql(small, i):
     person, day = 1 + i % 4, str(pd.Timestamp("2001-01-01") + pd.Timedelta(days=i))[:10]
     text = HOSTILE[i]
     if not re.search(r"[%_\\]", text):  # what LIKE takes for any characters, and what Circe leaves out before a quote
@@ -190,13 +190,13 @@ WRONG: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_what_is_wrong_is_named(small, name):
+def test_the_faulty_part_of_a_definition_is_named(small, name):
     definition, says = WRONG[name]
     with pytest.raises(InvalidParameters, match=re.escape(says)):
         small.atlas_cohort(definition)
 
 
-def test_a_nest_that_would_fill_the_memory_is_refused(small):
+def test_nesting_that_would_fill_the_memory_is_refused(small):
     nest = group()
     for _ in range(20):
         nest = group(near({"Death": {"CorrelatedCriteria": nest}}, 0, 1))

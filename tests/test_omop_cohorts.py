@@ -201,7 +201,7 @@ def test_the_algebra_of_cohorts_is_that_of_sets_of_days(left, right):
     assert days((a - b).spans) == days(left) - days(right)
 
 
-def test_each_step_is_counted_and_told(cdm):
+def test_each_step_is_counted_and_shown(cdm):
     found = cdm.cohort(drug=CELECOXIB, first_only=True, age_at_entry=(40, 65), sex="female", name="users")
     frame = found.attrition()
     assert frame["step"].tolist() == [
@@ -216,7 +216,7 @@ def test_each_step_is_counted_and_told(cdm):
     assert bleeding.settings["within"][1]["sex"] == "female"
 
 
-def test_what_is_shown_tells_no_small_number(cdm):
+def test_nothing_shown_reveals_a_small_count(cdm):
     everyone = cdm.cohort()
     few = everyone.spans.head(3)
     steps = (AttritionStep("all", 60, 60), AttritionStep("most", 58, 58), AttritionStep("few", 3, 3))
@@ -245,7 +245,7 @@ def of_persons(name: str, persons: set[int], cdm: Cdm) -> cohorts.Cohort:
 
 @settings(max_examples=12, deadline=None)
 @given(persons_of, persons_of, persons_of)
-def test_cards_of_cohorts_made_of_one_another_do_not_tell_by_how_few_they_differ(one, two, three):
+def test_cards_of_cohorts_made_of_one_another_do_not_reveal_a_small_difference(one, two, three):
     cdm = Cdm()
     a, b, c = (of_persons(name, who, cdm) for name, who in (("a", one), ("b", two), ("c", three)))
     made = {  # each with those that it is made of, of which it has some of the persons, or all and more
@@ -266,7 +266,7 @@ def test_cards_of_cohorts_made_of_one_another_do_not_tell_by_how_few_they_differ
                 assert not 0 < abs(told[cohort] - told[parent]) < 5, "these few are in the one and not in the other"
 
 
-def test_neither_entries_nor_sums_give_back_the_few_by_which_cohorts_differ(cdm):
+def test_neither_entries_nor_sums_reveal_a_small_difference_of_cohorts(cdm):
     a, b = (of_persons(name, set(who), cdm) for name, who in (("a", range(50)), ("b", range(47, 97))))
     three = replace_spans(a, [(who, 200 * time, 0) for who in range(50) for time in range(2 if who < 3 else 1)])
     assert three.attrition()["entries"].tolist() == [24, pd.NA]  # 53 entries of 50 persons
@@ -338,7 +338,7 @@ def test_a_cohort_is_stored_as_the_cdm_stores_it_and_read_again(cdm, tmp_path):
         ({"censor": 5}, "Give a cohort"),
     ],
 )
-def test_a_mistake_is_told(cdm, asked, says):
+def test_an_invalid_option_is_refused(cdm, asked, says):
     with pytest.raises(InvalidParameters, match=re.escape(says)):
         cdm.cohort(**asked)
 
@@ -358,7 +358,7 @@ def test_names_are_shown_as_they_are(cdm):
     (users & users).plot().figure.canvas.draw()
 
 
-def test_a_stay_in_intensive_care_is_reached_though_it_is_a_part_of_a_visit(tmp_path):
+def test_a_stay_in_intensive_care_is_found_as_a_part_of_a_visit(tmp_path):
     cdm = small_cdm(
         tmp_path,
         person="select range + 1 as person_id, 8507 as gender_concept_id, 1950 as year_of_birth from range(3)",

@@ -75,7 +75,7 @@ def test_a_tree_has_every_kind_once_below_the_nearest(cdm):
     )
 
 
-def test_what_is_no_concept_of_the_vocabulary_says_so(cdm):
+def test_an_unknown_concept_is_refused(cdm):
     with pytest.raises(NotFound, match="no concept 99"):
         cdm.concept(99)
     with pytest.raises(NotFound, match="no concept 99"):
@@ -97,7 +97,7 @@ def test_what_is_no_concept_of_the_vocabulary_says_so(cdm):
         ("disorder lung", 1),
     ],
 )
-def test_a_search_finds_near_names_the_likeliest_first(cdm, words, first):
+def test_a_search_finds_similar_names_the_best_match_first(cdm, words, first):
     found = cdm.concepts(words)
     assert found["concept_id"].iloc[0] == first
     assert found["score"].is_monotonic_decreasing
@@ -167,7 +167,7 @@ def test_a_set_survives_atlas_s_json_and_means_what_its_definition_says(cdm, ite
 
 
 @pytest.mark.usefixtures("no_garbage")
-def test_a_file_that_is_no_export_of_atlas_is_refused_in_words_whatever_it_holds(cdm, tmp_path):
+def test_a_file_that_atlas_did_not_export_is_refused_whatever_it_holds(cdm, tmp_path):
     file = tmp_path / "set.json"
     for content in (b"\xff\xfe\x00", b"[" * 100_000, b'{"items": [' + b" " * 2**24, b"", b"\0" * 99):
         file.write_bytes(content)
@@ -207,12 +207,12 @@ def test_atlas_s_json_is_read_from_a_file_a_text_or_a_cohort(cdm, tmp_path):
         ('{"ConceptSets": []}', NotFound),
     ],
 )
-def test_what_is_no_concept_set_says_what_was_expected(cdm, source, error):
+def test_json_that_is_not_a_concept_set_is_refused_with_what_was_expected(cdm, source, error):
     with pytest.raises(error):
         cdm.concept_set("x", source)
 
 
-def test_a_set_without_a_cdm_keeps_its_items_and_says_what_it_lacks(cdm):
+def test_a_set_without_a_cdm_keeps_its_items_and_asks_for_one(cdm):
     asthma = cdm.concept_set("asthma").include(2)
     alone = ConceptSet("alone").include(*(item.concept for item in asthma.items))
     assert alone.to_json() == asthma.to_json()

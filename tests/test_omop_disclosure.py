@@ -98,7 +98,7 @@ TWO = st.tuples(st.integers(2, 4), st.integers(2, 3))
 
 @QUICK
 @given(tables(st.one_of(ONE, TWO, st.just((2, 2, 2)))), st.booleans())
-def test_who_has_all_sums_recovers_no_small_cell_that_the_sums_alone_do_not_give(table, sparse):
+def test_a_reader_with_all_sums_recovers_no_small_cell_that_the_sums_alone_do_not_reveal(table, sparse):
     shape, truth = table
     names = ["a", "b", "c"][: len(shape)]
     given = {cell: n for cell, n in truth.items() if n or not sparse}
@@ -132,7 +132,7 @@ def test_nothing_is_hidden_without_a_small_count_and_what_is_shown_is_true(table
 
 @QUICK
 @given(st.data())
-def test_where_larger_counts_are_about_nobody_can_even_tell_that_a_count_is_small(data):
+def test_beside_larger_counts_not_even_that_a_count_is_small_is_revealed(data):
     shape = data.draw(st.one_of(ONE, TWO))
     names = ["a", "b"][: len(shape)]
     cells = list(product(*map(range, shape)))
@@ -152,7 +152,7 @@ def parts(place, cells):
 
 @QUICK
 @given(tables(st.one_of(st.tuples(st.integers(1, 3), st.integers(1, 3)), st.tuples(st.integers(1, 4)))), st.data())
-def test_totals_among_the_rows_and_the_cells_below_them_do_not_give_each_other_back(table, data):
+def test_totals_among_the_rows_and_their_cells_do_not_reveal_each_other(table, data):
     shape, truth = table
     names = ["a", "b"][: len(shape)]
     every = {p: sum(truth[c] for c in parts(p, truth)) for p in product(*([*range(n), "all"] for n in shape))}
@@ -172,7 +172,7 @@ def test_totals_among_the_rows_and_the_cells_below_them_do_not_give_each_other_b
 
 @QUICK
 @given(tables(TWO))
-def test_where_all_sums_are_among_the_rows_a_small_cell_is_safe_from_who_has_them_elsewhere_too(table):
+def test_with_all_sums_among_the_rows_a_small_cell_is_safe_from_a_reader_who_knows_them(table):
     shape, truth = table
     every = {p: sum(truth[c] for c in parts(p, truth)) for p in product(*([*range(n), "all"] for n in shape))}
     shown = suppress(frame_of(every, ["a", "b"]), ["persons"], by=["a", "b"], total="all")
@@ -185,7 +185,7 @@ def test_where_all_sums_are_among_the_rows_a_small_cell_is_safe_from_who_has_the
 
 @QUICK
 @given(st.data())
-def test_where_larger_counts_are_about_nobody_can_even_tell_that_a_total_is_small(data):
+def test_beside_larger_counts_not_even_that_a_total_is_small_is_revealed(data):
     shape = data.draw(st.tuples(st.integers(3, 4), st.integers(2, 3)))
     few, many = st.integers(0, 1), st.integers(20, 24)
     truth = {cell: data.draw(many if cell[0] else few) for cell in product(*map(range, shape))}
@@ -223,7 +223,7 @@ def stays_a_table(grid, box, change):
     return (values >= 0).all() and all((values.take(-1, axis) == sums).all() for axis, sums in enumerate(base))
 
 
-def test_a_total_is_hidden_where_it_would_give_back_the_only_row_below_it():
+def test_a_total_is_hidden_if_it_would_reveal_its_only_row():
     frame = pd.DataFrame(
         {"sex": ["F", "F", "F", "all", "all", "all"], "age": ["20", "30", "all"] * 2, "persons": [3, 97, 100] * 2}
     )
@@ -231,7 +231,7 @@ def test_a_total_is_hidden_where_it_would_give_back_the_only_row_below_it():
     assert shown["persons"].tolist() == [pd.NA, pd.NA, 100, pd.NA, pd.NA, 100]
 
 
-def test_totals_that_are_no_sums_are_refused_as_persons_are_in_several_rows():
+def test_totals_that_are_not_sums_are_refused_because_persons_are_in_several_rows():
     frame = pd.DataFrame({"year": ["2001", "2002", "all"], "persons": [10, 2, 11]})
     with pytest.raises(InvalidParameters, match="not the sums of the other rows"):
         suppress(frame, ["persons"], by=["year"], total="all")
@@ -261,7 +261,7 @@ def test_each_value_of_within_is_a_table_by_itself():
     assert shown["persons"].tolist() == [9, 8, pd.NA, pd.NA, 40]
 
 
-def test_a_zero_that_no_row_has_comes_as_a_hidden_row_where_nothing_else_protects():
+def test_a_zero_without_a_row_is_appended_as_a_hidden_row_if_nothing_else_protects():
     # 53 in the first row less 53 below "x" but for 3, and so on: the sums tell all, were the zero below "y" known.
     frame = pd.DataFrame({"a": [1, 1, 2], "b": ["x", "y", "y"], "persons": [3, 50, 40], "mean": [1.5, 2.5, 3.5]})
     shown = suppress(frame, ["persons"], by=["a", "b"], also=["mean"])
@@ -313,7 +313,7 @@ def test_what_cannot_be_suppressed_is_refused(frame, options, said):
         suppress(pd.DataFrame(frame), ["persons"], **options)
 
 
-def test_the_settings_raise_what_is_small_and_nobody_lowers_it(tmp_path, monkeypatch):
+def test_the_settings_raise_the_threshold_and_nothing_lowers_it(tmp_path, monkeypatch):
     (tmp_path / "genokit.toml").write_text("min_cell = 11")
     monkeypatch.chdir(tmp_path)
     assert (threshold(), threshold(5), threshold(20)) == (11, 11, 20)

@@ -39,7 +39,7 @@ def saved(explorer: Explorer) -> pd.DataFrame:
     return pd.read_csv(io.BytesIO(base64.b64decode(data[1])))
 
 
-def test_what_is_told_of_a_concept_is_what_sql_counts(cdm, sample):
+def test_the_summary_of_a_concept_has_the_counts_of_sql(cdm, sample):
     found = sample.concept(192671)
     assert found.domain.table == "condition_occurrence"
     assert found.name == "Gastrointestinal hemorrhage"
@@ -66,7 +66,7 @@ def test_what_is_told_of_a_concept_is_what_sql_counts(cdm, sample):
     assert "Age at the first record by gender".lower() in said.lower()
 
 
-def test_what_a_table_tells_as_a_whole_is_in_whole_numbers(sample):
+def test_the_summary_of_a_table_has_whole_numbers(sample):
     said = "".join(parsed(summary(sample, None, "drug_exposure").html()).itertext())
     assert "of 2,694" in said
     assert "2,694.0" not in said
@@ -107,7 +107,7 @@ def test_hostile_names_of_concepts_are_only_text(sample, text):
         parsed(widget.value)
 
 
-def test_a_search_takes_words_numbers_and_slips_of_the_pen(sample):
+def test_a_search_takes_words_ids_and_misspellings(sample):
     explorer = sample.explore()
     assert explorer.tables["condition_occurrence"] == 78
     whole = explorer.concepts("condition_occurrence")
@@ -123,7 +123,7 @@ def test_a_search_takes_words_numbers_and_slips_of_the_pen(sample):
     assert explorer.concepts("condition_occurrence", "(.*[").empty
 
 
-def test_it_is_gone_through_forth_and_back(sample):
+def test_it_goes_forward_and_back(sample):
     explorer = sample.explore()
     explorer.box  # noqa: B018
     assert explorer._what.value == max(explorer.tables, key=explorer.tables.get)  # not on a table of one row
@@ -166,7 +166,7 @@ def test_every_table_is_shown_and_concepts_common_and_rare(sample):
 
 
 @pytest.mark.slow
-def test_where_nothing_can_be_live_there_is_a_card_with_all_pictures(sample):
+def test_without_widgets_there_is_a_card_with_all_pictures(sample):
     explorer = sample.explore()
     with pytest.raises(NotImplementedError):
         explorer._ipython_display_()
@@ -238,7 +238,7 @@ def test_values_are_shown_in_their_units():
     assert "none5.5" in said
 
 
-def test_what_every_table_tells_is_drawn_in_one_of_its_ways():
+def test_every_analysis_of_a_table_is_drawn_in_some_way():
     """No analysis of a concept is left out when one is added."""
     for domain in DOMAINS:
         for one in analyses().values():
@@ -246,7 +246,7 @@ def test_what_every_table_tells_is_drawn_in_one_of_its_ways():
                 assert one.is_distribution or not one.strata or one.strata[0] in (domain.concept, "month")
 
 
-def test_what_is_not_shown_is_a_gap_and_no_straight_line():
+def test_a_hidden_number_is_a_gap_and_not_a_straight_line():
     months = [pd.Period("2101-12"), pd.Period("2151-11"), pd.Period("2151-12")]
     ax = plots.observed(pd.DataFrame({"month": months, "persons": [5, 6, 7]}))
     [line] = ax.get_lines()
@@ -259,7 +259,7 @@ def test_what_is_not_shown_is_a_gap_and_no_straight_line():
     plots.observed(pd.DataFrame({"month": [], "persons": []})).figure.canvas.draw()
 
 
-def test_how_long_persons_are_observed_is_drawn_even_where_all_are_for_less_than_a_month():
+def test_lengths_of_observation_are_drawn_even_if_all_are_shorter_than_a_month():
     [line] = plots.lengths(pd.DataFrame({"days": [0], "persons": [61]})).get_lines()
     assert list(line.get_xydata()[-1]) == [30 / 365.25, 0]
     assert list(line.get_ydata()) == [100, 100, 0]

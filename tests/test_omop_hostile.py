@@ -126,7 +126,7 @@ def test_a_literal_is_one_value_in_the_tree_of_the_statement(value, dialect):
 
 @pytest.mark.parametrize("value", REFUSED, ids=lambda value: repr(value)[:20].encode("ascii", "replace").decode())
 @pytest.mark.parametrize("dialect", ["duckdb", "athena"])
-def test_what_is_no_value_of_a_cdm_is_refused_by_name(value, dialect):
+def test_a_value_that_no_cdm_can_have_is_refused_by_name(value, dialect):
     with pytest.raises(InvalidParameters, match="'x'"):
         bind("select $x", {"x": value}, dialect)
 
@@ -186,7 +186,7 @@ def test_any_value_stays_itself_in_trinos_grammar_and_in_duckdb(value):
         ("select $x; select 1", {"x": 1}),
     ],
 )
-def test_sql_that_can_be_read_in_two_ways_is_refused(sql, values, dialect):
+def test_ambiguous_sql_is_refused(sql, values, dialect):
     with pytest.raises(QueryError):
         bind(sql, values, dialect)
 
@@ -205,7 +205,7 @@ def test_sql_that_can_be_read_in_two_ways_is_refused(sql, values, dialect):
         "unload (select 1)",
     ],
 )
-def test_athena_is_asked_only_what_reads(sql):
+def test_athena_gets_only_statements_that_read(sql):
     with pytest.raises(QueryError, match="begins with"):
         bind(sql, {"x": 1} if "$x" in sql else {}, "athena")
 
@@ -214,7 +214,7 @@ def test_athena_is_asked_only_what_reads(sql):
 def test_surplus_and_missing_parameters_are_refused_with_what_was_meant(dialect):
     with pytest.raises(InvalidParameters, match=r"no \$yaer\. Did you mean 'year'\?"):
         bind("select $year", {"year": 1, "yaer": 2}, dialect)
-    with pytest.raises(InvalidParameters, match=r"asks for \$day, \$year"):
+    with pytest.raises(InvalidParameters, match=r"needs values for \$day, \$year"):
         bind("select $year, $day, '$other'", {}, dialect)
 
 
@@ -231,7 +231,7 @@ def test_surplus_and_missing_parameters_are_refused_with_what_was_meant(dialect)
         ("select * from table(es.system.\"raw_query\"('x'))", "RAW_QUERY"),
     ],
 )
-def test_athena_is_asked_nothing_that_writes_anywhere_in_a_statement(sql, word):
+def test_athena_gets_no_statement_that_writes_anywhere_in_it(sql, word):
     with pytest.raises(QueryError, match=f"only reads, but this statement contains .?{word}"):
         bind(sql, {}, "athena")
 

@@ -152,7 +152,7 @@ def test_a_rate_may_be_that_of_another_cohort(cdm):
     assert whole["low"].item() < whole["rate"].item() < whole["high"].item()
 
 
-def test_what_is_shown_of_rates_tells_no_small_number(cdm):
+def test_rates_reveal_no_small_count(cdm):
     bleeding = cdm.cohort(condition=BLEEDING, first_only=True, name="<b>bleeding</b> $x$")
     for rates in (bleeding.incidence(every="decade"), bleeding.prevalence(every="decade")):
         shown = rates.table()
@@ -224,7 +224,7 @@ def test_impossible_and_missing_days_of_birth_have_a_place_or_none(tmp_path):
         assert found["persons"].to_dict() == {"all": 4, "0-17": 0, "18-18": 1, "19+": 2, "151+": 1}  # born 1 March 2001
 
 
-def test_of_a_day_no_age_group_comes_back_by_a_sum_nor_its_person_years(tmp_path):
+def test_of_a_single_day_no_sum_reveals_an_age_group_or_its_person_years(tmp_path):
     cdm = small_cdm(
         tmp_path,
         person="select i as person_id, 8507 + 25 * (i % 2) as gender_concept_id, case when i <= 3 then 2005"
@@ -266,6 +266,6 @@ def test_of_a_day_no_age_group_comes_back_by_a_sum_nor_its_person_years(tmp_path
         ({"between": ("2000-01-01", "1999-01-01")}, "no days to count"),
     ],
 )
-def test_a_mistake_is_told(cdm, asked, says):
+def test_an_invalid_option_is_refused(cdm, asked, says):
     with pytest.raises(InvalidParameters, match=re.escape(says)):
         cdm.cohort(condition=BLEEDING).incidence(**asked)

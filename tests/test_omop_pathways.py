@@ -185,7 +185,7 @@ some_paths = st.dictionaries(
 @QUICK
 @example({("b",): 1, ("b", "a"): 1}, None)
 @given(some_paths, st.sampled_from([None, 9]))
-def test_a_reader_of_what_is_told_recovers_no_small_number(counts, min_cell):
+def test_a_reader_of_the_paths_recovers_no_small_count(counts, min_cell):
     smallest = min_cell or 5
     told = paths(made(counts, min_cell).table())
     total = sum(counts.values())
@@ -216,7 +216,7 @@ def can_be(whole, counts, members=None):
     )
 
 
-def test_rare_paths_are_told_together_as_far_as_they_are_the_same():
+def test_rare_paths_are_pooled_from_the_step_at_which_they_part():
     counts = {("a",): 100, ("a", "b"): 50, ("a", "b", "c"): 3, ("a", "c"): 4, ("b",): 30, (NONE,): 20}
     assert paths(made(counts).table()) == {
         ("a",): 100, ("a", "b"): 50, ("a", OTHER): 7, ("b",): 30, (NONE,): 20,
@@ -226,7 +226,7 @@ def test_rare_paths_are_told_together_as_far_as_they_are_the_same():
     assert paths(made({("a",): 3, ("b",): 2}).table()) == {(OTHER,): 5}, "which is how many there are"
 
 
-def test_the_share_with_any_is_told_only_if_the_number_of_the_others_is():
+def test_the_share_with_any_event_is_hidden_if_the_others_are():
     for counts, said in (
         ({("a",): 80, (NONE,): 20}, "80.0 %"),
         ({("a",): 97, (NONE,): 3}, "hidden"),
@@ -275,7 +275,7 @@ def test_as_many_as_sixty_cohorts_may_be_a_combination():
     assert path_of(**{name: [(0, 9)] for name in names}) == " + ".join(names)
 
 
-def test_what_cannot_be_followed_is_refused_with_a_word_on_what_to_do():
+def test_paths_that_cannot_be_followed_are_refused_with_the_next_step():
     target, a = cohort("t", [(1, 0, 9), (2, 0, 9)]), cohort("a", [(1, 0, 9)])
     for events, wanted in (
         ([], "1 to 60"), (["a"], "1 to 60"), ([a, a], "name of its own"), ([a.named(OTHER)], "name of its own"),

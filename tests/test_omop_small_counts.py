@@ -321,7 +321,7 @@ def read_everything(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_no_number_and_no_difference_of_numbers_tells_of_a_few_persons(seed):
+def test_no_number_and_no_difference_of_numbers_reveals_a_small_count(seed):
     read_everything(seed)
 
 

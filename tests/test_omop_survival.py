@@ -60,7 +60,7 @@ def test_times_are_those_of_sql_written_by_hand(cdm, cohorts):
     assert rows.loc[60, "free"] == pytest.approx(1 - expected["events"].item() / expected["n"].item(), abs=0.01)
 
 
-def test_what_is_shown_of_a_curve_tells_of_no_few_persons(cohorts):
+def test_a_curve_reveals_no_small_count(cohorts):
     users, bleeding = cohorts
     for by in (None, "sex", "age_group"):
         found = users.time_to(bleeding, by=by)
@@ -73,7 +73,7 @@ def test_what_is_shown_of_a_curve_tells_of_no_few_persons(cohorts):
         found.plot().figure.canvas.draw()
 
 
-def test_who_is_left_out_is_not_the_few_by_which_a_cohort_is_larger_than_its_curve(cdm):
+def test_persons_left_out_of_a_curve_do_not_reveal_a_small_difference_from_the_cohort(cdm):
     day = pd.Timestamp("2020-01-01")
     rows = pd.DataFrame({SUBJECT: range(1, 41), START: day, END: day + pd.Timedelta(days=99)}).astype(
         {SUBJECT: "Int64"}
@@ -91,7 +91,7 @@ def starting(name: str, persons: int, day: str, cdm, first: int = 1) -> Cohort:
     return Cohort(name, rows.astype({SUBJECT: "Int64"}), (AttritionStep(name, persons, persons),), {}, cdm)
 
 
-def test_neither_the_events_of_a_few_nor_the_few_without_are_told_nor_the_few_who_left(cdm):
+def test_few_events_few_persons_without_and_few_censored_are_hidden(cdm):
     everyone = starting("everyone", 100, "2020-01-01", cdm)
     few = everyone.time_to(starting("few", 3, "2020-01-01", cdm), most_days=90)
     assert few.frame["events"].max() == 3
@@ -106,7 +106,7 @@ def test_neither_the_events_of_a_few_nor_the_few_without_are_told_nor_the_few_wh
     before.plot().figure.canvas.draw()
 
 
-def test_a_mistake_is_told(cohorts):
+def test_an_invalid_option_is_refused(cohorts):
     users, bleeding = cohorts
     with pytest.raises(InvalidParameters, match="Did you mean 'sex'"):
         users.time_to(bleeding, by="sax")

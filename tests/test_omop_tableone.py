@@ -47,7 +47,7 @@ def test_a_table_one_equals_sql_written_by_hand(cohorts):
         assert parts.tolist() == [cohorts[0].persons, cohorts[1].persons]
 
 
-def test_what_is_shown_of_it_tells_no_small_number(cohorts):
+def test_a_table_one_reveals_no_small_count(cohorts):
     small = cohorts[0].table_one(cohorts[1], most=40)
     shown = small.table()
     assert len(shown) == len(small.frame)
@@ -60,14 +60,14 @@ def test_what_is_shown_of_it_tells_no_small_number(cohorts):
     assert "<i>a" not in small._repr_html_()
 
 
-def test_a_cohort_of_few_tells_nothing_of_itself(cohorts):
+def test_a_cohort_of_few_persons_shows_nothing(cohorts):
     few = replace(cohorts[0], spans=cohorts[0].spans.head(3), name="few")
     shown = few.table_one().table()
     assert shown["total"].isna().all()
     assert shown["persons"].dropna().eq(0).all()
 
 
-def test_mistakes_are_told(cohorts):
+def test_invalid_cohorts_are_refused(cohorts):
     with pytest.raises(InvalidParameters, match="have the same name"):
         cohorts[0].table_one(cohorts[0])
     with pytest.raises(InvalidParameters, match="is empty"):
@@ -88,7 +88,7 @@ def test_a_cohort_of_which_nobody_has_a_prior_record_is_described_by_sex_and_age
     ET.fromstring(found._repr_html_())
 
 
-def test_a_cohort_beside_one_that_has_a_few_more_tells_nothing_by_the_difference(tmp_path):
+def test_beside_a_cohort_with_a_few_more_persons_no_difference_is_revealed(tmp_path):
     cdm = small_cdm(
         tmp_path,
         person="select i as person_id, 8507 + 25 * (i % 2) as gender_concept_id, 1950 as year_of_birth"
@@ -109,7 +109,7 @@ def test_a_cohort_beside_one_that_has_a_few_more_tells_nothing_by_the_difference
     assert one.table_one().table()["total"].eq(50).all()
 
 
-def test_its_question_is_as_long_for_a_million_persons_as_for_some_thousands(tmp_path):
+def test_its_query_is_as_long_for_a_million_persons_as_for_thousands(tmp_path):
     everyone = small_cdm(
         tmp_path,
         person="select i as person_id, 8507 as gender_concept_id, 1950 as year_of_birth from range(6000) as t(i)",

@@ -69,7 +69,7 @@ def test_digits_show_mistakes_only_when_there_are_predictions():
     assert plots.digits(images, labels, labels).get_title().startswith("0 mistakes")
 
 
-def test_figures_have_no_paper_and_an_ink_for_light_and_dark_grounds():
+def test_figures_are_transparent_and_legible_on_light_and_dark_backgrounds():
     from matplotlib import pyplot as plt
     from matplotlib.colors import to_rgb
     from matplotlib_inline.backend_inline import _fetch_figure_metadata

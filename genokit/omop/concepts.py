@@ -354,17 +354,11 @@ def _item(item: Mapping[str, Any], cdm: CdmConnection | None, called: str) -> It
 
 def _item_json(item: Item) -> dict[str, Any]:
     one = item.concept
-    concept = {
-        "CONCEPT_ID": one.concept_id,
-        "CONCEPT_NAME": one.concept_name,
+    concept = {name.upper(): getattr(one, name) for name in FIELDS} | {
         "STANDARD_CONCEPT": one.standard_concept or "N",
         "STANDARD_CONCEPT_CAPTION": _STANDARD.get(one.standard_concept or "", "Non-Standard"),
         "INVALID_REASON": one.invalid_reason or "V",
         "INVALID_REASON_CAPTION": "Invalid" if one.invalid_reason else "Valid",
-        "CONCEPT_CODE": one.concept_code,
-        "DOMAIN_ID": one.domain_id,
-        "VOCABULARY_ID": one.vocabulary_id,
-        "CONCEPT_CLASS_ID": one.concept_class_id,
     }
     flags = {"isExcluded": item.excluded, "includeDescendants": item.descendants, "includeMapped": item.mapped}
     return {"concept": concept, **flags}

@@ -1,7 +1,7 @@
 """The fields of the OMOP CDM 5.4, as its specification lists them: names, order, types, keys.
 
-Two things differ from it, and both on purpose. Ids other than concepts' are 64 bits wide, as ``row_id * 16 + tag`` does
-not fit into 32. Texts have no length limit, as nothing that the source says is cut.
+There are two deliberate differences. Ids other than those of concepts have 64 bits, because ``row_id * 16 + tag`` does
+not fit into 32. Texts have no maximum length, so that no source value is cut.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``%%omop``: a cell of SQL, asked of a CDM, with ``$name`` taken from the notebook's variables.
+"""``%%omop``: a cell of SQL, run over a CDM, with ``$name`` taken from the notebook's variables.
 
 After ``%load_ext genokit`` a cell may be ``%%omop -o births`` and, below it, ``select year_of_birth, count(*) as n from
 person where year_of_birth > $year group by 1``. Tab completes tables and columns.
@@ -18,21 +18,21 @@ if TYPE_CHECKING:
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:
-    """What ``%load_ext genokit`` does: the cell magic, and completion of tables and columns inside its cells."""
+    """What ``%load_ext genokit`` loads: the cell magic, and completion of tables and columns in its cells."""
     from IPython.core import completer, magic_arguments
 
     sample = Cdm()
 
     def omop(line: str, cell: str) -> object:
-        """Ask a CDM: the cell is SQL, and $name in it a variable of the notebook."""
-        asked = magic_arguments.parse_argstring(magic, line)
-        cdm = _cdm(shell.user_ns, asked.cdm, sample)
+        """Query a CDM: the cell is SQL, and $name in it a variable of the notebook."""
+        request = magic_arguments.parse_argstring(magic, line)
+        cdm = _cdm(shell.user_ns, request.cdm, sample)
         frame = cdm.query(cell, **_values(cell, cdm, shell.user_ns))
-        if asked.output is None:
+        if request.output is None:
             return frame
-        if not asked.output.isidentifier():
-            raise InvalidParameters(f"'{asked.output}' cannot be the name of a variable. Give one, as in -o births.")
-        shell.user_ns[asked.output] = frame
+        if not request.output.isidentifier():
+            raise InvalidParameters(f"'{request.output}' cannot be the name of a variable. Give one, as in -o births.")
+        shell.user_ns[request.output] = frame
         return cdm.last
 
     def complete(context: Any) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def load_ipython_extension(shell: InteractiveShell) -> None:
 
 
 def completions(cdm: Cdm, sql: str, begun: str) -> list[str]:
-    """What a word may become: a table, or a column of the tables that the SQL names; ``p.per`` keeps its ``p.``.
+    """The completions of a word: tables, and columns of the tables in the SQL; ``p.per`` keeps its ``p.``.
 
     >>> completions(Cdm(), "select year from person", "year")
     ['year_of_birth']
@@ -78,9 +78,9 @@ def _cdm(variables: Mapping[str, Any], name: str | None, sample: Cdm, *, lenient
 
 
 def _values(sql: str, cdm: Cdm, variables: Mapping[str, Any]) -> dict[str, Any]:
-    asked = names(sql, cdm.database.dialect)
-    missing = sorted(asked - variables.keys())
+    needed = names(sql, cdm.database.dialect)
+    missing = sorted(needed - variables.keys())
     if missing:
         near = did_you_mean(missing[0], [name for name in variables if not name.startswith("_")])
-        raise InvalidParameters(f"The cell asks for ${missing[0]}, but the notebook has no such variable. {near}")
-    return {name: variables[name] for name in asked}
+        raise InvalidParameters(f"The cell needs ${missing[0]}, but the notebook has no such variable. {near}")
+    return {name: variables[name] for name in needed}

@@ -1,8 +1,7 @@
-"""Parameters of a query: ``$name`` in its SQL, and values that can be nothing but values.
+"""Parameters of a query: ``$name`` in its SQL, and values that can only ever be values.
 
-DuckDB takes them apart from the SQL. Athena is given typed literals in their place, each made here from the value's
-type alone. Where a ``$name`` stands is read by the engine's own rules for quotes and comments, and what could be read
-in two ways is refused.
+DuckDB gets them separately from the SQL. Athena gets typed literals in their place, each made here from the value's
+type alone. Quotes and comments around a ``$name`` are parsed by the engine's own rules, and ambiguous SQL is refused.
 
 >>> bind("select * from person where year_of_birth > $year", {"year": 1950}, "athena")
 ('select * from person where year_of_birth >  1950 ', {})
@@ -34,18 +33,18 @@ _TOKENS = r"""
   | (?P<word>\w[\w$]*)
   | (?P<other>\S)
 """
-# In DuckDB, $$ and $word$ quote too, and E'' knows backslashes. Trino knows neither.
+# In DuckDB, $$ and $word$ are quotes, too, and E'' has backslash escapes. Trino has neither.
 _QUOTES = {"duckdb": r"[eE]'(?:[^'\\]|\\.|'')*'|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$|", "athena": ""}
-_READS = ("select", "with", "values")  # of Athena; DuckDB tells itself what a statement is
+_READS = ("select", "with", "values")  # of Athena; DuckDB itself says what a statement is
 _WRITES = ("alter", "call", "copy", "create", "delete", "drop", "insert", "merge", "truncate", "unload", "update")
-_PASSED_ON = ("query", "raw_query", "execute")  # as in TABLE(system.query('...')): SQL of another database
+_PASSED_ON = ("query", "raw_query", "execute")  # as in TABLE(system.query('...')), which runs SQL in another database
 _WHOLE, _DIGITS, _LONGEST = 2**63, 38, 262_144  # bits of a BIGINT, digits of a DECIMAL, bytes of a query of Athena
 
 
 def bind(sql: str, values: Mapping[str, object], dialect: str) -> tuple[str, dict[str, Any]]:
     """The SQL to run, and the values to run it with. Raises QueryError, InvalidParameters."""
     clean = {name: cleaned(name, value) for name, value in values.items()}
-    asked, parts, done, before, ended = set[str](), list[str](), 0, ["", ""], False
+    wanted, parts, done, before, ended = set[str](), list[str](), 0, ["", ""], False
     for token in _tokens(dialect).finditer(sql):
         _check_token(token, sql)
         if token["comment"]:
@@ -57,13 +56,13 @@ def bind(sql: str, values: Mapping[str, object], dialect: str) -> tuple[str, dic
             continue
         name = token["name"]
         if name:
-            asked.add(name)
+            wanted.add(name)
             if name in clean:
                 after = sql[token.end() :].lstrip()[:1]
                 text = _written(name, clean[name], dialect, (before[0], before[1], after))
                 parts, done = [*parts, sql[done : token.start()], text], token.end()
         before = [before[1], token[0].lower()]
-    _check_names(asked, values, sql)
+    _check_names(wanted, values)
     whole = "".join([*parts, sql[done:]])
     if dialect == "duckdb":
         return whole, clean
@@ -72,7 +71,7 @@ def bind(sql: str, values: Mapping[str, object], dialect: str) -> tuple[str, dic
 
 
 def names(sql: str, dialect: str) -> set[str]:
-    """The parameters that a query asks for.
+    """The names of the parameters in a query.
 
     >>> names("select $a, '$b' -- $c", "duckdb")
     {'a'}
@@ -81,7 +80,7 @@ def names(sql: str, dialect: str) -> set[str]:
 
 
 def cleaned(name: str, value: object) -> Any:
-    """A value as a plain Python one, or a list of such. Raises InvalidParameters.
+    """A value as one of a built-in type, or a list of these. Raises InvalidParameters.
 
     >>> import numpy as np
     >>> cleaned("ids", np.array([1, 2])), cleaned("year", np.int32(1950)), cleaned("x", range(2))
@@ -93,12 +92,12 @@ def cleaned(name: str, value: object) -> Any:
     found = [_scalar(name, one) for one in many]
     kinds = sorted({"nothing" if one is None else type(one).__name__ for one in found})
     if len(kinds) > 1 or kinds == ["nothing"]:
-        raise InvalidParameters(f"The list '{name}' holds {' and '.join(kinds)}. Give it values of one type.")
+        raise InvalidParameters(f"The list '{name}' has {' and '.join(kinds)}. Give values of one type.")
     return sorted(found, key=repr) if isinstance(value, (set, frozenset)) else found
 
 
 def literal(value: Any) -> str:
-    """A plain value as Trino's grammar writes it, with its type.
+    """A built-in value as a typed literal of Trino.
 
     >>> literal(-5), literal(2.5), literal("it's"), literal(None), literal(datetime.date(2020, 1, 31))
     ("BIGINT '-5'", '2.5E0', "'it''s'", 'NULL', "DATE '2020-01-31'")
@@ -107,7 +106,7 @@ def literal(value: Any) -> str:
         return "NULL"
     if isinstance(value, bool):
         return str(value).upper()
-    if isinstance(value, int):  # the smallest has no positive twin to be the negative of
+    if isinstance(value, int):  # the smallest integer is not the negative of another
         return str(value) if value >= 0 else f"BIGINT '{value}'"
     if isinstance(value, float):
         if not math.isfinite(value):
@@ -131,7 +130,7 @@ def _tokens(dialect: str) -> re.Pattern[str]:
 
 
 def _written(name: str, value: Any, dialect: str, around: tuple[str, str, str]) -> str:
-    """What stands for a parameter: after IN a list gives its values, elsewhere an array. Blanks keep words apart."""
+    """The SQL for a parameter: a list is its values after IN, an array elsewhere. Blanks keep words apart."""
     after_in = around[1] == "in"
     inside = around[:2] == ("in", "(") and around[2] == ")"
     if not isinstance(value, list):
@@ -142,19 +141,19 @@ def _written(name: str, value: Any, dialect: str, around: tuple[str, str, str]) 
         text = ", ".join(map(literal, value))
         if not (after_in or inside):
             return f" ARRAY[{text}] "
-        text = text or "select null where 1 = 0"  # no value at all, so that NOT IN takes every row
+        text = text or "select null where 1 = 0"  # no value, so that NOT IN takes every row
     return f" ({text}) " if after_in else f" {text} "
 
 
 def _many(value: object) -> Iterable[object] | None:
-    """The values of a list, set, array, column, ...; None for a single one."""
+    """The values of a list, set, array, column, ...; None for a single value."""
     if isinstance(value, (list, tuple, range, set, frozenset)):
         return value
     kind = getattr(getattr(value, "dtype", None), "kind", "")
     listed = getattr(value, "tolist", None)
     if listed is None or isinstance(value, memoryview) or getattr(value, "ndim", 1) == 0:
         return None
-    if kind == "M":  # NumPy would give nanoseconds as whole numbers
+    if kind == "M":  # NumPy would give nanoseconds as integers
         return list(pd.to_datetime(value))  # type: ignore[call-overload]
     found = listed()
     return found if isinstance(found, list) else None
@@ -179,7 +178,7 @@ def _scalar(name: str, value: Any) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """A value of exactly a built-in type: what a class of one's own, or an Enum, writes as text is not its value.
+    """A value of exactly a built-in type, whatever text a subclass or an Enum would give.
 
     >>> from enum import IntEnum
     >>> _plain(IntEnum("Sex", {"female": 8532}).female)
@@ -202,19 +201,17 @@ def _plain(value: Any) -> Any:
 
 
 def _problem(value: Any) -> str:
-    """What keeps a value from being a parameter; empty where nothing does."""
+    """Why a value cannot be a parameter; empty if it can."""
     if isinstance(value, (bool, float)):
         return ""
     if isinstance(value, int):
-        return (
-            "" if -_WHOLE <= value < _WHOLE else "is beyond 64 bits, which no number of the CDM is. Give a smaller one."
-        )
+        return "" if -_WHOLE <= value < _WHOLE else "has more than 64 bits, unlike any in the CDM. Give a smaller one."
     if isinstance(value, Decimal):
         fits = value.is_finite() and len(f"{abs(value):f}".replace(".", "")) <= _DIGITS
-        return "" if fits else f"has more than {_DIGITS} digits, or none. Give a float."
+        return "" if fits else f"has more than {_DIGITS} digits, or is not finite. Give a float."
     if isinstance(value, str):
         if "\0" in value or any("\ud800" <= sign <= "\udfff" for sign in value):
-            return "has a sign that is no text (NUL, or half of a surrogate pair). Take it out."
+            return "has a character that is not text (NUL, or half of a surrogate pair). Remove it."
         return ""
     if isinstance(value, datetime.datetime):
         return "" if value.tzinfo is None else "has a time zone, but the CDM's times have none. Give the local time."
@@ -226,33 +223,31 @@ def _problem(value: Any) -> str:
 def _check_token(token: re.Match[str], sql: str) -> None:
     place = f"at character {token.start() + 1}: {sql[token.start() :][:30]!r}"
     if token["torn"]:
-        raise QueryError(f"A quote or comment opens {place}, and does not end. End it.", sql=sql)
+        raise QueryError(f"A quote or comment that begins {place} does not end. Close it.", sql=sql)
     if token["comment"] and "/*" in token["comment"][2:]:
-        raise QueryError(
-            f"A comment holds another one {place}; engines disagree on where it ends. Take one out.", sql=sql
-        )
+        raise QueryError(f"Comments are nested {place}; engines disagree on where they end. Remove one.", sql=sql)
     if token["place"]:
-        raise QueryError(f"A parameter has no name {place}. Write $year, and give year=1950.", sql=sql)
+        raise QueryError(f"A parameter has no name {place}. Write $year, and pass year=1950.", sql=sql)
 
 
-def _check_names(asked: set[str], values: Mapping[str, object], sql: str) -> None:
-    surplus = sorted(values.keys() - asked)
+def _check_names(names: set[str], values: Mapping[str, object]) -> None:
+    surplus = sorted(values.keys() - names)
     if surplus:
-        raise InvalidParameters(f"The query has no ${surplus[0]}. {did_you_mean(surplus[0], asked)}")
-    missing = sorted(asked - values.keys())
+        raise InvalidParameters(f"The query has no ${surplus[0]}. {did_you_mean(surplus[0], names)}")
+    missing = sorted(names - values.keys())
     if missing:
         raise InvalidParameters(
-            f"The query asks for {', '.join(f'${name}' for name in missing)}, which nobody gave. "
-            f"Give them as in query(sql, {missing[0]}=...)."
+            f"The query needs values for {', '.join(f'${name}' for name in missing)}. "
+            f"Pass them, as in query(sql, {missing[0]}=...)."
         )
 
 
 def _check_athena(whole: str, sql: str) -> None:
-    """A statement that reads: DDL goes to another parser of Athena's, which quotes in another way."""
+    """Only statements that read are accepted: for DDL, Athena has another parser, with other quotes."""
     words = [token[0].lower() for token in _tokens("athena").finditer(whole) if not token["comment"]]
     first = next((word for word in words if word != "("), "")
     if first not in _READS:
-        raise QueryError(f"A query of Athena begins with SELECT, WITH or VALUES, but this one with '{first}'.", sql=sql)
+        raise QueryError(f"A query of Athena begins with SELECT, WITH or VALUES, not with '{first}'.", sql=sql)
     for before, word, after in zip(words, words[1:], words[2:], strict=False):
         writes = before == "(" and word in _WRITES and re.match(r"[\w\"(]", after)
         if writes or (before == "." and word.strip('"') in _PASSED_ON and after == "("):
@@ -261,7 +256,7 @@ def _check_athena(whole: str, sql: str) -> None:
             )
     if len(whole.encode()) > _LONGEST:
         raise QueryError(
-            f"With its lists written out the query has more than {_LONGEST:,} bytes, which Athena does not take. "
+            f"With its lists written out the query is longer than {_LONGEST:,} bytes, Athena's limit. "
             "Put long lists into a table and join it.",
             sql=sql,
         )
