@@ -296,8 +296,8 @@ def read(source: str | os.PathLike[str] | Mapping[str, Any], cdm: CdmConnection 
         if name not in sets:
             raise NotFound(f"The cohort definition has no concept set '{name}'. {did_you_mean(str(name), sets)}")
         found = sets[name]
-    told = found if isinstance(found, Mapping) else {"items": found}
-    inner = told.get("expression", told)
+    outer = found if isinstance(found, Mapping) else {"items": found}
+    inner = outer.get("expression", outer)
     items = inner.get("items") if isinstance(inner, Mapping) else None
     if not isinstance(items, list) or not all(
         isinstance(one, Mapping) and isinstance(one.get("concept"), Mapping) for one in items
@@ -307,7 +307,7 @@ def read(source: str | os.PathLike[str] | Mapping[str, Any], cdm: CdmConnection 
             "as in its export tab."
         )
     return ConceptSet(
-        name or str(told.get("name") or "concept set"), tuple(_item(one, cdm, called) for one in items), cdm
+        name or str(outer.get("name") or "concept set"), tuple(_item(one, cdm, called) for one in items), cdm
     )
 
 
@@ -336,14 +336,14 @@ def content(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[Any, st
 
 
 def _item(item: Mapping[str, Any], cdm: CdmConnection | None, called: str) -> Item:
-    told = {str(key).lower(): value for key, value in item["concept"].items()}
+    fields = {str(key).lower(): value for key, value in item["concept"].items()}
     try:
-        number = int(told["concept_id"])
+        number = int(fields["concept_id"])
     except (KeyError, TypeError, ValueError):
         raise InvalidParameters(
             f"{called} has an item without a CONCEPT_ID: {item['concept']}. Export it again."
         ) from None
-    name, domain, vocabulary, kind, standard, code, invalid = (str(told.get(name) or "") for name in FIELDS[1:])
+    name, domain, vocabulary, kind, standard, code, invalid = (str(fields.get(name) or "") for name in FIELDS[1:])
     concept = Concept(
         number, name, domain, vocabulary, kind, standard if standard in _STANDARD else None, code,
         None if invalid in ("V", "") else invalid, cdm,
@@ -373,8 +373,8 @@ def _words(item: Item) -> str:
 
 def _concept(row: Sequence[Any], cdm: CdmConnection) -> Concept:
     number, *texts = row
-    told = [None if pd.isna(text) else str(text) for text in texts]
-    name, domain, vocabulary, kind, standard, code, invalid = told
+    known = [None if pd.isna(text) else str(text) for text in texts]
+    name, domain, vocabulary, kind, standard, code, invalid = known
     return Concept(
         int(number), name or "", domain or "", vocabulary or "", kind or "", standard, code or "", invalid, cdm
     )

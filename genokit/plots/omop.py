@@ -300,21 +300,17 @@ def quality(counts: DataFrame, *, ax: Axes | None = None) -> Axes:
     ``counts`` has a row for each table and category: cdm_table_name, category, passed, failed. Cells without any
     applicable check are empty; tables without any are left out.
     """
+    import numpy as np
 
     applicable = counts[counts["passed"] + counts["failed"] > 0]
     names = list(dict.fromkeys(applicable["cdm_table_name"]))
     categories = list(dict.fromkeys(counts["category"]))
-    rows = zip(
-        applicable["cdm_table_name"], applicable["category"], applicable["passed"], applicable["failed"], strict=True
-    )
-    cells = {
-        (names.index(name), categories.index(category)): (int(passed), int(failed))
-        for name, category, passed, failed in rows
-    }
+    columns = applicable[["cdm_table_name", "category", "passed", "failed"]].itertuples(index=False)
+    cells = {(names.index(name), categories.index(kind)): (passed, failed) for name, kind, passed, failed in columns}
     with axes_on_clear_paper(ax, 7.2, 1.5 + 0.26 * len(names)) as ax:
-        shares = [
-            [_share(*cells.get((y, x), (0, 0))) for x in range(len(categories))] for y in range(len(names))
-        ]  # (tables, categories)
+        shares = np.full((len(names), len(categories)), np.nan)
+        for place, (passed, failed) in cells.items():
+            shares[place] = 100 * passed / (passed + failed)
         if names:
             # Passed is pale, so that failures stand out; light to dark is readable without colours, too.
             image = ax.imshow(shares, cmap="YlOrBr_r", vmin=50, vmax=100, aspect="auto")
@@ -322,8 +318,7 @@ def quality(counts: DataFrame, *, ax: Axes | None = None) -> Axes:
             bar.set_label("checks passed (%)", fontsize=8)
             bar.ax.tick_params(labelsize=8)
         for (y, x), (passed, failed) in cells.items():
-            share = _share(passed, failed)
-            ink = "white" if share < 75 else "black"
+            ink = "white" if shares[y, x] < 75 else "black"
             ax.text(x, y, f"{passed:,} of {passed + failed:,}", ha="center", va="center", fontsize=8, color=ink)
         ax.set_xticks(range(len(categories)), categories, fontsize=9)
         ax.set_yticks(range(len(names)), names, fontsize=8)
@@ -366,7 +361,3 @@ def _alone(numbers: Series[Any]) -> list[int]:
 
 def _years(months: Any) -> list[float]:
     return [month.year + (month.month - 0.5) / 12 for month in months]
-
-
-def _share(passed: int, failed: int) -> float:
-    return 100 * passed / (passed + failed) if passed + failed else float("nan")

@@ -158,8 +158,8 @@ def _named(text: str, domain: Domain) -> str:
 
 def _table(table: str, there: Mapping[str, str] | None, text: str, schema: str) -> str:
     """A table under its name, with those of its fields that a statement uses, in the CDM's types."""
-    asked = [field for field in fields(table) if re.search(rf"\b{field.name}\b", text)]
-    named = ", ".join(_column(field, (there or {}).get(field.name)) for field in asked)
+    used = [field for field in fields(table) if re.search(rf"\b{field.name}\b", text)]
+    named = ", ".join(_column(field, (there or {}).get(field.name)) for field in used)
     source = f'"{schema}"."{table}"' if there else "(values 0) as nothing (at_all) where at_all = 1"
     return f"{table} as (select {named} from {source})"
 

@@ -38,13 +38,8 @@ class ConceptSummary:
 
     def table(self) -> DataFrame:
         """A row for each number, with its analysis."""
-        frames = []
-        for number, frame in self.parts.items():
-            rows = frame.copy()
-            rows.insert(0, "analysis_id", number)
-            rows.insert(1, "analysis_name", find(number).name)
-            frames.append(rows)
-        whole = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+        whole = pd.concat(self.parts, names=["analysis_id"]).reset_index(level=0).reset_index(drop=True)
+        whole.insert(1, "analysis_name", [find(number).name for number in whole["analysis_id"]])
         if self.concept_id is not None:
             whole.insert(2, self.domain.concept, self.concept_id)
             whole.insert(3, "concept_name", self.name)

@@ -119,11 +119,6 @@ def _first(numbers: Numbers) -> Numbers:
 
 def table(tallies: Mapping[int, Tally]) -> pa.Table:
     """All tallies: the kind of analysis, the number, and its count."""
-    rows = {kind: tally.rows() for kind, tally in tallies.items()}
-    return pa.table(
-        {
-            "kind": np.concatenate([np.full(len(numbers), kind) for kind, (numbers, _) in rows.items()]),
-            "number": np.concatenate([numbers for numbers, _ in rows.values()]),
-            "n": np.concatenate([times for _, times in rows.values()]),
-        }
-    )
+    rows = [(kind, *tally.rows()) for kind, tally in tallies.items()]
+    parts = zip(*((np.full(len(numbers), kind), numbers, times) for kind, numbers, times in rows), strict=True)
+    return pa.table(list(map(np.concatenate, parts)), names=["kind", "number", "n"])

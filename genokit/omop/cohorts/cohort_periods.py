@@ -1,4 +1,4 @@
-"""Cohort periods: who is in a cohort from when to when, and what two sets of periods have in intersection.
+"""Cohort periods: who is in a cohort from when to when, and what two sets of periods have in common.
 
 A frame of periods has the columns of the CDM's table ``cohort``: subject_id, cohort_start_date and cohort_end_date; the
 last day belongs to the period. In merged periods no two of one person share a day. All functions here are pure.

@@ -1,6 +1,5 @@
--- What the analyses are collected in: counts; how many persons or records have a value, of which a distribution is
--- made at the end; and distributions that are made at once, where values may be as many as records. `asked` names the
--- analyses that are wanted.
+-- Tables that collect results: counts; values with the number of persons or records, from which distributions are made at
+-- the end; and finished distributions, for values that may be as many as records. `asked` has the requested analyses.
 create or replace temp table counted (
     analysis_id integer, stratum_1 varchar, stratum_2 varchar, stratum_3 varchar, stratum_4 varchar, n bigint
 );

@@ -1,4 +1,4 @@
--- Counted rows, among those that the results are made of; `the_rows` has all columns.
+-- Adds counted rows to those that results are made from; `the_rows` has all columns.
 insert into counted
 select analysis_id, stratum_1, stratum_2, stratum_3, stratum_4, n
 from the_rows

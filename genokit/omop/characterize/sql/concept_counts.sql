@@ -1,6 +1,5 @@
--- How many records and persons a concept has, and how many with all that is below it, as Achilles counts them for
--- ATLAS: sums over what is in the results, so that nothing is told that is not told there. `above` has the pairs of
--- an ancestor and a descendant.
+-- Records and persons with a concept, alone and with its descendants, as Achilles counts them for ATLAS: sums over the
+-- results, so that they reveal nothing more. `above` has pairs of an ancestor and a descendant.
 create or replace table achilles_result_concept_count as
 with record as (
     select stratum_1::bigint as concept_id, max(count_value) as n

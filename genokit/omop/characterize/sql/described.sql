@@ -1,4 +1,4 @@
--- Distributions that Athena has made already.
+-- Distributions that Athena has calculated already.
 select
     analysis_id::integer as analysis_id,
     stratum_1, stratum_2, null::varchar as stratum_3, null::varchar as stratum_4, null::varchar as stratum_5,

@@ -1,4 +1,4 @@
--- The distributions as Achilles has them: a part of all is at or below the first value that reaches it.
+-- The distributions as Achilles has them: a percentile is the first value at which the running count reaches it.
 with total as (
     select analysis_id, stratum_1, stratum_2, value, sum(n)::bigint as n from spread where value is not null group by all
 ),

@@ -1,4 +1,4 @@
--- How many days the eras of a concept last.
+-- Days of the eras of a concept.
 insert into spread
 select * exclude (inside)
 from (

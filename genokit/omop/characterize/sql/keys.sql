@@ -1,4 +1,4 @@
--- Records while their persons are observed, each as one number: whose it is, of which concept, in which month.
+-- Records during observation, each as one number of person, concept and month.
 select
     (seen.number * getvariable('concepts') + kind.number) * getvariable('months')
     + (year(the_date) * 12 + month(the_date) - 1 - getvariable('first')) as key

@@ -13,7 +13,7 @@ from (
 )
 where inside and unit_id is not null and summary.n > 0;
 
--- Their ranges, and how they lie in them: those alike are one row.
+-- Their ranges, and the position in the range; equal ones are one row.
 create or replace temp table ranged as
 select * exclude (inside)
 from (

@@ -1,4 +1,4 @@
--- When persons are observed, and for how long. First, each person's first period.
+-- When persons are observed, and for how long; each person's first period first.
 create or replace temp table firsts as
 select
     known,
@@ -32,7 +32,7 @@ select 107, floor(age / 10)::integer, null, days, count(*) from firsts where kno
 drop table firsts;
 
 -- The years and months that a period touches (116, 117) and fills (109, 110), and those in which it begins (111) and
--- ends (112), as numbers from `low` to `high`; months are counted from the year 0. Periods alike are one row.
+-- ends (112), as numbers from `low` to `high`; months are counted from the year 0. Equal periods are one row.
 create or replace temp table spans as
 with period as (
     select
@@ -76,7 +76,7 @@ span as (
 )
 select analysis_id, group_id, low, high, n from span where number is null and low <= high
 union all
--- Of a person with several periods, those that share a year or month are one.
+-- Periods of a person that share a year or month are merged.
 select analysis_id, group_id, min(low), max(high), 1
 from (
     select *, sum(apart::integer) over (partition by analysis_id, number order by low, high) as island
@@ -92,7 +92,7 @@ from (
 )
 group by analysis_id, group_id, number, island;
 
--- Who is there: who has come by then, less who has gone.
+-- The persons present: those who came by then, less those who left.
 insert into counted
 with step as (
     select analysis_id, group_id, low as moment, n from spans
@@ -118,7 +118,7 @@ there as (
         and steps.group_id is not distinct from moments.group_id
 ),
 begun as (select distinct low // 12 as year, low as month from spans where analysis_id = 111)
--- Achilles asks of the years and months in which some period begins, and of all years between these.
+-- Achilles reports the years and months in which some period begins, and all years between these.
 select analysis_id, moment, null, null, null, n
 from there
 where analysis_id = 109 and n > 0 and moment between (select min(year) from begun) and (select max(year) from begun)

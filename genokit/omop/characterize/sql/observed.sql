@@ -1,5 +1,5 @@
--- Who is observed, and when; made once. A person's number is that of the row here, and groups of persons are numbered,
--- too, as what is counted of persons is looked up by number. Whoever is not in `person` is in a group that is not known.
+-- The persons observed, and when; made once. Persons are numbered by their rows here, and groups of persons are numbered,
+-- too, because counts of persons are looked up by number. Persons who are not in `person` are in an unknown group.
 create temp table if not exists observed_group as
 select row_number() over () - 1 as group_id, *
 from (

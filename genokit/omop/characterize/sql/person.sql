@@ -1,4 +1,4 @@
--- Persons by what is said of them.
+-- Persons by gender, year of birth, race and ethnicity.
 select
     case
         when grouping(race_concept_id) = 0 and grouping(ethnicity_concept_id) = 0 then 12

@@ -1,4 +1,4 @@
--- What was counted of persons: `tally` says how many there are by number.
+-- Persons by month, by year and ever; `tally` has the count of each number.
 insert into counted
 with month as (
     select kind, number // getvariable('months') as number, number % getvariable('months') + getvariable('first') as month, n

@@ -1,6 +1,6 @@
--- Records of a table while their persons are observed: the table is read once into cells, and each analysis is a sum
--- over cells. `the_...` stands for a name of the table's; a table without such a column has null there. Whether a record
--- is observed is looked at after the join, here and elsewhere: as a condition of the join it would make that slow.
+-- Records of a table during observation: the table is read once into cells, and each analysis is a sum over cells.
+-- `the_...` stands for a name of the table, or null if it lacks the column. Here and elsewhere, observation is checked
+-- after the join, because as a join condition it would be slow.
 create or replace temp table cell as
 select * exclude (inside)
 from (
@@ -44,8 +44,8 @@ group by grouping sets (
     (concept_id), (concept_id, type_id), (concept_id, unit_id), (concept_id, value_id), (concept_id, detail_id)
 );
 
--- What persons are counted by, numbered: concepts; months from the first; and for each group of persons in each year
--- which decile of age of which gender it is in that year, and which age.
+-- Numbers for what persons are counted by: concepts; months from the first; and of each group of persons in each year the
+-- decile of age by gender, and the age.
 create or replace temp table kind as
 select row_number() over () - 1 as number, concept_id
 from (select distinct concept_id from cell);

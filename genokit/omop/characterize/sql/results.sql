@@ -2,7 +2,7 @@
 with every as (
     select * from counted
     union all
-    -- Persons with a concept; and with it so many times, or more.
+    -- Persons with a concept, and with at least so many records of it.
     select analysis_id - 91, stratum_1::varchar, null, null, null, sum(n) from spread where analysis_id % 100 = 91 group by all
     union all
     select

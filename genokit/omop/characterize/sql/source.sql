@@ -1,4 +1,4 @@
--- What the CDM calls its source.
+-- The name of the CDM's source.
 select
     0 as analysis_id,
     (select min(cdm_source_name) from cdm_source) as stratum_1,

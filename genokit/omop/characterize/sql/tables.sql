@@ -1,4 +1,4 @@
--- Achilles' result tables; and which scan they come from, by the hash of what it read.
+-- Achilles' result tables, and the scans that they come from, with a hash of what each read.
 create table if not exists achilles_results (
     analysis_id integer,
     stratum_1 varchar, stratum_2 varchar, stratum_3 varchar, stratum_4 varchar, stratum_5 varchar,

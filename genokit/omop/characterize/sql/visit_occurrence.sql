@@ -1,4 +1,4 @@
--- How long visits last, how many end before they begin, and in what kinds of places they are.
+-- Days of visits, visits that end before they begin, and visits by place of service.
 insert into spread
 select * exclude (inside)
 from (

@@ -1,5 +1,5 @@
--- How many persons of each cohort had a concept recorded in the days before they entered it. Runs here, over tables of
--- this program: first (when each person of a cohort enters it) and record.
+-- Persons of each cohort with a record of a concept in the days before entry. Runs on this machine, over two tables of
+-- this program: first (each person's day of entry) and record.
 select f.cohort, r.domain as characteristic, r.concept_id, count(distinct r.person_id) as persons
 from record as r
 join first as f

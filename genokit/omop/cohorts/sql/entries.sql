@@ -1,5 +1,5 @@
--- Each day on which someone has a record that a cohort may begin with: when it ends, when the last one before it ended,
--- whether it is the first, who the person is, and the observation period that the day lies in.
+-- Each day on which a person has a record that may be a cohort entry: its end, the end of the record before it, the first
+-- record's day, sex and birth of the person, and the observation period of the day.
 with record as (
 {records}
 ),

@@ -1,6 +1,6 @@
--- Which treatments, or combinations of them, persons had one after the other while they were in a cohort, and how many
--- persons had each such path. Runs here, over tables of this program: target (a row a person) and event (its treatment
--- a number from 0), days being numbers. A combination is a sum of powers of two, one for each of its treatments.
+-- The sequences of treatments, or of their combinations, during a target cohort, and the persons with each. Runs on this
+-- machine, over two tables of this program: target (a row for each person) and event (treatments numbered from 0), with
+-- days as numbers. A combination is a sum of powers of two, one for each of its treatments.
 with inside as (
     select e.subject_id, e.treatment, e.first_day, least(e.last_day, t.last_day) as last_day
     from event as e
@@ -26,7 +26,7 @@ era as (
     from numbered
     group by subject_id, treatment, number
 ),
--- What overlaps too briefly with what begins later and lasts longer, is left for it.
+-- An era that overlaps too briefly with one that begins later and lasts longer ends where that one begins.
 switched as (
     select a.subject_id, a.treatment, a.first_day, coalesce(min(b.first_day) - 1, a.last_day) as last_day
     from era as a

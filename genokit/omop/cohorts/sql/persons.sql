@@ -1,4 +1,4 @@
--- Everyone's observation periods, and what rates are told apart by.
+-- Everyone's observation periods, sex and birth.
 select
     p.person_id, p.gender_concept_id, p.year_of_birth, p.month_of_birth, p.day_of_birth,
     o.observation_period_start_date, o.observation_period_end_date

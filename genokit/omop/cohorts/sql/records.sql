@@ -1,4 +1,4 @@
--- What was recorded between two days, of everyone or of some persons.
+-- Conditions and drugs recorded between two days, of everyone or of listed persons.
 select person_id, 'condition' as domain, condition_concept_id as concept_id, condition_start_date as start_date
 from condition_occurrence
 where condition_start_date between $since and $until and condition_concept_id <> 0

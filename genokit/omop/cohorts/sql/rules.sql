@@ -1,5 +1,5 @@
--- How many persons and events meet the first so many inclusion rules; of each person the event counts that meets the
--- most rules, as in ATLAS. Runs here, over the temporary tables of Circe's SQL: qualified_events and inclusion_events.
+-- Persons and events that meet the first n inclusion rules. As in ATLAS, each person's event that meets the most rules
+-- counts. Runs on this machine, over the temporary tables of Circe's SQL: qualified_events and inclusion_events.
 with ordered as (
     select
         person_id, event_id, inclusion_rule_id,

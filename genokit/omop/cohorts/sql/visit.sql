@@ -1,4 +1,4 @@
--- Visits, and the parts of other visits that are of such a kind: a stay in intensive care is a detail of its visit.
+-- Visits, and parts of other visits: a stay in intensive care is in visit_detail.
 select person_id, visit_start_date as start_date, coalesce(visit_end_date, visit_start_date) as end_date
 from visit_occurrence
 where visit_concept_id in $visit

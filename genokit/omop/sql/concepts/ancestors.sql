@@ -1,4 +1,4 @@
--- What a concept is a kind of, the nearest first.
+-- The ancestors of a concept, the nearest first.
 select
     c.concept_id, c.concept_name, c.domain_id, c.vocabulary_id, c.concept_class_id, c.standard_concept, c.concept_code,
     a.min_levels_of_separation as levels

@@ -1,4 +1,4 @@
--- Each concept below one, and the concepts right above it.
+-- Each descendant of a concept, and its parents.
 select a.descendant_concept_id as concept_id, c.concept_name, up.ancestor_concept_id as parent_id
 from concept_ancestor as a
 join concept as c on c.concept_id = a.descendant_concept_id

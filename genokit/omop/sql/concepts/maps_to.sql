@@ -1,4 +1,4 @@
--- The standard concepts that stand for a concept.
+-- The standard concepts that a concept maps to.
 select
     c.concept_id, c.concept_name, c.domain_id, c.vocabulary_id, c.concept_class_id, c.standard_concept, c.concept_code,
     r.relationship_id

@@ -1,5 +1,5 @@
--- The concepts that items of a concept set mean, as ATLAS has it: themselves; with descendants, the valid ones among
--- these; and where mapped ones are wanted, what maps to them.
+-- The concepts of items of a concept set, as in ATLAS: themselves; with descendants, those that are valid; and, if mapped
+-- concepts are included, those that map to them.
 with mapped as (
     select concept_id from concept where concept_id in $mapped
     union

@@ -1,4 +1,4 @@
--- Concepts whose name, synonym or code has most of the pieces of what is sought, the likeliest first.
+-- Concepts whose name, synonym or code contains most of the substrings, the best match first.
 with pieces as (
     select piece from unnest($pieces) as t(piece)
 ),

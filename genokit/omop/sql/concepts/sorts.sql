@@ -1,2 +1,2 @@
--- The domains and vocabularies that concepts come from.
+-- The domains and vocabularies of all concepts.
 select distinct domain_id, vocabulary_id from concept

@@ -1,4 +1,4 @@
--- How long a supply of a drug lasts, how often it is refilled, and how much it is.
+-- Days of supply, refills and quantity of drugs.
 with drug as (
     select
         event.drug_concept_id as concept_id,

@@ -1,5 +1,5 @@
--- Records of a table while their persons are observed, and the persons who have them; the table is read once. `the_...`
--- stands for a name of the table's; a table without such a column has null there.
+-- Records of a table during observation, and the persons with them; the table is read once. `the_...` stands for a name
+-- of the table, or null if it lacks the column.
 with record as (
     select
         event.person_id,
@@ -15,7 +15,7 @@ with record as (
         on seen.person_id = event.person_id
         and the_date between seen.observation_period_start_date and seen.observation_period_end_date
 ),
--- Records by what is said of them (`part`); and by person, concept and month, which is kind 2.
+-- Records by attribute (`part`); and by person, concept and month, which is kind 2.
 cell as (
     select
         case
@@ -67,7 +67,7 @@ whole as (
     from life
     left join person on person.person_id = life.person_id
 )
--- A person counts for a concept in each of its months, in the first of these in a year, in the first of all.
+-- A person counts for a concept in each month, in the first month of a year, and in the first month of all.
 select
     the_number + case
         when grouping(kind) = 0 then kind

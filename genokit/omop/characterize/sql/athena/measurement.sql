@@ -1,4 +1,4 @@
--- Values of measurements by unit, their ranges, and how they lie in them.
+-- Values of measurements by unit, their ranges, and the position in the range.
 with number as (
     select
         event.measurement_concept_id as concept_id,

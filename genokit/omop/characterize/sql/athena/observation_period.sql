@@ -1,4 +1,4 @@
--- How old persons are when they are first observed, how long and how often they are, and when that begins and ends.
+-- Age of persons when first observed; length, number, begin and end of observation periods.
 with period as (
     select
         seen.person_id,

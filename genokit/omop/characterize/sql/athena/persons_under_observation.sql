@@ -1,5 +1,5 @@
--- The years and months that a period of observation touches (116, 117) and fills (109, 110), as numbers from `low` to
--- `high`; months are counted from the year 0. A person whose periods share a year or month is there once.
+-- The years and months that an observation period touches (116, 117) and fills (109, 110), as numbers from `low` to
+-- `high`; months are counted from the year 0. A person whose periods share a year or month counts once.
 with span as (
     select
         asked.analysis_id,
@@ -52,7 +52,7 @@ whole as (
     from island
     group by analysis_id, person_id, island
 ),
--- Who is there: who has come by then, less who has gone.
+-- The persons present: those who came by then, less those who left.
 step as (
     select
         whole.analysis_id,
@@ -96,7 +96,7 @@ begun as (
         cross join (values 1, 12) as units (months)
     ) as moments
 ),
--- Achilles asks of the years and months in which some period begins, and of all years up to the last of these.
+-- Achilles reports the years and months in which some period begins, and all years up to the last of these.
 chosen as (
     select
         there.analysis_id,

@@ -1,5 +1,5 @@
--- Of each number how many have it, so of all how they are distributed: a part of them is at or below the first number
--- that reaches it. Follows what counts them as `amount`.
+-- The distribution of numbers from the count of each: a percentile is the first number at which the running count reaches
+-- it. Follows a query that counts them as `amount`.
 upto as (
     select
         *,

@@ -1,4 +1,4 @@
--- How long visits last.
+-- Days of visits.
 select
     213 as analysis_id,
     event.visit_concept_id as stratum_1,

@@ -1,4 +1,4 @@
--- How many visits end before they begin, and in what kinds of places visits are.
+-- Visits that end before they begin, and visits by place of service.
 select
     case when grouping(early) = 0 then 211 else 1201 end as analysis_id,
     place_id as stratum_1,
