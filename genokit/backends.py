@@ -1,4 +1,4 @@
-"""The one place that knows whether the kit runs here or on AWS: everything above takes clients in boto3's shape."""
+"""The only switch between this machine and AWS: everything above it uses clients in boto3's calling shape."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from genokit.config import Settings, check_home
-from genokit.errors import ConfigError, InvalidRequest, MissingDependency
+from genokit.errors import ConfigError, InvalidRequest
 from genokit.refusals import translated_errors as translated_errors
 
 if TYPE_CHECKING:
@@ -26,15 +26,15 @@ T = TypeVar("T")
 class Backend:
     """What differs between jobs on this machine and jobs on AWS."""
 
-    billed: bool  # whether somebody pays for a job's hours
+    billed: bool  # whether a job's hours are paid for
     shares_folders: bool  # whether a job sees this machine's folders
-    poll_s: float  # between two looks at a job that runs
-    grace_s: float  # that a job may wait before anything is thought to be wrong
-    log_delay_s: float  # by which the last log lines may come after the job's end
-    services: frozenset[str] | None = None  # those that there are; None: all of AWS's
+    poll_s: float  # time between two polls of a running job
+    grace_s: float  # time for which waiting is normal for a job
+    log_delay_s: float  # time by which the last log lines may follow the job's end
+    services: frozenset[str] | None = None  # the services that exist; None: all of AWS's
 
     def offers(self, service: str) -> bool:
-        """Whether there is such a service, by boto3's name."""
+        """Whether a service exists, by boto3's name."""
         return self.services is None or service in self.services
 
 
@@ -52,9 +52,9 @@ class Clients:
     Parameters
     ----------
     settings : Settings
-        They say whether the clients are of AWS or of the embedded account.
+        Whether the clients are those of AWS or of the embedded account.
     **services
-        Clients to use as they are, by boto3's name of the service; the others are made on first use.
+        Clients to use as they are, by boto3's name of the service. The others are created on first use.
 
     Examples
     --------
@@ -95,7 +95,7 @@ class Clients:
         return self.services[service]
 
     def shared(self, make: Callable[[Clients], T]) -> T:
-        """What ``make`` makes of these clients: made once, and shared by all who use them.
+        """The result of ``make(self)``, which is called once for all users of these clients.
 
         >>> def prices(clients: Clients) -> dict[str, float]:
         ...     return {}
@@ -111,14 +111,14 @@ class Clients:
     # --- what the deployed stack offers to jobs
 
     def outputs(self, stack: str | None = None) -> dict[str, str]:
-        """The outputs of a stack (default: the settings'); empty where it is not deployed. Raises AccessDenied."""
+        """The outputs of a stack (default: the settings'); empty if it is not deployed. Raises AccessDenied."""
         name = stack or self.settings.stack
         if name in self.stack_outputs:
             return dict(self.stack_outputs[name])
         try:
             with translated_errors(f"stack '{name}'"):
                 deployed = self.client("cloudformation").describe_stacks(StackName=name)["Stacks"][0]
-        except InvalidRequest:  # AWS's word for a stack that is not there
+        except InvalidRequest:  # AWS's answer if there is no such stack
             return {}
         outputs = {one["OutputKey"]: one["OutputValue"] for one in deployed.get("Outputs", [])}
         if deployed["StackStatus"].endswith("_COMPLETE"):
@@ -126,7 +126,7 @@ class Clients:
         return dict(outputs)
 
     def output(self, key: str, stack: str | None = None) -> str:
-        """One output of a stack. Raises ConfigError where it is not deployed."""
+        """One output of a stack. Raises ConfigError if it is not deployed."""
         outputs = self.outputs(stack)
         if key not in outputs:
             template = "batch" if stack is None else stack.removeprefix("genokit-")
@@ -189,12 +189,28 @@ class Clients:
 
 
 def clients(settings: Settings | None = None) -> Clients:
-    """Batch, Logs and S3 clients with boto3's calling shape, for the place that the settings name."""
+    """Clients in boto3's calling shape, of AWS or of the embedded account.
+
+    Parameters
+    ----------
+    settings : Settings, optional
+        Default: ``Settings.load()``.
+
+    Returns
+    -------
+    Clients
+        ``batch``, ``logs``, ``s3``, and any other by ``client(name)``.
+
+    Examples
+    --------
+    >>> clients().s3.list_objects_v2(Bucket="genokit", Prefix="nothing/")["KeyCount"]
+    0
+    """
     return Clients(settings or Settings.load())
 
 
 def account(settings: Settings | None = None) -> Account:
-    """The embedded account of the settings: its status, and the ways to stop and to clear it."""
+    """The embedded account of the settings: its status, and methods to stop and to clear it."""
     from genokit.local.account import Account
 
     settings = settings or Settings.load()
@@ -203,7 +219,7 @@ def account(settings: Settings | None = None) -> Account:
 
 
 def door(settings: Settings | None = None, port: int = 0, *, verbose: bool = False) -> Door:
-    """The embedded account over AWS's wire protocol, for other clients; nothing gets in before ``serve_forever()``."""
+    """A server that offers the embedded account to other AWS clients, once ``serve_forever()`` is called."""
     from genokit.local.door import Door
 
     settings = settings or Settings.load()
@@ -212,7 +228,7 @@ def door(settings: Settings | None = None, port: int = 0, *, verbose: bool = Fal
 
 @dataclass(frozen=True)
 class _Session:
-    """What pyathena asks of a boto3 session: the clients, which are then this kit's own."""
+    """The parts of a boto3 session that pyathena uses, with this kit's clients."""
 
     clients: Clients
 
@@ -220,26 +236,24 @@ class _Session:
         return self.clients.client(service)
 
     def get_credentials(self) -> Any:
-        """What Arrow signs with when it reads a result from S3 itself."""
+        """Credentials for Arrow, which reads results from S3 itself."""
         import boto3
 
         return boto3.Session(profile_name=self.clients.settings.profile).get_credentials()
 
 
 def athena(clients: Clients, workgroup: str, database: str = "default") -> Any:
-    """A connection of pyathena to a workgroup, which sees a database first. Raises ConfigError, MissingDependency.
+    """A connection of pyathena to a workgroup, with a default database. Raises ConfigError.
 
-    An interrupt cancels the query that runs. What goes wrong is to be read through ``translated_queries``.
+    An interrupt cancels the running query. Wrap its use in ``translated_queries``.
     """
+    import pyathena
+
     if not (clients.backend.offers("athena") or "athena" in clients.services):
         raise ConfigError(
-            f"The workgroup '{workgroup}' of Athena is on AWS only, but the settings say backend = 'local'. "
+            f"Athena's workgroup '{workgroup}' exists on AWS only, but the settings say backend = 'local'. "
             'Set backend = "aws" in genokit.toml, or GENOKIT_BACKEND=aws.'
         )
-    try:
-        import pyathena
-    except ImportError as error:
-        raise MissingDependency("Athena needs the package pyathena: pip install pyathena.") from error
     return pyathena.connect(
         session=_Session(clients), region_name=clients.region, work_group=workgroup, schema_name=database,
         poll_interval=clients.backend.poll_s / 4,
@@ -247,7 +261,7 @@ def athena(clients: Clients, workgroup: str, database: str = "default") -> Any:
 
 
 def database(address: str, clients: Clients | None = None) -> DuckDatabase | AthenaDatabase:
-    """Where queries run: ``athena://workgroup/database`` on AWS, or ``:memory:``, DuckDB in this process.
+    """The database at an address: ``athena://workgroup/database`` on AWS, or ``:memory:``, DuckDB in this process.
 
     >>> database(":memory:").dialect
     'duckdb'
@@ -261,7 +275,7 @@ def database(address: str, clients: Clients | None = None) -> DuckDatabase | Ath
         return DuckDatabase(duckdb.connect(address, config=still), "main")
     match = re.fullmatch(r"athena://([\w.-]{1,128})/([\w-]{1,255})", address)
     if not match:
-        raise ConfigError(f"'{address}' is not of the form athena://workgroup/database, as athena://genokit-omop/omop.")
+        raise ConfigError(f"'{address}' must be athena://workgroup/database, such as athena://genokit-omop/omop.")
     return AthenaDatabase(athena(clients or Clients(Settings.load()), match[1], match[2]), match[2])
 
 
@@ -282,14 +296,14 @@ def _boto3(service: str, settings: Settings) -> Any:
 
     try:
         session = boto3.Session(profile_name=settings.profile, region_name=settings.region)
-        # Batch throttles whoever asks often, and the wait pays; data and prices have other sources to turn to.
+        # Batch throttles frequent calls, and waiting pays; data and prices have other sources.
         retries = {"mode": "adaptive", "total_max_attempts": 3 if service in ("s3", "pricing") else 6}
-        region = "us-east-1" if service == "pricing" else None  # the price list of all regions is asked for there
+        region = "us-east-1" if service == "pricing" else None  # which serves the prices of all regions
         return session.client(
             service, region_name=region, config=Config(retries=retries, connect_timeout=settings.timeout_s)
         )
     except BotoCoreError as error:
         raise ConfigError(
-            f"No {service} client for AWS: {error} Set region and profile in genokit.toml, or GENOKIT_REGION and "
-            "GENOKIT_PROFILE; 'genokit doctor' shows what is set and where."
+            f"A client for {service} on AWS could not be created: {error} Set region and profile in genokit.toml, or "
+            "GENOKIT_REGION and GENOKIT_PROFILE; 'genokit doctor' shows what is set and where."
         ) from error

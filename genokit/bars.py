@@ -1,4 +1,4 @@
-"""Progress bars: a line in a terminal, HTML in a notebook, which a saved notebook still shows, few lines in a log."""
+"""Progress bars: a line in a terminal, HTML in a notebook that survives saving, and few lines in a log."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from tqdm import tqdm
 from genokit import live
 from genokit.display import plain
 
-LOG_S = 10.0  # between two lines of a bar in a log
+LOG_S = 10.0  # time between two lines of a bar in a log
 FORM = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
 
 
 class Bar(tqdm):  # type: ignore[misc]
-    """A progress bar that takes tqdm's arguments, drawn for where it stands.
+    """A progress bar with tqdm's arguments, drawn as fits the place.
 
-    In a notebook it is no widget: a widget is lost with its kernel, and JupyterLab then says "Error displaying widget".
-    In a file or a pipe, where no line can be drawn over, a new line comes every ten seconds at most.
+    In a notebook it is not a widget: a widget is lost with its kernel, and JupyterLab says "Error displaying widget".
+    In a file or a pipe, where a line cannot be overwritten, it prints a new line every ten seconds at most.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -29,18 +29,18 @@ class Bar(tqdm):  # type: ignore[misc]
         self._in_notebook = hasattr(shell, "kernel")
         self._drawn = 0.0
         if self._in_notebook:
-            options["file"] = io.StringIO()  # what tqdm writes beside its bar
+            options["file"] = io.StringIO()  # discards what tqdm writes itself
         self._in_log = not self._in_notebook and not sys.stderr.isatty()
         super().__init__(*args, **{"mininterval": LOG_S if self._in_log else 0.2} | options)
 
     def refresh(self, *args: Any, **options: Any) -> None:
-        """Draw anew; in a log only where the last line is ten seconds old."""
+        """Draw again; in a log only if the last line is ten seconds old."""
         if not self._in_log or time.monotonic() - self._drawn >= LOG_S:
             super().refresh(*args, **options)
 
     @classmethod
     def write(cls, s: str, *args: Any, **options: Any) -> None:
-        """Print a line beside the bars, plain."""
+        """Print a line of plain text above the bars."""
         super().write(plain(s), *args, **options)
 
     def display(self, msg: str | None = None, pos: int | None = None) -> None:

@@ -79,8 +79,22 @@ def join(folder: Address, *names: str) -> str:
 
 
 def read(address: Address, *, at_most: int | None = None, clients: backends.Clients | None = None) -> bytes:
-    """The bytes of a file; only the first ``at_most`` where that is given. Raises NotFound, ConfigError, AccessDenied
-    and ServiceError."""
+    """Read a file.
+
+    Parameters
+    ----------
+    address : path or str
+        A path on this machine or ``s3://bucket/key``.
+    at_most : int, optional
+        Read only so many bytes from its start. Default: all.
+    clients : Clients, optional
+        Whose S3. Default: the settings' own.
+
+    Raises
+    ------
+    NotFound, ConfigError, AccessDenied, ServiceError
+        There is no such file, or it cannot be read.
+    """
     if is_s3(address):
         with _s3(address, clients) as (s3, where):
             return bytes(s3.get_object(**where)["Body"].read(at_most))
@@ -89,10 +103,28 @@ def read(address: Address, *, at_most: int | None = None, clients: backends.Clie
 
 
 def write(address: Address, data: Content, *, private: bool = False, clients: backends.Clients | None = None) -> str:
-    """Write a file whole or not at all, replacing an older one; returns its address.
+    """Write a file whole or not at all, replacing an older one. Missing folders are created.
 
-    Text is written as UTF-8. Missing folders are made. ``private``: on this machine for its owner alone. Raises
-    ConfigError, NotFound (no such bucket), AccessDenied and ServiceError.
+    Parameters
+    ----------
+    address : path or str
+        A path on this machine or ``s3://bucket/key``.
+    data : bytes, str or file
+        The content; text is written as UTF-8, and an open file is read to its end.
+    private : bool
+        On this machine: only the owner may read it.
+    clients : Clients, optional
+        Whose S3. Default: the settings' own.
+
+    Returns
+    -------
+    str
+        The address.
+
+    Raises
+    ------
+    NotFound, ConfigError, AccessDenied, ServiceError
+        There is no such bucket, or the file cannot be written.
     """
     if is_s3(address):
         with _s3(address, clients) as (s3, where):
@@ -106,11 +138,24 @@ def write(address: Address, data: Content, *, private: bool = False, clients: ba
 def write_if_absent(
     address: Address, data: Content, *, sha256: str | None = None, clients: backends.Clients | None = None
 ) -> bool:
-    """Write a file unless there is one: of several writers at the same time, exactly one writes. Returns whether this
-    one did.
+    """Write a file unless it exists: of several writers at the same time, exactly one writes.
 
-    ``sha256``, in hexadecimal, is the hash of ``data``: a file that is there with other bytes is damaged, and is
-    replaced. Raises as ``write``.
+    Parameters
+    ----------
+    address, data, clients
+        As for ``write``.
+    sha256 : str, optional
+        The hash of ``data`` in hexadecimal. An existing file with another hash is damaged, and is replaced.
+
+    Returns
+    -------
+    bool
+        Whether this call wrote the file.
+
+    Raises
+    ------
+    NotFound, ConfigError, AccessDenied, ServiceError
+        As for ``write``.
     """
     if is_s3(address):
         with _s3(address, clients) as (s3, where):
@@ -125,9 +170,19 @@ def write_if_absent(
 
 
 def files(folder: Address, *, clients: backends.Clients | None = None) -> list[str]:
-    """The addresses of all files below a folder, sorted; none where there is no such folder.
+    """The addresses of all files below a folder, sorted; empty if there is no such folder.
 
-    Raises InvalidRequest where a key on S3 could not be a path below the folder (``..``, empty parts).
+    Parameters
+    ----------
+    folder : path or str
+        A folder on this machine, ``s3://bucket/prefix`` or ``s3://bucket``.
+    clients : Clients, optional
+        Whose S3. Default: the settings' own.
+
+    Raises
+    ------
+    InvalidRequest
+        A key on S3 cannot be a path below the folder, because it has ``..`` or empty parts.
     """
     base = os.fspath(folder)
     if is_s3(folder):
@@ -144,7 +199,7 @@ def files(folder: Address, *, clients: backends.Clients | None = None) -> list[s
 
 
 def delete(address: Address, *, clients: backends.Clients | None = None) -> None:
-    """Delete a file, or a folder with all files below it; no error where there is neither. Raises as ``write``."""
+    """Delete a file, or a folder with all files below it; no error if there is neither. Raises as ``write``."""
     if is_s3(address):
         with _s3(address, clients) as (s3, where):
             below = [key for key, _ in _keys(s3, where["Bucket"], f"{where['Key']}/")]
@@ -168,7 +223,7 @@ def _whole(data: Content) -> bytes | str:
 
 @contextmanager
 def _local(address: Address, what: str) -> Iterator[Path]:
-    """The path of an address on this machine, with its OSErrors in the kit's words."""
+    """The path of an address on this machine; turns OSErrors into the kit's errors."""
     if "://" in os.fspath(address):
         raise InvalidParameters(f"'{address}' is neither a path nor an address on S3 (s3://bucket/key).")
     try:
@@ -183,7 +238,7 @@ def _local(address: Address, what: str) -> Iterator[Path]:
 def _s3(
     address: Address, clients: backends.Clients | None, *, key: bool = True
 ) -> Iterator[tuple[Any, dict[str, str]]]:
-    """The S3 client, and bucket and key as its calls take them; with S3's errors in the kit's words."""
+    """The S3 client, and bucket and key as its methods take them; turns S3's errors into the kit's."""
     bucket, name = split(os.fspath(address).removesuffix("/"))
     if key and not name:
         raise InvalidParameters(f"'{address}' is a bucket, not a file in it. Expected s3://bucket/key.")
@@ -214,7 +269,7 @@ def _put_if_absent(s3: Any, where: dict[str, str], data: Content, sha256: str | 
                 return False
             s3.delete_object(**where)  # a bucket's policy may forbid overwriting
         except ClientError as error:
-            # 403 is S3's word for an absent object too, to those who may not list the bucket.
+            # S3 answers 403 for an absent object too, to those who may not list the bucket.
             if error.response["Error"]["Code"] not in ("404", "403"):
                 raise
     try:
@@ -227,7 +282,7 @@ def _put_if_absent(s3: Any, where: dict[str, str], data: Content, sha256: str | 
 
 
 def _object_sha256(s3: Any, where: dict[str, str]) -> str:
-    """The hash of an object's bytes: the one that S3 checked when they came, or else computed from them."""
+    """The hash of an object's bytes: the one that S3 verified on upload, or computed from them."""
     head = s3.head_object(**where, ChecksumMode="ENABLED")
     if "ChecksumSHA256" in head:
         return base64.b64decode(head["ChecksumSHA256"]).hex()

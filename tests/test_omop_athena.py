@@ -323,5 +323,5 @@ def test_what_aws_refuses_is_said_as_everywhere():
 
 
 def test_on_this_machine_there_is_no_athena():
-    with pytest.raises(ConfigError, match=r"workgroup 'ours' of Athena is on AWS only"):
+    with pytest.raises(ConfigError, match=r"workgroup 'ours' exists on AWS only"):
         backends.athena(Clients(Settings(backend="local")), "ours")
