@@ -114,9 +114,9 @@ keeper.order(host, [task, task, {"leave": True}])
 """
 
 
-def keep(host: Path, script: str, timeout_s: float = 0) -> dict[str, Any]:
+def keep(host: Path, script: str, timeout_s: float = 0, before: str = "") -> dict[str, Any]:
     """What a keeper writes of an attempt; it is told of the attempt twice, and then to leave."""
-    subprocess.run([sys.executable, "-c", KEEP, host, script, str(timeout_s)], check=True)
+    subprocess.run([sys.executable, "-c", before + KEEP, host, script, str(timeout_s)], check=True)
     wait_until(lambda: not keeper.is_alive(host))
     started, ended, left = keeper.journal(host, 0)[0]
     assert left == keeper.LEFT
@@ -134,6 +134,17 @@ def test_nothing_that_a_job_left_behind_outlives_it(tmp_path: Path) -> None:
     assert keep(tmp_path / "i-1", "sleep 300 & echo $! > ../child; echo started")["exitCode"] == 0
     assert is_gone(int((tmp_path / "i-1" / "child").read_text()))
     assert (tmp_path / "i-1" / "log").read_text().endswith("started\n")
+
+
+UNMARKED = "import resource; resource.setrlimit(resource.RLIMIT_RTTIME, (1 << 40, 1 << 40))"
+
+
+def test_where_processes_cannot_be_marked_those_of_its_group_end_with_a_job(tmp_path: Path) -> None:
+    script = "sleep 300 & echo $! > ../child; sleep 300"
+    assert keep(tmp_path / "i-1", script, timeout_s=0.3, before=UNMARKED)["timed_out"]
+    assert is_gone(int((tmp_path / "i-1" / "child").read_text()))
+    assert keep(tmp_path / "i-2", "sleep 300 & echo $! > ../child", before=UNMARKED)["exitCode"] == 0
+    wait_until(lambda: is_gone(int((tmp_path / "i-2" / "child").read_text())))
 
 
 AWAY = """

@@ -291,7 +291,8 @@ class _Keeper:
             if one.process.returncode is None:
                 one.weigh(left)
                 return one.enforce(now)
-            one.signal(signal.SIGKILL)
+            for process in left if one.mark else (-one.process.pid,):
+                processes.kill(process)
             if left or members is None:
                 return now + MEMORY_TICK_S
             record = one.end()
