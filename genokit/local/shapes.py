@@ -72,11 +72,11 @@ def check_request(operation: Any, request: dict[str, Any]) -> None:
         return
     validator = _Requests()
     try:
-        report = validator.validate(request, operation.input_shape)
+        wrong = validator.validate(request, operation.input_shape).generate_report()
     except RecursionError:
-        raise ParamValidationError(report="the request is nested more deeply than can be read") from None
-    if report.has_errors():
-        raise ParamValidationError(report=report.generate_report())
+        wrong = "the request is nested more deeply than can be read"
+    if wrong:
+        raise ParamValidationError(report=wrong)
     name = operation.service_model.service_name
     strange = validator.strange and name != "logs"  # where no such stream is found
     if name != "s3" and (validator.refused.has_errors() or strange):
