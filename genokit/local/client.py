@@ -1,6 +1,6 @@
 """boto3's own clients, answered here before they would send: pages, waiters, exceptions and ``meta`` are boto3's.
 
-A request is held against AWS's model and handed to the operation of the embedded service, in this process.
+A request is checked against AWS's model, and an operation of the embedded service answers it in this process.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from genokit.local import shapes, store
 from genokit.local.engine import containers, keeper
 from genokit.local.shapes import Refused
 
-STARTS = 10  # how often a supervisor is started that is killed before it can say a word
+STARTS = 10  # attempts to start a supervisor that is killed before it reports anything
 REGION = "us-east-1"
 ACCOUNT, LOCAL = "000000000000", "local"  # account and region in the names of what is here
 NOWHERE = "http://localhost"  # no request is sent there
@@ -95,8 +95,8 @@ def _client_error(made: Any, model: Any, refusal: Refused) -> Exception:
     # An answer to HEAD has no body that could say more.
     code = str(refusal.status) if model.http["method"] == "HEAD" else refusal.code
     about = {"HTTPStatusCode": refusal.status, "HTTPHeaders": {}, "RetryAttempts": 0}
-    told = {"Error": {"Code": code, "Message": str(refusal)}, "ResponseMetadata": about}
-    error: Exception = made.exceptions.from_code(code)(told, model.name)
+    response = {"Error": {"Code": code, "Message": str(refusal)}, "ResponseMetadata": about}
+    error: Exception = made.exceptions.from_code(code)(response, model.name)
     return error
 
 
@@ -117,7 +117,7 @@ def offer(operations: Mapping[str, Operation], home: Path, job_environment: Mapp
             raise not_offered(model)
         caller = Caller(home, model.name, job_environment)
         if len(store.deaths(home)) > 1:
-            caller.wake(b"")  # whoever asks anything is told that nothing goes on
+            caller.wake(b"")  # every call reports that no job starts or ends
         try:
             response = operation(caller, request)
             shapes.check_response(model, response)
@@ -131,7 +131,7 @@ def offer(operations: Mapping[str, Operation], home: Path, job_environment: Mapp
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks, of which account, in which operation."""
+    """The account and the operation of a call."""
 
     home: Path
     operation: str
@@ -144,9 +144,9 @@ class Caller:
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
-        """All or nothing, and nothing too where no supervisor can be had; afterwards it is told that there is news."""
+        """One transaction, rolled back if no supervisor can be started; the supervisor is woken afterwards."""
         with store.connect(self.home) as db:
-            db.execute("pragma synchronous = full")  # what a client has been answered outlives the power
+            db.execute("pragma synchronous = full")  # what a client was told survives a power failure
             with store.transaction(db):
                 yield db
                 self.wake(b"")
@@ -163,7 +163,7 @@ class Caller:
         return Refused(500 if code == "ServerException" else 400, code, message)
 
     def runtime(self) -> dict[str, str]:
-        """What the image ``genokit`` sets: this Python environment first on the path, nothing of the caller's own."""
+        """The variables that the image ``genokit`` sets: this Python environment first, none of the caller's."""
         system = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
         return {
             "PATH": f"{Path(sys.executable).parent}:{system}",
@@ -174,7 +174,7 @@ class Caller:
         }
 
     def wake(self, news: bytes = b"!") -> None:
-        """Tell the supervisor that there is news; start one where none listens. Without news only the latter."""
+        """Wake the supervisor, and start one if none is running; without news only the latter."""
         for _ in range(STARTS):
             if keeper.wake(self.home / "wake", news):
                 return

@@ -1,7 +1,7 @@
-"""The door: the embedded Batch, Logs, S3 and STS over AWS's wire protocols, for boto3, the AWS CLI and other tools.
+"""The door: accepts requests to the embedded Batch, Logs, S3 and STS from boto3, the AWS CLI and other AWS clients.
 
-It listens on this machine's loopback alone, and only while somebody serves it. Jobs that start meanwhile find it, and
-get its credentials as ECS gives those of a role. Batch speaks REST-JSON, Logs JSON 1.1, S3 REST-XML, STS Query.
+It listens on the loopback interface only, and only while it is served. Jobs that start meanwhile use it, and receive
+its credentials as ECS provides those of a role. Batch speaks REST-JSON, Logs JSON 1.1, S3 REST-XML, STS Query.
 https://smithy.io/2.0/aws/protocols/aws-restjson1-protocol.html, aws-json-1_1-protocol.html
 """
 
@@ -58,10 +58,10 @@ S3_CODES = {
 
 
 class Door(ThreadingHTTPServer):
-    """The account in ``home``, listening; ``serve_forever()`` lets requests in until ``shutdown()``.
+    """The account in ``home``, listening; ``serve_forever()`` accepts requests until ``shutdown()``.
 
-    ``job_environment`` are the settings under which jobs run that come through the door. Port 0 is any free one. Raises
-    ConfigError where the port cannot be had.
+    ``job_environment`` are the settings under which jobs run that are submitted through the door. Port 0 is any free
+    port. Raises ConfigError if the port is not available.
     """
 
     daemon_threads = True
@@ -75,12 +75,12 @@ class Door(ThreadingHTTPServer):
         self.services: dict[str, Service] = {
             one.__name__.rpartition(".")[2]: one.service(home, job_environment) for one in (batch, logs, s3)
         }
-        self.verbose, self._found = verbose, False
+        self.verbose, self._announced = verbose, False
         try:
             super().__init__((ADDRESS, port), _Exchange)
         except (OSError, OverflowError) as error:
             raise ConfigError(
-                f"Port {port} of {ADDRESS} cannot be listened on: {error}. Choose another; 0 takes any free one."
+                f"Port {port} of {ADDRESS} is not available: {error}. Choose another; 0 takes any free port."
             ) from error
 
     @property
@@ -100,7 +100,7 @@ class Door(ThreadingHTTPServer):
         return lines
 
     def serve_forever(self, poll_interval: float = 0.5) -> None:
-        """Let requests in; jobs that start meanwhile find this door, or another that was open before."""
+        """Accept requests; jobs that start meanwhile use this door, or one that was opened earlier."""
         self._sign = os.open(self.home / runners.DOOR, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             self.service_actions()
@@ -109,16 +109,16 @@ class Door(ThreadingHTTPServer):
             os.close(self._sign)  # a door that is closed is not locked
 
     def service_actions(self) -> None:
-        """Become the door that jobs find, as soon as there is no other; called again and again."""
+        """Announce this door to jobs as soon as no other is announced; called periodically."""
         with contextlib.suppress(BlockingIOError):
-            if not self._found:
+            if not self._announced:
                 fcntl.flock(self._sign, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 write_atomic(self.home / runners.TOKEN, self.token, private=True)
                 os.truncate(self._sign, os.pwrite(self._sign, f"{self.url} {self.region}".encode(), 0))
-                self._found = True
+                self._announced = True
 
     def job_credentials(self, token: str) -> dict[str, str]:
-        """What ECS tells a container that shows its token. Raises Refused."""
+        """The credentials that ECS gives a container for its token. Raises Refused."""
         if not hmac.compare_digest(token.encode(), self.token.encode()):
             raise Refused(403, "AccessDeniedException", "The token is not the one of this account's jobs.")
         until = f"{datetime.now(UTC) + timedelta(hours=6):%Y-%m-%dT%H:%M:%SZ}"
@@ -168,19 +168,21 @@ class _Exchange(BaseHTTPRequestHandler):
         """What the body is read from, and its digest; an object's body is left where it is, and its digest unknown."""
         length, self.coming = self.headers.get("Content-Length", "0"), True
         if "Transfer-Encoding" in self.headers:
-            raise Refused(411, "MissingContentLength", "Content-Length is missing; a body in chunks is not taken.")
+            raise Refused(411, "MissingContentLength", "Content-Length is missing; chunked bodies are not accepted.")
         if not re.fullmatch("[0-9]{1,18}", length):
-            raise Refused(400, "SerializationException", "Content-Length is no number.")
+            raise Refused(400, "SerializationException", "Content-Length is not a number.")
         if int(length) > BODY_BYTES and service == "s3":
             return _Body(self, int(length)), None
         if int(length) > BODY_BYTES:
-            raise Refused(413, "RequestEntityTooLarge", f"The body has {length} bytes; {BODY_BYTES} are the most.")
+            raise Refused(
+                413, "RequestEntityTooLarge", f"The body has {length} bytes; at most {BODY_BYTES} are accepted."
+            )
         self.go_on()
         data, self.coming = self.rfile.read(int(length)), False
         return io.BytesIO(data), hashlib.sha256(data).hexdigest()
 
     def handle_expect_100(self) -> bool:
-        return True  # told when the body is read: what is refused before need not come
+        return True  # answered when the body is read: what is refused earlier need not be sent
 
     def go_on(self) -> None:
         if self.headers.get("Expect", "").lower() == "100-continue":
@@ -227,8 +229,9 @@ class _Exchange(BaseHTTPRequestHandler):
         target = self.headers.get("X-Amz-Target", "")
         method = _targets().get(target)
         if (self.command, url.path) != ("POST", "/") or method is None:
-            told = f"Logs has no operation {self.command} {url.path} {target}."
-            raise Refused(404, "UnknownOperationException", told)
+            raise Refused(
+                404, "UnknownOperationException", f"Logs has no operation {self.command} {url.path} {target}."
+            )
         return method, _members(data)
 
     def _answer(self, status: int, headers: dict[str, str], content: Any) -> None:
@@ -237,7 +240,7 @@ class _Exchange(BaseHTTPRequestHandler):
             content = io.BytesIO(content)
         with contextlib.closing(content):
             self.send_response(status)
-            for name, value in headers.items():  # of objects, as they were told
+            for name, value in headers.items():  # of objects, as their writer gave them
                 self.send_header(name, re.sub(r"[\r\n]", " ", value).encode("latin-1", "replace").decode("latin-1"))
             self.send_header("x-amzn-RequestId", str(uuid.uuid4()))
             if self.close_connection:
@@ -256,7 +259,7 @@ class _Exchange(BaseHTTPRequestHandler):
 
 
 class _Body:
-    """The body of a request that is too large to be kept; who reads it to its end knows that it is the one signed."""
+    """The body of a large request, read as it comes; reading it to its end checks that it is the signed one."""
 
     def __init__(self, exchange: _Exchange, length: int) -> None:
         self._exchange, self._length, self._left, self._digest = exchange, length, length, hashlib.sha256()
@@ -268,7 +271,7 @@ class _Body:
         self._left -= len(data)
         self._digest.update(data)
         if self._left and not data:
-            raise Refused(400, "IncompleteBody", f"The last {self._left} bytes of the body did not come.")
+            raise Refused(400, "IncompleteBody", f"The last {self._left} bytes of the body are missing.")
         if not self._left:
             self._exchange.coming = False
             if self._digest.hexdigest() != self._exchange.headers["X-Amz-Content-SHA256"]:
@@ -308,7 +311,7 @@ def _batch_call(method: str, url: SplitResult, body: bytes) -> tuple[str, dict[s
 
 
 def _members(body: bytes) -> dict[str, Any]:
-    """What the body says; a member that is null is as good as absent."""
+    """The parameters in the body; a member that is null counts as absent."""
     try:
         found = json.loads(
             body or b"{}", object_pairs_hook=lambda pairs: {name: value for name, value in pairs if value is not None}

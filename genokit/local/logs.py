@@ -1,6 +1,6 @@
-"""The embedded CloudWatch Logs: what jobs wrote, page by page. One group, a stream an attempt.
+"""The embedded CloudWatch Logs: the output of jobs, in one group with a stream for each attempt.
 
-Groups of stacks are further names of that one.
+The log groups of stacks are further names of that one.
 
 https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/
 """
@@ -184,8 +184,8 @@ def _bad_token(caller: Caller) -> Exception:
 
 
 def _group(caller: Caller, request: dict[str, Any]) -> None:
-    told = request.get("logGroupName") or request.get("logGroupIdentifier", "")
-    given = told.removesuffix(":*").rpartition("log-group:")[2]
+    name = request.get("logGroupName") or request.get("logGroupIdentifier", "")
+    given = name.removesuffix(":*").rpartition("log-group:")[2]
     if given != GROUP and given not in _groups(caller):
         message = f"The specified log group does not exist. The embedded account has {', '.join(_groups(caller))}."
         raise caller.refuse(message, "ResourceNotFoundException")

@@ -1,8 +1,7 @@
-"""Requests and responses, held against AWS's own published model of the service.
+"""Requests and responses, checked against AWS's own published model of the service.
 
-botocore ships that model. It names every member and its type, so what passes here has the shape that AWS takes and
-gives. The enums, which the model names and botocore never checks, are checked here too. What only the documents say is
-in ``limits``.
+botocore ships that model, with every member and its type. Its enums, which botocore does not check, are checked here
+too. Limits that only the documentation states are in ``limits``.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from genokit.refusals import unwritable
 
 
 class Refused(Exception):
-    """What a request is answered with instead: HTTP status, code and message."""
+    """The refusal of a request: HTTP status, code and message."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -84,17 +83,17 @@ def check_request(operation: Any, request: dict[str, Any]) -> None:
 
 
 def check_response(operation: Any, response: dict[str, Any]) -> None:
-    """Raise AssertionError where the embedded service itself is wrong: an answer that AWS could not give.
+    """Raise AssertionError if the embedded service itself is wrong: a response that AWS could not give.
 
-    Of a long list the first three are looked at, as one piece of code makes them all: the check of a hundred jobs would
-    take ten times as long as their description.
+    Of a list only the first three are checked, because the same code makes all of them and checking a hundred jobs
+    would take longer than describing them.
     """
     if operation.output_shape is None:  # some operations answer nothing
         return
     sample = {member: value[:3] if isinstance(value, list) else value for member, value in response.items()}
     report = _Responses().validate(sample, operation.output_shape)
     if report.has_errors():
-        raise AssertionError(f"{operation.name} answered in a shape that AWS would not:\n{report.generate_report()}")
+        raise AssertionError(f"{operation.name} answered in a form that AWS would not:\n{report.generate_report()}")
 
 
 def status(operation: Any, response: dict[str, Any]) -> int:

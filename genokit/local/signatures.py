@@ -1,4 +1,4 @@
-"""Who may ask through the door: whoever signs with the key pair that the account's folder holds.
+"""Authentication at the door: requests must be signed with the key pair in the account's folder.
 
 A job is code, so every request must carry AWS's signature, version 4, in its headers. As on AWS, a request may come
 twice within five minutes of its date; whoever could repeat it has read this machine's loopback, as root alone can.
@@ -58,14 +58,14 @@ def key_pair(home: Path) -> KeyPair:
     if not path.exists():
         _create(path)
     if path.stat().st_mode & 0o077:
-        raise ConfigError(f"'{path}' holds a secret that others may read. Close it to them with: chmod 600 '{path}'")
+        raise ConfigError(f"'{path}' holds a secret that other users can read. Protect it with: chmod 600 '{path}'")
     try:
         parser = configparser.RawConfigParser()
         parser.read_string(path.read_text(encoding="utf-8"))
         pair = parser["default"]
         return KeyPair(pair["aws_access_key_id"], pair["aws_secret_access_key"])
     except (KeyError, ValueError, configparser.Error):  # whose words could show the secret
-        raise ConfigError(f"'{path}' holds no key pair. Remove it, and a new one is made.") from None
+        raise ConfigError(f"'{path}' holds no key pair. Remove the file, and a new pair is made.") from None
 
 
 def _create(path: Path) -> None:
@@ -77,7 +77,7 @@ def _create(path: Path) -> None:
             file.write(f"[default]\naws_access_key_id = {access}\naws_secret_access_key = {secret}\n")
             file.flush()
             os.fsync(file.fileno())
-        # Unlike a rename, a link leaves alone the pair of another process that was faster.
+        # Unlike a rename, a link does not replace the pair of a process that was faster.
         with contextlib.suppress(FileExistsError):
             os.link(temporary, path)
     finally:
@@ -110,7 +110,7 @@ def check(pair: KeyPair, method: str, url: str, headers: Iterable[tuple[str, str
     if not hmac.compare_digest(found["key"].encode(), pair.access.encode()):
         raise Refused(403, "UnrecognizedClientException", "The security token included in the request is invalid.")
     if found["service"] not in SERVICES:
-        raise _invalid(f"The door has {', '.join(SERVICES)}, and no service '{found['service']}'.")
+        raise _invalid(f"The door offers {', '.join(SERVICES)}, not '{found['service']}'.")
     _check_date(one.get("x-amz-date", ""), found["day"])
     signed = set(found["signed"].split(";"))
     loose = sorted(name for name in one if name not in signed and (name == "host" or name.startswith("x-amz-")))
@@ -118,7 +118,9 @@ def check(pair: KeyPair, method: str, url: str, headers: Iterable[tuple[str, str
         raise _invalid(f"There were headers present in the request which were not signed: {', '.join(loose)}")
     promised = one.get("x-amz-content-sha256", digest or "")
     if not re.fullmatch("[0-9a-f]{64}", promised) or digest not in (None, promised):
-        raise _invalid("X-Amz-Content-SHA256 is not the SHA-256 of the body; unsigned bodies and chunks are not taken.")
+        raise _invalid(
+            "X-Amz-Content-SHA256 is not the SHA-256 of the body; unsigned and chunked bodies are not accepted."
+        )
     request = AWSRequest(method=method, url=url)
     for name, value in given:
         if name in signed:

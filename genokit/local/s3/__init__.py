@@ -1,8 +1,7 @@
-"""The embedded S3: boto3's own client, whose calls for the account's buckets are answered from a folder.
+"""The embedded S3: calls for the account's buckets are answered from a folder.
 
-So pages, waiters, ``upload_file``, ``s3.exceptions`` and the checks of requests are boto3's. Reading a bucket that the
-account does not have goes out to AWS, unsigned: public data need no account. Versions, locks, ACLs, policies and
-encryption are not kept.
+Reading a bucket that the account does not have goes out to AWS, unsigned: public data need no account. Versions, locks,
+ACLs, policies and encryption are not kept.
 
 https://docs.aws.amazon.com/AmazonS3/latest/API/
 """
@@ -22,7 +21,7 @@ from genokit.local.s3.objects import Objects
 from genokit.local.shapes import Refused
 from genokit.local.store import unusable
 
-# What is read of other people's buckets goes out; all else of a bucket that is not here is refused here.
+# These go out for buckets that are not here; all other operations are refused.
 PUBLIC = ("GetObject", "HeadObject", "ListObjects", "ListObjectsV2", "GetObjectAttributes")
 
 OPERATIONS: dict[str, Callable[[Objects, Request], Answer]] = {
@@ -51,7 +50,7 @@ OPERATIONS: dict[str, Callable[[Objects, Request], Answer]] = {
 
 
 def service(home: Path, environment: Mapping[str, str]) -> client.Service:
-    """The service of the account in ``home``; it lets out what others may read of buckets that are not here."""
+    """The service of the account in ``home``; reads of buckets that it does not have go out to AWS."""
     objects = Objects(home)
 
     def answer(model: Any, request: dict[str, Any]) -> dict[str, Any] | None:

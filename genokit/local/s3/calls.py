@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import IO, Any
 from urllib.parse import quote, unquote
 
-from genokit.local.s3.objects import NAME, Found, Objects
+from genokit.local.s3.objects import NAME, Objects, StoredObject
 from genokit.local.shapes import Refused
 
 KEPT = ("CacheControl", "ContentDisposition", "ContentEncoding", "ContentLanguage", "ContentType", "Metadata")
@@ -26,9 +26,11 @@ def create_bucket(objects: Objects, request: Request) -> Answer:
     """A new bucket of this account."""
     bucket = request["Bucket"]
     if not NAME.fullmatch(bucket):
-        raise Refused(400, "InvalidBucketName", f"'{bucket}' is no bucket's name: 3 to 63 of a-z, 0-9, '.' and '-'.")
+        raise Refused(
+            400, "InvalidBucketName", f"'{bucket}' is not a bucket name: use 3 to 63 of a-z, 0-9, '.' and '-'."
+        )
     if objects.has(bucket):
-        raise Refused(409, "BucketAlreadyOwnedByYou", f"The embedded account has a bucket '{bucket}' already.")
+        raise Refused(409, "BucketAlreadyOwnedByYou", f"The embedded account already has a bucket '{bucket}'.")
     objects.create(bucket)
     return {"Location": f"/{bucket}"}
 
@@ -58,16 +60,16 @@ def delete_bucket(objects: Objects, request: Request) -> Answer:
 def put_object(objects: Objects, request: Request) -> Answer:
     """Store an object whole; with IfNoneMatch='*' only where there is none, with IfMatch only over that one."""
     key, body = checked_key(request["Key"]), request.get("Body", b"")
-    # boto3 starts to tell of an upload's progress when a request is made, and here none is.
+    # boto3 reports progress from the moment a request is sent, and here none is.
     getattr(body, "signal_transferring", lambda: None)()
 
-    def allowed(old: Found | None) -> None:
+    def allowed(old: StoredObject | None) -> None:
         if request.get("IfNoneMatch") == "*" and old:
-            raise Refused(412, "PreconditionFailed", f"There is an object '{key}' already.")
+            raise Refused(412, "PreconditionFailed", f"There already is an object '{key}'.")
         if "IfMatch" in request and old is None:
             raise no_such_key(key)
         if "IfMatch" in request and old and not _matches(request["IfMatch"], old):
-            raise Refused(412, "PreconditionFailed", f"The object '{key}' is another one by now.")
+            raise Refused(412, "PreconditionFailed", f"The object '{key}' has changed.")
 
     found = objects.place(request["Bucket"], key, objects.receive(body), kept(request), allowed=allowed)
     return {"ETag": quoted(found.etag)}
@@ -88,7 +90,7 @@ def get_object(objects: Objects, request: Request) -> Answer:
     partial = {"ContentRange": f"bytes {start}-{end - 1}/{found.size}"} if request.get("Range") else {}
     opened.seek(start)
     body = StreamingBody(io.BufferedReader(Part(opened, length)), length)
-    return {**_told(found), "ContentLength": length, **partial, "Body": body}
+    return {**_metadata(found), "ContentLength": length, **partial, "Body": body}
 
 
 def head_object(objects: Objects, request: Request) -> Answer:
@@ -99,7 +101,7 @@ def head_object(objects: Objects, request: Request) -> Answer:
         raise Refused(404, "NoSuchKey", "Not Found") from None
     _check_conditions(request, found)
     start, end = byte_range(request.get("Range", ""), found.size)
-    return {**_told(found), "ContentLength": end - start}
+    return {**_metadata(found), "ContentLength": end - start}
 
 
 def delete_object(objects: Objects, request: Request) -> Answer:
@@ -113,7 +115,7 @@ def delete_objects(objects: Objects, request: Request) -> Answer:
     """Delete up to a thousand objects."""
     wanted = request["Delete"]["Objects"]
     if len(wanted) > PAGE:
-        raise Refused(400, "MalformedXML", f"Delete.Objects: {len(wanted)} objects, {PAGE} are the most.")
+        raise Refused(400, "MalformedXML", f"Delete.Objects: {len(wanted)} objects; at most {PAGE} are allowed.")
     for one in wanted:
         delete_object(objects, {**one, "Bucket": request["Bucket"]})
     return {} if request["Delete"].get("Quiet") else {"Deleted": [{"Key": one["Key"]} for one in wanted]}
@@ -124,7 +126,7 @@ def copy_object(objects: Objects, request: Request) -> Answer:
     bucket, key = source(objects, request)
     replace = request.get("MetadataDirective") == "REPLACE"
     if (bucket, key) == (request["Bucket"], request["Key"]) and not replace:
-        raise Refused(400, "InvalidRequest", f"This copy would change nothing of '{key}'.")
+        raise Refused(400, "InvalidRequest", f"This copy of '{key}' to itself would change nothing.")
     opened, found = opened_object(objects, bucket, key)
     with opened:
         received = objects.receive(opened)
@@ -137,12 +139,12 @@ def copy_object(objects: Objects, request: Request) -> Answer:
 
 
 def list_objects_v2(objects: Objects, request: Request) -> Answer:
-    """One page of keys in the order of their bytes, those behind a delimiter told as one prefix."""
+    """One page of keys in the order of their bytes, those with a delimiter as one common prefix."""
     after = unquote(request.get("ContinuationToken", "")) or request.get("StartAfter", "")
-    told, page, last = _page(objects, request, after)
+    response, page, last = _page(objects, request, after)
     return {
-        **told,
-        "KeyCount": len(page) + len(told.get("CommonPrefixes", [])),
+        **response,
+        "KeyCount": len(page) + len(response.get("CommonPrefixes", [])),
         **({"StartAfter": request["StartAfter"]} if "StartAfter" in request else {}),
         **({"Contents": [_listed(one) for one in page]} if page else {}),
         **({"NextContinuationToken": quote(last)} if last is not None else {}),
@@ -151,28 +153,28 @@ def list_objects_v2(objects: Objects, request: Request) -> Answer:
 
 def list_objects(objects: Objects, request: Request) -> Answer:
     """The same in S3's older words, which boto3's resources still use."""
-    told, page, last = _page(objects, request, request.get("Marker", ""))
-    told |= {"Marker": request.get("Marker", "")} | ({"NextMarker": last} if last is not None else {})
-    return told | ({"Contents": [_listed(one) for one in page]} if page else {})
+    response, page, last = _page(objects, request, request.get("Marker", ""))
+    response |= {"Marker": request.get("Marker", "")} | ({"NextMarker": last} if last is not None else {})
+    return response | ({"Contents": [_listed(one) for one in page]} if page else {})
 
 
 def list_object_versions(objects: Objects, request: Request) -> Answer:
     """One page of the objects, each as its only version."""
-    told, page, last = _page(objects, request, request.get("KeyMarker", ""))
+    response, page, last = _page(objects, request, request.get("KeyMarker", ""))
     return {
-        **told,
+        **response,
         **({"Versions": [{**_listed(one), "VersionId": "null", "IsLatest": True} for one in page]} if page else {}),
         **({"NextKeyMarker": last, "NextVersionIdMarker": "null"} if last is not None else {}),
     }
 
 
-def _page(objects: Objects, request: Request, after: str) -> tuple[dict[str, Any], list[Found], str | None]:
-    """What every list tells of one page, the page's objects, and the last of it where there is more."""
+def _page(objects: Objects, request: Request, after: str) -> tuple[dict[str, Any], list[StoredObject], str | None]:
+    """What every list says of one page, the page's objects, and its last name where there is more."""
     bucket, prefix, delimiter = request["Bucket"], request.get("Prefix", ""), request.get("Delimiter", "")
     most = min(request.get("MaxKeys", PAGE), PAGE)
     if most < 0:
         raise Refused(400, "InvalidArgument", f"MaxKeys: {most} is less than 0.")
-    found: list[Found] = []
+    found: list[StoredObject] = []
     prefixes: list[str] = []
     last, more = None, False
     for key in objects.keys(bucket, prefix):
@@ -191,7 +193,7 @@ def _page(objects: Objects, request: Request, after: str) -> tuple[dict[str, Any
         else:
             prefixes.append(common)
         last = name
-    told = {
+    response = {
         "Name": bucket,
         "Prefix": prefix,
         "MaxKeys": request.get("MaxKeys", PAGE),
@@ -199,10 +201,10 @@ def _page(objects: Objects, request: Request, after: str) -> tuple[dict[str, Any
         **({"Delimiter": delimiter} if delimiter else {}),
         **({"CommonPrefixes": [{"Prefix": one} for one in prefixes]} if prefixes else {}),
     }
-    return told, found, last if more else None
+    return response, found, last if more else None
 
 
-def _listed(found: Found) -> dict[str, Any]:
+def _listed(found: StoredObject) -> dict[str, Any]:
     return {
         "Key": found.key,
         "LastModified": found.modified,
@@ -217,7 +219,9 @@ def _listed(found: Found) -> dict[str, Any]:
 
 def checked_key(key: str) -> str:
     if len(key.encode()) > KEY_BYTES:
-        raise Refused(400, "KeyTooLongError", f"The key has {len(key.encode())} bytes; {KEY_BYTES} are the most.")
+        raise Refused(
+            400, "KeyTooLongError", f"The key has {len(key.encode())} bytes; at most {KEY_BYTES} are allowed."
+        )
     return key
 
 
@@ -232,7 +236,7 @@ def _check_version(request: Request) -> None:
         )
 
 
-def opened_object(objects: Objects, bucket: str, key: str) -> tuple[IO[bytes], Found]:
+def opened_object(objects: Objects, bucket: str, key: str) -> tuple[IO[bytes], StoredObject]:
     try:
         return objects.open(bucket, checked_key(key))
     except FileNotFoundError:
@@ -248,17 +252,17 @@ def source(objects: Objects, request: Request) -> tuple[str, str]:
 
 def kept(request: Request) -> dict[str, Any]:
     kept = {name: request[name] for name in KEPT if request.get(name)}
-    if "Metadata" in kept:  # headers, on their way
+    if "Metadata" in kept:  # as HTTP sends them, in headers
         kept["Metadata"] = {name.lower(): value for name, value in kept["Metadata"].items()}
     return kept
 
 
-def _told(found: Found) -> dict[str, Any]:
+def _metadata(found: StoredObject) -> dict[str, Any]:
     about = {"ContentType": "binary/octet-stream", "Metadata": {}, **found.about}
     return {"AcceptRanges": "bytes", "ETag": quoted(found.etag), "LastModified": found.modified, **about}
 
 
-def _check_conditions(request: Request, found: Found) -> None:
+def _check_conditions(request: Request, found: StoredObject) -> None:
     _check_version(request)
     if "IfMatch" in request and not _matches(request["IfMatch"], found):
         raise Refused(412, "PreconditionFailed", "At least one of the pre-conditions did not hold.")
@@ -266,12 +270,12 @@ def _check_conditions(request: Request, found: Found) -> None:
         raise Refused(304, "304", "Not Modified")
 
 
-def _matches(wanted: str, found: Found) -> bool:
+def _matches(wanted: str, found: StoredObject) -> bool:
     return wanted == "*" or found.etag in [one.strip().strip('"') for one in wanted.split(",")]
 
 
 def byte_range(text: str, size: int) -> tuple[int, int]:
-    """First byte and the one after the last of ``bytes=0-9``, ``bytes=5-`` or ``bytes=-5``; all of them unless asked.
+    """First byte, and the one after the last, of ``bytes=0-9``, ``bytes=5-`` or ``bytes=-5``; without a range, all.
 
     >>> byte_range("bytes=2-3", 10), byte_range("bytes=-3", 10), byte_range("bytes=8-99", 10), byte_range("", 10)
     ((2, 4), (7, 10), (8, 10), (0, 10))

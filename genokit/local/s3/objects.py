@@ -31,7 +31,7 @@ FIRST = "genokit"  # the bucket that every account has
 NAME = re.compile(r"(?!.*\.\.)(?!\d+(\.\d+){3}$)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 PIECE = 200  # characters of a file's name; file systems take 255
 CHUNK = 1024 * 1024
-STALE_S = 24 * 3600.0  # what is still half-written after a day, nobody writes any more
+STALE_S = 24 * 3600.0  # what is half-written after a day is abandoned
 
 
 def path_of(key: str) -> str:
@@ -70,8 +70,8 @@ def _plain(path: str) -> str:
 
 
 @dataclass(frozen=True)
-class Found:
-    """An object as it is now; ``about`` holds what its writer told of it, in S3's words."""
+class StoredObject:
+    """An object as it is now; ``about`` holds its metadata, in S3's words."""
 
     key: str
     size: int
@@ -81,8 +81,8 @@ class Found:
 
 
 @dataclass(frozen=True)
-class Received:
-    """Bytes that have come whole, and have no place yet."""
+class ReceivedBody:
+    """A body that was received whole and is not an object yet."""
 
     file: Path
     size: int
@@ -124,19 +124,19 @@ class Objects:
         """The keys that begin with ``prefix``, in the order of their bytes, which is S3's."""
         return sorted((key_of(path) for path in self._paths(bucket, quote(prefix, safe=""))), key=str.encode)
 
-    def find(self, bucket: str, key: str) -> Found:
+    def find(self, bucket: str, key: str) -> StoredObject:
         """Raises FileNotFoundError."""
         with self._locked(fcntl.LOCK_SH):
-            return self._found(bucket, key)
+            return self._stored(bucket, key)
 
-    def open(self, bucket: str, key: str) -> tuple[IO[bytes], Found]:
+    def open(self, bucket: str, key: str) -> tuple[IO[bytes], StoredObject]:
         """The bytes of an object as it is now, whatever is written or deleted later. Raises FileNotFoundError."""
         with self._locked(fcntl.LOCK_SH):
             file = (self.root / bucket / path_of(key)).open("rb")
-            return file, self._found(bucket, key)
+            return file, self._stored(bucket, key)
 
-    def receive(self, body: Any) -> Received:
-        """Take in bytes, text or all that a file still has to say, piece by piece."""
+    def receive(self, body: Any) -> ReceivedBody:
+        """Receive bytes, text or the rest of a file, piece by piece."""
         folder = self._folder(".parts")
         for left in folder.iterdir():
             with contextlib.suppress(FileNotFoundError):  # others tidy too
@@ -154,28 +154,28 @@ class Objects:
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
-        return Received(Path(name), size, digest.hexdigest())
+        return ReceivedBody(Path(name), size, digest.hexdigest())
 
     def place(
         self,
         bucket: str,
         key: str,
-        received: Received,
+        received: ReceivedBody,
         about: Mapping[str, Any],
         *,
         etag: str | None = None,
-        allowed: Callable[[Found | None], None] = lambda old: None,
-    ) -> Found:
+        allowed: Callable[[StoredObject | None], None] = lambda old: None,
+    ) -> StoredObject:
         """Make what was received the object, all at once; ``allowed`` may look at the old one and raise."""
         file, beside = self._files(bucket, key)
         try:
             with self._locked():
-                allowed(self._found(bucket, key) if file.is_file() else None)
+                allowed(self._stored(bucket, key) if file.is_file() else None)
                 private_folder(file.parent)
                 os.replace(received.file, file)
-                told = {"of": _stamp(file), "etag": etag or received.md5, "about": dict(about)}
-                write_atomic(beside, json.dumps(told), private=True)
-                found = self._found(bucket, key)
+                record = {"of": _stamp(file), "etag": etag or received.md5, "about": dict(about)}
+                write_atomic(beside, json.dumps(record), private=True)
+                found = self._stored(bucket, key)
         except BaseException:
             received.file.unlink(missing_ok=True)
             raise
@@ -205,17 +205,17 @@ class Objects:
         path = path_of(key)
         return self.root / bucket / path, self._about(bucket) / path
 
-    def _found(self, bucket: str, key: str) -> Found:
+    def _stored(self, bucket: str, key: str) -> StoredObject:
         file, beside = self._files(bucket, key)
         size, nanoseconds = _stamp(file)
         try:
-            told = json.loads(beside.read_bytes())
+            record = json.loads(beside.read_bytes())
         except (OSError, ValueError):
-            told = {}
-        if told.get("of") != [size, nanoseconds]:  # another program wrote the file, or a machine stopped in between
+            record = {}
+        if record.get("of") != [size, nanoseconds]:  # another program wrote the file, or a machine stopped in between
             with file.open("rb") as opened:
-                told = {"etag": hashlib.file_digest(opened, "md5").hexdigest(), "about": {}}
-        return Found(key, size, _moment(nanoseconds / 1e9), told["etag"], told["about"])
+                record = {"etag": hashlib.file_digest(opened, "md5").hexdigest(), "about": {}}
+        return StoredObject(key, size, _moment(nanoseconds / 1e9), record["etag"], record["about"])
 
     def _paths(self, bucket: str, prefix: str, path: str = "") -> Iterator[str]:
         """The paths of objects whose encoded key begins with ``prefix``."""
@@ -259,5 +259,5 @@ def _stamp(file: Path) -> list[int]:
 
 
 def _moment(seconds: float) -> datetime:
-    """To the second, as S3 tells it."""
+    """To the second, as S3 does."""
     return datetime.fromtimestamp(int(seconds), tz=UTC)

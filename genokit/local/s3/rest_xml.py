@@ -50,23 +50,23 @@ def call(method: str, bucket: str, path: str, query: str, headers: Message, body
     if not bucket:
         bucket, _, path = path.partition("/")
     uri = {member: unquote(value) for member, value in (("Bucket", bucket), ("Key", path)) if value}
-    asked = dict(parse_qsl(query, keep_blank_values=True))
+    parameters = dict(parse_qsl(query, keep_blank_values=True))
     fitting = [
         (len(fixed) + len(needed), name, model)
         for name, verb, members, fixed, needed, model in _routes()
         if (verb, members) == (method, set(uri))
-        and fixed.items() <= asked.items()
-        and all(one in asked or one in headers for one in needed)
+        and fixed.items() <= parameters.items()
+        and all(one in parameters or one in headers for one in needed)
     ]
     if not fitting:
         raise Refused(405, "MethodNotAllowed", f"S3 has no operation {method} of such an address.")
     _, name, model = max(fitting, key=lambda one: one[0])
     try:
-        return name, _members(model, uri, asked, headers, body)
+        return name, _members(model, uri, parameters, headers, body)
     except ResponseParserError:
-        raise Refused(400, "MalformedXML", "The body is not the XML that the operation takes.") from None
+        raise Refused(400, "MalformedXML", "The body is not the XML that the operation expects.") from None
     except (ValueError, OverflowError, RuntimeError) as error:  # the last of botocore, for a date
-        raise Refused(400, "InvalidArgument", f"A header or a parameter is not of its type: {error}.") from None
+        raise Refused(400, "InvalidArgument", f"A header or a parameter has the wrong type: {error}.") from None
 
 
 @functools.cache
@@ -88,15 +88,15 @@ def _routes() -> list[tuple[str, str, set[str], dict[str, str], list[str], Any]]
     return found
 
 
-def _members(model: Any, uri: dict[str, str], asked: dict[str, str], headers: Message, body: Any) -> Any:
+def _members(model: Any, uri: dict[str, str], parameters: dict[str, str], headers: Message, body: Any) -> Any:
     shape = model.input_shape
     payload = shape.serialization.get("payload")
     stream = payload and shape.members[payload].type_name == "blob"
     found: dict[str, Any] = {}
     PARSER._add_modeled_parse({"headers": headers, "body": body if stream else body.read(XML_BYTES)}, shape, found)
     for member, one in shape.members.items():
-        if one.serialization.get("location") == "querystring" and one.serialization["name"] in asked:
-            found[member] = PARSER._parse_shape(one, asked[one.serialization["name"]])
+        if one.serialization.get("location") == "querystring" and one.serialization["name"] in parameters:
+            found[member] = PARSER._parse_shape(one, parameters[one.serialization["name"]])
     if "CopySource" in found:  # boto3 quotes it
         found["CopySource"] = unquote(found["CopySource"])
     return {member: value for member, value in found.items() if value != {}} | uri
@@ -111,25 +111,25 @@ def answer(model: Any, request: Mapping[str, Any], response: Mapping[str, Any]) 
     return dict(made["headers"]), made["body"]
 
 
-def _encoded(told: Any, name: str = "") -> Any:
+def _encoded(value: Any, name: str = "") -> Any:
     """Keys may hold what XML may not, so clients let them be encoded."""
-    if isinstance(told, Mapping):
-        return {member: _encoded(value, member) for member, value in told.items()}
-    if isinstance(told, list):
-        return [_encoded(one) for one in told]
-    return quote(told, safe="/") if name in ENCODED else told
+    if isinstance(value, Mapping):
+        return {member: _encoded(one, member) for member, one in value.items()}
+    if isinstance(value, list):
+        return [_encoded(one) for one in value]
+    return quote(value, safe="/") if name in ENCODED else value
 
 
-def identity(asked: Mapping[str, str]) -> bytes:
+def identity(parameters: Mapping[str, str]) -> bytes:
     """What STS answers to GetCallerIdentity, in its own protocol. Raises Refused for all else."""
-    if asked.get("Action") != "GetCallerIdentity":
-        raise Refused(400, "InvalidAction", "The embedded account offers GetCallerIdentity of STS alone.")
-    told = f"<Arn>arn:aws:iam::{ACCOUNT}:root</Arn><UserId>{ACCOUNT}</UserId><Account>{ACCOUNT}</Account>"
-    result = f"<GetCallerIdentityResult>{told}</GetCallerIdentityResult>"
+    if parameters.get("Action") != "GetCallerIdentity":
+        raise Refused(400, "InvalidAction", "Of STS, the embedded account offers GetCallerIdentity only.")
+    body = f"<Arn>arn:aws:iam::{ACCOUNT}:root</Arn><UserId>{ACCOUNT}</UserId><Account>{ACCOUNT}</Account>"
+    result = f"<GetCallerIdentityResult>{body}</GetCallerIdentityResult>"
     return f"<GetCallerIdentityResponse>{result}</GetCallerIdentityResponse>".encode()
 
 
 def error(code: str, message: str, *, wrapped: bool) -> bytes:
-    """What S3 says of an error, and STS in a wrapping."""
-    told = f"<Error><Code>{code}</Code><Message>{escape(NO_XML.sub('?', message))}</Message></Error>"
-    return (f"<ErrorResponse>{told}</ErrorResponse>" if wrapped else told).encode()
+    """An error as S3 writes it, and STS in a wrapper."""
+    body = f"<Error><Code>{code}</Code><Message>{escape(NO_XML.sub('?', message))}</Message></Error>"
+    return (f"<ErrorResponse>{body}</ErrorResponse>" if wrapped else body).encode()

@@ -51,7 +51,7 @@ def complete_multipart_upload(objects: Objects, request: Request) -> Answer:
     parts = request.get("MultipartUpload", {}).get("Parts", [])
     numbers = [part["PartNumber"] for part in parts]
     if not parts or numbers != sorted(set(numbers)):
-        raise Refused(400, "InvalidPartOrder" if parts else "MalformedXML", "Parts must come by rising numbers.")
+        raise Refused(400, "InvalidPartOrder" if parts else "MalformedXML", "Parts must be in ascending order.")
     files = []
     for part in parts:
         etag = part.get("ETag", "").strip('"')
@@ -60,7 +60,7 @@ def complete_multipart_upload(objects: Objects, request: Request) -> Answer:
             raise Refused(400, "InvalidPart", f"There is no part {part['PartNumber']} with ETag '{etag}'.")
         files.append(file)
     if any(file.stat().st_size < PART_BYTES for file in files[:-1]):
-        raise Refused(400, "EntityTooSmall", f"Every part but the last has {PART_BYTES} bytes at least.")
+        raise Refused(400, "EntityTooSmall", f"Every part but the last must have at least {PART_BYTES} bytes.")
     digest = hashlib.md5(b"".join(bytes.fromhex(file.name.partition("-")[2]) for file in files), usedforsecurity=False)
     received = objects.receive(_Joined(files))
     etag = f"{digest.hexdigest()}-{len(files)}"
