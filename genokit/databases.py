@@ -8,10 +8,10 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from genokit.errors import InvalidRequest, QueryError
@@ -50,6 +50,7 @@ class Answer:
     usd: float | None = None
 
 
+@dataclass(eq=False, repr=False)
 class DuckDatabase:
     """A DuckDB connection that is only read.
 
@@ -59,7 +60,7 @@ class DuckDatabase:
         The connection; its settings are changed.
     schema : str
         Where tables named without a schema are looked up.
-    views : iterable of str
+    views : sequence of str
         Statements that create temporary views, which hide tables of ``source`` with the same names.
     source : tuple of str, optional
         The catalog and schema of the tables that the views read.
@@ -74,31 +75,25 @@ class DuckDatabase:
     dialect = "duckdb"
     free = True
 
-    def __init__(
-        self,
-        con: DuckDBPyConnection,
-        schema: str,
-        *,
-        views: Iterable[str] = (),
-        source: tuple[str, str] | None = None,
-        external_access: bool = False,
-    ) -> None:
-        self.con = con
-        self.schema = schema
-        self.source = source
-        self.external_access = external_access
-        self._views = tuple(views)
-        self._functions: dict[str, bool] = {}  # by name: whether a query must not call it
-        self._checked = set[str]()
+    con: DuckDBPyConnection
+    schema: str
+    _: KW_ONLY
+    views: Sequence[str] = ()
+    source: tuple[str, str] | None = None
+    external_access: bool = False
+    _functions: dict[str, bool] = field(init=False, default_factory=dict)  # by name: whether a query must not call it
+    _checked: set[str] = field(init=False, default_factory=set)
+
+    def __post_init__(self) -> None:
         # A name that is not a table must not be looked up among the variables of this program.
-        con.execute("set python_enable_replacements = false")
-        con.execute("set enable_profiling = 'no_output'")
-        self._prepare(con)
+        self.con.execute("set python_enable_replacements = false")
+        self.con.execute("set enable_profiling = 'no_output'")
+        self._prepare(self.con)
 
     def _prepare(self, con: DuckDBPyConnection) -> None:
-        where = self.source if self._views and self.source else (self.schema,)
+        where = self.source if self.views and self.source else (self.schema,)
         con.execute("use " + ".".join('"' + name.replace('"', '""') + '"' for name in where))
-        for view in self._views:
+        for view in self.views:
             con.execute(view)
 
     def cursor(self) -> DuckDBPyConnection:
@@ -111,7 +106,7 @@ class DuckDatabase:
     def searched(self) -> tuple[str, str]:
         """The catalog and the schema that the queries' tables are in."""
         [(catalog,)] = self.con.execute("select current_database()").fetchall()
-        return ("temp", "main") if self._views else (catalog, self.schema)
+        return ("temp", "main") if self.views else (catalog, self.schema)
 
     def query(self, sql: str, values: Mapping[str, Any] | None = None, *, most: int | None = None) -> Answer:
         """The rows of one SELECT, at most ``most``. An interrupt of the kernel ends it. Raises QueryError."""
@@ -216,7 +211,7 @@ class DuckDatabase:
             " table_schema = ?) or (table_catalog = ? and table_schema = ? and lower(table_name) not in (select"
             " table_name from information_schema.tables where table_catalog = 'temp'))"
             " order by table_name, ordinal_position",
-            [*self.searched, *((self._views and self.source) or self.searched)],
+            [*self.searched, *((self.views and self.source) or self.searched)],
         ).fetchall()
         return found
 
@@ -224,15 +219,15 @@ class DuckDatabase:
         return f"<DuckDatabase {self.schema}>"
 
 
+@dataclass(eq=False, repr=False)
 class AthenaDatabase:
     """A workgroup and a database of Amazon Athena, through a connection of pyathena."""
 
     dialect = "athena"
     free = False  # whether queries cost nothing, so that a card may send one
 
-    def __init__(self, connection: Any, schema: str) -> None:
-        self.connection = connection
-        self.schema = schema
+    connection: Any
+    schema: str
 
     def query(self, sql: str, values: Mapping[str, Any] | None = None, *, most: int | None = None) -> Answer:
         """The rows of one statement without parameters. An interrupt of the kernel cancels it on Athena.

@@ -76,7 +76,7 @@ def over(con: DuckDBPyConnection, schema: str | None = None, *, external_access:
         held = _tables(con, source)
         _check_ids(con, held, "The connection")
         mine = _views({name: held[name] for name in held.keys() & set(tables())}, "temp view ")
-        return DuckDatabase(con, source[1], views=mine, source=source, external_access=external_access)
+        return DuckDatabase(con, source[1], views=list(mine), source=source, external_access=external_access)
     except duckdb.Error as error:
         raise InvalidSource(f"The connection cannot be read as a CDM: {str(error).splitlines()[0]}") from error
 
