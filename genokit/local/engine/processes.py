@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
+import functools
 import os
 import resource
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -51,12 +53,25 @@ def marked(marks: range) -> dict[int, dict[int, float]]:
     A process that has ended, but whose end nobody has noted yet, holds none and is left out.
     """
     found: dict[int, dict[int, float]] = {}
+    second = int(time.monotonic())
     for process in map(int, filter(str.isdecimal, os.listdir("/proc"))) if can_mark() else ():
-        with contextlib.suppress(OSError):  # it has just ended, or is somebody else's
-            mark = resource.prlimit(process, RTTIME)[0] - MARKED
+        with contextlib.suppress(OSError, ValueError):  # it has just ended, or has no limit
+            try:
+                limit = resource.prlimit(process, RTTIME)[0]
+            except PermissionError:
+                limit = _limit(process, second)
+            mark = limit - MARKED
             if mark in marks and (pages := int(Path(f"/proc/{process}/statm").read_bytes().split()[1])):
                 found.setdefault(mark, {})[process] = pages * PAGE_MIB
     return found
+
+
+@functools.lru_cache(maxsize=4096)
+def _limit(process: int, second: int) -> int:
+    """The limit of a process that is somebody else's, or that has another group, as ssh-agent; looked up once a second
+    as there may be many."""
+    limits = Path(f"/proc/{process}/limits").read_text().partition("Max realtime timeout")[2].split()[0]
+    return -1 if limits == "unlimited" else int(limits)
 
 
 def memory_mib(process: int) -> float:
