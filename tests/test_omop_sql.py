@@ -16,7 +16,7 @@ import genokit.omop
 from genokit.errors import NotFound
 from genokit.omop import fields
 from genokit.omop.etl import transform
-from genokit.omop.etl.macros import ENGINES, MACROS, expand, macros_in, parse
+from genokit.omop.etl.macros import ENGINES, MACROS, expand, parse
 
 PACKAGE = Path(genokit.omop.__file__).parent
 # What makes synthetic data runs in DuckDB only and may use all of it.
@@ -48,6 +48,11 @@ OWN = {
         "CONCAT",
     },
 }
+
+
+def macros_in(tree: exp.Expr) -> set[str]:
+    """The names of all functions in a tree that the parser does not know: macros, or mistakes."""
+    return {call.name.lower() for call in tree.find_all(exp.Anonymous)}
 
 
 def name(file: Path) -> str:

@@ -106,9 +106,9 @@ def load(
             if not _read(con, copy, into.replace("{query}", query)):
                 raise InvalidSource(f"'{file.name}' cannot be read as CSV, even without its bad rows. Fetch it again.")
             [(loaded,)] = con.execute(f"select count(*) from {made}").fetchall()
-            unsound = con.execute(f"select line, {', '.join(found)} from {source} where not ({sound})")
-            for line, *record in islice(iter(partial(unsound.fetchone), None), MANY):
-                bad.append(Bad(table.name, file.name, line, rows.reason(table, found, record)))
+            unsound = con.execute(f"select line, {rows.first_wrong(table, found)} from {source} where not ({sound})")
+            for line, name, text in islice(iter(partial(unsound.fetchone), None), MANY):
+                bad.append(Bad(table.name, file.name, line, rows.reason(table.columns[name], text)))
     total = len(bad) + loaded if len(bad) < MANY else 0
     rows.refuse_most(file.name, len(bad), total, (one.reason for one in bad))
     return sorted(bad, key=lambda one: one.line)

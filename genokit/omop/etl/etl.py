@@ -11,12 +11,11 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from genokit import backends, storage
 from genokit.errors import InvalidParameters, QualityFailed, did_you_mean
@@ -29,34 +28,16 @@ from genokit.omop.etl.plan import TableStep, digest, plan
 from genokit.omop.etl.result_store import MadeTable, ResultStore
 from genokit.omop.etl.source import Source
 from genokit.omop.etl.vocabulary import Vocabulary
-from genokit.omop.parquet import scan
 from genokit.omop.quality.quality import results
 
 if TYPE_CHECKING:
-    from pandas import DataFrame
-
     from genokit.backends import Clients
     from genokit.omop.quality.quality import Quality
 
 MAPPED, ACCOUNTS = "report.mapped", "report.accounts"
 
 
-class Engine(Protocol):
-    """What makes tables from tables: DuckDB, Spark or Athena."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def dialect(self) -> str: ...
-
-    def build(
-        self,
-        steps: Sequence[TableStep],
-        inputs: Mapping[str, MadeTable],
-        work: ResultStore,
-        progress: Callable[[str], object],
-    ) -> None: ...
+Engine = DuckDB | Spark | Athena
 
 
 def etl(
@@ -124,7 +105,7 @@ def etl(
             staged = inputs.stage(con, source, known, here, keys, tell)
         made, new = _build(engine, steps, staged, work, tell)
         tell("quality")
-        reports = _rows_of(work, [one for table, one in made.items() if table.startswith("report.")])
+        reports = {table: work.rows(one) for table, one in made.items() if table.startswith("report.")}
         quality = results({table: rows for table, rows in reports.items() if table not in (MAPPED, ACCOUNTS)})
         if len(quality.fatal):
             raise QualityFailed(_failed(target, quality), quality=quality)
@@ -140,7 +121,7 @@ def etl(
             target,
             engine.name,
             report.tables({**staged, **made}, new, mapped),
-            report.accounts(staged.values(), reports.get(ACCOUNTS)),
+            report.accounts(staged.values(), reports[ACCOUNTS]),
             mapped,
             quality,
             bad,
@@ -199,18 +180,6 @@ def _build(
         engine.build(missing, needed, work, tell)
     found = {step.table: made.get(step.table) or work.find(step.table, step.key) for step in steps}
     return {table: one for table, one in found.items() if one}, {step.table for step in missing}
-
-
-def _rows_of(work: ResultStore, made: Sequence[MadeTable]) -> dict[str, DataFrame]:
-    """The rows of small tables."""
-    import duckdb
-
-    frames = {}
-    with tempfile.TemporaryDirectory() as folder, duckdb.connect() as con:
-        for one in made:
-            if files := work.download(one, Path(folder)):  # Athena writes no file for no rows
-                frames[one.table] = con.execute(f"select * from {scan(files)}").df()
-    return frames
 
 
 def _failed(target: str, quality: Quality) -> str:

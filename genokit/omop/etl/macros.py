@@ -140,7 +140,7 @@ def parse(sql: str) -> exp.Expr:
 
 
 @cache
-def expand(sql: str, engine: str, *, pretty: bool = False) -> str:
+def expand(sql: str, engine: str) -> str:
     """Portable SQL as one engine's own: macros replaced, types and functions in its spelling. Raises NotFound."""
     tree = parse(sql)
     _replace(tree, engine)
@@ -149,12 +149,7 @@ def expand(sql: str, engine: str, *, pretty: bool = False) -> str:
             # Its own TRIM removes tabs and newlines, too, which the other engines keep.
             without = (exp.Literal.string("^ +| +$"), exp.Literal.string(""))
             trim.replace(exp.Anonymous(this="REGEXP_REPLACE", expressions=[trim.this, *without]))
-    return tree.sql(dialect=engine, pretty=pretty, comments=False)
-
-
-def macros_in(tree: exp.Expr) -> set[str]:
-    """The names of all functions in a tree that the parser does not know: macros, or mistakes."""
-    return {call.name.lower() for call in tree.find_all(exp.Anonymous)}
+    return tree.sql(dialect=engine, comments=False)
 
 
 @cache
@@ -177,7 +172,10 @@ def _text(macro: Macro, name: str, given: list[exp.Expr], engine: str) -> exp.Ex
     if len(given) != len(macro.takes):
         raise NotFound(f"The macro {name} takes {', '.join(macro.takes)}, but got {len(given)}.")
     if name == "concept":
-        return exp.Literal.number(_concept(given[0].name))
+        if given[0].name not in constants():
+            hint = did_you_mean(given[0].name, constants())
+            raise NotFound(f"concepts/constants.csv has no concept '{given[0].name}'. {hint}")
+        return exp.Literal.number(constants()[given[0].name])
     values = dict(zip(macro.takes, given, strict=True))
     root = exp.Paren(this=sqlglot.parse_one(macro.of(engine), read=engine))
     _replace(root, engine)
@@ -191,9 +189,3 @@ def _text(macro: Macro, name: str, given: list[exp.Expr], engine: str) -> exp.Ex
 def _inside(parent: exp.Expr | None, text: exp.Expr) -> exp.Expr:
     """In parentheses where the parent's operator would bind more tightly."""
     return exp.Paren(this=text) if isinstance(parent, exp.Binary) and isinstance(text, exp.Binary) else text
-
-
-def _concept(name: str) -> int:
-    if name not in constants():
-        raise NotFound(f"concepts/constants.csv has no concept '{name}'. {did_you_mean(name, constants())}")
-    return constants()[name]

@@ -1,4 +1,4 @@
-"""What MIMIC-III is: 26 tables, by name and type. Nothing about a source is guessed; it is held against this."""
+"""The schema of MIMIC-III: 26 tables by name and type. Nothing about a source is guessed; it is checked against it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Column:
 
 @dataclass(frozen=True)
 class SourceTable:
-    """A source table; ``rows``: how many MIMIC-III 1.4 has; ``required``: nothing goes without it."""
+    """A source table; ``rows``: as many as in MIMIC-III 1.4; ``required``: a source must have it."""
 
     name: str
     columns: Mapping[str, Column]
@@ -48,7 +48,10 @@ def mimic3() -> Mapping[str, SourceTable]:
     return {
         name: SourceTable(
             name,
-            {column: _column(column, words) for column, words in table["columns"].items()},
+            {
+                column: Column(column, words.removesuffix(" NOT NULL"), words.endswith(" NOT NULL"))
+                for column, words in table["columns"].items()
+            },
             table["rows"],
             table["required"],
         )
@@ -72,7 +75,3 @@ def identifier(name: str) -> str:
     '"my ""own"" table"'
     """
     return '"' + name.replace('"', '""') + '"'
-
-
-def _column(name: str, words: str) -> Column:
-    return Column(name, words.removesuffix(" NOT NULL"), words.endswith(" NOT NULL"))

@@ -53,12 +53,10 @@ def to_folder(target: Path, cdm: Sequence[MadeTable], bad: DataFrame) -> None:
                 _link(file, unfinished / made.name / Path(file).name)
         write_atomic(unfinished / REJECTED, _csv(bad), private=True)
         unfinished.rename(version)
-    link = target / "cdm"
-    if not link.is_symlink() or os.readlink(link) != f".versions/{version.name}":
-        fresh = target / ".cdm.new"
-        fresh.unlink(missing_ok=True)
-        fresh.symlink_to(f".versions/{version.name}")
-        fresh.replace(link)
+    fresh = target / ".cdm.new"
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(f".versions/{version.name}")
+    fresh.replace(target / "cdm")
     views(target, [made.name for made in cdm])
     for old in versions.iterdir():
         if old.is_dir() and old.name != version.name:

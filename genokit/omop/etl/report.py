@@ -18,13 +18,8 @@ if TYPE_CHECKING:
 CARRIED, MISSING, UNREAD = "carried over", "missing", "could not be read"
 
 # Dictionaries of codes: none of their rows becomes a row of the CDM.
-DICTIONARIES = (
-    "mimic3.d_items",
-    "mimic3.d_labitems",
-    "mimic3.d_icd_diagnoses",
-    "mimic3.d_icd_procedures",
-    "mimic3.d_cpt",
-)
+DICTIONARIES = ("mimic3.d_items", "mimic3.d_labitems", "mimic3.d_icd_diagnoses", "mimic3.d_icd_procedures",
+                "mimic3.d_cpt")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -138,12 +133,12 @@ def tables(made: Mapping[str, MadeTable], new: set[str], mapped: DataFrame) -> D
     return pd.DataFrame(rows).astype({"mapped": "Float64"})
 
 
-def accounts(inputs: Iterable[MadeTable], counts: DataFrame | None) -> DataFrame:
+def accounts(inputs: Iterable[MadeTable], counts: DataFrame) -> DataFrame:
     """What became of every row of each source table; ``counts`` is report.accounts, of the rows that were read."""
     import pandas as pd
 
     columns = ["source_table", "became", "rows"]
-    rows = [] if counts is None else list(counts[columns].itertuples(index=False, name=None))
+    rows = list(counts[columns].itertuples(index=False, name=None))
     for made in inputs:
         rows += [(made.name, MISSING, 0)] if made.held == "missing" else []
         rows += [(made.name, UNREAD, made.rejected)] if made.rejected else []
@@ -178,15 +173,14 @@ def origins(table: str) -> set[str]:
 
 def _percent(mapped: DataFrame) -> DataFrame:
     """The share of rows with a standard concept as it is shown, here and in the pipeline that this one replaces."""
-    shown = mapped[["domain"]].assign(rows=[f"{count:,}" for count in mapped["rows"]])
-    for column, title in {"share": "here", "original": "by the original pipeline"}.items():
-        shown[title] = [_share(value) for value in mapped[column]]
-    return shown
+    here, original = (mapped[column].map(_share) for column in ("share", "original"))
+    counts = mapped["rows"].map("{:,}".format)
+    return mapped[["domain"]].assign(rows=counts, here=here, **{"by the original pipeline": original})
 
 
 def _shown(frame: DataFrame) -> DataFrame:
-    counts = {name: [f"{count:,}" for count in frame[name]] for name in ("rows_in", "rows", "rejected")}
-    shown = frame.assign(**counts, mapped=[_share(value) for value in frame["mapped"]])
+    counts = {name: frame[name].map("{:,}".format) for name in ("rows_in", "rows", "rejected")}
+    shown = frame.assign(**counts, mapped=frame["mapped"].map(_share))
     return shown[(frame["rows_in"] > 0) | (frame["rows"] > 0)]
 
 

@@ -9,13 +9,19 @@ from __future__ import annotations
 import json
 import os
 import re
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from genokit import backends, storage
 from genokit.errors import NotFound
 from genokit.files import restrict
+from genokit.omop.parquet import scan
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 ABOUT = "_about.json"
 STACK = "genokit-omop"  # the name of Stack("omop"), which has what results on AWS need
@@ -104,15 +110,20 @@ class ResultStore:
                 clients.s3.upload_file(file, bucket, f"{prefix}/part-{number:05}.parquet")
         return self.finish(copied)
 
-    def download(self, made: MadeTable, scratch: Path) -> list[str]:
-        """The Parquet files of a small table, on this machine; none where Athena had no rows to write."""
-        if not self.is_s3:
-            return made.parquet
-        inside = [one for one in storage.files(made.folder, clients=self.clients) if not re.search("/[_.][^/]*$", one)]
-        local = [scratch / f"{made.table}-{number}.parquet" for number in range(len(inside))]
-        for address, file in zip(inside, local, strict=True):
-            file.write_bytes(storage.read(address, clients=self.clients))
-        return [str(file) for file in local]
+    def rows(self, made: MadeTable) -> DataFrame:
+        """The rows of a small table."""
+        import duckdb
+
+        with tempfile.TemporaryDirectory() as folder, duckdb.connect() as con:
+            files = made.parquet
+            if self.is_s3:
+                inside = storage.files(made.folder, clients=self.clients)
+                data = [one for one in inside if not re.search("/[_.][^/]*$", one)]
+                files = [f"{folder}/{number}.parquet" for number in range(len(data))]
+                for address, file in zip(data, files, strict=True):
+                    Path(file).write_bytes(storage.read(address, clients=self.clients))
+            frame: DataFrame = con.execute(f"select * from {scan(files)}").df()
+        return frame
 
     def sweep(self, keys: Mapping[str, str]) -> None:
         """Delete every result but those of the tables and keys given."""

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from genokit.backends import Clients
 
 MARK = "synthetic.json"  # beside synthetic data
-SUFFIXES = {".csv": "csv", ".csv.gz": "csv.gz", ".parquet": "parquet"}
 SHOWN = 200
 BY_NAME = "union_by_name = true"
 
@@ -264,7 +263,7 @@ def _marked(file: str | Path) -> bool:
 
 
 def _form(name: str) -> str:
-    return next((form for suffix, form in SUFFIXES.items() if name.lower().endswith(suffix)), "parquet")
+    return next((form for form in ("csv", "csv.gz") if name.lower().endswith(f".{form}")), "parquet")
 
 
 def load_table(
@@ -323,14 +322,14 @@ def _bad_rows(
     con: Any, table: SourceTable, known: Mapping[str, str], files: list[Path], chosen: str, condition: str
 ) -> list[Bad]:
     found = con.execute(f"""
-        select filename, file_row_number + 1, {", ".join(known)}
+        select filename, file_row_number + 1, {rows.first_wrong(table, known)}
         from (select {chosen} from {scan(files, f"{BY_NAME}, filename = true, file_row_number = true")})
         where not ({condition})
         order by 1, 2
     """)
     bad = [
-        Bad(table.name, Path(file).name, line, rows.reason(table, known, record))
-        for file, line, *record in iter(partial(found.fetchone), None)
+        Bad(table.name, Path(file).name, line, rows.reason(table.columns[name], text))
+        for file, line, name, text in iter(partial(found.fetchone), None)
     ]
     if bad:
         [(total,)] = con.execute(f"select count(*) from {scan(files)}").fetchall()

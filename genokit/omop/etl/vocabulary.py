@@ -28,17 +28,8 @@ if TYPE_CHECKING:
 CONCEPTS = Path(__file__).parent / "concepts"
 QUERIES = Path(__file__).parent / "sql" / "vocabulary"
 
-TABLES = (
-    "concept",
-    "concept_relationship",
-    "vocabulary",
-    "domain",
-    "concept_class",
-    "relationship",
-    "concept_synonym",
-    "concept_ancestor",
-    "drug_strength",
-)
+TABLES = ("concept", "concept_relationship", "vocabulary", "domain", "concept_class", "relationship", "concept_synonym",
+          "concept_ancestor", "drug_strength")  # fmt: skip
 _NEEDED = ("concept", "concept_relationship", "vocabulary")
 
 # These lists are keyed by MIMIC's item ids, which are unique across its dictionaries.

@@ -87,10 +87,10 @@ def publish(clients: Clients, database: str, folders: Mapping[str, str]) -> None
 def drop(clients: Clients, database: str, names: Iterable[str]) -> None:
     """Remove tables from the catalog; their files stay. Unknown names are ignored."""
     with translated_errors(f"Glue database '{database}'"):
-        left = sorted(names)
-        while left:  # a call takes at most a hundred
-            clients.client("glue").batch_delete_table(DatabaseName=database, TablesToDelete=left[:100])
-            left = left[100:]
+        unwanted = sorted(names)
+        for start in range(0, len(unwanted), 100):  # a call takes at most a hundred
+            some = unwanted[start : start + 100]
+            clients.client("glue").batch_delete_table(DatabaseName=database, TablesToDelete=some)
 
 
 def names(clients: Clients, database: str) -> list[str]:
