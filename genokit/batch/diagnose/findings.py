@@ -10,6 +10,7 @@ from genokit.display import Html, card, plain, stack, table
 
 LEVELS = ("problem", "warning", "unknown", "ok")
 SURENESS = ("certain", "likely", "possible")
+Level = Literal["problem", "warning", "unknown", "ok"]
 Sure = Literal["certain", "likely", "possible"]
 
 
@@ -35,7 +36,7 @@ class Finding:
     ``cause`` is why a job that was submitted would wait for it.
     """
 
-    level: Literal["ok", "warning", "unknown", "problem"]
+    level: Level
     about: str
     message: str
     cause: Cause | None = None

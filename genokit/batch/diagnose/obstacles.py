@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from genokit.batch.diagnose.findings import Cause, Finding
+from genokit.batch.diagnose.findings import Cause, Finding, Level
 from genokit.batch.diagnose.fit import Fit, fit
 from genokit.batch.diagnose.known_reasons import meaning
 from genokit.batch.requirements import ResourceRequest
@@ -42,11 +42,8 @@ def _queue(queue: JobQueue, submitted: bool) -> Iterator[Finding]:
     about = f"queue '{queue.name}'"
     if queue.state != "ENABLED":
         message = f"It is {queue.state}: it takes no new jobs, and those in it may start."
-        yield (
-            Finding("ok", about, message)
-            if submitted
-            else Finding("problem", about, f"{message} Enable it, or name another.")
-        )
+        level: Level = "ok" if submitted else "problem"
+        yield Finding(level, about, message if submitted else f"{message} Enable it, or name another.")
     if queue.status in GONE:
         cause = Cause(
             f"The queue '{queue.name}' is {queue.status}.",
@@ -97,6 +94,7 @@ def _size(request: ResourceRequest | None, usable: Sequence[ComputeEnvironment],
         yield _found("problem", "size", Cause(" ".join(dict.fromkeys(one.why for one in fits)), evidence, LESS))
 
 
-def _found(level: str, about: str, cause: Cause) -> Finding:
+def _found(level: Level, about: str, cause: Cause) -> Finding:
+    """A finding that is a cause, too, if the job was submitted."""
     evidence = "" if about == "size" else f" Seen: {cause.evidence}."
-    return Finding(level, about, f"{cause.what}{evidence} {cause.do}", cause)  # type: ignore[arg-type]
+    return Finding(level, about, f"{cause.what}{evidence} {cause.do}", cause)
