@@ -62,12 +62,12 @@ def secret_text(text: bytes | mmap) -> str | None:
     >>> secret_text(b"key = AKIA" + b"Q" * 16), secret_text(b"key = AKIAIOSFODNN7EXAMPLE")
     ('an access key of AWS', None)
     """
-    return next((kind for kind, words in _words() if words.search(text)), None)
+    return next((kind for kind, pattern in _patterns() if pattern.search(text)), None)
 
 
 @functools.cache
-def _words() -> list[tuple[str, re.Pattern[bytes]]]:
-    return [(kind, re.compile(words.encode())) for kind, words in _kinds()["words"].items()]
+def _patterns() -> list[tuple[str, re.Pattern[bytes]]]:
+    return [(kind, re.compile(pattern.encode())) for kind, pattern in _kinds()["words"].items()]
 
 
 @functools.cache
