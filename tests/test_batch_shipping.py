@@ -317,7 +317,7 @@ def test_what_cannot_be_shipped_says_why(embedded, project, tmp_path):
         archive.ship(embedded, tmp_path / "empty")
     with socket.socket(socket.AF_UNIX) as there:
         there.bind(os.path.relpath(project / "socket"))
-        with pytest.raises(InvalidProject, match="socket' is no file"):
+        with pytest.raises(InvalidProject, match="socket' is not a file"):
             archive.ship(embedded, project)
 
 
