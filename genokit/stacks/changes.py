@@ -96,8 +96,9 @@ class Changes:
                 lines += [f"  {sign} {count} {kind}" for kind, count in sorted(kinds.items())]
                 continue
             for one in found:
-                told = f": {', '.join(one.properties)}" if one.properties else ""
-                lines.append(f"  {sign} {one.resource} ({one.type}){told}{_loss(one)}")
+                names = f": {', '.join(one.properties)}" if one.properties else ""
+                loss = f"  <- loses {one.loses}" if one.loses else ""
+                lines.append(f"  {sign} {one.resource} ({one.type}){names}{loss}")
         return "\n".join(lines)
 
     def _repr_html_(self) -> Html:
@@ -113,21 +114,17 @@ class Changes:
         return card(f"Changes of stack {self.stack}", rows, fold=fold)
 
 
-def _loss(change: Change) -> str:
-    return f"  <- loses {change.loses}" if change.loses else ""
-
-
 def from_change_set(stack: str, found: list[dict[str, Any]]) -> Changes:
-    """The changes that DescribeChangeSet told of."""
+    """The changes that DescribeChangeSet lists."""
     changes = tuple(_change(one["ResourceChange"]) for one in found if "ResourceChange" in one)
     return Changes(stack, changes, outputs=not changes)
 
 
-def _change(told: dict[str, Any]) -> Change:
-    does = {"Add": "add", "Remove": "remove", "Import": "add"}.get(told["Action"], "change")
+def _change(change: dict[str, Any]) -> Change:
+    does = {"Add": "add", "Remove": "remove", "Import": "add"}.get(change["Action"], "change")
     if does == "change":
-        does = {"True": "replace", "Conditional": "may replace"}.get(told.get("Replacement", ""), "change")
-    targets = [detail.get("Target", {}) for detail in told.get("Details", [])]
+        does = {"True": "replace", "Conditional": "may replace"}.get(change.get("Replacement", ""), "change")
+    targets = [detail.get("Target", {}) for detail in change.get("Details", [])]
     names = dict.fromkeys(target.get("Name") or target.get("Attribute", "") for target in targets)
-    kept = told.get("PolicyAction") in ("Retain", "ReplaceAndRetain")
-    return Change(does, told["LogicalResourceId"], told["ResourceType"], tuple(filter(None, names)), kept)
+    kept = change.get("PolicyAction") in ("Retain", "ReplaceAndRetain")
+    return Change(does, change["LogicalResourceId"], change["ResourceType"], tuple(filter(None, names)), kept)

@@ -50,21 +50,21 @@ def follow(
 
     name = stack.rpartition(":stack/")[2].partition("/")[0] or stack
     done: set[str] = set()
-    seen: list[Event] = []
+    events: list[Event] = []
     pause_s = clients.backend.poll_s / 8
     with Bar(total=total, desc=name, unit="resource", leave=False) as bar:
         while True:
             new = read(clients, stack, known)
             if removing and not new and _gone(clients, stack):
-                return "DELETE_COMPLETE", seen
+                return "DELETE_COMPLETE", events
             for event in new:
                 known.add(event["EventId"])
-                seen.append(event)
+                events.append(event)
                 status, logical = event.get("ResourceStatus", ""), event.get("LogicalResourceId", "")
-                if _of_stack(event, name):
+                if event.get("ResourceType") == STACK and logical == name:
                     bar.set_description(f"{name} {status}")
                     if not status.endswith("_IN_PROGRESS"):
-                        return status, seen
+                        return status, events
                 elif status.endswith("_FAILED") and not _cancelled(event):
                     bar.write(f"{logical}: {status}: {event.get('ResourceStatusReason', '')}", file=sys.stdout)
                 elif status.endswith(("_COMPLETE", "_SKIPPED")) and logical not in done:
@@ -76,23 +76,19 @@ def follow(
 
 
 def first_failure(events: list[Event]) -> Event | None:
-    """The failure that the others followed from: the first, of a resource if there is one."""
+    """The failure that caused the others: the first one, of a resource if there is one."""
     failed = [event for event in events if event.get("ResourceStatus", "").endswith("_FAILED")]
     own = [event for event in failed if event.get("ResourceType") != STACK and not _cancelled(event)]
     return next(iter(own or failed), None)
 
 
 def _gone(clients: Clients, stack: str) -> bool:
-    """Whether a stack has been deleted, which one that was never made does without an event."""
+    """Whether a stack has been deleted; one that was never created is deleted without an event."""
     with translated_errors(f"stack '{stack}'"):
         found = clients.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
     return bool(found[0]["StackStatus"] == "DELETE_COMPLETE")
 
 
-def _of_stack(event: Event, name: str) -> bool:
-    return event.get("ResourceType") == STACK and event.get("LogicalResourceId") == name
-
-
 def _cancelled(event: Event) -> bool:
-    """Whether a resource failed because another had: CloudFormation then stops what it is at."""
+    """Whether a resource failed because another had: CloudFormation then cancels the rest."""
     return "cancelled" in event.get("ResourceStatusReason", "").lower()

@@ -32,8 +32,7 @@ def losses(clients: Clients, made: list[Summary]) -> list[str]:
     """What would be lost, in words with numbers."""
     lost = []
     for queue in _ids(made, "AWS::Batch::JobQueue"):
-        jobs = _count(_live(clients, queue))
-        lost.append(f"queue {_last(queue)}: {jobs} jobs that wait or run")
+        lost.append(f"queue {_last(queue)}: {_count(_live(clients, queue))} jobs that wait or run")
     for bucket in _ids(made, "AWS::S3::Bucket"):
         lost.append(f"bucket {bucket}: {_count(_versions(clients, bucket))} files and old versions of files")
     lost += [f"Redshift namespace {one}: all its tables" for one in _ids(made, "AWS::RedshiftServerless::Namespace")]
@@ -104,13 +103,13 @@ def _end_jobs(clients: Clients, queue: str) -> None:
 
 def _live(clients: Clients, queue: str) -> Iterator[str]:
     """The ids of the jobs that wait or run, each once: some move on while the statuses are asked for in turn."""
-    seen: set[str] = set()
+    known: set[str] = set()
     for status in LIVE:
         what, request = f"jobs of queue '{_last(queue)}'", {"jobQueue": queue, "jobStatus": status}
         for job in _listed(clients, "batch", "list_jobs", what, "jobSummaryList", **request):
-            if job["jobId"] not in seen:
-                seen.add(job["jobId"])
+            if job["jobId"] not in known:
                 yield job["jobId"]
+            known.add(job["jobId"])
 
 
 def _deregister_older(clients: Clients, stack: str, arn: str) -> None:

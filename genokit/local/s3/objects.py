@@ -248,9 +248,11 @@ def _read(body: Any) -> Iterator[bytes]:
         yield body.encode()
     elif isinstance(body, (bytes, bytearray)):
         yield bytes(body)
-    else:
+    elif hasattr(body, "read"):
         while piece := body.read(CHUNK):
             yield piece if isinstance(piece, bytes) else piece.encode()
+    else:
+        yield from body
 
 
 def _stamp(file: Path) -> list[int]:

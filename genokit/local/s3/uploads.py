@@ -8,12 +8,13 @@ import json
 import re
 import secrets
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from genokit.files import write_atomic
 from genokit.local.s3.calls import Answer, Part, Request, byte_range, checked_key, kept, opened_object, quoted, source
-from genokit.local.s3.objects import Objects
+from genokit.local.s3.objects import CHUNK, Objects
 from genokit.local.shapes import Refused
 
 PARTS = range(1, 10_001)
@@ -62,7 +63,7 @@ def complete_multipart_upload(objects: Objects, request: Request) -> Answer:
     if any(file.stat().st_size < PART_BYTES for file in files[:-1]):
         raise Refused(400, "EntityTooSmall", f"Every part but the last must have at least {PART_BYTES} bytes.")
     digest = hashlib.md5(b"".join(bytes.fromhex(file.name.partition("-")[2]) for file in files), usedforsecurity=False)
-    received = objects.receive(_Joined(files))
+    received = objects.receive(_joined(files))
     etag = f"{digest.hexdigest()}-{len(files)}"
     made = objects.place(request["Bucket"], request["Key"], received, about, etag=etag)
     shutil.rmtree(folder, ignore_errors=True)
@@ -100,17 +101,8 @@ def _take_part(objects: Objects, request: Request, body: Any) -> str:
     return quoted(received.md5)
 
 
-class _Joined:
-    """Files one after the other."""
-
-    def __init__(self, files: list[Path]) -> None:
-        self._files = iter(files)
-        self._open: IO[bytes] = io.BytesIO()
-
-    def read(self, size: int) -> bytes:
-        while not (data := self._open.read(size)):
-            self._open.close()
-            if (file := next(self._files, None)) is None:
-                return b""
-            self._open = file.open("rb")
-        return data
+def _joined(files: list[Path]) -> Iterator[bytes]:
+    """The bytes of files, one after the other, in pieces."""
+    for file in files:
+        with file.open("rb") as opened:
+            yield from iter(lambda: opened.read(CHUNK), b"")
