@@ -336,11 +336,8 @@ def ended(box: Container, client: int) -> dict[str, object]:
     if _unstarted(state):
         why = _last(state.get("Error") or "the log ends with the engine's words")  # which podman keeps nowhere
         code = state["ExitCode"] or client or 128
-        return {
-            "exitCode": code,
-            "reason": f"CannotStartContainerError: {why}",
-            "status_reason": "Task failed to start",
-        }
+        reason = f"CannotStartContainerError: {why}"
+        return {"exitCode": code, "reason": reason, "status_reason": "Task failed to start"}
     if state["Running"]:
         # It is removed now, and that is its end.
         return {"exitCode": client or 128 + signal.SIGKILL}

@@ -244,14 +244,14 @@ def _end_multinode(db: sqlite3.Connection, node: sqlite3.Row, lost: bool, ended:
         ended.end(parent, main["status"], reason, node["stopped_at"])
 
 
-def obey(db: sqlite3.Connection, ended: Ended) -> list[tuple[str, dict[str, Any]]]:
-    """Fail what was to be stopped before it started; returns what to tell which keeper about what runs."""
+def obey(db: sqlite3.Connection, ended: Ended) -> list[tuple[str, str, str]]:
+    """Fail what was to be stopped before it started; returns what to order of what runs: keeper, wish and key."""
     orders = []
     for job in db.execute(f"select * from jobs where stop is not null and {store.IS_LIVE}").fetchall():
         if job["status"] in store.WAITING and not (job["size"] and job["kind"] == "array"):
             ended.end(job, "FAILED", job["stop_reason"])
         if job["host"] and not job["size"] and job["stop"] in ("terminate", "reclaim"):
-            orders.append((job["host"], {"reclaim" if job["stop"] == "reclaim" else "stop": key(job)}))
+            orders.append((job["host"], "reclaim" if job["stop"] == "reclaim" else "stop", key(job)))
     return orders
 
 

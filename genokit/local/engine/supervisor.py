@@ -63,11 +63,10 @@ def step(db: sqlite3.Connection, home: Path, ordered: set[tuple[str, str]]) -> f
         ended.settle()
     if starting:
         keeper.order(home / "hosts" / host, [runners.task(db, home, job) for job in starting])
-    for where, order in wishes:
-        ((wish, key),) = order.items()
+    for where, wish, key in wishes:
         if (wish, key) not in ordered and keeper.is_alive(home / "hosts" / where):
             ordered.add((wish, key))
-            keeper.order(home / "hosts" / where, [order])
+            keeper.order(home / "hosts" / where, [{wish: key}])
     found = "select max(status) from jobs where status in ('STARTING', 'RUNNING')"  # of which STARTING is the greater
     return {"STARTING": STARTING_S, "RUNNING": TICK_S}.get(db.execute(found).fetchone()[0])
 
