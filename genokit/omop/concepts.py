@@ -10,7 +10,6 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 from pandas import DataFrame
 
 from genokit import display
@@ -265,8 +264,8 @@ class ConceptSet:
 
 def of(cdm: CdmConnection, ids: Sequence[int]) -> dict[int, Concept]:
     """The concepts of some ids. Raises NotFound."""
-    rows = lookup(cdm, "concepts", ids=list(ids)).itertuples(index=False, name=None) if ids else ()
-    found = {int(row[0]): _concept(row, cdm) for row in rows}
+    rows = lookup(cdm, "concepts", ids=list(ids)).to_dict("records") if ids else ()
+    found = {int(row["concept_id"]): _concept(row, cdm) for row in rows}
     for one in ids:
         if one not in found:
             raise NotFound(
@@ -336,18 +335,12 @@ def content(source: str | os.PathLike[str] | Mapping[str, Any]) -> tuple[Any, st
 
 
 def _item(item: Mapping[str, Any], cdm: CdmConnection | None, called: str) -> Item:
-    fields = {str(key).lower(): value for key, value in item["concept"].items()}
     try:
-        number = int(fields["concept_id"])
-    except (KeyError, TypeError, ValueError):
+        concept = _concept({str(key).lower(): value for key, value in item["concept"].items()}, cdm)
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise InvalidParameters(
             f"{called} has an item without a CONCEPT_ID: {item['concept']}. Export it again."
         ) from None
-    name, domain, vocabulary, kind, standard, code, invalid = (str(fields.get(name) or "") for name in FIELDS[1:])
-    concept = Concept(
-        number, name, domain, vocabulary, kind, standard if standard in _STANDARD else None, code,
-        None if invalid in ("V", "") else invalid, cdm,
-    )  # fmt: skip
     flags = [bool(item.get(flag, False)) for flag in ("isExcluded", "includeDescendants", "includeMapped")]
     return Item(concept, *flags)
 
@@ -371,13 +364,14 @@ def _words(item: Item) -> str:
     return ("excluded" if item.excluded else "included") + (f", with {' and '.join(with_)}" if with_ else "")
 
 
-def _concept(row: Sequence[Any], cdm: CdmConnection) -> Concept:
-    number, *texts = row
-    known = [None if pd.isna(text) else str(text) for text in texts]
-    name, domain, vocabulary, kind, standard, code, invalid = known
+def _concept(values: Mapping[Any, Any], cdm: CdmConnection | None) -> Concept:
+    """A concept from a row of the CDM's table, or from ATLAS's JSON."""
+    texts = {name: str(value) for name in FIELDS[1:] if (value := values.get(name)) and value == value}
+    name, domain, vocabulary, kind, standard, code, invalid = (texts.get(name, "") for name in FIELDS[1:])
     return Concept(
-        int(number), name or "", domain or "", vocabulary or "", kind or "", standard, code or "", invalid, cdm
-    )
+        int(values["concept_id"]), name, domain, vocabulary, kind, standard if standard in _STANDARD else None, code,
+        None if invalid in ("V", "") else invalid, cdm,
+    )  # fmt: skip
 
 
 def lookup(cdm: CdmConnection | None, name: str, **values: object) -> DataFrame:

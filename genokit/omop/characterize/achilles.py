@@ -139,7 +139,7 @@ def _whole(table: pa.Table) -> pa.Table:
 
 def _domain(con: DuckDBPyConnection, domain: Domain, rows: int) -> None:
     """Count the records of a table of events, then its persons in blocks, and then its further analyses."""
-    con.execute(_named(sql("records"), domain))
+    con.execute(for_domain(sql("records"), domain))
     [(concepts, nothing, first, months)] = con.execute(
         "select getvariable('concepts'), getvariable('nothing'), getvariable('first'), getvariable('months')"
     ).fetchall()
@@ -149,13 +149,14 @@ def _domain(con: DuckDBPyConnection, domain: Domain, rows: int) -> None:
         by = person_counts.Numbering(concepts, nothing, months, first, group, aged["by_decile"], aged["by_age"])
         tallies, blocks = by.tallies(), rows // BLOCK + 1
         for block in range(blocks):
-            [keys] = con.sql(_named(sql("keys"), domain, blocks, block)).fetchnumpy().values()
+            some = "true" if blocks == 1 else f"seen.number % {blocks} = {block}"
+            [keys] = con.sql(for_domain(sql("keys"), domain, persons=some)).fetchnumpy().values()
             person_counts.count(keys, by, tallies)
         con.register("tally", person_counts.table(tallies))
-        con.execute(_named(sql("persons_of"), domain))
+        con.execute(for_domain(sql("persons_of"), domain))
         con.unregister("tally")
     if domain.more:
-        con.execute(_named(sql(domain.more), domain))
+        con.execute(for_domain(sql(domain.more), domain))
 
 
 SCANS = (
@@ -199,10 +200,10 @@ def sql(name: str) -> str:
     return (SQL / f"{name}.sql").read_text(encoding="utf-8")
 
 
-def _named(statement: str, domain: Domain, blocks: int = 1, block: int = 0) -> str:
-    """A statement about any table, as one about this."""
-    names = {name: getattr(domain, name) for name in ("concept", "date", "type", "end", "unit", "value", "detail")}
-    words = {name: f"event.{column}" if column else "null::bigint" for name, column in names.items()}
-    some = "true" if blocks == 1 else f"seen.number % {blocks} = {block}"
-    words |= {"table": domain.table, "number": str(domain.number), "persons": some}
+def for_domain(statement: str, domain: Domain, **words: str) -> str:
+    """A statement about any table of events, as one about this table; ``words`` has further names in it."""
+    for name in ("concept", "date", "type", "end", "unit", "value", "detail"):
+        column = getattr(domain, name)
+        words[name] = f"event.{column}" if column else "cast(null as bigint)"
+    words |= {"table": domain.table, "number": str(domain.number)}
     return re.sub(r"\bthe_(\w+)\b", lambda word: words[word[1]], statement)

@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from genokit.databases import AthenaDatabase, usd
 from genokit.errors import AccessDenied
-from genokit.omop.characterize.achilles import PORTABLE, Domain, Scan, collected, sql
+from genokit.omop.characterize.achilles import PORTABLE, Scan, collected, for_domain, sql
 from genokit.omop.fields import Field, fields
 from genokit.refusals import translated_errors
 from genokit.storage import split
@@ -125,8 +125,7 @@ def _files(database: AthenaDatabase, folder: str) -> Iterator[tuple[str, str, in
     with translated_errors(f"folder '{folder}'"):
         pages = database.connection.session.client("s3").get_paginator("list_objects_v2")
         for page in pages.paginate(Bucket=bucket, Prefix=f"{prefix}/"):
-            for one in page.get("Contents", []):
-                yield one["Key"], one["ETag"], one["Size"]
+            yield from ((one["Key"], one["ETag"], one["Size"]) for one in page.get("Contents", []))
 
 
 def statements(scan: Scan, columns: Mapping[str, Mapping[str, str]], schema: str) -> list[str]:
@@ -139,21 +138,12 @@ def _statement(name: str, scan: Scan, columns: Mapping[str, Mapping[str, str]], 
     """A file's SQL over tables with all the CDM's columns, whichever the database lacks."""
     text = sql(name if name in PORTABLE else f"athena/{name}").replace("the_summary", sql("athena/summary"))
     text = re.sub(r"^ *--.*\n", "", text, flags=re.M)
-    if scan.domain is not None:
-        text = _named(text, scan.domain)
+    if domain := scan.domain:
+        days = f"date_diff('day', event.{domain.date}, event.{domain.end})"
+        text = for_domain(text, domain, days=days if domain.more == "era" else "cast(null as bigint)")
     read = [table for table in scan.reads if re.search(rf"\b(from|join) {table}\b", text)]
     tables = ",\n".join(_table(table, columns.get(table), text, schema) for table in read)
     return f"with {tables},\n{text[5:]}" if text.startswith("with ") else f"with {tables}\n{text}"
-
-
-def _named(text: str, domain: Domain) -> str:
-    """The SQL of a domain from that of any."""
-    null = "cast(null as bigint)"
-    names = {name: getattr(domain, name) for name in ("concept", "date", "type", "end", "unit", "value", "detail")}
-    words = {name: f"event.{column}" if column else null for name, column in names.items()}
-    days = f"date_diff('day', {words['date']}, {words['end']})" if domain.more == "era" else null
-    words |= {"table": domain.table, "number": str(domain.number), "days": days}
-    return re.sub(r"\bthe_(\w+)\b", lambda word: words[word[1]], text)
 
 
 def _table(table: str, there: Mapping[str, str] | None, text: str, schema: str) -> str:
