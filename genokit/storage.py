@@ -97,7 +97,15 @@ def read(address: Address, *, at_most: int | None = None, clients: backends.Clie
     """
     if is_s3(address):
         with _s3(address, clients) as (s3, where):
-            return bytes(s3.get_object(**where)["Body"].read(at_most))
+            body = s3.get_object(**where)["Body"]
+            if at_most is None:
+                return bytes(body.read())
+            data = bytearray()
+            for piece in body.iter_chunks(2**20):  # read(at_most) would reserve so much memory at once
+                data += piece
+                if len(data) >= at_most:
+                    break
+            return bytes(memoryview(data)[:at_most])
     with _local(address, "read") as path, path.open("rb") as file:
         return file.read(-1 if at_most is None else at_most)
 
