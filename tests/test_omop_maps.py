@@ -176,11 +176,11 @@ def test_a_billing_group_has_a_concept(tmp_path):
 @pytest.mark.parametrize(
     ("rows", "complaint"),
     [
-        ([row("51901", "3022192x", "Measurement")], r"line 2: '3022192x' in target_concept_id is no concept id"),
-        ([row("51901", -5, "Measurement")], r"line 2: '-5' in target_concept_id is no concept id"),
-        ([row("Sodium", 3, "Measurement")], r"line 2: 'SODIUM' in concept_code is no item id"),
-        ([row("51901", 3, "Measurement"), "a,b"], r"line 3: not as many values as its first line has"),
-        ([row("51901", 3, "Measurement") + ",,,,"], r"line 2: not as many values as its first line has"),
+        ([row("51901", "3022192x", "Measurement")], r"line 2: '3022192x' in target_concept_id is not a concept id"),
+        ([row("51901", -5, "Measurement")], r"line 2: '-5' in target_concept_id is not a concept id"),
+        ([row("Sodium", 3, "Measurement")], r"line 2: 'SODIUM' in concept_code is not an item id"),
+        ([row("51901", 3, "Measurement"), "a,b"], r"line 3: its number of values differs from the first line's"),
+        ([row("51901", 3, "Measurement") + ",,,,"], r"line 2: its number of values differs from the first line's"),
         (['"51901"x,3'], "is not CSV in UTF-8"),
     ],
 )

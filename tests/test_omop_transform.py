@@ -787,7 +787,7 @@ def test_sql_that_does_not_fit_the_cdm_names_the_field(monkeypatch):
     made = dict(transform.statements())
     for sql, problem in (
         ("SELECT 1 AS person_id, CAST('2150-01-01' AS DATE) AS death_day", "no field 'death_day'.*death_date"),
-        ("SELECT 1 AS person_id", "does not give death_date, which the CDM requires"),
+        ("SELECT 1 AS person_id", "has no death_date, which the CDM requires"),
     ):
         monkeypatch.setattr(transform, "statements", lambda sql=sql: made | {"cdm.death": sql})
         transform.select.cache_clear()

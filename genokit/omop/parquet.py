@@ -1,4 +1,4 @@
-"""The Parquet files of a table: which of those in a folder they are, and how DuckDB is told to read them."""
+"""The Parquet files of a table in a folder, and the SQL by which DuckDB reads them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from genokit.omop.etl.mimic3 import quoted
 
 
 def parts(path: Path) -> list[Path]:
-    """The Parquet files of a table, without what Spark and editors leave beside them."""
+    """The Parquet files of a table, without the other files that Spark and editors write there."""
     if not path.is_dir():
         return [path]
     inside = (one.relative_to(path) for one in path.rglob("*") if one.is_file())
@@ -26,7 +26,7 @@ def is_part(path: Path) -> bool:
 
 
 def scan(files: Iterable[object], options: str = "hive_partitioning = false") -> str:
-    """What stands in DuckDB's FROM for the rows of files.
+    """The rows of files, for DuckDB's FROM.
 
     >>> scan(["a.parquet", "b.parquet"], "union_by_name = true")
     "read_parquet(['a.parquet', 'b.parquet'], union_by_name = true)"

@@ -1,9 +1,9 @@
-"""Public concept maps: what others found out about the codes of MIMIC, read as it was published.
+"""Public concept maps of MIMIC's codes, read in the format in which they were published.
 
-The data sets ``ohdsi-mimic-maps`` and ``mimic-omop-maps`` hold them; FILES says what is taken from each. What the kit's
-own lists know comes first, since where the maps differ from them, a list was checked against both; then OHDSI's, then
-MIT's, which are older. Not taken: maps of infusions (most give the concept of a fluid balance, a measurement), of chart
-labels (alarm limits count as readings there) and of routes by MIT (concepts that are no longer standard).
+The data sets ``ohdsi-mimic-maps`` and ``mimic-omop-maps`` have them; FILES lists what is used of each. The kit's own
+lists take precedence, as they were checked against both where they differ; then OHDSI's maps, then MIT's, which are
+older. Not used: maps of infusions (most give the concept of a fluid balance, a measurement), of chart labels (which
+count alarm limits as readings) and of routes by MIT (concepts that are no longer standard).
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
     Place: TypeAlias = str | os.PathLike[str] | Dataset
 
-LOCAL = 2_000_000_000  # from here on a site numbers concepts of its own, which mean nothing elsewhere
+LOCAL = 2_000_000_000  # concept ids from here on are a site's own
 Row = tuple[str, str, int, str, str]  # vocabulary, code, concept, domain, meaning
 
 
 @dataclass(frozen=True)
 class Map:
-    """A file's columns, the vocabulary that its codes belong to, and the domains of which its rows are taken."""
+    """A file's columns, the vocabulary of its codes, and the domains whose rows are used."""
 
     vocabulary: str
     domains: tuple[str, ...]
@@ -59,7 +59,7 @@ FILES = {
 
 
 def find(places: Iterable[Place]) -> dict[str, Path]:
-    """The files of FILES, in its order, in folders and data sets; of two alike the first. Raises NotFound."""
+    """The files of FILES in folders and data sets, in its order; of duplicates the first. Raises NotFound."""
     found: dict[str, Path] = {}
     for place in places:
         files, name = _listed(place)
@@ -75,10 +75,10 @@ def find(places: Iterable[Place]) -> dict[str, Path]:
 
 
 def read(files: Mapping[str, Path], own: Iterable[Row]) -> list[Row]:
-    """What the maps know beyond the kit's own lists; a concept keeps the domain and the words it was first met with.
+    """The rows that the maps add to the kit's own lists; a concept keeps the domain and the meaning of its first row.
 
-    Left out are rows without a standard concept, and those whose concept has a domain that its map has no place for.
-    Codes are in capitals. Raises InvalidSource, naming file and line.
+    Rows without a standard concept, or whose concept has a domain that is not its map's, are left out. Codes are in
+    capitals. Raises InvalidSource, naming file and line.
     """
     known, domains, meanings = set[tuple[str, str]](), dict[int, str](), dict[int, str]()
     for vocabulary, code, concept, domain, meaning in own:
@@ -107,14 +107,14 @@ def _listed(place: Place) -> tuple[list[Path], str]:
 
 def _rows(file: Path, about: Map) -> Iterator[tuple[str, int, str, str]]:
     for line, row in _lines(file, about):
-        code, said = row[about.code].strip().upper(), row[about.concept].strip()
+        code, said, where = row[about.code].strip().upper(), row[about.concept].strip(), f"{file.name}, line {line}"
         domain = row[about.domain] if about.domain else about.domains[0]
         if not code or said in ("", "NA") or domain not in about.domains:
             continue
         if not said.isdecimal():
-            raise InvalidSource(f"{file.name}, line {line}: '{said[:40]}' in {about.concept} is no concept id. {_MEND}")
+            raise InvalidSource(f"{where}: '{said[:40]}' in {about.concept} is not a concept id. {_MEND}")
         if about.vocabulary == "mimic3 items" and not (code.isdecimal() and len(code) < 10):
-            raise InvalidSource(f"{file.name}, line {line}: '{code[:40]}' in {about.code} is no item id. {_MEND}")
+            raise InvalidSource(f"{where}: '{code[:40]}' in {about.code} is not an item id. {_MEND}")
         if 0 < int(said) < LOCAL:
             yield code, int(said), domain, " ".join(row[about.meaning].split()) or code
 
@@ -130,12 +130,11 @@ def _lines(file: Path, about: Map) -> Iterator[tuple[int, dict[str, str]]]:
                     raise InvalidSource(f"{file.name} lacks the column {name}; its first line is: {header}. {_MEND}")
             for row in reader:
                 if None in row or None in row.values():
-                    raise InvalidSource(
-                        f"{file.name}, line {reader.line_num}: not as many values as its first line has. {_MEND}"
-                    )
+                    where = f"{file.name}, line {reader.line_num}"
+                    raise InvalidSource(f"{where}: its number of values differs from the first line's. {_MEND}")
                 yield reader.line_num, row
     except (UnicodeDecodeError, csv.Error) as error:
         raise InvalidSource(f"{file.name} is not CSV in UTF-8: {error}. {_MEND}") from error
 
 
-_MEND = "Fetch the map anew, or mend that line."
+_MEND = "Fetch the map again, or correct that line."

@@ -1,7 +1,7 @@
-"""A folder in S3: what lies in it, and its files brought to this machine once for each version of them.
+"""A folder on S3: its files, and their copies on this machine, fetched once for each version.
 
-They land in ``<cache>/s3/<digest of names, sizes and ETags>/``, readable by this user alone; what an interrupted run
-left half-done goes on where it broke off, and two that fetch at once wait for each other.
+Copies are in ``<cache>/s3/<digest of names, sizes and ETags>/``, readable by this user alone. An interrupted download
+continues where it stopped, and of two processes that fetch the same file, one waits for the other.
 """
 
 from __future__ import annotations
@@ -42,30 +42,28 @@ class Stored:
 
 
 def listed(clients: Clients, place: str, folders: Iterable[str]) -> dict[str, list[Stored]]:
-    """The files right in an s3:// folder, each by itself, and those below each of its ``folders``, in order of keys.
+    """The files directly in an s3:// folder, each by itself, and those below each of its ``folders``, in order of keys.
 
-    Raises NotFound where nothing is, InvalidSource, and what S3 refuses as AccessDenied, ServiceError and so on.
+    Raises NotFound where there is nothing, InvalidSource, and S3's refusals as AccessDenied, ServiceError and so on.
     """
     bucket, prefix = split(place)
     prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
-    found, wanted = dict[str, list[Stored]](), set(folders)
+    wanted = set(folders)
     with translated_errors(f"source '{place}'"):
         pages = clients.s3.get_paginator("list_objects_v2")
         inside = list(pages.paginate(Bucket=bucket, Prefix=prefix, Delimiter="/"))
         names = [one["Prefix"][len(prefix) : -1] for page in inside for one in page.get("CommonPrefixes", [])]
-        for page in inside:
-            for one in _objects(page, bucket, prefix):
-                found[one.path] = [one]
+        found = {one.path: [one] for page in inside for one in _objects(page, bucket, prefix)}
         for name in (name for name in names if name.lower() in wanted):
             below = pages.paginate(Bucket=bucket, Prefix=f"{prefix}{name}/")
             found[name] = [one for page in below for one in _objects(page, bucket, prefix)]
     if not found and not names:
-        raise NotFound(f"There is nothing in '{place}'. Name the folder that holds the files, as s3://bucket/mimiciii.")
+        raise NotFound(f"There is nothing in '{place}'. Name the folder with the files, as s3://bucket/mimiciii.")
     return found
 
 
 def fetched(clients: Clients, wanted: Mapping[str, list[Stored]], *, progress: bool) -> dict[str, Path]:
-    """Each entry's file, or folder of files, on this machine, fetched unless it is there. Raises as ``listed``."""
+    """Each entry's file, or folder of files, on this machine; fetched unless it is there. Raises as ``listed``."""
     from genokit.bars import Bar
 
     total = sum(one.size for objects in wanted.values() for one in objects)
@@ -102,7 +100,7 @@ def _fetch(clients: Clients, one: Stored, target: Path, bar: Any) -> None:
             except ServiceError as error:
                 if error.code == "PreconditionFailed":
                     raise InvalidSource(f"'{one.uri}' was changed while it was read. Read the source again.") from error
-                if file.tell() == had:  # broke off, and has got no further
+                if file.tell() == had:  # no progress since the last failure
                     raise
         file.flush()
         os.fsync(file.fileno())
@@ -122,5 +120,5 @@ def _objects(page: Mapping[str, Any], bucket: str, prefix: str) -> Iterable[Stor
         if not path or path.endswith("/"):  # a folder's own mark
             continue
         if "\\" in path or "\0" in path or {"", ".", ".."} & set(path.split("/")):
-            raise InvalidSource(f"'s3://{bucket}/{one['Key']}' can be no file of a folder. Rename or move it.")
+            raise InvalidSource(f"'s3://{bucket}/{one['Key']}' cannot be a file in a folder. Rename or move it.")
         yield Stored(bucket, one["Key"], one["Size"], one["ETag"], path)

@@ -1,8 +1,8 @@
-"""From MIMIC-III to the CDM: which SQL makes which table, and in which order.
+"""From MIMIC-III to the CDM: the SQL of each table, and the order of the tables.
 
-Each file in ``sql/mimic3`` is one SELECT that makes the table of its name. What it reads, and so the order, is taken
-from its syntax tree. Files in ``stage`` make intermediate tables. A file names only the fields that MIMIC knows
-something about; the others are null, and a table of the CDM that no file makes is empty.
+Each file in ``sql/mimic3`` is one SELECT that makes the table of its name. The tables that it reads, and so the order,
+are found in its syntax tree. Files in ``stage`` make intermediate tables. A file names only the fields for which MIMIC
+has data; the others are null, and a table of the CDM without a file is empty.
 
 >>> order()[:3], order().index("cdm.condition_era") > order().index("cdm.condition_occurrence")
 (('cdm.cdm_source', 'cdm.person', 'cdm.provider'), True)
@@ -57,7 +57,7 @@ def read_by(sql: str) -> frozenset[str]:
 
 @cache
 def order() -> tuple[str, ...]:
-    """Every table after those it is made from; the same order each time."""
+    """Every table after those that it reads; always in the same order."""
     sorter = TopologicalSorter({table: read_by(sql) & statements().keys() for table, sql in statements().items()})
     sorter.prepare()
     made: list[str] = []
@@ -69,33 +69,33 @@ def order() -> tuple[str, ...]:
 
 @cache
 def everything() -> tuple[str, ...]:
-    """``order()``, and then the tables of the CDM that no SQL makes: all that a whole run makes."""
+    """``order()``, then the tables of the CDM that no SQL makes: all tables of a run."""
     return (*order(), *(f"cdm.{name}" for name in tables() if f"cdm.{name}" not in statements()))
 
 
 @cache
 def sources() -> tuple[str, ...]:
-    """What all of it, and what is told of it, is made from: tables of mimic3 and vocab.
+    """The tables of mimic3 and vocab from which all tables and reports are made.
 
     >>> sources()[0], sources()[-1]
     ('mimic3.admissions', 'vocab.vocabulary')
     """
-    told = map(read_by, reports().values())
-    return tuple(sorted(set().union(*map(reads, everything()), *told) - set(everything())))
+    read = [*map(reads, everything()), *map(read_by, reports().values())]
+    return tuple(sorted(set().union(*read) - set(everything())))
 
 
 @cache
 def reports() -> Mapping[str, str]:
-    """The portable SQL of what is told about a CDM: "report.mapped" to its SELECT."""
+    """The portable SQL of the reports about a CDM: "report.mapped" to its SELECT."""
     found = sorted((FOLDER.parent / "report").glob("*.sql"))
     return {f"report.{file.stem}": file.read_text(encoding="utf-8") for file in found}
 
 
 @cache
 def select(table: str, engine: str) -> str:
-    """The SELECT that makes a table on an engine; one of the CDM with all fields, in its order and types.
+    """The SELECT that makes a table on an engine; those of the CDM have all fields, in its order and types.
 
-    Raises NotFound where the SQL names a field that the CDM lacks, or leaves out one that it requires.
+    Raises NotFound where the SQL names a field that the CDM lacks, or omits one that it requires.
     """
     sql = expand(statements()[table], engine) if table in statements() else ""
     schema, _, name = table.partition(".")
@@ -110,12 +110,12 @@ def select(table: str, engine: str) -> str:
             raise NotFound(f"{table} has no field '{column}'. {did_you_mean(column, known)}")
     missing = [column.name for column in fields(name) if column.required and column.name not in given]
     if missing:
-        raise NotFound(f"The SQL of {table} does not give {missing[0]}, which the CDM requires.")
+        raise NotFound(f"The SQL of {table} has no {missing[0]}, which the CDM requires.")
     return f"SELECT {_casts(fields(name), given, engine)} FROM ({sql}) AS made"
 
 
 def shares(frame: DataFrame) -> DataFrame:
-    """What ``report.mapped`` counted, with the share: of rows with a standard concept, a row a domain.
+    """The counts of ``report.mapped`` with the share of rows that have a standard concept: a row for each domain.
 
     Columns: domain, cdm_table (where the domain is that of a whole table), rows, mapped, share (NA without rows) and
     original: 0 where the pipeline that this one replaces wrote concept 0 throughout, NA where it made no such table.
@@ -127,7 +127,7 @@ def shares(frame: DataFrame) -> DataFrame:
 
 
 def _without_sql(name: str, engine: str) -> str:
-    """A vocabulary table as it was downloaded, or an empty table."""
+    """The SELECT of a vocabulary table as it was downloaded, or of an empty table."""
     if name in TABLES:
         return f"SELECT {_casts(fields(name), [column.name for column in fields(name)], engine)} FROM vocab.{name}"
     return f"SELECT {_casts(fields(name), [], engine)} FROM (SELECT 1 AS one) AS nothing WHERE one = 0"

@@ -1,15 +1,15 @@
 """The program that Spark runs: ``spark_job.py PLAN.json`` makes each table of a plan, here or on a cluster.
 
-It stands alone, for where it runs there is Spark and no genokit; so it keeps to the Python 3.9 of EMR's images. The
-plan names what is there already and what to make::
+It imports nothing of genokit, which is not installed where it runs, and works with the Python 3.9 of EMR's images. The
+plan lists the tables that exist and those to make::
 
     {"inputs": {"mimic3.patients": ["folder or file", ...]},
      "steps": [{"table": "cdm.person", "key": "...", "path": "folder", "sql": "SELECT ..."}]}
 
-A table that is made leaves ``_about.json`` in its folder, last: what lies in a folder without it was never finished,
-and is written over. A line of JSON on the output tells of each table; what failed stands in ``PLAN.json.failed`` too.
-Of an error it tells the kinds, not the text, for Spark's texts quote the values that they are about. With a second
-word, ``attached``, it ends when its input does: nobody is there any more to want the tables.
+A finished table has ``_about.json`` in its folder, written last: a folder without it is unfinished, and is overwritten.
+The output has a line of JSON for each table; a failure is also in ``PLAN.json.failed``. Of an error it gives the kinds,
+not the text, as Spark's messages quote values. With a second argument, ``attached``, it ends when its input does: then
+the process that started it is gone.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ SETTINGS = {
     "spark.sql.parquet.datetimeRebaseModeInRead": "CORRECTED",
     "spark.sql.parquet.datetimeRebaseModeInWrite": "CORRECTED",
     "spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs": "false",
-    # What fails is told below. Spark's own log would quote the values.
+    # Failures are reported below. Spark's own log would quote values.
     "spark.log.level": "FATAL",
 }
-# Their messages are about names, folders and permissions, never about a row.
+# Their messages are about names, folders and permissions, never about values.
 OUTSPOKEN = ("java.io.", "java.nio.", "java.net.", "org.apache.hadoop.", "com.amazonaws.", "software.amazon.")
 
 
@@ -49,7 +49,7 @@ class Files:
         self.configuration = spark.sparkContext._jsc.hadoopConfiguration()
 
     def open(self, path: str) -> tuple[Any, Any]:
-        """A file system, and the path as it wants it."""
+        """A file system, and the path in its own type."""
         where = self.jvm.org.apache.hadoop.fs.Path(path)
         system = where.getFileSystem(self.configuration)
         system.setWriteChecksum(False)  # no .crc files beside the data
@@ -65,7 +65,7 @@ class Files:
         return sorted(name for name in names if name.endswith(".parquet") and not name.startswith(("_", ".")))
 
     def write(self, path: str, text: str) -> None:
-        """All of it or nothing."""
+        """Write a file whole or not at all."""
         system, part = self.open(path + ".part")
         stream = system.create(part, True)
         stream.write(bytearray(text.encode()))
@@ -76,7 +76,7 @@ class Files:
 
 
 def end_with_input() -> None:
-    """Spark's Java ends with this process, for its input is ours."""
+    """End this process, and with it Spark's Java, when the input closes."""
     while os.read(0, 4096):
         pass
     os._exit(1)
@@ -87,7 +87,7 @@ def tell(event: str, **what: Any) -> None:
 
 
 def register(spark: Any, files: Files, table: str, paths: list[str]) -> None:
-    """Make a table of Parquet files known by its name."""
+    """Register Parquet files as a table."""
     spark.sql("CREATE DATABASE IF NOT EXISTS `{}`".format(table.partition(".")[0]))
     folders = {path.rpartition("/")[0] for path in paths}
     if len(paths) > 1 and len(folders) == 1:
@@ -102,7 +102,7 @@ def register(spark: Any, files: Files, table: str, paths: list[str]) -> None:
 
 
 def make(spark: Any, files: Files, step: dict[str, str]) -> None:
-    """One table, unless it is there."""
+    """Make one table, unless it is finished."""
     begun, about = time.time(), step["path"] + "/_about.json"
     if not files.exists(about):
         tell("begun", table=step["table"])
@@ -115,7 +115,7 @@ def make(spark: Any, files: Files, step: dict[str, str]) -> None:
 
 
 def kinds(error: BaseException) -> str:
-    """What an error and its causes are, without what they say of values.
+    """The kinds of an error and its causes, without any values.
 
     >>> kinds(ValueError("a patient's name"))
     'ValueError'
@@ -133,7 +133,7 @@ def kinds(error: BaseException) -> str:
 
 
 def main(plan: str) -> int:
-    """Make all tables of a plan; 1 where one fails, and those after it are not begun."""
+    """Make all tables of a plan; returns 1 where one fails, and those after it are not begun."""
     from pyspark.sql import SparkSession
 
     logging.disable()  # pyspark writes each error to the output, with values in it
@@ -143,11 +143,11 @@ def main(plan: str) -> int:
     spark = builder.getOrCreate()
     what, files = f"the plan {plan}", Files(spark)
     try:
-        told = json.loads(spark.read.text(plan, wholetext=True).head()[0])
-        for table, paths in told["inputs"].items():
+        content = json.loads(spark.read.text(plan, wholetext=True).head()[0])
+        for table, paths in content["inputs"].items():
             what = table
             register(spark, files, table, paths)
-        for step in told["steps"]:
+        for step in content["steps"]:
             what = step["table"]
             make(spark, files, step)
     except Exception as error:
