@@ -1,4 +1,4 @@
-"""The embedded AWS account: Batch and Logs in boto3's shape, kept in one folder, its jobs run on this machine.
+"""The embedded AWS account: boto3's clients answered in this process, state in one folder, jobs run on this machine.
 
 Reached through ``genokit.backends`` alone.
 """

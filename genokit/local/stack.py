@@ -1,4 +1,4 @@
-"""The embedded CloudFormation: of AWS's own template it makes what this account has, and keeps the rest by name.
+"""The embedded CloudFormation: creates what this account offers, and records the rest by name.
 
 Compute environments, queues and definitions come and go by the embedded Batch's own operations, buckets by the embedded
 S3's; log groups, SQS queues and repositories are there for their services to find. Roles, networks, functions and rules
@@ -79,7 +79,7 @@ class _Within(Caller):
 
 
 def _make(caller: _Within, new: Doc) -> None:
-    """Bring a resource about. Raises Refused."""
+    """Create a resource. Raises Refused."""
     noun, reference = batch_names(new)
     name = new["physical"].rpartition("/")[2].partition(":")[0]
     if new["type"] == BUCKET:
@@ -117,7 +117,7 @@ def _realise(caller: _Within, new: Doc, before: Doc | None) -> None:
 
 
 def _remove(caller: _Within, one: Doc) -> None:
-    """Take a resource away; one that has gone already is gone. Raises Refused."""
+    """Delete a resource if it still exists. Raises Refused."""
     noun, reference = batch_names(one)
     if one["type"] == BUCKET and (objects := Objects(caller.home)).has(one["physical"]):
         calls.delete_bucket(objects, {"Bucket": one["physical"]})
@@ -138,7 +138,7 @@ def _described_in_batch(caller: _Within, one: Doc) -> list[Doc]:
 
 
 def _removed(caller: _Within, stack: Doc, one: Doc) -> bool:
-    """Remove a resource; one that cannot be removed stays, as with AWS."""
+    """Whether a resource could be deleted; one that could not stays in the stack, as on AWS."""
     if one["keep"]:
         _event(caller.db, stack, one, "DELETE_SKIPPED")
         return True
@@ -158,7 +158,7 @@ def _removed(caller: _Within, stack: Doc, one: Doc) -> bool:
 
 
 def create_change_set(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
-    """What a stack would become, kept to be looked at and executed; a new stack is there from now on, in review."""
+    """Store what a stack would become; a new stack exists from now on, in REVIEW_IN_PROGRESS."""
     name, title, creates = request["StackName"], request["ChangeSetName"], request.get("ChangeSetType") == "CREATE"
     with caller.writing() as db:
         stack = _newest(db, name)
@@ -179,7 +179,7 @@ def create_change_set(caller: Caller, request: dict[str, Any]) -> dict[str, Any]
             },
         }
         template = Template(db, stack, wanted, _resources(db, stack))
-        template.work_out()
+        template.evaluate()
         wanted |= {"resources": list(template.resources.values()), "changes": template.changes()}
         wanted["same"] = not creates and not wanted["changes"] and all(
             wanted[key] == stack[key] for key in ("outputs", "tags")
@@ -190,7 +190,7 @@ def create_change_set(caller: Caller, request: dict[str, Any]) -> dict[str, Any]
 
 
 def describe_change_set(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
-    """What executing would change."""
+    """The changes of a change set."""
     with caller.reading() as db:
         stack, wanted = _change_set(db, request)
     same = {"Status": "FAILED", "ExecutionStatus": "UNAVAILABLE", "StatusReason": NOTHING}
@@ -205,7 +205,7 @@ def describe_change_set(caller: Caller, request: dict[str, Any]) -> dict[str, An
 
 
 def delete_change_set(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
-    """Forget a change set; one that is not there is forgotten already."""
+    """Delete a change set, if it exists."""
     with caller.writing() as db:
         if stack := _newest(db, request["StackName"]):
             stack["change_sets"].pop(request["ChangeSetName"], None)
@@ -214,7 +214,7 @@ def delete_change_set(caller: Caller, request: dict[str, Any]) -> dict[str, Any]
 
 
 def execute_change_set(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
-    """Make the stack what the change set says, at once; what fails is in the events, and is rolled back."""
+    """Carry out a change set at once; a failure is rolled back, and its reason is in the events."""
     with caller.writing() as db:
         stack, wanted = _change_set(db, request)
         if wanted["same"]:
@@ -254,7 +254,7 @@ def execute_change_set(caller: Caller, request: dict[str, Any]) -> dict[str, Any
 
 
 def _undone(db: sqlite3.Connection, stack: Doc, verb: str, done: list[tuple[Doc, str]], reason: str) -> None:
-    """The events of what failed, and was rolled back."""
+    """Write the events of a deployment that was rolled back."""
     for new, action in done[:-1]:
         _event(db, stack, new, f"{action}_COMPLETE", new["reason"])
     failed, action = done[-1]
@@ -266,7 +266,7 @@ def _undone(db: sqlite3.Connection, stack: Doc, verb: str, done: list[tuple[Doc,
 
 
 def delete_stack(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
-    """Remove a stack's resources, the last made first; what cannot be removed leaves DELETE_FAILED."""
+    """Delete a stack's resources, the last created first; DELETE_FAILED if one of them cannot be deleted."""
     with caller.writing() as db:
         stack = _newest(db, request["StackName"])
         if stack is None or stack["status"] == "DELETE_COMPLETE":
@@ -315,7 +315,7 @@ def list_stack_resources(caller: Caller, request: dict[str, Any]) -> dict[str, A
 
 
 def list_images(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
-    """ECR's images of a repository: none, as jobs here run without any."""
+    """ECR's images of a repository: none, because jobs here run without images."""
     name = request["repositoryName"]
     if name not in caller.stack_resources("AWS::ECR::Repository"):
         raise caller.refuse(f"The repository with name '{name}' does not exist", "RepositoryNotFoundException")
@@ -332,7 +332,7 @@ OPERATIONS: dict[str, Operation] = {
 
 
 def service(home: Path, job_environment: Mapping[str, str]) -> client.Service:
-    """CloudFormation and ECR, as far as the account in ``home`` has them."""
+    """The CloudFormation and ECR of the account in ``home``."""
     return client.offer(OPERATIONS, home, job_environment)
 
 
@@ -415,7 +415,7 @@ def _described(stack: Doc) -> dict[str, Any]:
 
 
 def _stated(members: Doc) -> dict[str, Any]:
-    """The members that have a value, times as they are told."""
+    """The members that have a value; times as datetimes."""
     times = ("Time", "Timestamp")
     said = {key: value for key, value in members.items() if value not in (None, "")}
     return {key: datetime.fromisoformat(one) if key.endswith(times) else one for key, one in said.items()}

@@ -1,4 +1,4 @@
-"""CloudFormation's templates, worked out for one stack: parameters, conditions, functions, and what would change.
+"""CloudFormation templates evaluated for one stack: parameters, conditions, functions, and what would change.
 
 https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/intrinsic-function-reference.html
 """
@@ -73,7 +73,7 @@ def text(value: Any) -> str:
 
 
 def _parameters(declared: Doc, given: Mapping[str, str]) -> dict[str, str]:
-    """Each parameter's value, given or default, checked against what is declared."""
+    """Each parameter's value, given or default, checked against its declaration."""
     if unknown := sorted({*given} - {*declared}):
         raise invalid(f"Parameters: [{', '.join(unknown)}] do not exist in the template")
     values = {}
@@ -95,7 +95,7 @@ def _parameters(declared: Doc, given: Mapping[str, str]) -> dict[str, str]:
 
 
 class Template:
-    """A template worked out for one stack. Resources are kept in the order in which they need one another."""
+    """A template evaluated for one stack. Resources are listed after those that they refer to."""
 
     def __init__(self, db: sqlite3.Connection, stack: Doc, wanted: Doc, before: dict[str, Doc]) -> None:
         self.db, self.stack, self.wanted = db, stack, wanted
@@ -104,8 +104,8 @@ class Template:
         self.before = before
         self.resources: dict[str, Doc] = {}
 
-    def work_out(self) -> None:
-        """Set resources and outputs. Raises Refused."""
+    def evaluate(self) -> None:
+        """Evaluate parameters, resources and outputs. Raises Refused."""
         try:
             self.wanted["parameters"] = _parameters(self.parameters, self.wanted["parameters"])
             for logical in filter(self.holds, self.template["Resources"]):
@@ -123,12 +123,12 @@ class Template:
             raise invalid(f"Template format error: unsupported structure ({error})") from None
 
     def holds(self, logical: str) -> bool:
-        """Whether there is such a resource, under the conditions as they are."""
+        """Whether the template has such a resource and its condition holds."""
         one = self.template["Resources"].get(logical)
         return one is not None and ("Condition" not in one or self.value({"Condition": one["Condition"]}))
 
     def resource(self, logical: str) -> Doc:
-        """A resource as it shall be: the one that is there, where nothing of it changes."""
+        """A resource as the template describes it; the existing record if nothing has changed."""
         if logical in self.resources:
             return self.resources[logical]
         declared, before = self.template["Resources"][logical], self.before.get(logical)
@@ -165,7 +165,7 @@ class Template:
         return name
 
     def changes(self) -> list[Doc]:
-        """What executing would do, as DescribeChangeSet says it."""
+        """The changes, as DescribeChangeSet lists them."""
         found = []
         for logical, new in self.resources.items():
             before = self.before.get(logical)
@@ -187,7 +187,7 @@ class Template:
     # --- functions
 
     def value(self, node: Any) -> Any:
-        """A part of the template with its functions worked out."""
+        """A part of the template with its functions evaluated."""
         if isinstance(node, list):
             return [one for one in map(self.value, node) if one is not NO_VALUE]
         if not isinstance(node, dict):
@@ -272,7 +272,7 @@ def _attribute(one: Doc, name: str) -> str:
 
 
 def replaced(before: Doc, new: Doc) -> bool:
-    """Whether another thing takes a thing's place; of a definition there is a new revision instead."""
+    """Whether a new resource replaces the old one. A job definition gets a new revision instead."""
     return bool(before["physical"] != new["physical"] and not before["type"] == new["type"] == DEFINITION)
 
 
@@ -281,13 +281,13 @@ def identity(one: Doc) -> Doc:
 
 
 def batch_names(one: Doc) -> tuple[str, str]:
-    """What Batch's operations, and their members, call such a thing: ``job_queue`` and ``jobQueue``."""
+    """The name of such a resource in Batch's operations and in their members: ``job_queue``, ``jobQueue``."""
     kind = one["type"].rpartition("::")[2]
     return xform_name(kind), kind[0].lower() + kind[1:]
 
 
 def as_member(shape: Any, value: Any, updates: bool) -> Any:
-    """A property, whose names begin with capitals, as the API's own member, by AWS's model.
+    """A CloudFormation property as a member of the API's request, by AWS's model.
 
     Keys of maps (tags, parameters, options of a log) are nobody's names and stay as they are. What the model does not
     know is left to be refused, but for an update, which takes less than the making.

@@ -17,7 +17,7 @@ from genokit.stacks import progress, removal
 from genokit.stacks.changes import Changes, from_change_set
 from genokit.stacks.progress import say
 
-MADE_IN_VAIN = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED")  # nothing can become of such a stack
+NOT_CREATED = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED")  # such a stack can only be deleted
 
 
 @dataclass
@@ -60,8 +60,8 @@ class Deployment:
         return found
 
     def check_comparable(self, found: dict[str, Any] | None) -> None:
-        """Raise StackFailed where a stack could not be made, so that nothing can be changed of it."""
-        if found and found["StackStatus"] in MADE_IN_VAIN:
+        """Raise StackFailed if the stack could not be created, so that there is nothing to change."""
+        if found and found["StackStatus"] in NOT_CREATED:
             raise StackFailed(
                 f"Stack '{self.name}' is {found['StackStatus']}: it could not be created, so there is nothing to "
                 "compare with or to update. deploy() removes what is left of it and creates it again.",
@@ -80,12 +80,12 @@ class Deployment:
             progress.follow(self.clients, identity, known, removing=status.startswith("DELETE"))
 
     def settled(self) -> dict[str, Any] | None:
-        """The stack at rest and fit to be changed; what could not be made is removed first. Raises StackFailed."""
+        """The stack when it can be changed; one that could not be created is removed first. Raises StackFailed."""
         found = self.at_rest()
         if found is None or found["StackStatus"] == "REVIEW_IN_PROGRESS":
             return found
         identity, status = found["StackId"], found["StackStatus"]
-        if status in MADE_IN_VAIN:
+        if status in NOT_CREATED:
             reason = progress.first_failure(progress.read(self.clients, identity, set())) or {}
             told = f" ({reason.get('LogicalResourceId')}: {reason.get('ResourceStatusReason')})" if reason else ""
             say(f"Stack {self.name} is {status}: an earlier deploy failed{told}. What is left of it is removed first.")
@@ -127,7 +127,7 @@ class Deployment:
             change_set.changes = self._changes(change_set.request)
             yield change_set
         except BaseException:
-            with suppress(GenokitError):  # the first error is the one to tell
+            with suppress(GenokitError):  # the first error is the one to report
                 self._forget(change_set, found)
             raise
         self._forget(change_set, found)
@@ -182,7 +182,7 @@ class Deployment:
         say(f"Stack {self.name} is {status}.")
 
     def delete(self, found: dict[str, Any]) -> None:
-        """Empty the stack and delete it; what was written into it meanwhile is the reason of a second round."""
+        """Empty the stack and delete it, up to three times, because jobs may write into it meanwhile."""
         identity = found["StackId"]
         for _ in range(3):
             made, known = removal.resources(self.clients, identity), self._known(identity)
@@ -195,7 +195,7 @@ class Deployment:
         self._check(status, seen, ("DELETE_COMPLETE",))
 
     def _known(self, identity: str, *, under_way: bool = False) -> set[str]:
-        """The events so far, without the last where the work is under way: that one may be its end."""
+        """The ids of the events so far, without the last one if an operation is under way: it may be its end."""
         found = progress.read(self.clients, identity, set())
         return {one["EventId"] for one in (found[:-1] if under_way else found)}
 
