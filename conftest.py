@@ -26,7 +26,7 @@ hypothesis_settings.register_profile("genokit", deadline=None)
 hypothesis_settings.load_profile("genokit")
 
 # How long a test of a marker may take, where pyproject's default is too short; a mark of its own goes first.
-LIMITS_S = {"slow": 1200, "spark": 1200, "browser": 900, "containers": 900, "policies": 900, "clients": 2400}
+LIMITS_S = {"slow": 1800, "spark": 1800, "browser": 900, "containers": 900, "policies": 900, "clients": 2400}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -39,6 +39,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 # botocore parses its models once a process, not for each of the hundreds of sessions that tests make.
 botocore.session.create_loader = cache(botocore.session.create_loader)
+
+
+def in_memory() -> str | None:
+    """Linux's folder in memory, where it holds programs too and has room: there no test waits for a disk."""
+    try:
+        about = os.statvfs("/dev/shm")
+    except OSError:
+        return None
+    roomy = about.f_bavail * about.f_frsize >= 4 * 2**30
+    return "/dev/shm" if roomy and not about.f_flag & os.ST_NOEXEC and os.access("/dev/shm", os.W_OK) else None
+
+
+if folder := in_memory():
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", folder)  # the folder of tmp_path's folders
 
 
 def pytest_report_header() -> str:

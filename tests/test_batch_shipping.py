@@ -9,6 +9,7 @@ import io
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -243,18 +244,28 @@ def test_pictures_hashes_and_the_examples_of_manuals_are_no_secrets(embedded, pr
     assert set(harmless) <= set(shipped(embedded, project))
 
 
+@pytest.fixture(scope="module")
+def made_of_patients(tmp_path_factory) -> Path:
+    """What the kit makes of patients' rows, in folders of its own and in one of the user's."""
+    root = tmp_path_factory.mktemp("patients")
+    source = omop.synthetic(root / "mimic", persons=5, density=0.02, progress=False)
+    omop.etl(source, root / "omop", progress=False)
+    cohort = Cdm(root / "omop").cohort(visit=9201)
+    cohort.to_parquet(root / "cohorts")
+    cohort.to_parquet(root)
+    Cdm(root / "omop").characterize(results=root / "counts.db", progress=False)
+    written(root / "reports", {"notes.md": ""})
+    omop.etl(source, root / "reports", progress=False)  # a folder of the user's own is not marked, what is put in is
+    return root
+
+
 @pytest.mark.parametrize("with_git", [True, False])
-def test_what_the_kit_made_of_patients_rows_is_marked_and_never_shipped(account, embedded, project, with_git):
+def test_what_the_kit_made_of_patients_rows_is_marked_and_never_shipped(
+    account, embedded, project, made_of_patients, with_git
+):
     if with_git:
         git(project, "init", "-q")
-    source = omop.synthetic(project / "mimic", persons=5, density=0.02, progress=False)
-    omop.etl(source, project / "omop", progress=False)
-    cohort = Cdm(project / "omop").cohort(visit=9201)
-    cohort.to_parquet(project / "cohorts")
-    cohort.to_parquet(project)
-    Cdm(project / "omop").characterize(results=project / "counts.db", progress=False)
-    written(project / "reports", {"notes.md": ""})
-    omop.etl(source, project / "reports", progress=False)  # a folder of the user's own is not marked, what is put in is
+    shutil.copytree(made_of_patients, project, symlinks=True, dirs_exist_ok=True)
     backends.account(Settings(home=project / "second"))
     backends.clients(Settings(home=project / "second")).s3.put_object(Bucket="genokit", Key="a", Body=b"x")
     with warnings.catch_warnings(record=True) as warned:
@@ -522,7 +533,7 @@ def test_signals_reach_the_command_itself(account, embedded, project, tmp_path):
         assert process.stdout
         assert int(process.stdout.readline()) == process.pid
         process.terminate()
-        assert process.wait(20) == -signal.SIGTERM
+        assert process.wait(240) == -signal.SIGTERM
 
 
 def test_a_pipe_that_closes_ends_the_command_as_in_a_shell(account, embedded, tmp_path):

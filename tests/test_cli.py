@@ -241,11 +241,11 @@ def test_an_interrupted_command_leaves_with_130_and_no_traceback():
     with genokit("doctor") as process:
         # Once it has started a program of its own, it is well inside its work.
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 240
         while not children.read_text() and time.monotonic() < deadline:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=240)
     assert process.returncode == 130
     assert err == "genokit: interrupted\n"
 

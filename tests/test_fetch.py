@@ -257,7 +257,7 @@ def test_concurrent_processes_fetch_the_same_data_set(folder, at, tmp_path):
     command = [sys.executable, "-W", "error", "-c", code, str(folder)]
     environ = os.environ | settings.environ() | {"PYTHONPATH": str(Path(__file__).parents[1])}
     running = [subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True) for _ in range(4)]
-    printed = {process.communicate(timeout=120)[0] for process in running}
+    printed = {process.communicate(timeout=240)[0] for process in running}
     assert printed == {Manifest(folder, settings=settings).fetch(progress=False).sha256 + "\n"}
     assert set(Manifest(folder, settings=settings).verify()["state"]) == {"verified"}
     assert not list(settings.cache.glob(".*"))

@@ -290,7 +290,7 @@ def test_a_disk_without_room_is_a_clear_error_and_loses_nothing(account: Setting
     # No file may grow beyond this: what SQLite and the supervisor then meet is what a full disk would show them.
     room = max(file.stat().st_size for file in account.home.iterdir()) + 60_000
     command = [sys.executable, "-c", LIMITED, account.home, str(room), Path(__file__).parent]
-    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.splitlines()
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=240).stdout.splitlines()
     assert said[-1].startswith(f"refused: The embedded account in '{account.home}' cannot be used")
     assert len(said) > 1
     for process in ours(account.home):

@@ -284,7 +284,7 @@ def test_the_key_pair_is_its_owner_s_alone_and_stays_the_same(account: Settings)
         subprocess.Popen([sys.executable, "-c", code, account.home], stdout=subprocess.PIPE, text=True)
         for _ in range(3)
     ]
-    shown = {kernel.communicate(timeout=60)[0] for kernel in kernels}
+    shown = {kernel.communicate(timeout=240)[0] for kernel in kernels}
     assert len(shown) == 1
     file = account.home / "credentials"
     assert file.stat().st_mode & 0o777 == 0o600
@@ -431,7 +431,7 @@ def test_the_kit_s_own_way_out_to_public_data_does_not_lead_to_the_door(
 def aws(environment: dict[str, str], *arguments: str) -> Any:
     done = subprocess.run(
         [sys.executable, "-m", "awscli", *arguments, "--output", "json"],
-        env=environment, capture_output=True, text=True, timeout=60, check=False,
+        env=environment, capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     return json.loads(done.stdout)
@@ -472,7 +472,7 @@ def test_the_aws_cli_submits_describes_and_reads_a_log_with_what_the_command_pri
                "--log-stream-name", job["container"]["logStreamName"])  # fmt: skip
     assert [event["message"] for event in page["events"]] == ["hello"]
     served.send_signal(signal.SIGINT)
-    rest, log = served.communicate(timeout=30)
+    rest, log = served.communicate(timeout=240)
     assert (served.returncode, rest) == (0, "")
     asked = re.findall(r"\] (.+) HTTP/1.1 (.+)", log)
     assert asked == [

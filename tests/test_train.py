@@ -101,7 +101,7 @@ def test_an_interrupted_and_resumed_training_gives_the_same_weights(few, history
             if line.startswith("Epoch[1] Batch"):
                 interrupted.send_signal(signal.SIGINT)
                 break
-        _, errors = interrupted.communicate(timeout=60)
+        _, errors = interrupted.communicate(timeout=240)
     assert interrupted.returncode == 130
     assert errors.startswith("Interrupted.")
     assert train.load(tmp_path / "b").epoch == 1
