@@ -21,6 +21,7 @@ HOLDS = {
     "AWS::RedshiftServerless::Namespace": "tables",
     "AWS::S3::Bucket": "files",
 }
+COLUMNS = ("does", "resource", "type", "properties", "loses")
 SIGNS = {"add": "+", "change": "~", "replace": "!", "may replace": "!", "remove": "-"}
 MANY = 8  # changes of one kind that are listed by name
 
@@ -68,8 +69,10 @@ class Changes:
         """A row for each resource."""
         from genokit.frames import Frame
 
-        rows = [(one.does, one.resource, one.type, ", ".join(one.properties), one.loses) for one in self.changes]
-        return Frame(rows, columns=["does", "resource", "type", "properties", "loses"])
+        return Frame(self._rows(), columns=COLUMNS)
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        return [(one.does, one.resource, one.type, ", ".join(one.properties), one.loses) for one in self.changes]
 
     def __bool__(self) -> bool:
         return self.outputs or bool(self.changes)
@@ -102,8 +105,10 @@ class Changes:
         return "\n".join(lines)
 
     def _repr_html_(self) -> Html:
-        shown = self.table()
-        fold = {"Resources": table(shown.loc[:, (shown != "").any()], most=200)} if self.changes else None
+        # Not by way of pandas, which cannot hold every text.
+        shown = [dict(zip(COLUMNS, row, strict=True)) for row in self._rows()]
+        used = [name for name in COLUMNS if any(row[name] for row in shown)]
+        fold = {"Resources": table(shown, columns=used, most=200)} if self.changes else None
         rows: dict[str, object] = {"Changes": self.summary}
         for does in SIGNS:
             named = [one.resource for one in self.changes if one.does == does]
