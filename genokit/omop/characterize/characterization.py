@@ -72,7 +72,7 @@ class Characterization(AchillesResults):
         """Every analysis: analysis_id, analysis_name, strata, and its number of rows."""
         rows = {**self._results.groupby("analysis_id").size(), **self._distributions.groupby("analysis_id").size()}
         known = [(number, one.name, ", ".join(one.strata), rows.get(number, 0)) for number, one in analyses().items()]
-        return pd.DataFrame(known, columns=["analysis_id", "analysis_name", "strata", "rows"])
+        return pd.DataFrame(sorted(known), columns=["analysis_id", "analysis_name", "strata", "rows"])
 
     def concept(self, concept_id: int, table: str | None = None) -> ConceptSummary:
         """All results about one concept.
