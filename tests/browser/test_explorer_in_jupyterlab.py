@@ -47,7 +47,7 @@ def test_concepts_are_sought_chosen_and_saved_by_hand(opened):
     head(book, "Drug exposure").wait_for()
     book.page.get_by_role("button", name="Forward").click()
     head(book, "celecoxib").wait_for()
-    look_at(book, "Who is in it")
+    look_at(book, "Persons")
     book.page.locator(".gk-about img.gk-image").wait_for()
     assert not book.page.get_by_role("radio").first.is_visible()
 
