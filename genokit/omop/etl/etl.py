@@ -85,10 +85,13 @@ def etl(
 
     Examples
     --------
+    >>> import tempfile
     >>> from genokit import omop
-    >>> source = omop.synthetic("mimiciii", persons=5, density=0.01, progress=False)
-    >>> omop.etl(source, "omop", progress=False)
-    <Report Synthetic MIMIC-III to omop: 39 tables made, 0 unchanged>
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     source = omop.synthetic(f"{folder}/mimiciii", persons=5, density=0.01, progress=False)
+    ...     report = omop.etl(source, f"{folder}/omop", progress=False)
+    >>> report.tables["state"].value_counts().to_dict()
+    {'made': 39}
     """
     begun, target = time.perf_counter(), os.fspath(target).rstrip("/")
     clients, known = clients or backends.clients(), known or Vocabulary()

@@ -50,9 +50,11 @@ class Report:
 
     Examples
     --------
+    >>> import tempfile
     >>> from genokit import omop
-    >>> source = omop.synthetic("mimiciii", persons=5, density=0.01, progress=False)
-    >>> report = omop.etl(source, "cdm54", progress=False)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     source = omop.synthetic(f"{folder}/mimiciii", persons=5, density=0.01, progress=False)
+    ...     report = omop.etl(source, f"{folder}/omop", progress=False)
     >>> report.missing, len(report.rejected), int(report.tables.set_index("table").loc["person", "rows"])
     ((), 0, 5)
     """

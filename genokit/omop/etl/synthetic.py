@@ -109,8 +109,10 @@ def synthetic(
 
     Examples
     --------
+    >>> import tempfile
     >>> from genokit import omop
-    >>> omop.synthetic("mimiciii", persons=5, density=0.01, progress=False).title
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     omop.synthetic(f"{folder}/mimiciii", persons=5, density=0.01, progress=False).title
     'Synthetic MIMIC-III'
     """
     _check(persons, density, chartevents_per_stay, format)
