@@ -63,7 +63,7 @@ def pytest_collection_finish() -> None:
     """What the imports made stays: no collection of garbage looks through it, a third of the tests' time otherwise."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(100_000, 20, 20)
+    gc.set_threshold(100_000, 50, 100)
 
 
 def pytest_unconfigure() -> None:
