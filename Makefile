@@ -47,10 +47,10 @@ notebooks: kit ## run every notebook from its first cell to its last
 	@for notebook in notebooks/*.ipynb; do $(py) -m genokit run "$$notebook" $(ARGS) || exit 1; done
 
 test: dev ## run the tests; ARGS="-k batch" selects some
-	@$(py) -m pytest -n 2 --dist worksteal -m "not slow and not aws and not containers and not gpu and not policies and not browser and not spark and not clients" $(ARGS)
+	@$(py) -m pytest -n 3 --dist worksteal -m "not slow and not aws and not containers and not gpu and not policies and not browser and not spark and not clients" $(ARGS)
 
 test-slow: dev ## run the slow tests: whole notebooks, an epoch of training, Batch's one-minute timeout
-	@$(py) -m pytest -n 2 --dist worksteal -m "slow and not aws" $(ARGS)
+	@$(py) -m pytest -n 3 --dist worksteal -m "slow and not aws" $(ARGS)
 
 test-containers: dev ## run the tests that need docker or podman; as root, docker is started if it is not running
 	@tests/with-engine $(py) -m pytest -m containers tests/test_local_containers.py $(ARGS)
