@@ -78,9 +78,9 @@ def interruptible() -> Iterator[None]:
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def session_account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Code that asks for no settings of its own, doctests above all, works in a folder of this session."""
+@pytest.fixture(scope="module", autouse=True)
+def module_account(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Code that asks for no settings of its own, doctests above all, works in a folder of its module's tests."""
     settings = Settings(home=tmp_path_factory.mktemp("account"), cache=USERS_CACHE)
     before = dict(os.environ)
     for name in [name for name in os.environ if name.startswith("GENOKIT_")]:

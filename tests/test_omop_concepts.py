@@ -179,7 +179,7 @@ def test_a_folder_that_is_no_download_is_refused_by_name(tmp_path, folder):
         (tmp_path / file.name.lower()).write_bytes(file.read_bytes())
     assert repr(vocabulary(tmp_path)) == f"<Vocabulary in {tmp_path}>"
     write(tmp_path, "concept.csv", "concept_id,concept_name", [])
-    with pytest.raises(InvalidSource, match=r"lacks the column concept_id; its first line has 1: .* tabs"):
+    with pytest.raises(InvalidSource, match=r"lacks the column concept_id; its first line has 1: .* tab-separated"):
         vocabulary(tmp_path)
 
 
@@ -187,11 +187,11 @@ def test_a_file_that_another_program_has_changed_is_named(tmp_path):
     download(tmp_path)
     file = tmp_path / "CONCEPT.csv"
     file.write_text(file.read_text(encoding="utf-8").replace("19700101", "01/01/1970"), encoding="utf-8")
-    with pytest.raises(InvalidSource, match=r"CONCEPT\.csv is not as Athena delivers it: .*01/01/1970"):
+    with pytest.raises(InvalidSource, match=r"CONCEPT\.csv differs from what Athena delivers: .*01/01/1970"):
         vocabulary(tmp_path).load(duckdb.connect())
 
 
 def test_a_vocabulary_shows_what_it_knows(folder):
     assert repr(Vocabulary()) == f"<Vocabulary of genokit's own {len(own())} codes>"
-    assert "stay without concepts" in Vocabulary()._repr_html_()
+    assert "have no concepts" in Vocabulary()._repr_html_()
     assert str(folder) in vocabulary(folder)._repr_html_()
