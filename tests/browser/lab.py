@@ -99,14 +99,14 @@ class Opened:
         self.page = page
         self.dialogs: list[str] = []
         self.errors: list[str] = []
+        page.set_default_timeout(240_000)  # a loaded machine needs long
         page.on("dialog", self._dialog)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.goto(address.replace("/lab?", f"/lab/tree/{name}?reset&"))
-        page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
+        page.wait_for_selector(".jp-Notebook .jp-Cell")
         page.wait_for_function(
             "() => { const one = window.jupyterapp?.shell.currentWidget;"
-            " return one?.context?.sessionContext?.session?.kernel?.status === 'idle'; }",
-            timeout=60_000,
+            " return one?.context?.sessionContext?.session?.kernel?.status === 'idle'; }"
         )
         self.command("application:set-mode", mode="single-document")
         page.keyboard.press("Escape")
@@ -133,7 +133,6 @@ class Opened:
             "cell => { const one = window.jupyterapp.shell.currentWidget.content.widgets[cell];"
             " return one.model.executionCount && one.promptNode.textContent.indexOf('*') < 0; }",
             arg=cell,
-            timeout=60_000,
         )
 
     def output(self, cell: int) -> str:

@@ -132,16 +132,10 @@ def test_hostile_names_reasons_and_logs_are_only_text(box, opened):
     box.wait(job, "RUNNING")
     rename = (
         f"NAME = {HOSTILE!r}\n"
-        "class Renamed:\n"
-        "    def __init__(self, batch): self.batch = batch\n"
-        "    def __getattr__(self, name):\n"
-        "        def call(**request):\n"
-        "            answer = getattr(self.batch, name)(**request)\n"
-        "            for job in [*answer.get('jobs', []), *answer.get('jobSummaryList', [])]:\n"
-        "                job.update(jobName=NAME, statusReason=NAME)\n"
-        "            return answer\n"
-        "        return call\n"
-        "clients = backends.Clients(clients.settings, batch=Renamed(clients.batch))\n"
+        "def renamed(parsed, **_):\n"
+        "    for job in [*parsed.get('jobs', []), *parsed.get('jobSummaryList', [])]:\n"
+        "        job.update(jobName=NAME, statusReason=NAME)\n"
+        "clients.batch.meta.events.register('after-call.batch', renamed)\n"
     )
     book = opened(BEGIN + rename + "monitor(clients)")
     book.run(0)
