@@ -1,9 +1,10 @@
 """One CSV file into one table: the good rows loaded, every bad one listed by line and reason, no value ever repeated.
 
 DuckDB reads in parallel, but (2.0) it guesses where rows begin, so that a quoted text with newlines can be cut. It
-reads on inside a broken quote over thousands of good rows, counts rows and not lines, and refuses mixed line ends. So a
-file is first read as fast as possible, with times as PhysioNet writes them; if that fails, with all times as texts; and
-if that fails too, from a copy of the well-formed rows, each with its line number, whose values are then checked.
+reads on inside a broken quote over thousands of good rows, counts rows and not lines, refuses mixed line ends, and can
+hang at a bad row that it is not told to set aside. So a file is first read as fast as possible, with times as PhysioNet
+writes them; if that fails, with all times as texts; and if that fails too, from a copy of the well-formed rows, each
+with its line number, whose values are then checked.
 """
 
 from __future__ import annotations
@@ -119,14 +120,22 @@ def _read(con: Any, file: Path, statement: str) -> bool:
     import duckdb
 
     try:
+        _forget_rejects(con)
         con.execute(statement)
+        return not con.execute("select 1 from reject_errors limit 1").fetchall()
     except (duckdb.InvalidInputException, duckdb.ConversionException):
         return False
     except duckdb.IOException as error:
         if "gzip" in str(error).lower():
             raise InvalidSource(f"'{file.name}' is damaged or incomplete. Fetch it again.") from error
         raise
-    return True
+    finally:
+        _forget_rejects(con)
+
+
+def _forget_rejects(con: Any) -> None:
+    # They hold rows as they stand in the file.
+    con.execute("drop table if exists reject_errors; drop table if exists reject_scans")
 
 
 def _reader(
@@ -138,7 +147,7 @@ def _reader(
     return f"""read_csv({quoted(file)}, auto_detect = false, header = true, delim = ',', quote = '"', escape = '"',
         columns = {{{columns}}}, force_not_null = [{needed}], compression = '{"gzip" if _is_gzip(file) else "none"}',
         nullstr = [{", ".join(map(quoted, ("", *null_texts)))}], timestampformat = '{rows.FORMATS[0]}',
-        max_line_size = {2 * LONGEST}, parallel = {parallel})"""
+        max_line_size = {2 * LONGEST}, parallel = {parallel}, store_rejects = true, rejects_limit = 1)"""
 
 
 def sift(file: Path, columns: int, copy: Path) -> Iterator[tuple[int, str]]:
