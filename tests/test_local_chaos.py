@@ -379,6 +379,16 @@ def test_a_store_with_flipped_bytes_is_named_or_read_and_never_a_bare_error(acco
     assert box.wait(box.submit(box.define("true")))["status"] == "SUCCEEDED"
 
 
+@pytest.mark.parametrize("at", [-107_000_000_000_000, 10**18, 1e30, "noon"])
+def test_an_event_with_an_impossible_time_names_the_damaged_store(account: Settings, at: object) -> None:
+    box = Box(account)
+    box.wait(box.submit(box.define("true")))
+    with store.connect(account.home) as db:
+        db.execute("update events set at = ?", (at,))
+    with pytest.raises(GenokitError, match="not a readable store of jobs"):
+        backends.account(account).events()
+
+
 def test_an_empty_store_is_no_new_account(account: Settings) -> None:
     box = Box(account)
     box.define("true")

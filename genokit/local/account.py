@@ -155,6 +155,11 @@ class Account:
         -------
         list of dict
             Each event, with its ``cursor``.
+
+        Raises
+        ------
+        GenokitError
+            The account's store cannot be read.
         """
         with store.connect(self.home) as db:
             rows = db.execute(
@@ -162,7 +167,10 @@ class Account:
                 "where events.seq > ? order by events.seq limit ?",
                 (after, most),
             ).fetchall()
-        return [_event(row) for row in rows]
+        try:
+            return [_event(row) for row in rows]
+        except (TypeError, ValueError, OverflowError) as error:  # a time or a number that is none
+            raise store.unusable(self.home, error) from error
 
     def clean(self) -> None:
         """Stop the account and remove its jobs, definitions and logs. Fetched data, trained models and S3 stay."""
