@@ -56,7 +56,7 @@ def press(book: Opened, name: str) -> None:
 def test_counts_change_while_an_array_of_200_runs(box, opened):
     book = opened(BEGIN + "monitor(clients)")
     book.run(0)
-    book.page.get_by_text("No jobs here yet").wait_for()
+    book.page.get_by_text("No jobs yet").wait_for()
     task = box.define("sh", "-c", "sleep 0.2", resourceRequirements=SMALL)
     box.submit(task, arrayProperties={"size": 200})
     seen = []
