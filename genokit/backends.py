@@ -186,7 +186,7 @@ class Clients:
     def place(self) -> str:
         """Where jobs run and how they are isolated, for a card."""
         if self.backend is HERE:
-            return "here: runs as your user, with no container or IAM isolation"
+            return "here as your user, with no container or IAM isolation"
         return f"on AWS, {self.settings.region or 'default region'}"
 
 

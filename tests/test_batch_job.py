@@ -107,7 +107,7 @@ def test_cards_escape_what_jobs_say(batch: Batch) -> None:
     card = job._repr_html_()
     assert "<script>" not in card
     assert "&lt;script&gt;" in card
-    assert "runs as your user, with no container or IAM isolation" in card
+    assert "here as your user, with no container or IAM isolation" in card
     assert repr(job).startswith(f"<Job hostile {job.id[:8]} SUCCEEDED highPriority")
     assert "highPriority" in batch._repr_html_()
 

@@ -258,6 +258,11 @@ def test_every_picture_can_be_drawn_of_the_sample_and_of_an_empty_cdm(sample):
         sample.plot("conditions_prevalence")
 
 
+def test_a_picture_without_data_says_so(sample):
+    assert sample.table("measurement_values").empty
+    assert [text.get_text() for text in sample.plot("measurement_values").texts] == ["Values: no records"]
+
+
 def test_numbers_of_pictures_are_those_of_the_analyses(sample):
     conditions = sample.table("condition_prevalence").set_index("concept_name")
     assert tuple(conditions.loc["Viral sinusitis", ["persons", "records"]]) == (2686, 17268)

@@ -47,6 +47,14 @@ def axes_on_clear_paper(ax: Axes | None, width: float, height: float) -> Iterato
         yield plt.subplots(figsize=(width, height), layout="constrained")[1] if ax is None else ax
 
 
+def blank(ax: Axes, words: str) -> Axes:
+    """Empty axes with these words in the middle, in place of a figure without data."""
+    ax.clear()
+    ax.set_axis_off()
+    ax.text(0.5, 0.5, words, ha="center", va="center", color=INK, transform=ax.transAxes)
+    return ax
+
+
 def only_left_and_bottom(ax: Axes) -> Axes:
     """The axes without the lines at their top and right."""
     ax.spines[["top", "right"]].set_visible(False)

@@ -16,6 +16,7 @@ from genokit.omop.characterize import pictures
 from genokit.omop.characterize.achilles_results import AchillesResults
 from genokit.omop.characterize.analyses import analyses
 from genokit.omop.characterize.concept_summary import ConceptSummary, summary
+from genokit.plots.paper import blank
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,7 +67,9 @@ class Characterization(AchillesResults):
 
     def plot(self, name: str, *, ax: Axes | None = None) -> Axes:
         """Draw one picture, on ``ax`` or in a new figure. Raises NotFound."""
-        return pictures.find(name).draw(self.table(name), ax=ax)
+        picture, table = pictures.find(name), self.table(name)
+        ax = picture.draw(table, ax=ax)
+        return blank(ax, f"{picture.title}: no records") if table.empty else ax
 
     def analyses(self) -> DataFrame:
         """Every analysis: analysis_id, analysis_name, strata, and its number of rows."""
