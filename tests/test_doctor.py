@@ -13,6 +13,7 @@ import pytest
 from genokit.batch import Batch
 from genokit.config import Settings
 from genokit.doctor import HealthCheck, HealthReport, doctor
+from genokit.train import mxnet
 
 ROOT = Path(__file__).parents[1]
 
@@ -32,6 +33,12 @@ def test_every_check_answers_and_what_is_wrong_comes_with_a_step(report):
         assert found.state in ("ok", "warning", "problem")
         assert found.detail
         assert found.state == "ok" or found.todo
+
+
+def test_it_answers_also_after_a_training_in_the_same_process(tmp_path):
+    mxnet.load()
+    found = doctor(Settings(home=tmp_path / "home"), only=["package sources"])
+    assert row(found, "package sources").state in ("ok", "warning")
 
 
 def test_versions_and_the_embedded_account_are_told(report):
