@@ -194,9 +194,21 @@ class Settings:
         return {_variable(name): text for name, text in texts.items()} | {ORIGINS: json.dumps(origins)} | trusted
 
     def made(self, name: str) -> Path:
-        """The folder ``home``, ``cache`` or ``runs``, made on first use for its owner alone (0700).
+        """One of the settings' folders, made on first use for its owner alone (0700).
 
-        Raises ConfigError if that is impossible, or if the home belongs to another user or others can write to it.
+        Parameters
+        ----------
+        name : str
+            "home", "cache" or "runs".
+
+        Returns
+        -------
+        Path
+
+        Raises
+        ------
+        ConfigError
+            It cannot be made, or the home belongs to another user, or others can write to it.
         """
         folder: Path = getattr(self, name)
         try:

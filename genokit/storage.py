@@ -207,7 +207,15 @@ def files(folder: Address, *, clients: backends.Clients | None = None) -> list[s
 
 
 def delete(address: Address, *, clients: backends.Clients | None = None) -> None:
-    """Delete a file, or a folder with all files below it; no error if there is neither. Raises as ``write``."""
+    """Delete a file, or a folder with all files below it; no error if there is neither.
+
+    Parameters
+    ----------
+    address : str or path
+        The file or folder.
+    clients : Clients, optional
+        Default: those of the settings. Raises as ``write``.
+    """
     if is_s3(address):
         with _s3(address, clients) as (s3, where):
             below = [key for key, _ in _keys(s3, where["Bucket"], f"{where['Key']}/")]

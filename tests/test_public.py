@@ -7,14 +7,32 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import genokit
-from genokit import Job, Settings
+from genokit import (
+    Cdm,
+    Concept,
+    ConceptSet,
+    Dataset,
+    Job,
+    JobDefinition,
+    Manifest,
+    Pipeline,
+    Run,
+    Settings,
+    Stack,
+    omop,
+    storage,
+    train,
+)
 from genokit.backends import Clients
-from genokit.batch import ComputeEnvironment
+from genokit.batch import ComputeEnvironment, JobQueue, LogStream
+from genokit.omop.characterize.characterization import Characterization
+from genokit.omop.cohorts.cohort import Cohort
 
 ROOT = Path(__file__).parents[1]
 
@@ -115,3 +133,26 @@ def test_an_attribute_that_was_renamed_still_works_and_warns_with_its_new_name(
     one = {Job: job, ComputeEnvironment: batch.environments()[0], Clients: batch.clients}[owner]
     with pytest.warns(DeprecationWarning, match=rf"{owner.__name__}\.{old} is now {new}"):
         assert getattr(one, old)
+
+
+CLASSES = (genokit.Batch, Job, JobDefinition, JobQueue, ComputeEnvironment, LogStream, Cdm, Cohort, Concept, ConceptSet,
+           Characterization, Stack, Pipeline, Run, Manifest, Dataset)  # fmt: skip
+FUNCTIONS = (genokit.run, genokit.record, train.fit, train.submit, omop.etl, omop.quality, omop.synthetic,
+             omop.vocabulary, storage.read, storage.write, storage.write_if_absent, storage.files, storage.delete,
+             Settings.made)  # fmt: skip
+METHODS = [
+    method
+    for one in CLASSES
+    for name, method in inspect.getmembers(one, lambda member: inspect.isfunction(member) or inspect.ismethod(member))
+    if not name.startswith("_")
+]
+
+
+@pytest.mark.parametrize("function", [*FUNCTIONS, *METHODS], ids=lambda function: function.__qualname__)
+def test_shift_tab_explains_every_parameter_of_a_public_function(function: Callable[..., object]) -> None:
+    said = inspect.getdoc(function) or ""
+    assert said
+    for name in inspect.signature(function).parameters:
+        if name not in ("self", "cls"):
+            heads = re.findall(rf"^\**(?:[\w]+, \**)*{name}\b(?:, \**\w+)*(?: : .*)?$", said, re.MULTILINE)
+            assert heads, f"{name} is not in the docstring"

@@ -144,7 +144,19 @@ class Cdm:
         return answer.table if as_arrow else from_arrow(answer.table)
 
     def lookup(self, sql: str, parameters: Mapping[str, object]) -> DataFrame:
-        """The rows of one of the kit's own queries, which leaves ``last`` as it is."""
+        """The rows of one of the kit's own queries; ``last`` stays as it is.
+
+        Parameters
+        ----------
+        sql
+            The query, with ``$name`` for each parameter.
+        parameters
+            The values by name.
+
+        Returns
+        -------
+        DataFrame
+        """
         return from_arrow(self._answer(sql, parameters, None).table)
 
     def _answer(self, sql: str, parameters: Mapping[str, object], most: int | None) -> Answer:
@@ -155,7 +167,27 @@ class Cdm:
             raise QueryError(explained(error, self._columns), sql=sql) from None
 
     def concept(self, concept_id: int) -> Concept:
-        """A concept of the vocabulary by its id. Raises NotFound."""
+        """Look up a concept of the vocabulary.
+
+        Parameters
+        ----------
+        concept_id
+            Its id.
+
+        Returns
+        -------
+        Concept
+
+        Raises
+        ------
+        NotFound
+            If the vocabulary has no such concept.
+
+        Examples
+        --------
+        >>> Cdm().concept(192671)
+        <Concept 192671 Gastrointestinal hemorrhage, Condition, SNOMED>
+        """
         return concepts.of(self, [concept_id])[concept_id]
 
     def concepts(
@@ -291,9 +323,25 @@ class Cdm:
     def stored_cohort(
         self, cohort_definition_id: int, *, name: str | None = None, min_cell: int | None = None
     ) -> Cohort:
-        """A cohort from the CDM's own table ``cohort``, by its id there. Raises NotFound.
+        """A cohort from the CDM's own table ``cohort``.
 
-        ``name`` is what to call it, ``min_cell`` the smallest count of persons to show.
+        Parameters
+        ----------
+        cohort_definition_id
+            Its id in that table.
+        name
+            What to call the cohort; by default "cohort" and its id.
+        min_cell
+            The smallest count of persons to show; never below the settings' ``min_cell``.
+
+        Returns
+        -------
+        Cohort
+
+        Raises
+        ------
+        NotFound
+            If the table has no such cohort.
         """
         from genokit.omop.cohorts import cohort_sources
 
@@ -364,11 +412,36 @@ class Cdm:
         return characterize(self, results, min_cell=self.least(min_cell), progress=progress)
 
     def least(self, min_cell: int | None = None) -> int:
-        """The smallest count of persons that is shown: ``min_cell``, or that of its settings if it is larger."""
+        """The smallest count of persons that is shown.
+
+        Parameters
+        ----------
+        min_cell
+            The smallest count to show; the settings' ``min_cell`` holds if it is larger.
+
+        Returns
+        -------
+        int
+        """
         return disclosure.threshold(min_cell, self._clients.settings if self._clients else None)
 
     def table(self, name: str) -> CdmTable:
-        """A table to look at: its columns, its length, its first rows. Raises NotFound."""
+        """A table to look at: its columns, its length, its first rows.
+
+        Parameters
+        ----------
+        name
+            The table's name in the CDM.
+
+        Returns
+        -------
+        CdmTable
+
+        Raises
+        ------
+        NotFound
+            If the CDM has no such table.
+        """
         if name not in self._columns:
             raise NotFound(f"{self._title} has no table '{name}'. {did_you_mean(name, self._columns)}")
         return CdmTable(self, name)

@@ -75,7 +75,14 @@ class Concept:
     def tree(self, keep: Collection[int] | None = None) -> Tree:
         """The concept and its descendants for ``display.tree``, each once, below the nearest parent.
 
-        ``keep`` are the ids of the descendants to include; by default all.
+        Parameters
+        ----------
+        keep
+            The ids of the descendants to include; by default all.
+
+        Returns
+        -------
+        Tree
         """
         names, below = dict[int, str](), dict[int, list[int]]()
         for concept, name, parent in lookup(self.cdm, "kinds", id=self.concept_id).itertuples(index=False):
@@ -179,7 +186,26 @@ class ConceptSet:
         return self._with(concepts, excluded=False, descendants=descendants, mapped=mapped)
 
     def exclude(self, *concepts: int | Concept, descendants: bool = True, mapped: bool = False) -> ConceptSet:
-        """A new set that excludes some concepts, whatever else includes them; parameters as for ``include``."""
+        """A new set that excludes some concepts, whatever else includes them.
+
+        Parameters
+        ----------
+        concepts
+            Ids or Concepts.
+        descendants
+            Exclude their descendants, too.
+        mapped
+            Exclude concepts that map to them, too.
+
+        Returns
+        -------
+        ConceptSet
+
+        Raises
+        ------
+        NotFound
+            If the vocabulary lacks an id.
+        """
         return self._with(concepts, excluded=True, descendants=descendants, mapped=mapped)
 
     def table(self) -> DataFrame:
@@ -208,7 +234,17 @@ class ConceptSet:
         return bool(self.items)
 
     def to_json(self, file: str | os.PathLike[str] | None = None) -> str:
-        """The set as JSON, as ATLAS imports it; also written to ``file`` if one is given."""
+        """The set as JSON, as ATLAS imports it.
+
+        Parameters
+        ----------
+        file
+            A file to write it to as well.
+
+        Returns
+        -------
+        str
+        """
         text = json.dumps({"items": [_item_json(item) for item in self.items]}, indent=2, ensure_ascii=False)
         if file is not None:
             write_atomic(file, text + "\n")

@@ -29,19 +29,69 @@ class AchillesResults:
     concepts: Mapping[int, str] = field(repr=False)
 
     def counts(self, analysis_id: int) -> DataFrame:
-        """The counts of one of Achilles' analyses, with named strata. Raises NotFound."""
+        """The counts of one of Achilles' analyses, with named strata.
+
+        Parameters
+        ----------
+        analysis_id
+            Achilles' number of the analysis, as ``analyses`` lists them.
+
+        Returns
+        -------
+        DataFrame
+
+        Raises
+        ------
+        NotFound
+            If there is no such analysis.
+        """
         return self._of(analysis_id, self._results)
 
     def distribution(self, analysis_id: int) -> DataFrame:
-        """The distributions of one of Achilles' analyses, with named strata. Raises NotFound."""
+        """The distributions of one of Achilles' analyses, with named strata.
+
+        Parameters
+        ----------
+        analysis_id
+            Achilles' number of the analysis, as ``analyses`` lists them.
+
+        Returns
+        -------
+        DataFrame
+
+        Raises
+        ------
+        NotFound
+            If there is no such analysis.
+        """
         return self._of(analysis_id, self._distributions)
 
     def concept_names(self, concept_ids: Series[Any]) -> list[str]:
-        """The names of concepts, of a column of strata."""
+        """The names of concepts.
+
+        Parameters
+        ----------
+        concept_ids
+            Their ids, such as a column of strata.
+
+        Returns
+        -------
+        list of str
+        """
         return [self.concepts.get(int(one), f"concept {one}") for one in concept_ids]
 
     def gender_names(self, concept_ids: Series[Any]) -> list[str]:
-        """The names of genders, of a column of strata."""
+        """The names of genders.
+
+        Parameters
+        ----------
+        concept_ids
+            Their ids, such as a column of strata.
+
+        Returns
+        -------
+        list of str
+        """
         return [GENDERS.get(int(one)) or self.concepts.get(int(one), str(one)) for one in concept_ids]
 
     @property

@@ -62,11 +62,43 @@ class Characterization(AchillesResults):
         return list(pictures.PICTURES)
 
     def table(self, name: str) -> DataFrame:
-        """The numbers of one picture. Raises NotFound."""
+        """The numbers of one picture.
+
+        Parameters
+        ----------
+        name
+            One of ``names``.
+
+        Returns
+        -------
+        DataFrame
+
+        Raises
+        ------
+        NotFound
+            If there is no such picture.
+        """
         return pictures.find(name).table(self)
 
     def plot(self, name: str, *, ax: Axes | None = None) -> Axes:
-        """Draw one picture, on ``ax`` or in a new figure. Raises NotFound."""
+        """Draw one picture.
+
+        Parameters
+        ----------
+        name
+            One of ``names``.
+        ax
+            The axes to draw on; by default those of a new figure.
+
+        Returns
+        -------
+        Axes
+
+        Raises
+        ------
+        NotFound
+            If there is no such picture.
+        """
         picture, table = pictures.find(name), self.table(name)
         ax = picture.draw(table, ax=ax)
         return blank(ax, f"{picture.title}: no records") if table.empty else ax
@@ -105,7 +137,17 @@ class Characterization(AchillesResults):
         return Explorer(self)
 
     def page(self, path: str | os.PathLike[str] | None = None) -> Html:
-        """All pictures as one self-contained HTML page; also written to ``path`` if one is given."""
+        """All pictures as one self-contained HTML page.
+
+        Parameters
+        ----------
+        path
+            A file to write it to as well.
+
+        Returns
+        -------
+        Html
+        """
         drawn = [(picture.title, pictures.drawn(self, name)) for name, picture in pictures.PICTURES.items()]
         sections = [(title, shown) for title, shown in drawn if shown]
         page = display.page(f"{self.title}, characterized", sections, lead=self.note)

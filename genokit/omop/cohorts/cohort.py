@@ -147,15 +147,39 @@ class Cohort:
         return self._selected(of, "within", days, near)._shown_beside(of)
 
     def outside(self, days: Days, *, of: Cohort) -> Cohort:
-        """Select the entries that ``within`` would leave out; parameters, result and errors are those of ``within``.
+        """Select the entries that ``within`` would leave out.
 
-        With ``days=None`` these are the entries of persons who are never in the other cohort.
+        Parameters
+        ----------
+        days
+            As in ``within``; with None, the entries of persons who are never in the other cohort.
+        of
+            The other cohort.
+
+        Returns
+        -------
+        Cohort
+
+        Raises
+        ------
+        InvalidParameters
+            If ``days`` is neither a number of days nor two bounds.
         """
         low, high = cohort_periods.bounds(days)
         return self._selected(of, "outside", days, ~cohort_periods.starts_near(self.spans, of.spans, low, high))
 
     def named(self, name: str) -> Cohort:
-        """The same cohort under another name."""
+        """The same cohort under another name.
+
+        Parameters
+        ----------
+        name
+            The new name.
+
+        Returns
+        -------
+        Cohort
+        """
         return replace(self, name=name)
 
     def attrition(self) -> DataFrame:
@@ -179,7 +203,17 @@ class Cohort:
         return frame
 
     def plot(self, *, ax: Axes | None = None) -> Axes:
-        """Draw the attrition as a flow chart, on ``ax`` or in a new figure."""
+        """Draw the attrition as a flow chart.
+
+        Parameters
+        ----------
+        ax
+            The axes to draw on; by default those of a new figure.
+
+        Returns
+        -------
+        Axes
+        """
         from genokit.plots import cohorts
 
         return cohorts.flow(self.attrition(), title=self.name, ax=ax)
@@ -365,7 +399,17 @@ class Cohort:
         return pathways(self, events, most_steps, gap_days, combination_days, first_only)
 
     def table(self, cohort_definition_id: int | None = None) -> DataFrame:
-        """The rows of the CDM's table ``cohort``; the id is derived from the settings unless one is given."""
+        """The cohort as rows of the CDM's table ``cohort``.
+
+        Parameters
+        ----------
+        cohort_definition_id
+            The cohort's id in that table; by default derived from its settings.
+
+        Returns
+        -------
+        DataFrame
+        """
         return cohort_tables.rows(self.spans, self._id() if cohort_definition_id is None else cohort_definition_id)
 
     def to_parquet(self, folder: str | os.PathLike[str], cohort_definition_id: int | None = None) -> int:
