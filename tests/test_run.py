@@ -373,6 +373,12 @@ def test_a_record_survives_a_cleared_output(write: Write, settings: Settings) ->
     assert failed(notebook, settings).run.outputs == {"a": 4, "b": (1, 2), "c": 3, "d": 5}
 
 
+def test_output_widgets_never_keep_a_run_waiting(write: Write, settings: Settings) -> None:
+    cells = (f"with Output():\n    print({number})" for number in range(60))
+    notebook = write("widgets", "from ipywidgets import Output", *cells)
+    assert run(notebook, settings=settings, progress=False, cell_timeout_s=60).state == "SUCCEEDED"
+
+
 def test_records_are_readable_during_a_run_and_a_partial_line_is_ignored(tmp_path: Path) -> None:
     Run(tmp_path, "x", "RUNNING", tmp_path, "", datetime.datetime.now(datetime.UTC)).save()
     (tmp_path / recording.FILE).write_text('{"name": "a", "value": 1}\n{"name": "b", "va')

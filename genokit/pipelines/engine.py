@@ -17,8 +17,10 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
 import psutil  # type: ignore[import-untyped]
@@ -135,6 +137,8 @@ class Execution:
         self._find_process()
         # By default each side queues a thousand messages and drops the rest, even the one that says the cell has ended.
         self._client.kc.iopub_channel.socket.set(zmq.RCVHWM, 0)
+        shell = self._client.kc.shell_channel
+        shell.get_msg = partial(_next_message, shell.get_msg)
         self._client.kc.execute(_UNBOUNDED + f"get_ipython().genokit_run = {str(self.path.parent)!r}", silent=True)
 
     def _cell_started(self, cell: Any, cell_index: int) -> None:
@@ -209,6 +213,19 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
         for out in itertools.chain.from_iterable(cell.get("outputs", ()) for cell in cells):
             if isinstance(out.get("text"), list):
                 out.text = notebooks.on_screen("".join(out.text))
+
+
+async def _next_message(get_msg: Callable[..., Awaitable[Any]], timeout: float | None = None) -> Any:
+    """Wait for a message, but look for it five times a second.
+
+    nbclient sends the state of an Output widget past the asyncio socket, which can then miss that a reply has arrived.
+    """
+    while True:
+        try:
+            return await get_msg(timeout=0.2 if timeout is None else timeout)
+        except Empty:
+            if timeout is not None:
+                raise
 
 
 def _kernel(connection_file: str) -> Any:
