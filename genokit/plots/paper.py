@@ -51,6 +51,7 @@ def blank(ax: Axes, words: str) -> Axes:
     """Empty axes with these words in the middle, in place of a figure without data."""
     ax.clear()
     ax.set_axis_off()
+    ax.set(xticks=[], yticks=[])  # JupyterLab would put a background under a figure whose labels are all dark
     ax.text(0.5, 0.5, words, ha="center", va="center", color=INK, transform=ax.transAxes)
     return ax
 
