@@ -115,7 +115,7 @@ class ServiceError(GenokitError):
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class ConfirmationNeeded(GenokitError):
-    """Data or jobs would be lost, and nobody has confirmed it."""
+    """The action would lose data or jobs and needs confirmation."""
 
     losses: Sequence[str]
 

@@ -74,7 +74,7 @@ def overrides(
 
 
 def existing(clients: Clients, queue: str, name: str, mark: str) -> str | None:
-    """The id of the newest job of this name and content that has not FAILED."""
+    """The id of the newest job with this name and content, FAILED jobs left out."""
     by_name = [{"name": "JOB_NAME", "values": [name]}]
     try:
         listed = listing.in_queue(clients, queue, filters=by_name)

@@ -16,7 +16,7 @@ from genokit.errors import GenokitError
 
 @dataclass(frozen=True)
 class Inquiry:
-    """What is asked of AWS about a job, as DescribeJobs returned it, and what that showed.
+    """The queries about one job (as DescribeJobs returned it), and their findings.
 
     ``causes`` are why it stands as it does, ``looked`` what was looked at and found, ``unread`` what could not be read,
     ``elsewhere`` where to look next. Nothing raises for want of a permission.

@@ -162,7 +162,7 @@ def describe_jobs(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _see_to(caller: Caller, rows: Iterable[sqlite3.Row]) -> None:
-    """Whoever looks at jobs that have not ended sees to it that a supervisor runs."""
+    """Start a supervisor if none runs and one of these jobs has not ended."""
     if any(row["status"] in store.LIVE for row in rows):
         caller.wake(b"")
 
@@ -301,7 +301,7 @@ FILTERS = {
 
 
 def cancel_job(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
-    """A job that has not started will FAIL with the reason; one that has goes on."""
+    """Fail a job that has not started, with this reason; a job that has started is not affected."""
     return _stop(caller, "cancel", request, store.WAITING)
 
 

@@ -261,7 +261,7 @@ def key(job: sqlite3.Row) -> str:
 
 
 def parts(db: sqlite3.Connection, job_id: str) -> list[sqlite3.Row]:
-    """What has not ended of a job and of its children."""
+    """The job and its children, those that have not ended."""
     live = f"select * from jobs where (id = :id or parent = :id) and {store.IS_LIVE}"
     return db.execute(live, {"id": job_id}).fetchall()
 

@@ -94,7 +94,7 @@ def kill(process: int, number: int = signal.SIGKILL) -> None:
 
 
 def locked_text(file: Path) -> str | None:
-    """What a lock file says, whose holder has written it there; None where nobody holds the lock."""
+    """The text that a lock's holder wrote to the lock file; None if nobody holds the lock."""
     try:
         lock = os.open(file, os.O_RDONLY)
     except (FileNotFoundError, NotADirectoryError):

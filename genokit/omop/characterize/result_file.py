@@ -22,7 +22,7 @@ STRATA = tuple(f"stratum_{i}" for i in range(1, 6))
 
 @contextmanager
 def opened(path: str | os.PathLike[str]) -> Iterator[ResultFile]:
-    """The result tables in a file, which is made if there is none. Raises InvalidSource."""
+    """Open the result tables in a file; a missing file is created. Raises InvalidSource."""
     new = not os.path.exists(path)
     try:
         con = duckdb.connect(str(path))
