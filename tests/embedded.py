@@ -16,17 +16,20 @@ from botocore.stub import Stubber
 
 from genokit import Settings, backends
 from genokit.local.door import Door
+from genokit.local.engine import processes, runners
 
 SMALL = [{"type": "VCPU", "value": "1"}, {"type": "MEMORY", "value": "64"}]
 
 
 @contextmanager
 def served(settings: Settings) -> Iterator[Door]:
-    """The account's door, open as long as the block lasts."""
+    """The account's door, announced to jobs and open as long as the block lasts."""
     with backends.door(settings) as door:
         thread = threading.Thread(target=door.serve_forever, args=(0.01,))
         thread.start()
         try:
+            while thread.is_alive() and not processes.locked_text(door.home / runners.DOOR):
+                time.sleep(0.005)
             yield door
         finally:
             door.shutdown()
