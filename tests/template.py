@@ -27,7 +27,7 @@ ARNS = {
     "AWS::IAM::InstanceProfile": "arn:aws:iam::{account}:instance-profile/{InstanceProfileName}",
     "AWS::IAM::ManagedPolicy": "arn:aws:iam::{account}:policy/{ManagedPolicyName}",
     "AWS::S3::Bucket": "arn:aws:s3:::genokit-batch-bucket-x1",
-    "AWS::SQS::Queue": "arn:aws:sqs:{region}:{account}:genokit-batch-EventQueue-x1",
+    "AWS::SQS::Queue": "arn:aws:sqs:{region}:{account}:genokit-batch-LoadFailures-x1",
     "AWS::Logs::LogGroup": "arn:aws:logs:{region}:{account}:log-group:{LogGroupName}:*",
     "AWS::ECR::Repository": "arn:aws:ecr:{region}:{account}:repository/{RepositoryName}",
     "AWS::Events::Rule": "arn:aws:events:{region}:{account}:rule/{Name}",
@@ -40,7 +40,7 @@ ARNS = {
 }
 REFS = {
     "AWS::S3::Bucket": "genokit-batch-bucket-x1",
-    "AWS::SQS::Queue": "https://sqs.{region}.amazonaws.com/{account}/genokit-batch-EventQueue-x1",
+    "AWS::SQS::Queue": "https://sqs.{region}.amazonaws.com/{account}/genokit-batch-LoadFailures-x1",
     "AWS::Logs::LogGroup": "{LogGroupName}",
     "AWS::IAM::Role": "{RoleName}",
     "AWS::Batch::JobQueue": ARNS["AWS::Batch::JobQueue"],

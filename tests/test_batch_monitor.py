@@ -166,9 +166,6 @@ def test_the_table_says_how_many_it_leaves_out():
 def test_the_head_says_how_fresh_the_view_is_and_what_went_wrong():
     now = a_snapshot("a", calls_a_minute=9, next_s=4.0)
     assert "updated every 4 s, 9 calls in the last minute" in text(panes.head("q", "here", now, closed=False))
-    assert "updated by events" in text(
-        panes.head("q", "here", a_snapshot("a", by_events=True, next_s=60), closed=False)
-    )
     assert "all jobs have ended" in text(panes.head("q", "here", a_snapshot("a"), closed=False))
     assert "CLOSED" in text(panes.head("q", "here", now, closed=True))
     broken = panes.head("q", "here", a_snapshot("a", problem="AWS could not be reached", next_s=8), closed=False)

@@ -9,7 +9,6 @@ from collections import Counter
 from contextlib import contextmanager
 from typing import Any
 
-import boto3
 import pytest
 from botocore import xform_name
 from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError
@@ -17,7 +16,7 @@ from embedded import Box
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genokit import Settings, Stack, backends
+from genokit import Settings, backends
 from genokit.batch import job_state
 from genokit.batch.job_state import STATUSES, JobState
 from genokit.batch.monitor.array_states import UNKNOWN, ArrayStates
@@ -85,10 +84,10 @@ def test_definitions_of_the_old_form_are_read_too():
     assert job_state.detailed(detail).capacity == Capacity(2, 512)
 
 
-@given(st.floats(0.5, 10), st.integers(0, 50), st.integers(0, 20), st.tuples(*[st.booleans()] * 3))
+@given(st.floats(0.5, 10), st.integers(0, 50), st.integers(0, 20), st.tuples(st.booleans(), st.booleans()))
 def test_the_pause_stays_within_its_bounds_and_ends_when_nothing_is_left(base, quiet, failures, how):
-    by_events, hurry, left = how
-    s = pause(base, quiet=quiet, failures=failures, by_events=by_events, hurry=hurry, left=left)
+    hurry, left = how
+    s = pause(base, quiet=quiet, failures=failures, hurry=hurry, left=left)
     if s is None:
         assert not left
         assert not failures
@@ -118,23 +117,6 @@ class Recorded:
 
     def count(self, operation: str) -> int:
         return sum(name == operation for name, _ in self.calls)
-
-
-class Events:
-    """An event queue that gives out what the test puts into it, and keeps it as the real one does."""
-
-    def __init__(self) -> None:
-        self.messages: list[dict[str, str]] = []
-        self.received = 0
-        self.requests: list[dict[str, Any]] = []
-
-    def receive_message(self, **request: Any) -> dict[str, Any]:
-        self.requests.append(request)
-        self.received += 1
-        deadline = time.monotonic() + 0.3
-        while not self.messages and time.monotonic() < deadline:
-            time.sleep(0.01)
-        return {"Messages": list(self.messages)}
 
 
 @pytest.fixture
@@ -291,56 +273,6 @@ def test_an_error_is_shown_asked_about_less_often_and_got_over(box, error):
         clients.batch.error = None
         watch.nudge()
         assert not until(watch, lambda now: not now.problem).problem
-
-
-def test_events_bring_a_look_and_are_left_for_others(box):
-    job = box.submit(box.define("sleep", "60"))
-    events = Events()
-    clients = clients_of(box, outputs={"EventQueue": "https://queue"}, sqs=events)
-    with watching(clients, jobs=[job]) as watch:
-        box.wait(job, "RUNNING")
-        events.messages = [{"MessageId": "0", "Body": "{}"}]
-        until(watch, lambda now: now.counts["RUNNING"] and now.by_events)
-        quiet = until(watch, lambda now: now.next_s == 60)
-        time.sleep(0.5)  # a message heard before may still bring its look
-        looks = clients.batch.count("describe_jobs")
-        time.sleep(1.5)
-        assert clients.batch.count("describe_jobs") == looks, "nobody told anything, so nobody looked"
-        box.batch.terminate_job(jobId=job, reason="enough")
-        box.wait(job)
-        events.messages = [{"MessageId": "1", "Body": "{}"}]
-        assert until(watch, lambda now: now.over, within_s=10).version > quiet.version
-        assert all(request["VisibilityTimeout"] == 0 for request in events.requests)
-        time.sleep(0.7)
-        heard, looks = events.received, clients.batch.count("describe_jobs")
-        time.sleep(1.5)
-        assert events.received == heard, "with every job ended nobody listens"
-        assert clients.batch.count("describe_jobs") == looks
-
-
-def test_the_events_of_a_deployed_stack_are_heard_here_as_on_aws(box):
-    settings = Settings(home=box.account.home)
-    Stack("batch", settings=settings).deploy()
-    clients = backends.clients(settings)
-    job = box.submit(box.define("sleep", "60"))
-    with watching(clients, queue="highPriority") as watch:
-        until(watch, lambda now: now.by_events and now.counts["RUNNING"] and now.next_s == 60)
-        box.batch.terminate_job(jobId=job, reason="enough")
-        until(watch, lambda now: now.over, within_s=20)
-        second = box.submit(box.define("true"))
-        until(watch, lambda now: len(now.states) == 2 and now.over, within_s=20)
-        assert watch.found(second).status == "SUCCEEDED"
-        assert watch.calls["receive_message"] > 0
-
-
-def test_a_broken_event_queue_is_replaced_by_asking(box):
-    job = box.submit(box.define("sleep", "60"))
-    sqs = Recorded(boto3.client("sqs", region_name="us-east-1"))
-    sqs.error = ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, "ReceiveMessage")
-    with watching(clients_of(box, outputs={"EventQueue": "https://queue"}, sqs=sqs), jobs=[job]) as watch:
-        until(watch, lambda now: now.counts["RUNNING"] and not now.by_events)
-        assert until(watch, lambda now: now.next_s and now.next_s < 10)
-        assert sqs.count("receive_message") == 1
 
 
 def test_a_job_that_the_service_has_forgotten_is_given_up(box):

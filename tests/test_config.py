@@ -282,7 +282,6 @@ if os.geteuid() == 0:  # who else could give files away
         home = tmp_path / "home"
         settings = Settings(home=home)
         clients = backends.clients(settings)
-        queue = clients.client("sqs")
         clients.s3.put_object(Bucket="genokit", Key="a", Body=b"x")
         os.chown(home, OTHER, OTHER)
         fresh = backends.clients(Settings(home=home))
@@ -291,8 +290,6 @@ if os.geteuid() == 0:  # who else could give files away
             "logs": lambda: fresh.logs.describe_log_groups(),
             "s3": lambda: fresh.s3.list_buckets(),
             "s3 that was there": lambda: clients.s3.get_object(Bucket="genokit", Key="a"),
-            "sqs": lambda: fresh.client("sqs").list_queues(),
-            "sqs that was there": lambda: queue.list_queues(),
             "account": lambda: backends.account(settings).status(),
             "clean": lambda: backends.account(settings).clean(),
             "door": lambda: backends.door(settings),
@@ -353,7 +350,6 @@ FIRST = {
     "batch": "clients().batch.describe_job_queues()",
     "s3": "clients().s3.put_object(Bucket='genokit', Key='a/b', Body=b'x')",
     "s3 upload": "clients().s3.create_multipart_upload(Bucket='genokit', Key='a')",
-    "sqs": "clients().client('sqs').list_queues()",
     "stack": "clients().client('cloudformation').describe_stacks()",
     "door": "door().server_close()",
     "run": "run(sys.argv[2], progress=False)",

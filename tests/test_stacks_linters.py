@@ -67,7 +67,6 @@ NEWER = {
 
 CHECKOV = {
     "CKV_AWS_18": "no access log of the bucket: it would be a second bucket, written to at each access and paid",
-    "CKV_AWS_27": "the event queue is encrypted with SQS's own key; checkov looks for a key of KMS, paid each month",
     "CKV_AWS_51": "tags of images move: genokit-cpu is the newest; a job can name a digest",
     "CKV_AWS_115": "the function may run as often as it is asked to; Batch throttles",
     "CKV_AWS_116": "who calls the function hears of its errors at once: no dead letters",

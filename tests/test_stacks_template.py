@@ -65,8 +65,8 @@ def test_it_is_short_enough_to_be_sent_as_it_is():
 
 def test_every_output_that_the_kit_reads_is_there():
     assert set(template.outputs) == {
-        "Bucket", "LogGroup", "Repository", "ImageCpu", "ImageGpu", "JobRole", "ExecutionRole", "EventQueue",
-        "SubmitFunction", "UserPolicy",
+        "Bucket", "LogGroup", "Repository", "ImageCpu", "ImageGpu", "JobRole", "ExecutionRole", "SubmitFunction",
+        "UserPolicy",
     }  # fmt: skip
     assert Template(ImageCpu="mine:1").outputs["ImageCpu"] == "mine:1"
 
@@ -201,34 +201,9 @@ def test_the_bucket_is_closed_versioned_and_answers_over_tls_only():
     assert statement["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
 
 
-def test_only_the_rule_may_send_to_the_event_queue():
-    (rule,) = template.of("Events::Rule").values()
-    (queue,) = template.of("SQS::Queue").values()
-    assert rule["Targets"] == [{"Id": "queue", "Arn": "arn:aws:sqs:us-east-1:123456789012:genokit-batch-EventQueue-x1"}]
-    assert (queue["MessageRetentionPeriod"], queue["VisibilityTimeout"]) == (60, 0)
-    (policy,) = template.of("SQS::QueuePolicy").values()
-    allowed, denied = policy["PolicyDocument"]["Statement"]
-    assert (allowed["Action"], allowed["Principal"]) == ("sqs:SendMessage", {"Service": "events.amazonaws.com"})
-    rule_arn = f"arn:aws:events:{REGION}:123456789012:rule/{STACK}-jobs"
-    assert allowed["Condition"] == {"ArnEquals": {"aws:SourceArn": rule_arn}}
-    assert (denied["Effect"], denied["Condition"]) == ("Deny", {"Bool": {"aws:SecureTransport": "false"}})
-
-
-def test_the_event_rule_takes_the_events_of_its_queues_alone():
-    (rule,) = template.of("Events::Rule").values()
-    queues = [
-        f"arn:aws:batch:{REGION}:123456789012:job-queue/{name}" for name in ("highPriority", "lowPriority", "gpu")
-    ]
-    assert rule["EventPattern"] == {
-        "source": ["aws.batch"],
-        "detail-type": ["Batch Job State Change"],
-        "detail": {"jobQueue": queues},
-    }
-
-
 def test_all_that_holds_data_says_that_it_goes_with_the_stack():
     for name, one in template.raw["Resources"].items():
-        if one["Type"] in ("AWS::S3::Bucket", "AWS::ECR::Repository", "AWS::Logs::LogGroup", "AWS::SQS::Queue"):
+        if one["Type"] in ("AWS::S3::Bucket", "AWS::ECR::Repository", "AWS::Logs::LogGroup"):
             assert (one["DeletionPolicy"], one["UpdateReplacePolicy"]) == ("Delete", "Delete"), name
     (repository,) = template.of("ECR::Repository").values()
     assert repository["EmptyOnDelete"] is True

@@ -1,7 +1,7 @@
 """The embedded CloudFormation: creates what this account offers, and records the rest by name.
 
 Compute environments, queues and definitions come and go by the embedded Batch's own operations, buckets by the embedded
-S3's; log groups, SQS queues and repositories are there for their services to find. Roles, networks, functions and rules
+S3's; log groups and repositories are there for their services to find. Roles, networks, functions and rules
 have no effect on this machine, and their reason says so. A change set holds every resource as it shall be, so executing
 it is a comparison with what there is, in one transaction: a process that is killed leaves the old stack or the new one.
 
@@ -49,7 +49,7 @@ from genokit.local.stack_template import (
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,127}")
 NOTHING = "The submitted information didn't contain changes. Submit different information to create a change set."
 UPDATABLE = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE")
-REAL = (*BATCH, BUCKET, "AWS::SQS::Queue", "AWS::Logs::LogGroup")
+REAL = (*BATCH, BUCKET, "AWS::Logs::LogGroup")
 
 # --- what comes and goes
 

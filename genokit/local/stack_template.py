@@ -160,8 +160,6 @@ class Template:
                 return f"{ARN}:{batch_names(new)[0].replace('_', '-')}/{name}"
             case "AWS::S3::Bucket":
                 return name.lower()[:63]
-            case "AWS::SQS::Queue":
-                return f"https://sqs.{LOCAL}.amazonaws.com/{ACCOUNT}/{name}"
         return name
 
     def changes(self) -> list[Doc]:

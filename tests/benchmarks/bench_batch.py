@@ -132,7 +132,7 @@ def unsent() -> Clients:
 def watching(what: str, settings: Settings, start: Callable[[Clients], list[str]]) -> None:
     here = backends.clients(settings)
     paced = Clients(Settings(backend="aws", region="us-east-1", home=settings.home), **{
-        name: here.client(name) for name in ("batch", "logs", "sqs", "cloudformation")
+        name: here.client(name) for name in ("batch", "logs", "cloudformation")
     })  # fmt: skip
     ids = start(here)
     process = psutil.Process()

@@ -22,8 +22,6 @@ def head(title: str, place: str, now: Snapshot, *, closed: bool) -> Html:
         state, how = "CLOSED", "no longer updated"
     elif now.next_s is None:
         state, how = "OK", "all jobs have ended"
-    elif now.by_events:
-        state, how = "LIVE", "updated by events"
     else:
         state, how = "LIVE", f"updated every {now.next_s:.2g} s"
     calls = f"{now.calls_a_minute:,} call{'' if now.calls_a_minute == 1 else 's'} in the last minute"

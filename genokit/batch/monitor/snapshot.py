@@ -30,7 +30,6 @@ class Snapshot:
     problem: str = ""  # why the last look failed
     missing: int = 0  # jobs watched by id that no answer has named yet
     next_s: float | None = None  # seconds from that look to the next; None: nothing is left to look for
-    by_events: bool = False
     calls_a_minute: int = 0
 
     @property

@@ -19,7 +19,7 @@ from genokit.batch.monitor.snapshot import Snapshot
 from genokit.batch.resources import JobQueue
 from genokit.errors import GenokitError
 
-SAFETY_S = 60.0  # between two looks when news come by themselves
+SLOW_S = 60.0  # between two looks at the queues, and at most between two attempts that fail
 HUNDREDS = 10  # most DescribeJobs calls a look; with more live jobs, those seen longest ago come first
 PAGES = 10  # most pages of new jobs a look
 DAY_MS = 86_400_000
@@ -29,7 +29,7 @@ class Watch:
     """Jobs followed until ``close()``: those of a queue, of all queues, or those with these ids.
 
     Jobs of queues are those created since ``since`` (default: a day ago), and those that have not ended. Watches of
-    the same clients share one thread, which listens to the stack's event queue where there is one, and polls otherwise.
+    the same clients share one thread, which polls adaptively.
     """
 
     def __init__(
@@ -106,23 +106,21 @@ class Watch:
         self.close()
 
 
-def pause(base_s: float, *, quiet: int, failures: int, by_events: bool, hurry: bool, left: bool) -> float | None:
+def pause(base_s: float, *, quiet: int, failures: int, hurry: bool, left: bool) -> float | None:
     """Seconds until the next look: soon while things change, later when nothing does, never when nothing is left.
 
-    >>> [pause(4, quiet=n, failures=0, by_events=False, hurry=False, left=True) for n in (0, 1, 9)]
+    >>> [pause(4, quiet=n, failures=0, hurry=False, left=True) for n in (0, 1, 9)]
     [4.0, 6.0, 16.0]
     """
     if failures:
-        return float(min(SAFETY_S, base_s * 2**failures))
+        return float(min(SLOW_S, base_s * 2**failures))
     if not left:
         return None
-    if hurry:
-        return float(base_s)
-    return SAFETY_S if by_events else float(base_s * min(4.0, 1.5**quiet))
+    return float(base_s if hurry else base_s * min(4.0, 1.5**quiet))
 
 
 class Poller:
-    """The thread that polls for all watches of the same clients, and the one that listens for events."""
+    """The thread that polls for all watches of the same clients."""
 
     def __init__(self, clients: Clients) -> None:
         self.known: dict[str, JobState] = {}
@@ -145,8 +143,6 @@ class Poller:
         self._listed: dict[str, tuple[int, int]] = {}  # by queue: listed from this moment, up to that job
         self._queues: tuple[JobQueue, ...] = ()
         self._around_at = float("-inf")
-        self._events: str | None = None  # the event queue's address
-        self._heard: deque[str] = deque(maxlen=10_000)  # events that were heard already
         self._left = True
 
     # --- for watches
@@ -195,7 +191,6 @@ class Poller:
                 problem=self._problem,
                 missing=sum(one not in self.known and not self._gone(one) for one in watch.ids or ()),
                 next_s=self._next_s,
-                by_events=self._events is not None,
                 calls_a_minute=sum(1 for moment in self._calls_at if moment > time.monotonic() - 60),
             )
 
@@ -203,7 +198,7 @@ class Poller:
         self.calls[operation] += 1
         self._calls_at.append(time.monotonic())
 
-    # --- the threads
+    # --- the thread
 
     def _run(self, stop: threading.Event, wake: threading.Event) -> None:
         quiet = failures = 0
@@ -219,10 +214,7 @@ class Poller:
                 self._problem, failures = f"{type(error).__name__}: {error}", failures + 1
             quiet = 0 if before != (self.known, self._arrays, self._queues) else quiet + 1
             hurry = any(array.next_status for array in self._arrays.values())
-            by_events = self._events is not None
-            wait_s = pause(
-                self._base_s, quiet=quiet, failures=failures, by_events=by_events, hurry=hurry, left=self._left
-            )
+            wait_s = pause(self._base_s, quiet=quiet, failures=failures, hurry=hurry, left=self._left)
             with self._changed:
                 self._version, self._next_s = self._version + 1, wait_s
                 self._changed.notify_all()
@@ -231,32 +223,13 @@ class Poller:
             if failures and not stop.is_set():  # what nudges must not undo the back-off
                 stop.wait(min(self._base_s, wait_s or 0))
 
-    def _listen(self, stop: threading.Event, url: str) -> None:
-        """Look when an event says so. Each is left in the queue for other listeners, so old ones are heard again."""
-        while not stop.is_set():
-            if not self._left:
-                stop.wait(self._base_s)
-                continue
-            try:
-                answer = self._ask("sqs", "receive_message", "the event queue", QueueUrl=url, WaitTimeSeconds=20,
-                                   VisibilityTimeout=0, MaxNumberOfMessages=10)  # fmt: skip
-            except GenokitError as error:
-                self._problem, self._events = f"{error} Jobs are polled instead.", None
-                self.nudge()
-                return
-            heard = [one["MessageId"] for one in answer.get("Messages", [])]
-            if set(heard) - set(self._heard):
-                self.nudge()
-            self._heard.extend(one for one in heard if one not in self._heard)
-            stop.wait(self._base_s)
-
     # --- a look
 
     def _look(self, stop: threading.Event) -> None:
         watches = list(self._watches)
         self._looks += 1
-        if time.monotonic() > self._around_at + SAFETY_S:
-            self._look_around(stop)
+        if time.monotonic() > self._around_at + SLOW_S:
+            self._look_around()
         names = [one.name for one in self._queues]
         of_queues = [watch for watch in watches if watch.ids is None]
         for queue in {name for watch in of_queues for name in ([watch.queue] if watch.queue else names)}:
@@ -280,21 +253,12 @@ class Poller:
         """Whether the service has forgotten a job, as it does some days after its end; a new one may only be late."""
         return self._missed[job_id] >= 3
 
-    def _look_around(self, stop: threading.Event) -> None:
-        """The queues, their environments, and whether somebody sends events."""
+    def _look_around(self) -> None:
+        """The queues and their environments."""
         self.count("describe_job_queues")
         self.count("describe_compute_environments")
         self._queues = tuple(resources.queues(self._clients))
-        if self._around_at == float("-inf") and (url := self._event_queue()):
-            self._events = url
-            threading.Thread(target=self._listen, args=(stop, url), name="genokit listen", daemon=True).start()
         self._around_at = time.monotonic()
-
-    def _event_queue(self) -> str | None:
-        try:
-            return self._clients.outputs().get("EventQueue")
-        except GenokitError:  # who may not read stacks can still ask for jobs
-            return None
 
     def _list(self, queue: str, since_ms: int) -> None:
         """Jobs that are new in a queue; the first time also older ones that live."""
