@@ -1,5 +1,6 @@
 """Notebooks as reproducible pipelines: ``run`` one, ``record`` its results, combine several in a ``Pipeline``."""
 
+from genokit.pipelines.crate import verify, why
 from genokit.pipelines.execute import run
 from genokit.pipelines.folder import Run, runs
 from genokit.pipelines.pipeline import Pipeline
@@ -7,4 +8,16 @@ from genokit.pipelines.recording import record
 from genokit.pipelines.report import PipelineRun
 from genokit.pipelines.schema import Parameter, Schema, parameters
 
-__all__ = ["Parameter", "Pipeline", "PipelineRun", "Run", "Schema", "parameters", "record", "run", "runs"]
+__all__ = [
+    "Parameter",
+    "Pipeline",
+    "PipelineRun",
+    "Run",
+    "Schema",
+    "parameters",
+    "record",
+    "run",
+    "runs",
+    "verify",
+    "why",
+]

@@ -26,8 +26,8 @@ from genokit import __version__, display
 from genokit.config import Settings
 from genokit.errors import InvalidParameters, NotFound
 from genokit.files import sha256, write_atomic
+from genokit.pipelines import crate, html, outcome, recording
 from genokit.pipelines import folder as folders
-from genokit.pipelines import html, outcome, recording
 from genokit.pipelines import notebook as notebooks
 from genokit.pipelines.folder import Run
 from genokit.pipelines.schema import Schema
@@ -135,6 +135,8 @@ def run(
     with ended_in_order():
         try:
             begun.save()
+            write_atomic(begun.path / crate.SOURCE, path.read_bytes(), private=True)
+            write_atomic(begun.path / crate.PACKAGES, crate.packages(), private=True)
             execution.save()
             execution.start(cwd=cwd, environ=_environment(settings, begun.path), log=begun.path / "kernel.log")
             with Bar(total=execution.left, desc=begun.name, unit="cell", disable=not progress) as bar:
@@ -213,6 +215,7 @@ def _finish(begun: Run, execution: Execution, why: str, duration_s: float) -> Ru
     finally:
         ended.save()
         (begun.path / recording.FILE).unlink(missing_ok=True)  # now stored in run.json
+        crate.write_run(ended)
     return ended
 
 

@@ -17,8 +17,9 @@ from typing import Any, cast
 from genokit import display
 from genokit.config import Settings
 from genokit.errors import GenokitError, NotebookFailed, PipelineFailed
+from genokit.files import write_atomic
+from genokit.pipelines import crate, plan, report
 from genokit.pipelines import folder as folders
-from genokit.pipelines import plan, report
 from genokit.pipelines.execute import ended_in_order, run
 from genokit.pipelines.folder import Run
 from genokit.pipelines.plan import Plan, PlannedNotebook
@@ -94,6 +95,8 @@ class Pipeline:
             finally:  # an interrupted pipeline has a report too
                 ended.duration_s = time.monotonic() - begun
                 report.write(ended)
+                write_atomic(ended.path / todo.file.name, todo.file.read_bytes(), private=True)
+                crate.write_pipeline(ended)
         if ended.state != "SUCCEEDED":
             raise _failure(ended)
         return ended

@@ -1,0 +1,300 @@
+"""Provenance: the folder of a run, and of a pipeline, is an RO-Crate that says how its files were made.
+
+A run's crate conforms to Process Run Crate 0.5, a pipeline's to Provenance Run Crate 0.5, both on RO-Crate 1.1.
+https://www.researchobject.org/ro-crate/specification/1.1/, https://www.researchobject.org/workflow-run-crate/profiles/0.5/
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import getpass
+import json
+import mimetypes
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
+
+from genokit import __version__
+from genokit.config import Settings
+from genokit.errors import GenokitError, NotFound
+from genokit.files import sha256, write_atomic
+from genokit.pipelines import values
+from genokit.pipelines.folder import RECORD, Run
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+    from genokit.pipelines.report import PipelineRun
+
+METADATA = "ro-crate-metadata.json"
+SOURCE, PACKAGES = "source.ipynb", "environment.txt"
+SPECIFICATION = "https://w3id.org/ro/crate/1.1"
+CONTEXT = [f"{SPECIFICATION}/context", "https://w3id.org/ro/terms/workflow-run/context"]
+PROFILE = "https://w3id.org/ro/wfrun/{}/0.5"
+WORKFLOW_PROFILE = "https://w3id.org/workflowhub/workflow-ro-crate/1.0"
+PACKAGE = "https://pypi.org/project/{}/{}/"
+TYPES = {".ipynb": "application/x-ipynb+json", ".toml": "application/toml"}
+Reference = dict[str, str]
+
+
+class Crate:
+    """The entities that describe a folder, by their ids."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.entities: dict[str, dict[str, Any]] = {}
+
+    def add(self, identity: str, kind: str | list[str], **properties: Any) -> Reference:
+        """Describe an entity, unless it is described already; returns a reference to it."""
+        given = {name: value for name, value in properties.items() if value not in (None, "", [])}
+        self.entities.setdefault(identity, {"@id": identity, "@type": kind, **given})
+        return {"@id": identity}
+
+    def file(self, path: Path, kind: str | list[str] = "File", **properties: Any) -> Reference:
+        """Describe a file with its hash: one of the folder by its relative path, any other by its URI."""
+        inside = path.is_relative_to(self.folder)
+        identity = quote(path.relative_to(self.folder).as_posix()) if inside else path.as_uri()
+        guessed = TYPES.get(path.suffix) or mimetypes.guess_type(path.name)[0]
+        size = str(path.stat().st_size)
+        described = {"name": path.name, "sha256": sha256(path), "contentSize": size, "encodingFormat": guessed}
+        return self.add(identity, kind, **described | properties)
+
+    def value(self, group: str, name: str, value: object, **properties: Any) -> Reference:
+        """Describe a parameter or a recorded result, as strict JSON."""
+        text = value if isinstance(value, str) else json.dumps(values.to_json(value), allow_nan=False)
+        return self.add(f"#{group}-{quote(name)}", "PropertyValue", name=name, value=text, **properties)
+
+    def save(self, profiles: Sequence[str], **root: Any) -> None:
+        """Write the metadata. What is a file of the folder is one of its parts."""
+        parts = [{"@id": one["@id"]} for one in self.entities.values() if "File" in one["@type"]]
+        conforms = [self.add(one, "CreativeWork", name=one, version=one.rpartition("/")[2]) for one in profiles]
+        terms = self.add("#terms", "CreativeWork", name="As stated by the owners of the data and the notebooks")
+        self.add("./", "Dataset", conformsTo=conforms, hasPart=parts, license=terms, author=_agent(self), **root)
+        specifications = [SPECIFICATION, *([WORKFLOW_PROFILE] if "mainEntity" in root else [])]
+        about = {"about": {"@id": "./"}, "conformsTo": [{"@id": one} for one in specifications]}
+        self.add(METADATA, "CreativeWork", **about)
+        graph = [{key: _single(value) for key, value in one.items()} for one in self.entities.values()]
+        content = json.dumps({"@context": CONTEXT, "@graph": graph}, indent=1, allow_nan=False)
+        write_atomic(self.folder / METADATA, content + "\n", private=True)
+
+
+def _single(value: Any) -> Any:
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
+def write_run(run: Run) -> None:
+    """Describe a run's folder."""
+    crate = Crate(run.path)
+    crate.save(
+        [PROFILE.format("process")],
+        name=f"Run {run.name}",
+        description=f"One run of the notebook {run.source.name}: {run.state}.",
+        datePublished=(run.ended or run.started).isoformat(),
+        mentions=_action(crate, run),
+    )
+
+
+def write_pipeline(ended: PipelineRun) -> None:
+    """Describe a pipeline's folder with its runs: the file as a workflow, each notebook as one of its steps."""
+    crate, kit = Crate(ended.path), PACKAGE.format("genokit", __version__)
+    actions, controls, steps, tools = [], [], [], []
+    for position, (name, run) in enumerate(ended.runs.items(), 1):
+        action = _action(crate, run)
+        tool = crate.entities[action["@id"]]["instrument"]
+        step = crate.add(f"#step-{name}", "HowToStep", name=name, position=str(position), workExample=tool)
+        control = {"name": f"Start {name}", "instrument": step, "object": action}
+        controls.append(crate.add(f"#control-{name}", "ControlAction", **control))
+        actions.append(action)
+        steps.append(step)
+        tools.append(tool)
+    workflow = crate.file(
+        ended.path / ended.plan.file.name,
+        ["File", "SoftwareSourceCode", "ComputationalWorkflow", "HowTo"],
+        name=ended.plan.title,
+        version=_commit(ended.plan.file.parent) or sha256(ended.plan.file),
+        programmingLanguage=crate.add("#pipeline-file", "ComputerLanguage", name="genokit pipeline", url=kit),
+        hasPart=tools,
+        step=steps,
+    )
+    bad = [f"{name} {state}: {why}" for name, (state, why) in ended.outcomes.items() if state != "SUCCEEDED"]
+    started = min((run.started for run in ended.runs.values()), default=None)
+    stopped = max((run.ended for run in ended.runs.values() if run.ended), default=None)
+    times = {"startTime": started and started.isoformat(), "endTime": stopped and stopped.isoformat()}
+    whole = crate.add(
+        f"#{ended.path.name}",
+        "CreateAction",
+        name=f"Run of the pipeline {ended.plan.name}",
+        description=f"{ended.done} notebooks succeeded.",
+        instrument=workflow,
+        agent=_agent(crate),
+        result=[crate.file(ended.report)],
+        **times,
+        **_status("; ".join(bad)),
+    )
+    engine = crate.add(kit, "SoftwareApplication", name="genokit", version=__version__, url=kit)
+    crate.add(
+        "#engine", "OrganizeAction", name="Run notebooks", instrument=engine, object=controls, result=whole, **times
+    )
+    crate.save(
+        [*(PROFILE.format(one) for one in ("process", "workflow", "provenance")), WORKFLOW_PROFILE],
+        name=f"Pipeline {ended.plan.name}",
+        description=f"One run of the pipeline {ended.plan.title}: {ended.done} notebooks succeeded.",
+        datePublished=(stopped or datetime.datetime.now(datetime.UTC)).isoformat(),
+        mainEntity=workflow,
+        mentions=[whole, *actions],
+    )
+
+
+def _action(crate: Crate, run: Run) -> Reference:
+    """Describe what one run did: the notebook, its inputs by hash, its results, who ran it, and how it ended."""
+    required = [
+        crate.add(url := PACKAGE.format(name, number), "SoftwareApplication", name=name, version=number, url=url)
+        for name, number in run.versions.items()
+    ]
+    source = crate.file(
+        run.path / SOURCE,
+        ["File", "SoftwareSourceCode"],
+        name=run.source.name,
+        version=_commit(run.source.parent) or run.source_sha256,
+        softwareRequirements=[*required, crate.file(run.path / PACKAGES)],
+    )
+    given = [crate.value(f"{run.name}-parameter", name, value) for name, value in run.parameters.items()]
+    results = [crate.value(f"{run.name}-result", name, value) for name, value in run.outputs.items()]
+    made = [crate.file(path) for path in (run.notebook, run.html) if path and path.is_file()]
+    return crate.add(
+        f"#{run.path.name}",
+        "CreateAction",
+        name=f"Run {run.source.name}",
+        instrument=source,
+        agent=_agent(crate),
+        description=f"Executed by papermill in a new kernel on {platform.platform()} with {os.cpu_count()} CPUs.",
+        startTime=run.started.isoformat(),
+        endTime=run.ended and run.ended.isoformat(),
+        object=[*given, *_files(crate, run.parameters)],
+        result=[*made, *results, *_files(crate, run.outputs)],
+        **_status(run.error),
+    )
+
+
+def _files(crate: Crate, named: Mapping[str, Any]) -> list[Reference]:
+    """The files that values are the paths of."""
+    return [crate.file(value.absolute()) for value in named.values() if isinstance(value, Path) and value.is_file()]
+
+
+def _status(error: str | None) -> dict[str, Any]:
+    state = "http://schema.org/FailedActionStatus" if error else "http://schema.org/CompletedActionStatus"
+    return {"actionStatus": state, "error": error}
+
+
+def _agent(crate: Crate) -> Reference:
+    """Who ran it: the person with the ORCID iD in GENOKIT_ORCID, or else this user."""
+    orcid = os.environ.get("GENOKIT_ORCID")
+    return crate.add(f"https://orcid.org/{orcid}" if orcid else "#agent", "Person", name=getpass.getuser())
+
+
+def _commit(folder: Path) -> str | None:
+    """The commit of the folder's git repository, "-dirty" behind it where files differ; None without a repository."""
+    command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def packages() -> str:
+    """The installed distributions, a line each, as pip lists them."""
+    return "".join(sorted({f"{one.name}=={one.version}\n" for one in distributions()}, key=str.casefold))
+
+
+def verify(folder: str | Path) -> DataFrame:
+    """Compare every file that a crate describes with its recorded hash.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The folder of a run or of a pipeline.
+
+    Returns
+    -------
+    DataFrame
+        One row per file: path, state ("unchanged", "changed" or "missing") and sha256 (as recorded).
+
+    Raises
+    ------
+    NotFound
+        The folder is no crate.
+    GenokitError
+        Its metadata cannot be read.
+    """
+    import pandas as pd
+
+    folder, rows = Path(folder).expanduser().absolute(), []
+    for entity in read(folder):
+        if "sha256" in entity:
+            name = unquote(entity["@id"])
+            path = Path(name.removeprefix("file://")) if name.startswith("file://") else folder / name
+            state = "missing"
+            if path.is_file() and (name.startswith("file://") or path.resolve().is_relative_to(folder.resolve())):
+                state = "unchanged" if sha256(path) == entity["sha256"] else "changed"
+            rows.append((name, state, entity["sha256"]))
+    return pd.DataFrame(rows, columns=["path", "state", "sha256"])
+
+
+def why(file: str | Path, *, settings: Settings | None = None) -> DataFrame:
+    """List the runs that made or used a file, whatever its name is now.
+
+    Parameters
+    ----------
+    file : str or Path
+        The file. It is found by the hash of its content.
+    settings : Settings, optional
+        Settings that name the runs folder. Default: ``Settings.load()``.
+
+    Returns
+    -------
+    DataFrame
+        One row per run, newest first: role ("made" or "used"), notebook and path (the run's folder).
+
+    Raises
+    ------
+    NotFound
+        There is no such file.
+    """
+    import pandas as pd
+
+    path = Path(file).expanduser()
+    if not path.is_file():
+        raise NotFound(f"The file {path} does not exist.")
+    wanted, rows = sha256(path), []
+    for metadata in sorted((settings or Settings.load()).runs.glob(f"**/{RECORD}"), reverse=True):
+        with contextlib.suppress(GenokitError):  # a damaged crate is no answer
+            found = {entity["@id"]: entity for entity in read(metadata.parent)}
+            action = found.get(f"#{metadata.parent.name}", {})
+            for role, member in (("made", "result"), ("used", "object")):
+                things = [found.get(one["@id"], {}) for one in _several(action.get(member))]
+                if any(one.get("sha256") == wanted for one in things):
+                    notebook = found[action["instrument"]["@id"]]["name"]
+                    rows.append((role, notebook, str(metadata.parent)))
+    return pd.DataFrame(rows, columns=["role", "notebook", "path"])
+
+
+def _several(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def read(folder: Path) -> list[dict[str, Any]]:
+    """The entities of a crate. Raises NotFound, GenokitError."""
+    path = folder / METADATA
+    try:
+        graph: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))["@graph"]
+        return [dict(entity) for entity in graph if entity["@id"]]
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotFound(f"{folder} is not an RO-Crate: it has no {METADATA}.") from None
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise GenokitError(f"{path} cannot be read: {error!r}. Run the notebook again.") from None

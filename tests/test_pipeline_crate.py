@@ -1,0 +1,190 @@
+"""The crates of runs and pipelines: what they say, whether their files are as recorded, and whether they are valid."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+import requests
+from requests.adapters import HTTPAdapter
+
+from genokit import Pipeline, Settings, run
+from genokit.errors import GenokitError, NotebookFailed, NotFound, PipelineFailed
+from genokit.files import sha256
+from genokit.pipelines import crate
+
+PARAMETERS = "from pathlib import Path\nx: Path = Path('x.csv')\nn: int = 1"
+MAKES = "import genokit\ngenokit.record('twice', 2 * n)\nPath('y.csv').write_text(x.read_text() * 2)"
+KEEPS = "genokit.record('table', Path('y.csv').absolute())"
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(home=tmp_path / "home")
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    """Writes a notebook whose first cell has its parameters, beside a file x.csv."""
+
+    def notebook(name: str, *sources: str) -> Path:
+        cells = [nbformat.v4.new_code_cell(source) for source in sources]
+        cells[0].metadata["tags"] = ["parameters"]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / f"{name}.ipynb")
+        return tmp_path / f"{name}.ipynb"
+
+    (tmp_path / "x.csv").write_text("a,b\n1,2\n")
+    return notebook
+
+
+def entities(folder: Path) -> dict[str, Any]:
+    """The entities of a crate by id; every reference resolves, and every file of the folder has its hash."""
+    graph = json.loads((folder / crate.METADATA).read_text())["@graph"]
+    found = {entity["@id"]: entity for entity in graph}
+    assert len(found) == len(graph)
+    for entity in graph:
+        for value in entity.values():
+            for one in value if isinstance(value, list) else [value]:
+                if isinstance(one, dict):
+                    assert one.keys() == {"@id"}
+                    assert one["@id"] in found or one["@id"].startswith("https://w3id.org/"), one
+    for part in found["./"]["hasPart"]:
+        path = part["@id"].removeprefix("file://")
+        assert sha256(folder / path) == found[part["@id"]]["sha256"]
+    return found
+
+
+def test_the_crate_of_a_run_says_what_was_run_on_what_by_whom_and_what_came_of_it(
+    settings: Settings, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GENOKIT_ORCID", "0000-0002-1825-0097")
+    done = run(write("double", PARAMETERS, MAKES, KEEPS), {"x": tmp_path / "x.csv", "n": 21}, settings=settings)
+    found = entities(done.path)
+    action = found[f"#{done.path.name}"]
+    source = found[action["instrument"]["@id"]]
+    assert (action["@type"], action["actionStatus"]) == ("CreateAction", "http://schema.org/CompletedActionStatus")
+    assert (source["name"], source["sha256"]) == ("double.ipynb", sha256(done.source))
+    assert action["agent"] == {"@id": "https://orcid.org/0000-0002-1825-0097"}
+    named = {one["@id"]: found[one["@id"]] for one in action["object"]}
+    assert named["#double-parameter-n"]["value"] == "21"
+    assert named[(tmp_path / "x.csv").as_uri()]["sha256"] == sha256(tmp_path / "x.csv")
+    results = [one["@id"] for one in action["result"]]
+    assert {"notebook.ipynb", "notebook.html", (tmp_path / "y.csv").as_uri()} < set(results)
+    assert found["#double-result-twice"]["value"] == "42"
+    assert "papermill==" in (done.path / crate.PACKAGES).read_text()
+
+
+def test_a_failed_run_has_a_crate_too_with_its_error(settings: Settings, write: Write) -> None:
+    with pytest.raises(NotebookFailed) as caught:
+        run(write("bad", "x = 1", "raise ValueError('no reads')"), settings=settings)
+    assert caught.value.run is not None
+    action = entities(caught.value.run.path)[f"#{caught.value.run.path.name}"]
+    assert action["actionStatus"] == "http://schema.org/FailedActionStatus"
+    assert "ValueError: no reads" in action["error"]
+
+
+def test_verify_finds_what_was_changed_and_what_is_missing(settings: Settings, write: Write, tmp_path: Path) -> None:
+    done = run(write("double", PARAMETERS, MAKES), {"x": tmp_path / "x.csv"}, settings=settings)
+    assert set(crate.verify(done.path).state) == {"unchanged"}
+    (done.path / crate.SOURCE).write_text("{}")
+    (tmp_path / "x.csv").unlink()
+    states = crate.verify(done.path).set_index("path").state
+    assert states[crate.SOURCE] == "changed"
+    assert states[(tmp_path / "x.csv").as_uri()] == "missing"
+    assert states["notebook.ipynb"] == "unchanged"
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"@graph": [1]}', '{"@graph": [{}]}'])
+def test_a_damaged_crate_is_reported_as_such(text: str, tmp_path: Path) -> None:
+    with pytest.raises(NotFound, match="is not an RO-Crate"):
+        crate.verify(tmp_path)
+    (tmp_path / crate.METADATA).write_text(text)
+    with pytest.raises(GenokitError, match="cannot be read"):
+        crate.verify(tmp_path)
+
+
+def test_a_crate_names_no_file_outside_of_it_by_a_relative_path(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("x")
+    (tmp_path / "crate").mkdir()
+    graph = [{"@id": "../secret", "@type": "File", "sha256": sha256(tmp_path / "secret")}]
+    (tmp_path / "crate" / crate.METADATA).write_text(json.dumps({"@graph": graph}))
+    assert list(crate.verify(tmp_path / "crate").state) == ["missing"]
+
+
+def test_why_finds_the_run_that_made_a_file_even_when_it_was_renamed(
+    settings: Settings, write: Write, tmp_path: Path
+) -> None:
+    done = run(write("double", PARAMETERS, MAKES, KEEPS), {"x": tmp_path / "x.csv"}, settings=settings)
+    (tmp_path / "y.csv").rename(tmp_path / "renamed.csv")
+    made, used = (crate.why(tmp_path / name, settings=settings) for name in ("renamed.csv", "x.csv"))
+    assert made.to_dict("records") == [{"role": "made", "notebook": "double.ipynb", "path": str(done.path)}]
+    assert list(used.role) == ["used"]
+    (tmp_path / "renamed.csv").write_text("other")
+    assert crate.why(tmp_path / "renamed.csv", settings=settings).empty
+
+
+# --- RO-Crate's own validator
+
+
+@pytest.fixture
+def contexts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The network as the validator needs it: the two contexts, and nothing else. Gives what else was asked for."""
+    terms = ["ParameterConnection", "ContainerImage", "sha256", "environment", "containerImage", "resourceUsage"]
+    run_terms = {"@context": {term: f"https://w3id.org/ro/terms/workflow-run#{term}" for term in terms}}
+    known = {
+        crate.CONTEXT[0]: (Path(__file__).parent / "contexts" / "ro-crate-1.1.jsonld").read_bytes(),
+        crate.CONTEXT[1]: json.dumps(run_terms).encode(),
+    }
+    unknown: list[str] = []
+
+    def send(self: HTTPAdapter, request: requests.PreparedRequest, **_: Any) -> requests.Response:
+        answer = requests.Response()
+        answer.request, answer.url = request, str(request.url)
+        content = known.get(answer.url.rstrip("/"))
+        answer.status_code, answer._content = (200, content) if content else (504, b"")
+        answer.headers["Content-Type"] = "application/ld+json"
+        unknown.extend([] if content else [answer.url])
+        return answer
+
+    monkeypatch.setattr(HTTPAdapter, "send", send)
+    return unknown
+
+
+def violations(folder: Path, profile: str) -> list[str]:
+    from rocrate_validator import services
+    from rocrate_validator.models import Severity
+
+    asked = {"rocrate_uri": str(folder), "profile_identifier": profile, "no_cache": True}
+    found = services.validate({**asked, "requirement_severity": Severity.REQUIRED})
+    return [str(issue.message) for issue in found.get_issues()]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the validator's own
+def test_crates_of_runs_and_pipelines_are_valid(
+    settings: Settings, write: Write, tmp_path: Path, contexts: list[str]
+) -> None:
+    write("double", PARAMETERS, MAKES, KEEPS)
+    write("next", "m: int = 1", "1 / 0")
+    x = tmp_path / "x.csv"
+    (tmp_path / "p.toml").write_text(
+        'name = "p"\ntitle = "<Two>"\n'
+        f'[[notebook]]\nname = "double"\npath = "double.ipynb"\nparameters = {{ x = "{x}" }}\n'
+        '[[notebook]]\nname = "next"\npath = "next.ipynb"\ninputs = { m = "double.twice" }\n'
+    )
+    with pytest.raises(PipelineFailed) as caught:
+        Pipeline(tmp_path / "p.toml", settings=settings).run(progress=False)
+    first, second = caught.value.runs
+    assert list(entities(first.path.parent)) != []
+    assert violations(first.path, "process-run-crate-0.5") == []
+    assert violations(second.path, "process-run-crate-0.5") == []
+    assert violations(first.path.parent, "provenance-run-crate-0.5") == []
+    metadata = first.path / crate.METADATA
+    metadata.write_text(metadata.read_text().replace('"instrument"', '"describedBy"'))
+    assert any("instrument" in one for one in violations(first.path, "process-run-crate-0.5"))
+    assert contexts == []
