@@ -108,7 +108,9 @@ def test_a_run_keeps_everything_in_its_folder(write: Write, settings: Settings) 
 
     assert notebook.read_bytes() == before
     assert re.fullmatch(r"\d{8}-\d{6}-good-[0-9a-f]{6}", ended.path.name)
-    assert sorted(path.name for path in ended.path.iterdir()) == ["notebook.html", "notebook.ipynb", "run.json"]
+    kept = {"environment.txt", "notebook.html", "notebook.ipynb", "ro-crate-metadata.json", "run.json", "source.ipynb"}
+    assert {path.name for path in ended.path.iterdir()} == kept
+    assert (ended.path / "source.ipynb").read_bytes() == before
     json.loads((ended.path / "run.json").read_text(), parse_constant=lambda word: pytest.fail(word))
     executed = nbformat.read(ended.notebook, as_version=4)
     assert "epochs = 4" in executed.cells[1].source
