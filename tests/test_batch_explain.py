@@ -60,9 +60,9 @@ def test_an_environment_that_is_disabled(account: Settings) -> None:
     box = Box(account)
     box.batch.update_compute_environment(computeEnvironment="this-machine", state="DISABLED")
     found = until(box, account, box.submit(box.define("true")), "RUNNABLE")
-    assert found.headline == "The compute environment 'this-machine' is DISABLED, so no job starts there."
+    assert found.headline == "The compute environment 'this-machine' takes no jobs: it is DISABLED and VALID."
     assert found.known
-    assert "Enable it" in found.causes[0].do
+    assert "Enable" in found.causes[0].do
 
 
 def test_a_queue_that_is_disabled_still_starts_what_it_holds(account: Settings) -> None:
@@ -72,8 +72,8 @@ def test_a_queue_that_is_disabled_still_starts_what_it_holds(account: Settings) 
     job_id = box.submit(box.define("true"))
     box.batch.update_job_queue(jobQueue="highPriority", state="DISABLED")
     found = until(box, account, job_id, "is DISABLED")
-    assert any("takes no new jobs, and those in it may start" in line for line in found.looked)
-    assert "The capacity is in use by 1 other job." in found.headline
+    assert "queue 'highPriority': It is DISABLED and VALID." in found.looked
+    assert "The capacity is in use." in found.headline
 
 
 def test_a_busy_machine_and_those_that_stand_before(account: Settings) -> None:
@@ -83,9 +83,11 @@ def test_a_busy_machine_and_those_that_stand_before(account: Settings) -> None:
     stuck = box.submit(box.define("true", resourceRequirements=LARGE))  # in nobody's way
     until(box, account, stuck, "MISCONFIGURATION")
     first, second = box.submit(box.define("true")), box.submit(box.define("true"), queue="lowPriority")
-    assert until(box, account, first, "RUNNABLE").headline == "The capacity is in use by 1 other job."
+    assert until(box, account, first, "RUNNABLE").headline == (
+        "The capacity is in use. Other jobs at work: 1; waiting before this one: 0."
+    )
     found = until(box, account, second, "RUNNABLE")
-    assert found.headline == "The capacity is in use by 1 other job, and 1 waits before this one."
+    assert found.headline == "The capacity is in use. Other jobs at work: 1; waiting before this one: 1."
     assert found.causes[0].sure == "certain"
     assert "It has run for" in why(box, account, running).headline
 
@@ -96,7 +98,7 @@ def test_the_children_of_an_array_count_among_those_that_run_and_wait(account: S
     box.wait(f"{array}:0", "RUNNING")
     assert until(box, account, array, "1 RUNNING").headline.startswith("An array stays PENDING while its children work")
     found = until(box, account, box.submit(box.define("true")), "RUNNABLE")
-    assert found.headline == "The capacity is in use by 1 other job, and 2 wait before this one."
+    assert found.headline == "The capacity is in use. Other jobs at work: 1; waiting before this one: 2."
     assert "1 RUNNING" not in str(until(box, account, f"{array}:1", "RUNNABLE"))
 
 
@@ -114,12 +116,14 @@ def test_a_job_that_waits_for_others(account: Settings) -> None:
     box.wait(running, "RUNNING")
     waiting = box.submit(box.define("true"), dependsOn=[{"jobId": running}])
     found = until(box, account, waiting, "PENDING")
-    assert found.headline == "It waits for a job that has not SUCCEEDED yet."
+    assert found.headline == "It waits for jobs that have not SUCCEEDED yet."
     assert found.causes[0].what == "It waits for the job 'one', which is RUNNING."
     assert running in found.causes[0].do
     box.account.reclaim(running)
     box.wait(waiting)
-    assert "has FAILED: The job's instance was lost" in why(box, account, waiting).headline
+    of_it, of_the_other = why(box, account, waiting).causes
+    assert of_it.what == "A job that it waited for has failed."
+    assert of_the_other.what == f"Job {running}: The job's instance was lost: reclaimed by Spot, or terminated."
 
 
 def test_children_that_go_one_after_another_or_side_by_side_with_another_array(account: Settings) -> None:
@@ -144,7 +148,7 @@ def test_a_lost_instance_and_the_attempts_before(account: Settings) -> None:
     box.wait(job_id)
     found = why(box, account, job_id)
     assert found.headline.startswith("The job's instance was lost")
-    assert [line[:9] for line in found.looked if "Host EC2" in line] == ["attempt 1", "attempt 2"]
+    assert [line[:9] for line in found.looked if "Host EC2" in line] == ["Attempt 1", "Attempt 2"]
     assert "retry" in found.causes[0].do
 
 
@@ -206,7 +210,7 @@ def test_an_array_of_which_some_children_failed(account: Settings) -> None:
     array = box.wait(box.submit(box.define(*command), arrayProperties={"size": 2}))["jobId"]
     found = why(box, account, array)
     assert found.headline == "1 of its 2 children failed."
-    assert found.causes[1].what == "Its child 1: The program itself ended with exit code 1."
+    assert found.causes[1].what == f"Job {array}:1: The program itself ended with exit code 1."
 
 
 def test_an_image_where_there_is_no_engine(account: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -278,7 +282,7 @@ def activity(message: str, **changes: Any) -> dict[str, Any]:
         ("CLIENT_ERROR - Clusters can not be blank.", "cluster is gone, or its instances' role is wrong"),
         ("CLIENT_ERROR - Invalid IamInstanceProfile: ecsInstanceRole", "not an instance profile"),
         ("CLIENT_ERROR - AMI cannot be described", "machine image"),
-        ("CLIENT_ERROR - something new", "is INVALID, so no job starts there."),
+        ("CLIENT_ERROR - something new", "takes no jobs: it is ENABLED and INVALID"),
     ],
 )
 def test_an_environment_that_is_invalid(reason: str, says: str) -> None:
@@ -300,7 +304,7 @@ def test_one_environment_that_is_invalid_beside_a_good_one_is_only_a_possibility
     ("place", "asks", "says"),
     [
         ({"instanceTypes": ["c6i.large"]}, {"VCPU": "4"}, "4 vCPU of 2"),
-        ({"instanceTypes": ["m5", "c5"]}, {"GPU": "1"}, "has no GPU"),
+        ({"instanceTypes": ["m5", "c5"]}, {"GPU": "1"}, "1 GPU of 0"),
         ({"maxvCpus": 4}, {"VCPU": "8"}, "8 vCPU of 4 (its maxvCpus)"),
         ({"instanceTypes": ["m5.large"]}, {"MEMORY": "8192"}, "8192 MiB of memory of 8160"),
     ],
@@ -359,12 +363,12 @@ def test_too_little_capacity() -> None:
 
 
 def test_instances_that_start_and_do_not_join_the_cluster() -> None:
-    ended = activity("ok", StatusCode="Successful", Description="Terminating EC2 instance: i-1")
+    ended = activity("no", Description="Terminating EC2 instance: i-1")
     found = on_aws(environment("spot", desiredvCpus=4), activities=[ended, ended])
-    assert found.headline == "Instances of 'spot' start but do not join its ECS cluster."
+    assert found.headline == "No instance of 'spot' has joined its ECS cluster."
     (cause,) = found.causes
     assert cause.sure == "likely"
-    assert "0 instances and 0 running tasks, and Batch wants 4 vCPU, and 2 instances were ended again" in cause.evidence
+    assert "'spot' has 0 instances in its ECS cluster, and Batch wants 4 vCPU" in cause.evidence
     for word in ("public IP", "NAT gateway", "AmazonEC2ContainerServiceforEC2Role", "ECS agent"):
         assert word in cause.do
 
@@ -396,7 +400,6 @@ def test_what_concerns_other_groups_or_times_is_no_evidence() -> None:
     old = activity("limit of 0 vCPU capacity", StartTime=SUBMITTED - timedelta(days=1))
     found = on_aws(environment("spot", desiredvCpus=2), activities=[other, old], waited_s=300)
     assert [cause.sure for cause in found.causes] == ["possible"]
-    assert "0 activities" in str(found)
 
 
 def test_a_failure_that_a_later_launch_made_good_is_no_evidence() -> None:
@@ -404,38 +407,33 @@ def test_a_failure_that_a_later_launch_made_good_is_no_evidence() -> None:
     full = {**CLUSTER, "registeredContainerInstancesCount": 1, "runningTasksCount": 2}
     found = on_aws(environment("spot", desiredvCpus=4), activities=[later, activity("vCPU limit of 0")], cluster=full)
     assert found.causes == ()
-    assert any("has 1 instances and 2 running tasks" in line for line in found.looked)
+    assert any("has 1 instances in its ECS cluster" in line for line in found.looked)
 
 
 def test_an_unmanaged_environment_has_the_instances_that_somebody_starts() -> None:
     place = environment("spot") | {"type": "UNMANAGED"}
     del place["computeResources"]
-    assert "unmanaged, and no instance has joined" in on_aws(place).headline
-
-
-def test_a_cluster_that_somebody_deleted() -> None:
-    found = on_aws(environment("spot", desiredvCpus=4), cluster=None)
-    assert found.headline == "The ECS cluster of the compute environment 'spot' is gone."
+    assert on_aws(place).headline == "No instance of 'spot' has joined its ECS cluster."
 
 
 def summary(job_id: str, created: int, **changes: Any) -> dict[str, Any]:
-    return {"jobId": job_id, "jobName": f"job-{job_id}", "createdAt": created, **changes}
+    return {"jobId": job_id, "jobName": f"job-{job_id}", "createdAt": created, "status": "RUNNABLE", **changes}
 
 
 def test_an_environment_that_is_full() -> None:
-    running = {"jobSummaryList": [summary("r1", 1), summary("r2", 2)]}
+    running = {"jobSummaryList": [summary(one, 1, status="RUNNING") for one in ("r1", "r2")]}
     sizes = [job("RUNNING", jobId=one, container={"vcpus": 128, "memory": 1}) for one in ("r1", "r2")]
     found = on_aws(
-        environment("spot"), listed=(EMPTY, EMPTY, EMPTY, running), more=(("describe_jobs", {"jobs": sizes}),)
+        environment("spot"), listed=(running, EMPTY, EMPTY, EMPTY), more=(("describe_jobs", {"jobs": sizes}),)
     )
-    assert found.headline == "The capacity is in use by 2 other jobs."
+    assert found.headline == "The capacity is in use. Other jobs at work: 2; waiting before this one: 0."
     assert "use 256 vCPU" in found.causes[0].evidence
     assert found.causes[0].sure == "likely"
 
 
 def test_a_job_at_the_head_of_the_queue_that_cannot_start_holds_the_others() -> None:
     head = {"jobSummaryList": [summary("h", 1, statusReason=REQUIREMENT)]}
-    found = on_aws(environment("spot"), listed=(EMPTY, head, EMPTY, EMPTY))
+    found = on_aws(environment("spot"), listed=(EMPTY, EMPTY, head, EMPTY))
     assert found.headline == "The job 'job-h' at the head of the queue cannot start, and blocks those behind it."
     assert "Batch().job('h').explain()" in found.causes[0].do
 
@@ -444,14 +442,14 @@ def test_a_queue_of_higher_priority_over_the_same_environment_is_looked_at_too()
     queues = (queue("highPriority", "spot"), queue("first", "spot", priority=9), queue("elsewhere", "other"))
     places = environment("spot"), environment("other")
     ahead = {"jobSummaryList": [summary("a", 1_800_000_000_000)]}
-    found = on_aws(*places, queues=queues, listed=(EMPTY, ahead, *(EMPTY,) * 6))
-    assert any("1 waits before this one" in line for line in found.looked)
+    found = on_aws(*places, queues=queues, listed=(EMPTY, EMPTY, ahead, *(EMPTY,) * 5))
+    assert any("waiting before this one: 1" in line for line in found.looked)
 
 
 def test_a_fair_share_queue_does_not_go_by_age() -> None:
     fair = queue("highPriority", "spot", schedulingPolicyArn=f"{ARN}:scheduling-policy/labs")
     found = on_aws(environment("spot"), queues=(fair,))
-    assert "the queue shares by the policy 'labs': whoever has had less goes first" in found.looked
+    assert "The queue shares by the policy 'labs': whoever has had less goes first." in found.looked
 
 
 def test_a_queue_that_is_gone_or_invalid() -> None:
@@ -473,7 +471,7 @@ def test_it_is_honest_when_it_does_not_know() -> None:
     found = on_aws(environment("spot", desiredvCpus=2), cluster={**CLUSTER, "registeredContainerInstancesCount": 1})
     assert (found.known, found.causes) == (False, ())
     assert found.headline == "It has waited for 1 h 00 min, and nothing that could be read says why."
-    for said in ("has 1 instances and 0 running tasks", "no other job runs, none waits before", "Where to look next:"):
+    for said in ("has 1 instances", "at work: 0", "before this one: 0", "Where to look next:"):
         assert said in str(found)
     assert "job_stuck_in_runnable" in found._repr_html_()
 
@@ -488,7 +486,7 @@ def test_within_the_grace_nothing_is_thought_to_be_wrong() -> None:
 def test_what_may_not_be_read_is_told_and_raises_nothing() -> None:
     found = on_aws(environment("spot"), activities="AccessDenied", cluster="AccessDeniedException")
     assert not found.known
-    asked = ["autoscaling describe_scaling_activities", "ecs describe_clusters"]
+    asked = ["autoscaling", "ecs"]
     assert [line.split(":")[0] for line in found.unread] == asked
     denied = Clients(Settings(), batch=stubbed("batch", ("describe_job_queues", "AccessDeniedException")))
     found = explain(denied, job("RUNNABLE", statusReason=REQUIREMENT), now=SUBMITTED + timedelta(hours=1))
@@ -503,7 +501,7 @@ def test_a_start_that_takes_long_is_only_guessed_at() -> None:
     found = explain(clients, detail, now=SUBMITTED + timedelta(hours=1))
     assert not found.known
     assert found.causes[0].sure == "possible"
-    assert "lab/huge:1" in found.causes[0].evidence
+    assert "STARTING 1 h 00 min after its submission" in found.causes[0].evidence
 
 
 def test_a_job_that_stays_submitted() -> None:
@@ -517,7 +515,6 @@ def test_a_dependency_that_the_service_has_forgotten() -> None:
     detail = job("PENDING", dependsOn=[{"jobId": "old"}])
     found = explain(clients, detail, now=SUBMITTED + timedelta(hours=1))
     assert not found.known
-    assert "job 'old', which it depends on, is not known any more" in found.unread
 
 
 def test_the_wait_of_a_job_begins_when_what_it_waited_for_has_ended() -> None:
@@ -562,7 +559,7 @@ def test_over_boto3_and_moto_s_own_descriptions(monkeypatch: pytest.MonkeyPatch)
             jobQueueName="highPriority", state="ENABLED", priority=1, computeEnvironmentOrder=order
         )
         found = explain(clients, job("RUNNABLE"), now=SUBMITTED + timedelta(hours=1))
-    assert found.headline == "Instances of 'spot' start but do not join its ECS cluster."
+    assert found.headline == "No instance of 'spot' has joined its ECS cluster."
     assert found.unread == ()
 
 
@@ -577,5 +574,5 @@ def test_a_terminal_gets_the_whole_text() -> None:
     found._repr_pretty_(printer, False)
     assert printer.said == str(found)
     assert "\n" not in repr(found)
-    assert str(found).startswith("Job 'align' (ab12) is RUNNABLE.\n1. The compute environment 'spot' is DISABLED")
+    assert str(found).startswith("Job 'align' (ab12) is RUNNABLE: The compute environment 'spot' takes no jobs")
     assert ARN not in str(found)

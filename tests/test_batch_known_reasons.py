@@ -14,7 +14,7 @@ import genokit.batch
 from genokit.batch.diagnose.known_reasons import failure, meaning
 
 KNOWN = tomllib.loads((Path(genokit.batch.__file__).parent / "diagnose" / "known_reasons.toml").read_text())
-TABLES = ("blocked", "invalid", "launches", "ends", "starts", "lines")
+TABLES = ("blocked", "invalid", "launches", "slow", "failed", "lines")
 
 
 @pytest.mark.parametrize(
@@ -85,32 +85,35 @@ TABLES = ("blocked", "invalid", "launches", "ends", "starts", "lines")
             "not offered in a zone",
         ),
         ("launches", "Something new", None),
-        ("starts", "CannotPullContainerError: write /var/lib/docker/x: no space left on device", "disk is full"),
+        ("failed", "CannotPullContainerError: write /var/lib/docker/x: no space left on device", "disk is full"),
         (
-            "starts",
+            "failed",
             "CannotPullContainerError: toomanyrequests: You have reached your pull rate limit.",
             "further pulls",
         ),
-        ("starts", "CannotPullContainerError: manifest for x:1 not found: manifest unknown", "no such image"),
-        ("starts", "CannotPullContainerError: pull access denied for x, repository does not exist", "no such image"),
-        ("starts", "CannotPullContainerError: no basic auth credentials", "denies the instance access"),
-        ("starts", "CannotPullContainerError: dial tcp 1.2.3.4:443: i/o timeout", "cannot reach"),
+        ("failed", "CannotPullContainerError: manifest for x:1 not found: manifest unknown", "no such image"),
+        ("failed", "CannotPullContainerError: pull access denied for x, repository does not exist", "no such image"),
+        ("failed", "CannotPullContainerError: no basic auth credentials", "denies the instance access"),
+        ("failed", "CannotPullContainerError: dial tcp 1.2.3.4:443: i/o timeout", "cannot reach"),
         (
-            "starts",
+            "failed",
             "ResourceInitializationError: unable to pull secrets or registry auth: execution resource retrieval failed",
             "secrets or the registry's credentials",
         ),
         (
-            "starts",
+            "failed",
             "ECS was unable to assume the role 'arn:aws:iam::1:role/x' that was provided for this task.",
             "cannot assume the job's role",
         ),
-        ("starts", "DockerTimeoutError: Could not transition to created; timed out after waiting 4m0s", "too slow"),
-        ("starts", "CannotInspectContainerError: Could not transition to inspecting; timed out after 30s", "too slow"),
-        ("starts", 'CannotStartContainerError: exec: "x": executable file not found in $PATH', "no such program"),
-        ("starts", "Essential container in task exited", None),
+        ("failed", "DockerTimeoutError: Could not transition to created; timed out after waiting 4m0s", "too slow"),
+        ("failed", "CannotInspectContainerError: Could not transition to inspecting; timed out after 30s", "too slow"),
+        ("failed", 'CannotStartContainerError: exec: "x": executable file not found in $PATH', "no such program"),
+        ("failed", "Essential container in task exited", None),
         ("lines", "botocore.exceptions.NoRegionError: You must specify a region.", "region"),
         ("lines", "RuntimeError: CUDA out of memory. Tried to allocate 2.00 GiB", "GPU ran out of memory"),
+        ("lines", "run.sh: line 2: $'\\r': command not found", "Windows line endings"),
+        ("lines", "env: 'python\\r': No such file or directory", "Windows line endings"),
+        ("failed", "InvalidParameterException: Container Overrides length must be at most 8192", "8,192 characters"),
         ("lines", "all is well", None),
     ],
 )
@@ -125,8 +128,8 @@ def test_every_known_text_says_what_it_means_and_what_to_do(table: str) -> None:
     for known in KNOWN[table]:
         assert set(known) <= {"pattern", "what", "do", "sure"}
         re.compile(known["pattern"])
-        assert known["what"].endswith(".")
-        assert known["do"].endswith(".")
+        assert known["what"].endswith((".", "$status"))
+        assert known["do"].endswith(".") or "Somebody" in known["what"]
         assert known.get("sure") in (None, "likely", "possible")
 
 
@@ -150,7 +153,7 @@ def test_every_known_text_says_what_it_means_and_what_to_do(table: str) -> None:
                 "CAPACITY:INSUFFICIENT_INSTANCE_CAPACITY",
             },
             {},
-            "waited longer than the queue allows. EC2 has too few",
+            "EC2 has too few",
             "c",
         ),
         ({}, {"exitCode": 137, "reason": "OutOfMemoryError: Container killed due to memory usage"}, "4.0 GiB", "c"),

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from described import ARN, environment, queue, stubbed
+from described import environment, queue, stubbed
 
 from genokit import Settings
 from genokit.backends import Clients
@@ -61,7 +61,7 @@ def test_a_job_that_fits_has_no_problem(account: Settings) -> None:
     found = preflight.check(Clients(account), submission(parameters={"who": "you"}), definition("echo", "Ref::who"))
     assert found.level == "ok"
     assert [one.about for one in found] == ["queue 'highPriority'", "environment 'this-machine'", "size"]
-    assert repr(found) == "<Findings 3 ok>"
+    assert repr(found) == "<Findings 3, 0 of them problems>"
 
 
 def test_a_job_that_is_larger_than_this_machine_is_found_in_the_scheduler_s_own_words(account: Settings) -> None:
@@ -99,7 +99,7 @@ def test_where_nothing_can_run_containers_only_the_image_genokit_passes(
     clients = Clients(account)
     assert preflight.check(clients, submission(), definition("true")).level == "ok"
     found = preflight.check(clients, submission(), definition("true", image="ubuntu:24.04"))
-    assert "neither docker nor podman is installed here" in found.problems[0].message
+    assert "docker nor podman" in found.problems[0].message
 
 
 def test_an_engine_that_does_not_answer_is_told_before_submission(
@@ -111,7 +111,7 @@ def test_an_engine_that_does_not_answer_is_told_before_submission(
     clients = Clients(account)
     assert preflight.check(clients, submission(), definition("true")).level == "ok"
     found = preflight.check(clients, submission(), definition("true", image="ubuntu:24.04"))
-    assert "docker does not answer here. Start it" in found.problems[0].message
+    assert "docker does not answer" in found.problems[0].message
     (tmp_path / "docker").write_text("#!/bin/sh\nexit 0\n")
     environments._answers.cache_clear()
     assert preflight.check(clients, submission(), definition("true", image="ubuntu:24.04")).level == "ok"
@@ -133,7 +133,7 @@ def test_every_ref_needs_a_parameter_and_every_parameter_a_ref() -> None:
         "parameters: The command has Ref::reads, but 'reads' has no value. Did you mean 'read'?"
     ]
     found = preflight.check(Clients(Settings()), submission(parameters={"read": "y"}), what, queues=queues)
-    assert Finding("warning", "parameters", "'read' is given, but no word of the command is Ref::read.") in found
+    assert "warning  parameters: 'read' is given, but no word of the command is Ref::read." in str(found)
 
 
 @pytest.mark.parametrize("name", ["HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "AWS_ACCESS_KEY_ID", "db_password", "api_key"])
@@ -150,13 +150,6 @@ def test_what_only_sounds_like_a_secret_passes(name: str) -> None:
     assert preflight.check(Clients(Settings()), submission(), what, queues=described(environment("a"))).level == "ok"
 
 
-def test_a_fair_share_queue_needs_a_share_and_another_takes_none() -> None:
-    fair = described(environment("a"), schedulingPolicyArn=f"{ARN}:scheduling-policy/fair")
-    assert "the job names no share" in problems(definition("true"), fair)[0]
-    assert problems(definition("true"), fair, shareIdentifier="lab") == []
-    assert "no fair-share policy" in problems(definition("true"), described(environment("a")), shareIdentifier="lab")[0]
-
-
 # --- sizes, by what AWS describes
 
 
@@ -165,11 +158,11 @@ def test_a_fair_share_queue_needs_a_share_and_another_takes_none() -> None:
     [
         ({"instanceTypes": ["m5.xlarge"]}, {"vcpus": 8}, "8 vCPU of 4"),
         ({"instanceTypes": ["m5.xlarge"]}, {"memory_mib": 17000}, "17000 MiB of memory of 16352"),
-        ({"instanceTypes": ["c5", "m5"]}, {"gpus": 1}, "has no GPU: it may launch c5, m5"),
+        ({"instanceTypes": ["c5", "m5"]}, {"gpus": 1}, "1 GPU of 0"),
         ({"instanceTypes": ["g4dn.xlarge"]}, {"gpus": 2}, "2 GPU of 1"),
         ({"instanceTypes": ["optimal"], "maxvCpus": 16}, {"vcpus": 32}, "32 vCPU of 16 (its maxvCpus)"),
         ({"instanceTypes": ["c7i.2xlarge", "r6i.large"]}, {"vcpus": 8, "memory_mib": 16100}, None),
-        ({"instanceTypes": ["c6i.2xlarge", "g5.xlarge"]}, {"vcpus": 8, "gpus": 1}, "no one type of"),
+        ({"instanceTypes": ["c6i.2xlarge", "g5.xlarge"]}, {"vcpus": 8, "gpus": 1}, "no one instance type"),
         ({"instanceTypes": ["optimal"]}, {"vcpus": 64, "memory_mib": 200_000}, None),
         ({"instanceTypes": ["zz9.large"]}, {"vcpus": 64}, None),
         ({"instanceTypes": ["m5.large", "zz9"]}, {"vcpus": 64}, None),
@@ -187,7 +180,7 @@ def test_a_job_of_all_the_memory_that_an_instance_has_is_warned_about() -> None:
     what, queues = definition("true", memory_mib=8100), described(environment("a", instanceTypes=["m5.large"]))
     found = preflight.check(Clients(Settings()), submission(), what, queues=queues)
     assert level_of("size", found) == "warning"
-    assert "m5.large has just the memory" in next(one.message for one in found if one.about == "size")
+    assert "has just the memory" in next(one.message for one in found if one.about == "size")
 
 
 def test_one_environment_that_has_the_room_is_enough() -> None:
@@ -200,25 +193,7 @@ def test_one_environment_that_takes_no_jobs_is_a_warning_beside_one_that_does() 
     found = preflight.check(Clients(Settings()), submission(), definition("true"), queues=described(*places))
     assert level_of("environment 'a'", found) == "warning"
     assert "CLIENT_ERROR - x" in problems(definition("true"), described(places[0]))[0]
-    assert "has maxvCpus 0" in problems(definition("true"), described(environment("a", maxvCpus=0)))[0]
-
-
-@pytest.mark.parametrize(
-    ("vcpus", "memory_mib", "gpus", "says"),
-    [
-        (1, 2048, 0, None),
-        (0.25, 1024, 0, None),
-        (3, 8192, 0, "not 3"),
-        (1, 1024, 0, "2048 to 8192 MiB in steps of 1024, not 1024"),
-        (8, 18432, 0, "steps of 4096"),
-        (1, 2048, 1, "Fargate, which has no GPU"),
-    ],
-)
-def test_fargate_takes_its_own_combinations(vcpus: float, memory_mib: int, gpus: int, says: str | None) -> None:
-    what = definition("true", vcpus=vcpus, memory_mib=memory_mib, gpus=gpus) | {"platformCapabilities": ["FARGATE"]}
-    found = problems(what, described(environment("a", "FARGATE", instanceTypes=[])))
-    assert len(found) == (says is not None)
-    assert says is None or says in found[0]
+    assert "with maxvCpus 0" in problems(definition("true"), described(environment("a", maxvCpus=0)))[0]
 
 
 def test_a_definition_for_ec2_does_not_start_on_fargate_nor_the_other_way_round() -> None:
@@ -270,12 +245,12 @@ def test_an_image_is_looked_up_in_the_account_s_own_registry(answer: Any, level:
     assert level_of(f"image '{IMAGE}'", found) == level
     for other in (IMAGE.replace("123456789012", "999999999999"), IMAGE.replace("us-east-1", "eu-west-1")):
         found = preflight.check(clients, submission(), definition("true", image=other), queues=queues)
-        assert level_of(f"image '{other}'", found) == "unknown"
+        assert other not in str(found), "of another account or region, which nobody can look up"
 
 
 def test_many_submissions_ask_for_a_role_once() -> None:
     clients = Clients(Settings(), iam=stubbed("iam", ("get_role", FOUND)))  # a second call would have no answer
-    queues, known = described(environment("a")), dict[str, Finding]()
+    queues, known = described(environment("a")), dict[str, Finding | None]()
     for _ in range(3):
         found = preflight.check(clients, submission(), definition("true", jobRoleArn=ROLE), queues=queues, known=known)
         assert level_of("role 'align'", found) == "ok"

@@ -518,21 +518,3 @@ def test_words_that_do_not_mean_what_they_seem_to_are_warned_of(batch: Batch) ->
     known = batch.define("task", command=["echo", "--in=Ref::reads", "Ref::reads"], memory_gib=0.1)
     with pytest.warns(UserWarning, match="Ref::reads stays as it is in '--in=Ref::reads'"):
         batch.submit(known, parameters={"reads": "x"})
-    plain = batch.define("plain", command=["true"], memory_gib=0.1)
-    with pytest.warns(UserWarning, match=r"8,\d\d\d characters, and ECS takes 8,192"):
-        batch.submit(plain, environment={"LONG": "x" * 8_192})
-    assert batch.preflight(plain, environment={"LONG": "x" * 8_192}).level == "warning"
-    batch.submit(plain, environment={"LONG": "x" * 8_000}, tags={"note": "a b"})
-
-
-def test_a_script_with_windows_line_endings_is_refused_before_it_is_sent(batch: Batch, tmp_path: Path) -> None:
-    (tmp_path / "run.sh").write_bytes(b"#!/bin/sh\r\necho hello\r\n")
-    (tmp_path / "run.py").write_bytes(b"#!/usr/bin/env python\r\nprint('hello')\r\n")
-    for command in (["./run.sh"], ["sh", "run.sh"], ["bash", "-c", "echo\r\necho"], ["./run.py"]):
-        known = batch.define("task", command=command, memory_gib=0.2)
-        with pytest.raises(InvalidRequest, match="Windows line endings"):
-            batch.submit(known, code=tmp_path)
-    with pytest.raises(InvalidRequest, match="Windows line endings"):
-        batch.submit(batch.define("here", command=["sh", str(tmp_path / "run.sh")], memory_gib=0.2))
-    python = batch.define("python", command=["python", "run.py"], memory_gib=0.2)
-    assert batch.submit(python, code=tmp_path).wait(60).log() == "hello"

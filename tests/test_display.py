@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from genokit import display, live
 from genokit.batch import resources
 from genokit.batch.diagnose.explain import Explanation
-from genokit.batch.diagnose.findings import Cause, Finding, Findings
+from genokit.batch.diagnose.findings import Finding, Findings
 from genokit.config import Settings
 from genokit.display import Html, Log
 from genokit.doctor import HealthCheck, HealthReport
@@ -56,10 +56,10 @@ NOUNS: dict[str, Callable[[str, Path], object]] = {
     "ComputeEnvironment": lambda text, folder: environment(text),
     "JobQueue": lambda text, folder: resources.JobQueue(text, text, text, text, text, 1, text, (environment(text),)),
     "Explanation": lambda text, folder: Explanation(
-        text, text, text, text, False, (Cause(text, text, text, "likely"),), (text,), (text,), (text,), text
+        text, text, text, text, False, (Finding(text, text, text, "likely"),), (text,), (text,), (text,), text
     ),
-    "Finding": lambda text, folder: Finding(text, text, text),
-    "Findings": lambda text, folder: Findings([Finding("problem", text, text)]),
+    "Finding": lambda text, folder: Finding(text, text, text, about=text),
+    "Findings": lambda text, folder: Findings([Finding(text, about=text)]),
     "Changes": lambda text, folder: Changes(text, (Change("replace", text, text, (text,)),)),
     "Source": lambda text, folder: Source(text),
     "Vocabulary": lambda text, folder: Vocabulary({"concept": Path(text, text)}),

@@ -259,7 +259,7 @@ class Batch:
             if name is not None and not again and (existing := submission.existing(self.clients, queue, name, mark)):
                 return Job(self.clients, existing, reused=True)
             if check:
-                self._checks.refuse_hopeless(request, known.described, folder)
+                self._checks.refuse_hopeless(request, known.described)
             with translated_errors(f"job '{request['jobName']}'"):
                 tagged = submission.tags(self.clients.settings.project, own)
                 return Job(self.clients, self.clients.batch.submit_job(**request, tags=tagged)["jobId"])

@@ -2,76 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from genokit.backends import Clients, translated_errors
-from genokit.batch.diagnose.findings import SURENESS, Cause, Sure
+from genokit.batch import listing
+from genokit.batch.diagnose.findings import SURENESS, Finding, Sure
 from genokit.batch.logs import log_stream
 from genokit.display import Log
 from genokit.errors import GenokitError
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Inquiry:
-    """The queries about one job (as DescribeJobs returned it), and their findings.
-
-    ``causes`` are why it stands as it does, ``looked`` what was looked at and found, ``unread`` what could not be read,
-    ``elsewhere`` where to look next. Nothing raises for want of a permission.
-    """
+    """The queries about one job (as DescribeJobs returned it), and their findings. No lack of a permission raises."""
 
     clients: Clients
     detail: Mapping[str, Any]
     now: datetime
-    causes: list[Cause] = field(default_factory=list)
-    looked: list[str] = field(default_factory=list)
-    unread: list[str] = field(default_factory=list)
-    elsewhere: list[str] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
 
-    def blame(self, what: str, evidence: str, do: str, sure: Sure = "certain") -> None:
-        """Note a cause."""
-        self.causes.append(Cause(what, evidence, do, sure))
+    def note(self, what: str, sure: Sure = "ok", evidence: str = "", do: str = "") -> None:
+        """Note a finding."""
+        self.findings.append(Finding(what, evidence, do, sure))
+
+    def ask(self, thing: str, call: Callable[[], T]) -> T | None:
+        """What a service says about a thing; None, and a note, where it says nothing."""
+        try:
+            with translated_errors(thing):
+                return call()
+        except (GenokitError, NotImplementedError) as error:
+            self.note(str(error), "unknown")
+            return None
+
+    @property
+    def causes(self) -> list[Finding]:
+        """What keeps the job in its status, the surest first, each once."""
+        found = [one for one in dict.fromkeys(self.findings) if one.level in ("problem", "warning")]
+        return sorted(found, key=lambda one: SURENESS.index(one.sure))
 
     @property
     def certain(self) -> bool:
-        return any(cause.sure == "certain" for cause in self.causes)
+        return any(one.sure == "certain" for one in self.findings)
 
-    def surest_first(self) -> list[Cause]:
-        """The causes, each once."""
-        return sorted(dict.fromkeys(self.causes), key=lambda cause: SURENESS.index(cause.sure))
-
-    def ask(self, service: str, operation: str, **request: Any) -> dict[str, Any] | None:
-        """The answer of a service; None, and a note, where it gives none."""
-        try:
-            with translated_errors(f"{service} {operation}"):
-                answer: dict[str, Any] = getattr(self.clients.client(service), operation)(**request)
-                return answer
-        except (GenokitError, NotImplementedError) as error:
-            self.unread.append(str(error))
-            return None
-
-    def described(self, ids: Sequence[str]) -> Iterator[dict[str, Any]]:
-        """Jobs by their ids, a hundred a call; those that the service has forgotten are left out."""
-        for start in range(0, len(ids), 100):
-            page = self.ask("batch", "describe_jobs", jobs=list(ids[start : start + 100]))
-            yield from (page or {"jobs": []})["jobs"]
+    def described(self, ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Jobs by their ids; those that the service has forgotten are left out."""
+        return self.ask("jobs", lambda: list(listing.described(self.clients, ids))) or []
 
     def child(self, status: str) -> dict[str, Any] | None:
         """One child of the array in a status."""
-        page = self.ask("batch", "list_jobs", arrayJobId=self.detail["jobId"], jobStatus=status, maxResults=1)
-        ids = [job["jobId"] for job in (page or {"jobSummaryList": []})["jobSummaryList"]]
-        return next(self.described(ids), None)
+        children = listing.children(self.clients, self.detail["jobId"], status)
+        first = self.ask("children", lambda: next(children, None))
+        return next(iter(self.described([first["jobId"]])), None) if first else None
 
     def last_lines(self) -> Log:
         """The end of the job's log, while it runs and when it has failed."""
-        stream = log_stream(self.clients, self.detail) if self.detail["status"] in ("RUNNING", "FAILED") else None
-        try:
-            return stream.last() if stream else Log("")
-        except (GenokitError, NotImplementedError) as error:
-            self.unread.append(str(error))
+        stream = log_stream(self.clients, self.detail)
+        if stream is None or self.detail["status"] not in ("RUNNING", "FAILED"):
             return Log("")
+        return self.ask("log", stream.last) or Log("")
 
     @property
     def waits_for(self) -> list[str]:
