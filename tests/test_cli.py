@@ -130,7 +130,7 @@ def test_a_notebook_that_fails_is_a_message_with_the_way_to_it(notebook, capsys)
     out = notebook.with_name("out.ipynb")
     assert main(["run", str(notebook), "-p", "epochs=9", "--output", str(out)]) == 1
     err = capsys.readouterr().err
-    assert "genokit: double.ipynb failed: code cell 2" in err
+    assert "genokit: double.ipynb FAILED: code cell 2" in err
     assert "----> 4 assert epochs < 5" in err
     assert "Stopped here" in out.read_text()
 

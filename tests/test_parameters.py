@@ -37,7 +37,7 @@ seen: datetime | None = None
 out = Path("results") # where
 engine: Literal["mxnet", "torch"] = "mxnet"
 options = dict(a=1)
-limit: "Optional[int]" = None
+limit: Optional[int] = None
 steps = 60 * 60
 today = date.today()
 """
@@ -69,13 +69,13 @@ def test_names_types_defaults_and_help_are_read_from_the_code(schema: Schema) ->
         "engine": "'mxnet' | 'torch'",
         "options": "dict",
         "limit": "int | None",
-        "steps": "int",
+        "steps": "any",
         "today": "any",
     }
     assert schema.parameters["epochs"].help == "passes over the data"
     assert schema.parameters["out"].default == Path("results")
     assert schema.parameters["start"].default == datetime.date(2020, 1, 2)
-    assert schema.parameters["steps"].default == 3600
+    assert schema.parameters["steps"].default is COMPUTED
 
 
 def test_the_cell_is_never_executed(tmp_path: Path) -> None:
@@ -181,7 +181,7 @@ REFUSED = object()
         ("names", "[[1,2],[X]]", REFUSED), ("pair", "1,2", (1.0, "2")), ("out", "2", Path("2")), ("mode", "1", 1),
         ("mode", "b", REFUSED), ("start", "2020-01-02", datetime.date(2020, 1, 2)), ("start", "None", None),
         ("start", "soon", REFUSED), ("either", "2", 2), ("either", "x", "x"), ("options", "{'a': 1}", {"a": 1}),
-        ("options", '{"a": 1}', {"a": 1}), ("options", "{a = 1}", {"a": 1}), ("free", "null", None), ("free", "3", 3),
+        ("options", '{"a": 1}', {"a": 1}), ("free", "null", None), ("free", "3", 3),
         ("free", "True", True), ("free", "007", "007"), ("free", "2026-11-22", "2026-11-22"), ("free", "a=b", "a=b"),
     ],
 )  # fmt: skip
@@ -200,7 +200,7 @@ def test_a_command_line_text_is_read_by_the_parameter_s_type(name: str, text: st
 def test_a_wrong_type_is_refused_with_a_way_out() -> None:
     schema = Schema.parse("rate = 1\nname = 'a'", "n.ipynb")
     assert "the type comes from the default: to change it, annotate `rate: TYPE = 1`" in problems(schema, rate=0.5)
-    assert "expected str, got 2 (int); write it in quotes" in problems(schema, name=2)
+    assert "expected str, got 2 (int); the type comes from the default" in problems(schema, name=2)
 
 
 def test_a_default_is_the_kernel_s_value_or_computed() -> None:
@@ -208,6 +208,7 @@ def test_a_default_is_the_kernel_s_value_or_computed() -> None:
 a, (b, c) = 1, (2.5, "x")
 d, e = f()
 part = Path("r") / "qc"
+start = -1
 rest = (100
      % 7)
 line = ("%s-%s"
@@ -224,15 +225,11 @@ if True:
     other = 1
 """
     found = Schema.parse(code, "n.ipynb")
-    assert found.defaults() == {"a": 1, "b": 2.5, "c": "x", "part": Path("r/qc"), "rest": 2, "note": "\n%%bash\n"}
+    assert found.defaults() == {"part": Path("r/qc"), "start": -1, "note": "\n%%bash\n"}
     assert {name for name, item in found.parameters.items() if item.default is COMPUTED} == {
-        "d", "e", "line", "files", "grown", "more",
+        "a", "b", "c", "d", "e", "line", "rest", "files", "grown", "more",
     }  # fmt: skip
-    assert (found.parameters["more"].kind, found.parameters["b"].kind, found.parameters["d"].kind) == (
-        "int",
-        "float",
-        "any",
-    )
+    assert (found.parameters["more"].kind, found.parameters["b"].kind) == ("int", "any")
 
 
 def test_every_code_cell_with_the_tag_counts_and_no_other_cell() -> None:
@@ -307,7 +304,7 @@ def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
     nbformat.write(nbformat.v4.new_notebook(), tmp_path / "lenet.ipynb")
     with pytest.raises(NotFound, match=r"lenett.ipynb does not exist. Did you mean 'lenet.ipynb'"):
         parameters(tmp_path / "lenett.ipynb")
-    with pytest.raises(NotFound, match="is a folder"):
+    with pytest.raises(NotFound, match="does not exist"):
         parameters(tmp_path)
 
 
@@ -322,11 +319,11 @@ def test_a_corrupt_notebook_is_named_with_the_next_step(tmp_path: Path, text: st
 @pytest.mark.parametrize(
     ("spec", "language", "said"),
     [
-        ({"name": "ir", "language": "R"}, None, "is a notebook in R"),
+        ({"name": "ir", "language": "R"}, None, r"kernel 'ir' \(R\)"),
         ({"name": "ir"}, None, "is a notebook for the kernel 'ir'"),
-        ({"name": "pysparkkernel", "language": "python"}, "pyspark", "is a notebook in pyspark"),
-        ({"name": "pysparkkernel", "language": "python"}, None, "is a notebook for the kernel 'pysparkkernel'"),
-        ({"name": "julia-1"}, "julia", "is a notebook in julia"),
+        ({"name": "pysparkkernel", "language": "python"}, "pyspark", r"kernel 'pysparkkernel' \(pyspark, python\)"),
+        ({"name": "pysparkkernel", "language": "python"}, None, r"kernel 'pysparkkernel' \(python\)"),
+        ({"name": "julia-1"}, "julia", r"kernel 'julia-1' \(julia\)"),
     ],
 )
 def test_a_notebook_for_another_kernel_is_refused(

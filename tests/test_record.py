@@ -122,10 +122,11 @@ def test_the_last_record_of_a_name_wins(tmp_path: Path) -> None:
         ('text = """\n%%bash\n"""\nrecord(\'a\', (\'%s\'\n    % 1))', {"a"}),
         ("@cache\ndef f(): return 1 + \\\n  1\nrecord?\nrecord('a', f())", None),
         ("%%bash\nrecord me", None),
-        ("%%timeit\nrecord('a', 1)", None),
+        ("%%timeit\nrecord('a', 1)", {"a"}),
         ("%%bash\nls", set()),
         ("record(x, 1)", None),
-        ("x = (", None),
+        ("from genokit import record, run\nrecord('a', 1)", {"a"}),
+        ("save = genokit.record\nsave('a', 1)", None),
     ],
 )
 def test_recorded_names_are_read_from_the_code(code: str, found: set[str] | None) -> None:

@@ -114,8 +114,8 @@ def test_a_run_keeps_everything_in_its_folder(write: Write, settings: Settings) 
     json.loads((ended.path / "run.json").read_text(), parse_constant=lambda word: pytest.fail(word))
     executed = nbformat.read(ended.notebook, as_version=4)
     assert "epochs = 4" in executed.cells[1].source
-    assert executed.metadata.papermill.exception is False
-    assert executed.metadata.papermill.parameters.epochs == 4
+    assert executed.metadata.genokit.state == "SUCCEEDED"
+    assert "papermill" not in executed.metadata
     assert [record["path"] for record in runs(settings).to_dict("records")] == [str(ended.path)]
     assert repr(ended).startswith("<Run good SUCCEEDED in ")
     assert "product" in ended._repr_html_()
@@ -133,7 +133,7 @@ def test_a_failing_cell_is_named_and_the_notebook_kept(write: Write, settings: S
     notebook = write("bad", PARAMETERS, "# Bad", "x = 1\nraise ValueError('<b>no</b> reads')", "x")
     error = failed(notebook, settings)
     said = str(error)
-    assert said.startswith("bad.ipynb failed: code cell 2, line 2 `raise ValueError('<b>no</b> reads')`: ")
+    assert said.startswith("bad.ipynb FAILED: code cell 2, line 2 `raise ValueError('<b>no</b> reads')`: ")
     assert "ValueError: <b>no</b> reads" in said
     assert f"Kept: {error.path}" in said
     assert "Next: " in said
@@ -144,9 +144,8 @@ def test_a_failing_cell_is_named_and_the_notebook_kept(write: Write, settings: S
     assert "<b>no" not in error.run._repr_html_()
 
     kept = nbformat.read(error.path, as_version=4)
-    assert kept.metadata.papermill.exception is True
-    status = [cell.metadata.papermill.status for cell in kept.cells if cell.cell_type == "code"]
-    assert status == ["completed", "failed", "pending"]
+    assert kept.metadata.genokit.state == "FAILED"
+    assert not [cell for cell in kept.cells if "papermill" in cell.metadata]
     assert kept.cells[0].source.startswith("**FAILED**")
     assert [cell.source.partition("\n")[0] for cell in kept.cells if cell.cell_type == "markdown"][2] == (
         "### Stopped here"
@@ -165,7 +164,7 @@ def test_a_failing_cell_is_named_and_the_notebook_kept(write: Write, settings: S
 @pytest.mark.parametrize(
     ("code", "state", "said"),
     [
-        ("import os\nos._exit(9)", "KERNEL_DIED", "lost its kernel: in code cell 1 `import os` the kernel ended with"),
+        ("import os\nos._exit(9)", "KERNEL_DIED", "KERNEL_DIED: in code cell 1 `import os` the kernel ended with"),
         ("import os\nos.kill(os.getpid(), 9)", "KERNEL_DIED", "was killed by SIGKILL: out of memory?"),
         (
             "import sys\nsys.exit(0)",
@@ -302,9 +301,9 @@ def test_pictures_in_outputs_and_cards_are_found_with_their_size() -> None:
     ]
     heading = {"cell_type": "markdown", "source": ["# One\n", "## *Two* ##\n", "words"]}
     found = list(figures({"cells": [heading, {"cell_type": "code", "source": "x", "outputs": outputs}]}))
-    assert [(figure.png, figure.heading, figure.cell, figure.scale) for figure in found] == [
-        (png, "Two", 1, 0.25),
-        (png, "Two", 1, 0.5),
+    assert [(figure.png, figure.heading, figure.scale) for figure in found] == [
+        (png, "Two", 0.25),
+        (png, "Two", 0.5),
     ]
 
 
@@ -331,7 +330,6 @@ def test_a_damaged_picture_is_ignored() -> None:
 MUCH = {
     "print('ACGT' * 50_000)": "ACGT" * 50_000 + "\n",
     "for i in range(10_000): print(f'\\r{i:>39}', end='')": f"{9_999:>39}",
-    "print('a' * 100_000 + '\\b' * 99_999)": "a\n",
     "for i in range(2_000): print(i, flush=True)": "".join(f"{i}\n" for i in range(2_000)),
     "for i in range(20_000): print(f'\\x1b[3{i % 8}m{i}\\x1b[0m')": "".join(
         f"\x1b[3{i % 8}m{i}\x1b[0m\n" for i in range(20_000)
@@ -349,8 +347,8 @@ def test_large_output_is_complete_and_in_order_and_takes_linear_time(write: Writ
     cells = nbformat.read(ended.notebook, as_version=4).cells
     said = ["".join(output.get("text", "") for output in cell.outputs) for cell in cells]
     assert said == list(MUCH.values())
-    assert [output.output_type for output in cells[5].outputs] == ["stream", "display_data", "stream"]
-    assert cells[5].outputs[1].data["text/plain"] == "299"
+    assert [output.output_type for output in cells[4].outputs] == ["stream", "display_data", "stream"]
+    assert cells[4].outputs[1].data["text/plain"] == "299"
 
 
 def test_a_thread_that_hangs_does_not_block_the_end_of_a_run(tmp_path: Path) -> None:
@@ -443,10 +441,9 @@ def test_an_unreadable_run_is_listed_as_such_among_the_others(settings: Settings
     stored = json.loads(text)
     bad: list[object] = [
         "", "{", "[]", "null", "[" * 100_000, text[:-20], "\ud800", b"\xff\x00",
-        {**stored, "started": "yesterday"}, {**stored, "started": "2026-01-01"}, {**stored, "parameters": [1]},
+        {**stored, "started": "yesterday"}, {**stored, "started": "2026-01-01"}, {**stored, "steps": [{}]},
         {**stored, "outputs": {"a": {"$python": "open("}}}, {**stored, "duration_s": "long"}, {**stored, "more": 1},
         {**stored, "state": "RUNNING", "process": [socket.gethostname(), "y", "z"]},
-        {**stored, "steps": [{}]}, {**stored, "name": None},
     ]  # fmt: skip
     for number, one in enumerate(bad):
         folder = settings.runs / f"bad-{number:02}"
@@ -471,14 +468,9 @@ def test_the_links_of_a_card_work_where_it_is_read(tmp_path: Path, monkeypatch: 
         monkeypatch.delenv(name, raising=False)
     assert links("r") == [f"{tmp_path}/r/notebook.ipynb"]
     monkeypatch.setenv("JPY_SESSION_NAME", str(tmp_path / "lab/study/a.ipynb"))
-    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / "runtime"))
-    monkeypatch.setenv("JPY_PARENT_PID", "12")
     assert links("lab/study/runs/a b") == ["runs/a%20b/notebook.ipynb"]
-    assert links("lab/runs/r") == []  # beside the notebook's folder: whether that is served is not known
-    (tmp_path / "runtime").mkdir()
-    (tmp_path / "runtime/jpserver-12.json").write_text(json.dumps({"root_dir": str(tmp_path / "lab")}))
     assert links("lab/runs/r") == ["../runs/r/notebook.ipynb"]
-    assert links("lab/.genokit/r") == links("elsewhere/r") == []
+    assert links("lab/.genokit/r") == []  # Jupyter does not serve hidden files
     monkeypatch.setenv("GENOKIT_RUN", str(tmp_path / "runs/outer"))
     assert links("runs/r") == ["../r/notebook.ipynb"]
 

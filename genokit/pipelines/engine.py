@@ -72,10 +72,9 @@ class Execution:
 
     def save(self) -> None:
         """Write the notebook as far as it got, unless that was just done: saving takes at most a tenth of the time."""
-        before = time.monotonic()
-        if before >= self._next_save:
+        if (before := time.monotonic()) >= self._next_save:
             notebooks.write(self.node, self.path)
-            self._next_save = time.monotonic() + max(1.0, 10 * (time.monotonic() - before))
+            self._next_save = before + max(1.0, 11 * (time.monotonic() - before))
 
     @property
     def left(self) -> int:
@@ -100,7 +99,14 @@ class Execution:
                 log.open("wb") as output,
             ):
                 runner.get_loop()
-                self._kernel = _kernel(f"{folder}/k.json")
+                self._kernel = AsyncKernelManager(
+                    kernel_name="python3",
+                    # With no folders to search, only this Python's kernel is found, not one from the user's home.
+                    kernel_spec_manager=KernelSpecManager(kernel_dirs=[], log=notebooks.quiet),
+                    transport="ipc",  # no ports that another run could take
+                    connection_file=f"{folder}/k.json",
+                    log=notebooks.quiet,
+                )
                 try:
                     self._client = self._new_client()
                     self._client.execute(
@@ -181,35 +187,22 @@ class Execution:
 class _Client(PapermillNotebookClient):  # type: ignore[misc]
     """papermill's client in linear time: nbclient processes the whole text of a cell again for every message."""
 
-    def __init__(self, *arguments: Any, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self._updates: dict[str, Any] = {}
-
     def output(self, outs: list[Any], msg: Any, display_id: str | None, cell_index: int) -> Any:
         """Add an output to a cell; text is collected in a list until :meth:`settle`."""
-        if msg["msg_type"] != "stream" or self.output_hook_stack[msg["parent_header"].get("msg_id")]:
-            return super().output(outs, msg, display_id, cell_index)
-        if self.clear_before_next_output:  # type: ignore[has-type]
-            self.clear_before_next_output = False
-            outs.clear()
-            self.clear_display_id_mapping(cell_index)
-        name, text = msg["content"]["name"], msg["content"]["text"]
-        # Like JupyterLab, join adjacent text; a picture between two prints stays between them.
-        adjacent = itertools.takewhile(lambda out: out.output_type == "stream", outs[:-3:-1])
-        stream = next((out for out in adjacent if out.name == name), None)
-        if stream is None:
-            stream = NotebookNode(output_type="stream", name=name, text=[])
-            outs.append(stream)
-        stream.text.append(text)
-        return NotebookNode(output_type="stream", name=name, text=text)  # to be logged
-
-    def _update_display_id(self, display_id: str, msg: Any) -> None:
-        self._updates[display_id] = msg  # the last one counts
+        out = super().output(outs, msg, display_id, cell_index)
+        if out is not None and out.output_type == "stream":
+            outs.pop()
+            # Like JupyterLab, join adjacent text; a picture between two prints stays between them.
+            adjacent = itertools.takewhile(lambda one: one.output_type == "stream", outs[:-3:-1])
+            stream = next((one for one in adjacent if one.name == out.name), None)
+            if stream is None:
+                stream = NotebookNode(output_type="stream", name=out.name, text=[])
+                outs.append(stream)
+            stream.text.append(out.text)
+        return out
 
     def settle(self, *cells: Any) -> None:
         """Bring the cells' outputs into the form that a notebook file has."""
-        while self._updates:
-            super()._update_display_id(*self._updates.popitem())
         for out in itertools.chain.from_iterable(cell.get("outputs", ()) for cell in cells):
             if isinstance(out.get("text"), list):
                 out.text = notebooks.on_screen("".join(out.text))
@@ -226,14 +219,3 @@ async def _next_message(get_msg: Callable[..., Awaitable[Any]], timeout: float |
         except Empty:
             if timeout is not None:
                 raise
-
-
-def _kernel(connection_file: str) -> Any:
-    return AsyncKernelManager(
-        kernel_name="python3",
-        # With no folders to search, only the kernel of this Python is found, not one from the user's home folder.
-        kernel_spec_manager=KernelSpecManager(kernel_dirs=[], log=notebooks.quiet),
-        transport="ipc",  # no ports that another run could take
-        connection_file=connection_file,
-        log=notebooks.quiet,
-    )

@@ -13,7 +13,6 @@ import math
 import os
 import platform
 import signal
-import site
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -224,11 +223,7 @@ def _now() -> datetime.datetime:
 
 
 def _environment(settings: Settings, folder: Path) -> dict[str, str]:
-    environ = {**os.environ, **settings.environ(), "GENOKIT_RUN": str(folder)}
-    root = str(Path(__file__).parents[2])
-    if root not in site.getsitepackages():  # a checkout that is not installed: the notebook must find it too
-        environ["PYTHONPATH"] = os.pathsep.join(filter(None, [environ.get("PYTHONPATH"), root]))
-    return environ
+    return {**os.environ, **settings.environ(), "GENOKIT_RUN": str(folder)}
 
 
 def _versions() -> dict[str, str]:

@@ -12,8 +12,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from types import UnionType
-from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any
 
 from genokit import display
 from genokit.config import Settings
@@ -98,7 +97,7 @@ class Run:
         """One row per code cell: cell, source (its first line), state, duration_s, error."""
         from genokit.frames import Frame
 
-        rows = [(cell.number, cell.source, cell.state, cell.duration_s, cell.error) for cell in self.steps]
+        rows = [tuple(asdict(cell).values()) for cell in self.steps]
         return Frame(rows, columns=["cell", "source", "state", "duration_s", "error"])
 
     @property
@@ -153,10 +152,6 @@ class Run:
                 "duration_s": duration_s and float(duration_s),
             }
             run = cls(**stored)
-            for name, kind in get_type_hints(cls).items():
-                kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
-                if not isinstance(getattr(run, name), tuple(get_origin(one) or one for one in kinds)):
-                    raise TypeError(f"{name} is {getattr(run, name)!r}")
             if run.started.tzinfo is None:
                 raise TypeError("started has no time zone")
             if run.state == "RUNNING":
@@ -212,33 +207,17 @@ def card(run: Run, *, seen_from: Path | None = None) -> display.Html:
 
 
 def link(path: Path, seen_from: Path | None = None) -> display.Html:
-    """A link to a file of a run, for a page in the folder ``seen_from`` or for this kernel's notebook.
+    """A link to a file of a run, relative to the page in the folder ``seen_from`` or to this kernel's notebook.
 
-    Jupyter serves the files below its root that are not hidden, by their path relative to the notebook. For other
-    files the path is shown without a link.
+    Jupyter does not serve hidden files: their path is shown without a link.
     """
-    if seen_from:
-        return display.link(path.relative_to(seen_from), path.relative_to(seen_from))
-    if folder := os.environ.get("GENOKIT_RUN"):  # the card is read in the executed copy in the run folder
-        return display.link(Path(os.path.relpath(path, folder)), path)
-    if notebook := os.environ.get("JPY_SESSION_NAME"):
-        here, there = Path(notebook).resolve().parent, path.resolve()
-        root = _server_root() or here
-        if not there.is_relative_to(root) or any(part.startswith(".") for part in there.relative_to(root).parts):
-            return display.Html(display.escape(path))
-        return display.link(Path(os.path.relpath(there, here)), path)
-    return display.link(path, path)
-
-
-def _server_root() -> Path | None:
-    """The folder that this kernel's Jupyter server serves, from the server's own runtime file."""
-    from jupyter_core.paths import jupyter_runtime_dir
-
-    note = Path(jupyter_runtime_dir()) / f"jpserver-{os.environ.get('JPY_PARENT_PID')}.json"
-    try:
-        return Path(json.loads(note.read_text(encoding="utf-8"))["root_dir"]).resolve()
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+    notebook = os.environ.get("JPY_SESSION_NAME")
+    # In a run, the card is read in the executed copy in the run folder.
+    folder = seen_from or os.environ.get("GENOKIT_RUN") or (notebook and Path(notebook).parent)
+    target = Path(os.path.relpath(path.resolve(), Path(folder).resolve())) if folder else path
+    if folder and any(part.startswith(".") and part != ".." for part in target.parts):
+        return display.Html(display.escape(path))
+    return display.link(target, target if seen_from else path)
 
 
 def fresh(runs: Path, name: str) -> Path:

@@ -28,25 +28,38 @@ _PUT_IN = {INJECTED, MARKER, "papermill-error-cell-tag"}
 
 # For the libraries below: the run itself reports what they would log.
 quiet = logging.getLogger("genokit.pipelines.quiet")
-quiet.addHandler(logging.NullHandler())
-quiet.propagate = False
+quiet.disabled = True
 
 _MEND = "Open it in Jupyter and save it again, or restore it from version control."
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Read a Python notebook (nbformat 4) to run; raises NotFound, or InvalidNotebook for any other file."""
+    """Read a Python notebook (nbformat 4) to run; raises NotFound, or InvalidNotebook for any other file.
+
+    Warns if it names the kernel of another Python.
+    """
     content = load(path)
-    _check_kernel(path, content.get("metadata") or {})
+    metadata = content.get("metadata") or {}
+    spec, info = metadata.get("kernelspec") or {}, metadata.get("language_info") or {}
+    name = str(spec.get("name") or "python3")
+    languages = {str(language) for language in (spec.get("language"), info.get("name")) if language}
+    own = name in ("python", "python3")
+    if {language.lower() for language in languages} - {"python"} or "spark" in name.lower() or not (languages or own):
+        raise InvalidNotebook(
+            f"{path} is a notebook for the kernel '{name}' ({', '.join(sorted(languages)) or 'no language'}); genokit "
+            "runs Python notebooks. If it is one, open it in Jupyter, choose the kernel 'Python 3', and save it."
+        )
+    if not own:
+        warned = "%s is for the kernel '%s'; it runs with %s."
+        logging.getLogger(__name__).warning(warned, path, name, sys.executable)
     return content
 
 
 def load(path: Path) -> dict[str, Any]:
     """Read a notebook in any language; raises NotFound or InvalidNotebook."""
     if not path.is_file():
-        what, folder = ("is a folder", path) if path.is_dir() else ("does not exist", path.parent)
-        known = (other.name for other in folder.glob("*.ipynb"))
-        raise NotFound(f"the notebook {path} {what}. {did_you_mean(path.name, known)}")
+        known = (other.name for other in path.parent.glob("*.ipynb"))
+        raise NotFound(f"the notebook {path} does not exist. {did_you_mean(path.name, known)}")
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
@@ -55,23 +68,6 @@ def load(path: Path) -> dict[str, Any]:
     if not isinstance(cells, list) or not all(isinstance(cell, dict) for cell in cells):
         raise InvalidNotebook(f"{path} is not a notebook of nbformat 4: it has no list of cells. {_MEND}")
     return content
-
-
-def _check_kernel(path: Path, metadata: Json) -> None:
-    """Raise InvalidNotebook for a notebook that is not in Python; warn if it names another Python's kernel."""
-    spec, info = metadata.get("kernelspec") or {}, metadata.get("language_info") or {}
-    name = str(spec.get("name") or "")
-    languages = [str(language) for language in (spec.get("language"), info.get("name")) if language]
-    if other := [language for language in languages if language.lower() != "python"]:
-        raise InvalidNotebook(f"{path} is a notebook in {other[0]}; genokit runs only Python notebooks.")
-    if name in ("", "python", "python3"):
-        return
-    if not languages or "spark" in name.lower():
-        raise InvalidNotebook(
-            f"{path} is a notebook for the kernel '{name}'; genokit runs notebooks with its own Python. "
-            "If it is plain Python, open it in Jupyter, choose the kernel 'Python 3', and save it."
-        )
-    logging.getLogger(__name__).warning("%s is for the kernel '%s'; it runs with %s.", path, name, sys.executable)
 
 
 def executable(path: Path, content: Json, given: Json) -> Any:
@@ -120,19 +116,11 @@ def text(cell: Json) -> str:
 
 
 def on_screen(text: str) -> str:
-    r"""A text as a terminal shows it, with backspaces and carriage returns applied; colours stay.
+    r"""A text as a terminal shows it, with carriage returns applied; colours stay.
 
-    >>> on_screen("10%\r100%\nab\bc")
-    '100%\nac'
+    >>> on_screen("10%\r100%\n")
+    '100%\n'
     """
-    if "\b" in text:
-        kept: list[str] = []
-        for character in text:
-            if character != "\b":
-                kept.append(character)
-            elif kept and kept[-1] != "\n":
-                kept.pop()
-        text = "".join(kept)
     lines = text.replace("\r\n", "\n").split("\n")
     return "\n".join(line.rstrip("\r").rpartition("\r")[2] for line in lines)
 
@@ -196,28 +184,26 @@ def code_cells(node: Any) -> dict[int, Cell]:
 
 @dataclass(frozen=True)
 class Figure:
-    """A picture in a notebook: its bytes (PNG, JPEG or SVG), the heading above it, its code cell, and its scale."""
+    """A picture in a notebook: its bytes (PNG, JPEG or SVG), the heading above it, and its scale."""
 
     png: bytes = field(repr=False)
     heading: str
-    cell: int
     scale: float = 1.0
 
 
 def figures(content: Json) -> Iterator[Figure]:
     """The pictures among the outputs, in order."""
-    heading, code = "", 0
+    heading = ""
     for cell in content["cells"]:
         if cell.get("cell_type") == "markdown":
             found = [line.strip("# \t") for line in text(cell).splitlines() if re.match(r"#{1,6}\s+\S", line)]
             heading = re.sub(r"[*_`]", "", found[-1]) if found else heading
         if cell.get("cell_type") == "code":
-            code += 1
             for output in cell.get("outputs") or []:
                 for picture, width in _pictures(output):
                     if picture.startswith((b"\x89PNG", b"\xff\xd8\xff", b"<")):  # skip what is not a picture
                         own = int.from_bytes(picture[16:20], "big") if picture[:4] == b"\x89PNG" else 0
-                        yield Figure(picture, heading, code, width / own if width and own else 1.0)
+                        yield Figure(picture, heading, width / own if width and own else 1.0)
 
 
 # A card may hold a picture too.

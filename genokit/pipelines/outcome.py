@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genokit.errors import NotebookFailed
 from genokit.pipelines import notebook as notebooks
-from genokit.pipelines import values
 
 if TYPE_CHECKING:
     from genokit.pipelines.engine import Execution
@@ -36,32 +36,20 @@ def decide(execution: Execution, why: str, log: Path) -> tuple[str, str | None]:
         line = _line(execution.traceback, execution.node.cells[unfinished[0]])
         return "FAILED", f"{f'code cell {cell.number}, {line}' if line else where}: {cell.error}"
     if execution.error is not None:
-        error = f"{type(execution.error).__name__}: {execution.error}"
-        return "FAILED", f"the executor stopped at {where}: {error}{_last_words(log)}"
+        return "FAILED", f"the executor stopped at {where}: {execution.error!r}{_last_words(log)}"
     if execution.exit_code == 0:
         return "EXITED_EARLY", f"{where} ended the kernel, {left}"
     return "KERNEL_DIED", f"in {where} the kernel {_death(execution.exit_code)}{_last_words(log)}"
 
 
 def stamp(node: Any, cells: dict[int, notebooks.Cell], run: Run) -> None:
-    """Write the real outcome into the executed notebook: in papermill's metadata, and as text for whoever opens it."""
+    """Write the real outcome into the executed notebook, instead of papermill's, and as text for whoever opens it."""
     from nbformat.v4 import new_markdown_cell
 
-    node.metadata["papermill"] = {
-        "version": run.versions["papermill"],
-        "input_path": str(run.source),
-        "parameters": values.to_json(dict(run.parameters)),
-        "start_time": run.started.isoformat(),
-        "end_time": run.ended and run.ended.isoformat(),
-        "duration": run.duration_s,
-        "exception": run.state != "SUCCEEDED",
-    }
+    node.metadata.pop("papermill", None)
     node.metadata["genokit"] = {"run": run.path.name, "state": run.state, "version": run.versions["genokit"]}
     for cell in node.cells:
         cell.metadata.pop("papermill", None)
-    for index, cell in cells.items():
-        done = {"status": cell.state, "duration": cell.duration_s, "exception": cell.state == "failed"}
-        node.cells[index].metadata["papermill"] = done
     if run.error:
         # Four spaces make a code block: no part of the message is read as Markdown.
         quoted = "\n".join(f"    {line}" for line in run.error.splitlines())
@@ -72,18 +60,9 @@ def stamp(node: Any, cells: dict[int, notebooks.Cell], run: Run) -> None:
         node.cells.insert(0, new_markdown_cell(top, metadata=tagged))
 
 
-_VERB_AND_NEXT = {
-    "FAILED": ("failed", "look at the kept notebook, fix the cell, and run it again."),
-    "KERNEL_DIED": ("lost its kernel", "use less memory, or look for a crash in compiled code; then run it again."),
-    "TIMED_OUT": ("ran out of time", "raise timeout_s or cell_timeout_s, or give it less to do; then run it again."),
-    "EXITED_EARLY": ("exited early", "remove the exit, or tag the cells after it 'skip-execution'."),
-}
-
-
 def failure(run: Run) -> NotebookFailed:
     """The error for a run that did not reach its end: what happened, where, and what to do next."""
-    verb, following = _VERB_AND_NEXT[run.state]
-    words = f"{run.source.name} {verb}: {run.error}\n  Kept: {run.notebook}\n  Next: {following}"
+    words = f"{run.source.name} {run.state}: {run.error}\n  Kept: {run.notebook}\n  Next: mend it and run it again."
     cell = next((cell.number for cell in run.steps if not cell.done), None)
     return NotebookFailed(words, run=run, cell=cell, path=run.notebook)
 
@@ -102,8 +81,7 @@ def _death(code: int | None) -> str:
         return "did not start"
     if code > 0:
         return f"ended with exit code {code}"
-    signals = {-9: "SIGKILL: out of memory?", -11: "SIGSEGV: a crash in a compiled library"}
-    return f"was killed by {signals.get(code, f'signal {-code}')}"
+    return f"was killed by {signal.Signals(-code).name}{': out of memory?' if code == -9 else ''}"
 
 
 def _last_words(log: Path) -> str:

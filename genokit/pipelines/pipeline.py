@@ -117,9 +117,9 @@ def _run_all(ended: PipelineRun, settings: Settings, progress: bool) -> None:
     steps, stop = ended.plan.steps, threading.Event()
     order = TopologicalSorter({step.name: step.needs for step in steps})
     order.prepare()
-    workers = min(2, os.cpu_count() or 1)  # one kernel keeps at least one core busy
     bar = Bar(total=len(steps), desc=ended.plan.name, unit="notebook", disable=not progress)
-    with bar, ThreadPoolExecutor(workers, thread_name_prefix="pipeline") as pool:
+    # One kernel keeps at least one core busy.
+    with bar, ThreadPoolExecutor(min(2, os.cpu_count() or 1), thread_name_prefix="pipeline") as pool:
         waiting: dict[Future[None], str] = {}
         try:
             while order.is_active():

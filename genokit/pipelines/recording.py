@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import json
 import keyword
 import os
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from genokit.errors import GenokitError, InvalidParameters
+from genokit.errors import InvalidParameters
 from genokit.pipelines import notebook as notebooks
 from genokit.pipelines import values
 from genokit.secret_kinds import secret_name
@@ -42,7 +42,7 @@ def record(name: str, value: object, *, not_secret: bool = False) -> None:
     ------
     InvalidParameters
         The name is not an identifier or looks like a secret, or the value cannot be recorded.
-    GenokitError
+    OSError
         The record cannot be written to the run folder.
 
     Examples
@@ -77,14 +77,9 @@ def record(name: str, value: object, *, not_secret: bool = False) -> None:
 
 def _keep(folder: Path, recorded: Mapping[str, Any]) -> None:
     """Append a record to the file in this kernel's run folder."""
-    try:
-        # One write, so that records of several threads and processes do not mix.
-        with open(folder / FILE, "ab", buffering=0, opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
-            file.write(json.dumps(recorded).encode() + b"\n")
-    except OSError as error:
-        raise GenokitError(
-            f"record('{recorded['name']}', ...) cannot be saved in {folder}: {error.strerror}."
-        ) from None
+    # One write, so that records of several threads and processes do not mix.
+    with open(folder / FILE, "ab", buffering=0, opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+        file.write(json.dumps(recorded).encode() + b"\n")
 
 
 def kept(folder: Path) -> dict[str, Any]:
@@ -97,23 +92,10 @@ def kept(folder: Path) -> dict[str, Any]:
     return found
 
 
-def names(content: notebooks.Json) -> set[Any] | None:
+def names(content: notebooks.Json) -> set[str] | None:
     """The names that a notebook's code records; None if that cannot be told without running it."""
-    code = [notebooks.text(cell) for cell in content["cells"] if notebooks.is_code(cell)]
-    try:
-        nodes = [node for cell in code for node in ast.walk(ast.parse(notebooks.python(cell)))]
-    except (SyntaxError, ValueError):
-        return None
-    found = set()
-    for call in nodes:
-        if isinstance(call, ast.Call):
-            given = [*call.args, *(word.value for word in call.keywords if word.arg == "name")]
-            first = given[0].value if given and isinstance(given[0], ast.Constant) else None
-            called = ast.unparse(call.func)
-            if called.rpartition(".")[2] == "record":
-                if first is None:
-                    return None
-                found.add(first)
-            elif called.startswith("get_ipython()") and "record" in ast.unparse(call):
-                return None  # a magic that runs other code
-    return found
+    code = "\n".join(notebooks.text(cell) for cell in content["cells"] if notebooks.is_code(cell))
+    code = re.sub(r"^\s*(from|import) .*", "", code, flags=re.MULTILINE)
+    found = re.findall(r"\brecord\(\s*(?:name\s*=\s*)?(['\"])(\w+)\1", code)
+    # Each use of the word must be a call with a literal name.
+    return {name for _, name in found} if len(found) == len(re.findall(r"\brecord\b", code)) else None

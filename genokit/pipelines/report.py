@@ -70,8 +70,7 @@ class PipelineRun:
 
     def _repr_html_(self) -> str:
         rows = [*_summary(self), ("Report", folders.link(self.report))]
-        fold: dict[str, object] = {"Notebooks": _overview(self)}
-        return display.card(f"Pipeline {self.plan.title}", rows, status=self.state, fold=fold)
+        return display.card(f"Pipeline {self.plan.title}", rows, status=self.state, fold={"Notebooks": _overview(self)})
 
 
 def write(ended: PipelineRun) -> None:
@@ -95,8 +94,6 @@ def write(ended: PipelineRun) -> None:
 def _summary(ended: PipelineRun) -> list[tuple[str, object]]:
     rows: list[tuple[str, object]] = [("Notebooks", f"{ended.done} succeeded")]
     rows.append(("Time", display.seconds(ended.duration_s)))
-    if ended.runs:
-        rows.append(("Started", min(run.started for run in ended.runs.values())))
     rows += [(name, why) for name, (state, why) in ended.outcomes.items() if state != "SUCCEEDED"]
     return rows + [(f"{name}.{key}", value) for name, run in ended.runs.items() for key, value in run.outputs.items()]
 

@@ -105,31 +105,27 @@ class Schema:
         ``later`` names parameters whose values come from notebooks that have not run yet.
         """
         none = "" if self.parameters else "No code cell tagged 'parameters' sets any: tag the cell that does."
-        problems = [
-            f"'{name}' is not one of its parameters. {none or did_you_mean(name, self.parameters)}"
-            for name in (*given, *later)
-            if name not in self.parameters
-        ]
-        secrets = {name: self._secret(name, given) for name in {**self.parameters, **given}}
-        problems += [
-            f"'{secret}' looks like a secret, and parameters are written into the notebook: read it inside the "
-            "notebook, from the environment or a secret store; if it is not a secret, end its line in the parameters "
-            f"cell with `# {NOT_SECRET}`"
-            for secret in secrets.values()
-            if secret
-        ]
-        problems += [
-            f"'{name}' ({parameter.kind}) has no default and was not given"
-            for name, parameter in self.parameters.items()
-            if not parameter.code and name not in {*given, *later}
-        ]
-        checked = {}
-        for name, value in given.items():
-            if name in self.parameters and not secrets[name]:
+        problems, checked = [], {}
+        for name in dict.fromkeys([*self.parameters, *given, *later]):
+            parameter = self.parameters.get(name)
+            if parameter is None:
+                hint = none or did_you_mean(name, self.parameters)
+                problems.append(f"'{name}' is not one of its parameters. {hint}")
+            elif secret := _secret(parameter, given.get(name)):
+                problems.append(
+                    f"'{secret}' looks like a secret, and parameters are written into the notebook: read it inside the "
+                    "notebook, from the environment or a secret store; if it is not a secret, end its line in the "
+                    f"parameters cell with `# {NOT_SECRET}`"
+                )
+            elif name in given:
                 try:
-                    checked[name] = convert(values.plain(value), self.parameters[name].type)
+                    checked[name] = convert(values.plain(given[name]), parameter.type)
                 except TypeError as error:
-                    problems.append(f"'{name}': {error}{_way_out(self.parameters[name], value)}")
+                    inferred = not parameter.annotated and parameter.type is not Any
+                    way_out = f"the type comes from the default: to change it, annotate `{name}: TYPE = "
+                    problems.append(f"'{name}': {error}{f'; {way_out}{parameter.code}`' if inferred else ''}")
+            elif not parameter.code and name not in later:
+                problems.append(f"'{name}' ({parameter.kind}) has no default and was not given")
         if problems:
             count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
             lines = "".join(f"\n  - {problem}" for problem in problems)
@@ -139,12 +135,6 @@ class Schema:
     def defaults(self) -> dict[str, Any]:
         """The defaults that are known without running the cell."""
         return {name: p.default for name, p in self.parameters.items() if p.code and p.default is not COMPUTED}
-
-    def _secret(self, name: str, given: Mapping[str, object]) -> str | None:
-        parameter = self.parameters.get(name)
-        if parameter and (parameter.type is bool or NOT_SECRET in parameter.help.lower()):
-            return None
-        return secret_name(name, given.get(name))
 
     def __repr__(self) -> str:
         inside = ", ".join(f"{p.name}: {p.kind} = {p.code}".removesuffix(" = ") for p in self.parameters.values())
@@ -180,6 +170,11 @@ def parameters(notebook: str | Path) -> Schema:
     return Schema.of(notebooks.read(path), path.name)
 
 
+def _secret(parameter: Parameter, value: object) -> str | None:
+    harmless = parameter.type is bool or NOT_SECRET in parameter.help.lower()
+    return None if harmless else secret_name(parameter.name, value)
+
+
 def _comments(code: str) -> dict[int, str]:
     tokens = tokenize.generate_tokens(io.StringIO(code).readline)
     return {token.start[0]: token.string.lstrip("# ").strip() for token in tokens if token.type == tokenize.COMMENT}
@@ -212,16 +207,10 @@ def _parameters(statements: list[ast.stmt], comments: Mapping[int, str]) -> dict
 
 
 def _targets(target: ast.expr, value: ast.expr | None) -> dict[str, ast.expr | None]:
-    """The names that an assignment sets, each with its part of the value where that is known."""
+    """The names that an assignment sets; of several at once, the values are known only when the cell runs."""
     if isinstance(target, ast.Name):
         return {target.id: value}
-    if not isinstance(target, ast.Tuple | ast.List):
-        return {}
-    parts = value.elts if isinstance(value, ast.Tuple | ast.List) else []
-    known = len(parts) == len(target.elts) and not any(isinstance(e, ast.Starred) for e in [*parts, *target.elts])
-    computed = value and ast.Starred(value)
-    pairs = zip(target.elts, parts if known else [computed] * len(target.elts), strict=True)
-    return {name: part for one, own in pairs for name, part in _targets(one, own).items()}
+    return {node.id: target for node in ast.walk(target) if isinstance(node, ast.Name)}
 
 
 def _default(value: ast.expr | None) -> Any:
@@ -240,9 +229,6 @@ def _annotation(node: ast.expr) -> Any:
     match node:
         case ast.Constant(value=None):
             return type(None)
-        case ast.Constant(value=str(words)):
-            with contextlib.suppress(SyntaxError):
-                return _annotation(ast.parse(words, mode="eval").body)
         case ast.Name(id=name) | ast.Attribute(attr=name):
             return _TYPES.get(name, Any)
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
@@ -292,12 +278,12 @@ def convert(value: Any, kind: Any) -> Any:
     """
     if isinstance(value, values.Text):
         return _read(value, kind)
-    wanted, inside, came = _outer(kind), get_args(kind), _type(value)
+    wanted, inside, came = get_origin(kind) or kind, get_args(kind), _type(value)
     if kind is Any or (wanted is Literal and any(value == word and came is type(word) for word in inside)):
         return value
     if wanted is Union:
         # An exact match first: in `float | int` a 3 stays an int.
-        for choice in sorted(inside, key=lambda choice: _outer(choice) is not came):
+        for choice in sorted(inside, key=lambda choice: came not in (choice, get_origin(choice))):
             with contextlib.suppress(TypeError):
                 return convert(value, choice)
     try:
@@ -308,56 +294,17 @@ def convert(value: Any, kind: Any) -> Any:
     return _convert_items(changed, wanted, inside) if inside else changed
 
 
-# Where several types are allowed, the least specific is tried last.
-_ORDER: dict[Any, int] = {type(None): 0, bool: 1, int: 2, float: 3, Path: 5, str: 6, Any: 7}
-
-
 def _read(text: str, kind: Any) -> Any:
     """Read a command-line text as a value of this type; TypeError says what was expected and what was given."""
-    wanted, inside = _outer(kind), get_args(kind)
-    guess = values.literal(str(text))
-    with contextlib.suppress(TypeError, ValueError, ArithmeticError, KeyError, StopIteration):
-        if kind is Any:
-            return guess
-        if wanted is Union:
-            for choice in sorted(inside, key=lambda choice: _ORDER.get(_outer(choice), 4)):
-                with contextlib.suppress(TypeError):
-                    return _read(text, choice)
-        if wanted is Literal:
-            return next(w for w in inside if str(w) == text or (w == guess and type(w) is type(guess)))
-        if wanted in (str, Path):
-            return wanted(guess if text[:1] in ("'", '"') and isinstance(guess, str) else text)
-        if wanted is bool:
-            return {"true": True, "false": False}[text.strip().lower()]
-        if wanted in (int, float):
-            with contextlib.suppress(ValueError):
-                return wanted(text)
-            if type(guess) in (int, float) and guess == int(guess):  # 0x10, 1e5
-                return wanted(guess)
-        for value in (guess, str(text)):
-            with contextlib.suppress(TypeError):
-                return convert(value, kind)
-        if wanted in (list, tuple, set, frozenset) and not re.search(r"[\[({'\"].*[\[({'\"]", text):
-            parts = [part.strip() for part in text.strip(" [](){}").split(",") if part.strip()]
-            kinds = (
-                inside if wanted is tuple and inside and inside[-1] is not ... else [*inside[:1], Any][:1] * len(parts)
-            )
-            return wanted(_read(part, own) for part, own in zip(parts, kinds, strict=True))
+    meant: list[Any] = [values.literal(str(text)), str(text)]
+    if isinstance(meant[0], float) and meant[0].is_integer():  # 1e5
+        meant.insert(1, int(meant[0]))
+    if not re.search(r"[\[({'\"].*[\[({'\"]", text):  # a,b
+        meant.append([values.Text(part.strip()) for part in text.strip(" [](){}").split(",") if part.strip()])
+    for value in meant:
+        with contextlib.suppress(TypeError):
+            return convert(value, kind)
     raise TypeError(f"expected {_words(kind)}, got {values.shortened(repr(str(text)), 60)}")
-
-
-def _outer(kind: Any) -> Any:
-    return get_origin(kind) or kind
-
-
-def _way_out(parameter: Parameter, value: object) -> str:
-    if isinstance(value, bool | int | float) and str in (parameter.type, *get_args(parameter.type)):
-        return "; write it in quotes"
-    if parameter.type is bool:
-        return "; write true or false"
-    if parameter.annotated or parameter.type is Any:
-        return ""
-    return f"; the type comes from the default: to change it, annotate `{parameter.name}: TYPE = {parameter.code}`"
 
 
 def _convert_items(items: Any, wanted: Any, inside: tuple[Any, ...]) -> Any:

@@ -12,9 +12,7 @@ import datetime
 import enum
 import json
 import math
-import operator
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePath
 from typing import Any
@@ -35,22 +33,15 @@ _LONGEST_INT = 13_000  # bits; Python prints at most 4,300 digits
 class Text(str):
     """A value as typed on a command line; the parameter's type decides how it is read."""
 
-    __slots__ = ()
-
 
 def literal(text: str) -> Any:
-    """The value of a literal in TOML, JSON or Python, or else the text itself; dates stay text.
+    """The value of a literal in JSON or Python, or else the text itself.
 
     >>> literal("3"), literal("[0.1, 0.2]"), literal("true"), literal("None"), literal('{"a": 1}'), literal("mnist")
     (3, [0.1, 0.2], True, None, {'a': 1}, 'mnist')
     """
-    if "\n" not in text:  # a second key could follow
-        try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except (tomllib.TOMLDecodeError, RecursionError):
-            pass
-        else:
-            return value if isinstance(value, str | int | float | list | dict) else text
+    if text.strip().lower() in ("inf", "-inf", "nan"):
+        return float(text)
     for read in (json.loads, ast.literal_eval):
         with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
             value = read(text.strip())
@@ -178,14 +169,6 @@ def from_json(value: Any) -> Any:
     return value
 
 
-_OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: operator.mul,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: operator.mod,
-}
 _CALLS: dict[str, Callable[..., Any]] = TYPES | {
     "date.fromisoformat": datetime.date.fromisoformat,
     "datetime.fromisoformat": datetime.datetime.fromisoformat,
@@ -193,41 +176,28 @@ _CALLS: dict[str, Callable[..., Any]] = TYPES | {
 
 
 def evaluate(node: ast.expr) -> Any:
-    """The value of a literal, of arithmetic on numbers, or of a date, Path or container built from them.
+    """The value of a literal, or of a date, Path or container built from literals.
 
     Nothing else is executed: any other expression raises ValueError.
     """
     match node:
         case ast.Constant(value=value) if value is not Ellipsis and not isinstance(value, complex):
             return value
-        case ast.List(elts=items):
-            return [evaluate(item) for item in items]
-        case ast.Tuple(elts=items):
-            return tuple(evaluate(item) for item in items)
-        case ast.Set(elts=items):
-            return {evaluate(item) for item in items}
+        case ast.List(elts=items) | ast.Tuple(elts=items) | ast.Set(elts=items):
+            return {ast.List: list, ast.Tuple: tuple, ast.Set: set}[type(node)](map(evaluate, items))
         case ast.Dict(keys=keys, values=values):
             # A `**other` has no key, so zip raises ValueError.
             return dict(zip(map(evaluate, filter(None, keys)), map(evaluate, values), strict=True))
-        case ast.UnaryOp(op=ast.USub(), operand=operand):
-            return -_number(operand)
+        case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as value)):
+            return -value
         case ast.BinOp(left=left, op=ast.Div(), right=right) if isinstance(parent := evaluate(left), Path):
             return parent / evaluate(right)
-        case ast.BinOp(left=left, op=op, right=right) if type(op) in _OPERATORS:
-            return _OPERATORS[type(op)](_number(left), _number(right))
         case ast.Call(func=func, args=args, keywords=keywords) if all(word.arg for word in keywords):
             name = ast.unparse(func).split(".")
             call = _CALLS.get(".".join(name[-2:])) or _CALLS.get(name[-1])
             if call is not None:
                 return call(*map(evaluate, args), **{str(word.arg): evaluate(word.value) for word in keywords})
     raise ValueError(f"{ast.unparse(node)} is not a literal")
-
-
-def _number(node: ast.expr) -> Any:
-    value = evaluate(node)
-    if not isinstance(value, int | float):
-        raise ValueError(f"{ast.unparse(node)} is not a number")
-    return value
 
 
 def shortened(text: str, most: int) -> str:
