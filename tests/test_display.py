@@ -86,7 +86,7 @@ PIECES: dict[str, Callable[[str], Html]] = {
     "link": lambda text: display.stack(display.link(text, text), display.link("https://x.org/" + text, text)),
     "noted": lambda text: display.stack(display.noted(text, text)),
     "bars": lambda text: live.view(live.panel(text, live.bars([(text, [1, 2])], [text, text]))),
-    "spreads": lambda text: live.view(live.spreads([(text, [1, 2, 3, 4, 5], text)], alike=False)),
+    "grid": lambda text: live.view(live.grid([text], [(text,)])),
     "columns": lambda text: live.view(live.columns([1, 0, 2], [(0, text), (1, text)], text)),
     "download": lambda text: live.view(live.title(text), live.download(text, text, text)),
     "page": lambda text: display.page(text, [(text, display.log(text))] * 3, lead=text),

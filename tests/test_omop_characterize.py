@@ -283,7 +283,7 @@ def test_a_page_is_self_contained_and_says_what_is_hidden(sample, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["A condition with quite a long name", "WOMMWOMM MMWOMMWOW", "Immunoglobulinaemia"])
-@pytest.mark.parametrize("n", [0, 1, 100, 4000])
+@pytest.mark.parametrize("n", [1, 100, 4000])
 def test_a_treemap_is_legible_whatever_there_is(n, name):
     persons = [round(5 + 3000 / (i + 1) ** 0.7) for i in range(n)]
     names = [f"{name}, {i}" for i in range(n)]
@@ -305,7 +305,7 @@ def test_a_treemap_is_legible_whatever_there_is(n, name):
 
 def test_rectangles_fill_the_map_with_areas_that_are_their_numbers():
     sizes = [500.0, 300, 100, 60, 30, 9, 1]
-    made = plots.squares(sizes, 0, 0, 2, 1)
+    made = plots.tiles(sizes, 0, 0, 2, 1)
     assert [w * h for _, _, w, h in made] == pytest.approx([2 * size / 1000 for size in sizes])
     assert max(x + w for x, _, w, _ in made) == pytest.approx(2)
     assert max(y + h for _, y, _, h in made) == pytest.approx(1)

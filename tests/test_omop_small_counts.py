@@ -226,8 +226,7 @@ def read_paths(reader: Reader, found, target: Cohort) -> None:
     for n in shown["persons"].dropna():
         reader.sees([n, *last(target)])
     read_html(reader, found)
-    for kind in ("sunburst", "sankey"):
-        read_drawn(reader, found.plot(kind=kind))
+    read_drawn(reader, found.plot())
 
 
 def read_characterization(reader: Reader, found) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
-from genokit.plots.paper import INK, axes_on_clear_paper, only_left_and_bottom
+from genokit.plots.paper import INK, axes_on_clear_paper
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,8 +34,7 @@ def flow(attrition: DataFrame, *, title: str = "", ax: Axes | None = None) -> Ax
             if y and _number(row.left_out) != "0":
                 _arrow(ax, (0, y - 0.5), (0.66, y - 0.5))
                 _box(ax, 0.98, y - 0.5, f"left out: {_number(row.left_out)}", "none", "#d55e00", wide=0.32)
-        ax.set_xlim(-0.66, 1.32)
-        ax.set_ylim(len(rows) - 0.55, -0.5)
+        ax.set(xlim=(-0.66, 1.32), ylim=(len(rows) - 0.55, -0.5))
         ax.axis("off")
         ax.set_title(label(title, 80), fontsize=10, loc="left")
         return ax
@@ -63,7 +62,7 @@ def rates(shown: DataFrame, *, unit: str, title: str = "", ax: Axes | None = Non
         highest = pd.to_numeric(shown["rate"]).max()
         ax.set_ylim(0, highest * 1.6 if highest > 0 else 1)  # the band of few persons may reach far beyond
         ax.yaxis.set_major_formatter("{x:,g}")
-        ax.legend(frameon=False, fontsize=8, ncols=len(groups), loc="lower right", bbox_to_anchor=(1, 1))
+        ax.legend(fontsize=8, ncols=len(groups), loc="lower right", bbox_to_anchor=(1, 1))
         return _finished(ax, unit, label(title, 60))
 
 
@@ -81,12 +80,10 @@ def curves(shown: DataFrame, *, title: str = "", ax: Axes | None = None) -> Axes
             named = f"{label(group, 30)}: {rows['at_risk'].iloc[0]:,} persons"
             ax.plot(rows["day"], 100 - 100 * rows["free"], color=colour, drawstyle="steps-post", marker=mark,
                     markevery=max(1, len(rows) // 6), markersize=4, lw=1.4, label=named)  # fmt: skip
-        ax.set_ylim(bottom=0)
-        ax.set_xlim(left=0)
-        ax.set_xlabel("days since entry", fontsize=9)
+        ax.set(ylim=(0, None), xlim=(0, None), xlabel="days since entry")
         ax.xaxis.set_major_formatter("{x:,g}")
         if len(shown):
-            ax.legend(frameon=False, fontsize=8, loc="upper left")
+            ax.legend(fontsize=8, loc="upper left")
         return _finished(ax, "% with the event", label(title, 80))
 
 
@@ -95,7 +92,7 @@ def _finished(ax: Axes, unit: str, title: str) -> Axes:
     ax.set_title(title, fontsize=10, loc="left")
     ax.grid(axis="y", alpha=0.3)
     ax.tick_params(labelsize=8)
-    return only_left_and_bottom(ax)
+    return ax
 
 
 def _box(ax: Axes, x: float, y: float, text: str, fill: str, edge: str, *, wide: float = 0.64) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from genokit.plots.paper import clear_paper
+from genokit.plots.paper import axes_on_clear_paper
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,12 +18,8 @@ def mapped(shares: DataFrame, *, ax: Axes | None = None) -> Axes:
 
     ``shares`` has a row for each domain: domain, rows, share and original, the last two from 0 to 1 or NA.
     """
-    from matplotlib import pyplot as plt
-
     known = shares.dropna(subset="share").reset_index(drop=True)
-    with clear_paper():
-        if ax is None:
-            _, ax = plt.subplots(figsize=(7.5, 1.2 + 0.34 * len(known)), layout="constrained")
+    with axes_on_clear_paper(ax, 7.5, 1.2 + 0.34 * len(known)) as ax:
         places, percent = range(len(known)), known["share"].astype(float) * 100
         ax.barh(places, percent, height=0.66, color=HERE, label="here")
         original = known["original"].astype(float) * 100
@@ -33,10 +29,7 @@ def mapped(shares: DataFrame, *, ax: Axes | None = None) -> Axes:
         for y, (share, rows) in enumerate(zip(percent, known["rows"], strict=True)):
             ax.text(103, y, f"{share:.3g} % of {rows:,}", va="center", fontsize=8)
         ax.set_yticks(places, list(known["domain"]), fontsize=9)
-        ax.set_xlim(0, 100)
-        ax.set_ylim(len(known) - 0.4, -0.6)
-        ax.set_xlabel("rows with a standard concept (%)")
-        ax.spines[["top", "right"]].set_visible(False)
+        ax.set(xlim=(0, 100), ylim=(len(known) - 0.4, -0.6), xlabel="rows with a standard concept (%)")
         ax.tick_params(axis="y", length=0, pad=9)
-        ax.figure.legend(loc="outside upper center", ncols=2, frameon=False, fontsize=9)
+        ax.figure.legend(loc="outside upper center", ncols=2, fontsize=9)
         return ax

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from genokit.plots.paper import INK, clear_paper
+from genokit.plots.paper import INK, axes_on_clear_paper
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,7 +28,6 @@ def digits(
     gives the total. Errors are labelled "truth → prediction".
     """
     import numpy as np
-    from matplotlib import pyplot as plt
 
     chosen = np.arange(len(labels)) if predictions is None else np.flatnonzero(labels != predictions)
     shown = chosen[:most]
@@ -37,9 +36,7 @@ def digits(
     height, width = images.shape[1:]
     high, wide = height + 11, width + 2  # a digit with a line of text below it and a gap beside it
     sheet = np.zeros((rows * high, columns * wide), dtype=np.uint8)
-    with clear_paper():
-        if ax is None:
-            _, ax = plt.subplots(figsize=(max(3.6, 0.8 * columns), 0.5 + 0.9 * rows), layout="constrained")
+    with axes_on_clear_paper(ax, max(3.6, 0.8 * columns), 0.5 + 0.9 * rows) as ax:
         for place, index in enumerate(shown):
             top, left = place // columns * high, place % columns * wide
             sheet[top : top + height, left : left + width] = images[index]

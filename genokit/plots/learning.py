@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from genokit.plots.paper import clear_paper
+from genokit.plots.paper import axes_on_clear_paper, clear_paper
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,9 +44,8 @@ def learning_curve(
             ax.set(xlabel="completed epochs", ylabel=label, xlim=(0, max([1, *ended]) * 1.03))
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
             ax.grid(alpha=0.3)
-            ax.spines[["top", "right"]].set_visible(False)
         axes[1].yaxis.set_major_formatter(PercentFormatter(1.0, symbol=""))
-        axes[0].legend(frameon=False, fontsize=8)
+        axes[0].legend(fontsize=8)
         return axes[0], axes[1]
 
 
@@ -57,7 +56,6 @@ def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, *, ax: Axes | Non
     pale, so that errors stand out.
     """
     import numpy as np
-    from matplotlib import pyplot as plt
 
     classes = int(max(np.max(truth), np.max(predicted))) + 1
     counts = np.zeros((classes, classes), dtype=int)
@@ -65,9 +63,7 @@ def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, *, ax: Axes | Non
     right = np.trace(counts)
     rates = np.where(np.eye(classes, dtype=bool), 0, counts) / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     most = max(rates.max(), 1e-9)
-    with clear_paper():
-        if ax is None:
-            _, ax = plt.subplots(figsize=(5.6, 5), layout="constrained")
+    with axes_on_clear_paper(ax, 5.6, 5) as ax:
         ax.imshow(rates, cmap="Oranges", vmin=0, vmax=most)
         for (row, column), count in np.ndenumerate(counts):
             if count:
@@ -76,8 +72,4 @@ def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, *, ax: Axes | Non
                         weight="bold" if row == column else "normal")  # fmt: skip
         ax.set(xlabel="predicted", ylabel="truth", xticks=range(classes), yticks=range(classes))
         ax.set_title(f"{counts.sum() - right:,} wrong of {counts.sum():,} ({right / counts.sum():.2%} right)")
-        ax.set_xticks(np.arange(classes + 1) - 0.5, minor=True)
-        ax.set_yticks(np.arange(classes + 1) - 0.5, minor=True)
-        ax.grid(which="minor", color="0.9", lw=0.6)
-        ax.tick_params(which="minor", length=0)
         return ax

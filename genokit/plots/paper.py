@@ -23,6 +23,7 @@ DRAWN = (
     "patch.edgecolor",
 )
 EMPTY = ("figure.facecolor", "axes.facecolor", "legend.facecolor")
+LEAN = {"axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False}
 
 
 @contextmanager
@@ -34,7 +35,7 @@ def clear_paper() -> Iterator[None]:
     # interactive=True, without which a notebook shows no figure. Inside the context they would be reset at its end,
     # and only the first figure would be shown. This call loads the backend and draws nothing.
     plt.draw_if_interactive()  # type: ignore[no-untyped-call]
-    with plt.style.context(["default", dict.fromkeys(DRAWN, INK) | dict.fromkeys(EMPTY, "none") | LABELS]):
+    with plt.style.context(["default", dict.fromkeys(DRAWN, INK) | dict.fromkeys(EMPTY, "none") | LABELS | LEAN]):
         yield
 
 
@@ -47,16 +48,10 @@ def axes_on_clear_paper(ax: Axes | None, width: float, height: float) -> Iterato
         yield plt.subplots(figsize=(width, height), layout="constrained")[1] if ax is None else ax
 
 
-def blank(ax: Axes, words: str) -> Axes:
+def blank(ax: Axes | None, words: str) -> Axes:
     """Empty axes with these words in the middle, in place of a figure without data."""
-    ax.clear()
-    ax.set_axis_off()
-    ax.set(xticks=[], yticks=[])  # JupyterLab would put a background under a figure whose labels are all dark
-    ax.text(0.5, 0.5, words, ha="center", va="center", color=INK, transform=ax.transAxes)
-    return ax
-
-
-def only_left_and_bottom(ax: Axes) -> Axes:
-    """The axes without the lines at their top and right."""
-    ax.spines[["top", "right"]].set_visible(False)
-    return ax
+    with axes_on_clear_paper(ax, 7, 3) as ax:
+        ax.set_axis_off()
+        ax.set(xticks=[], yticks=[])  # JupyterLab would put a background under a figure whose labels are all dark
+        ax.text(0.5, 0.5, words, ha="center", va="center", transform=ax.transAxes)
+        return ax

@@ -7,12 +7,12 @@ from datetime import UTC, datetime
 
 from genokit import display, live
 from genokit.batch.job_state import ENDED, STATUSES, JobState
-from genokit.batch.monitor.array_states import UNKNOWN, ArrayStates
+from genokit.batch.monitor.array_states import ArrayStates
 from genokit.batch.monitor.snapshot import Snapshot
 from genokit.display import Html
 
 ROWS = 50  # of the table at most
-LANES = 20  # of the timeline with names
+LANES = 20  # attempts of the timeline at most
 
 
 def head(title: str, place: str, now: Snapshot, *, closed: bool) -> Html:
@@ -47,23 +47,22 @@ def counts(now: Snapshot) -> Html:
 
 
 def timeline(now: Snapshot) -> Html:
-    """The attempts in time."""
-    tries = now.tries
+    """The newest attempts in time."""
+    tries = now.tries[-LANES:]
     if not tries:
         return live.quiet("No attempt has started yet.")
     at = now.at.timestamp() * 1000 if now.at else 0
     spans = [(one.started or 0, one.stopped or at) for _, _, one, _ in tries]
     first = min(start for start, _ in spans)
     whole = max(max(at, *(end for _, end in spans)) - first, 1000)
-    bars = [
-        ("", status, (start - first) / whole, (end - first) / whole, "")
-        for (_, _, _, status), (start, end) in zip(tries, spans, strict=True)
-    ]
-    if len(bars) <= LANES:
-        names = [label(job) if number == 1 else f"{label(job)} ({number})" for job, number, _, _ in tries]
-        words = [f"{display.seconds(max(0, end - start) / 1000)} from {_clock(start)}" for start, end in spans]
-        bars = [(name, *bar[1:4], said) for name, bar, said in zip(names, bars, words, strict=True)]
-    return live.lanes(bars, [(part / 4, _clock(first + whole * part / 4)) for part in range(5)], named=LANES)
+    bars = []
+    for (job, number, _, status), (start, end) in zip(tries, spans, strict=True):
+        name = label(job) if number == 1 else f"{label(job)} ({number})"
+        words = f"{display.seconds(max(0, end - start) / 1000)} from {_clock(start)}"
+        bars.append((name, status, (start - first) / whole, (end - first) / whole, words))
+    shown = live.lanes(bars, [(part / 4, _clock(first + whole * part / 4)) for part in range(5)])
+    older = len(now.tries) - len(tries)
+    return live.group(live.quiet(f"{older:,} older attempts are not drawn."), shown) if older else shown
 
 
 def matches(job: JobState, wanted: str, statuses: Sequence[str]) -> bool:
@@ -130,17 +129,14 @@ def detail(chosen: str, job: JobState | None, now: Snapshot) -> Html:
 
 
 def children(parent: JobState, array: ArrayStates) -> Html:
-    """An array's children, a dot each."""
-    unknown = array.states.count(UNKNOWN)
+    """How many of an array's children are in each status, and which have failed."""
     counted = ", ".join(f"{n:,} {status}" for status, n in parent.counts.items() if n)
     failed = [index for index, place in enumerate(array.states) if place == STATUSES.index("FAILED")]
-    said = f"{parent.size:,} children, row by row from 0: {counted}."
+    said = f"{parent.size:,} children: {counted}."
     if failed:
         more = f" and {len(failed) - 10:,} more" if len(failed) > 10 else ""
         said += f" Failed: {', '.join(map(str, failed[:10]))}{more}."
-    if unknown:
-        said += f" Grey: {unknown:,} not listed yet."
-    return live.group(live.strip(array.states, said), live.quiet(said))
+    return live.quiet(said)
 
 
 def lines(job: JobState | None, text: str) -> Html:

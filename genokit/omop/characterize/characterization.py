@@ -100,8 +100,7 @@ class Characterization(AchillesResults):
             If there is no such picture.
         """
         picture, table = pictures.find(name), self.table(name)
-        ax = picture.draw(table, ax=ax)
-        return blank(ax, f"{picture.title}: no records") if table.empty else ax
+        return blank(ax, f"{picture.title}: no records") if table.empty else picture.draw(table, ax=ax)
 
     def analyses(self) -> DataFrame:
         """Every analysis: analysis_id, analysis_name, strata, and its number of rows."""

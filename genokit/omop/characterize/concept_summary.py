@@ -126,11 +126,11 @@ class ConceptSummary:
     def _spread(self, frame: DataFrame, strata: list[str]) -> list[Html]:
         shown = frame.sort_values("count_value", ascending=False, kind="stable").head(MOST)
         rows = [
-            (word or "all", [float(row[part]) for part in PERCENTILES], f"{int(row['count_value']):,}")
+            (word or "all", *(f"{row[part]:.4g}" for part in PERCENTILES), f"{int(row['count_value']):,}")
             for word, (_, row) in zip(self._words(shown, strata), shown.iterrows(), strict=True)
         ]
         more = [live.quiet(f"The most frequent {MOST} of {len(frame):,}.")] if len(frame) > MOST else []
-        return [live.spreads(rows, alike="unit_concept_id" not in strata), *more]
+        return [live.grid(["percentile", "10th", "25th", "50th", "75th", "90th", "count"], rows), *more]
 
 
 def summary(of: AchillesResults, concept_id: int | None, table: str | None = None) -> ConceptSummary:

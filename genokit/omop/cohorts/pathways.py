@@ -14,7 +14,7 @@ from pandas import DataFrame
 
 from genokit import disclosure, display
 from genokit.backends import database
-from genokit.errors import InvalidParameters, did_you_mean
+from genokit.errors import InvalidParameters
 from genokit.omop.cohorts.cohort_data import CohortData, read, strictest
 from genokit.omop.cohorts.cohort_periods import END, START, SUBJECT, day_numbers
 from genokit.plots.pathways import NONE, OTHER
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST_EVENTS = 60  # a bit each, in 64
-KINDS = ("sunburst", "sankey")
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,31 +62,21 @@ class Pathways:
         paths = self.frame.head(0) if self.hides_persons else self.frame
         return _ordered(disclosure.pool_rare(paths, "persons", _steps(paths), other=OTHER, min_cell=self.min_cell))
 
-    def plot(self, *, kind: str = "sunburst", ax: Axes | None = None) -> Axes:
-        """Draw the paths.
+    def plot(self, *, ax: Axes | None = None) -> Axes:
+        """Draw the paths as a sunburst, with a ring for each step.
 
         Parameters
         ----------
-        kind
-            "sunburst", with a ring for each step, or "sankey", with a column for each.
         ax
             Where to draw; a new figure by default.
 
         Returns
         -------
         matplotlib.axes.Axes
-
-        Raises
-        ------
-        InvalidParameters
-            If ``kind`` is neither.
         """
-        from genokit.plots import pathways
+        from genokit.plots.pathways import sunburst
 
-        if kind not in KINDS:
-            raise InvalidParameters(f"There is no picture '{kind}'. {did_you_mean(kind, KINDS)}")
-        draw = pathways.sunburst if kind == "sunburst" else pathways.sankey
-        return draw(self.table(), treatments=self.treatments, title=f"From {self.target}", ax=ax)
+        return sunburst(self.table(), treatments=self.treatments, title=f"From {self.target}", ax=ax)
 
     def __repr__(self) -> str:
         return f"<Pathways of {self.target} through {sum(len(one) == 1 for one in self.treatments.values())} cohorts>"
@@ -99,16 +88,13 @@ class Pathways:
         paths = shown.filter(like="step_").to_numpy()
         listed = disclosure.formatted(shown[["persons", "percent"]].round(1), ["persons"])
         listed.insert(0, "path", [" → ".join(step for step in path if isinstance(step, str)) for path in paths])
-        pictures = []
-        for kind in KINDS:
-            ax = self.plot(kind=kind)
-            words = f"Pathways of {self.target} as a {kind}; the table has the numbers."
-            pictures.append(display.figure(ax.figure, words))  # type: ignore[arg-type]
-            plt.close(ax.figure)  # type: ignore[arg-type]
+        ax = self.plot()
+        picture = display.figure(ax.figure, f"Pathways of {self.target}; the table has the numbers.")  # type: ignore[arg-type]
+        plt.close(ax.figure)  # type: ignore[arg-type]
         note = disclosure.note(["step"], min_cell=self.min_cell)
         about = {**self.settings, "with any": self._any(shown), "small counts": note}
-        fold = {"Numbers": display.table(listed, most=100), "Step by step": pictures[1]}
-        return display.stack(display.card(f"Pathways of {self.target}", about, fold=fold), pictures[0])
+        fold = {"Numbers": display.table(listed, most=100)}
+        return display.stack(display.card(f"Pathways of {self.target}", about, fold=fold), picture)
 
     def _any(self, shown: DataFrame) -> str:
         """The share of persons who entered any event cohort, if it may be shown."""
