@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from genokit import Settings
-from genokit.local.engine import keeper
+from genokit.local.engine import processes
 
 TINY = [{"type": "VCPU", "value": "0.04"}, {"type": "MEMORY", "value": "8"}]
 MOST = 20  # processes at once: they fit into one vCPU
@@ -184,13 +184,8 @@ class Beside(RuleBasedStateMachine):
     @rule()
     def lose_the_host(self) -> None:
         for host in (self.home / "hosts").glob("*"):
-            if keeper.is_alive(host):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(int((host / "lock").read_text()), signal.SIGKILL)
-                while keeper.is_alive(
-                    host
-                ):  # what is placed on a dying host is lost with it, which the model does not know
-                    time.sleep(0.001)
+            while processes.kill_holder(host, signal.SIGKILL):  # of what is placed meanwhile the model does not know
+                time.sleep(0.001)
         for leaf in self.model.leaves():
             if leaf.status == "RUNNING":
                 leaf.fail_or_retry()

@@ -15,7 +15,6 @@ from typing import Any
 from genokit.errors import GenokitError, NotFound
 from genokit.local import store
 from genokit.local.engine import keeper, processes
-from genokit.local.engine.task import remove
 
 ARN = "arn:aws:batch:local:000000000000"
 
@@ -56,8 +55,6 @@ class Account:
         problem = None
         if len(deaths := store.deaths(self.home)) > 1:
             problem = f"its supervisor has died {len(deaths)} times in a row, the last time of: {deaths[-1]}"
-        elif (self.home / "unreadable").exists():
-            problem = "some lines of a keeper's journal could not be read; they are in its file 'unreadable'"
         size = sum(_size(os.path.join(folder, file)) for folder, _, files in os.walk(self.home) for file in files)
         return {
             "home": self.home, "supervisor": self._supervisor(), "jobs": jobs, "stuck": stuck, "bytes": size,
@@ -104,17 +101,16 @@ class Account:
 
     def _dismiss(self, deadline: float) -> None:
         """Let the supervisor go, have the keepers end what still runs, and wait until all have gone."""
-        hosts = [host for host in (self.home / "hosts").glob("*") if keeper.is_alive(host)]
-        if supervisor := self._supervisor():
-            processes.kill(supervisor, signal.SIGTERM)
-        for host in hosts:
-            keeper.order(host, [{"end": True}])
-        locks = [self.home / "supervisor.lock", *(host / "lock" for host in hosts)]
-        while left := [number for lock in locks if (number := processes.lock_holder(lock)) is not None]:
+        while left := [
+            lock
+            for lock in (self.home / "supervisor.lock", *(self.home / "hosts").glob("*"))
+            if processes.kill_holder(lock, signal.SIGTERM)
+        ]:
             if time.monotonic() > deadline:
+                number = processes.lock_holder(left[0])
                 raise GenokitError(
-                    f"The embedded account in '{self.home}' did not stop in time: process {left[0]} is still running. "
-                    f"Try again, look into '{self.home / 'supervisor.log'}', or end it with: kill -9 {left[0]}"
+                    f"The embedded account in '{self.home}' did not stop in time: process {number} is still running. "
+                    f"Try again, look into '{self.home / 'supervisor.log'}', or end it with: kill -9 {number}"
                 )
             time.sleep(0.02)
 
@@ -177,10 +173,10 @@ class Account:
         with contextlib.suppress(store.CorruptStore):  # then nobody can say which jobs there were; none runs any more
             self.stop()
         for name in ("hosts", "scratch", "logs"):
-            remove(self.home / name)
+            keeper.remove(self.home / name)
         for name in (
             "batch.sqlite", "batch.sqlite-wal", "batch.sqlite-shm", "supervisor.lock", "supervisor.log", "wake",
-            "deaths", "unreadable",
+            "deaths",
         ):  # fmt: skip
             (self.home / name).unlink(missing_ok=True)
 

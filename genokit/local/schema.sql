@@ -1,6 +1,3 @@
--- The keepers there are, or were: how far their journals have been read.
-create table if not exists hosts (instance text primary key, offset integer not null default 0);
-
 create table if not exists environments (name text primary key, doc text, vcpus real, memory_mib integer, gpus integer);
 
 create table if not exists policies (name text primary key, doc text);

@@ -77,8 +77,6 @@ def compare(settings: Settings) -> None:
         ("lines of output, a million", 1_000_000, "for number in range(1_000_000): print(number)"),
     ):
         row(name, count, lambda code=code: output(batch, code))
-    for lock in settings.home.glob("hosts/*/lock"):
-        print(f"{'keeper after them':52} {'':>9} {mib(psutil.Process(int(lock.read_text()))):>10.0f} MiB")
 
 
 def row(name: str, count: int, work: Callable[[], Any]) -> None:

@@ -20,29 +20,32 @@ https://docs.aws.amazon.com/batch/latest/APIReference/API_ContainerProperties.ht
 from __future__ import annotations
 
 import json
-import math
 import os
 import re
-import select
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from genokit.local.engine import documents, processes
+from genokit.local.engine import documents
 
 NETWORK = "GENOKIT_NETWORK"
 LEAST_MIB = 6  # docker takes no smaller limit
 MAKING_S = 3.0  # what making a container takes at most, its image being here
 ANSWER_S = 20.0  # how long an engine may take for a small question
-PLAN = "GENOKIT_CONTAINER"
 PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]*")  # names that a file of variables can hold
 CLIENTS = re.compile(r"HOME|PATH|TMPDIR|XDG_.*|DOCKER_.*|CONTAINERS?_.*|SSH_AUTH_SOCK|(?i:https?|no|all)_proxy")
+
+
+class NotStarted(Exception):
+    """An attempt could not be started; ``record`` says why."""
+
+    def __init__(self, reason: str, status_reason: str = "Task failed to start", **code: int) -> None:
+        self.record: dict[str, Any] = {"reason": reason, "status_reason": status_reason, **code}
 
 
 @dataclass(frozen=True)
@@ -92,9 +95,6 @@ def plan(
         raise ValueError(f"the variable {NETWORK} may be 'none', not '{chosen}'")
     if asked.get("secrets"):
         raise ValueError("secrets: not supported here; set the variable in 'environment' instead")
-    for variable in variables:
-        if not variable or "=" in variable or "\0" in variable + variables[variable]:
-            raise ValueError(f"environment: '{variable}' is not a variable's name, or its value contains a zero byte")
     options = [
         *(f"--label={key}={value}" for key, value in labels.items()),
         "--log-driver=none",  # the keeper writes the log
@@ -165,124 +165,34 @@ def _gpus(engine: str, gpus: list[int]) -> list[str]:
     return [f'--gpus="device={",".join(map(str, gpus))}"'] if gpus else []  # a value of CSV, hence the quotes
 
 
-# --- the process that stands for a container, which a keeper keeps like any other
+# --- what a keeper asks of the engine
 
 
-def task(box: Container) -> tuple[tuple[str, ...], dict[str, str]]:
-    """The command that runs a container, and the environment for it."""
-    own = {PLAN: json.dumps(vars(box), ensure_ascii=False), "PYTHONPATH": str(Path(__file__).parents[3])}
-    return (sys.executable, "-P", "-m", __name__), clients_own(os.environ) | own
+def has_image(box: Container) -> bool:
+    """Whether the container's image is here. Raises NotStarted where the engine does not answer."""
+    code, said = _ask(box, "version")
+    if code:
+        name = Path(box.engine).name
+        remedy = "start it (as root: systemctl start docker), or let this user use it (group docker)"
+        silence = (
+            f"CannotStartContainerError: {name} is installed but does not answer: {last(said)} - "
+            f"{remedy if name == 'docker' else f'see what {name} info says'}."
+        )
+        raise NotStarted(silence, silence)
+    return _ask(box, "image", "inspect", "--format=.", "--", box.image)[0] == 0
 
 
-def main() -> int:
-    """Make the container, follow it to its end, remove it, and say in the file ``record`` how it ended."""
-    box = Container(**json.loads(os.environ.pop(PLAN)))
-    news, told = os.pipe()
-    for end in (news, told):
-        os.set_blocking(end, False)
-    signal.set_wakeup_fd(told)  # no signal is lost, whatever it falls into
-    for number in (signal.SIGTERM, signal.SIGCHLD):
-        signal.signal(number, lambda *_: None)
-    Path("record").write_text(json.dumps(run(box, news)))
-    return 0
+def create(box: Container, file: Path) -> tuple[dict[str, str], bytes]:
+    """Make the container; returns the environment to start it in, and what the engine warns of. Raises NotStarted."""
+    command, environment = creation(box, file)
+    code, said = _ask(box, *command, environment=environment)
+    if code:
+        raise NotStarted(f"CannotCreateContainerError: {last(said)}")
+    return environment, "".join(f"{line}\n" for line in said.splitlines() if line.startswith("WARNING")).encode()
 
 
-def run(box: Container, news: int) -> dict[str, object]:
-    """How a container ended: its ``exitCode``, ``reason`` and ``status_reason``, where it has them.
-
-    The numbers of the signals to this process arrive at ``news``.
-    """
-    if silence := unanswered(box):
-        return {"reason": silence, "status_reason": silence}
-    done = watch(box)
-    try:
-        with open("words", "w+b") as words:
-            code, stopped = _run(*create(box, Path("variables")), news, done, output=words)
-            words.seek(0)
-            said = words.read().decode(errors="replace")
-        if stopped:
-            return {}
-        if code:
-            return {"reason": not_created(box, said), "status_reason": "Task failed to start"}
-        warnings = [line for line in said.splitlines() if line.startswith("WARNING")]
-        os.write(1, "".join(f"{line}\n" for line in warnings).encode())
-        command = (box.engine, "start", "--attach", box.name)
-        client, _ = _run(command, clients_own(os.environ), news, done, lambda: terminate(box))
-        return ended(box, client)
-    finally:
-        _remove(box)
-        os.write(done, b"!")
-
-
-def watch(box: Container) -> int:
-    """Have the container removed when this process dies before it has written ``!`` to the pipe that is returned.
-
-    The watcher is a session of its own: what kills this process with its group leaves the watcher, and no container
-    outlives the job that it is. It is told the process number of each client of the engine.
-    """
-    told, done = os.pipe()
-    if os.fork() == 0:
-        try:
-            os.setsid()
-            processes.unmark()
-            os.close(done)
-            null = os.open(os.devnull, os.O_RDWR)
-            os.dup2(null, 1)
-            os.dup2(null, 2)
-            news = b"".join(iter(lambda: os.read(told, 64), b""))
-            if not news.endswith(b"!"):
-                _remove(box)
-                for client in news.split()[-1:]:
-                    deadline = time.monotonic() + MAKING_S
-                    while os.path.exists(f"/proc/{int(client)}") and time.monotonic() < deadline:
-                        time.sleep(0.05)
-                    processes.kill(int(client))
-                _remove(box)  # it may have been on its way
-        finally:
-            os._exit(0)
-    os.close(told)
-    return done
-
-
-def _run(
-    command: tuple[str, ...],
-    environment: dict[str, str],
-    news: int,
-    watcher: int,
-    stop: Callable[[], object] | None = None,
-    output: IO[bytes] | None = None,
-) -> tuple[int, bool]:
-    """Run a client of the engine to its end: its exit code, and whether this process was asked to stop meanwhile.
-
-    The client is a group of its own, and ``stop`` ends what it does. Without one it makes a container: what it is about
-    to make it may finish, or nobody would know to remove it; what it pulls it may not.
-    """
-    with processes.marking(0):  # it ends as its container does, not with this process
-        client = subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output or subprocess.STDOUT,
-            process_group=0,
-        )  # fmt: skip
-    os.write(watcher, b"%d " % client.pid)
-    stopped, end_at = False, math.inf
-    while (code := client.poll()) is None:
-        wait_s = None if end_at == math.inf else max(0.0, end_at - time.monotonic())
-        heard, _, _ = select.select([news], [], [], wait_s)
-        if heard and signal.SIGTERM in os.read(news, 512):
-            stopped = True
-            if stop:
-                stop()
-            else:
-                end_at = time.monotonic() + MAKING_S
-        if time.monotonic() >= end_at:
-            client.kill()
-    return (code if code >= 0 else 128 - code), stopped
-
-
-# --- what is asked of the engine
-
-
-def create(box: Container, file: Path) -> tuple[tuple[str, ...], dict[str, str]]:
-    """The command that makes the container, pulling its image if need be, and the environment to run it in.
+def creation(box: Container, file: Path) -> tuple[tuple[str, ...], dict[str, str]]:
+    """The words that make the container, and the environment to say them in.
 
     Variables go by way of ``file``, never the command line, which every user of the machine may read; those that a
     file of lines cannot hold go through the client's own environment.
@@ -292,68 +202,54 @@ def create(box: Container, file: Path) -> tuple[tuple[str, ...], dict[str, str]]
         out.writelines(f"{name}={box.variables[name]}\n" for name in sorted(lines))
     others = {name: value for name, value in box.variables.items() if name not in lines}
     command = (
-        *(box.engine, "create", f"--name={box.name}", f"--env-file={file}"),
+        *("create", f"--name={box.name}", f"--env-file={file}"),
         *(f"--env={name}" for name in others),
         *(*box.options, "--", box.image, *box.command),
     )
     return command, clients_own(os.environ) | others
 
 
-def unanswered(box: Container) -> str | None:
-    """Why the engine cannot be worked with; None where it answers."""
-    code, said = _ask(box, "version")
-    if code == 0:
-        return None
-    name = Path(box.engine).name
-    remedy = "start it (as root: systemctl start docker), or let this user use it (group docker)"
-    return (
-        f"CannotStartContainerError: {name} is installed but does not answer: {_last(said)} - "
-        f"{remedy if name == 'docker' else f'see what {name} info says'}."
-    )
-
-
-def not_created(box: Container, said: str) -> str:
-    """Why there is no container, in the engine's words ``said``."""
-    code, _ = _ask(box, "image", "inspect", "--format=.", "--", box.image)
-    return f"{'CannotCreateContainerError' if code == 0 else 'CannotPullContainerError'}: {_last(said)}"
-
-
-def terminate(box: Container) -> None:
-    """SIGTERM to the container's first process; by the engine, as not every client passes signals on."""
+def send(box: Container, number: int) -> None:
+    """Signal the container's first process; by the engine, as not every client passes signals on."""
     deadline = time.monotonic() + 5
-    while _ask(box, "kill", "--signal=TERM", "--", box.name)[0] and time.monotonic() < deadline:
+    while _ask(box, "kill", f"--signal={number}", "--", box.name)[0] and time.monotonic() < deadline:
         state = _state(box)
         if not state or not (state["Running"] or _unstarted(state)):
             return  # it has ended; else it has just been about to start
         time.sleep(0.05)
 
 
-def ended(box: Container, client: int) -> dict[str, object]:
+def ended(box: Container, client: int) -> dict[str, Any]:
     """How a container ended whose client ended with the exit code ``client``."""
     state = _state(box)
     if not state:
         return {"reason": "CannotInspectContainerError: the container, or its engine, is gone"}
     if _unstarted(state):
-        why = _last(state.get("Error") or "the log ends with the engine's words")  # which podman keeps nowhere
-        code = state["ExitCode"] or client or 128
-        reason = f"CannotStartContainerError: {why}"
-        return {"exitCode": code, "reason": reason, "status_reason": "Task failed to start"}
+        why = last(state.get("Error") or "the log ends with the engine's words")  # which podman keeps nowhere
+        raise NotStarted(f"CannotStartContainerError: {why}", exitCode=state["ExitCode"] or client or 128)
     if state["Running"]:
         # It is removed now, and that is its end.
         return {"exitCode": client or 128 + signal.SIGKILL}
-    record: dict[str, object] = {"exitCode": state["ExitCode"]}
+    record: dict[str, Any] = {"exitCode": state["ExitCode"]}
     if state.get("OOMKilled") and state["ExitCode"]:
         record["reason"] = "OutOfMemoryError: Container killed due to memory usage"
     return record
 
 
-def _remove(box: Container) -> None:
+def remove(box: Container) -> None:
+    """Remove the container, however it is."""
     _ask(box, "rm", "--force", "--volumes", box.name)
+
+
+def clear_away(engine: str, name: str) -> None:
+    """Remove, without waiting for it, the container of a keeper that was killed, be it that it is still being made."""
+    script = f'for pause in 0 {MAKING_S:g}; do sleep $pause; "$0" rm --force --volumes "$1"; done >/dev/null 2>&1'
+    os.posix_spawnp("sh", ["sh", "-c", script, engine, name], clients_own(os.environ))
 
 
 def _state(box: Container) -> dict[str, Any]:
     code, said = _ask(box, "inspect", "--format={{json .State}}", box.name)
-    state: dict[str, Any] = json.loads(said) if code == 0 else {}
+    state: dict[str, Any] = json.loads(said[said.index("{") :]) if code == 0 else {}  # warnings may come first
     return state
 
 
@@ -361,32 +257,21 @@ def _unstarted(state: dict[str, Any]) -> bool:
     return str(state["StartedAt"]).startswith("0001")  # the year that stands for never
 
 
-def _ask(box: Container, *words: str) -> tuple[int, str]:
-    """The exit code of a small command to the engine, and what it says: all of it where it failed."""
+def _ask(box: Container, *words: str, environment: dict[str, str] | None = None) -> tuple[int, str]:
+    """The exit code of a small command to the engine, and all that it says."""
     try:
-        with processes.marking(0):  # a signal to this task is none to it
-            said = subprocess.run(
-                [box.engine, *words],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                env=clients_own(os.environ),
-                process_group=0,
-                timeout=ANSWER_S,
-                check=False,
-            )
+        said = subprocess.run(
+            [box.engine, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            env=environment or clients_own(os.environ), errors="replace", check=False, timeout=ANSWER_S,
+        )  # fmt: skip
     except subprocess.TimeoutExpired:
         return 124, f"no answer within {ANSWER_S:g} s"
     except OSError as error:
         return 127, f"{box.engine}: {error.strerror}"
-    spoken = said.stdout + said.stderr if said.returncode else said.stdout
-    return said.returncode, spoken.decode(errors="replace")
+    return said.returncode, said.stdout
 
 
-def _last(said: str) -> str:
+def last(said: str) -> str:
     """The last thing said: an engine ends with why it failed."""
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     return lines[-1][:800] if lines else "it does not say why"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,14 +1,15 @@
-"""The keeper: the one process of an account that jobs' processes are children of, as an instance's agent is on AWS.
+"""The keeper of an attempt: the parent of its process, in the part of an instance and its agent on AWS.
 
-It starts processes, writes their logs, enforces their limits and records how they ended. It is a session of its own, so
-the supervisor that forked it may be killed, and the next one goes on with it. What they tell one another stands in two
-files that are only ever appended to, each by one of them, so neither waits for the other and nothing is lost with
-either:
+It starts the process, writes its log, enforces its limits and records how it ended. It is a session of its own, so the
+supervisor that forked it may be killed, and the next one goes on with it. All that the two tell one another stands in
+one file, ``hosts/<instance>``. The supervisor makes it empty when it decides to start an attempt; the keeper locks it
+while it lives, and alone appends to it:
 
-    hosts/<instance>/tasks     the supervisor's: what to start, by a key that is started once, and what to stop
-    hosts/<instance>/journal   the keeper's: what has started, and how it ended
-    hosts/<instance>/wake      a FIFO; a byte in it says that there are new tasks
-    hosts/<instance>/lock      locked while the keeper lives; a process number proves nothing, as numbers are used again
+    its process number, before it starts anything: an attempt that was taken once is never started again
+    {"started": ..., "container": ...}      when the process was started, and in which container, if in one
+    {"ended": ..., "exitCode": ...}         when and how the attempt ended
+
+SIGTERM asks a keeper to end its attempt. To kill it is to lose the instance: whoever finds that out ends what it kept.
 """
 
 from __future__ import annotations
@@ -16,114 +17,93 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import math
 import os
 import select
+import shutil
 import signal
+import subprocess
 import time
 import traceback
-import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from genokit.local import store
-from genokit.local.engine import processes
-from genokit.local.engine.task import NotStarted, RunningTask, Task
+from genokit.local.engine import containers, log_file, processes
+from genokit.local.engine.containers import Container, NotStarted
 
-MEMORY_TICK_S = 1.0  # between two looks at the memory of the jobs
-LEFT = {"left": True}  # the last line of a journal: what it has not told of by now was never started
+TICK_S = 1.0  # between two looks at the memory of the job
 SWEPT_S = 2.0  # how long a killed process may take to be gone
-IDLE_S = 60.0  # how long it stays when it keeps nothing; a supervisor that is there sends it away earlier
 
 
-# --- what the supervisor does with a keeper
+@dataclass(frozen=True)
+class Task:
+    """An attempt to run."""
+
+    folder: str  # the working folder, made for the attempt and removed after it
+    log: str
+    command: tuple[str, ...]
+    environment: dict[str, str]
+    timeout_s: float | None = None
+    memory_mib: int | None = None
+    container: Container | None = None  # in place of a command
+    grace_s: float = 30.0  # between SIGTERM and SIGKILL, as on AWS
+    refusal: str | None = None  # why it cannot be started at all
 
 
-def start(host: Path, news: Path) -> None:
-    """Fork a keeper that lives in the new folder ``host`` and writes a byte to the FIFO ``news`` when it has news."""
-    host.mkdir(parents=True)
-    os.mkfifo(host / "wake", 0o600)
-    for name in ("tasks", "journal"):
-        (host / name).touch(0o600)
-    lock = os.open(host / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+# --- what the supervisor does with keepers
+
+
+def start(file: Path, task: Task, news: Path) -> None:
+    """Fork a keeper for the attempt of ``file``, which writes a byte to the FIFO ``news`` when the attempt has ended.
+
+    Where no process can be made now, nothing happens.
+    """
+    lock = os.open(file, os.O_RDWR | os.O_APPEND)
     try:
         # A lock belongs to the open file, which the child shares: no instant passes in which the keeper looks dead.
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.fork() == 0:
-            _live(host, news, lock)
+            _live(lock, task, mark(file), news)
+    except BlockingIOError:
+        return
     finally:
         os.close(lock)
 
 
-def is_alive(host: Path) -> bool:
-    """Whether the keeper of a folder is alive."""
-    return processes.lock_holder(host / "lock") is not None
+def is_alive(file: Path) -> bool:
+    """Whether the keeper of a file is alive."""
+    return processes.lock_holder(file) is not None
 
 
-def order(host: Path, orders: list[Task | dict[str, Any]]) -> None:
-    """Give a keeper orders: tasks, ``{"stop": key}``, ``{"reclaim": key}``, ``{"leave": true}``, ``{"end": true}`` to
-    stop all before it leaves, or ``{"again": true}`` to write all of its journal again.
-
-    A key that ends with a slash means whichever attempt of the job runs.
-    """
-    lines = [json.dumps(vars(one) if isinstance(one, Task) else one) for one in orders]
-    with open(f"{host}/tasks", "a") as file:
-        # The newline in front ends what a full disk may have cut short, which then is no order.
-        file.write("".join(f"\n{line}" for line in lines) + "\n")
-    wake(host / "wake")
-
-
-def journal(host: Path, offset: int) -> tuple[list[dict[str, Any]], int]:
-    """What a keeper has written since ``offset``, and where the next reading begins.
-
-    What nobody can read is set aside in the file ``unreadable`` of the account, and the keeper is to tell all again.
-    """
+def read(file: Path) -> dict[str, Any]:
+    """What a keeper has recorded until now: nothing if it has not taken its attempt. What nobody can read is left
+    out."""
     try:
-        with open(f"{host}/journal", "rb") as file:
-            file.seek(offset)
-            lines = file.read().split(b"\n")[:-1]  # what follows the last newline is still being written
-    except FileNotFoundError:  # a crash of the machine may keep the store and lose the folder
-        return [], offset
-    records = [_record(line) for line in lines]
-    strange = [line for line, record in zip(lines, records, strict=True) if record is None]
-    if strange:
-        with open(host.parents[1] / "unreadable", "ab") as file:
-            file.write(b"".join(b"%s: %s\n" % (os.fsencode(host.name), line) for line in strange))
-        order(host, [{"again": True}])
-    return list(filter(None, records)), offset + sum(len(line) + 1 for line in lines)
+        process, *lines = file.read_bytes().split(b"\n")
+    except OSError:  # a crash of the machine may keep the store and lose the file
+        return {"process": None}
+    found: dict[str, Any] = {"process": process} if process else {}
+    for line in lines:
+        with contextlib.suppress(ValueError, TypeError, RecursionError):
+            found |= json.loads(line)
+    return found
 
 
-def _record(line: bytes) -> dict[str, Any] | None:
-    """A line of a journal as a record; None if it cannot be read."""
-    with contextlib.suppress(ValueError, RecursionError, AttributeError, TypeError):
-        record: dict[str, Any] = json.loads(line)
-        job, _, attempt = record.get("key", "").rpartition("/")
-        at = record.get("started", record.get("ended"))
-        if record == LEFT or (job and attempt.isdecimal() and isinstance(at, int)):
-            return record
-    return None
+def mark(file: Path) -> int:
+    """The mark by which the processes of an attempt are known: the number of its instance."""
+    return int(file.name[2:14], 16)
 
 
-def sweep(host: Path) -> None:
-    """End what a keeper that was killed has left running, told of in its journal or not yet."""
+def sweep(file: Path) -> None:
+    """End what a keeper that was killed has left running."""
     deadline = time.monotonic() + SWEPT_S
-    while (left := processes.marked(_marks(host))) and time.monotonic() < deadline:
-        for one in (one for members in left.values() for one in members):
+    while (left := processes.marked(mark(file))) and time.monotonic() < deadline:
+        for one in left:
             processes.kill(one)
         time.sleep(0.005)
-
-
-def _marks(host: Path) -> range:
-    """The marks by which processes of this keeper's jobs are known, one an attempt."""
-    first = zlib.crc32(os.fsencode(host)) << 24
-    return range(first + 1, first + (1 << 24))
-
-
-def has_left(host: Path) -> bool:
-    """Whether a keeper that is dead went by itself, keeping nothing, rather than died."""
-    try:
-        return Path(host, "journal").read_bytes().endswith(json.dumps(LEFT).encode() + b"\n")
-    except FileNotFoundError:
-        return False
 
 
 def wake(fifo: Path, news: bytes = b"!") -> bool:
@@ -145,184 +125,208 @@ def wake(fifo: Path, news: bytes = b"!") -> bool:
 # --- the keeper's own life
 
 
-def _live(host: Path, news: Path, lock: int) -> None:
+def _live(lock: int, task: Task, number: int, news: Path) -> None:
     """From the fork to the end of the process; never returns into the supervisor's code."""
-    code = 1
+
+    def write(line: object) -> None:
+        data = json.dumps(line).encode() + b"\n"
+        while data:
+            try:
+                data = data[os.write(lock, data) :]
+            except OSError:  # the disk is full: it waits for room, and nothing is lost
+                time.sleep(TICK_S)
+
     try:
         os.setsid()
         signal.set_wakeup_fd(-1)
-        # It leaves when it is told to, or keeps nothing. No handler outlives an exec, so jobs get the defaults.
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
-            signal.signal(number, lambda *_: None)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
         os.closerange(3, lock)
         os.closerange(lock + 1, 1 << 16)
-        os.pwrite(lock, str(os.getpid()).encode(), 0)
-        _Keeper(host, news).keep()
-        code = 0
+        write(os.getpid())
+        try:
+            record = _Attempt(task, number, write).record()
+        except NotStarted as refused:
+            record = refused.record
+        except Exception as error:
+            traceback.print_exc()
+            said = f"CannotCreateContainerError: {error if isinstance(error, OSError) else repr(error)}"
+            record = {"reason": said, "status_reason": said}
+        write({"ended": store.now(), **record})
+        wake(news)
     except BaseException:
         # The one place that must not raise: there is nobody above. The supervisor's log gets the reason.
         traceback.print_exc()
     finally:
-        os._exit(code)
+        os._exit(0)
 
 
-class _Keeper:
-    """The loop: orders in, output to logs, limits, ends out."""
+class _Attempt:
+    """The process of an attempt, and those that it has started: all that bear its mark."""
 
-    def __init__(self, host: Path, news: Path) -> None:
-        self.news, self.marks = news, _marks(host)
+    def __init__(self, task: Task, number: int, write: Callable[[object], None]) -> None:
+        self.task, self.mark, self.write = task, number, write
+        self.stopping = self.timed_out = False
+        self.reason: dict[str, str] = {}
+        self.deadline, self.kill_at = time.monotonic() + (task.timeout_s or math.inf), math.inf
+        self.group = 0  # the process group of the process that runs
+        self.container: Container | None = None  # that runs
+        self.buffer = bytearray()
+        # Both ends stay open here: a job that closes its output and goes on brings no end of file.
+        self.output, self.input = os.pipe()
+        self.heard, signals = os.pipe()
+        for end in (self.output, self.heard, signals):
+            os.set_blocking(end, False)
+        signal.set_wakeup_fd(signals, warn_on_full_buffer=False)
+        # No handler outlives an exec, so jobs get the defaults.
+        signal.signal(signal.SIGTERM, self._stop)
+        for other in (signal.SIGINT, signal.SIGCHLD):
+            signal.signal(other, lambda *_: None)
         processes.adopt()  # what a job leaves behind becomes this process's child
-        self.tasks = os.open(host / "tasks", os.O_RDONLY)
-        self.journal = os.open(host / "journal", os.O_WRONLY | os.O_APPEND)
-        self.half = self.unwritten = b""  # of an order that is still being written; of the journal
-        self.told: dict[str, dict[str, Any]] = {}  # the last record of each key that was ever to start
-        self.running: dict[str, RunningTask] = {}
-        self.leaving = False
-        # Open for writing too, or the FIFO would report an end each time the last writer leaves. Signals go there, too.
-        self.fifo = os.open(host / "wake", os.O_RDWR | os.O_NONBLOCK)
-        signal.set_wakeup_fd(self.fifo, warn_on_full_buffer=False)
-        self.poll = select.poll()
-        self.poll.register(self.fifo, select.POLLIN)
 
-    def keep(self) -> None:
-        idle_since, look_at, ready = time.monotonic(), 0.0, set[int]()
+    def _stop(self, *_: object) -> None:
+        self.stopping = True
+
+    def record(self) -> dict[str, Any]:
+        """Run the attempt to its end, and say how it ended."""
+        if self.task.refusal:
+            raise NotStarted(self.task.refusal, self.task.refusal)
+        os.makedirs(os.path.dirname(self.task.log), exist_ok=True)
+        self.log = os.open(self.task.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            while True:
-                self.obey()
-                self.flush()
-                has_ended = self.reap()
-                now = time.monotonic()
-                is_tick = now >= look_at
-                look_at = now + MEMORY_TICK_S if is_tick else look_at
-                members = self.members() if is_tick or has_ended else None
-                until = [look_at] if self.running or self.unwritten else [idle_since + IDLE_S]
-                for key, one in list(self.running.items()):
-                    until.append(self.follow(key, one, members, ready, now))
-                if self.running or self.unwritten:
-                    idle_since = now
-                elif self.leaving or now >= idle_since + IDLE_S:
-                    self.write(LEFT)
-                    return
-                ready = {source for source, _ in self.poll.poll(max(0.0, 1000 * (min(until) - now)))}
-                with contextlib.suppress(BlockingIOError):
-                    os.read(self.fifo, 1 << 12)
+            os.makedirs(os.path.join(self.task.folder, "tmp"), exist_ok=True)
+            if self.task.container:
+                record = self._run_container(self.task.container)
+            else:
+                process = self._start(self.task.command, self.task.environment, self.input)
+                self.write({"started": store.now()})
+                record = {"exitCode": self.follow(process)}
+        except BaseException:
+            self.signal(signal.SIGKILL)
+            raise
         finally:
-            for one in self.running.values():
-                one.signal(signal.SIGKILL)
+            self.copy()
+            self.append(log_file.split(self.buffer, final=True))
+            remove(self.task.folder)
+        return record | self.reason | ({"timed_out": True} if self.timed_out else {})
 
-    def obey(self) -> None:
-        """Read the new orders and follow them."""
-        data = self.half
-        while more := os.read(self.tasks, 1 << 20):
-            data += more
-        *lines, self.half = data.split(b"\n")
-        for line in filter(None, lines):
-            try:
-                self.obey_one(json.loads(line))
-            except Exception:  # an order that nobody can read is none, and stands in the way of no other
-                traceback.print_exc()
-
-    def obey_one(self, order: dict[str, Any]) -> None:
-        if "key" in order:
-            if order["key"] not in self.told:  # a supervisor that was killed may not know what it had ordered
-                self.told[order["key"]] = {}
-                self.start(order)
-        elif "again" in order:
-            for record in filter(None, self.told.values()):
-                self.write(record)
-        elif "leave" in order or "end" in order:
-            self.leaving = True
-            for one in self.running.values() if "end" in order else ():
-                one.wish("stop")
-        else:
-            [(wish, key)] = order.items()
-            for name, one in self.running.items():
-                if name == key or (key.endswith("/") and name.startswith(key)):
-                    one.wish(wish)
-
-    def start(self, order: dict[str, Any]) -> None:
-        """Start an attempt. Whatever goes wrong with that is its own failure, and not that of all others."""
-        key = order["key"]
-        mark = self.marks[len(self.told) % len(self.marks)] if processes.can_mark() else 0
+    def _run_container(self, box: Container) -> dict[str, Any]:
+        """Pull the image where it is missing, make the container, follow it to its end and remove it."""
+        self.write({"started": store.now(), "container": [box.engine, box.name]})
+        if not containers.has_image(box):
+            with Path(self.task.folder, "words").open("w+", errors="replace") as words:
+                pull = self._start((box.engine, "pull", "--", box.image), self.task.environment, words.fileno())
+                if self.follow(pull) and not self.stopping:
+                    words.seek(0)
+                    raise NotStarted(f"CannotPullContainerError: {containers.last(words.read())}")
+        if self.stopping:
+            return {}
         try:
-            one = RunningTask(Task(**order), mark)
-        except NotStarted as refused:
-            self.write({"key": key, "ended": store.now(), **refused.record})
-        except Exception as error:
-            self.fail(key, f"CannotCreateContainerError: {error if isinstance(error, OSError) else repr(error)}")
-        else:
-            self.running[key] = one
-            self.poll.register(one.output, select.POLLIN)
-            self.write({"key": key, "started": store.now()})
+            environment, warnings = containers.create(box, Path(self.task.folder, "variables"))
+            self.buffer += warnings
+            self.container = box
+            client = self._start((box.engine, "start", "--attach", box.name), environment, self.input)
+            return containers.ended(box, self.follow(client))
+        finally:
+            containers.remove(box)
 
-    def fail(self, key: str, reason: str) -> None:
-        self.write({"key": key, "ended": store.now(), "reason": reason, "status_reason": reason})
+    def follow(self, process: subprocess.Popen[bytes]) -> int:
+        """Follow a process to its end, and all that it has started to theirs; returns its exit code.
 
-    def reap(self) -> bool:
-        """Note the exit codes of what has ended; whether a task's first process is among it."""
-        codes = {}
-        with contextlib.suppress(ChildProcessError):
-            while (child := os.waitpid(-1, os.WNOHANG))[0]:
-                codes[child[0]] = os.waitstatus_to_exitcode(child[1])
-        for one in self.running.values():
-            one.process.returncode = codes.get(one.process.pid, one.process.returncode)
-        return any(one.process.returncode is not None for one in self.running.values())
-
-    def members(self) -> dict[int, dict[int, float]]:
-        """The processes of each running task, by its mark. What was born while its task ended is killed."""
-        found = processes.marked(self.marks)
-        for mark in found.keys() - {one.mark for one in self.running.values()}:
-            for process in found[mark]:
-                processes.kill(process)
-        return found
-
-    def follow(
-        self, key: str, one: RunningTask, members: dict[int, dict[int, float]] | None, ready: set[int], now: float
-    ) -> float:
-        """Do for a task what is due, and say when to look again. As in a container, nothing outlives its first process.
-
-        Whatever goes wrong is the failure of this task alone.
+        As in a container, nothing outlives the first process.
         """
+        self.group = -process.pid
+        poll = select.poll()
+        for source in (self.heard, self.output):
+            poll.register(source, select.POLLIN)
+        look_at = time.monotonic() + TICK_S
+        while True:
+            now = time.monotonic()
+            is_tick = now >= look_at
+            look_at = now + TICK_S if is_tick else look_at
+            left = processes.marked(self.mark) if is_tick or process.returncode is not None else {}
+            if process.returncode is None:
+                self.weigh(left)
+                until = min(look_at, self.enforce(now))
+            else:
+                for one in left if processes.can_mark() else [self.group]:
+                    processes.kill(one)
+                if not left:
+                    return process.returncode if process.returncode >= 0 else 128 - process.returncode
+                until = now + TICK_S
+            poll.poll(max(0.0, 1000 * (until - now)))
+            with contextlib.suppress(BlockingIOError):
+                os.read(self.heard, 1 << 12)
+            self.copy()
+            with contextlib.suppress(ChildProcessError):
+                while (child := os.waitpid(-1, os.WNOHANG))[0]:
+                    if child[0] == process.pid:
+                        process.returncode = os.waitstatus_to_exitcode(child[1])
+
+    def _start(self, command: tuple[str, ...], environment: dict[str, str], output: int) -> subprocess.Popen[bytes]:
+        folder = self.task.folder
+        environment = {"HOME": folder, "TMPDIR": os.path.join(folder, "tmp"), **environment}
+        processes.mark(self.mark)
         try:
-            if not one.output.closed and one.output.fileno() in ready and not one.copy():
-                self.close(one)
-            left = (members or {}).get(one.mark, {})
-            if one.process.returncode is None:
-                one.weigh(left)
-                return one.enforce(now)
-            for process in left if one.mark else (-one.process.pid,):
-                processes.kill(process)
-            if left or members is None:
-                return now + MEMORY_TICK_S
-            record = one.end()
-            self.write({"key": key, "ended": store.now(), **record})
-        except Exception as error:
-            traceback.print_exc()
-            one.signal(signal.SIGKILL)
-            self.fail(key, f"CannotInspectContainerError: {error!r}")
-        self.close(one)
-        del self.running[key]
-        return now
+            return subprocess.Popen(
+                command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                process_group=0,
+            )  # fmt: skip
+        except OSError as error:
+            missing = isinstance(error, FileNotFoundError)
+            why = "executable file not found in $PATH" if missing else error.strerror
+            reason = f'CannotStartContainerError: exec: "{command[0]}": {why}'
+            raise NotStarted(reason, exitCode=127 if missing else 126) from error
+        finally:
+            processes.unmark()
 
-    def close(self, one: RunningTask) -> None:
-        """Stop listening to an output: closed by a job that goes on, it would be reported for ever."""
-        if not one.output.closed:
-            self.poll.unregister(one.output)
-            one.output.close()
+    def signal(self, number: int) -> None:
+        """Signal the container, or all processes of the task; where none can be marked, those of its group."""
+        if self.container:
+            containers.send(self.container, number)
+        if not self.container or number == signal.SIGKILL:
+            for one in processes.marked(self.mark) if processes.can_mark() else [self.group]:
+                processes.kill(one, number)
 
-    def write(self, record: dict[str, Any]) -> None:
-        if record != LEFT:
-            self.told[record["key"]] = record
-        self.unwritten += json.dumps(record, ensure_ascii=False).encode(errors="replace") + b"\n"
-        self.flush()
-        if "ended" in record:  # there is room; that something has started the supervisor expects, and looks for
-            wake(self.news)
+    def weigh(self, held_mib: dict[int, float]) -> None:
+        """Kill the task if its processes hold more memory than it asked for. What they share counts once, as in a
+        container; it is only looked for where the quick count exceeds the limit."""
+        limit = self.task.memory_mib
+        if limit and sum(held_mib.values()) > limit and sum(map(processes.memory_mib, held_mib)) > limit:
+            self.reason = {"reason": "OutOfMemoryError: Container killed due to memory usage"}
+            self.kill_at = 0.0
 
-    def flush(self) -> None:
-        """Write to the journal what is not in it yet; on a full disk it waits for room, and nothing is lost."""
+    def enforce(self, now: float) -> float:
+        """Signal what has to be signalled by now; returns when to look again."""
+        if now >= self.deadline and not self.stopping:
+            self.timed_out = self.stopping = True
+        if now >= self.kill_at:
+            self.signal(signal.SIGKILL)
+        elif self.stopping and self.kill_at == math.inf:
+            self.kill_at = now + self.task.grace_s
+            self.signal(signal.SIGTERM)
+        return min((at for at in (self.deadline, self.kill_at) if at > now), default=math.inf)
+
+    def copy(self) -> None:
+        """Copy to the log what there is."""
+        with contextlib.suppress(BlockingIOError):
+            for _ in range(16):  # a job that never pauses must not keep its keeper from all else
+                self.buffer += os.read(self.output, 1 << 16)
+                self.append(log_file.split(self.buffer))
+
+    def append(self, lines: list[bytes]) -> None:
+        """Write lines to the log. Where there is no room the task goes on, and its record says that lines are
+        missing."""
+        data = log_file.encode(lines, store.now())
         try:
-            while self.unwritten:
-                self.unwritten = self.unwritten[os.write(self.journal, self.unwritten) :]
-        except OSError:
-            traceback.print_exc()
+            while data:
+                data = data[os.write(self.log, data) :]
+        except OSError as error:
+            self.reason = {"reason": f"LogIncomplete: {error.strerror}"} | self.reason
+
+
+def remove(folder: str | os.PathLike[str]) -> None:
+    """Remove a folder, however deep: a job may leave a thousand folders in one another."""
+    try:
+        shutil.rmtree(folder, ignore_errors=True)
+    except RecursionError:
+        subprocess.run(["rm", "-rf", "--", folder], check=False, stderr=subprocess.DEVNULL)

@@ -9,6 +9,7 @@ https://docs.aws.amazon.com/batch/latest/userguide/job_dependencies.html
 from __future__ import annotations
 
 import json
+import signal
 import sqlite3
 import traceback
 from collections import deque
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from genokit.local import store
-from genokit.local.engine import keeper, retries
+from genokit.local.engine import keeper, processes, retries
 
 TIMED_OUT = "Job attempt duration exceeded timeout"
 EXITED = "Essential container in task exited"
@@ -106,21 +107,25 @@ def advance(db: sqlite3.Connection, ended: Ended) -> None:
 
 
 def collect(db: sqlite3.Connection, home: Path, ended: Ended) -> None:
-    """Write down what the keepers' journals tell; what a dead keeper kept is lost, as with an instance."""
-    for host in db.execute("select * from hosts").fetchall():
-        folder = home / "hosts" / host["instance"]
-        is_alive = keeper.is_alive(folder)  # asked before the journal is read: a dead keeper writes nothing more
-        records, offset = keeper.journal(folder, host["offset"])
-        for record in records:
-            if record != keeper.LEFT:
-                job_id, _, attempt = record["key"].rpartition("/")
-                with isolated(db, ended, job_id):
-                    _apply(db, job_id, int(attempt), record, ended)
-        if offset != host["offset"]:
-            db.execute("update hosts set offset = ? where instance = ?", (offset, host["instance"]))
-        if not is_alive:
-            keeper.sweep(folder)
-            _lose(db, host["instance"], ended, has_left=keeper.has_left(folder))
+    """Write down what keepers have recorded. An attempt whose keeper has died is lost, as with an instance."""
+    kept = "select * from jobs where status in ('STARTING', 'RUNNING') and size is null"
+    for job in db.execute(kept).fetchall():
+        with isolated(db, ended, job["id"]):
+            file = home / "hosts" / job["host"]
+            is_alive = keeper.is_alive(file)  # asked before the record is read: a dead keeper writes nothing more
+            record = keeper.read(file)
+            attempts = store.loads(job, "attempts")
+            if "started" in record and job["status"] == "STARTING":
+                attempts[-1]["startedAt"] = at = int(record["started"])
+                running = "update jobs set status = 'RUNNING', started_at = ?"
+                db.execute(f"{running}, attempts = ? where id = ?", (at, json.dumps(attempts), job["id"]))
+                if job["kind"] == "multinode":
+                    db.execute(f"{running} where id = ?", (at, job["parent"]))
+            if "ended" in record:
+                close(db, job, attempts, record, ended)
+            elif not is_alive and (record or job["status"] == "RUNNING"):  # else it is still to be started
+                keeper.sweep(file)
+                close(db, job, attempts, {"lost": True, "ended": store.now()}, ended)
 
 
 @contextmanager
@@ -140,43 +145,11 @@ def isolated(db: sqlite3.Connection, ended: Ended, job_id: str) -> Iterator[None
         db.execute("release job")
 
 
-def _apply(db: sqlite3.Connection, job_id: str, attempt: int, record: dict[str, Any], ended: Ended) -> None:
-    """One line of a journal."""
-    job = _job(db, job_id)
-    if job is None or job["status"] not in ("STARTING", "RUNNING"):
-        return
-    attempts = store.loads(job, "attempts")
-    if len(attempts) != attempt:
-        return
-    if "ended" in record:
-        close(db, job, attempts, record, ended)
-        return
-    attempts[-1]["startedAt"] = at = record["started"]
-    running = "update jobs set status = 'RUNNING', started_at = ?"
-    db.execute(f"{running}, attempts = ? where id = ?", (at, json.dumps(attempts), job_id))
-    if job["kind"] == "multinode":
-        db.execute(f"{running} where id = ?", (at, job["parent"]))
-
-
-def _lose(db: sqlite3.Connection, instance: str, ended: Ended, *, has_left: bool) -> None:
-    """A keeper has died, and with it what it kept; where it had left, what it was told too late waits again."""
-    kept = "select * from jobs where host = ? and status in ('STARTING', 'RUNNING') and size is null"
-    for job in db.execute(kept, (instance,)).fetchall():
-        attempts = store.loads(job, "attempts")
-        if has_left and job["status"] == "STARTING":
-            back = "update jobs set status = 'RUNNABLE', attempts = ? where id = ?"
-            db.execute(back, (json.dumps(attempts[:-1]), job["id"]))
-            db.execute("update jobs set status = 'RUNNABLE' where kind = 'multinode' and id = ?", (job["parent"],))
-        else:
-            close(db, job, attempts, {"lost": True, "ended": store.now()}, ended)
-    db.execute("delete from hosts where instance = ?", (instance,))
-
-
 def close(
     db: sqlite3.Connection, job: sqlite3.Row, attempts: list[dict[str, Any]], record: dict[str, Any], ended: Ended
 ) -> None:
     """The end of an attempt: of the job too, unless its retry strategy gives it another."""
-    at, last, terminated = record["ended"], attempts[-1], job["stop"] == "terminate"
+    at, last, terminated = int(record["ended"]), attempts[-1], job["stop"] == "terminate"
     if terminated:
         reason = job["stop_reason"]
     elif record.get("timed_out"):
@@ -244,20 +217,14 @@ def _end_multinode(db: sqlite3.Connection, node: sqlite3.Row, lost: bool, ended:
         ended.end(parent, main["status"], reason, node["stopped_at"])
 
 
-def obey(db: sqlite3.Connection, ended: Ended) -> list[tuple[str, str, str]]:
-    """Fail what was to be stopped before it started; returns what to order of what runs: keeper, wish and key."""
-    orders = []
+def obey(db: sqlite3.Connection, home: Path, ended: Ended) -> None:
+    """Fail what was to be stopped before it started; signal the keepers of what runs, until it has ended."""
+    signals = {"terminate": signal.SIGTERM, "reclaim": signal.SIGKILL}
     for job in db.execute(f"select * from jobs where stop is not null and {store.IS_LIVE}").fetchall():
         if job["status"] in store.WAITING and not (job["size"] and job["kind"] == "array"):
             ended.end(job, "FAILED", job["stop_reason"])
-        if job["host"] and not job["size"] and job["stop"] in ("terminate", "reclaim"):
-            orders.append((job["host"], "reclaim" if job["stop"] == "reclaim" else "stop", key(job)))
-    return orders
-
-
-def key(job: sqlite3.Row) -> str:
-    """What names a job's newest attempt to its keeper; where its attempts are forgotten, any of them."""
-    return f"{job['id']}/{len(store.loads(job, 'attempts')) or ''}"
+        elif job["status"] in ("STARTING", "RUNNING") and not job["size"] and job["stop"] in signals:
+            processes.kill_holder(home / "hosts" / job["host"], signals[job["stop"]])
 
 
 def parts(db: sqlite3.Connection, job_id: str) -> list[sqlite3.Row]:

@@ -5,12 +5,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import fcntl
-import functools
 import os
 import resource
 import signal
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 MARKED = 1 << 62
@@ -23,22 +20,15 @@ def can_mark() -> bool:
     return RTTIME >= 0 and resource.getrlimit(RTTIME)[1] == resource.RLIM_INFINITY
 
 
-@contextlib.contextmanager
-def marking(number: int) -> Iterator[None]:
-    """Whatever is started meanwhile bears a mark, and so does whatever that starts, in any session and environment.
+def mark(number: int) -> None:
+    """Bear a mark from now on. Whatever is started meanwhile bears it too, and whatever that starts, in any session and
+    environment.
 
     The mark is a limit that means nothing: of real-time computing without a pause, 146,000 years and ``number``
-    microseconds; the mark 0 stands for none.
+    microseconds.
     """
-    if not can_mark():
-        yield
-        return
-    before = resource.getrlimit(RTTIME)
-    resource.setrlimit(RTTIME, (MARKED + number, resource.RLIM_INFINITY))
-    try:
-        yield
-    finally:
-        resource.setrlimit(RTTIME, before)
+    if can_mark():
+        resource.setrlimit(RTTIME, (MARKED + number, resource.RLIM_INFINITY))
 
 
 def unmark() -> None:
@@ -47,31 +37,22 @@ def unmark() -> None:
         resource.setrlimit(RTTIME, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
 
-def marked(marks: range) -> dict[int, dict[int, float]]:
-    """Mark by mark, the processes of this machine that bear it, and the MiB of memory that each holds.
+def marked(number: int) -> dict[int, float]:
+    """The processes of this machine that bear a mark, and the MiB of memory that each holds.
 
     A process that has ended, but whose end nobody has noted yet, holds none and is left out.
     """
-    found: dict[int, dict[int, float]] = {}
-    second = int(time.monotonic())
+    found: dict[int, float] = {}
     for process in map(int, filter(str.isdecimal, os.listdir("/proc"))) if can_mark() else ():
         with contextlib.suppress(OSError, ValueError):  # it has just ended, or has no limit
             try:
                 limit = resource.prlimit(process, RTTIME)[0]
-            except PermissionError:
-                limit = _limit(process, second)
-            mark = limit - MARKED
-            if mark in marks and (pages := int(Path(f"/proc/{process}/statm").read_bytes().split()[1])):
-                found.setdefault(mark, {})[process] = pages * PAGE_MIB
+            except PermissionError:  # it is somebody else's, or has another group, as ssh-agent
+                limits = Path(f"/proc/{process}/limits").read_text()
+                limit = int(limits.partition("Max realtime timeout")[2].split()[0])
+            if limit == MARKED + number and (pages := int(Path(f"/proc/{process}/statm").read_bytes().split()[1])):
+                found[process] = pages * PAGE_MIB
     return found
-
-
-@functools.lru_cache(maxsize=4096)
-def _limit(process: int, second: int) -> int:
-    """The limit of a process that is somebody else's, or that has another group, as ssh-agent; looked up once a second
-    as there may be many."""
-    limits = Path(f"/proc/{process}/limits").read_text().partition("Max realtime timeout")[2].split()[0]
-    return -1 if limits == "unlimited" else int(limits)
 
 
 def memory_mib(process: int) -> float:
@@ -109,7 +90,15 @@ def locked_text(file: Path) -> str | None:
 
 
 def lock_holder(file: Path) -> int | None:
-    """The number of the process that holds a lock, None where nobody does. A number alone proves nothing: numbers are
-    used again."""
+    """The number of the process that holds a lock, 0 where it has not told yet; None where nobody does. A number alone
+    proves nothing: numbers are used again."""
     text = locked_text(file)
-    return None if text is None else int(text or 0)
+    return None if text is None else int(text.partition("\n")[0] or 0)
+
+
+def kill_holder(file: Path, number: int) -> bool:
+    """Signal the process that holds a lock, if it has told its number; whether any holds it."""
+    holder = lock_holder(file)
+    if holder:
+        kill(holder, number)
+    return holder is not None

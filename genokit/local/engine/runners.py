@@ -5,6 +5,7 @@ A job of image ``genokit`` is a process in the Python environment that submitted
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 import traceback
@@ -13,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from genokit.local import store
-from genokit.local.engine import containers, documents, lifecycle, processes
-from genokit.local.engine.task import Task
+from genokit.local.engine import containers, documents, processes
+from genokit.local.engine.keeper import Task
 
 IMAGE = "genokit"
 DOOR, TOKEN = "door", "door.token"  # files: where the door is, locked as long as it is open; what it knows jobs by
@@ -29,19 +30,18 @@ def task(db: sqlite3.Connection, home: Path, job: sqlite3.Row) -> Task:
         return _task(db, home, job)
     except Exception as error:
         traceback.print_exc()
-        return Task(lifecycle.key(job), "", "", (), {}, refusal=f"CannotCreateContainerError: {error!r}")
+        return Task("", "", (), {}, refusal=f"CannotCreateContainerError: {error!r}")
 
 
 def _task(db: sqlite3.Connection, home: Path, job: sqlite3.Row) -> Task:
-    key, attempts = lifecycle.key(job), store.loads(job, "attempts")
+    attempts = store.loads(job, "attempts")
+    key = f"{job['id']}/{len(attempts)}"
     doc, runtime = store.document(db, job["parent"] or job["id"])
     container = documents.container(doc, job["idx"])
     own = {pair["name"]: pair["value"] for pair in container["environment"]}
     ours = given(job, doc, len(attempts))
-    folder = f"{home}/scratch/{key}"
     process = Task(
-        key=key,
-        folder=folder,
+        folder=f"{home}/scratch/{key}",
         log=f"{home}/logs/{attempts[-1]['container']['logStreamName']}.log",
         command=tuple(container["command"]),
         environment={**runtime, **({} if OWN_CREDENTIALS & own.keys() else door(home)), **own, **ours},
@@ -66,9 +66,8 @@ def _task(db: sqlite3.Connection, home: Path, job: sqlite3.Row) -> Task:
         )
     except ValueError as error:
         return replace(process, refusal=f"CannotStartContainerError: {error}")
-    command, environment = containers.task(box)
     # The engine holds the limit of memory.
-    return replace(process, command=command, environment=environment, memory_mib=None, record=f"{folder}/record")
+    return replace(process, environment=containers.clients_own(os.environ), memory_mib=None, container=box)
 
 
 def door(home: Path) -> dict[str, str]:

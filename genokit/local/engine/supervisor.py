@@ -20,7 +20,6 @@ import math
 import os
 import secrets
 import select
-import shutil
 import signal
 import sqlite3
 import sys
@@ -30,7 +29,7 @@ from pathlib import Path
 
 from genokit.errors import GenokitError
 from genokit.local import store
-from genokit.local.engine import keeper, lifecycle, processes, retention, runners, scheduler
+from genokit.local.engine import containers, keeper, lifecycle, processes, retention, runners, scheduler
 
 IDLE_S = 20.0  # how long it stays when nothing runs
 PATIENCE_S = 30.0  # how long it waits for another that comes or goes
@@ -42,75 +41,60 @@ TICK_S = 2.0  # how often it looks whether the keepers live
 # --- the steps
 
 
-def step(db: sqlite3.Connection, home: Path, ordered: set[tuple[str, str]]) -> float | None:
+def step(db: sqlite3.Connection, home: Path) -> float | None:
     """Bring the account up to date and start what fits; returns when to look again, None where nothing runs.
 
-    ``ordered`` remembers which wishes have been passed on. What a killed supervisor had decided and not ordered, or
-    ordered and not noted, is ordered again by the next: see ``resume``."""
+    What a killed supervisor had decided and not started, the next starts: a keeper takes no attempt twice."""
     with store.transaction(db):
         ended = lifecycle.Ended(db)
         lifecycle.collect(db, home, ended)
-        wishes = lifecycle.obey(db, ended)
+        lifecycle.obey(db, home, ended)
         ended.settle()
         lifecycle.advance(db, ended)
         ended.settle()
-        placed = scheduler.choose(db)
-        host = instance(db, home) if placed else ""
-        starting: list[sqlite3.Row] = []
-        for one in placed:
+        for one in scheduler.choose(db):
             with lifecycle.isolated(db, ended, one.job_id):
-                starting += begin(db, one, host)
+                begin(db, home, one)
         ended.settle()
-    if starting:
-        keeper.order(home / "hosts" / host, [runners.task(db, home, job) for job in starting])
-    for where, wish, key in wishes:
-        if (wish, key) not in ordered and keeper.is_alive(home / "hosts" / where):
-            ordered.add((wish, key))
-            keeper.order(home / "hosts" / where, [{wish: key}])
-    found = "select max(status) from jobs where status in ('STARTING', 'RUNNING')"  # of which STARTING is the greater
-    return {"STARTING": STARTING_S, "RUNNING": TICK_S}.get(db.execute(found).fetchone()[0])
+    live = db.execute("select * from jobs where status in ('STARTING', 'RUNNING')").fetchall()
+    starting = [job for job in live if job["status"] == "STARTING" and not job["size"]]
+    for job in starting:
+        file = home / "hosts" / job["host"]
+        if not keeper.is_alive(file) and not keeper.read(file):
+            keeper.start(file, runners.task(db, home, job), home / "wake")
+    clear_away(home, {job["host"] for job in live})
+    return STARTING_S if starting else TICK_S if live else None
 
 
-def begin(db: sqlite3.Connection, placed: scheduler.Placed, host: str) -> list[sqlite3.Row]:
+def begin(db: sqlite3.Connection, home: Path, placed: scheduler.Placed) -> None:
     """Write down the intent to start a job, or all nodes of one: from here on no attempt is started twice."""
     gpus = list(placed.gpus)
     for job in db.execute("select * from jobs where id = :id or parent = :id", {"id": placed.job_id}).fetchall():
         mine, gpus = ([], gpus) if job["size"] else (gpus[: job["gpus"]], gpus[job["gpus"] :])
-        attempts = store.loads(job, "attempts")
+        attempts, host = store.loads(job, "attempts"), None
         if not job["size"]:
             doc, _ = store.document(db, job["parent"] or job["id"])
             # https://docs.aws.amazon.com/batch/latest/userguide/job_states.html
             name = f"{doc['definition'][0][:200]}/default/{secrets.token_hex(16)}"
             attempts.append({"container": {"logStreamName": name}})
+            host = f"i-{secrets.token_hex(8)}"
+            (home / "hosts" / host).touch(0o600)
         db.execute(
             "update jobs set status = 'STARTING', status_reason = null, environment = ?, gpu_ids = ?, attempts = ?, "
             "host = ? where id = ?",
             (placed.environment, json.dumps(mine), json.dumps(attempts), host, job["id"]),
         )
-    kept = "select * from jobs where (id = :id or parent = :id) and size is null"
-    return db.execute(kept, {"id": placed.job_id}).fetchall()
 
 
-def instance(db: sqlite3.Connection, home: Path) -> str:
-    """The keeper to start jobs with: the one that lives, or a new one."""
-    for row in db.execute("select instance from hosts"):
-        if keeper.is_alive(home / "hosts" / row["instance"]):
-            return str(row["instance"])
-    name = f"i-{secrets.token_hex(8)}"
-    keeper.start(home / "hosts" / name, home / "wake")
-    db.execute("insert into hosts (instance) values (?)", (name,))
-    return name
-
-
-def resume(db: sqlite3.Connection, home: Path) -> None:
-    """Order again what was to start and has not: a keeper starts no key twice. Clear away what the dead have left."""
-    for job in db.execute("select * from jobs where status = 'STARTING' and size is null").fetchall():
-        if keeper.is_alive(home / "hosts" / job["host"]):
-            keeper.order(home / "hosts" / job["host"], [runners.task(db, home, job)])
-    known = {row["instance"] for row in db.execute("select instance from hosts")}
-    for folder in (home / "hosts").glob("*"):
-        if folder.name not in known and not keeper.is_alive(folder):
-            shutil.rmtree(folder, ignore_errors=True)
+def clear_away(home: Path, live: set[str | None]) -> None:
+    """Have the keepers go that no job has any more, and remove what those that have gone have left."""
+    for file in (home / "hosts").iterdir():
+        if file.name in live or processes.kill_holder(file, signal.SIGTERM):
+            continue
+        record = keeper.read(file)
+        if "container" in record and "ended" not in record:
+            containers.clear_away(*record["container"])
+        keeper.remove(file) if file.is_dir() else file.unlink()  # a folder is of an older version
 
 
 # --- the loop
@@ -125,6 +109,7 @@ def supervise(home: Path, ready: io.FileIO, idle_s: float) -> None:
     fifo = home / "wake"
     if not fifo.exists():
         os.mkfifo(fifo, 0o600)
+    (home / "hosts").mkdir(exist_ok=True)
     # What no step has seen: a wish may come between the last look and the closing.
     unattended = "status in ('SUBMITTED', 'STARTING', 'RUNNING') or (status = 'RUNNABLE' and stop is not null)"
     with store.connect(home) as db:
@@ -139,9 +124,6 @@ def supervise(home: Path, ready: io.FileIO, idle_s: float) -> None:
                 signal.set_wakeup_fd(-1)
                 os.close(news)  # or one that has died would seem to listen until it is gone
             is_busy = db.execute(f"select 1 from jobs where {unattended}").fetchone() is not None
-        if not db.execute("select 1 from jobs where status in ('STARTING', 'RUNNING')").fetchone():
-            for row in db.execute("select instance from hosts").fetchall():
-                keeper.order(home / "hosts" / row["instance"], [{"leave": True}])
 
 
 def follow(db: sqlite3.Connection, home: Path, news: int, stop: list[int], idle_s: float, ready: io.FileIO) -> None:
@@ -150,10 +132,8 @@ def follow(db: sqlite3.Connection, home: Path, news: int, stop: list[int], idle_
         answer(ready)
     idle_since = time.monotonic()
     proven_at, prune_at = idle_since + DOUBT_S, 0.0
-    ordered: set[tuple[str, str]] = set()
-    resume(db, home)
     while not stop:
-        look_again_s = step(db, home, ordered)
+        look_again_s = step(db, home)
         now = time.monotonic()
         if now >= prune_at:
             prune_at = now + PRUNE_S
