@@ -389,10 +389,10 @@ keeper.start(file, task, file.with_name("nobody"))
 
 @real
 def test_a_container_that_will_not_go_is_killed_and_removed_after_the_grace(image: str, tmp_path: Path) -> None:
-    host = tmp_path / "i-1"
+    host = tmp_path / "i-5afe"
     subprocess.run([sys.executable, "-c", KEEP, host, "trap '' TERM; echo up; while :; do sleep 1; done"], check=True)
     wait_until(lambda: not keeper.is_alive(host))
     ended = keeper.read(host)
     assert (ended["exitCode"], ended["timed_out"]) == (137, True)
-    assert (tmp_path / "i-1.log").read_text().endswith(" up\n")
+    assert (tmp_path / "i-5afe.log").read_text().endswith(" up\n")
     wait_until(lambda: not engine("ps", "--all", "--quiet", "--filter", "name=genokit-stubborn"))

@@ -103,40 +103,46 @@ def test_a_store_that_is_no_database_is_named_and_kept(account: Settings) -> Non
 
 
 KEEP = """
-import json, sys
+import json, secrets, sys
 from pathlib import Path
-from genokit.local.engine import keeper, processes
-file, members = Path(sys.argv[1]), json.loads(sys.argv[2])
+from genokit.local.engine import keeper
+folder, members = Path(sys.argv[1]), json.loads(sys.argv[2])
+file = folder / f"i-{secrets.token_hex(8)}"
 file.touch()
-task = {"folder": f"{file}.work", "log": f"{file}.log", "environment": {"PATH": "/usr/bin:/bin"}, "grace_s": 0.5}
+task = {"folder": f"{folder}/work", "log": f"{folder}/log", "environment": {"PATH": "/usr/bin:/bin"}, "grace_s": 0.5}
 for _ in range(2):
-    keeper.start(file, keeper.Task(**{**task, **members}), file.with_name("nobody"))
+    keeper.start(file, keeper.Task(**{**task, **members}), folder / "nobody")
+print(file)
 """
 
 
-def keep(file: Path, *command: str, before: str = "", **members: Any) -> dict[str, Any]:
+def keep(folder: Path, *command: str, before: str = "", **members: Any) -> dict[str, Any]:
     """What a keeper records of an attempt; it is started twice."""
     task = json.dumps({"command": command, **members})
-    subprocess.run([sys.executable, "-c", before + KEEP, file, task], check=True)
+    started = [sys.executable, "-c", before + KEEP, folder, task]
+    with (folder / "file").open("w+") as said:
+        subprocess.run(started, stdout=said, check=True)
+        said.seek(0)
+        file = Path(said.read().strip())
     wait_until(lambda: not keeper.is_alive(file))
     assert file.read_text().count("ended") == 1
-    assert not Path(f"{file}.work").exists()
+    assert not (folder / "work").exists()
     return keeper.read(file)
 
 
-def keep_script(file: Path, script: str, **members: Any) -> dict[str, Any]:
-    return keep(file, "sh", "-c", script, **members)
+def keep_script(folder: Path, script: str, **members: Any) -> dict[str, Any]:
+    return keep(folder, "sh", "-c", script, **members)
 
 
 def test_a_keeper_ends_an_attempt_at_its_timeout_even_one_that_will_not_go(tmp_path: Path) -> None:
-    ended = keep_script(tmp_path / "i-1", "trap '' TERM; while :; do sleep 0.1; done", timeout_s=0.3)
+    ended = keep_script(tmp_path, "trap '' TERM; while :; do sleep 0.1; done", timeout_s=0.3)
     assert (ended["exitCode"], ended["timed_out"]) == (137, True)
 
 
 def test_nothing_that_a_job_left_behind_outlives_it(tmp_path: Path) -> None:
-    assert keep_script(tmp_path / "i-1", "sleep 300 & echo $! > ../child; echo started")["exitCode"] == 0
+    assert keep_script(tmp_path, "sleep 300 & echo $! > ../child; echo started")["exitCode"] == 0
     assert is_gone(int((tmp_path / "child").read_text()))
-    assert (tmp_path / "i-1.log").read_text().endswith("started\n")
+    assert (tmp_path / "log").read_text().endswith("started\n")
 
 
 UNMARKED = "import resource; resource.setrlimit(resource.RLIMIT_RTTIME, (1 << 40, 1 << 40))"
@@ -144,9 +150,9 @@ UNMARKED = "import resource; resource.setrlimit(resource.RLIMIT_RTTIME, (1 << 40
 
 def test_where_processes_cannot_be_marked_those_of_its_group_end_with_a_job(tmp_path: Path) -> None:
     script = "sleep 300 & echo $! > ../child; sleep 300"
-    assert keep_script(tmp_path / "i-1", script, timeout_s=0.3, before=UNMARKED)["timed_out"]
+    assert keep_script(tmp_path, script, timeout_s=0.3, before=UNMARKED)["timed_out"]
     assert is_gone(int((tmp_path / "child").read_text()))
-    assert keep_script(tmp_path / "i-2", "sleep 300 & echo $! > ../child", before=UNMARKED)["exitCode"] == 0
+    assert keep_script(tmp_path, "sleep 300 & echo $! > ../child", before=UNMARKED)["exitCode"] == 0
     wait_until(lambda: is_gone(int((tmp_path / "child").read_text())))
 
 
@@ -185,8 +191,7 @@ def test_processes_in_sessions_of_their_own_end_with_their_job(account: Settings
 def test_processes_in_sessions_of_their_own_end_at_the_timeout(tmp_path: Path) -> None:
     (tmp_path / "away.py").write_text(AWAY)
     script = f"exec {sys.executable} {tmp_path / 'away.py'} {tmp_path / 'away'} 60"
-    ended = keep_script(tmp_path / "i-1", script, timeout_s=2)
-    assert ended.get("timed_out"), (ended, (tmp_path / "i-1.log").read_text())
+    assert keep_script(tmp_path, script, timeout_s=2)["timed_out"]
     assert all(is_gone(number) for number in away(tmp_path / "away"))
 
 
@@ -269,13 +274,13 @@ BAD = {
 
 @pytest.mark.parametrize("members", BAD.values(), ids=BAD)
 def test_whatever_the_start_of_an_attempt_raises_is_its_end(tmp_path: Path, members: dict[str, Any]) -> None:
-    ended = keep(tmp_path / "i-1", "true", **members)
+    ended = keep(tmp_path, "true", **members)
     assert "started" not in ended
     assert ended["reason"].startswith("Cannot")
 
 
 def test_a_job_that_closes_its_output_goes_on_to_its_end(tmp_path: Path) -> None:
-    assert keep_script(tmp_path / "i-1", "echo heard; exec >&- 2>&-; sleep 0.3; exit 4")["exitCode"] == 4
+    assert keep_script(tmp_path, "echo heard; exec >&- 2>&-; sleep 0.3; exit 4")["exitCode"] == 4
 
 
 def test_an_attempt_that_has_no_place_for_its_log_fails_alone(account: Settings) -> None:

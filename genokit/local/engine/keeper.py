@@ -59,13 +59,13 @@ class Task:
 def start(file: Path, task: Task, news: Path) -> None:
     """Fork a keeper for the attempt of ``file``, which writes a byte to the FIFO ``news`` when the attempt has ended.
 
-    Where no process can be made now, nothing happens.
+    Nothing happens if one has taken the attempt, or if no process can be made now.
     """
     lock = os.open(file, os.O_RDWR | os.O_APPEND)
     try:
         # A lock belongs to the open file, which the child shares: no instant passes in which the keeper looks dead.
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fork() == 0:
+        if os.fstat(lock).st_size == 0 and os.fork() == 0:
             _live(lock, task, mark(file), news)
     except BlockingIOError:
         return

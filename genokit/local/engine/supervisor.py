@@ -60,7 +60,7 @@ def step(db: sqlite3.Connection, home: Path) -> float | None:
     starting = [job for job in live if job["status"] == "STARTING" and not job["size"]]
     for job in starting:
         file = home / "hosts" / job["host"]
-        if not keeper.is_alive(file) and not keeper.read(file):
+        if not keeper.read(file):
             keeper.start(file, runners.task(db, home, job), home / "wake")
     clear_away(home, {job["host"] for job in live})
     return STARTING_S if starting else TICK_S if live else None
