@@ -57,7 +57,8 @@ class Task:
 
 
 def start(file: Path, task: Task, news: Path) -> None:
-    """Fork a keeper for the attempt of ``file``, which writes a byte to the FIFO ``news`` when the attempt has ended.
+    """Fork a keeper for the attempt of ``file``. When the attempt has ended, its parent is told by SIGCHLD, and another
+    supervisor by a byte in the FIFO ``news``.
 
     Nothing happens if one has taken the attempt, or if no process can be made now.
     """
@@ -137,6 +138,7 @@ def _live(lock: int, task: Task, number: int, news: Path) -> None:
                 time.sleep(TICK_S)
 
     try:
+        supervisor = os.getppid()
         os.setsid()
         signal.set_wakeup_fd(-1)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
@@ -152,7 +154,8 @@ def _live(lock: int, task: Task, number: int, news: Path) -> None:
             said = f"CannotCreateContainerError: {error if isinstance(error, OSError) else repr(error)}"
             record = {"reason": said, "status_reason": said}
         write({"ended": store.now(), **record})
-        wake(news)
+        if os.getppid() != supervisor:  # which would hear of the end of its child
+            wake(news)
     except BaseException:
         # The one place that must not raise: there is nobody above. The supervisor's log gets the reason.
         traceback.print_exc()

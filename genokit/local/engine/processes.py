@@ -13,6 +13,7 @@ from pathlib import Path
 MARKED = 1 << 62
 PAGE_MIB = resource.getpagesize() / 2**20
 RTTIME: int = getattr(resource, "RLIMIT_RTTIME", -1)
+LIBRARY = ctypes.CDLL(None)  # of C
 
 
 def can_mark() -> bool:
@@ -65,7 +66,7 @@ def memory_mib(process: int) -> float:
 def adopt() -> None:
     """Become the parent of every descendant whose own parent ends. Nothing happens outside Linux."""
     with contextlib.suppress(AttributeError):
-        ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
+        LIBRARY.prctl(36, 1, 0, 0, 0)  # PR_SET_CHILD_SUBREAPER
 
 
 def kill(process: int, number: int = signal.SIGKILL) -> None:
