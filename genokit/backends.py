@@ -39,7 +39,7 @@ class Backend:
 
 
 # The services of the embedded account, and their modules in genokit.local.
-EMBEDDED = {"batch": "batch", "cloudformation": "stack", "ecr": "stack", "logs": "logs", "s3": "s3"}
+EMBEDDED = {"batch": "batch", "cloudformation": "stack", "logs": "logs", "s3": "s3"}
 HERE = Backend(
     billed=False, shares_folders=True, poll_s=0.25, grace_s=2.0, log_delay_s=0.0, services=frozenset(EMBEDDED)
 )

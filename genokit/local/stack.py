@@ -1,9 +1,9 @@
 """The embedded CloudFormation: creates what this account offers, and records the rest by name.
 
 Compute environments, queues and definitions come and go by the embedded Batch's own operations, buckets by the embedded
-S3's; log groups and repositories are there for their services to find. Roles, networks, functions and rules
-have no effect on this machine, and their reason says so. A change set holds every resource as it shall be, so executing
-it is a comparison with what there is, in one transaction: a process that is killed leaves the old stack or the new one.
+S3's; log groups are there for their service to find. Roles, networks, functions and rules have no effect on this
+machine, and their reason says so. A change set is a template that waits: what it would change is a comparison with what
+there is, and executing it is one transaction, of which all happens or nothing.
 
 https://docs.aws.amazon.com/AWSCloudFormation/latest/APIReference/
 """
@@ -16,272 +16,218 @@ import re
 import sqlite3
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from botocore.exceptions import ParamValidationError
 
 from genokit.local import batch, client, shapes, store
-from genokit.local.client import ACCOUNT, LOCAL, Caller, Operation
+from genokit.local.batch.definitions import ARN, arn
+from genokit.local.client import ACCOUNT, LOCAL, Caller
 from genokit.local.s3 import calls
 from genokit.local.s3.objects import Objects
 from genokit.local.shapes import Refused
-from genokit.local.stack_template import (
-    BATCH,
-    BUCKET,
-    DEFINITION,
-    QUEUE,
-    Doc,
-    Template,
-    as_member,
-    batch_names,
-    identity,
-    invalid,
-    now,
-    read,
-    replaced,
-    text,
-)
+from genokit.local.stack_template import Doc, Template, invalid, text
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,127}")
 NOTHING = "The submitted information didn't contain changes. Submit different information to create a change set."
 UPDATABLE = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE")
-REAL = (*BATCH, BUCKET, "AWS::Logs::LogGroup")
+UNDONE = {"CREATE": "ROLLBACK_COMPLETE", "UPDATE": "UPDATE_ROLLBACK_COMPLETE", "DELETE": "DELETE_FAILED"}
+BUCKET, DEFINITION, QUEUE = "AWS::S3::Bucket", "AWS::Batch::JobDefinition", "AWS::Batch::JobQueue"
+# The table in which the embedded Batch keeps such things, and their kind in its operations, members and ARNs.
+KINDS = {
+    QUEUE: ("queues", "job_queue", "jobQueue", "job-queue"),
+    "AWS::Batch::ComputeEnvironment": (
+        "environments", "compute_environment", "computeEnvironment", "compute-environment"
+    ),
+}  # fmt: skip
+REAL = (*KINDS, DEFINITION, BUCKET, "AWS::Logs::LogGroup")
+# Properties that say how to update, and are no member of a request that creates the thing.
+OF_UPDATES = ("ReplaceComputeEnvironment", "UpdatePolicy", "UpdateToLatestImageVersion")
 
 # --- what comes and goes
 
 
 @dataclass(frozen=True)
 class _Within(Caller):
-    """A caller inside a transaction that is open already, so that a whole stack comes or stays away."""
+    """A caller inside a transaction that is open already; ``undo`` takes back what no transaction does: buckets."""
 
     db: sqlite3.Connection
+    undo: ExitStack
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         yield self.db
 
-    reading = writing
-
-    def call(self, operation: str, one: Doc, **request: Any) -> Doc:
-        """An operation of the embedded Batch, with a resource's properties where it makes or changes one."""
+    def call(self, operation: str, request: Doc) -> None:
+        """An operation of the embedded Batch."""
         model = shapes.operations("batch")[operation]
-        if operation.startswith(("create_", "register_", "update_")) and "state" not in request:
-            request = as_member(model.input_shape, one["properties"], operation.startswith("update_")) | request
+        request = _member(model.input_shape, request)
         try:
             shapes.check_request(model, request)
         except ParamValidationError as error:
             raise self.refuse(f"Model validation failed: {' '.join(str(error).split())}") from None
-        return batch.OPERATIONS[operation](dataclasses.replace(self, operation=model.name), request)
+        batch.OPERATIONS[operation](dataclasses.replace(self, operation=model.name), request)
 
 
-def _make(caller: _Within, new: Doc) -> None:
-    """Create a resource. Raises Refused."""
-    noun, reference = batch_names(new)
-    name = new["physical"].rpartition("/")[2].partition(":")[0]
-    if new["type"] == BUCKET:
-        calls.create_bucket(Objects(caller.home), {"Bucket": new["physical"]})
+def _member(shape: Any, value: Any) -> Any:
+    """A CloudFormation property as a member of the API's request; what the API does not know, it will refuse."""
+    match shape.type_name, value:
+        case "structure", dict():
+            names = {name.casefold(): name for name in shape.members}
+            named = {names.get(key.casefold(), key): one for key, one in value.items() if key not in OF_UPDATES}
+            return {key: _member(shape.members.get(key, shape), one) for key, one in named.items()}
+        case "list", list():
+            return [_member(shape.member, one) for one in value]
+        case "map", dict():
+            return {key: _member(shape.value, one) for key, one in value.items()}
+        case "boolean", _:
+            return {"true": True, "false": False}.get(text(value), value)
+        case "integer" | "long", _ if re.fullmatch(r"-?\d+", text(value)):
+            return int(text(value))
+    return value if isinstance(value, (dict, list)) else text(value)
+
+
+def _create(caller: _Within, new: Doc, old: Doc | None) -> None:
+    """Create a resource, in the place of the stack's old one of the same name. Raises Refused.
+
+    The account's own queues, such as highPriority, are taken over, and put back when the resource is deleted.
+    """
+    name = _last(new["physical"])
+    if new["type"] == BUCKET and old is None:
+        calls.create_bucket(Objects(caller.home), {"Bucket": name})
+        caller.undo.callback(Objects(caller.home).remove, name)
     elif new["type"] == DEFINITION:
-        answer = caller.call("register_job_definition", new, jobDefinitionName=name)
-        new["physical"] = answer["jobDefinitionArn"]
-    elif new["type"] in BATCH:
-        row = caller.db.execute("select * from queues where name = ?", (name,)).fetchone()
-        if new["type"] == QUEUE and row and json.loads(row["doc"])["computeEnvironmentOrder"] == ["this-machine"]:
-            new["before"] = {key: row[key] for key in ("name", "priority", "doc")}
-            _update(caller, new)
-            new["reason"] = f"Took over the embedded account's own queue '{name}'"
-        else:
-            caller.call(f"create_{noun}", new, **{f"{reference}Name": name})
+        caller.call("register_job_definition", {**new["properties"], "jobDefinitionName": name})
+    elif new["type"] in KINDS:
+        table, noun, member, _ = KINDS[new["type"]]
+        row = caller.db.execute(f"select * from {table} where name = ?", (name,)).fetchone()
+        if old:
+            new["before"] = old["before"]
+        elif row and new["type"] == QUEUE and store.loads(row, "doc")["computeEnvironmentOrder"] == ["this-machine"]:
+            new |= {"before": dict(row), "reason": f"Took over the embedded account's own queue '{name}'"}
+        if old or new["before"]:
+            caller.db.execute(f"delete from {table} where name = ?", (name,))
+        caller.call(f"create_{noun}", {**new["properties"], f"{member}Name": name})
 
 
-def _update(caller: _Within, new: Doc) -> None:
-    """Change a queue or an environment in place. Raises Refused."""
-    noun, reference = batch_names(new)
-    caller.call(f"update_{noun}", new, **{reference: new["physical"]})
-    if tags := {key: text(value) for key, value in new["properties"]["Tags"].items()}:
-        caller.call("tag_resource", new, resourceArn=new["physical"], tags=tags)
-
-
-def _realise(caller: _Within, new: Doc, before: Doc | None) -> None:
-    if before is None or replaced(before, new):
-        _make(caller, new)
-    elif new["type"] == DEFINITION:
-        _make(caller, new)
-        caller.call("deregister_job_definition", new, jobDefinition=before["physical"])
-    elif new["type"] in BATCH:
-        new["before"] = before["before"]
-        _update(caller, new)
-
-
-def _remove(caller: _Within, one: Doc) -> None:
+def _delete(caller: _Within, old: Doc) -> None:
     """Delete a resource if it still exists. Raises Refused."""
-    noun, reference = batch_names(one)
-    if one["type"] == BUCKET and (objects := Objects(caller.home)).has(one["physical"]):
-        calls.delete_bucket(objects, {"Bucket": one["physical"]})
-    elif row := one["before"]:
-        values = (row["priority"], row["doc"], row["name"])
+    name, own = _last(old["physical"]), old["before"]
+    if old["type"] == BUCKET and (objects := Objects(caller.home)).has(name):
+        calls.delete_bucket(objects, {"Bucket": name})
+        caller.undo.callback(objects.create, name)
+    elif old["type"] == DEFINITION:
+        caller.call("deregister_job_definition", {"jobDefinition": old["physical"]})
+    elif own:
+        values = (own["priority"], own["doc"], name)
         caller.db.execute("update queues set priority = ?, doc = ? where name = ?", values)
-    elif one["type"] == DEFINITION:
-        caller.call("deregister_job_definition", one, jobDefinition=one["physical"])
-    elif one["type"] in BATCH and _described_in_batch(caller, one):
-        caller.call(f"update_{noun}", one, **{reference: one["physical"], "state": "DISABLED"})
-        caller.call(f"delete_{noun}", one, **{reference: one["physical"]})
+    elif old["type"] in KINDS:
+        table, noun, member, _ = KINDS[old["type"]]
+        if caller.db.execute(f"select name from {table} where name = ?", (name,)).fetchone():
+            caller.call(f"update_{noun}", {member: name, "state": "DISABLED"})
+            caller.call(f"delete_{noun}", {member: name})
 
 
-def _described_in_batch(caller: _Within, one: Doc) -> list[Doc]:
-    noun, reference = batch_names(one)
-    found: list[Doc] = caller.call(f"describe_{noun}s", one, **{f"{reference}s": [one["physical"]]})[f"{reference}s"]
-    return found
-
-
-def _removed(caller: _Within, stack: Doc, one: Doc) -> bool:
-    """Whether a resource could be deleted; one that could not stays in the stack, as on AWS."""
-    if one["keep"]:
-        _event(caller.db, stack, one, "DELETE_SKIPPED")
-        return True
-    caller.db.execute("savepoint removal")
-    try:
-        _remove(caller, one)
-    except Refused as refusal:
-        caller.db.execute("rollback to removal")
-        one |= {"status": "DELETE_FAILED", "reason": str(refusal)}
-        _event(caller.db, stack, one, one["status"], one["reason"])
-        return False
-    _event(caller.db, stack, one, "DELETE_COMPLETE")
+def _become(caller: Caller, db: sqlite3.Connection, stack: Doc, verb: str, wanted: dict[str, Doc]) -> bool:
+    """Whether the stack now consists of these resources; otherwise all is as it was, and the events say why."""
+    before, kept = _resources(db, stack), [(one["type"], one["physical"]) for one in wanted.values()]
+    steps = [(new, new["status"].partition("_")[0]) for key, new in wanted.items() if new != before.get(key)]
+    steps += [(old, "DELETE") for old in reversed(before.values()) if (old["type"], old["physical"]) not in kept]
+    _status(db, stack, f"{verb}_IN_PROGRESS", "User Initiated")
+    db.execute("savepoint resources")
+    with ExitStack() as undo:
+        within = _Within(**vars(caller), db=db, undo=undo)
+        for one, action in steps:
+            old = before.get(one["logical"])
+            try:
+                if action == "DELETE":
+                    _delete(within, one)
+                else:
+                    _create(within, one, old if old and old["physical"] == one["physical"] else None)
+            except Refused as refusal:
+                db.execute("rollback to resources")
+                _event(db, stack, one, f"{action}_FAILED", str(refusal))
+                _status(db, stack, UNDONE[verb], f"The following resource(s) failed: [{one['logical']}]. ")
+                return False
+            _event(db, stack, one, f"{action}_COMPLETE", one["reason"])
+        undo.pop_all()
+    db.execute("delete from stack_resources where stack = ?", (stack["id"],))
+    for one in wanted.values():
+        row = (stack["id"], one["logical"], one["type"], one["physical"], json.dumps(one))
+        db.execute("insert into stack_resources values (?, ?, ?, ?, ?)", row)
+    _status(db, stack, f"{verb}_COMPLETE")
     return True
+
+
+def _last(physical: str) -> str:
+    """The name in an ARN."""
+    return physical.rpartition("/")[2].partition(":")[0]
 
 
 # --- the service
 
 
 def create_change_set(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
-    """Store what a stack would become; a new stack exists from now on, in REVIEW_IN_PROGRESS."""
+    """Keep what a stack is to become, one change set at a time; a new stack is in REVIEW_IN_PROGRESS from now on."""
     name, title, creates = request["StackName"], request["ChangeSetName"], request.get("ChangeSetType") == "CREATE"
     with caller.writing() as db:
-        stack = _newest(db, name)
-        if stack is None and not creates:
-            raise invalid(f"Stack [{name}] does not exist")
-        stack = stack or _new(name)
-        if creates != (stack["status"] == "REVIEW_IN_PROGRESS") or not (creates or stack["status"] in UPDATABLE):
+        stack = _new(name) if creates and not _newest(db, name) else _stack(db, name)
+        if stack["status"] not in (("REVIEW_IN_PROGRESS",) if creates else UPDATABLE):
             raise invalid(f"Stack:{stack['id']} is in {stack['status']} state and can not be updated.")
-        wanted: Doc = {
-            "id": f"arn:aws:cloudformation:{LOCAL}:{ACCOUNT}:changeSet/{title}/{uuid.uuid4()}",
-            "body": request.get("TemplateBody", ""),
-            "tags": {one["Key"]: one["Value"] for one in request.get("Tags", [])},
-            "parameters": {
-                one["ParameterKey"]: stack["parameters"].get(one["ParameterKey"], "")
-                if one.get("UsePreviousValue")
-                else one.get("ParameterValue", "")
-                for one in request.get("Parameters", [])
-            },
-        }
-        template = Template(db, stack, wanted, _resources(db, stack))
-        template.evaluate()
-        wanted |= {"resources": list(template.resources.values()), "changes": template.changes()}
-        wanted["same"] = not creates and not wanted["changes"] and all(
-            wanted[key] == stack[key] for key in ("outputs", "tags")
-        )  # fmt: skip
-        stack["change_sets"][title] = wanted
+        given = {one["ParameterKey"]: one.get("ParameterValue") for one in request.get("Parameters", [])}
+        parameters = {key: stack["parameters"].get(key, "") if one is None else one for key, one in given.items()}
+        tags = {one["Key"]: one["Value"] for one in request.get("Tags", [])}
+        body = request.get("TemplateBody", "")
+        stack["pending"] = {"title": title, "body": body, "parameters": parameters, "tags": tags}
+        _evaluated(db, stack)
         _save(db, stack)
-    return {"Id": wanted["id"], "StackId": stack["id"]}
+    return {"Id": f"arn:aws:cloudformation:{LOCAL}:{ACCOUNT}:changeSet/{title}", "StackId": stack["id"]}
 
 
 def describe_change_set(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
     """The changes of a change set."""
     with caller.reading() as db:
-        stack, wanted = _change_set(db, request)
-    same = {"Status": "FAILED", "ExecutionStatus": "UNAVAILABLE", "StatusReason": NOTHING}
-    return {
-        "ChangeSetName": request["ChangeSetName"],
-        "ChangeSetId": wanted["id"],
-        "StackId": stack["id"],
-        "StackName": stack["name"],
-        "Changes": [{"Type": "Resource", "ResourceChange": change} for change in wanted["changes"]],
-        **(same if wanted["same"] else {"Status": "CREATE_COMPLETE", "ExecutionStatus": "AVAILABLE"}),
-    }
+        stack = _pending(db, request)
+        template, before = _evaluated(db, stack), _resources(db, stack)
+    changes = _changes(before, template.resources)
+    news = changes or [template.outputs, stack["pending"]["tags"]] != [stack["outputs"], stack["tags"]]
+    status = {"Status": "FAILED", "ExecutionStatus": "UNAVAILABLE", "StatusReason": NOTHING}
+    if news or stack["status"] == "REVIEW_IN_PROGRESS":
+        status = {"Status": "CREATE_COMPLETE", "ExecutionStatus": "AVAILABLE"}
+    return {"StackId": stack["id"], "StackName": stack["name"], **status, "Changes": changes}
 
 
 def delete_change_set(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
     """Delete a change set, if it exists."""
-    with caller.writing() as db:
-        if stack := _newest(db, request["StackName"]):
-            stack["change_sets"].pop(request["ChangeSetName"], None)
-            _save(db, stack)
+    with caller.writing() as db, suppress(Refused):
+        _save(db, _pending(db, request) | {"pending": None})
     return {}
 
 
 def execute_change_set(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
     """Carry out a change set at once; a failure is rolled back, and its reason is in the events."""
     with caller.writing() as db:
-        stack, wanted = _change_set(db, request)
-        if wanted["same"]:
-            raise caller.refuse("A change set that is FAILED cannot be executed", "InvalidChangeSetStatus")
+        stack = _pending(db, request)
+        template, tags = _evaluated(db, stack), stack["pending"]["tags"]
         verb = "CREATE" if stack["status"] == "REVIEW_IN_PROGRESS" else "UPDATE"
-        stack |= {f"{verb.lower()}d": now(), "change_sets": {}}  # they were made for a stack that is no more
-        _status(db, stack, f"{verb}_IN_PROGRESS", "User Initiated")
-        within, before, done = _Within(**vars(caller), db=db), _resources(db, stack), []
-        db.execute("savepoint resources")
-        try:
-            for new in wanted["resources"]:
-                old = before.get(new["logical"])
-                if old is None or new["at"] != old["at"]:
-                    done.append((new, "UPDATE" if old else "CREATE"))
-                    new |= {"status": f"{done[-1][1]}_COMPLETE", "reason": ""}
-                    if new["type"] not in REAL:
-                        new["reason"] = f"Kept by name: the embedded account has no {new['type']}"
-                    _realise(within, new, old)
-        except Refused as refusal:
-            db.execute("rollback to resources")
-            for new, _ in done:
-                if new["type"] == BUCKET and new["physical"] not in {one["physical"] for one in before.values()}:
-                    Objects(caller.home).remove(new["physical"])
-            _undone(db, stack, verb, done, str(refusal))
-        else:
-            for new, action in done:
-                _event(db, stack, new, f"{action}_COMPLETE", new["reason"])
-            made = {new["logical"]: new for new in wanted["resources"]}
-            for old in reversed(before.values()):
-                if old["logical"] not in made or replaced(old, made[old["logical"]]):
-                    _removed(within, stack, old)
-            stack |= {key: wanted[key] for key in ("body", "parameters", "tags", "outputs")}
-            _keep(db, stack, made.values())
-            _status(db, stack, f"{verb}_COMPLETE")
+        stack |= {f"{verb.lower()}d": _now(), "pending": None}
+        if _become(caller, db, stack, verb, template.resources):
+            stack |= {"parameters": template.parameters, "outputs": template.outputs, "tags": tags}
         _save(db, stack)
     return {}
 
 
-def _undone(db: sqlite3.Connection, stack: Doc, verb: str, done: list[tuple[Doc, str]], reason: str) -> None:
-    """Write the events of a deployment that was rolled back."""
-    for new, action in done[:-1]:
-        _event(db, stack, new, f"{action}_COMPLETE", new["reason"])
-    failed, action = done[-1]
-    _event(db, stack, failed, f"{action}_FAILED", reason)
-    rollback = "ROLLBACK" if verb == "CREATE" else "UPDATE_ROLLBACK"
-    words = f"The following resource(s) failed to {verb.lower()}: [{failed['logical']}]. "
-    _status(db, stack, f"{rollback}_IN_PROGRESS", words)
-    _status(db, stack, f"{rollback}_COMPLETE")
-
-
 def delete_stack(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
-    """Delete a stack's resources, the last created first; DELETE_FAILED if one of them cannot be deleted."""
+    """Delete a stack and its resources, the last created first; DELETE_FAILED if one of them cannot be deleted."""
     with caller.writing() as db:
         stack = _newest(db, request["StackName"])
-        if stack is None or stack["status"] == "DELETE_COMPLETE":
-            return {}
-        _status(db, stack, "DELETE_IN_PROGRESS", "User Initiated")
-        within, made = _Within(**vars(caller), db=db), _resources(db, stack)
-        left = [one for one in reversed(made.values()) if not _removed(within, stack, one)]
-        _keep(db, stack, reversed(left))
-        if left:
-            names = ", ".join(one["logical"] for one in left)
-            _status(db, stack, "DELETE_FAILED", f"The following resource(s) failed to delete: [{names}]. ")
-        else:
-            stack["deleted"] = now()
-            _status(db, stack, "DELETE_COMPLETE")
-        _save(db, stack)
+        if stack and stack["status"] != "DELETE_COMPLETE":
+            stack["deleted"] = _now() if _become(caller, db, stack, "DELETE", {}) else None
+            _save(db, stack)
     return {}
 
 
@@ -308,32 +254,70 @@ def list_stack_resources(caller: Caller, request: dict[str, Any]) -> dict[str, A
     with caller.reading() as db:
         found = _resources(db, _stack(db, request["StackName"])).values()
     return {"StackResourceSummaries": [
-        _stated({**identity(one), "ResourceStatus": one["status"], "ResourceStatusReason": one["reason"],
-                 "LastUpdatedTimestamp": one["at"]})
-        for one in found
+        _stated({**_stating(one, one["status"], one["reason"]), "LastUpdatedTimestamp": one["at"]}) for one in found
     ]}  # fmt: skip
 
 
-def list_images(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
-    """ECR's images of a repository: none, because jobs here run without images."""
-    name = request["repositoryName"]
-    if name not in caller.stack_resources("AWS::ECR::Repository"):
-        raise caller.refuse(f"The repository with name '{name}' does not exist", "RepositoryNotFoundException")
-    return {}
-
-
-OPERATIONS: dict[str, Operation] = {
-    operation.__name__: operation
-    for operation in (
-        create_change_set, describe_change_set, delete_change_set, execute_change_set, delete_stack, describe_stacks,
-        describe_stack_events, list_stack_resources, list_images,
-    )
-}  # fmt: skip
-
-
 def service(home: Path, job_environment: Mapping[str, str]) -> client.Service:
-    """The CloudFormation and ECR of the account in ``home``."""
-    return client.offer(OPERATIONS, home, job_environment)
+    """The CloudFormation of the account in ``home``."""
+    operations = (
+        create_change_set, describe_change_set, delete_change_set, execute_change_set, delete_stack, describe_stacks,
+        describe_stack_events, list_stack_resources,
+    )  # fmt: skip
+    return client.offer({one.__name__: one for one in operations}, home, job_environment)
+
+
+# --- what a change set comes to
+
+
+def _evaluated(db: sqlite3.Connection, stack: Doc) -> Template:
+    """The pending template. What would not change has the record that there is; what would has a new one."""
+    before, pending = _resources(db, stack), stack["pending"]
+
+    def record(new: Doc) -> Doc:
+        old = before.get(new["logical"])
+        if new["type"] in (*KINDS, DEFINITION):
+            new["properties"]["Tags"] = {**pending["tags"], **new["properties"].get("Tags", {})}
+        if old and (old["type"], old["properties"]) == (new["type"], new["properties"]):
+            return old
+        reason = "" if new["type"] in REAL else f"Kept by name: the embedded account has no {new['type']}"
+        status = "UPDATE_COMPLETE" if old else "CREATE_COMPLETE"
+        physical = _physical(db, stack, new, old)
+        return {**new, "physical": physical, "at": _now(), "before": None, "status": status, "reason": reason}
+
+    return Template(pending["body"], pending["parameters"], stack["name"], record)
+
+
+def _physical(db: sqlite3.Connection, stack: Doc, new: Doc, old: Doc | None) -> str:
+    """The name that the template gives, that of the old resource, or one of the stack's own."""
+    kind, properties = new["type"].rpartition("::")[2], new["properties"].get("DatabaseInput", new["properties"])
+    name = properties.get(f"{kind}Name", properties.get("Name"))
+    if name is None and old and old["type"] == new["type"] != DEFINITION:
+        return str(old["physical"])
+    name = str(name or f"{stack['name']}-{new['logical']}")
+    if new["type"] == DEFINITION:
+        latest = "select coalesce(max(revision), 0) from definitions where name = ?"
+        return arn(name, db.execute(latest, (name,)).fetchone()[0] + 1)
+    if new["type"] in KINDS:
+        return f"{ARN}:{KINDS[new['type']][3]}/{name}"
+    return name.lower()[:63] if new["type"] == BUCKET else name
+
+
+def _changes(before: dict[str, Doc], wanted: dict[str, Doc]) -> list[Doc]:
+    """The changes, as DescribeChangeSet lists them."""
+    found = []
+    for logical, new in wanted.items():
+        old = before.get(logical)
+        if old is None:
+            found.append({"Action": "Add", **_identity(new)})
+        elif new != old:
+            both = (old["properties"], new["properties"])
+            names = sorted(key for key in {*both[0], *both[1]} if both[0].get(key) != both[1].get(key))
+            details = [{"Target": {"Attribute": "Properties", "Name": name}} for name in names]
+            replaced = new["physical"] != old["physical"] and not new["type"] == old["type"] == DEFINITION
+            found.append({**_identity(new), "Action": "Modify", "Replacement": str(replaced), "Details": details})
+    found += [{"Action": "Remove", **_identity(old)} for logical, old in before.items() if logical not in wanted]
+    return [{"Type": "Resource", "ResourceChange": one} for one in found]
 
 
 # --- what is kept of stacks
@@ -343,9 +327,8 @@ def _new(name: str) -> Doc:
     if not NAME.fullmatch(name):
         raise invalid(f"Value '{name}' at 'stackName' must satisfy regular expression pattern: {NAME.pattern}")
     return {
-        "id": f"arn:aws:cloudformation:{LOCAL}:{ACCOUNT}:stack/{name}/{uuid.uuid4()}", "name": name, "body": "",
-        "status": "REVIEW_IN_PROGRESS", "reason": "", "created": now(), "parameters": {}, "tags": {}, "outputs": [],
-        "change_sets": {},
+        "id": f"arn:aws:cloudformation:{LOCAL}:{ACCOUNT}:stack/{name}/{uuid.uuid4()}", "name": name,
+        "status": "REVIEW_IN_PROGRESS", "created": _now(), "parameters": {}, "tags": {}, "outputs": [],
     }  # fmt: skip
 
 
@@ -358,30 +341,22 @@ def _newest(db: sqlite3.Connection, reference: str) -> Doc | None:
 
 def _stack(db: sqlite3.Connection, reference: str) -> Doc:
     if (stack := _newest(db, reference)) is None:
-        raise invalid(f"Stack with id {reference} does not exist")
+        raise invalid(f"Stack [{reference}] does not exist")
     return stack
 
 
-def _change_set(db: sqlite3.Connection, request: dict[str, Any]) -> tuple[Doc, Doc]:
-    """A stack, and the change set of that name."""
+def _pending(db: sqlite3.Connection, request: dict[str, Any]) -> Doc:
+    """The stack whose pending change set is the one of that name."""
     stack, title = _newest(db, request["StackName"]), request["ChangeSetName"]
-    wanted = stack["change_sets"].get(title) if stack else None
-    if stack is None or wanted is None or "resources" not in wanted:  # none, or one of an older version of the kit
+    if stack is None or (stack.get("pending") or {}).get("title") != title:
         raise Refused(404, "ChangeSetNotFound", f"ChangeSet [{title}] does not exist")
-    return stack, wanted
+    return stack
 
 
 def _resources(db: sqlite3.Connection, stack: Doc) -> dict[str, Doc]:
     """The resources that a stack has now, each after those it needs."""
     rows = db.execute("select doc from stack_resources where stack = ? order by rowid", (stack["id"],))
     return {one["logical"]: one for one in (store.loads(row, "doc") for row in rows)}
-
-
-def _keep(db: sqlite3.Connection, stack: Doc, made: Any) -> None:
-    db.execute("delete from stack_resources where stack = ?", (stack["id"],))
-    for one in made:
-        row = (stack["id"], one["logical"], one["type"], one["physical"], json.dumps(one))
-        db.execute("insert into stack_resources values (?, ?, ?, ?, ?)", row)
 
 
 def _save(db: sqlite3.Connection, stack: Doc) -> None:
@@ -395,21 +370,25 @@ def _status(db: sqlite3.Connection, stack: Doc, status: str, reason: str = "") -
     _event(db, stack, own, status, reason)
 
 
-def _event(db: sqlite3.Connection, stack: Doc, one: Doc, status: str, reason: str = "") -> None:
-    doc = {**identity(one), "ResourceStatus": status, "ResourceStatusReason": reason, "Timestamp": now()}
+def _event(db: sqlite3.Connection, stack: Doc, one: Doc, status: str, reason: str) -> None:
+    doc = {**_stating(one, status, reason), "Timestamp": _now()}
     db.execute("insert into stack_events (stack, doc) values (?, ?)", (stack["id"], json.dumps(doc)))
 
 
+def _identity(one: Doc) -> Doc:
+    return {"LogicalResourceId": one["logical"], "ResourceType": one["type"], "PhysicalResourceId": one["physical"]}
+
+
+def _stating(one: Doc, status: str, reason: str) -> Doc:
+    return {**_identity(one), "ResourceStatus": status, "ResourceStatusReason": reason}
+
+
 def _described(stack: Doc) -> dict[str, Any]:
-    declared = (read(stack["body"]).get("Parameters") or {}) if "NoEcho" in stack["body"] else {}
-    secrets = {name: "****" for name, one in declared.items() if text(one.get("NoEcho")) == "true"}
     return _stated({
         "StackId": stack["id"], "StackName": stack["name"], "StackStatus": stack["status"],
-        "StackStatusReason": stack["reason"], "CreationTime": stack["created"],
+        "StackStatusReason": stack.get("reason"), "CreationTime": stack["created"],
         "LastUpdatedTime": stack.get("updated"), "DeletionTime": stack.get("deleted"), "Outputs": stack["outputs"],
-        "Parameters": [
-            {"ParameterKey": key, "ParameterValue": secrets.get(key, one)} for key, one in stack["parameters"].items()
-        ],
+        "Parameters": [{"ParameterKey": key, "ParameterValue": one} for key, one in stack["parameters"].items()],
         "Tags": [{"Key": key, "Value": value} for key, value in stack["tags"].items()],
     })  # fmt: skip
 
@@ -419,3 +398,7 @@ def _stated(members: Doc) -> dict[str, Any]:
     times = ("Time", "Timestamp")
     said = {key: value for key, value in members.items() if value not in (None, "")}
     return {key: datetime.fromisoformat(one) if key.endswith(times) else one for key, one in said.items()}
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()

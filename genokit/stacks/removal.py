@@ -36,7 +36,7 @@ def losses(clients: Clients, made: list[Summary]) -> list[str]:
     for bucket in _ids(made, "AWS::S3::Bucket"):
         lost.append(f"bucket {bucket}: {_count(_versions(clients, bucket))} files and old versions of files")
     lost += [f"Redshift namespace {one}: all its tables" for one in _ids(made, "AWS::RedshiftServerless::Namespace")]
-    for repository in _ids(made, "AWS::ECR::Repository"):
+    for repository in _ids(made, "AWS::ECR::Repository") if clients.backend.offers("ecr") else ():
         what = f"repository '{repository}'"
         images = _listed(clients, "ecr", "list_images", what, "imageIds", repositoryName=repository)
         lost.append(f"repository {repository}: {_count(images)} images")
