@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from genokit.config import Settings, check_home
-from genokit.errors import ConfigError, InvalidRequest, renamed
+from genokit.errors import ConfigError, InvalidRequest
 from genokit.refusals import translated_errors as translated_errors
 
 if TYPE_CHECKING:
@@ -68,8 +68,6 @@ class Clients:
         self.services: dict[str, Any] = services
         self.stack_outputs: dict[str, dict[str, str]] = {}  # by stack, once it is deployed
         self._shared: dict[Callable[[Clients], Any], Any] = {}
-
-    shares_folders = renamed("shares_folders", "backend.shares_folders")
 
     def __repr__(self) -> str:
         return f"<Clients {self.place}>"
@@ -294,9 +292,8 @@ def _embedded(service: str, settings: Settings) -> Any:
 def _boto3(service: str, settings: Settings) -> Any:
     import boto3
     from botocore.config import Config
-    from botocore.exceptions import BotoCoreError
 
-    try:
+    with translated_errors(f"a client for {service}"):
         session = boto3.Session(profile_name=settings.profile, region_name=settings.region)
         # Batch throttles frequent calls, and waiting pays; data and prices have other sources.
         retries = {"mode": "adaptive", "total_max_attempts": 3 if service in ("s3", "pricing") else 6}
@@ -304,8 +301,3 @@ def _boto3(service: str, settings: Settings) -> Any:
         return session.client(
             service, region_name=region, config=Config(retries=retries, connect_timeout=settings.timeout_s)
         )
-    except BotoCoreError as error:
-        raise ConfigError(
-            f"A client for {service} on AWS could not be created: {error} Set region and profile in genokit.toml, or "
-            "GENOKIT_REGION and GENOKIT_PROFILE; 'genokit doctor' shows what is set and where."
-        ) from error

@@ -13,7 +13,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,16 +25,22 @@ if TYPE_CHECKING:
     from genokit.display import Html
 
 FILE = "genokit.toml"
-BACKENDS = ("local", "aws")
-NUMBERS = {"timeout_s": "seconds", "retention_days": "days"}
 SMALLEST_CELL = 5
 PATHS = ("home", "cache", "runs", "manifests")
+# What each setting must be; all others are texts.
+EXPECTED = {
+    **dict.fromkeys(PATHS, "a path"),
+    "backend": "'local' or 'aws'",
+    "mirrors": "a list of folders and URLs",
+    "timeout_s": "a number of seconds above 0",
+    "retention_days": "a number of days above 0",
+    "min_cell": f"a whole number of persons, {SMALLEST_CELL} or more",
+}
 
 # Folders, separated by colons, in which other users' settings and homes are used. No file can set it.
 TRUST = "GENOKIT_TRUST"
-ORIGINS = "GENOKIT_ORIGINS"  # where the values of the other variables were set, for another process
 # Variables of the kit that are not settings.
-OTHER_VARIABLES = ("GENOKIT_DEBUG", "GENOKIT_RUN", TRUST, ORIGINS)
+OTHER_VARIABLES = ("GENOKIT_DEBUG", "GENOKIT_RUN", TRUST)
 
 StrPath = str | os.PathLike[str]
 
@@ -106,39 +112,20 @@ class Settings:
 
     def __post_init__(self) -> None:
         given: dict[str, str] = {}
-        for item in _fields():
-            value = getattr(self, item.name)
-            origin = self.origins.get(item.name, "default" if value == item.default else "keyword")
-            given[item.name] = origin
-            object.__setattr__(self, item.name, _checked(item.name, value, origin))
+        for name, default in _defaults().items():
+            value = getattr(self, name)
+            given[name] = self.origins.get(name, "default" if value == default else "keyword")
+            object.__setattr__(self, name, _checked(name, value, given[name]))
         for name, folder in (("cache", "data"), ("runs", "runs")):
             if getattr(self, name) is None:
                 object.__setattr__(self, name, self.home / folder)
         object.__setattr__(self, "origins", given)
 
     @classmethod
-    def load(
-        cls,
-        *,
-        start: StrPath | None = None,
-        environ: Mapping[str, str] | None = None,
-        backend: str | None = None,
-        home: StrPath | None = None,
-        cache: StrPath | None = None,
-        runs: StrPath | None = None,
-        manifests: StrPath | None = None,
-        mirrors: Iterable[str] | None = None,
-        region: str | None = None,
-        profile: str | None = None,
-        stack: str | None = None,
-        project: str | None = None,
-        timeout_s: float | None = None,
-        retention_days: float | None = None,
-        min_cell: int | None = None,
-    ) -> Settings:
+    def load(cls, *, start: StrPath | None = None, environ: Mapping[str, str] | None = None, **given: Any) -> Settings:
         """Resolve every setting: keyword, else ``GENOKIT_*`` variable, else the nearest genokit.toml, else default.
 
-        The keywords are those of ``Settings``; None means not given. Of several values of ``min_cell`` the highest
+        None means not given. Of several values of ``min_cell`` the highest
         holds, so that nobody can lower what a shared workspace demands.
 
         Parameters
@@ -147,6 +134,8 @@ class Settings:
             The folder from which to look upwards for genokit.toml. Default: the working folder.
         environ : mapping of str to str, optional
             The variables to read. Default: those of this process.
+        **given
+            Single settings, as in ``load(backend="aws")``.
 
         Raises
         ------
@@ -158,40 +147,33 @@ class Settings:
         >>> Settings.load(start="/", environ={"GENOKIT_REGION": "eu-central-1"}, home="/data/kit").region
         'eu-central-1'
         """
-        given = {name: value for name, value in locals().items() if name in _names() and value is not None}
         values: dict[str, Any] = {}
         origins: dict[str, str] = {}
         file = nearest(FILE, start)
         layers = [
             _from_file(file) if file else {},
             _from_environ(os.environ if environ is None else environ),
-            {name: (value, "keyword") for name, value in given.items()},
+            {name: (_checked(name, value, "keyword"), "keyword") for name, value in given.items() if value is not None},
         ]
         for layer in layers:
             for name, (value, origin) in layer.items():
-                if name == "min_cell":
-                    value = _checked(name, value, origin)
-                    if value < values.get(name, value):
-                        continue
-                values[name], origins[name] = value, origin
-        origins = {item.name: origins.get(item.name, "default") for item in _fields()}
+                if name != "min_cell" or value >= values.get(name, 0):
+                    values[name], origins[name] = value, origin
         return cls(**values, origins=origins)
 
     def environ(self) -> dict[str, str]:
-        """The ``GENOKIT_*`` variables by which another process, in any folder, gets these same settings and origins.
+        """The ``GENOKIT_*`` variables by which another process, in any folder, gets these same settings.
 
         >>> Settings(home="/data/kit").environ()["GENOKIT_CACHE"]
         '/data/kit/data'
         """
-        values = {item.name: getattr(self, item.name) for item in _fields()}
+        values = {name: getattr(self, name) for name in _defaults()}
         if values["manifests"] is None:
             # Seen from the other process's working folder, the nearest one may be another.
             values["manifests"] = nearest("data_manifests")
         values["mirrors"] = json.dumps(list(self.mirrors)) if self.mirrors else None
         trusted = {TRUST: os.environ[TRUST]} if TRUST in os.environ else {}
-        texts = {name: str(value) for name, value in values.items() if value is not None}
-        origins = {_variable(name): [text, self.origins[name]] for name, text in texts.items()}
-        return {_variable(name): text for name, text in texts.items()} | {ORIGINS: json.dumps(origins)} | trusted
+        return {_variable(name): str(value) for name, value in values.items() if value is not None} | trusted
 
     def made(self, name: str) -> Path:
         """One of the settings' folders, made on first use for its owner alone (0700).
@@ -232,7 +214,7 @@ class Settings:
         >>> dict(Settings(mirrors=["https://me:secret@mirror.org/data"]).items())["mirrors"]
         'https://***@mirror.org/data'
         """
-        values = {name: getattr(self, name) for name in _names()}
+        values = {name: getattr(self, name) for name in _defaults()}
         values["mirrors"] = ", ".join(re.sub(r"//[^/@]*@", "//***@", mirror) for mirror in self.mirrors) or None
         return list(values.items())
 
@@ -286,16 +268,12 @@ def _refuse(path: Path, why: str, mend: str = "") -> None:
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     """The ``GENOKIT_*`` variables that the kit does not know, sorted."""
-    known = {_variable(item.name) for item in _fields()} | set(OTHER_VARIABLES)
+    known = {*map(_variable, _defaults()), *OTHER_VARIABLES}
     return sorted(name for name in environ if name.startswith("GENOKIT_") and name not in known)
 
 
-def _fields() -> list[dataclasses.Field[Any]]:
-    return [item for item in dataclasses.fields(Settings) if item.name != "origins"]
-
-
-def _names() -> list[str]:
-    return [item.name for item in _fields()]
+def _defaults() -> dict[str, Any]:
+    return {item.name: item.default for item in dataclasses.fields(Settings) if item.name != "origins"}
 
 
 def _variable(name: str) -> str:
@@ -311,85 +289,52 @@ def _from_file(path: Path) -> dict[str, tuple[Any, str]]:
         raise ConfigError(f"{path} cannot be read: {error}.") from error
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f'{path} is not TOML: {error}. Strings need quotes: runs = "runs".') from error
-    for name in content:
-        if name not in _names():
-            raise ConfigError(f"{path}: there is no setting '{name}'. {did_you_mean(name, _names())}")
-    return {name: (_anchored(name, value, path.parent), str(path)) for name, value in content.items()}
-
-
-def _anchored(name: str, value: Any, folder: Path) -> Any:
-    """A value of a file, with relative paths meant from that file's folder."""
-    if name in PATHS and isinstance(value, str):
-        return _absolute(value, folder)
-    if name == "mirrors" and isinstance(value, list):
-        return tuple(str(_absolute(m, folder)) if isinstance(m, str) and "://" not in m else m for m in value)
-    return value
+    return {name: (_checked(name, value, str(path), path.parent), str(path)) for name, value in content.items()}
 
 
 def _from_environ(environ: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
-    known = {_variable(name): name for name in _names()}
     for variable in unknown_variables(environ):
-        near = difflib.get_close_matches(variable.removeprefix("GENOKIT_"), [n.upper() for n in _names()], 1, 0.86)
+        near = difflib.get_close_matches(variable, map(_variable, _defaults()), 1, 0.93)
         if near:
-            raise ConfigError(
-                f"The environment has {variable}, which is not a setting. Did you mean '{_variable(near[0])}'?"
-            )
-    origins: dict[str, Any] = {}
-    with contextlib.suppress(ValueError, TypeError):
-        origins |= json.loads(environ.get(ORIGINS, "{}"))
-    found = {}
-    for variable, text in environ.items():
-        if variable in known and text != "":
-            origin = variable
-            match origins.get(variable):
-                case [str(before), str(first)] if before == text:  # it has not been set again since
-                    origin = first
-            found[known[variable]] = (_parsed(known[variable], text), origin)
-    return found
+            raise ConfigError(f"The environment has {variable}, which is not a setting. Did you mean '{near[0]}'?")
+    texts = {name: environ.get(_variable(name)) for name in _defaults()}
+    return {
+        name: (_checked(name, _parsed(name, text), _variable(name)), _variable(name))
+        for name, text in texts.items()
+        if text
+    }
 
 
 def _parsed(name: str, text: str) -> Any:
     """A variable's text as a value of the setting; left as it is if it cannot be one, which ``_checked`` reports."""
     with contextlib.suppress(ValueError):
-        if name == "min_cell":
-            return int(text)
-        if name in NUMBERS:
-            return float(text)
+        if name in ("min_cell", "timeout_s", "retention_days"):
+            return (int if name == "min_cell" else float)(text)
         if name == "mirrors":
             listed = json.loads(text) if text.startswith("[") else [part.strip() for part in text.split(",")]
-            return tuple(part for part in listed if part)
+            return [part for part in listed if part]
     return text
 
 
-def _checked(name: str, value: Any, origin: str) -> Any:
+def _checked(name: str, value: Any, origin: str, base: Path = Path()) -> Any:
     """The value in its own type. Raises ConfigError, naming the setting and where it was set."""
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if value is None and name not in ("backend", "home", "mirrors", "stack", "min_cell", *NUMBERS):
+    if name not in _defaults():
+        raise ConfigError(f"{origin}: there is no setting '{name}'. {did_you_mean(name, _defaults())}")
+    if value is None and _defaults()[name] is None:
         return None
-    if name in PATHS:
-        if isinstance(value, (str, os.PathLike)):
-            return _absolute(value, Path())
-        expected = "a path"
-    elif name in NUMBERS:
-        if number and 0 < value < float("inf"):
+    with contextlib.suppress(TypeError):
+        if name in PATHS:
+            return _absolute(value, base)
+        if name == "mirrors" and not isinstance(value, (str, bytes)):
+            parts = [os.fspath(part) for part in value]
+            return tuple(part if "://" in part else str(_absolute(part, base)) for part in parts)
+        if name in ("timeout_s", "retention_days") and 0 < value < float("inf") and not isinstance(value, bool):
             return float(value)
-        expected = f"a number of {NUMBERS[name]} above 0"
-    elif name == "min_cell":
-        if number and isinstance(value, int) and value >= SMALLEST_CELL:
+        if name == "min_cell" and isinstance(value, int) and value >= SMALLEST_CELL:
             return value
-        expected = f"a whole number of persons, {SMALLEST_CELL} or more"
-    elif name == "mirrors":
-        several = isinstance(value, Iterable) and not isinstance(value, (str, bytes))
-        parts = tuple(value) if several else (None,)
-        if all(isinstance(part, (str, os.PathLike)) for part in parts):
-            return tuple(str(part) for part in parts)
-        expected = "a list of folders and URLs"
-    elif name == "backend" and value not in BACKENDS:
-        expected = "'local' or 'aws'"
-    elif isinstance(value, str):
-        return value
-    else:
-        expected = "a text"
+        if (name not in EXPECTED and isinstance(value, str)) or (name == "backend" and value in ("local", "aws")):
+            return value
+    expected = EXPECTED.get(name, "a text")
     raise ConfigError(f"{name} must be {expected}, but is {value!r} of type {type(value).__name__} ({origin}).")
 
 

@@ -16,7 +16,7 @@ import io
 import numbers
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
@@ -130,12 +130,6 @@ def image(png: bytes, alt: str, *, scale: float = 1.0, caption: str = "") -> Htm
     below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
     picture = f'<img class="gk-image" src="{source}" alt="{escape(alt)}"{size} />'
     return _fragment(f'<figure class="gk-figure">{picture}{below}</figure>')
-
-
-def text(words: str) -> Html:
-    """Words as paragraphs, separated by empty lines."""
-    parts = [part for part in re.split(r"\n\s*\n", words.strip()) if part]
-    return _fragment("".join(f"<p>{escape(part)}</p>" for part in parts))
 
 
 def link(href: str | Path, words: object) -> Html:
@@ -383,29 +377,15 @@ def _names_and_rows(source: Any, columns: Sequence[str] | None) -> tuple[list[st
     if rows and isinstance(rows[0], Mapping):
         keys = list(columns) if columns is not None else list(dict.fromkeys(key for row in rows for key in row))
         return [str(key) for key in keys], [[row.get(key) for key in keys] for row in rows]
-    width = max((len(row) for row in rows), default=0)
-    names = list(columns) if columns is not None else [str(i + 1) for i in range(width)]
-    return names, [[*row, *[None] * (len(names) - len(row))][: len(names)] for row in rows]
+    return list(columns or []), rows
 
 
 def _column(name: str, values: Sequence[object]) -> tuple[str, list[str]]:
-    """The class attribute and the cells of a column: numbers with equal decimals; long texts get their width."""
+    """The class attribute and the cells of a column: long texts get their width."""
     known = [value for value in values if not is_missing(value)]
     if known and all(isinstance(value, numbers.Real) and not isinstance(value, bool) for value in known):
-        show = _decimals(known)
-        return ' class="gk-number"', [_value(value if is_missing(value) else show(value)) for value in values]
+        return ' class="gk-number"', [_value(value) for value in values]
     if name.lower() in ("status", "state"):
         return "", [_value(value if is_missing(value) else pill(str(value))) for value in values]
     is_long = any(len(str(value)) > 30 for value in known if not isinstance(value, Html))
     return ' class="gk-long"' if is_long else "", [_value(value) for value in values]
-
-
-def _decimals(values: Sequence[Any]) -> Callable[[Any], str]:
-    """How to write the numbers of a column: all with the decimals that the longest of them has in five digits."""
-    if all(isinstance(value, numbers.Integral) for value in values):
-        return str
-    texts = [f"{float(value):.5g}" for value in values]
-    if any("e" in text or "n" in text for text in texts):  # very large or small, or infinite
-        return lambda value: f"{float(value):.6g}"
-    decimals = max(len(text.partition(".")[2]) for text in texts)
-    return lambda value: f"{float(value):.{decimals}f}"

@@ -38,33 +38,12 @@ Every message says what happened, to which thing, what was expected, what was fo
 from __future__ import annotations
 
 import difflib
-import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
 from pathlib import Path
-from typing import Protocol
+from typing import Any
 
 from genokit.display import plain
-
-
-class FailedJob(Protocol):
-    """A ``genokit.Job``, as far as its errors need it."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-
-
-class FailedRun(Protocol):
-    """A ``genokit.Run``, as far as its errors need it."""
-
-    @property
-    def source(self) -> Path: ...
-    @property
-    def traceback(self) -> str: ...
-
 
 # Errors with more than a message are dataclasses, so that what they carry is named and typed once.
 
@@ -133,7 +112,7 @@ class StackFailed(GenokitError):
 class JobFailed(GenokitError):
     """A job ended in FAILED."""
 
-    job: FailedJob
+    job: Any  # a genokit.Job
     exit_code: int | None
     reason: str
     last_lines: Sequence[str] = ()
@@ -143,7 +122,7 @@ class JobFailed(GenokitError):
 class JobTimeout(GenokitError):
     """A job had not ended when the time to wait was over."""
 
-    job: FailedJob
+    job: Any  # a genokit.Job
 
 
 class InvalidProject(GenokitError):
@@ -211,7 +190,7 @@ class InvalidNotebook(GenokitError):
 class NotebookFailed(GenokitError):
     """A notebook did not run to its end."""
 
-    run: FailedRun
+    run: Any  # a genokit.Run
     cell: int | None
     path: Path
 
@@ -220,17 +199,7 @@ class NotebookFailed(GenokitError):
 class PipelineFailed(GenokitError):
     """At least one notebook of a pipeline did not run to its end."""
 
-    runs: Sequence[FailedRun]
-
-
-def renamed(old: str, new: str) -> property:
-    """The old name of an attribute: it still works, and warns with the new one."""
-
-    def value(self: object) -> object:
-        warnings.warn(f"{type(self).__name__}.{old} is now {new}.", DeprecationWarning, stacklevel=2)
-        return attrgetter(new)(self)
-
-    return property(value, doc=f"The old name of ``{new}``.")
+    runs: Sequence[Any]  # each a genokit.Run
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from email.utils import mktime_tz, parsedate_tz
 from typing import Any
 
 from genokit.errors import AccessDenied, ConfigError, InvalidRequest, ServiceError
@@ -29,7 +27,6 @@ def translated_errors(thing: str) -> Iterator[None]:
         ConnectionError,
         HTTPClientError,
         ParamValidationError,
-        SSLError,
     )
 
     try:
@@ -46,9 +43,7 @@ def translated_errors(thing: str) -> Iterator[None]:
             raise ConfigError(f"{thing}: the request could not be sent: {said}. {SET_UP}") from error
         if not isinstance(error, (ConnectionError, HTTPClientError)):
             raise ServiceError(f"{thing}: {said}", code=code) from error
-        step = "Check the network, the region and the proxy."
-        if isinstance(error, SSLError):
-            step = "If a proxy intercepts the connection, set AWS_CA_BUNDLE to the file with its certificate."
+        step = "Check the network, the region, and the proxy with its certificate (AWS_CA_BUNDLE)."
         raise ServiceError(f"{thing}: AWS could not be reached: {said}. {step}", code=code) from error
 
 
@@ -156,13 +151,8 @@ def _translated(thing: str, error: Any) -> Exception:
             f"{thing}: AWS does not accept the credentials ({code}): {_ended(message)} Sign in again, then retry."
         )
     if SIGNATURE.match(code):
-        skew = _skew_s(answer.get("HTTPHeaders", {}).get("date", ""))
-        cause = "the secret key is not that of the access key, or this machine's clock is wrong"
-        if abs(skew) > 60:
-            cause = (
-                f"this machine's clock is {abs(skew) / 60:.0f} min {'behind' if skew > 0 else 'ahead of'} AWS's: set it"
-            )
-        return ConfigError(f"{thing}: AWS does not accept the signature of {operation} ({code}): {cause}. {message}")
+        cause = "The secret key is not that of the access key, or this machine's clock is wrong."
+        return ConfigError(f"{thing}: AWS does not accept the signature of {operation} ({code}). {cause} {message}")
     if THROTTLED.match(code):
         tries = answer.get("RetryAttempts", 0) + 1
         return ServiceError(
@@ -210,13 +200,3 @@ def _ended(message: str) -> str:
     ('Too Many Requests.', 'Denied.')
     """
     return f"{message.rstrip('. ')}."
-
-
-def _skew_s(date: str) -> float:
-    """Seconds by which a server's date is ahead of this machine's clock; 0 if it gives no date.
-
-    >>> _skew_s(""), _skew_s("no date")
-    (0.0, 0.0)
-    """
-    parsed = parsedate_tz(date)
-    return mktime_tz(parsed) - time.time() if parsed else 0.0

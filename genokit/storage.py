@@ -17,6 +17,7 @@ boto3 client and resource instead of taking one, keeps a copy of every object on
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import os
 import shutil
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from genokit import backends
+from genokit.config import Settings
 from genokit.errors import ConfigError, InvalidParameters, InvalidRequest, NotFound
 from genokit.files import sha256 as file_sha256
 from genokit.files import write_atomic
@@ -98,14 +100,7 @@ def read(address: Address, *, at_most: int | None = None, clients: backends.Clie
     if is_s3(address):
         with _s3(address, clients) as (s3, where):
             body = s3.get_object(**where)["Body"]
-            if at_most is None:
-                return bytes(body.read())
-            data = bytearray()
-            for piece in body.iter_chunks(2**20):  # read(at_most) would reserve so much memory at once
-                data += piece
-                if len(data) >= at_most:
-                    break
-            return bytes(memoryview(data)[:at_most])
+            return bytes(body.read(at_most))
     with _local(address, "read") as path, path.open("rb") as file:
         return file.read(-1 if at_most is None else at_most)
 
@@ -260,11 +255,18 @@ def _s3(
         raise InvalidParameters(f"'{address}' is a bucket, not a file in it. Expected s3://bucket/key.")
     try:
         with backends.translated_errors(f"'{address}'"):
-            yield (clients or backends.clients()).s3, {"Bucket": bucket, "Key": name}
+            yield (clients or _own_clients(Settings.load())).s3, {"Bucket": bucket, "Key": name}
+    except ConfigError:
+        _own_clients.cache_clear()  # the next call signs in anew
+        raise
     except InvalidRequest as error:
         if error.code in ABSENT:
             raise NotFound(f"There is no file '{address}': {error}") from error
         raise
+
+
+# A client takes half a second to make, and a job may write a thousand files.
+_own_clients = functools.lru_cache(maxsize=8)(backends.clients)
 
 
 def _keys(s3: Any, bucket: str, prefix: str) -> Iterator[tuple[str, str]]:

@@ -389,21 +389,3 @@ def test_an_account_that_an_older_version_left_open_is_closed(tmp_path):
     backends.clients(settings).batch.describe_job_queues()
     assert settings.home.stat().st_mode & 0o777 == 0o700
     assert (settings.home / "batch.sqlite").stat().st_mode & 0o777 == 0o600
-
-
-def test_another_process_knows_where_each_setting_was_set(tmp_path, monkeypatch):
-    (tmp_path / "genokit.toml").write_text('runs = "runs"\n')
-    monkeypatch.chdir(tmp_path)
-    here = Settings.load(environ={"GENOKIT_REGION": "eu-central-1"}, stack="mine")
-    there = Settings.load(start="/", environ=here.environ())
-    assert there == here
-    assert there.origins == here.origins
-    assert there.origins["runs"] == str(tmp_path / "genokit.toml")
-    assert (there.origins["stack"], there.origins["region"]) == ("keyword", "GENOKIT_REGION")
-    assert Settings.load(start="/", environ=there.environ()).origins["runs"] == str(tmp_path / "genokit.toml")
-    # What somebody sets over it comes from there, and a note that is none is no error.
-    changed = Settings.load(start="/", environ=here.environ() | {"GENOKIT_RUNS": "/other"})
-    assert changed.origins["runs"] == "GENOKIT_RUNS"
-    for note in ("", "{", "[1]", '{"GENOKIT_RUNS": 3}', '{"GENOKIT_RUNS": ["/other"]}'):
-        odd = Settings.load(start="/", environ={"GENOKIT_RUNS": "/other", "GENOKIT_ORIGINS": note})
-        assert odd.origins["runs"] == "GENOKIT_RUNS"

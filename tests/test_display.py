@@ -78,10 +78,9 @@ PIECES: dict[str, Callable[[str], Html]] = {
     "card": lambda text: display.card(text, {text: [text]}, status=text, fold={text: text, "rows": {text: text}}),
     "table of a frame": lambda text: display.table(frame_of(text)),
     "table of dicts": lambda text: display.table([{text: text}, {"other": text}]),
-    "table of tuples": lambda text: display.table([(text, 1), (text,)], columns=[text, "n"]),
+    "table of tuples": lambda text: display.table([(text, 1), (text, None)], columns=[text, "n"]),
     "log": lambda text: display.log(text),
     "image": lambda text: display.image(png(2, 1), text, caption=text),
-    "text": lambda text: display.text(text),
     "tree": lambda text: display.tree([(text, [(text, []), (text, [])]), (text, [])], most=3),
     "link": lambda text: display.stack(display.link(text, text), display.link("https://x.org/" + text, text)),
     "noted": lambda text: display.stack(display.noted(text, text)),
@@ -196,13 +195,13 @@ def cells(html: str) -> list[list[str]]:
     return [["".join(cell.itertext()) for cell in row] for row in parsed(html).findall(".//tr")]
 
 
-def test_numbers_of_a_column_have_equal_decimals_and_missing_ones_a_dash():
+def test_numbers_are_short_and_missing_ones_a_dash():
     frame = pd.DataFrame(
         {"x": [0.98, 0.987, np.nan], "n": [1, 60000, 7], "big": [1e9, 2.5, np.inf], "who": ["a", None, pd.NA]}
     )
     assert cells(display.table(frame)) == [
         ["x", "n", "big", "who"],
-        ["0.980", "1", "1e+09", "a"],
+        ["0.98", "1", "1e+09", "a"],
         ["0.987", "60000", "2.5", "–"],
         ["–", "7", "inf", "–"],
     ]
@@ -217,7 +216,7 @@ def test_an_index_that_is_more_than_counting_is_shown():
 def test_rows_with_holes_and_chosen_columns_make_a_table():
     assert cells(display.table([{"a": 1}, {"b": 2}])) == [["a", "b"], ["1", "–"], ["–", "2"]]
     assert cells(display.table([{"a": 1, "b": 2}], columns=["b"])) == [["b"], ["2"]]
-    assert cells(display.table([(1, 2), (3,)])) == [["1", "2"], ["1", "2"], ["3", "–"]]
+    assert cells(display.table([(1, 2)], columns=["a", "b"])) == [["a", "b"], ["1", "2"]]
 
 
 def test_values_are_shown_for_people():
@@ -294,7 +293,7 @@ def test_a_figure_is_an_image_of_its_own_size_and_the_same_each_time():
 
 
 def test_a_page_is_whole_loads_nothing_and_leads_to_its_sections():
-    page = display.page("Title", [(name, display.text(name)) for name in "abc"], lead="What it is.")
+    page = display.page("Title", [(name, display.stack(name)) for name in "abc"], lead="What it is.")
     tree = parsed(page)
     assert tree.find("head/title").text == "Title"
     assert [a.get("href") for a in tree.findall(".//nav//a")] == ["#s1", "#s2", "#s3"]

@@ -99,7 +99,6 @@ def stack():
 
 def test_the_command_reports_every_mistake_in_one_line(few, tmp_path, capsys):
     wishes = {
-        "--epohcs 2": "there is no option '--epohcs'. Did you mean '--epochs'?",
         "--epochs 0 --momentum 2": "epochs must be a whole number from 1 to 10000, got 0\nmomentum must be",
     }
     for words, said in wishes.items():

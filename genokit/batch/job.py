@@ -18,7 +18,7 @@ from genokit.batch.job_state import ENDED, JobState, detailed, took_s
 from genokit.batch.logs import LogStream, log_stream
 from genokit.batch.result import Result
 from genokit.display import Html, Log, card, log, plain, seconds
-from genokit.errors import JobFailed, JobTimeout, NotFound, renamed
+from genokit.errors import JobFailed, JobTimeout, NotFound
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,8 +58,6 @@ class Job:
         self.reused = reused
         self._clients = clients
         self._detail: dict[str, Any] = {}
-
-    reunited = renamed("reunited", "reused")
 
     # --- state
 

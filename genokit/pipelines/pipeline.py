@@ -108,7 +108,7 @@ class Pipeline:
         todo = self.plan
         rows = [(step.name, step.path.name, step.needs, step.parameters) for step in todo.steps]
         table = display.table(rows, columns=["notebook", "file", "after", "parameters"])
-        return display.stack(display.text(f"Pipeline {todo.title}"), table)
+        return display.stack(f"Pipeline {todo.title}", table)
 
 
 def _run_all(ended: PipelineRun, settings: Settings, progress: bool) -> None:

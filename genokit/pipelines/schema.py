@@ -143,7 +143,7 @@ class Schema:
     def _repr_html_(self) -> str:
         rows = [(p.name, p.kind, p.code or "required", p.help) for p in self.parameters.values()]
         table = display.table(rows, columns=["name", "type", "default", "help"])
-        return display.stack(display.text(f"Parameters of {self.title}"), table)
+        return display.stack(f"Parameters of {self.title}", table)
 
 
 def parameters(notebook: str | Path) -> Schema:

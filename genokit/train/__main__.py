@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from genokit.errors import GenokitError, InvalidParameters, did_you_mean
+from genokit.errors import GenokitError
 from genokit.train import Parameters
 
 
@@ -46,19 +46,13 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "python -m genokit.train", description="Train LeNet on digits.", allow_abbrev=False
     )
-    options = [
-        parser.add_argument("--data", required=True, help="name or path of the data set's manifest, such as mnist"),
-        parser.add_argument("--out", required=True, help="folder for the checkpoint, here or s3://bucket/folder"),
-        parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in OUT, if it exists"),
-    ]
+    parser.add_argument("--data", required=True, help="name or path of the data set's manifest, such as mnist")
+    parser.add_argument("--out", required=True, help="folder for the checkpoint, here or s3://bucket/folder")
+    parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in OUT, if it exists")
     for field in dataclasses.fields(Parameters):
         name, kind = f"--{field.name.replace('_', '-')}", type(field.default)
-        options.append(parser.add_argument(name, type=kind, metavar=kind.__name__, default=field.default))
-    given, unknown = parser.parse_known_args(arguments)
-    if unknown:
-        known = [option.option_strings[0] for option in options]
-        raise InvalidParameters(f"there is no option '{unknown[0]}'. {did_you_mean(unknown[0], known)}")
-    return given
+        parser.add_argument(name, type=kind, metavar=kind.__name__, default=field.default)
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":
