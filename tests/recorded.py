@@ -119,9 +119,6 @@ def _plain(call: Call) -> Iterator[Need]:
         yield Need(action, f"arn:aws:iam::{ACCOUNT}:role/{asked['RoleName']}")
     elif call.operation == "DescribeClusters":
         yield from (Need(action, _arn("ecs", f"cluster/{_last(one)}")) for one in asked["clusters"])
-    elif call.operation == "DescribeContainerInstances":
-        for one in asked["containerInstances"]:
-            yield Need(action, _arn("ecs", f"container-instance/{asked['cluster']}/{_last(one)}"))
     else:
         yield Need(action)
 

@@ -6,7 +6,6 @@ import math
 from typing import Any
 
 import boto3
-import pandas as pd
 import pytest
 from botocore.stub import Stubber
 from hypothesis import given, settings
@@ -15,9 +14,10 @@ from hypothesis import strategies as st
 from genokit import Batch, Settings
 from genokit.backends import Clients
 from genokit.batch import JobDefinition
-from genokit.batch.cost import costs, prices, usage
-from genokit.batch.cost.estimate import total
-from genokit.batch.cost.prices import Price
+from genokit.batch.cost import costs, prices
+from genokit.batch.cost.estimate import estimate, total
+from genokit.batch.cost.prices import Price, Priced
+from genokit.batch.requirements import Capacity
 from genokit.batch.resources import ComputeEnvironment
 from genokit.errors import InvalidRequest, NotFound
 from genokit.plots import cost_bars
@@ -60,54 +60,53 @@ def flat(usd: float) -> Price:
     return Price(usd, usd, "a test", "2026-11-22")
 
 
+def known(on_demand: dict[str, Price | str], spot: dict[str, Price | str] | None = None) -> Priced:
+    """Prices that a test knows, of all types."""
+    return lambda names, is_spot: {
+        name: ((spot or {}) if is_spot else on_demand).get(name, f"{name}: no price was queried") for name in names
+    }
+
+
 # --- after
 
 
 def test_every_attempt_counts_the_failed_and_the_reclaimed_too() -> None:
-    [row] = costs.actual([job(1, 0.5, 2)]).to_dict("records")
+    [row] = costs.actual([job(1, 0.5, 2)], {}, None).to_dict("records")
     assert (row["attempts"], row["hours"], row["vcpu_hours"], row["gib_hours"]) == (3, 3.5, 7.0, 14.0)
-    assert (row["usd"], row["price_source"]) == (0.0, "no charge: here")
+    assert (row["usd_low"], row["usd_high"], row["price_source"]) == (0.0, 0.0, "no charge: here")
 
 
 def test_a_running_job_has_cost_something_already() -> None:
     running = job(1, status="RUNNING", startedAt=10 * HOUR)
-    [row] = costs.actual([running], now_ms=12 * HOUR).to_dict("records")
+    [row] = costs.actual([running], {}, None, now_ms=12 * HOUR).to_dict("records")
     assert row["hours"] == 3
     never = {"attempts": [{"container": {}, "statusReason": "Host EC2 (instance i-1) terminated."}], "status": "FAILED"}
-    [row] = costs.actual([job(**never)], on_demand={}).to_dict("records")
-    assert (row["hours"], row["usd"], row["price_source"]) == (0, 0, "it never started")
+    [row] = costs.actual([job(**never)], {}, known({})).to_dict("records")
+    assert (row["hours"], row["usd_high"], row["price_source"]) == (0, 0, "it never started")
 
 
 def test_a_job_pays_the_largest_share_that_it_takes_of_its_instance() -> None:
-    places = {"highPriority": [environment("spot", "m5.xlarge")]}  # 4 vCPU, 16 GiB
-    on_demand = {"m5.xlarge": flat(0.2)}
-    half = costs.actual([job(1, vcpus=2, memory_gib=1)], places=places, on_demand=on_demand)
-    assert half["usd"].tolist() == [0.1]
-    most = costs.actual([job(1, vcpus=1, memory_gib=12)], places=places, on_demand=on_demand)
-    assert most["usd"].tolist() == [pytest.approx(0.15)]
+    places = {"highPriority": [environment("on", "m5.xlarge")]}  # 4 vCPU, 16 GiB
+    priced = known({"m5.xlarge": flat(0.2)})
+    half = costs.actual([job(1, vcpus=2, memory_gib=1)], places, priced)
+    assert half["usd_low"].tolist() == half["usd_high"].tolist() == [0.1]
+    most = costs.actual([job(1, vcpus=1, memory_gib=12)], places, priced)
+    assert most["usd_high"].tolist() == [pytest.approx(0.15)]
     assert most["price_source"].tolist() == ["a test, 2026-11-22"]
 
 
-def test_the_instance_that_it_ran_on_counts_where_it_is_known_else_the_range_over_those_that_fit() -> None:
+def test_the_environment_that_it_ran_in_counts_where_it_is_known_else_all_of_the_queue() -> None:
     places = {"highPriority": [environment("ondemand", "c5.xlarge"), environment("spot", "m5", kind="SPOT")]}
-    on_demand, spot = {"c5.xlarge": flat(0.4)}, {one.name: Price(0.1, 0.2, "spot", "now") for one in prices.instances()}
+    spot: dict[str, Price | str] = {one.name: Price(0.1, 0.2, "spot", "now") for one in prices.instances()}
+    priced = known({"c5.xlarge": flat(0.4)}, spot)
     seen = job(1, vcpus=4, memory_gib=2)
     seen["attempts"][0]["container"] = {"containerInstanceArn": HOST}
-    [row] = costs.actual([seen], places=places, hosts={HOST: "m5.xlarge"}, on_demand=on_demand, spot=spot).to_dict(
-        "records"
-    )
-    assert (row["environment"], row["instance"]) == ("spot", "m5.xlarge")
-    assert (row["usd_low"], row["usd_high"]) == (0.1, 0.2)
-    assert pd.isna(row["usd"])
-    [row] = costs.actual([seen], places=places, on_demand=on_demand, spot=spot).to_dict("records")
-    assert row["environment"] == "spot"
+    [row] = costs.actual([seen], places, priced).to_dict("records")
     assert row["price_source"].startswith("range over 8 instance types that fit")
     assert row["usd_high"] == 0.2
     assert row["usd_low"] == pytest.approx(0.1 * 4 / 96)
-    [row] = costs.actual([job(1, vcpus=4, memory_gib=2)], places=places, on_demand=on_demand, spot=spot).to_dict(
-        "records"
-    )
-    assert (pd.isna(row["environment"]), pd.isna(row["instance"]), row["usd_high"]) == (True, True, 0.4)
+    [row] = costs.actual([job(1, vcpus=4, memory_gib=2)], places, priced).to_dict("records")
+    assert row["usd_high"] == 0.4
 
 
 @pytest.mark.parametrize(
@@ -115,16 +114,15 @@ def test_the_instance_that_it_ran_on_counts_where_it_is_known_else_the_range_ove
     [
         (environment("odd", "x1e"), "'x1e' is not in the kit's table"),
         (environment("far", "FARGATE", kind="FARGATE"), "Fargate"),
-        (environment("small", "m5.large"), "no instance type of the table fits"),
+        (environment("small", "m5.large"), "none in the kit's table can"),
         (environment("spot", "m5.xlarge", kind="SPOT"), "m5.xlarge: no price was queried"),
-        (environment("on", "m5.24xlarge"), "m5.24xlarge: asked in vain"),
+        (environment("on", "m5.24xlarge"), "asked in vain"),
     ],
     ids=lambda one: one if isinstance(one, str) else one.name,
 )
 def test_unknown_is_said_and_never_zero(place: ComputeEnvironment, why: str) -> None:
-    asked = {"m5.24xlarge": Price(None, None, "asked in vain")}
-    frame = costs.actual([job(1, vcpus=4)], places={"highPriority": [place]}, on_demand=asked)
-    assert frame[["usd", "usd_low", "usd_high"]].isna().all(axis=None)
+    frame = costs.actual([job(1, vcpus=4)], {"highPriority": [place]}, known({"m5.24xlarge": "asked in vain"}))
+    assert frame[["usd_low", "usd_high"]].isna().all(axis=None)
     assert frame["price_source"].tolist()[0].startswith("unknown: ")
     assert why in frame["price_source"].tolist()[0]
     sums = costs.grouped(frame, "queue")
@@ -135,9 +133,11 @@ def test_unknown_is_said_and_never_zero(place: ComputeEnvironment, why: str) -> 
 
 def test_containers_that_the_kit_does_not_read_are_unknown_too() -> None:
     odd = job(1, container={}, ecsProperties={"taskProperties": []})
-    frame = costs.actual([odd], on_demand={})
-    assert frame[["vcpu_hours", "gib_hours", "gpu_hours", "usd"]].isna().all(axis=None)
+    frame = costs.actual([odd], {}, known({}))
+    assert frame[["vcpu_hours", "gib_hours", "gpu_hours", "usd_high"]].isna().all(axis=None)
     assert frame["hours"].tolist() == [1]
+    gone = costs.actual([job(1)], {}, known({}))
+    assert gone["price_source"].tolist() == ["unknown: its queue has no compute environment"]
 
 
 KEYS = st.sampled_from(["run", "project", "user", "queue", "definition", "name", "job", "tissue"])
@@ -158,8 +158,8 @@ JOBS = st.lists(
 @given(JOBS, KEYS)
 def test_sums_are_the_same_however_they_are_grouped(jobs: list[dict[str, Any]], by: str) -> None:
     places = {"known": [environment("ec2", "m5.xlarge")], "other": [environment("odd", "x1e")]}
-    frame = costs.actual(jobs, places=places, on_demand={"m5.xlarge": flat(0.192)})
-    if by == "tissue" and jobs and not any("tissue" in one["tags"] for one in jobs):
+    frame = costs.actual(jobs, places, known({"m5.xlarge": flat(0.192)}))
+    if by == "tissue" and not any("tissue" in one["tags"] for one in jobs):
         with pytest.raises(InvalidRequest, match="no job has a tag 'tissue'"):
             costs.grouped(frame, by)
         return
@@ -167,7 +167,7 @@ def test_sums_are_the_same_however_they_are_grouped(jobs: list[dict[str, Any]], 
     assert sums["jobs"].sum() == len(jobs)
     for column in ("hours", "vcpu_hours", "gib_hours", "usd_low", "usd_high"):
         assert math.isclose(sums[column].sum(), frame[column].sum(), rel_tol=1e-9, abs_tol=1e-12), column
-    assert sums["unpriced"].sum() == frame["usd"].isna().sum()
+    assert sums["unpriced"].sum() == frame["usd_high"].isna().sum()
     assert (frame["usd_low"].dropna() <= frame["usd_high"].dropna()).all()
     assert frame["vcpu_hours"].sum() == pytest.approx(
         sum(
@@ -198,10 +198,9 @@ def test_here_arrays_count_by_their_children_from_their_lines_in_lists(account: 
     assert sorted(found.jobs["job_id"]) == sorted([*children, single.id])
     assert (found.jobs["hours"] > 0).all()
     assert found.table.set_index("user").loc["ana", "jobs"] == 5
-    assert found.jobs["environment"].unique().tolist() == ["this-machine"]
     assert repr(found) == "<Costs of 6 jobs by user: no charge: here>"
     assert costs.costs(clients, [array], by="tissue").table["tissue"].tolist() == ["liver"]
-    assert costs.costs(clients, queue="lowPriority").jobs.empty
+    assert costs.costs(clients, []).table.empty
     there = costs.costs(clients, [array], on="aws")
     assert (there.jobs["usd_low"] > 0).all()
     assert there.jobs["price_source"].str.contains("the kit's table").all()
@@ -210,47 +209,28 @@ def test_here_arrays_count_by_their_children_from_their_lines_in_lists(account: 
         costs.costs(clients, by="usr")
 
 
-def test_on_aws_children_are_described_in_hundreds_and_ended_ones_once() -> None:
-    batch, ecs = boto3.client("batch", **SECRET), boto3.client("ecs", **SECRET)
-    batches, clusters = Stubber(batch), Stubber(ecs)
-    clients = Clients(Settings(backend="aws", region="us-east-1"), batch=batch, ecs=ecs)
+def test_on_aws_children_are_described_in_hundreds() -> None:
+    batch = boto3.client("batch", **SECRET)
+    batches = Stubber(batch)
+    clients = Clients(Settings(backend="aws", region="us-east-1"), batch=batch)
     size = 250
     parent = job(jobId="ar", status="PENDING", arrayProperties={"size": size}, tags={"genokit:run": "r"})
     parent |= {"startedAt": 1000, "attempts": []}
     lines = [{"jobId": f"ar:{n}", "jobName": "align", "status": "SUCCEEDED"} for n in range(size)]
     children = [job(1, jobId=f"ar:{n}", startedAt=1000) for n in range(size)]
-    for child in children:
-        child["attempts"][0]["container"] = {"containerInstanceArn": HOST}
-
-    def listed(*ended: dict[str, Any]) -> None:
-        batches.add_response("describe_jobs", {"jobs": [parent]}, {"jobs": ["ar"]})
-        for status in ("RUNNABLE", "STARTING", "RUNNING", "SUCCEEDED", "FAILED"):
-            asked = {"arrayJobId": "ar", "jobStatus": status, "maxResults": 1000}
-            batches.add_response("list_jobs", {"jobSummaryList": list(ended) if status == "SUCCEEDED" else []}, asked)
-
-    listed(*lines)
+    batches.add_response("describe_jobs", {"jobs": [parent]}, {"jobs": ["ar"]})
+    for status in ("RUNNABLE", "STARTING", "RUNNING", "SUCCEEDED", "FAILED"):
+        asked = {"arrayJobId": "ar", "jobStatus": status, "maxResults": 1000}
+        batches.add_response("list_jobs", {"jobSummaryList": lines if status == "SUCCEEDED" else []}, asked)
     for first in (0, 100, 200):
         part = children[first : first + 100]
         batches.add_response("describe_jobs", {"jobs": part}, {"jobs": [one["jobId"] for one in part]})
-    listed(*lines)
     with batches:
-        assert len(list(usage.read(clients, ["ar"]))) == size + 1
-        details = list(usage.read(clients, ["ar"]))  # nothing is described again
+        frame = costs.actual(costs.used(clients, ["ar"]), {}, None)
         batches.assert_no_pending_responses()
-    frame = costs.actual(details, on_demand={})
     assert len(frame) == size
     assert frame["run"].unique().tolist() == ["r"]
-    attributes = [{"name": "ecs.instance-type", "value": "m5.xlarge"}]
-    told = {"containerInstances": [{"containerInstanceArn": HOST, "attributes": attributes}]}
-    clusters.add_response(
-        "describe_container_instances", told, {"cluster": "AWSBatch-spot", "containerInstances": [HOST]}
-    )
-    with clusters:
-        assert usage.hosts(clients, details) == {HOST: "m5.xlarge"}
-    other = [job(1, attempts=[{"startedAt": 1, "stoppedAt": 2, "container": {"containerInstanceArn": f"{HOST}4"}}])]
-    clusters.add_client_error("describe_container_instances", "AccessDeniedException", "no")
-    with clusters:
-        assert usage.hosts(clients, other) == {HOST: "m5.xlarge"}  # what may not be seen stays unknown
+    assert frame["hours"].tolist() == [1.0] * size
 
 
 # --- before
@@ -258,7 +238,7 @@ def test_on_aws_children_are_described_in_hundreds_and_ended_ones_once() -> None
 
 def on_aws() -> tuple[Clients, dict[str, Stubber]]:
     """Clients of an account and what its services will answer: no prices on demand, and Spot at 7 to 9 dollars."""
-    made = {name: boto3.client(name, **SECRET) for name in ("batch", "ec2", "ecs", "pricing")}
+    made = {name: boto3.client(name, **SECRET) for name in ("batch", "ec2", "pricing")}
     stubs = {name: Stubber(client) for name, client in made.items()}
     stubs["pricing"].add_client_error("get_products", "AccessDeniedException", "no")
     zones = [
@@ -270,13 +250,18 @@ def on_aws() -> tuple[Clients, dict[str, Stubber]]:
     return Clients(Settings(backend="aws", region="us-east-1"), **made), stubs
 
 
-def one_queue(batches: Stubber) -> None:
+def one_queue(batches: Stubber, *types: str) -> None:
     """A queue over Spot instances of two families, one of them in no table."""
     place = {
         "computeEnvironmentName": "spot",
         "computeEnvironmentArn": f"{ARN}:compute-environment/spot",
         "ecsClusterArn": "arn:aws:ecs:us-east-1:123456789012:cluster/AWSBatch-spot",
-        "computeResources": {"type": "SPOT", "maxvCpus": 64, "instanceTypes": ["p4d", "x1e"], "subnets": []},
+        "computeResources": {
+            "type": "SPOT",
+            "maxvCpus": 64,
+            "instanceTypes": [*types] or ["p4d", "x1e"],
+            "subnets": [],
+        },
     }
     queue = {
         "jobQueueName": "highPriority",
@@ -292,17 +277,9 @@ def one_queue(batches: Stubber) -> None:
 def test_on_aws_the_queues_own_instances_are_priced_by_who_knows_and_the_rest_is_said() -> None:
     clients, stubs = on_aws()
     one_queue(stubs["batch"])
-    line = {"jobId": "a", "jobName": "align", "status": "SUCCEEDED", "startedAt": 1, "stoppedAt": 1 + HOUR // 2}
-    filters = [{"name": "JOB_DEFINITION", "values": ["align"]}]
-    asked = {"jobQueue": "highPriority", "filters": filters, "maxResults": 100}
-    stubs["batch"].add_response("list_jobs", {"jobSummaryList": [line, {**line, "status": "FAILED"}]}, asked)
-    found = costs.estimate(clients, definition(vcpus=12, memory_gib=100, gpus=1), size=16)
-    assert found.minutes == (30, 30, 30)
-    assert found.types["jobs_at_once"].tolist() == [8]
-    assert found.spot == (pytest.approx(7.0), pytest.approx(9.0))  # two instances for half an hour
-    assert found.on_demand == (pytest.approx(21.957642), pytest.approx(21.957642))
-    assert found.sources[0] == "the kit's table (2026-02-09)"
-    assert found.sources[1].startswith("EC2 Spot price history (")
+    found = estimate(clients, definition(vcpus=12, memory_gib=100, gpus=1), minutes=30, size=16)
+    assert found.usd == {"spot (SPOT)": (pytest.approx(7.0), pytest.approx(9.0))}  # two instances for half an hour
+    assert found.sources[0].startswith("EC2 Spot price history (")
     assert found.unknown == ("the instance type 'x1e' is not in the kit's table",)
     assert "spot (SPOT)" in found._repr_html_()
 
@@ -310,73 +287,58 @@ def test_on_aws_the_queues_own_instances_are_priced_by_who_knows_and_the_rest_is
 def test_on_aws_a_spot_job_costs_its_share_of_its_instance() -> None:
     clients, stubs = on_aws()
     done = job(2, vcpus=12, memory_gib=100, gpus=1, tags={"genokit:project": "lab"}, startedAt=1000)
-    done["attempts"][0]["container"] = {"containerInstanceArn": HOST}
+    one_queue(stubs["batch"], "p4d")
     stubs["batch"].add_response("describe_jobs", {"jobs": [done]}, {"jobs": ["ab12"]})
-    one_queue(stubs["batch"])
-    attributes = [{"name": "ecs.instance-type", "value": "p4d.24xlarge"}]
-    told = {"containerInstances": [{"containerInstanceArn": HOST, "attributes": attributes}]}
-    stubs["ecs"].add_response("describe_container_instances", told)
     found = costs.costs(clients, ["ab12"], by="project")
     assert found.jobs["usd_low"].tolist() == [pytest.approx(1.75)]  # 2 h, an eighth of the vCPUs and of the GPUs
     assert found.jobs["usd_high"].tolist() == [pytest.approx(2.25)]
-    assert found.jobs["instance"].tolist() == ["p4d.24xlarge"]
     assert repr(found) == "<Costs of 1 job by project: 1.75 to 2.25 USD>"
 
 
-ROOMS = st.builds(definition, st.floats(0.25, 64), st.floats(0.1, 256), st.integers(0, 4))
+ROOMS = st.builds(Capacity, st.floats(0.25, 64), st.floats(100, 256 * 1024), st.integers(0, 4))
 SIZES = st.lists(st.sampled_from(prices.instances()), max_size=6, unique=True)
 
 
-@given(ROOMS, SIZES, st.floats(0.01, 10), st.floats(1, 3), st.integers(1, 500), st.randoms())
+@given(ROOMS, SIZES, st.floats(0.01, 10), st.integers(1, 500), st.randoms())
 def test_an_estimate_is_a_range_that_grows_with_time_and_size(
-    task: JobDefinition, types: list[prices.Instance], hours: float, longer: float, size: int, dice: Any
+    need: Capacity, types: list[prices.Instance], hours: float, size: int, dice: Any
 ) -> None:
-    fit = [one for one in types if one.holds(task.capacity)]
-    known = {one.name: Price(0.5, 0.5 + dice.random(), "a test") for one in fit}
-    span = total(task, fit, known, (hours, hours * longer), size)
+    fit = [(one, Price(0.5, 0.5 + dice.random(), "a test")) for one in types if one.holds(need)]
+    span = total(need, fit, hours, size)
     if not fit:
         assert span is None
         return
     assert span is not None
     assert 0 < span[0] <= span[1] * (1 + 1e-9)
-    more = total(task, fit, known, (hours * 2, hours * longer * 2), size)
-    assert more == (pytest.approx(span[0] * 2), pytest.approx(span[1] * 2))
-    larger = total(task, fit, known, (hours, hours * longer), size + 1)
+    assert total(need, fit, hours * 2, size) == (pytest.approx(span[0] * 2), pytest.approx(span[1] * 2))
+    larger = total(need, fit, hours, size + 1)
     assert larger is not None
     assert larger[0] >= span[0]
     assert larger[1] >= span[1]
-    assert total(task, fit, {}, (hours, hours), size) is None
-    assert total(task, fit, known, None, size) is None
 
 
 def test_here_nothing_is_charged_and_aws_can_be_asked_for(account: Settings) -> None:
     batch = Batch(settings=account)
-    task = batch.define("task", command=["sh", "-c", "sleep 0.1"], vcpus=1, memory_gib=0.1)
-    here = costs.estimate(batch.clients, task, minutes=30)
-    assert (here.charged, here.on_demand, here.unknown) == (False, None, ())
+    task = batch.define("task", command=["true"], vcpus=1, memory_gib=0.1)
+    here = batch.estimate(task, minutes=30)
+    assert (here.usd, here.unknown) == ({}, ())
     assert repr(here) == "<Estimate task x 1: no charge>"
-    there = costs.estimate(batch.clients, definition(vcpus=2, memory_gib=3), minutes=60, size=10, on="aws")
-    assert there.on_demand == (pytest.approx(0.85), pytest.approx(1.26))  # ten shares of c6i.large; ten r6i.large
-    assert there.spot is None
-    assert "Spot prices of" in there.unknown[0]
-    assert "at most what it costs on demand" in there._repr_html_()
-    untold = costs.estimate(batch.clients, task, on="aws")
-    assert untold.on_demand is None
-    assert "how long a job takes: pass minutes=" in untold.unknown
-    batch.submit(task).wait(30)
-    known = costs.estimate(batch.clients, task, on="aws")
-    assert known.minutes_from.endswith("of 1 earlier job")
-    assert known.on_demand is not None
-    too_large = costs.estimate(batch.clients, definition(memory_gib=100_000), minutes=1, on="aws")
+    there = estimate(batch.clients, definition(vcpus=2, memory_gib=3), minutes=60, size=10, on="aws")
+    # ten shares of c6i.large; ten r6i.large
+    assert there.usd == {"this-machine (EC2)": (pytest.approx(0.85), pytest.approx(1.26))}
+    assert there.sources == ("the kit's table (2026-02-09)",)
+    assert "0.85 to 1.26 USD" in there._repr_html_()
+    too_large = estimate(batch.clients, definition(memory_gib=100_000), minutes=1, on="aws")
+    assert too_large.usd == {"this-machine (EC2)": None}
     assert any("none in the kit's table can" in one for one in too_large.unknown)
-    gpu = costs.estimate(batch.clients, definition(gpus=1), minutes=60, on="aws")
-    assert set(gpu.types["instance"].str.partition(".")[0]) == {"g4dn", "g5"}
+    gpu = estimate(batch.clients, definition(vcpus=4, memory_gib=15, gpus=1), minutes=60, on="aws")
+    assert gpu.usd == {"this-machine (EC2)": (pytest.approx(0.526, rel=0.1), pytest.approx(1.006, rel=0.1))}
     with pytest.raises(NotFound, match="Did you mean 'highPriority'"):
-        costs.estimate(batch.clients, task, queue="highPrio")
+        batch.estimate(task, queue="highPrio", minutes=1)
     with pytest.raises(InvalidRequest, match="no place 'azure'"):
-        costs.estimate(batch.clients, task, on="azure")
+        batch.estimate(task, on="azure", minutes=1)
     with pytest.raises(InvalidRequest, match="more than 0"):
-        costs.estimate(batch.clients, task, size=0)
+        batch.estimate(task, size=0, minutes=1)
 
 
 # --- shown
@@ -385,8 +347,8 @@ def test_here_nothing_is_charged_and_aws_can_be_asked_for(account: Settings) -> 
 def test_bars_show_ranges_and_say_what_is_unknown() -> None:
     frame = costs.actual(
         [job(1, tags={"genokit:run": "a"}), job(2, tags={"genokit:run": "b"}, jobQueue="odd")],
-        places={"highPriority": [environment("ec2", "m5.large", "m5.xlarge")], "odd": [environment("odd", "x1e")]},
-        on_demand={"m5.large": flat(0.1), "m5.xlarge": flat(0.3)},
+        {"highPriority": [environment("ec2", "m5.large", "m5.xlarge")], "odd": [environment("odd", "x1e")]},
+        known({"m5.large": flat(0.1), "m5.xlarge": flat(0.3)}),
     )
     sums = costs.grouped(frame, "run")
     axes = cost_bars(sums, "usd", by="run")
@@ -396,4 +358,4 @@ def test_bars_show_ranges_and_say_what_is_unknown() -> None:
     hours = cost_bars(sums, "vcpu_hours", by="run")
     assert [text.get_text().strip() for text in hours.texts] == ["4", "2"]
     assert costs.Costs(frame, "run", "on AWS").plot().get_xlabel() == "US dollars"
-    assert "and 1 job of unknown cost" in costs.Costs(frame, "run", "on AWS")._repr_html_()
+    assert "and 1 of unknown cost" in costs.Costs(frame, "run", "on AWS")._repr_html_()

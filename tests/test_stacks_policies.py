@@ -31,7 +31,7 @@ from test_stacks_template import submitted
 
 from genokit import Settings, backends
 from genokit.batch import Batch
-from genokit.batch.cost import costs, estimate, usage
+from genokit.batch.cost import costs, estimate
 from genokit.batch.diagnose import explain
 from genokit.batch.logs import LogStream
 from genokit.batch.monitor import watch
@@ -129,11 +129,8 @@ def notebook(clients: Listening) -> None:
     batch.preflight(own)
     batch.jobs(), batch.queues(), batch.environments(), batch.job(first.id)
     LogStream(clients, "own-image/default/1").read()
-    estimate.estimate(clients, words)
+    estimate.estimate(clients, words, minutes=1)
     costs.costs(clients)
-    instance = f"arn:aws:ecs:{REGION}:{ACCOUNT}:container-instance/cluster/i1"
-    attempt = {"container": {"containerInstanceArn": instance}, "startedAt": 1, "stoppedAt": 2}
-    usage.hosts(clients, [{"status": "SUCCEEDED", "attempts": [attempt]}])
 
 
 def files(clients: Listening, folder: Path) -> None:

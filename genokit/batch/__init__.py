@@ -4,7 +4,6 @@ from genokit.batch.definition import JobDefinition
 from genokit.batch.job import Job
 from genokit.batch.logs import LogStream
 from genokit.batch.resources import ComputeEnvironment, JobQueue
-from genokit.batch.result import Result
 from genokit.batch.service import Batch
 
-__all__ = ["Batch", "ComputeEnvironment", "Job", "JobDefinition", "JobQueue", "LogStream", "Result"]
+__all__ = ["Batch", "ComputeEnvironment", "Job", "JobDefinition", "JobQueue", "LogStream"]

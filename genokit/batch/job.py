@@ -16,7 +16,6 @@ from genokit.batch.diagnose.explain import Explanation, explain
 from genokit.batch.diagnose.known_reasons import failure
 from genokit.batch.job_state import ENDED, JobState, detailed, took_s
 from genokit.batch.logs import LogStream, log_stream
-from genokit.batch.result import Result
 from genokit.display import Html, Log, card, log, plain, seconds
 from genokit.errors import JobFailed, JobTimeout, NotFound
 
@@ -301,37 +300,6 @@ class Job:
             pause_s = min(self._clients.backend.poll_s, pause_s * 1.3)
 
     # --- the ending
-
-    def result(self, timeout_s: float | None = None) -> Result:
-        """Wait until the job has ended, and say how it ended.
-
-        Parameters
-        ----------
-        timeout_s
-            The longest time to wait, in seconds. Default: no limit.
-
-        Returns
-        -------
-        Result
-            Status, exit code and reason, what they mean and what to do about them.
-
-        Raises
-        ------
-        JobTimeout
-            The job has not ended in time; it continues.
-        """
-        self.wait(timeout_s)
-        cause = failure(self.detail) if self.status == "FAILED" else None
-        return Result(
-            name=self.name,
-            status=self.status,
-            exit_code=self.exit_code,
-            reason=self.reason,
-            meaning=cause.what if cause else "",
-            advice=cause.do if cause else "",
-            attempts=len(self._state.attempts),
-            duration_s=self.duration_s,
-        )
 
     def raise_for_status(self) -> Job:
         """Raise an exception if the job FAILED.

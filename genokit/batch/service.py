@@ -23,11 +23,10 @@ from genokit.config import Settings
 from genokit.display import Html, card
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     import pandas as pd
 
-    from genokit.batch.cost.costs import Costs, Estimate
+    from genokit.batch.cost.costs import Costs
+    from genokit.batch.cost.estimate import Estimate
     from genokit.batch.monitor.monitor import Monitor
 
 
@@ -273,11 +272,6 @@ class Batch:
         *,
         queue: str = "highPriority",
         parameters: Mapping[str, str] | None = None,
-        command: Sequence[str] | None = None,
-        environment: Mapping[str, str] | None = None,
-        vcpus: float | None = None,
-        memory_gib: float | None = None,
-        gpus: int | None = None,
     ) -> Findings:
         """Find what would keep a job from running, without submitting it.
 
@@ -285,8 +279,8 @@ class Batch:
 
         Parameters
         ----------
-        definition, queue, parameters, command, environment, vcpus, memory_gib, gpus
-            As in ``submit``.
+        definition, queue, parameters
+            As in ``submit``, which makes the same checks.
 
         Returns
         -------
@@ -301,11 +295,7 @@ class Batch:
             The queues may not be read.
         """
         known = self._known(definition)
-        request = {
-            "jobQueue": queue,
-            "parameters": definitions.texts("parameters", parameters),
-            "containerOverrides": submission.overrides(known.name, command, environment, vcpus, memory_gib, gpus),
-        }
+        request = {"jobQueue": queue, "parameters": definitions.texts("parameters", parameters)}
         return preflight.check(self.clients, request, known.described)
 
     def job(self, job_id: str) -> Job:
@@ -351,19 +341,19 @@ class Batch:
         self,
         definition: JobDefinition | str,
         *,
+        minutes: float,
         queue: str = "highPriority",
-        minutes: float | None = None,
         size: int = 1,
         on: str | None = None,
     ) -> Estimate:
-        """Estimate what jobs will cost: a range, what it is based on, and what is unknown.
+        """Estimate what jobs will cost: a range for each environment, what it is based on, and what is unknown.
 
         Parameters
         ----------
         definition, queue
             As in ``submit``.
         minutes
-            How long each job takes. Default: as long as earlier jobs of the definition took.
+            How long each job takes; ``batch.jobs()`` tells how long earlier ones took.
         size
             The number of jobs. Default 1.
         on
@@ -376,19 +366,11 @@ class Batch:
         InvalidRequest
             ``size`` or ``minutes`` is not positive, or ``on`` is unknown.
         """
-        from genokit.batch.cost import costs
+        from genokit.batch.cost.estimate import estimate
 
-        return costs.estimate(self.clients, self._known(definition), queue=queue, minutes=minutes, size=size, on=on)
+        return estimate(self.clients, self._known(definition), minutes=minutes, queue=queue, size=size, on=on)
 
-    def costs(
-        self,
-        jobs: Iterable[Job] | None = None,
-        *,
-        by: str = "run",
-        queue: str | None = None,
-        since: datetime | None = None,
-        on: str | None = None,
-    ) -> Costs:
+    def costs(self, jobs: Iterable[Job] | None = None, *, by: str = "run", on: str | None = None) -> Costs:
         """Sum up what jobs have used and cost so far, all their attempts included.
 
         Parameters
@@ -396,11 +378,7 @@ class Batch:
         jobs
             These jobs. Default: all jobs that the service still knows.
         by
-            job, name, run, project, user, queue, definition, environment, instance, or any tag. Default ``"run"``.
-        queue
-            Without ``jobs``: those of this queue. Default: of all queues.
-        since
-            Without ``jobs``: those submitted since this moment. Default: all.
+            job, name, run, project, user, queue, definition, or any tag. Default ``"run"``.
         on
             ``"aws"`` prices the hours of jobs that ran here as on AWS. Default: where jobs run now.
 
@@ -409,10 +387,9 @@ class Batch:
         InvalidRequest
             No job has a tag ``by``, or ``on`` is unknown.
         """
-        from genokit.batch.cost import costs
+        from genokit.batch.cost.costs import costs
 
-        ids = None if jobs is None else [job.id for job in jobs]
-        return costs.costs(self.clients, ids, by=by, queue=queue, since=since, on=on)
+        return costs(self.clients, None if jobs is None else [job.id for job in jobs], by=by, on=on)
 
     def monitor(
         self, jobs: Job | Iterable[Job] | None = None, *, queue: str | None = None, wait: bool | None = None

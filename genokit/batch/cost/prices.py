@@ -10,7 +10,7 @@ https://docs.aws.amazon.com/aws-cost-management/latest/APIReference/API_pricing_
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -19,7 +19,8 @@ from typing import Any
 
 from genokit.backends import Clients, translated_errors
 from genokit.batch.requirements import Capacity
-from genokit.errors import GenokitError
+from genokit.batch.resources import FARGATE, ComputeEnvironment
+from genokit.errors import GenokitError, InvalidRequest
 
 # What Batch picks from where an environment names one of these; "optimal" means default_x86_64 since November 2025.
 # https://docs.aws.amazon.com/batch/latest/userguide/instance-type-compute-table.html
@@ -28,6 +29,8 @@ BUNDLES = {
     "default_x86_64": ("m6i", "c6i", "r6i", "c7i"),
     "default_arm64": ("m6g", "c6g", "r6g", "c7g"),
 }
+# What the stack's environments ask for, where no environment says which types it takes.
+CPU, GPU = ("default_x86_64",), ("g4dn", "g5")
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class Instance:
     def share(self, job: Capacity) -> float:
         """The largest part of its vCPUs, memory or GPUs that a job of that size takes.
 
-        >>> instance("m5.xlarge").share(Capacity(2, 1024))
+        >>> expand(["m5.xlarge"])[0][0].share(Capacity(2, 1024))
         0.5
         """
         gpus = job.gpus / self.gpus if job.gpus else 0.0
@@ -67,7 +70,7 @@ class Instance:
     def holds(self, job: Capacity) -> int:
         """How many jobs of that size run side by side on one such instance; 0 where none fits.
 
-        >>> g4dn = next(one for one in instances() if one.name == "g4dn.12xlarge")
+        >>> [g4dn], _ = expand(["g4dn.12xlarge"])
         >>> g4dn.holds(Capacity(4, 15_360)), g4dn.holds(Capacity(4, 15_360, gpus=1)), g4dn.holds(Capacity(4, 196_608))
         (12, 4, 0)
         """
@@ -79,15 +82,14 @@ class Instance:
 class Price:
     """US dollars for an hour of one instance, the lowest and the highest found, and who says so, as of when."""
 
-    low: float | None
-    high: float | None
+    low: float
+    high: float
     source: str
     as_of: str = ""
 
-    @property
-    def known(self) -> bool:
-        return self.low is not None
 
+Prices = Mapping[str, Price | str]  # of instance types, or why there is none
+Priced = Callable[[tuple[str, ...], bool], Prices]  # of these types, on demand or on Spot
 
 # --- sizes
 
@@ -95,15 +97,6 @@ class Price:
 def instances() -> list[Instance]:
     """Every instance type of the table, family by family, small ones first."""
     return list(_table()[0].values())
-
-
-def instance(name: str) -> Instance | None:
-    """One instance type; None where the table does not hold it.
-
-    >>> instance("g5.xlarge").gpu_name
-    'A10G'
-    """
-    return _table()[0].get(name)
 
 
 def expand(names: Iterable[str]) -> tuple[list[Instance], list[str]]:
@@ -133,53 +126,59 @@ def _table() -> tuple[dict[str, Instance], Mapping[str, str]]:
 # --- prices
 
 
-def of(clients: Clients, names: Sequence[str], *, spot: bool = False, when: datetime | None = None) -> dict[str, Price]:
-    """What an hour of each instance type costs in the clients' region, on demand or on Spot.
+def charged(clients: Clients, on: str | None) -> bool:
+    """Whether jobs are paid for: on AWS, or ``on="aws"`` asks what they would cost there. Raises InvalidRequest."""
+    if on not in (None, "aws"):
+        raise InvalidRequest(f"There is no place '{on}' to price. Known: 'aws', or None for where jobs run now.")
+    return clients.backend.billed or on == "aws"
 
-    On demand it is today's price; Spot's is the one at ``when`` (default: now; at most 90 days ago), from the cheapest
-    Availability Zone to the dearest. Each price is queried once; a service that refuses is not queried again.
+
+def offers(
+    need: Capacity, places: Iterable[ComputeEnvironment], priced: Priced
+) -> tuple[list[tuple[Instance, Price]], list[str]]:
+    """The instance types of environments that hold a job, with their prices; and what is unknown, in words."""
+    found, unknown = [], list[str]()
+    for place in places:
+        if place.type in FARGATE:
+            unknown.append(f"Fargate's prices, as of '{place.name}', are not in the kit's table")
+            continue
+        known, missing = expand(place.instance_types or (GPU if need.gpus else CPU))
+        unknown += [f"the instance type '{name}' is not in the kit's table" for name in missing]
+        prices = priced(tuple(one.name for one in known), place.spot)
+        fit = [(one, prices[one.name]) for one in known if one.holds(need)]
+        found += [(one, price) for one, price in fit if isinstance(price, Price)]
+        unknown += [why for _, why in fit if isinstance(why, str)]
+        if not fit and not missing:
+            unknown.append(f"which instance type of '{place.name}' can hold the job: none in the kit's table can")
+    return found, list(dict.fromkeys(unknown))
+
+
+def of(clients: Clients, names: Sequence[str], spot: bool = False) -> Prices:
+    """What an hour of each instance type costs now in the clients' region, on demand or on Spot.
+
+    On Spot it is a range, from the cheapest Availability Zone to the dearest.
     """
-    known = clients.shared(_prices)
-    moment = f"{when or datetime.now(UTC):%Y-%m-%d %H}"
-    keys = {name: (name, moment if spot else "") for name in names}
-    missing = [name for name, key in keys.items() if key not in known]
-    if missing:
-        found = _spot(clients, missing, when) if spot else _on_demand(clients, missing)
-        known |= {keys[name]: one for name, one in found.items()}
-    return {name: known[key] for name, key in keys.items()}
+    return _spot(clients, names) if spot else _on_demand(clients, names)
 
 
-def _prices(_: Clients) -> dict[tuple[str, str], Price]:
-    """The prices queried so far, by instance type and, on Spot, hour."""
-    return {}
-
-
-def _refusals(_: Clients) -> dict[str, str]:
-    """Why a service gave no prices, by its name."""
-    return {}
-
-
-def _on_demand(clients: Clients, names: Sequence[str]) -> dict[str, Price]:
+def _on_demand(clients: Clients, names: Sequence[str]) -> Prices:
     (table, about), region = _table(), clients.region
-    listed: dict[str, tuple[float, str]] = {}
+    listed: dict[str, Price | str] = {}
     why = ""
     for family in dict.fromkeys(name.partition(".")[0] for name in names):
         products, why = _ask(clients, "pricing", "get_products", "PriceList", _products(family, region))
         for product in products:
             listed |= _listed(json.loads(product))
-    found = {}
-    for name in names:
+        if why:
+            break
+    for name in set(names) - set(listed):
         own = table.get(name)
-        if name in listed:
-            usd, as_of = listed[name]
-            found[name] = Price(usd, usd, "AWS pricing API", as_of)
-        elif own and own.usd_per_hour is not None and region == about["region"]:
-            found[name] = Price(own.usd_per_hour, own.usd_per_hour, "the kit's table", about["as_of"])
+        if own and own.usd_per_hour is not None and region == about["region"]:
+            listed[name] = Price(own.usd_per_hour, own.usd_per_hour, "the kit's table", about["as_of"])
         else:
-            home = about["region"]
-            lacks = "does not hold it" if region == home else f"is of {home} alone, not of {region}"
-            found[name] = Price(None, None, f"the kit's table {lacks}; {why or 'the pricing API does not list it'}")
-    return found
+            lacks = f"has no price of {name}" if region == about["region"] else f"is not of {region}"
+            listed[name] = f"the kit's table {lacks}; {why or 'nor does the pricing API list it'}"
+    return listed
 
 
 def _products(family: str, region: str) -> dict[str, Any]:
@@ -200,45 +199,51 @@ def _products(family: str, region: str) -> dict[str, Any]:
     }
 
 
-def _listed(product: Mapping[str, Any]) -> dict[str, tuple[float, str]]:
-    """The instance type, dollars an hour and date of one product of the price list; nothing where it names no price."""
+def _listed(product: Mapping[str, Any]) -> dict[str, Price]:
+    """The instance type and the price of one product of the price list; nothing where it names no price."""
     for term in product.get("terms", {}).get("OnDemand", {}).values():
         for dimension in term["priceDimensions"].values():
             usd = float(dimension.get("pricePerUnit", {}).get("USD", 0))
             if usd > 0 and dimension.get("unit") == "Hrs":
-                return {product["product"]["attributes"]["instanceType"]: (usd, term.get("effectiveDate", "")[:10])}
+                price = Price(usd, usd, "AWS pricing API", term.get("effectiveDate", "")[:10])
+                return {product["product"]["attributes"]["instanceType"]: price}
     return {}
 
 
-def _spot(clients: Clients, names: Sequence[str], when: datetime | None) -> dict[str, Price]:
-    moment = when or datetime.now(UTC)
-    request = {
-        "InstanceTypes": list(names),
-        "ProductDescriptions": ["Linux/UNIX"],
-        "StartTime": moment,
-        "EndTime": moment,
-    }
+def _spot(clients: Clients, names: Sequence[str]) -> Prices:
+    now = datetime.now(UTC)
+    request = {"InstanceTypes": list(names), "ProductDescriptions": ["Linux/UNIX"], "StartTime": now, "EndTime": now}
     history, why = _ask(clients, "ec2", "describe_spot_price_history", "SpotPriceHistory", request)
-    found = {}
-    for name in names:
+    found: dict[str, Price | str] = {
+        name: why or f"EC2 has no Spot price of {name} in {clients.region}" for name in names
+    }
+    for name in {one["InstanceType"] for one in history}:
         mine = [float(one["SpotPrice"]) for one in history if one["InstanceType"] == name]
-        if mine:
-            found[name] = Price(min(mine), max(mine), "EC2 Spot price history", f"{moment:%Y-%m-%d}")
-        else:
-            found[name] = Price(None, None, why or f"EC2 has no Spot price of it in {clients.region}")
+        found[name] = Price(min(mine), max(mine), "EC2 Spot price history", f"{now:%Y-%m-%d}")
     return found
 
 
 def _ask(clients: Clients, service: str, operation: str, member: str, request: dict[str, Any]) -> tuple[list[Any], str]:
-    """Everything that a service lists, or why it lists nothing, which is remembered."""
-    refused = clients.shared(_refusals)
-    if service not in refused:
-        try:
-            with translated_errors(f"prices of {service}"):
-                pages = clients.client(service).get_paginator(operation).paginate(**request)
-                return list(pages.search(f"{member}[]")), ""
-        except NotImplementedError:
-            refused[service] = "the embedded account knows no prices"
-        except GenokitError as error:
-            refused[service] = str(error)
-    return [], refused[service]
+    """Everything that a service lists, or why it lists nothing."""
+    try:
+        with translated_errors(f"prices of {service}"):
+            pages = clients.client(service).get_paginator(operation).paginate(**request)
+            return list(pages.search(f"{member}[]")), ""
+    except NotImplementedError:
+        return [], "the embedded account knows no prices"
+    except GenokitError as error:
+        return [], str(error)
+
+
+def dollars(span: tuple[float, float] | None) -> str:
+    """A range of dollars in words.
+
+    >>> dollars((0.0123, 4.5)), dollars((2, 2)), dollars((0, 0.003)), dollars(None)
+    ('0.01 to 4.50 USD', '2.00 USD', 'under 0.01 USD', 'unknown')
+    """
+    if span is None:
+        return "unknown"
+    if 0 < span[1] < 0.01:
+        return "under 0.01 USD"
+    low, high = (f"{one:,.2f}" for one in span)
+    return f"{low} USD" if low == high else f"{low} to {high} USD"
