@@ -345,8 +345,8 @@ def test_a_member_is_read_by_its_exact_name_without_unpacking(tmp_path, make, en
     archive = make(tmp_path / ending, [("package/b", b"b"), ("package/a", PAYLOAD)])
     with member(archive, "package/a") as reader:
         assert reader.read() == PAYLOAD
-    assert "has no file 'package/c'" in refusal(archive, "package/c")
-    assert "has no file './package/a'" in refusal(archive, "./package/a")
+    assert "has no files 'package/c'" in refusal(archive, "package/c")
+    assert "has no files './package/a'" in refusal(archive, "./package/a")
     assert list(tmp_path.iterdir()) == [archive]
 
 

@@ -63,20 +63,20 @@ def fetch(local: LocalFiles, ref: str, clients: Clients | None, *, progress: boo
     Raises FetchFailed with everything that was tried, HashMismatch if a source had the file with other bytes, or
     ConfigError if the cache cannot be written. On any error the cache is unchanged.
     """
-    package, title = local.package, local.package.title
+    from genokit.bars import Bar
+
+    package, title, label = local.package, local.package.title, local.package.name
     with ExitStack() as stack:
         attempt = _Fetch(local, clients, progress, stack)
         try:
-            wanted, paths = package.resources, attempt.obtained(package.resources, package.name)
+            wanted, paths = package.resources, attempt.obtained(package.resources, label)
             sample = paths is None and bool(package.sample)
             if sample:
+                instead = f"{title} could not be fetched; using the declared {package.sample_title} instead."
                 if progress:
-                    from genokit.bars import Bar
-
-                    said = f"{title} could not be fetched; using the declared {package.sample_title} instead."
-                    Bar.write(said, file=sys.stderr)
-                wanted, title = package.sample, f"{title}, {package.sample_title}"
-                paths = attempt.obtained(package.sample, f"{package.name}, {package.sample_title}")
+                    Bar.write(instead, file=sys.stderr)
+                title, label = (f"{one}, {package.sample_title}" for one in (title, label))
+                wanted, paths = package.sample, attempt.obtained(package.sample, label)
         except OSError as error:  # errors of sources were handled; this is the cache
             cache, origin = local.settings.cache, local.settings.origins["cache"]
             step = "Free some space, make it writable, or set GENOKIT_CACHE to another folder."
@@ -85,7 +85,7 @@ def fetch(local: LocalFiles, ref: str, clients: Clients | None, *, progress: boo
             raise attempt.failure()
     return Dataset(
         package.name, title, package.version, sample, paths, {r.name: r.sha256 for r in wanted}, ref,
-        package.licences, package.citation, tuple(attempt.tried) if sample else (),
+        package.licences, package.citation, attempt.answers() if sample else (),
     )  # fmt: skip
 
 
@@ -118,9 +118,8 @@ class _Fetch:
 
     def __init__(self, local: LocalFiles, clients: Clients | None, progress: bool, stack: ExitStack) -> None:
         self.local, self.clients, self.progress, self.stack = local, clients, progress, stack
-        self.tried: list[tuple[str, str]] = []
-        self.missing: DataResource | None = None  # the first that no source had
-        self.mismatch: HashMismatch | None = None
+        self.tried: list[tuple[str, Unavailable | HashMismatch]] = []
+        self.missing: list[DataResource] = []
         self.sources: Sources | None = None  # created with its folder when the first file is missing
 
     def obtained(self, resources: Sequence[DataResource], label: str) -> dict[str, Path] | None:
@@ -129,10 +128,11 @@ class _Fetch:
         for resource in resources:
             path, got = self.local.held(resource)
             if got is not None and got != resource.sha256:
-                self.refuse(path, HashMismatch("other bytes than declared", expected=resource.sha256, got=got))
+                wrong = HashMismatch("other bytes than declared", expected=resource.sha256, got=got)
+                self.tried.append((str(path), wrong))
             found = path if got == resource.sha256 else self.fetched(resource, label)
             if found is None:
-                self.missing = self.missing or resource
+                self.missing.append(resource)
                 return None
             paths[resource.name] = found
         return paths
@@ -157,18 +157,13 @@ class _Fetch:
                     with self.sources.opened(source, unpack=unpack) as reader:
                         receive(reader, part, resource, bar.update)
                 except (Unavailable, HashMismatch) as error:
-                    self.refuse(shown(source), error)
+                    self.tried.append((shown(source), error))
                 else:
                     target = self.local.cached(resource)
                     target.parent.mkdir(parents=True, exist_ok=True)
                     os.replace(part, target)
                     return target
         return None
-
-    def refuse(self, source: str | Path, error: Exception) -> None:
-        self.tried.append((str(source), str(error)))
-        if isinstance(error, HashMismatch):
-            self.mismatch = self.mismatch or error
 
     def staging(self) -> Path:
         # Inside the cache, because a rename is atomic only within one file system.
@@ -179,21 +174,24 @@ class _Fetch:
                     shutil.rmtree(left, ignore_errors=True)
         return Path(self.stack.enter_context(tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache)))
 
+    def answers(self) -> tuple[tuple[str, str], ...]:
+        """The sources that failed, each with its answer."""
+        return tuple((source, str(error)) for source, error in self.tried)
+
     def failure(self) -> GenokitError:
-        package, resource = self.local.package, self.missing
-        assert resource is not None
+        package, resource = self.local.package, self.missing[0]
         length = "" if resource.bytes is None else f", {size(resource.bytes)}"
-        answers = (
-            "".join(f"\n  {source}: {answer}" for source, answer in self.tried) or "\n  nothing: no source is named"
-        )
+        answers = "".join(f"\n  {source}: {error}" for source, error in self.tried)
         message = (
-            f"{package.title}: '{resource.name}' ({resource.path}{length}) could not be fetched. Tried:{answers}\n"
+            f"{package.title}: '{resource.name}' ({resource.path}{length}) could not be fetched. "
+            f"Tried:{answers or ' nothing: no source is named'}\n"
             f"Next: make one of these reachable, or put the file at <mirror>/{package.name}/{resource.path} and add "
             'that mirror, a folder or an address, to genokit.toml: mirrors = ["..."].'
         )
-        if self.mismatch is not None:
-            return HashMismatch(message, expected=self.mismatch.expected, got=self.mismatch.got)
-        return FetchFailed(message, resource=resource.name, tried=self.tried)
+        wrong = next((error for _, error in self.tried if isinstance(error, HashMismatch)), None)
+        if wrong:
+            return HashMismatch(message, expected=wrong.expected, got=wrong.got)
+        return FetchFailed(message, resource=resource.name, tried=list(self.answers()))
 
 
 def _read(reader: IO[bytes], length: int) -> bytes:

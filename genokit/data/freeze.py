@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 
-from genokit.data.descriptor import FILE, PROFILE, check_path, parse
+from genokit.data.descriptor import FILE, PROFILE, is_portable, parse
 from genokit.errors import InvalidManifest, NotFound
 from genokit.files import sha256, write_atomic
 
@@ -49,22 +49,19 @@ def freeze(
 def _files(folder: Path) -> list[str]:
     """Relative paths of all files, sorted, without hidden ones; links out of the folder are refused."""
     found, home = [], folder.resolve()
-    for place, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for entry in (Path(place, name) for name in (*folders, *files)):
-            if entry.is_symlink() and not entry.resolve().is_relative_to(home):
-                step = "Copy the file here, or remove the link."
-                raise InvalidManifest(f"'{entry}' links out of the folder, to '{entry.resolve()}'. {step}")
-            if entry.is_symlink() and entry.is_dir():
-                raise InvalidManifest(f"'{entry}' links to a folder. Freeze that folder by its own path.")
-        for path in (Path(place, name) for name in files if not name.startswith(".")):
-            relative = path.relative_to(folder).as_posix()
-            if relative == FILE:
-                continue
-            problem = check_path(relative) if path.is_file() else "is not a regular file"
-            if problem:
-                raise InvalidManifest(f"The path {relative!r} cannot be frozen: it {problem}. Rename or move it.")
-            found.append(relative)
+    for path in folder.rglob("*"):
+        relative = path.relative_to(folder).as_posix()
+        if relative == FILE or "/." in f"/{relative}":
+            continue
+        if path.is_symlink() and not path.resolve().is_relative_to(home):
+            raise InvalidManifest(f"'{path}' links out of the folder. Copy the file here, or remove the link.")
+        if path.is_symlink() and path.is_dir():
+            raise InvalidManifest(f"'{path}' links to a folder. Freeze that folder by its own path.")
+        if path.is_dir():
+            continue
+        if not path.is_file() or not is_portable(relative):
+            raise InvalidManifest(f"{relative!r} is not a file with a name for every system. Rename or remove it.")
+        found.append(relative)
     return sorted(found)
 
 

@@ -16,8 +16,9 @@ import sys
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any
@@ -33,6 +34,9 @@ _NAMES = {
     "pypi": r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?",
 }
 _VERSIONS = {"npm": r"\d+\.\d+\.\d+([-+][0-9A-Za-z.+-]+)?", "pypi": r"[0-9][0-9A-Za-z.!+_-]*"}
+
+
+Member = tuple[str, Callable[[], IO[bytes]] | None]  # a name in an archive, and how to open it if it is a plain file
 
 
 class Unavailable(Exception):
@@ -89,9 +93,17 @@ def member(archive: Path, name: str) -> Iterator[IO[bytes]]:
     """
     with ExitStack() as stack:
         try:
-            opened = (
-                _zip_member(archive, name, stack) if archive.suffix == ".whl" else _tar_member(archive, name, stack)
-            )
+            members = (_zip_members if archive.suffix == ".whl" else _tar_members)(archive, stack)
+            if len(members) > MOST_MEMBERS:
+                raise Unavailable(f"{archive.name} is refused: it holds more than {MOST_MEMBERS:,} files")
+            if escaping := next((one for one, _ in members if leaves(one)), None):
+                raise Unavailable(f"{archive.name} is refused: it holds '{escaping}', a path out of its folder")
+            found = [opens for one, opens in members if one == name]
+            if len(found) != 1:
+                raise Unavailable(f"{archive.name} has {len(found) or 'no'} files '{name}'")
+            if found[0] is None:
+                raise Unavailable(f"{archive.name} has a link or folder, not a file, at '{name}'")
+            opened = stack.enter_context(found[0]())
         except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
             raise Unavailable(f"{archive.name} is damaged or cannot be read: {error}") from error
         yield opened
@@ -154,35 +166,15 @@ def _complaint(output: str) -> str:
     return pip[-1] if pip else ""
 
 
-def _tar_member(archive: Path, name: str, stack: ExitStack) -> IO[bytes]:
+def _tar_members(archive: Path, stack: ExitStack) -> list[Member]:
     packed: Any = InPieces(stack.enter_context(gzip.open(archive)))  # noqa: SIM115
     tar = stack.enter_context(tarfile.open(fileobj=packed, mode="r:"))  # noqa: SIM115
-    members = list(islice(tar, MOST_MEMBERS + 1))
-    if len(members) > MOST_MEMBERS:
-        raise Unavailable(f"{archive.name} is refused: it holds more than {MOST_MEMBERS:,} files")
-    _refuse_escapes(archive, [entry.name for entry in members])
-    found = [entry for entry in members if entry.name == name]
-    opened = tar.extractfile(found[0]) if len(found) == 1 and found[0].isreg() else None
-    if opened is None:
-        raise Unavailable(_not_one_file(archive, name, len(found)))
-    return stack.enter_context(opened)
+    members = islice(tar, MOST_MEMBERS + 1)
+    return [(one.name, partial(tar.extractfile, one) if one.isreg() else None) for one in members]  # type: ignore[misc]
 
 
-def _zip_member(archive: Path, name: str, stack: ExitStack) -> IO[bytes]:
+def _zip_members(archive: Path, stack: ExitStack) -> list[Member]:
     content = stack.enter_context(zipfile.ZipFile(archive))
-    _refuse_escapes(archive, content.namelist())
-    found = [entry for entry in content.infolist() if entry.filename == name]
-    if len(found) != 1 or found[0].is_dir() or stat.S_ISLNK(found[0].external_attr >> 16):
-        raise Unavailable(_not_one_file(archive, name, len(found)))
-    return stack.enter_context(content.open(found[0]))
-
-
-def _refuse_escapes(archive: Path, names: list[str]) -> None:
-    escaping = next((name for name in names if leaves(name)), None)
-    if escaping is not None:
-        raise Unavailable(f"{archive.name} is refused: it holds '{escaping}', a path out of its folder")
-
-
-def _not_one_file(archive: Path, name: str, times: int) -> str:
-    what = {0: "has no file", 1: "has a link or folder, not a file, at"}.get(times, f"has {times} files at")
-    return f"{archive.name} {what} '{name}'"
+    plain = [not (one.is_dir() or stat.S_ISLNK(one.external_attr >> 16)) for one in content.infolist()]
+    members = zip(content.infolist(), plain, strict=True)
+    return [(one.filename, partial(content.open, one) if is_file else None) for one, is_file in members]
