@@ -136,7 +136,7 @@ def _verify(options: Options) -> int:
     found = manifest.verify()
     _say(found.to_string(index=False))
     states = list(found["state"])
-    whole, sample = states[: len(manifest.resources)], states[len(manifest.resources) :]
+    whole, sample = states[: len(manifest.package.resources)], states[len(manifest.package.resources) :]
     return 0 if "wrong" not in states and ("missing" not in whole or sample) else 1
 
 

@@ -26,12 +26,13 @@ SECRET = {"aws_access_key_id": "x", "aws_secret_access_key": "x", "region_name":
 ARN = "arn:aws:batch:us-east-1:123456789012"
 HOST = "arn:aws:ecs:us-east-1:123456789012:container-instance/AWSBatch-spot/0123"
 HOUR = 3_600_000
+INSTANCES = list(prices._table()[0].values())
 
 
 def environment(name: str, *types: str, kind: str = "EC2") -> ComputeEnvironment:
     return ComputeEnvironment(
         name=name, arn=f"{ARN}:compute-environment/{name}", type=kind, state="ENABLED", status="VALID", reason="",
-        min_vcpus=0, desired_vcpus=0, max_vcpus=64, instance_types=types, image_type="", spot=kind.endswith("SPOT"),
+        min_vcpus=0, desired_vcpus=0, max_vcpus=64, instance_types=types, spot=kind.endswith("SPOT"),
         cluster=f"arn:aws:ecs:us-east-1:123456789012:cluster/AWSBatch-{name}", capacity=None, only_image=None,
     )  # fmt: skip
 
@@ -83,6 +84,7 @@ def test_a_running_job_has_cost_something_already() -> None:
     never = {"attempts": [{"container": {}, "statusReason": "Host EC2 (instance i-1) terminated."}], "status": "FAILED"}
     [row] = costs.actual([job(**never)], {}, known({})).to_dict("records")
     assert (row["hours"], row["usd_high"], row["price_source"]) == (0, 0, "it never started")
+    assert costs.actual([job(**never)], {}, None)["price_source"].tolist() == ["no charge: here"]
 
 
 def test_a_job_pays_the_largest_share_that_it_takes_of_its_instance() -> None:
@@ -97,7 +99,7 @@ def test_a_job_pays_the_largest_share_that_it_takes_of_its_instance() -> None:
 
 def test_the_environment_that_it_ran_in_counts_where_it_is_known_else_all_of_the_queue() -> None:
     places = {"highPriority": [environment("ondemand", "c5.xlarge"), environment("spot", "m5", kind="SPOT")]}
-    spot: dict[str, Price | str] = {one.name: Price(0.1, 0.2, "spot", "now") for one in prices.instances()}
+    spot: dict[str, Price | str] = {one.name: Price(0.1, 0.2, "spot", "now") for one in INSTANCES}
     priced = known({"c5.xlarge": flat(0.4)}, spot)
     seen = job(1, vcpus=4, memory_gib=2)
     seen["attempts"][0]["container"] = {"containerInstanceArn": HOST}
@@ -296,7 +298,7 @@ def test_on_aws_a_spot_job_costs_its_share_of_its_instance() -> None:
 
 
 ROOMS = st.builds(Capacity, st.floats(0.25, 64), st.floats(100, 256 * 1024), st.integers(0, 4))
-SIZES = st.lists(st.sampled_from(prices.instances()), max_size=6, unique=True)
+SIZES = st.lists(st.sampled_from(INSTANCES), max_size=6, unique=True)
 
 
 @given(ROOMS, SIZES, st.floats(0.01, 10), st.integers(1, 500), st.randoms())

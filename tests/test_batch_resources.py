@@ -41,7 +41,7 @@ def test_the_environments_stand_in_their_queue_s_order_whatever_page_they_came_o
     assert (high.name, high.policy) == ("high", "fair")
     b, a = low.environments
     assert (b.name, b.type, b.spot, b.desired_vcpus, b.instance_types) == ("b", "SPOT", True, 8, ("c5", "m5.xlarge"))
-    assert (a.usable, a.reason, a.capacity, a.image_type) == (False, bad["statusReason"], None, "ECS_AL2023")
+    assert (a.usable, a.reason, a.capacity) == (False, bad["statusReason"], None)
     assert repr(low) == "<JobQueue low priority 1 ENABLED VALID -> b, a>"
     assert repr(b) == "<ComputeEnvironment b SPOT ENABLED VALID up to 256 vCPU>"
 

@@ -93,7 +93,7 @@ PIECES: dict[str, Callable[[str], Html]] = {
 
 
 def environment(text: str) -> resources.ComputeEnvironment:
-    texts = dict.fromkeys(("name", "arn", "type", "state", "status", "reason", "image_type", "cluster"), text)
+    texts = dict.fromkeys(("name", "arn", "type", "state", "status", "reason", "cluster"), text)
     numbers = {"min_vcpus": 0, "desired_vcpus": None, "max_vcpus": 2.5, "spot": False, "capacity": None}
     return resources.ComputeEnvironment(**texts, **numbers, instance_types=(text,), only_image=text)
 

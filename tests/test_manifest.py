@@ -37,12 +37,13 @@ def test_our_descriptors_are_valid_data_packages_with_licence_and_citation(name)
     assert report.valid, report.errors
     assert content["$schema"] == "https://datapackage.org/profiles/2.0/datapackage.json"
     manifest = Manifest(name, settings=Settings(manifests=OURS))
-    assert manifest.name == manifest.ref == name
-    assert manifest.title
-    assert manifest.version
-    assert manifest.licences
-    assert "https://doi.org/" in manifest.citation
-    assert all(resource.sources for resource in manifest.resources)
+    package = manifest.package
+    assert package.name == manifest.ref == name
+    assert package.title
+    assert package.version
+    assert package.licences
+    assert "https://doi.org/" in package.citation
+    assert all(resource.sources for resource in package.resources)
 
 
 def test_every_manifest_in_the_folder_is_tested():
@@ -51,15 +52,15 @@ def test_every_manifest_in_the_folder_is_tested():
 
 def test_the_mnist_files_have_several_sources_each_and_a_declared_sample():
     manifest = Manifest("mnist", settings=Settings(manifests=OURS))
-    assert [resource.bytes for resource in manifest.resources] == [47040016, 60008, 7840016, 10008]
-    for resource in manifest.resources:
+    assert [resource.bytes for resource in manifest.package.resources] == [47040016, 60008, 7840016, 10008]
+    for resource in manifest.package.resources:
         kinds = [source.partition(":")[0] for source in resource.sources]
         assert kinds == ["https", "https", "s3", "pkg"]
     assert "sample of 5,000 images" in manifest._repr_html_()
 
 
 def test_the_mimic_demo_has_26_tables_and_a_licence_from_physionet_and_nothing_else():
-    resources = Manifest("mimic-iii-demo", settings=Settings(manifests=OURS)).resources
+    resources = Manifest("mimic-iii-demo", settings=Settings(manifests=OURS)).package.resources
     assert len(resources) == 27
     assert sum(resource.path.endswith(".csv") for resource in resources) == 26
     for resource in resources:
@@ -72,7 +73,7 @@ def test_the_mimic_demo_has_26_tables_and_a_licence_from_physionet_and_nothing_e
 
 @pytest.mark.parametrize("name", ["mimic-omop-maps", "ohdsi-mimic-maps"])
 def test_concept_maps_have_their_licence_and_come_from_one_commit_per_file(name):
-    resources = Manifest(name, settings=Settings(manifests=OURS)).resources
+    resources = Manifest(name, settings=Settings(manifests=OURS)).package.resources
     assert resources[0].path == "LICENSE"
     for resource in resources:
         assert re.match(r"https://raw\.githubusercontent\.com/[\w-]+/[\w-]+/[0-9a-f]{40}/", resource.sources[0])
@@ -85,12 +86,12 @@ def test_the_constructor_reads_nothing():
 
 def test_an_unknown_manifest_suggests_the_nearest_name():
     with pytest.raises(NotFound, match=r"no manifest 'mnits'.*Did you mean 'mnist'\?"):
-        _ = Manifest("mnits", settings=Settings(manifests=OURS)).title
+        _ = Manifest("mnits", settings=Settings(manifests=OURS)).package
 
 
 def test_a_path_without_a_descriptor_says_how_to_write_one(tmp_path):
     with pytest.raises(NotFound, match=r"freeze"):
-        _ = Manifest(tmp_path).title
+        _ = Manifest(tmp_path).package
 
 
 def test_the_nearest_folder_of_manifests_is_found_from_below(tmp_path, monkeypatch):
@@ -101,8 +102,8 @@ def test_the_nearest_folder_of_manifests_is_found_from_below(tmp_path, monkeypat
     below = tmp_path / "notebooks" / "deep"
     below.mkdir(parents=True)
     monkeypatch.chdir(below)
-    assert Manifest("small").name == "small"
-    assert len(Manifest("mnist").resources) == 4  # the package's own are found beside the site's
+    assert Manifest("small").package.name == "small"
+    assert len(Manifest("mnist").package.resources) == 4  # the package's own are found beside the site's
 
 
 def test_a_manifest_by_path_is_referred_to_by_its_absolute_path(tmp_path, monkeypatch):
@@ -110,7 +111,7 @@ def test_a_manifest_by_path_is_referred_to_by_its_absolute_path(tmp_path, monkey
     manifest = Manifest(f"./{tmp_path.name}")
     monkeypatch.chdir("/")
     assert Path(manifest.ref) == tmp_path / "datapackage.json"
-    assert Manifest(manifest.ref).name == "small"
+    assert Manifest(manifest.ref).package.name == "small"
 
 
 @pytest.mark.parametrize(
@@ -151,7 +152,7 @@ def test_a_manifest_by_path_is_referred_to_by_its_absolute_path(tmp_path, monkey
 def test_an_invalid_descriptor_is_refused_with_file_and_field(tmp_path, changes, words):
     written(tmp_path, **changes)
     with pytest.raises(InvalidManifest) as caught:
-        _ = Manifest(tmp_path).resources
+        _ = Manifest(tmp_path).package
     for word in [str(tmp_path / "datapackage.json"), *words]:
         assert word in str(caught.value)
 
@@ -161,14 +162,14 @@ def test_an_invalid_descriptor_is_refused_with_file_and_field(tmp_path, changes,
 def test_a_file_that_is_not_a_descriptor_is_refused(tmp_path, text):
     (tmp_path / "datapackage.json").write_text(text)
     with pytest.raises(InvalidManifest, match=re.escape(str(tmp_path))):
-        _ = Manifest(tmp_path).title
+        _ = Manifest(tmp_path).package
 
 
 def test_two_resources_with_the_same_name_are_refused(tmp_path):
     one = {"name": "a", "path": "a", "hash": GOOD_HASH}
     written(tmp_path, resources=[one, one | {"path": "b"}])
     with pytest.raises(InvalidManifest, match=r"resource 'a'.* twice"):
-        _ = Manifest(tmp_path).title
+        _ = Manifest(tmp_path).package
 
 
 @pytest.fixture
@@ -187,10 +188,11 @@ def test_a_frozen_folder_passes_frictionless_and_a_changed_byte_does_not(results
     manifest = Manifest.freeze(results, "my-results", title="My results", licence="CC-BY-4.0", version="2.1")
     report = frictionless.validate(str(results / "datapackage.json"))
     assert report.valid, report.flatten(["title", "message"])
-    assert (manifest.title, manifest.version, manifest.licences) == ("My results", "2.1", ("CC-BY-4.0",))
-    paths = [resource.path for resource in manifest.resources]
+    package = manifest.package
+    assert (package.title, package.version, package.licences) == ("My results", "2.1", ("CC-BY-4.0",))
+    paths = [resource.path for resource in manifest.package.resources]
     assert paths == ["a.md", "a.txt", "b.csv", "sub/Figure 1.png"]
-    assert [resource.name for resource in manifest.resources] == ["a", "a-2", "b", "sub-figure-1"]
+    assert [resource.name for resource in manifest.package.resources] == ["a", "a-2", "b", "sub-figure-1"]
     (results / "b.csv").write_text("id,x\n1,3\n")
     errors = frictionless.validate(str(results / "datapackage.json")).flatten(["type"])
     assert errors == [["hash-count"]]
@@ -227,7 +229,7 @@ def test_links_out_of_the_folder_are_not_frozen(results, tmp_path):
 
 def test_a_link_inside_the_folder_is_frozen_as_its_target(results):
     (results / "c.csv").symlink_to("b.csv")
-    resources = {resource.path: resource for resource in Manifest.freeze(results, "r").resources}
+    resources = {resource.path: resource for resource in Manifest.freeze(results, "r").package.resources}
     assert resources["c.csv"].sha256 == resources["b.csv"].sha256
 
 

@@ -311,20 +311,19 @@ class Job:
         """
         if self.status != "FAILED":
             return self
-        culprit: Job = self
-        found = job_tables.children(self._clients, self._detail, "FAILED") if self.size else []
-        failed = [one["arrayProperties"]["index"] for one in found]
-        if failed:
-            culprit = self.child(failed[0]).refresh()
+        culprit, some, child = self, "", ""
+        if self.size and (failed := job_tables.children(self._clients, self._detail, "FAILED")):
+            first = failed[0]["arrayProperties"]["index"]
+            culprit, child = self.child(first).refresh(), f".child({first})"
+            some = f"{len(failed):,} of {self.size:,} children failed, the first is {first}: "
         lines = str(culprit.stream.last()).splitlines() if culprit.stream else []
         code = "no exit code" if culprit.exit_code is None else f"exit code {culprit.exit_code}"
         advice = failure(culprit.detail).do
-        some = f"{len(failed):,} of {self.size:,} children failed, the first is {failed[0]}: " if failed else ""
         said = "".join(f"\n    {line}" for line in lines) or " nothing"
         raise JobFailed(
             f"Job '{self.name}' ({self.id}) failed: {some}{code}: {culprit.reason or 'no reason given'}. "
             f"{advice}{' ' if advice else ''}Its last lines:{said}\n"
-            f"See job{f'.child({failed[0]})' if failed else ''}.log() for all of them.",
+            f"See job{child}.log() for all of them.",
             job=self,
             exit_code=culprit.exit_code,
             reason=culprit.reason,

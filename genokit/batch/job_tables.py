@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from genokit.backends import Clients
 from genokit.batch import listing, resources
-from genokit.batch.job_state import STATUSES, reason, took_s
+from genokit.batch.job_state import STATUSES, listed, reason, took_s
 from genokit.batch.shipping import job_command
 from genokit.batch.shipping import rows as tables
-from genokit.display import plain
 from genokit.errors import InvalidRequest, did_you_mean
 
 if TYPE_CHECKING:
@@ -86,19 +85,12 @@ def jobs(clients: Clients, queue: str | None, status: str | None) -> pd.DataFram
     rows = []
     for one in [queue] if queue else [one.name for one in resources.queues(clients)]:
         found = listing.in_queue(clients, one, *([status] if status else STATUSES))
-        rows += [{"queue": one, **job} for job in found]
-    columns = {
-        "jobId": "job_id",
-        "jobName": "name",
-        "queue": "queue",
-        "status": "status",
-        "createdAt": "created",
-        "startedAt": "started",
-        "stoppedAt": "stopped",
-        "statusReason": "reason",
-    }
-    table = Frame(rows, columns=list(columns)).rename(columns=columns)
-    table["reason"] = table["reason"].map(plain, na_action="ignore")
+        rows += [
+            (job.id, job.name, one, job.status, job.created, job.started, job.stopped, job.reason or None)
+            for job in map(listed, found)
+        ]
+    columns = ["job_id", "name", "queue", "status", "created", "started", "stopped", "reason"]
+    table = Frame(rows, columns=columns)
     for column in ("created", "started", "stopped"):
         table[column] = pd.to_datetime(table[column].astype("Int64"), unit="ms", utc=True)
     table.insert(7, "duration_s", (table["stopped"] - table["started"]).dt.total_seconds().clip(lower=0))

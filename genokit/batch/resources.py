@@ -28,8 +28,8 @@ class ComputeEnvironment:
         ENABLED or DISABLED; VALID, INVALID or a status between; and the reason that the service gives for it.
     min_vcpus, desired_vcpus, max_vcpus
         The vCPUs that it keeps at least, has now and may have at most; None where the service does not say.
-    instance_types, image_type
-        The instance types, families or bundles that it may launch, and the ECS image type.
+    instance_types
+        The instance types, families or bundles that it may launch.
     spot
         Whether its instances are Spot instances.
     cluster
@@ -52,7 +52,6 @@ class ComputeEnvironment:
     desired_vcpus: int | None
     max_vcpus: float | None
     instance_types: tuple[str, ...]
-    image_type: str
     spot: bool
     cluster: str | None
     capacity: Capacity | None
@@ -76,7 +75,6 @@ class ComputeEnvironment:
             "Reason": self.reason or "none",
             "vCPU": f"{self.min_vcpus} at least, {desired} now, {most} at most",
             "Instances": ", ".join(self.instance_types) or "chosen elsewhere",
-            "Image": self.image_type or "the default",
             "ARN": self.arn,
         }
         return card(f"Compute environment {self.name}", rows, status=_standing(self.state, self.status))
@@ -176,7 +174,6 @@ def _environment(described: dict[str, Any]) -> ComputeEnvironment:
         desired_vcpus=given.get("desiredvCpus"),
         max_vcpus=given.get("maxvCpus", described.get("unmanagedvCpus")),
         instance_types=tuple(given.get("instanceTypes", ())),
-        image_type=", ".join(one["imageType"] for one in given.get("ec2Configuration", [])),
         spot=kind.endswith("SPOT"),
         cluster=described.get("ecsClusterArn"),
         capacity=_capacity(reason),

@@ -112,7 +112,6 @@ class Batch:
 
         https://docs.aws.amazon.com/batch/latest/APIReference/API_RegisterJobDefinition.html
         """
-        definitions.must_be("name", name, str)
         own_environment = {**self.clients.job_environment(), **definitions.members("environment", environment)}
         request = {
             "jobDefinitionName": name,
@@ -159,8 +158,7 @@ class Batch:
         size: int | None = None,
         after: Job | Iterable[Job] | None = None,
         after_each: Job | None = None,
-        one_by_one: bool = False,
-        code: str | os.PathLike[str] | bool = False,
+        code: str | os.PathLike[str] | None = None,
         command: Sequence[str] | None = None,
         environment: Mapping[str, str] | None = None,
         vcpus: float | None = None,
@@ -200,11 +198,9 @@ class Batch:
             A job or jobs that must have SUCCEEDED before this one starts. Default: none.
         after_each
             An array of the same size: each child starts when its counterpart there has SUCCEEDED. Default: none.
-        one_by_one
-            Whether an array's children run one after another. Default False.
         code
-            A folder to ship, or True for this project's: it is unpacked where the job starts, so a change of code needs
-            no new image. With ``code``, ``each`` or ``only`` the image must contain genokit. Default False.
+            A folder to ship: it is unpacked where the job starts, so a change of code needs no new image. With
+            ``code``, ``each`` or ``only`` the image must contain genokit. Default: none.
         command, environment, vcpus, memory_gib, gpus, timeout_min, retry
             Override the definition's own; units as in ``define``. Default: the definition's.
         tags
@@ -226,30 +222,30 @@ class Batch:
         https://docs.aws.amazon.com/batch/latest/APIReference/API_SubmitJob.html
         """
         known = self._known(definition)
-        name_or_known = known.name if name is None else name
-        definitions.must_be("name", name_or_known, str)
         definitions.must_be("queue", queue, str)
-        definitions.must_be("code", code, bool, str, os.PathLike)
-        for member, flag in (("one_by_one", one_by_one), ("again", again), ("check", check)):
-            definitions.must_be(member, flag, bool)
+        words = None if command is None else definitions.words(known.name, command)
         rows = tables.chosen(each, size, only)
-        folder = archive.project() if code is True else code
-        if rows is not None or folder:
-            command = job_command.wrapped(
-                list(known.command) if command is None else definitions.words(known.name, command),
-                code=archive.ship(self.clients, folder) if folder else None,
+        if rows is not None or code:
+            words = job_command.wrapped(
+                known.command if words is None else words,
+                code=archive.ship(self.clients, code) if code else None,
                 rows=None if rows is None else tables.store(self.clients, rows),
                 columns=set(rows[0]) if rows else set(),
             )
+        overrides = {
+            "command": words,
+            "environment": definitions.pairs(environment),
+            "resourceRequirements": definitions.resources(vcpus, memory_gib, gpus),
+        }
         request: dict[str, Any] = {
-            "jobName": name_or_known,
+            "jobName": known.name if name is None else name,
             "jobQueue": queue,
             "jobDefinition": known.arn,
             "parameters": definitions.texts("parameters", parameters),
-            "containerOverrides": submission.overrides(known.name, command, environment, vcpus, memory_gib, gpus),
+            "containerOverrides": {member: value for member, value in overrides.items() if value},
             "propagateTags": True,
             **submission.array(rows, None if only is not None and each is None else size),
-            **submission.dependencies(after, after_each, one_by_one),
+            **submission.dependencies(after, after_each),
             **definitions.limits(timeout_min, retry),
         }
         mark = definitions.content(request)

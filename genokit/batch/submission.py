@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from genokit.backends import Clients
 from genokit.batch import listing
-from genokit.batch.definition import CONTENT, pairs, resources, texts, whole, words
+from genokit.batch.definition import CONTENT, texts, whole
 from genokit.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ def array(rows: Sequence[object] | None, size: int | None) -> dict[str, Any]:
     return {"arrayProperties": {"size": children}} if children is not None and (children > 1 or rows is None) else {}
 
 
-def dependencies(after: Any, after_each: Job | None, one_by_one: bool) -> dict[str, list[dict[str, str]]]:
-    """dependsOn: jobs that must have SUCCEEDED, an array whose children go before ours one to one, our own order.
+def dependencies(after: Any, after_each: Job | None) -> dict[str, list[dict[str, str]]]:
+    """dependsOn: jobs that must have SUCCEEDED, an array whose children go before ours one to one.
 
     https://docs.aws.amazon.com/batch/latest/userguide/job_dependencies.html
     """
@@ -43,8 +43,6 @@ def dependencies(after: Any, after_each: Job | None, one_by_one: bool) -> dict[s
     on = [{"jobId": _id("after", job)} for job in jobs]
     if after_each is not None:
         on.append({"jobId": _id("after_each", after_each), "type": "N_TO_N"})
-    if one_by_one:
-        on.append({"type": "SEQUENTIAL"})
     return {"dependsOn": on} if on else {}
 
 
@@ -54,23 +52,6 @@ def _id(member: str, job: object) -> str:
             f"{member} must be a job, but is {reprlib.repr(job)}. Batch().job(id) is the job of an id."
         )
     return found
-
-
-def overrides(
-    thing: str,
-    command: Sequence[str] | None,
-    environment: Mapping[str, str] | None,
-    vcpus: float | None,
-    memory_gib: float | None,
-    gpus: int | None,
-) -> dict[str, Any]:
-    """containerOverrides, of what is given."""
-    given = {
-        "command": None if command is None else words(thing, command),
-        "environment": pairs(environment),
-        "resourceRequirements": resources(vcpus, memory_gib, gpus),
-    }
-    return {member: value for member, value in given.items() if value}
 
 
 def existing(clients: Clients, queue: str, name: str, mark: str) -> str | None:

@@ -134,7 +134,7 @@ class _Checker:
         found = tuple(self.resource(one) for one in listed)
         names = [one.name for one in found]
         for name in names:
-            self.must(names.count(name) == 1, "name", "of one resource only, and is used twice", name, name)
+            self.must(names.count(name) == 1, "name", "unique, not used twice", name, name)
         return found
 
     def resource(self, content: Mapping[str, Any]) -> DataResource:
@@ -164,4 +164,4 @@ class _Checker:
             try:
                 parse(source)
             except ValueError as error:
-                self.must(False, "x-sources", f"https://github.com/package-url addresses ({error})", source, resource)
+                self.must(False, "x-sources", f"package URLs, and {error}", source, resource)

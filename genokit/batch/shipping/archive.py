@@ -19,7 +19,6 @@ from typing import IO
 
 from genokit.backends import Clients
 from genokit.batch.shipping import by_hash
-from genokit.config import nearest
 from genokit.errors import InvalidProject
 from genokit.files import MARK
 from genokit.secret_kinds import secret_file, secret_text
@@ -65,12 +64,6 @@ def ship(clients: Clients, folder: str | os.PathLike[str]) -> str:
         return by_hash.store(clients, "code", digest, ".tar.gz", archive)
 
 
-def project() -> Path:
-    """The folder of the project that the working folder is in: the nearest with a genokit.toml or .git, else itself."""
-    found = nearest("genokit.toml") or nearest(".git")
-    return found.parent if found else Path.cwd()
-
-
 # --- which files
 
 
@@ -78,7 +71,9 @@ def _chosen(root: Path, kept: set[Path]) -> tuple[list[str], dict[str, str]]:
     """The names of the files to ship, in order, and what is left out, with the reason."""
     names, left_out = list[str](), dict[str, str]()
     marked = functools.cache(lambda folder: _marked(root / folder))
-    for name in sorted(set(_listed(root, kept)), key=os.fsencode):
+    for name in sorted(set(_listed(root)), key=os.fsencode):
+        if any((root / name).is_relative_to(one) for one in kept):
+            continue
         folders = [str(folder) for folder in reversed(PurePosixPath(name).parents[:-1])]
         data = next((folder for folder in folders if marked(folder)), None)
         if data is not None:
@@ -113,18 +108,16 @@ def _unfit(path: Path) -> str:
         return ""
 
 
-def _listed(root: Path, kept: set[Path]) -> Iterator[str]:
+def _listed(root: Path) -> Iterator[str]:
     """The project's files below ``root``, with slashes between folders."""
     known = _from_git(root)
     if known is None:
-        yield from _walked(root, kept)
+        yield from _walked(root)
         return
     for name in known:
         path = root / name
-        if any(path.is_relative_to(one) for one in kept):
-            continue
         if path.is_dir() and not path.is_symlink():  # a repository inside: git names its folder alone
-            yield from (f"{name.rstrip('/')}/{inner}" for inner in _listed(path, kept))
+            yield from (f"{name.rstrip('/')}/{inner}" for inner in _listed(path))
         elif os.path.lexists(path):  # not deleted since git heard of it
             yield name
 
@@ -144,11 +137,11 @@ def _from_git(root: Path) -> list[str] | None:
     return [os.fsdecode(name) for name in done.stdout.split(b"\0") if name]
 
 
-def _walked(root: Path, kept: set[Path]) -> Iterator[str]:
+def _walked(root: Path) -> Iterator[str]:
     for place, folders, files in os.walk(root):
         here = Path(place)
         links = {name for name in folders if (here / name).is_symlink()}
-        folders[:] = [name for name in folders if name not in LEFT_OUT | links and here / name not in kept]
+        folders[:] = [name for name in folders if name not in LEFT_OUT | links]
         yield from ((here / name).relative_to(root).as_posix() for name in (*files, *links))
 
 

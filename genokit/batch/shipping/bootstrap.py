@@ -33,8 +33,10 @@ def main(arguments: Sequence[str]) -> None:
             row, number = _row(rows, os.environ.get("AWS_BATCH_JOB_ARRAY_INDEX", "0"))
             words = filled(words, row)
             os.environ["AWS_BATCH_JOB_ARRAY_INDEX"] = str(number)  # the same in a repair as in the whole sweep
-        if code:
-            _enter(code)
+        if code:  # its folder is the working folder, and the first place to import from
+            folder = unpack(_clients(), code)
+            os.chdir(folder)
+            os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(folder), os.environ.get("PYTHONPATH")]))
     except GenokitError as error:
         _leave(WRONG, str(error))
     for name in ("SIGPIPE", "SIGXFSZ"):  # which Python ignores, and the command would inherit that
@@ -55,14 +57,6 @@ def _row(uri: str, index: str) -> tuple[Mapping[str, str], int]:
     if not (index.isdecimal() and int(index) < len(found)):
         raise InvalidRequest(f"This job is child {index} of an array with {len(found)} rows in {uri}: it has no row.")
     return found[int(index)], rows.number(found[int(index)], int(index))
-
-
-def _enter(uri: str) -> None:
-    """Unpack the code, and make it the working folder and the first place to import from."""
-    folder = unpack(_clients(), uri)
-    os.chdir(folder)
-    others = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = f"{folder}{os.pathsep}{others}" if others else str(folder)
 
 
 def unpack(clients: Clients, uri: str) -> Path:

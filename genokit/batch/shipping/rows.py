@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,34 +24,38 @@ ROW = "genokit:row"  # in a row: its number in the first submission, where that 
 def chosen(
     each: Iterable[Mapping[str, object]] | pd.DataFrame | None, size: int | None, only: Any
 ) -> list[dict[str, str]] | None:
-    """The rows that an array needs, each with its number where that is not its place; None where it needs none.
+    """The rows that an array needs as texts, each with its number where that is not its place; None if it needs none.
 
+    Raises InvalidRequest.
+
+    >>> chosen([{"rate": 0.1}, {"rate": 0.2}, {"rate": 0.3}], None, range(2))
+    [{'rate': '0.1'}, {'rate': '0.2'}]
     >>> chosen([{"rate": 0.1}, {"rate": 0.2}, {"rate": 0.3}], None, [2])
     [{'rate': '0.3', 'genokit:row': '2'}]
     >>> chosen(None, 4, [1, 3])
     [{'genokit:row': '1'}, {'genokit:row': '3'}]
     """
-    if only is None:
-        return None if each is None else texts(each, None)
+    if each is None and only is None:
+        return None
     if each is None and size is None:
         raise InvalidRequest("only chooses rows of each=, or children of size=, and neither is given.")
-    only = list(only) if isinstance(only, Iterable) and not isinstance(only, str) else [only]
-    found = texts(each, only) if each is not None else [{} for _ in numbered(only, whole("size", size))]
-    if only != list(range(len(only))) or each is None:
-        found = [{**row, ROW: str(number)} for row, number in zip(found, only, strict=True)]
+    records = [{}] * whole("size", size) if each is None else _records(each)
+    if only is None:
+        return _texts(records)
+    numbers = _numbers(only, len(records))
+    found = _texts([records[number] for number in numbers])
+    if numbers != list(range(len(numbers))) or each is None:
+        found = [{**row, ROW: str(number)} for row, number in zip(found, numbers, strict=True)]
     return found
 
 
-def numbered(only: Sequence[Any], count: int) -> list[int]:
-    """The row numbers that ``only`` names, of ``count`` rows. Raises InvalidRequest."""
-    numbers = [whole("a number in only", number) for number in only]
-    strange = [number for number in numbers if not 0 <= number < count]
-    if strange:
-        raise InvalidRequest(f"only names row {strange[0]}, but the {count:,} rows are 0 to {count - 1}.")
-    if len(set(numbers)) < len(numbers):
-        raise InvalidRequest(f"only names row {max(numbers, key=numbers.count)} twice.")
-    if not numbers:
-        raise InvalidRequest("only names no row, so there is nothing to submit.")
+def _numbers(only: Any, count: int) -> list[int]:
+    """The row numbers that ``only`` names, of ``count`` rows."""
+    several = isinstance(only, Iterable) and not isinstance(only, str)
+    numbers = [whole("a number in only", number) for number in (only if several else [only])]
+    if not numbers or len(set(numbers)) < len(numbers) or not 0 <= min(numbers) <= max(numbers) < count:
+        said = reprlib.repr(numbers)
+        raise InvalidRequest(f"only must name some of the {count:,} rows, 0 to {count - 1}, each once, but is {said}.")
     return numbers
 
 
@@ -59,24 +64,20 @@ def number(row: Mapping[str, str], index: int) -> int:
     return int(row.get(ROW, index))
 
 
-def texts(each: Iterable[Mapping[str, object]] | pd.DataFrame, only: Iterable[int] | None) -> list[dict[str, str]]:
-    """The rows of an array as texts, those numbered in ``only`` where it is given. Raises InvalidRequest.
+def _records(each: Any) -> list[Any]:
+    """The rows of ``each``, whose columns are not looked at yet."""
+    if hasattr(each, "itertuples"):
+        if len({*map(str, each.columns)}) < len(each.columns):
+            raise InvalidRequest("each: two columns have the same name. Rename one.")
+        return list(each.to_dict("records"))
+    if isinstance(each, (str, bytes, Mapping)) or hasattr(each, "ndim") or not isinstance(each, Iterable):
+        kind = type(each).__name__
+        raise InvalidRequest(f"each must be a list of dicts or a DataFrame, one row a child, not {kind}.")
+    return list(each)
 
-    >>> texts([{"rate": 0.1}, {"rate": 0.2}, {"rate": 0.3}], only=range(2))
-    [{'rate': '0.1'}, {'rate': '0.2'}]
-    """
-    frame: Any = each if hasattr(each, "itertuples") else None
-    if frame is None and (
-        isinstance(each, (str, bytes, Mapping)) or hasattr(each, "ndim") or not isinstance(each, Iterable)
-    ):
-        raise InvalidRequest(
-            f"each must be a list of dicts or a DataFrame, one row a child, not {type(each).__name__}."
-        )
-    if frame is not None and len({*map(str, frame.columns)}) < len(frame.columns):
-        raise InvalidRequest("each: two columns have the same name. Rename one.")
-    records: list[Any] = list(each) if frame is None else frame.to_dict("records")
-    if only is not None:
-        records = [records[one] for one in numbered(list(only), len(records))]
+
+def _texts(records: Sequence[Any]) -> list[dict[str, str]]:
+    """Rows as texts, all with the same columns."""
     if not 1 <= len(records) <= MOST:
         raise InvalidRequest(
             f"each has {len(records):,} rows, but an array job takes 1 to {MOST:,}. "
