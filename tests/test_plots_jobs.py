@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import matplotlib as mpl
 import pandas as pd
 import pytest
 
 from genokit.display import STATUS_COLOURS
 from genokit.plots import jobs
 
+USED = {"vCPU": (2, 8), "memory (GiB)": (3.5, None)}
 NOON = pd.Timestamp("2026-11-22 12:00", tz="UTC")
 
 
-@pytest.fixture(autouse=True)
-def _figures_close():
-    from matplotlib import pyplot as plt
-
-    mpl.use("Agg")
-    yield
-    plt.close("all")
+def timeline(attempts: pd.DataFrame, now: pd.Timestamp = NOON):
+    return jobs.picture(attempts, {}, USED, now=now).axes[2]
 
 
 def attempts(n: int, status: str = "SUCCEEDED", name: str = "align") -> pd.DataFrame:
@@ -43,7 +38,7 @@ def attempts(n: int, status: str = "SUCCEEDED", name: str = "align") -> pd.DataF
 
 @pytest.mark.parametrize("n", [0, 1, 30, 31, 10_000])
 def test_a_timeline_has_a_bar_for_every_attempt_and_a_name_where_there_is_room(n):
-    ax = jobs.timeline(attempts(n), now=NOON)
+    ax = timeline(attempts(n))
     (bars,) = ax.collections
     assert len(bars.get_paths()) == n
     assert len(ax.get_yticklabels()) == (n if 0 < n <= 30 else len(ax.get_yticks()))
@@ -56,23 +51,27 @@ def test_a_timeline_has_a_bar_for_every_attempt_and_a_name_where_there_is_room(n
 def test_a_running_attempt_reaches_to_now():
     table = attempts(1)
     table["stopped"] = pd.Series([pd.NaT], dtype="datetime64[ms, UTC]")
-    ax = jobs.timeline(table, now=NOON + pd.Timedelta(minutes=5))
+    ax = timeline(table, NOON + pd.Timedelta(minutes=5))
     box = ax.collections[0].get_paths()[0].get_extents()
     assert (box.x1 - box.x0) * 24 * 60 == pytest.approx(5, rel=1e-3)
 
 
 def test_a_failed_attempt_has_a_sign_beside_its_colour():
-    assert [text.get_text() for text in jobs.timeline(attempts(4), now=NOON).texts] == ["✕", "✕"]
+    assert [text.get_text() for text in timeline(attempts(4)).texts] == ["✕", "✕"]
 
 
 @pytest.mark.parametrize("name", ["$\\frac{", "a" * 200, "<script>", "new\nline", ""])
 def test_any_name_can_be_drawn(name):
-    jobs.timeline(attempts(2, name=name), now=NOON).figure.canvas.draw()
     jobs.picture(attempts(2, name=name), {}, {"vCPU": (1, 2)}, now=NOON, title=name).canvas.draw()
 
 
 def test_counts_are_written_at_their_bars():
-    ax = jobs.counts({"RUNNING": 3, "SUCCEEDED": 9990})
+    ax = jobs.picture(attempts(1), {"RUNNING": 3, "SUCCEEDED": 9990}, USED, now=NOON).axes[0]
     assert [text.get_text() for text in ax.texts] == ["0", "0", "0", "0", "3", "9,990", "0"]
     assert ax.get_title(loc="left") == "9,993 jobs"
     assert [label.get_text() for label in ax.get_yticklabels()] == list(STATUS_COLOURS)
+
+
+def test_what_is_in_use_is_written_beside_its_bar():
+    ax = jobs.picture(attempts(1), {}, USED, now=NOON).axes[1]
+    assert [text.get_text() for text in ax.texts] == ["2 of 8", "3.5, of an unknown size"]

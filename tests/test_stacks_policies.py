@@ -114,15 +114,15 @@ def notebook(clients: Listening) -> None:
     words = batch.define("words", command=["echo", "Ref::word"], parameters={"word": "hello"}, memory_gib=0.1)
     batch.define("words", command=["echo", "Ref::word"], parameters={"word": "hello"}, memory_gib=0.1)
     batch.preflight(words)
-    with watch.Watch(clients) as seen:
-        first = batch.submit(words, name="first")
-        second = batch.submit(words, queue="lowPriority", size=2, after=first)
-        batch.submit(words, queue="gpu", check=False).cancel()
-        assert batch.submit(words, name="first").id == first.id
-        first.tail()
-        second.wait()
-        seen.wait(timeout_s=10)
-        seen.snapshot()
+    first = batch.submit(words, name="first")
+    second = batch.submit(words, queue="lowPriority", size=2, after=first)
+    batch.submit(words, queue="gpu", check=False).cancel()
+    assert batch.submit(words, name="first").id == first.id
+    first.tail()
+    second.wait()
+    seen = watch.Watch(clients)
+    seen.chosen = second.id
+    assert not seen.look().problem
     batch.submit("isaac", check=False).terminate()
     assert first.log().strip() == "hello"
     own = batch.define("own-image", command=["true"], image=clients.output("Repository") + ":mine", memory_gib=0.1)

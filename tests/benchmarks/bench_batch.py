@@ -12,6 +12,7 @@ import statistics
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -135,12 +136,14 @@ def watching(what: str, settings: Settings, start: Callable[[Clients], list[str]
         name: here.client(name) for name in ("batch", "logs", "cloudformation")
     })  # fmt: skip
     ids = start(here)
-    process = psutil.Process()
-    with Watch(paced, jobs=ids) as watch:
-        used = sum(process.cpu_times()[:2])
-        time.sleep(MINUTE)
-        calls, snapshot = watch.calls, watch.snapshot()
-        share = (sum(process.cpu_times()[:2]) - used) / MINUTE
+    calls: Counter[str] = Counter()
+    here.batch.meta.events.register("provide-client-params", lambda model, **_: calls.update([model.name]))
+    process, watch, ends = psutil.Process(), Watch(paced, jobs=ids), time.monotonic() + MINUTE
+    watch.chosen = ids[0]
+    used = sum(process.cpu_times()[:2])
+    while (snapshot := watch.look()).next_s and time.monotonic() < ends:
+        time.sleep(snapshot.next_s)
+    share = (sum(process.cpu_times()[:2]) - used) / MINUTE
     for operation, count in sorted(calls.items()):
         print(f"{f'{what}, Watch':52} {count:>9,} {operation}")
     print(f"{f'{what}, Watch: this process':52} {share:>9.1%} of one core")

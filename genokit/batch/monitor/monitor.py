@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from genokit import display, live
 from genokit.backends import Clients
-from genokit.batch.job_state import ENDED, STATUSES
+from genokit.batch.job_state import ENDED
 from genokit.batch.monitor.snapshot import Snapshot
 from genokit.batch.monitor.watch import Watch
 from genokit.batch.resources import one_line
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from genokit.batch.monitor.widget import View
+
+BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
 
 
 def monitor(clients: Clients, queue: str | None = None, jobs: Any = None, *, wait: bool | None = None) -> Monitor:
@@ -44,7 +47,6 @@ class Monitor:
     def __init__(self, clients: Clients, queue: str | None = None, ids: list[str] | None = None) -> None:
         self._clients = clients
         self._queue, self._ids = queue, ids
-        self._watch: Watch | None = None
         self._view: View | None = None
         self._last = Snapshot()
 
@@ -56,12 +58,11 @@ class Monitor:
         return f"Queue {self._queue}" if self._queue else "All queues"
 
     def snapshot(self) -> Snapshot:
-        """What is known now, as tables too: ``.jobs``, ``.attempts``, ``.environments``."""
-        if self._watch is not None and not self._watch.closed:
-            self._last = self._watch.snapshot()
-        if self._last.at is None or self._watch is None:
-            with self._new_watch() as watch:
-                self._last = watch.wait()
+        """What is known now, as tables too: ``.jobs`` and ``.attempts``. A closed view keeps what it knew."""
+        if self._view is not None and self._view.now.at is not None:
+            self._last = self._view.now
+        else:
+            self._last = self._watch().look()
         return self._last
 
     def follow(self) -> Snapshot:
@@ -71,16 +72,18 @@ class Monitor:
         """
         from genokit.bars import Bar
 
-        with self._new_watch() as watch, Bar(desc=one_line(self.title), unit="job", bar_format=BAR) as bar:
-            now = watch.wait()
-            if now.at is None:
-                raise ServiceError(now.problem)
-            while not now.over:
-                _advance(bar, now)
-                now = watch.wait(now.version)
-            _advance(bar, now)
-        self._last = now
-        return now
+        watch = self._watch()
+        with Bar(desc=one_line(self.title), unit="job", bar_format=BAR) as bar:
+            while True:
+                self._last = now = watch.look()
+                if now.at is None:
+                    raise ServiceError(now.problem)
+                bar.total = sum(now.counts.values()) or None
+                bar.n = sum(now.counts[status] for status in ENDED)
+                bar.set_postfix_str(f"the last update failed: {one_line(now.problem)}" if now.problem else _said(now))
+                if now.over:
+                    return now
+                time.sleep(now.next_s or 0)
 
     def picture(self) -> Figure:
         """How many jobs stand where, what they use, and when each attempt ran, as a matplotlib figure."""
@@ -99,19 +102,10 @@ class Monitor:
         """Stop following; a view keeps what it shows."""
         if self._view is not None:
             self._view.close()
-        if self._watch is not None:
-            self._watch.close()
-
-    def __enter__(self) -> Monitor:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def __repr__(self) -> str:
-        now = self._last if self._watch is None or self._watch.closed else self._watch.snapshot()
-        counts = ", ".join(f"{n:,} {status}" for status, n in now.counts.items() if n) or "nothing seen"
-        return one_line(f"<Monitor {self.title}: {counts}>")
+        now = self._view.now if self._view else self._last
+        return one_line(f"<Monitor {self.title}: {_said(now) or 'nothing seen'}>")
 
     def _repr_html_(self) -> Html:
         now = self.snapshot()
@@ -130,23 +124,12 @@ class Monitor:
         from genokit.batch.monitor.widget import View
 
         if self._view is None or self._view.closed:
-            self._watch = self._new_watch()
-            self._view = View(self._clients, self._watch, self.title)
+            self._view = View(self._clients, self._watch(), self.title)
         live.show(self._view.box, self._repr_html_(), repr(self))
 
-    def _new_watch(self) -> Watch:
+    def _watch(self) -> Watch:
         return Watch(self._clients, queue=self._queue, jobs=self._ids)
 
 
-BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
-
-
-def _advance(bar: Any, now: Snapshot) -> None:
-    counts = now.counts
-    bar.total = sum(counts.values()) or None
-    bar.n = sum(counts[status] for status in ENDED)
-    bar.set_postfix_str(f"the last update failed: {one_line(now.problem)}" if now.problem else _said(now))
-
-
 def _said(now: Snapshot) -> str:
-    return ", ".join(f"{now.counts[status]:,} {status}" for status in STATUSES if now.counts[status])
+    return ", ".join(f"{n:,} {status}" for status, n in now.counts.items() if n)

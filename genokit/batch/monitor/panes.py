@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 
 from genokit import display, live
 from genokit.batch.job_state import ENDED, STATUSES, JobState
-from genokit.batch.monitor.array_states import ArrayStates
 from genokit.batch.monitor.snapshot import Snapshot
 from genokit.display import Html
 
@@ -16,7 +15,7 @@ LANES = 20  # attempts of the timeline at most
 
 
 def head(title: str, place: str, now: Snapshot, *, closed: bool) -> Html:
-    """What is watched and where; when it was looked at last, how often, and what went wrong."""
+    """What is watched and where; when it was looked at last, when it is again, and what went wrong."""
     at = f"{now.at:%H:%M:%S} UTC" if now.at else "not yet"
     if closed:
         state, how = "CLOSED", "no longer updated"
@@ -24,8 +23,7 @@ def head(title: str, place: str, now: Snapshot, *, closed: bool) -> Html:
         state, how = "OK", "all jobs have ended"
     else:
         state, how = "LIVE", f"updated every {now.next_s:.2g} s"
-    calls = f"{now.calls_a_minute:,} call{'' if now.calls_a_minute == 1 else 's'} in the last minute"
-    parts: list[Html] = [live.heading(title, place, state, f"as of {at}, {how}, {calls}")]
+    parts: list[Html] = [live.heading(title, place, state, f"as of {at}, {how}")]
     if now.problem:
         known = f"What is shown is as of {at}. " if now.at else ""
         again = f" The next is in about {now.next_s:.0f} s." if now.next_s else ""
@@ -36,9 +34,8 @@ def head(title: str, place: str, now: Snapshot, *, closed: bool) -> Html:
 def counts(now: Snapshot) -> Html:
     """How many jobs stand in each status, and what those at work hold of their environments."""
     used, (vcpus, memory_gib) = now.used, now.limits
-    spread = "" if len(now.places) < 2 else f" in {len(now.places)} environments"
     meters = [
-        live.meter("vCPU in use", used.vcpus, vcpus, spread),
+        live.meter("vCPU in use", used.vcpus, vcpus),
         live.meter("Memory in use, GiB", round(used.memory_gib, 2), memory_gib),
     ]
     if used.gpus:
@@ -116,27 +113,21 @@ def detail(chosen: str, job: JobState | None, now: Snapshot) -> Html:
     requested = f"{capacity.vcpus:g} vCPU, {display.size(capacity.memory_mib * 2**20)}{gpus}"
     shown: dict[str, object] = {
         "Reason": job.reason or "none",
-        "Started": f"{_clock(job.started)}, took {_took(job, now)}" if job.started else "not yet",
-        "Exit code": "none" if job.exit_code is None else job.exit_code,
         "Requested": requested + (" each" if job.size else ""),
-        "Attempts": len(job.tries) or "none",
         "Id": job.id,
     }
     if job.size:
-        shown = {key: shown[key] for key in ("Reason", "Requested", "Id")}
+        counted = ", ".join(f"{n:,} {status}" for status, n in job.counts.items() if n)
+        shown = {"Progress": f"{job.size:,} children: {counted}."} | shown
+    else:
+        shown["Started"] = f"{_clock(job.started)}, took {_took(job, now)}" if job.started else "not yet"
+        shown["Exit code"] = "none" if job.exit_code is None else job.exit_code
+        shown["Attempts"] = len(job.tries) or "none"
+    if failed := now.failed.get(job.id):
+        more = f" and {job.counts['FAILED'] - len(failed):,} more" if job.counts["FAILED"] > len(failed) else ""
+        shown["Failed"] = f"{', '.join(map(str, failed))}{more}"
     child = f", child {job.id.partition(':')[2]}" if ":" in job.id else ""
     return display.card(f"Job {job.name}{child}", shown, status=job.status)
-
-
-def children(parent: JobState, array: ArrayStates) -> Html:
-    """How many of an array's children are in each status, and which have failed."""
-    counted = ", ".join(f"{n:,} {status}" for status, n in parent.counts.items() if n)
-    failed = [index for index, place in enumerate(array.states) if place == STATUSES.index("FAILED")]
-    said = f"{parent.size:,} children: {counted}."
-    if failed:
-        more = f" and {len(failed) - 10:,} more" if len(failed) > 10 else ""
-        said += f" Failed: {', '.join(map(str, failed[:10]))}{more}."
-    return live.quiet(said)
 
 
 def lines(job: JobState | None, text: str) -> Html:
@@ -150,11 +141,11 @@ def lines(job: JobState | None, text: str) -> Html:
     return display.log(text) if text else live.quiet("No lines so far.")
 
 
-def question(verb: str, chosen: str, job: JobState | None) -> Html:
+def question(chosen: str, job: JobState | None) -> Html:
     """What a yes would do, and to which job."""
     name, status = (label(job), job.status) if job else (chosen, "unknown")
     whole = f", with all its {job.size:,} children" if job and job.size else ""
-    return live.quiet(f"{verb} job {name}{whole} ({chosen[:8]}…, {status})? It ends as FAILED.")
+    return live.quiet(f"Cancel job {name}{whole} ({chosen[:8]}…, {status})? It ends as FAILED.")
 
 
 def _took(job: JobState, now: Snapshot) -> str:

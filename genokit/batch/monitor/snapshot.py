@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from genokit.batch.cost import prices
 from genokit.batch.job_state import Attempt, JobState, tally
-from genokit.batch.monitor.array_states import ArrayStates
 from genokit.batch.requirements import Capacity
-from genokit.batch.resources import ComputeEnvironment, JobQueue
+from genokit.batch.resources import JobQueue
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,17 +17,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a watch knew at one moment; its ``jobs``, ``attempts`` and ``environments`` are tables."""
+    """What a watch knew at one moment; its ``jobs`` and ``attempts`` are tables."""
 
-    version: int = 0
     at: datetime | None = None  # of the last look that succeeded
     states: tuple[JobState, ...] = ()
-    arrays: Mapping[str, ArrayStates] = field(default_factory=dict)
+    failed: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # of the chosen array: first FAILED children
     queues: tuple[JobQueue, ...] = ()
+    over: bool = False  # whether every job has ended
     problem: str = ""  # why the last look failed
-    missing: int = 0  # jobs watched by id that no answer has named yet
     next_s: float | None = None  # seconds from that look to the next; None: nothing is left to look for
-    calls_a_minute: int = 0
 
     @property
     def counts(self) -> dict[str, int]:
@@ -38,11 +33,6 @@ class Snapshot:
         return tally(self.states)
 
     @property
-    def over(self) -> bool:
-        """Whether every job has ended."""
-        return self.at is not None and not self.missing and all(job.ended for job in self.states)
-
-    @cached_property
     def jobs(self) -> pd.DataFrame:
         """A row a job, newest first; times are UTC."""
         rows = [
@@ -64,7 +54,7 @@ class Snapshot:
         ]
         return sorted(tries, key=lambda one: one[2].started or 0)
 
-    @cached_property
+    @property
     def attempts(self) -> pd.DataFrame:
         """A row an attempt that has started, oldest first; ``status`` is how it ended, or RUNNING."""
         rows = [
@@ -74,23 +64,12 @@ class Snapshot:
         names = "job_id name queue attempt status started stopped exit_code reason"
         return _table(rows, names, moments=("started", "stopped"), whole=("exit_code",))
 
-    @cached_property
-    def environments(self) -> pd.DataFrame:
-        """A row a compute environment that these jobs may run in. Its memory is an upper bound, where one is known."""
-        rows = [
-            (one.name, one.type, one.status, one.max_vcpus, one.desired_vcpus, memory_gib(one)) for one in self.places
-        ]
-        return _table(rows, "environment type status max_vcpus desired_vcpus memory_gib")
-
-    @property
-    def places(self) -> list[ComputeEnvironment]:
-        """The compute environments of the queues, each once."""
-        return list({place.arn: place for queue in self.queues for place in queue.environments}.values())
-
     @property
     def limits(self) -> tuple[float | None, float | None]:
-        """The most vCPU and GiB that these environments have together; None where one of them does not say."""
-        return _sum(one.max_vcpus for one in self.places), _sum(map(memory_gib, self.places))
+        """The most vCPU and GiB that the queues' environments have together; None where one of them does not say."""
+        places = {place.arn: place for queue in self.queues for place in queue.environments}.values()
+        memory = (place.capacity.memory_gib if place.capacity else None for place in places)
+        return _sum(place.max_vcpus for place in places), _sum(memory)
 
     @property
     def used(self) -> Capacity:
@@ -98,24 +77,12 @@ class Snapshot:
         return sum((job.capacity * job.at_work for job in self.states), Capacity())
 
 
-def memory_gib(place: ComputeEnvironment) -> float | None:
-    """The most memory that jobs can have there together: what it says itself, or what its richest instances hold."""
-    if place.capacity:
-        return place.capacity.memory_gib
-    known, unknown = prices.expand(place.instance_types)
-    if not known or unknown or place.max_vcpus is None:
-        return None
-    return place.max_vcpus * max(one.job_memory_gib / one.vcpus for one in known)
-
-
 def _sum(parts: Iterable[float | None]) -> float | None:
     parts = list(parts)
     return None if None in parts or not parts else sum(part for part in parts if part is not None)
 
 
-def _table(
-    rows: list[tuple[Any, ...]], names: str, *, moments: Sequence[str] = (), whole: Sequence[str] = ()
-) -> pd.DataFrame:
+def _table(rows: list[tuple[Any, ...]], names: str, *, moments: Sequence[str], whole: Sequence[str]) -> pd.DataFrame:
     import pandas as pd
 
     from genokit.frames import Frame

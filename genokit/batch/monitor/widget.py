@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 
 import ipykernel
@@ -24,26 +23,26 @@ from genokit.display import Html
 from genokit.errors import GenokitError
 from genokit.live import answer_at_once, notice, style, view
 
-PAINT_S = 0.5  # between two paintings at least
 LINES = 300  # of a log
+LATE_S = 60  # after a job's end, within which lines may still come
 ANSWERS = ipykernel.version_info[0] >= 7  # older kernels hear of a click when their cell has ended
-REST_S = 30.0  # after so long on no page it asks no more, until it is on one again
-EVERY = "every status"
-CHOICES = {EVERY: STATUSES, "not ended": STATUSES[:5], **{status: (status,) for status in STATUSES}}
+CHOICES = {"every status": STATUSES, "not ended": STATUSES[:5], **{status: (status,) for status in STATUSES}}
 
 
 class View:
-    """The widgets of one monitor in ``box``, and the thread that paints them."""
+    """The widgets of one monitor in ``box``, and the thread that looks and paints until ``close()``.
 
-    def __init__(self, clients: Clients, watch: Watch, title: str, *, rest_s: float = REST_S) -> None:
-        self._clients, self._watch, self._title, self._rest_s = clients, watch, title, rest_s
+    While the view is on no page the thread rests.
+    """
+
+    def __init__(self, clients: Clients, watch: Watch, title: str) -> None:
+        self._clients, self._watch, self._title = clients, watch, title
         self._lock = threading.RLock()
-        self._now = Snapshot()
+        self._wake = threading.Event()
+        self._hidden = False
         self._chosen = ""  # the id of the job whose detail is shown
-        self._pending: Callable[[], object] | None = None  # what waits for a yes
-        self._log: tuple[str, float, str] = ("", 0.0, "")  # the job, when its lines were read, and the lines
-        self._hidden_at: float | None = None  # since when it has been on no page
-        self._on_page = threading.Event()
+        self._log = ("", "")  # which lines were read last, and these
+        self.now = Snapshot()
         self.closed = False
         self._make()
         threading.Thread(target=self._live, name="genokit view", daemon=True).start()
@@ -52,40 +51,39 @@ class View:
 
     def _make(self) -> None:
         self._head, self._counts, self._lanes, self._cells, self._note, self._detail, self._lines, self._question, \
-            self._answer, self._strip = (widgets.HTML() for _ in range(10))  # fmt: skip
+            self._answer = (widgets.HTML() for _ in range(9))  # fmt: skip
         self._filter = widgets.Text(placeholder="name, id or reason", description="Filter", continuous_update=True)
         self._status = widgets.Dropdown(options=list(CHOICES), description="Show")
         self._names = widgets.RadioButtons(options=[], layout={"width": "auto"})
         self._child = widgets.Text(description="Child", placeholder="its number", continuous_update=False,
                                    layout={"width": "180px"})  # fmt: skip
         self._explain = self._button("Explain", lambda: self._do(self._why), "Why the job is in its status")
-        self._cancel = self._button("Cancel", self._ask_cancel, "Take it out of its queue, if it has not started")
-        self._terminate = self._button("Terminate", self._ask_terminate, "Stop it wherever it is")
-        self._yes = self._button("Yes", self._on_yes, kind="danger")
-        self._no = self._button("No", lambda: self._ask("", None))
+        self._cancel = self._button("Cancel", lambda: self._ask(True), "End the job, whether it runs or waits")
+        self._yes = self._button("Yes, cancel", self._on_yes, kind="danger")
+        self._no = self._button("No", lambda: self._ask(False))
         self._close = self._button("Close", self.close, "Stop following; what is shown stays")
-        self._confirm = self._row("gk-confirm", self._question, self._yes, self._no)
-        logbox = self._row("gk-logbox", self._lines)
+        self._confirm = _box("gk-confirm", self._question, self._yes, self._no)
+        logbox = _box("gk-logbox", self._lines)
         logbox.tabbable = True
-        self._actions = self._row("gk-actions", self._explain, self._cancel, self._terminate, self._child)
-        about = self._column("gk-about", self._detail, self._actions, self._confirm, self._answer)
-        self._chosen_one = self._row("gk-chosen", about, logbox)
-        filters = self._row("gk-filter", self._filter, self._status, self._note)
-        table = self._row("gk-jobs", self._names, self._cells)
-        top = self._row("gk-top", self._head, self._close)
+        actions = _box("gk-actions", self._explain, self._cancel, self._child)
+        about = _box("gk-about", self._detail, actions, self._confirm, self._answer, kind=widgets.VBox)
+        self._chosen_one = _box("gk-chosen", about, logbox)
+        filters = _box("gk-filter", self._filter, self._status, self._note)
+        table = _box("gk-jobs", self._names, self._cells)
+        top = _box("gk-top", self._head, self._close)
         sheet = widgets.HTML(style(), layout={"height": "0", "margin": "0"})
-        parts = (sheet, top, self._counts, self._lanes, filters, table, self._strip, self._chosen_one)
-        self.box = self._column("gk-monitor", *parts)
+        parts = (sheet, top, self._counts, self._lanes, filters, table, self._chosen_one)
+        self.box = _box("gk-monitor", *parts, kind=widgets.VBox)
         self.box.add_class("gk-view")
         self.box._view_count = 0  # from now on the pages that show it are counted
         self.box.observe(self._on_views, "_view_count")
-        self._show(self._confirm, False)
+        _show(self._confirm, False)
         self._on_change(self._filter, lambda _: self._paint_table())
         self._on_change(self._status, lambda _: self._paint_table())
         self._on_change(self._names, self._on_name)
         self._on_change(self._child, self._on_child)
-        self._pressed = (self._filter, self._status, self._names, self._child, self._explain, self._cancel,
-                         self._terminate, self._yes, self._no, self._close)  # fmt: skip
+        self._buttons = (self._explain, self._cancel, self._yes, self._no, self._close)
+        self._pressed = (self._filter, self._status, self._names, self._child, *self._buttons)
         answer_at_once(*self._pressed)
 
     def _button(self, words: str, do: Callable[[], object], tooltip: str = "", kind: str = "") -> widgets.Button:
@@ -100,60 +98,36 @@ class View:
     def _on_change(self, widget: Any, do: Callable[[Any], object]) -> None:
         widget.observe(lambda change: self._locked(do, change["new"]), "value")
 
-    def _row(self, name: str, *children: Any) -> widgets.Box:
-        box = widgets.Box(children)
-        box.add_class(name)
-        return box
-
-    def _column(self, name: str, *children: Any) -> widgets.Box:
-        box = widgets.VBox(children)
-        box.add_class(name)
-        return box
-
-    def _show(self, widget: Any, shown: bool) -> None:
-        widget.layout.display = None if shown else "none"
-
-    # --- painting
+    # --- looking and painting
 
     def _live(self) -> None:
         while not self.closed:
-            if self._hidden_at is not None and time.monotonic() > self._hidden_at + self._rest_s:
-                self._watch.close()
-                self._on_page.wait()
-                if not self.closed:
-                    self._watch.reopen()
-            now = self._watch.wait(self._now.version, 5)
+            self._wake.clear()
+            now = self._watch.look()
             began = time.monotonic()
             with self._lock:
-                if now.version != self._now.version or self._follows():
-                    self._now = now
-                    self._paint()
-                    answer_at_once(*self._pressed)
-            # Painting takes a sixth of the kernel's time at most, however many jobs there are.
-            time.sleep(max(PAINT_S, 5 * (time.monotonic() - began)))
-
-    def _follows(self) -> bool:
-        job = self._job()
-        return job is not None and job.status == "RUNNING"
+                self.now = now
+                self._paint()
+                answer_at_once(*self._pressed)
+            rests = self._hidden or now.next_s is None
+            # Jitter: a room full of notebooks opened by one teacher does not ask in step. And painting takes a sixth
+            # of the kernel's time at most, however many jobs there are.
+            pause_s = max((now.next_s or 0) * random.uniform(0.8, 1.2), 5 * (time.monotonic() - began))
+            self._wake.wait(None if rests else pause_s)
 
     def _paint(self) -> None:
-        now = self._now
+        now = self.now
         place = self._clients.place + ("" if ANSWERS else ". While a cell runs, buttons wait: ipykernel 7 ends that")
-        self._put(self._head, panes.head(self._title, place, now, closed=self.closed))
-        self._put(self._counts, panes.counts(now))
-        self._put(self._lanes, panes.timeline(now))
+        _put(self._head, panes.head(self._title, place, now, closed=self.closed))
+        _put(self._counts, panes.counts(now))
+        _put(self._lanes, panes.timeline(now))
         self._paint_table()
         self._paint_detail()
-
-    def _put(self, widget: widgets.HTML, *parts: Html) -> None:
-        html = view(*parts)
-        if widget.value != html:
-            widget.value = html
 
     def _paint_table(self) -> None:
         wanted = self._filter.value.strip().lower()
         statuses = CHOICES[self._status.value]
-        found = [job for job in self._now.states if panes.matches(job, wanted, statuses)]
+        found = [job for job in self.now.states if panes.matches(job, wanted, statuses)]
         shown = found[: panes.ROWS]
         names = tuple((panes.label(job), job.id) for job in shown)
         if tuple(self._names.options) != names:
@@ -162,58 +136,41 @@ class View:
                 self._names.value = None
         if self._parent() in [job.id for job in shown] and self._names.value != self._parent():
             self._names.value = self._parent()
-        self._put(self._cells, panes.rows(shown, self._now))
-        self._put(self._note, panes.how_many(len(shown), len(found), len(self._now.states)))
+        _put(self._cells, panes.rows(shown, self.now))
+        _put(self._note, panes.how_many(len(shown), len(found), len(self.now.states)))
 
     def _paint_detail(self) -> None:
-        job, parent = self._job(), self._watch.found(self._parent())
-        self._show(self._chosen_one, bool(self._chosen))
+        job, parent = self._watch.known.get(self._chosen), self._watch.known.get(self._parent())
+        _show(self._chosen_one, bool(self._chosen))
         if not self._chosen:
             return
-        array = self._now.arrays.get(parent.id) if parent else None
-        self._put(self._strip, *([panes.children(parent, array)] if parent and array else []))
-        self._put(self._detail, panes.detail(self._chosen, job, self._now))
-        self._show(self._child, bool(parent and parent.size))
-        live = job is not None and job.status not in ENDED and not self.closed
+        _put(self._detail, panes.detail(self._chosen, job, self.now))
+        _show(self._child, bool(parent and parent.size))
         self._explain.disabled = job is None or self.closed
-        self._cancel.disabled = not live or job is None or (job.status in ("STARTING", "RUNNING") and not job.size)
-        self._terminate.disabled = not live
-        lines = self._read(job)
-        self._put(self._lines, panes.lines(job, lines))
+        self._cancel.disabled = job is None or self.closed or job.status in ENDED
+        _put(self._lines, panes.lines(job, self._read(job)))
 
     def _read(self, job: JobState | None) -> str:
-        """The last lines of the chosen job, read again when there may be more of them."""
+        """The last lines of the chosen job, read again as long as there may be more of them."""
         if job is None or not job.stream:
             return ""
-        name, at, lines = self._log
-        state = f"{job.stream} {job.status}"
-        backend = self._clients.backend
-        rest = max(PAINT_S, backend.poll_s) if job.status == "RUNNING" else backend.log_delay_s or 1e9
-        late = name == state and job.status in ENDED and (job.stopped or 0) / 1000 + 60 < time.time()
-        if name == state and (late or time.monotonic() < at + rest):
-            return lines
-        self._watch.count("get_log_events")
-        try:
-            lines = LogStream(self._clients, job.stream, group=job.group).last(LINES)
-        except GenokitError as error:
-            lines = str(error)
-        self._log = (state, time.monotonic(), lines)
-        return lines
+        which = f"{job.stream} {job.status}"
+        if which != self._log[0] or job.status == "RUNNING" or (job.stopped or 0) / 1000 + LATE_S > time.time():
+            try:
+                lines: str = LogStream(self._clients, job.stream, group=job.group).last(LINES)
+            except GenokitError as error:
+                lines = str(error)
+            self._log = (which, lines)
+        return self._log[1]
 
     # --- what people do
 
     def _parent(self) -> str:
         return self._chosen.partition(":")[0]
 
-    def _job(self) -> JobState | None:
-        return self._watch.found(self._chosen) if self._chosen else None
-
     def _on_views(self, change: Any) -> None:
-        self._hidden_at = None if change["new"] else time.monotonic()
-        if change["new"]:
-            self._on_page.set()
-        else:
-            self._on_page.clear()
+        self._hidden = not change["new"]
+        self._wake.set()
 
     def _on_name(self, chosen: str | None) -> None:
         if chosen and chosen != self._parent():
@@ -221,63 +178,64 @@ class View:
             self._choose(chosen)
 
     def _on_child(self, value: str) -> None:
-        parent, number = self._watch.found(self._parent()), value.strip()
+        parent, number = self._watch.known.get(self._parent()), value.strip()
         if parent is None or not parent.size:
             return
         if number and not (number.isdecimal() and int(number) < parent.size):
-            self._say(notice(f"There is no child {number!r}: they are 0 to {parent.size - 1:,}."))
+            _put(self._answer, notice(f"There is no child {number!r}: they are 0 to {parent.size - 1:,}."))
             return
         self._choose(f"{parent.id}:{int(number)}" if number else parent.id)
 
     def _choose(self, job_id: str) -> None:
-        self._chosen = job_id
-        self._watch.look_at(job_id if ":" in job_id else "")
-        self._ask("", None)
-        self._say()
+        self._chosen = self._watch.chosen = job_id
+        self._wake.set()
+        self._ask(False)
+        _put(self._answer)
         self._paint_detail()
 
     def _why(self) -> None:
         detail = Job(self._clients, self._chosen).refresh().detail
-        self._say(explain(self._clients, detail, now=datetime.now(UTC))._repr_html_())
+        _put(self._answer, explain(self._clients, detail)._repr_html_())
 
-    def _ask_cancel(self) -> None:
-        self._ask("Cancel", lambda job: job.cancel("Cancelled in the monitor"))
-
-    def _ask_terminate(self) -> None:
-        self._ask("Terminate", lambda job: job.terminate("Terminated in the monitor"))
-
-    def _ask(self, verb: str, act: Callable[[Job], object] | None) -> None:
-        """Ask for a yes before ``act`` is done to the chosen job; with None, ask no more."""
-        self._pending = partial(act, Job(self._clients, self._chosen)) if act else None
-        if act is not None:
-            self._put(self._question, panes.question(verb, self._chosen, self._job()))
-            self._yes.description = f"Yes, {verb.lower()}"
-        self._show(self._confirm, act is not None)
+    def _ask(self, asked: bool) -> None:
+        """Ask for a yes before the chosen job is cancelled, or no more."""
+        _put(self._question, panes.question(self._chosen, self._watch.known.get(self._chosen)))
+        _show(self._confirm, asked)
 
     def _on_yes(self) -> None:
-        act = self._pending
-        self._ask("", None)
-        if act is not None:
-            self._do(act)
-            self._watch.nudge()
+        self._ask(False)
+        self._do(lambda: Job(self._clients, self._chosen).terminate("Cancelled in the monitor"))
+        self._wake.set()
 
     def _do(self, act: Callable[[], object]) -> None:
-        self._say()
+        _put(self._answer)
         try:
             act()
         except GenokitError as error:
-            self._say(notice(str(error)))
-
-    def _say(self, *parts: Html) -> None:
-        self._put(self._answer, *parts)
+            _put(self._answer, notice(str(error)))
 
     def close(self) -> None:
         """Stop following. What is shown stays, marked as closed."""
         with self._lock:
             if not self.closed:
                 self.closed = True
-                self._on_page.set()
-                self._watch.close()
-                for button in (self._close, self._explain, self._cancel, self._terminate, self._yes, self._no):
-                    button.disabled = True
+                self._wake.set()
                 self._paint()
+                for button in self._buttons:
+                    button.disabled = True
+
+
+def _box(name: str, *children: Any, kind: Any = widgets.Box) -> widgets.Box:
+    box = kind(children)
+    box.add_class(name)
+    return box
+
+
+def _show(widget: Any, shown: bool) -> None:
+    widget.layout.display = None if shown else "none"
+
+
+def _put(widget: widgets.HTML, *parts: Html) -> None:
+    html = view(*parts)
+    if widget.value != html:
+        widget.value = html
