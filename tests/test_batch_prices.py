@@ -35,8 +35,7 @@ def test_sizes_are_those_that_ec2_tells() -> None:
         assert one.vcpus == same["VCpuInfo"]["DefaultVCpus"], one
         assert one.memory_gib == same["MemoryInfo"]["SizeInMiB"] / 1024, one
         gpus = (same.get("GpuInfo") or {}).get("Gpus", [])
-        assert (one.gpus, one.gpu_name) == ((gpus[0]["Count"], gpus[0]["Name"]) if gpus else (0, "")), one
-        assert [one.arch] == same["ProcessorInfo"]["SupportedArchitectures"], one
+        assert one.gpus == (gpus[0]["Count"] if gpus else 0), one
 
 
 def test_the_price_of_a_family_grows_with_its_size() -> None:
@@ -50,7 +49,7 @@ def test_names_and_bundles_mean_types() -> None:
     assert {one.family for one in optimal} == {"m6i", "c6i", "r6i", "c7i"}
     assert unknown == []
     arm, _ = prices.expand(["default_arm64"])
-    assert {one.arch for one in arm} == {"arm64"}
+    assert {one.family for one in arm} == {"m6g", "c6g", "r6g", "c7g"}
     assert prices.expand(["g4dn", "g4dn.xlarge", "zz9"]) == (prices.expand(["g4dn"])[0], ["zz9"])
 
 

@@ -229,7 +229,7 @@ def test_rows_come_from_dicts_and_data_frames_alike() -> None:
     [
         ([], None, "0 rows, but an array job takes 1 to 10,000"),
         ([{"a": 1}] * 10_001, None, "10,001 rows"),
-        ([{"a": 1}, {"b": 1}], None, "row 1 must have the columns a, as row 0 has"),
+        ([{"a": 1}, {"b": 1}], None, "row 1 must be a dict with the same columns as row 0"),
         ([{"a": 1}, {"a": None}], None, "'a' of row 1 has no value"),
         (pd.DataFrame({"a": [1.0, float("nan")]}), None, "'a' of row 1 has no value"),
         ([{"a": 1}], range(3), r"only must name some of the 1 rows, 0 to 0, each once, but is \[0, 1, 2\]"),

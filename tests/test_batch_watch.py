@@ -35,12 +35,6 @@ def test_news_never_bring_an_ended_job_back_nor_lose_one(stories):
         assert all(known[one] is job for one, job in before.items() if job.ended)
 
 
-def test_a_listing_changes_the_status_and_keeps_the_detail():
-    job = JobState("1", "a", "RUNNABLE", capacity=Capacity(4), described=True)
-    now = job_state.merged({"1": job}, [JobState("1", "a", "RUNNING", started=5)])["1"]
-    assert (now.status, now.capacity.vcpus, now.started) == ("RUNNING", 4, 5)
-
-
 def test_jobs_of_several_nodes_ask_for_all_of_them():
     container = {"resourceRequirements": [{"type": "VCPU", "value": "4"}, {"type": "MEMORY", "value": "2048"}]}
     ranges = [{"targetNodes": "0:0", "container": container}, {"targetNodes": "1:", "container": container}]

@@ -128,21 +128,14 @@ def listed(summary: Mapping[str, Any], queue: str = "") -> JobState:
 
 
 def merged(known: Mapping[str, JobState], news: Iterable[JobState]) -> dict[str, JobState]:
-    """What is known after the news: an ended job stays as it ended, and a listing takes no detail away.
+    """What is known after the news: an ended job stays as it ended.
 
     >>> ended = JobState("1", "a", "FAILED", described=True)
     >>> again = [JobState("1", "a", "RUNNING", described=True), JobState("2", "b", "RUNNABLE")]
     >>> merged({"1": ended}, again)["1"] is ended
     True
     """
-    now = dict(known)
-    for one in news:
-        old = now.get(one.id)
-        if old is None or (one.described and not old.ended):
-            now[one.id] = one
-        elif not old.ended:
-            now[one.id] = replace(old, status=one.status, reason=one.reason, started=one.started, stopped=one.stopped)
-    return now
+    return {**known, **{one.id: one for one in news if one.id not in known or not known[one.id].ended}}
 
 
 def tally(jobs: Iterable[JobState]) -> dict[str, int]:

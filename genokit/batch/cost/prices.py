@@ -41,9 +41,6 @@ class Instance:
     vcpus: int
     memory_gib: float
     gpus: int
-    gpu_name: str
-    gpu_memory_gib: float
-    arch: str
     usd_per_hour: float | None
 
     @property

@@ -45,20 +45,18 @@ def ship(clients: Clients, folder: str | os.PathLike[str]) -> str:
         raise InvalidProject(f"There is no folder '{root}' to ship as code. Name the folder of the project.")
     settings = clients.settings  # the kit's own folders are no part of the project
     kept = {one.resolve() for one in (settings.home, settings.cache, settings.runs)} - {root, *root.parents}
-    if _marked(root):
-        raise InvalidProject(
-            f"'{root}' is marked as data by its .gitignore, and is not shipped. Name a folder of code."
-        )
     names, left_out = _chosen(root, kept)
-    if left_out:
-        reasons = {why: ", ".join(name for name, its in left_out.items() if its == why) for why in left_out.values()}
+    reasons = {why: ", ".join(name for name, its in left_out.items() if its == why) for why in left_out.values()}
+    said = "; ".join(f"{which} ({why})" for why, which in reasons.items())
+    if not names:
+        without = f" but {said}" if said else ""
+        raise InvalidProject(f"There is no file to ship in '{root}'{without}. Name the folder with the project's code.")
+    if said:
         warnings.warn(
-            f"Not shipped with '{root}': {'; '.join(f'{which} ({why})' for why, which in reasons.items())}. "
+            f"Not shipped with '{root}': {said}. "
             "Give a job secrets by a secret store or its environment, and data by their address on S3.",
             stacklevel=3,  # where the job was submitted
         )
-    if not names:
-        raise InvalidProject(f"There is no file to ship in '{root}'. Name the folder of the project, with its code.")
     with tempfile.TemporaryFile() as archive:
         digest = _pack(root, names, archive)
         return by_hash.store(clients, "code", digest, ".tar.gz", archive)
@@ -74,7 +72,7 @@ def _chosen(root: Path, kept: set[Path]) -> tuple[list[str], dict[str, str]]:
     for name in sorted(set(_listed(root)), key=os.fsencode):
         if any((root / name).is_relative_to(one) for one in kept):
             continue
-        folders = [str(folder) for folder in reversed(PurePosixPath(name).parents[:-1])]
+        folders = [str(folder) for folder in reversed(PurePosixPath(name).parents)]
         data = next((folder for folder in folders if marked(folder)), None)
         if data is not None:
             left_out[f"{data}/"] = "marked as data"

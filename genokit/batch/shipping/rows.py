@@ -83,13 +83,10 @@ def _texts(records: Sequence[Any]) -> list[dict[str, str]]:
             f"each has {len(records):,} rows, but an array job takes 1 to {MOST:,}. "
             "Submit several arrays, with only=range(...) for each."
         )
-    names = list(records[0]) if isinstance(records[0], Mapping) else ["of a dict"]
     found = []
     for number, record in enumerate(records):
-        if not isinstance(record, Mapping) or list(record) != names:
-            raise InvalidRequest(
-                f"each: row {number} must have the columns {', '.join(map(str, names))}, as row 0 has."
-            )
+        if not isinstance(record, Mapping) or list(record) != list(records[0]):
+            raise InvalidRequest(f"each: row {number} must be a dict with the same columns as row 0, in their order.")
         row = {str(name): text(f"each: '{name}' of row {number}", value) for name, value in record.items()}
         if wrong := unwritable(row, f"each[{number}]"):
             raise InvalidRequest(wrong)
