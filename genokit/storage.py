@@ -99,8 +99,9 @@ def read(address: Address, *, at_most: int | None = None, clients: backends.Clie
     """
     if is_s3(address):
         with _s3(address, clients) as (s3, where):
-            body = s3.get_object(**where)["Body"]
-            return bytes(body.read(at_most))
+            found = s3.get_object(**where)
+            size: int = found["ContentLength"]  # reading reserves as much memory as it is asked for
+            return bytes(found["Body"].read(size if at_most is None else min(at_most, size)))
     with _local(address, "read") as path, path.open("rb") as file:
         return file.read(-1 if at_most is None else at_most)
 
