@@ -42,8 +42,8 @@ def through(door: Door, **changes: str) -> Iterator[backends.Clients]:
     told = {
         "region_name": "eu-central-1",
         "endpoint_url": door.url,
-        "aws_access_key_id": door.key_pair.access,
-        "aws_secret_access_key": door.key_pair.secret,
+        "aws_access_key_id": door.key_pair.access_key,
+        "aws_secret_access_key": door.key_pair.secret_key,
         **changes,
     }
     with ExitStack() as stack:

@@ -58,11 +58,9 @@ def listen(service: str, client: Any, calls: list[Call]) -> Any:
 
 
 def deny(params: dict[str, Any], model: Any, **_: Any) -> None:
-    """What a service that is not embedded answers; a repository that is not there has no images to list."""
+    """What a service that is not embedded answers."""
     shapes.check_request(model, params)
-    code = "RepositoryNotFoundException" if model.name == "ListImages" else "AccessDenied"
-    about = {"HTTPStatusCode": 400}
-    raise ClientError({"Error": {"Code": code, "Message": "not embedded"}, "ResponseMetadata": about}, model.name)
+    raise ClientError({"Error": {"Code": "AccessDenied", "Message": "not embedded"}}, model.name)
 
 
 class Listening(Clients):

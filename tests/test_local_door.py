@@ -278,7 +278,7 @@ def test_the_door_is_on_the_loopback_alone_and_nothing_is_told_without_a_signatu
 def test_the_key_pair_is_its_owner_s_alone_and_stays_the_same(account: Settings) -> None:
     code = (
         "import sys; from pathlib import Path; from genokit.local.signatures import key_pair; "
-        "print(key_pair(Path(sys.argv[1])).access)"
+        "print(key_pair(Path(sys.argv[1])).access_key)"
     )
     kernels = [
         subprocess.Popen([sys.executable, "-c", code, account.home], stdout=subprocess.PIPE, text=True)
@@ -290,9 +290,9 @@ def test_the_key_pair_is_its_owner_s_alone_and_stays_the_same(account: Settings)
     assert file.stat().st_mode & 0o777 == 0o600
     assert sorted(path.name for path in account.home.iterdir()) == [".gitignore", "credentials"]
     with backends.door(account) as door:
-        assert shown == {f"{door.key_pair.access}\n"}
-        assert len(door.key_pair.secret) == 40
-        assert door.key_pair.secret not in repr(door.key_pair)
+        assert shown == {f"{door.key_pair.access_key}\n"}
+        assert len(door.key_pair.secret_key) == 40
+        assert door.key_pair.secret_key not in repr(door.key_pair)
     secret = file.read_text().split()[-1]
     file.chmod(0o644)
     with pytest.raises(ConfigError, match="chmod 600"):
@@ -321,17 +321,6 @@ def test_sts_says_who_asks(box: Box, door: Door) -> None:
         with pytest.raises(ClientError) as caught:
             sts.get_session_token()
     assert caught.value.response["Error"]["Code"] == "InvalidAction"
-
-
-def test_a_bucket_may_stand_in_the_host_as_well_as_in_the_path(door: Door, account: Settings) -> None:
-    backends.clients(account).s3.put_object(Bucket="genokit", Key="a b", Body=b"here")
-    empty = hashlib.sha256(b"").hexdigest()
-    for host, path, status in (
-        ("127.0.0.1", "/genokit/a%20b", 200), ("genokit.localhost:{}", "/a%20b", 200), ("localhost", "/a%20b", 404),
-        ("genokit.localhost.evil.org", "/a%20b", 403), ("genokit.127.0.0.1", "/a%20b", 403),
-    ):  # fmt: skip
-        headers = s3_signed(door, "GET", path, empty, Host=host.format(door.server_port))
-        assert (host, raw(door, "GET", path, headers)[0]) == (host, status)
 
 
 def test_a_large_body_must_be_the_one_that_was_signed(door: Door, account: Settings) -> None:
@@ -382,7 +371,7 @@ def test_the_secret_is_in_no_variable_no_store_and_no_log_of_a_job(box: Box, doo
     box.wait(job_id)
     said = "\n".join(box.written(job_id))
     assert f"AWS_CONTAINER_CREDENTIALS_FULL_URI={door.url}/v1/credentials" in said
-    secrets = {"credentials": door.key_pair.secret, "door.token": door.token}
+    secrets = {"credentials": door.key_pair.secret_key, "door.token": door.token}
     for file in sorted(path for path in account.home.rglob("*") if path.is_file()):
         holds = [name for name, secret in secrets.items() if secret.encode() in file.read_bytes()]
         assert (file.name, holds) == (file.name, [file.name] if file.name in secrets else [])

@@ -268,9 +268,9 @@ def test_conditions_are_held(s3):
     assert refusal(s3.put_object, Bucket="lab", Key="a", Body=b"2", IfNoneMatch="*") == ("PreconditionFailed", 412)
     assert content(s3, "a", IfMatch=etag) == b"1"
     assert refusal(s3.get_object, Bucket="lab", Key="a", IfMatch='"other"') == ("PreconditionFailed", 412)
-    assert refusal(s3.get_object, Bucket="lab", Key="a", IfNoneMatch=etag)[1] == 304
-    assert refusal(s3.head_object, Bucket="lab", Key="a", IfNoneMatch=etag) == ("304", 304)
-    assert content(s3, "a", IfNoneMatch='"other"') == b"1"
+    assert refusal(s3.put_object, Bucket="lab", Key="a", Body=b"2", IfMatch='"other"') == ("PreconditionFailed", 412)
+    s3.put_object(Bucket="lab", Key="a", Body=b"2", IfMatch=etag)
+    assert content(s3, "a") == b"2"
 
 
 def test_large_files_go_up_and_come_down_with_progress(s3, tmp_path):
@@ -293,18 +293,12 @@ def test_large_files_go_up_and_come_down_with_progress(s3, tmp_path):
 def test_an_upload_in_parts(s3):
     upload = s3.create_multipart_upload(Bucket="lab", Key="a", ContentType="text/plain")["UploadId"]
     told = {"Bucket": "lab", "Key": "a", "UploadId": upload}
-
-    def complete(parts: list[dict[str, object]]) -> tuple[str, int]:
-        return refusal(s3.complete_multipart_upload, **told, MultipartUpload={"Parts": parts})
-
     s3.upload_part(**told, PartNumber=1, Body=b"lost")
     parts = [
         {"PartNumber": number, "ETag": s3.upload_part(**told, PartNumber=number, Body=body)["ETag"]}
-        for number, body in [(3, b"end"), (1, b"x" * PART), (2, b"tiny")]
+        for number, body in [(3, b"end"), (1, b"x" * PART), (2, b"y" * PART)]
     ]
     assert keys(s3) == []
-    assert complete(parts=[parts[1], parts[2], parts[0]]) == ("EntityTooSmall", 400)
-    parts[2]["ETag"] = s3.upload_part(**told, PartNumber=2, Body=b"y" * PART)["ETag"]
     s3.complete_multipart_upload(**told, MultipartUpload={"Parts": [parts[1], parts[2], parts[0]]})
     assert content(s3, "a") == b"x" * PART + b"y" * PART + b"end"
     assert s3.head_object(Bucket="lab", Key="a")["ContentType"] == "text/plain"
@@ -358,8 +352,6 @@ def test_keys_and_parts_are_held_to_s3s_rules(request, place):
     assert refusal(embedded.upload_part, **told, PartNumber=1, Body=b"") == ("NoSuchUpload", 404)
     answer = embedded.delete_objects(Bucket="genokit", Delete={"Objects": [{"Key": "a"}], "Quiet": True})
     assert "Deleted" not in answer
-    many = [{"Key": str(number)} for number in range(1001)]
-    assert refusal(embedded.delete_objects, Bucket="genokit", Delete={"Objects": many})[0] == "MalformedXML"
 
 
 KEYS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=300) | st.text("/.=%aA2F", min_size=1)

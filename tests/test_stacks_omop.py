@@ -344,8 +344,8 @@ def test_the_embedded_account_takes_the_stack_and_gives_it_back(tmp_path):
     assert any("Namespace" in loss and "tables" in loss for loss in refused.value.losses)
     with pytest.raises(ConfirmationNeeded) as refused:
         stack.teardown()
-    assert f"bucket {found['Bucket']}: 1 files and old versions of files" in refused.value.losses
-    assert "Redshift namespace genokit-omop: all its tables" in refused.value.losses
+    assert "Bucket (AWS::S3::Bucket): remove, with files" in refused.value.losses
+    assert "Namespace (AWS::RedshiftServerless::Namespace): remove, with tables" in refused.value.losses
     stack.teardown(confirm="genokit-omop")
     assert stack.status == "NOT_DEPLOYED"
     assert clients.outputs("genokit-omop") == {}
@@ -385,6 +385,6 @@ def test_spark_is_stopped_before_its_application_is_deleted(capsys):
         clients = backends.Clients(Settings(backend="aws", region=REGION), **{"emr-serverless": emr})
         clients.backend = replace(clients.backend, poll_s=0.0)
         made = [{"ResourceType": "AWS::EMRServerless::Application", "PhysicalResourceId": "00f1"}]
-        removal.empty(clients, "genokit-omop", made)
+        removal.empty(clients, made)
         stubber.assert_no_pending_responses()
     assert capsys.readouterr().out == "Cancelling Spark job j1\n"

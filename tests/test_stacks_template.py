@@ -324,8 +324,8 @@ def submitted(tmp_path, door, *events):
     environment |= {
         "AWS_ENDPOINT_URL": door.url,
         "AWS_DEFAULT_REGION": REGION,
-        "AWS_ACCESS_KEY_ID": door.key_pair.access,
-        "AWS_SECRET_ACCESS_KEY": door.key_pair.secret,
+        "AWS_ACCESS_KEY_ID": door.key_pair.access_key,
+        "AWS_SECRET_ACCESS_KEY": door.key_pair.secret_key,
     }
     command = [sys.executable, "-c", RUN, str(tmp_path)]
     done = subprocess.run(

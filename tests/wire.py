@@ -43,7 +43,7 @@ def signed(
     stamp = (datetime.now(UTC) + timedelta(minutes=minutes)).strftime("%Y%m%dT%H%M%SZ")
     given = {"Host": f"127.0.0.1:{door.server_port}", "X-Amz-Date": stamp, "Content-Length": str(len(body))}
     given |= {name.replace("_", "-"): value for name, value in more.items()}
-    pair = Credentials(access or door.key_pair.access, secret or door.key_pair.secret)
+    pair = Credentials(access or door.key_pair.access_key, secret or door.key_pair.secret_key)
     return _signed(
         SigV4Auth(pair, service, "us-east-1"), AWSRequest(method=method, url=door.url + path, data=body), given
     )
@@ -53,7 +53,7 @@ def s3_signed(door: Door, method: str, path: str, digest: str, **more: str) -> d
     """The headers of a request to S3, whose paths are signed as they are, for a body with this digest."""
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     given = {"Host": "localhost", "X-Amz-Date": stamp, "X-Amz-Content-SHA256": digest, **more}
-    pair = Credentials(door.key_pair.access, door.key_pair.secret)
+    pair = Credentials(door.key_pair.access_key, door.key_pair.secret_key)
     return _signed(S3SigV4Auth(pair, "s3", "us-east-1"), AWSRequest(method=method, url=door.url + path), given)
 
 

@@ -1,15 +1,13 @@
 """The door: accepts requests to the embedded Batch, Logs, S3 and STS from boto3, the AWS CLI and other AWS clients.
 
 It listens on the loopback interface only, and only while it is served. Jobs that start meanwhile use it, and receive
-its credentials as ECS provides those of a role. Batch speaks REST-JSON, Logs JSON 1.1, S3 REST-XML, STS Query.
-https://smithy.io/2.0/aws/protocols/aws-restjson1-protocol.html, aws-json-1_1-protocol.html
+its credentials as ECS provides those of a role. ``protocols`` says what a request asks for.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import functools
 import hashlib
 import hmac
 import io
@@ -28,33 +26,23 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socketserver import TCPServer
 from typing import Any
-from urllib.parse import SplitResult, parse_qs, parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from botocore.exceptions import ParamValidationError
 
 from genokit.errors import ConfigError, GenokitError
 from genokit.files import write_atomic
-from genokit.local import batch, logs, s3, shapes, signatures
+from genokit.local import batch, logs, protocols, s3, shapes, signatures
 from genokit.local.client import REGION, Service
 from genokit.local.engine import runners
-from genokit.local.s3 import rest_xml
 from genokit.local.shapes import Refused
 
 ADDRESS = "127.0.0.1"
-HOST = re.compile(r"(127\.0\.0\.1|((?P<bucket>[a-z0-9.-]+)\.)?localhost)(:\d+)?", re.IGNORECASE)
+HOST = re.compile(r"(127\.0\.0\.1|localhost)(:\d+)?", re.IGNORECASE)
 BODY_BYTES = 1024 * 1024
 CREDENTIALS = "/v1/credentials"  # of jobs; no bucket has so short a name as v1
-XML = ("s3", "sts")
-CONTENT_TYPES = {"batch": "application/json", "logs": "application/x-amz-json-1.1", **dict.fromkeys(XML, "text/xml")}
 INVALID = {"batch": "ClientException", "logs": "InvalidParameterException", "s3": "InvalidArgument"}
-# What S3 calls what Batch and Logs call otherwise.
-S3_CODES = {
-    "MissingAuthenticationTokenException": "AccessDenied",
-    "IncompleteSignatureException": "AuthorizationHeaderMalformed",
-    "UnrecognizedClientException": "InvalidAccessKeyId",
-    "InvalidSignatureException": "SignatureDoesNotMatch",
-}
 
 
 class Door(ThreadingHTTPServer):
@@ -122,7 +110,7 @@ class Door(ThreadingHTTPServer):
         if not hmac.compare_digest(token.encode(), self.token.encode()):
             raise Refused(403, "AccessDeniedException", "The token is not the one of this account's jobs.")
         until = f"{datetime.now(UTC) + timedelta(hours=6):%Y-%m-%dT%H:%M:%SZ}"
-        pair = {"AccessKeyId": self.key_pair.access, "SecretAccessKey": self.key_pair.secret}
+        pair = {"AccessKeyId": self.key_pair.access_key, "SecretAccessKey": self.key_pair.secret_key}
         return {**pair, "Token": "", "Expiration": until}
 
     def server_bind(self) -> None:
@@ -147,20 +135,18 @@ class _Exchange(BaseHTTPRequestHandler):
         headers: dict[str, str]
         try:
             body, digest = self._body(service)
-            bucket = self._check_address()
-            url = urlsplit(f"http://{ADDRESS}{self.path}")
-            if (self.command, url.path) == ("GET", CREDENTIALS) and "Credential=" not in authorization:
+            self._check_address()
+            if (self.command, self.path) == ("GET", CREDENTIALS) and "Credential=" not in authorization:
                 status, headers, content = 200, {}, json.dumps(self.server.job_credentials(authorization)).encode()
             else:
-                signatures.check(self.server.key_pair, self.command, url.geturl(), self.headers.items(), digest)
-                status, headers, content = self._call(service, bucket, url, body)
+                url = f"http://{ADDRESS}{self.path}"
+                signatures.check(self.server.key_pair, self.command, url, self.headers, digest)
+                status, headers, content = self._call(service, urlsplit(url), body)
         except Exception as error:
             self.close_connection |= self.coming  # what follows on it is no request
             status, code, message = _error(error, service)
-            headers, content = {"x-amzn-ErrorType": code}, json.dumps({"__type": code, "message": message}).encode()
-            if service in XML:
-                headers, content = {}, rest_xml.error(S3_CODES.get(code, code), message, wrapped=service == "sts")
-        self._answer(status, {"Content-Type": CONTENT_TYPES[service], **headers}, content)
+            headers, content = protocols.error(service, code, message)
+        self._answer(status, {"Content-Type": protocols.CONTENT_TYPES[service], **headers}, content)
 
     do_GET = do_DELETE = do_PUT = do_HEAD = do_POST
 
@@ -177,62 +163,26 @@ class _Exchange(BaseHTTPRequestHandler):
             raise Refused(
                 413, "RequestEntityTooLarge", f"The body has {length} bytes; at most {BODY_BYTES} are accepted."
             )
-        self.go_on()
         data, self.coming = self.rfile.read(int(length)), False
         return io.BytesIO(data), hashlib.sha256(data).hexdigest()
 
-    def handle_expect_100(self) -> bool:
-        return True  # answered when the body is read: what is refused earlier need not be sent
-
-    def go_on(self) -> None:
-        if self.headers.get("Expect", "").lower() == "100-continue":
-            self.send_response_only(100)
-            self.end_headers()
-
-    def _check_address(self) -> str:
-        """The bucket that a host such as ``bucket.localhost`` names.
-
-        A page in a browser whose own name leads to 127.0.0.1 (DNS rebinding) is turned away.
-        """
-        host = HOST.fullmatch(self.headers.get("Host", ""))
-        if not host:
+    def _check_address(self) -> None:
+        """Turn away a page in a browser whose own name leads to 127.0.0.1 (DNS rebinding)."""
+        if not HOST.fullmatch(self.headers.get("Host", "")):
             raise Refused(403, "AccessDeniedException", f"The Host is not {ADDRESS} or localhost.")
         if not self.path.startswith("/"):
             raise Refused(400, "UnknownOperationException", "The address is not a path.")
-        return host["bucket"] or ""
 
-    def _call(self, service: str, bucket: str, url: SplitResult, body: Any) -> tuple[int, dict[str, str], Any]:
+    def _call(self, service: str, url: SplitResult, body: Any) -> tuple[int, dict[str, str], Any]:
         """Status, headers and body of an operation's answer."""
-        if service == "s3":
-            return self._object_call(bucket, url, body)
-        data = body.read()
         if service == "sts":
-            return 200, {}, rest_xml.identity(dict(parse_qsl(url.query or data.decode("utf-8", "replace"))))
-        method, request = _batch_call(self.command, url, data) if service == "batch" else self._logs_call(url, data)
-        return 200, {}, json.dumps(self._response(service, method, request)).encode()
-
-    def _object_call(self, bucket: str, url: SplitResult, body: Any) -> tuple[int, dict[str, str], Any]:
-        method, request = rest_xml.call(self.command, bucket, url.path, url.query, self.headers, body)
-        response = self._response("s3", method, request)
-        model = shapes.operations("s3")[method]
-        return shapes.status(model, response), *rest_xml.answer(model, request, response)
-
-    def _response(self, service: str, method: str, request: dict[str, Any]) -> dict[str, Any]:
-        model = shapes.operations(service)[method]
+            return 200, {}, protocols.identity(url.query or body.read().decode("utf-8", "replace"))
+        model, request = protocols.call(service, self.command, url, self.headers, body)
         shapes.check_request(model, request)
         response = self.server.services[service](model, request)
         if response is None:
             raise s3.no_such_bucket(request["Bucket"])
-        return response
-
-    def _logs_call(self, url: SplitResult, data: bytes) -> tuple[str, dict[str, Any]]:
-        target = self.headers.get("X-Amz-Target", "")
-        method = _targets().get(target)
-        if (self.command, url.path) != ("POST", "/") or method is None:
-            raise Refused(
-                404, "UnknownOperationException", f"Logs has no operation {self.command} {url.path} {target}."
-            )
-        return method, _members(data)
+        return protocols.answer(model, request, response)
 
     def _answer(self, status: int, headers: dict[str, str], content: Any) -> None:
         if isinstance(content, bytes):
@@ -262,11 +212,9 @@ class _Body:
     """The body of a large request, read as it comes; reading it to its end checks that it is the signed one."""
 
     def __init__(self, exchange: _Exchange, length: int) -> None:
-        self._exchange, self._length, self._left, self._digest = exchange, length, length, hashlib.sha256()
+        self._exchange, self._left, self._digest = exchange, length, hashlib.sha256()
 
     def read(self, size: int = -1) -> bytes:
-        if self._left == self._length:
-            self._exchange.go_on()
         data = self._exchange.rfile.read(self._left if size < 0 else min(size, self._left))
         self._left -= len(data)
         self._digest.update(data)
@@ -277,50 +225,6 @@ class _Body:
             if self._digest.hexdigest() != self._exchange.headers["X-Amz-Content-SHA256"]:
                 raise Refused(400, "XAmzContentSHA256Mismatch", "The body is not the one that was signed.")
         return data
-
-
-@functools.cache
-def _routes() -> list[tuple[str, re.Pattern[str], str, Any]]:
-    """HTTP method, path, name and model of each of Batch's operations."""
-    return [
-        (model.http["method"], re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>.+)", model.http["requestUri"])), name, model)
-        for name, model in shapes.operations("batch").items()
-    ]
-
-
-@functools.cache
-def _targets() -> dict[str, str]:
-    prefix = shapes.service("logs").metadata["targetPrefix"]
-    return {f"{prefix}.{model.name}": name for name, model in shapes.operations("logs").items()}
-
-
-def _batch_call(method: str, url: SplitResult, body: bytes) -> tuple[str, dict[str, Any]]:
-    """The operation in boto3's name, and its parameters from body, path and query."""
-    for verb, pattern, name, model in _routes():
-        path = pattern.fullmatch(url.path)
-        if verb != method or path is None:
-            continue
-        request = _members(body) | {member: unquote(value) for member, value in path.groupdict().items()}
-        query = parse_qs(url.query, keep_blank_values=True)
-        for member, shape in model.input_shape.members.items():
-            values = query.get(shape.serialization.get("name", member))
-            if values and shape.serialization.get("location") == "querystring":
-                request[member] = values if shape.type_name == "list" else values[0]
-        return name, request
-    raise Refused(404, "UnknownOperationException", f"Batch has no operation {method} {url.path}.")
-
-
-def _members(body: bytes) -> dict[str, Any]:
-    """The parameters in the body; a member that is null counts as absent."""
-    try:
-        found = json.loads(
-            body or b"{}", object_pairs_hook=lambda pairs: {name: value for name, value in pairs if value is not None}
-        )
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict):
-        raise Refused(400, "SerializationException", "The body is not a JSON object.")
-    return found
 
 
 def _error(error: Exception, service: str) -> tuple[int, str, str]:

@@ -10,13 +10,10 @@ from __future__ import annotations
 import configparser
 import contextlib
 import hmac
-import os
 import re
 import secrets
-import tempfile
-from collections.abc import Iterable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from email.message import Message
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +23,7 @@ from botocore.credentials import Credentials
 
 from genokit.config import private_home
 from genokit.errors import ConfigError
+from genokit.files import write_atomic
 from genokit.local.shapes import Refused
 
 FILE = "credentials"
@@ -37,51 +35,25 @@ AUTHORIZATION = re.compile(
 )
 
 
-@dataclass(frozen=True)
-class KeyPair:
-    """What requests are signed with.
-
-    >>> KeyPair("GENO1", "never shown")
-    KeyPair(access='GENO1')
-    """
-
-    access: str
-    secret: str = field(repr=False)
-
-
-def key_pair(home: Path) -> KeyPair:
+def key_pair(home: Path) -> Credentials:
     """The account's key pair, made on first use, in a file that AWS's clients read and that its owner alone can read.
 
     Raises ConfigError where the file holds no pair, or others may read it.
     """
-    path = home / FILE
+    path = private_home(home) / FILE
     if not path.exists():
-        _create(path)
+        access, secret = f"GENO{secrets.token_hex(8).upper()}", secrets.token_urlsafe(30)
+        pair = f"[default]\naws_access_key_id = {access}\naws_secret_access_key = {secret}\n"
+        with contextlib.suppress(FileExistsError):  # a process that was faster
+            write_atomic(path, pair, private=True, replace=False)
     if path.stat().st_mode & 0o077:
         raise ConfigError(f"'{path}' holds a secret that other users can read. Protect it with: chmod 600 '{path}'")
     try:
         parser = configparser.RawConfigParser()
         parser.read_string(path.read_text(encoding="utf-8"))
-        pair = parser["default"]
-        return KeyPair(pair["aws_access_key_id"], pair["aws_secret_access_key"])
+        return Credentials(parser["default"]["aws_access_key_id"], parser["default"]["aws_secret_access_key"])
     except (KeyError, ValueError, configparser.Error):  # whose words could show the secret
         raise ConfigError(f"'{path}' holds no key pair. Remove the file, and a new pair is made.") from None
-
-
-def _create(path: Path) -> None:
-    private_home(path.parent)
-    access, secret = f"GENO{secrets.token_hex(8).upper()}", secrets.token_urlsafe(30)
-    handle, temporary = tempfile.mkstemp(prefix=f".{FILE}.", dir=path.parent)  # readable by its owner alone
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(f"[default]\naws_access_key_id = {access}\naws_secret_access_key = {secret}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        # Unlike a rename, a link does not replace the pair of a process that was faster.
-        with contextlib.suppress(FileExistsError):
-            os.link(temporary, path)
-    finally:
-        os.unlink(temporary)
 
 
 def scope(authorization: str) -> str:
@@ -90,51 +62,48 @@ def scope(authorization: str) -> str:
     return found[1] if found and found[1] in SERVICES else "batch"
 
 
-def check(pair: KeyPair, method: str, url: str, headers: Iterable[tuple[str, str]], digest: str | None) -> str:
-    """The service that a request was signed for, or Refused with the code that AWS answers with.
+def check(pair: Credentials, method: str, url: str, headers: Message, digest: str | None) -> None:
+    """Raise Refused, with the code that AWS answers with, unless a request is signed: then signing it again gives the
+    same signature.
 
     ``digest`` is the SHA-256 of its body; None where the body is still to come, and must then have the one that
     X-Amz-Content-SHA256 promises.
     """
-    given = [(name.lower(), value) for name, value in headers]
-    one = dict(given)
-    if "authorization" not in one:
+    if "Authorization" not in headers:
         raise Refused(403, "MissingAuthenticationTokenException", "Missing Authentication Token")
-    found = AUTHORIZATION.fullmatch(one["authorization"].strip())
-    if found is None:
-        raise Refused(
-            400,
-            "IncompleteSignatureException",
-            "The Authorization header is not one of AWS4-HMAC-SHA256 with Credential, SignedHeaders and Signature.",
-        )
-    if not hmac.compare_digest(found["key"].encode(), pair.access.encode()):
+    found, stamp = AUTHORIZATION.fullmatch(headers["Authorization"].strip()), headers.get("X-Amz-Date", "")
+    try:
+        date = datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        date = None
+    if found is None or date is None:
+        wanted = "Authorization: AWS4-HMAC-SHA256 with Credential, SignedHeaders and Signature, and X-Amz-Date."
+        raise Refused(400, "IncompleteSignatureException", f"The request must have {wanted}")
+    if not hmac.compare_digest(found["key"].encode(), pair.access_key.encode()):
         raise Refused(403, "UnrecognizedClientException", "The security token included in the request is invalid.")
     if found["service"] not in SERVICES:
         raise _invalid(f"The door offers {', '.join(SERVICES)}, not '{found['service']}'.")
-    _check_date(one.get("x-amz-date", ""), found["day"])
-    signed = set(found["signed"].split(";"))
-    loose = sorted(name for name in one if name not in signed and (name == "host" or name.startswith("x-amz-")))
-    if loose:
+    now, signed = datetime.now(UTC), found["signed"].split(";")
+    if stamp[:8] != found["day"] or abs(now - date) > SKEW:
+        raise _invalid(f"X-Amz-Date {stamp} is not within 5 min of this machine's {now:%Y%m%dT%H%M%SZ}.")
+    names = {name.lower() for name in headers}
+    if loose := sorted(name for name in names - {*signed} if name == "host" or name.startswith("x-amz-")):
         raise _invalid(f"There were headers present in the request which were not signed: {', '.join(loose)}")
-    promised = one.get("x-amz-content-sha256", digest or "")
+    promised = headers.get("X-Amz-Content-SHA256", digest or "")
     if not re.fullmatch("[0-9a-f]{64}", promised) or digest not in (None, promised):
-        raise _invalid(
-            "X-Amz-Content-SHA256 is not the SHA-256 of the body; unsigned and chunked bodies are not accepted."
-        )
+        raise _invalid("X-Amz-Content-SHA256 must be the body's SHA-256; unsigned and chunked bodies are not accepted.")
     request = AWSRequest(method=method, url=url)
-    for name, value in given:
-        if name in signed:
-            request.headers[name] = value
-    request.context |= {"timestamp": one["x-amz-date"], "digest": promised}
-    kind = _S3Signer if found["service"] == "s3" else _Signer
-    signer = kind(Credentials(pair.access, pair.secret), found["service"], found["region"])
+    for name, value in headers.items():
+        if name.lower() in signed:
+            request.headers[name.lower()] = value
+    request.context |= {"timestamp": stamp, "digest": promised}
+    signer = (_S3Signer if found["service"] == "s3" else _Signer)(pair, found["service"], found["region"])
     expected = signer.signature(signer.string_to_sign(request, signer.canonical_request(request)), request)
     if not hmac.compare_digest(expected, found["signature"]):
         raise _invalid(
             "The request signature we calculated does not match the signature you provided. "
             "Check your AWS Secret Access Key and signing method."
         )
-    return str(found["service"])
 
 
 class _Signer(SigV4Auth):  # type: ignore[misc]
@@ -148,19 +117,6 @@ class _Signer(SigV4Auth):  # type: ignore[misc]
 
 class _S3Signer(_Signer, S3SigV4Auth):  # type: ignore[misc]
     """Of S3 paths are signed as they are."""
-
-
-def _check_date(stamp: str, day: str) -> None:
-    try:
-        date = datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-    except ValueError:
-        raise Refused(400, "IncompleteSignatureException", "X-Amz-Date is missing, or no date.") from None
-    if stamp[:8] != day:
-        raise _invalid(f"Date in Credential scope does not match that of X-Amz-Date: {day}, {stamp}")
-    now = datetime.now(UTC)
-    if abs(now - date) > SKEW:
-        which = "Signature expired" if date < now else "Signature not yet current"
-        raise _invalid(f"{which}: {stamp} is more than 5 min from this machine's {now:%Y%m%dT%H%M%SZ}")
 
 
 def _invalid(message: str) -> Refused:

@@ -30,7 +30,7 @@ from genokit.local.client import ACCOUNT, LOCAL, Caller
 from genokit.local.s3 import calls
 from genokit.local.s3.objects import Objects
 from genokit.local.shapes import Refused
-from genokit.local.stack_template import Doc, Template, invalid, text
+from genokit.local.stack_template import Doc, Template, invalid
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,127}")
 NOTHING = "The submitted information didn't contain changes. Submit different information to create a change set."
@@ -84,11 +84,11 @@ def _member(shape: Any, value: Any) -> Any:
             return [_member(shape.member, one) for one in value]
         case "map", dict():
             return {key: _member(shape.value, one) for key, one in value.items()}
-        case "boolean", _:
-            return {"true": True, "false": False}.get(text(value), value)
-        case "integer" | "long", _ if re.fullmatch(r"-?\d+", text(value)):
-            return int(text(value))
-    return value if isinstance(value, (dict, list)) else text(value)
+        case "boolean", "true" | "false":
+            return value == "true"
+        case "integer" | "long", str() if re.fullmatch(r"-?\d+", value):
+            return int(value)
+    return value
 
 
 def _create(caller: _Within, new: Doc, old: Doc | None) -> None:
@@ -116,20 +116,19 @@ def _create(caller: _Within, new: Doc, old: Doc | None) -> None:
 
 def _delete(caller: _Within, old: Doc) -> None:
     """Delete a resource if it still exists. Raises Refused."""
-    name, own = _last(old["physical"]), old["before"]
+    name = _last(old["physical"])
     if old["type"] == BUCKET and (objects := Objects(caller.home)).has(name):
         calls.delete_bucket(objects, {"Bucket": name})
         caller.undo.callback(objects.create, name)
     elif old["type"] == DEFINITION:
         caller.call("deregister_job_definition", {"jobDefinition": old["physical"]})
-    elif own:
-        values = (own["priority"], own["doc"], name)
-        caller.db.execute("update queues set priority = ?, doc = ? where name = ?", values)
     elif old["type"] in KINDS:
         table, noun, member, _ = KINDS[old["type"]]
         if caller.db.execute(f"select name from {table} where name = ?", (name,)).fetchone():
             caller.call(f"update_{noun}", {member: name, "state": "DISABLED"})
             caller.call(f"delete_{noun}", {member: name})
+        if own := old["before"]:
+            caller.db.execute("insert into queues values (:name, :priority, :doc)", own)
 
 
 def _become(caller: Caller, db: sqlite3.Connection, stack: Doc, verb: str, wanted: dict[str, Doc]) -> bool:

@@ -6,7 +6,6 @@ https://docs.aws.amazon.com/AWSCloudFormation/latest/TemplateReference/intrinsic
 from __future__ import annotations
 
 import base64
-import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -22,11 +21,11 @@ NO_VALUE = object()
 PSEUDO = {"AccountId": ACCOUNT, "Partition": "aws", "Region": LOCAL, "NoValue": NO_VALUE}
 RULES = ("AllowedPattern", "AllowedValues", "MinValue", "MaxValue")
 FUNCTIONS: dict[str, Callable[[Any], Any]] = {
-    "Equals": lambda words: text(words[0]) == text(words[1]),
+    "Equals": lambda words: words[0] == words[1],
     "Not": lambda words: not words[0],
     "And": all,
     "Or": any,
-    "Join": lambda words: str(words[0]).join(map(text, words[1])),
+    "Join": lambda words: words[0].join(words[1]),
     "Split": lambda words: words[1].split(words[0]),
     "Select": lambda words: words[1][int(words[0])],
     "GetAZs": lambda region: [f"{LOCAL}-{letter}" for letter in "abc"],
@@ -38,8 +37,8 @@ def invalid(message: str) -> Refused:
     return Refused(400, "ValidationError", message)
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """YAML with CloudFormation's short forms, as their long ones."""
+class _Loader(getattr(yaml, "CBaseLoader", yaml.BaseLoader)):  # type: ignore[misc]
+    """YAML with CloudFormation's short forms, as their long ones; all scalars are texts."""
 
 
 def _long_form(loader: Any, tag: str, node: Any) -> Doc:
@@ -49,11 +48,6 @@ def _long_form(loader: Any, tag: str, node: Any) -> Doc:
 
 
 _Loader.add_multi_constructor("!", _long_form)
-
-
-def text(value: Any) -> str:
-    """A scalar as CloudFormation writes it."""
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 class Template:
@@ -67,13 +61,13 @@ class Template:
         self._stack, self._record = stack, record
         self.resources: dict[str, Doc] = {}
         try:
-            self._template = json.loads(json.dumps(yaml.load(body, Loader=_Loader), default=str))  # dates are text
+            self._template = yaml.load(body, Loader=_Loader)
             self._declared = self._template.get("Parameters") or {}
             self.parameters = _parameters(self._declared, given)
             for logical in filter(self._holds, self._template["Resources"]):
                 self._resource(logical)
             self.outputs = [
-                {"OutputKey": key, "OutputValue": text(self._value(one["Value"]))}
+                {"OutputKey": key, "OutputValue": str(self._value(one["Value"]))}
                 for key, one in (self._template.get("Outputs") or {}).items()
                 if self._condition(one)
             ]
@@ -128,7 +122,7 @@ class Template:
 
                 def substituted(found: re.Match[str]) -> str:
                     value = own[found[1]] if found[1] in own else self._reference(found[1])
-                    return ",".join(value) if isinstance(value, list) else text(value)
+                    return ",".join(value) if isinstance(value, list) else str(value)
 
                 return re.sub(r"\$\{([^!}]+)\}", substituted, pattern).replace("${!", "${")
         if name not in FUNCTIONS:
@@ -151,7 +145,7 @@ class Template:
 
 def _parameters(declared: Doc, given: Mapping[str, str]) -> dict[str, str]:
     """Each parameter's value, given or default, checked against its declaration."""
-    values = {name: text(one["Default"]) for name, one in declared.items() if "Default" in one} | dict(given)
+    values = {name: one["Default"] for name, one in declared.items() if "Default" in one} | dict(given)
     if strange := sorted({*values} ^ {*declared}):
         raise invalid(f"Parameters: [{', '.join(strange)}] must have values, or do not exist in the template")
     for name, one in declared.items():
@@ -167,7 +161,7 @@ def _fits(declared: Doc, value: str) -> bool:
     anything = r"-?\d+(\.\d+)?" if declared["Type"] == "Number" else "(?s:.*)"
     return (
         re.fullmatch(declared.get("AllowedPattern", anything), value) is not None
-        and value in map(text, declared.get("AllowedValues", [value]))
+        and value in declared.get("AllowedValues", [value])
         and ("MinValue" not in declared or float(declared["MinValue"]) <= float(value))
         and ("MaxValue" not in declared or float(declared["MaxValue"]) >= float(value))
     )

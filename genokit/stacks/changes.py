@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from genokit.display import Html, card, table
-
-if TYPE_CHECKING:
-    import pandas as pd
+from genokit.errors import ConfirmationNeeded
 
 # What holds data or jobs, so that its replacement or removal loses them.
 HOLDS = {
@@ -23,7 +21,6 @@ HOLDS = {
 }
 COLUMNS = ("does", "resource", "type", "properties", "loses")
 SIGNS = {"add": "+", "change": "~", "replace": "!", "may replace": "!", "remove": "-"}
-MANY = 8  # changes of one kind that are listed by name
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,6 @@ class Change:
     resource: str
     type: str
     properties: tuple[str, ...] = ()
-    kept: bool = False  # removed from the stack, not from the account
 
     @property
     def loses(self) -> str:
@@ -43,7 +39,7 @@ class Change:
         >>> Change("replace", "Bucket", "AWS::S3::Bucket").loses, Change("change", "Bucket", "AWS::S3::Bucket").loses
         ('files', '')
         """
-        return HOLDS.get(self.type, "") if self.does in ("replace", "may replace", "remove") and not self.kept else ""
+        return HOLDS.get(self.type, "") if self.does in ("replace", "may replace", "remove") else ""
 
 
 @dataclass(frozen=True)
@@ -61,18 +57,18 @@ class Changes:
     outputs: bool = False  # or tags, which are no resource's either
 
     @property
-    def losses(self) -> list[Change]:
-        """Those that would remove or replace what holds data or jobs."""
-        return [change for change in self.changes if change.loses]
+    def losses(self) -> list[str]:
+        """Those that would remove or replace what holds data or jobs, in words."""
+        return [f"{one.resource} ({one.type}): {one.does}, with {one.loses}" for one in self.changes if one.loses]
 
-    def table(self) -> pd.DataFrame:
-        """A row for each resource."""
-        from genokit.frames import Frame
-
-        return Frame(self._rows(), columns=COLUMNS)
-
-    def _rows(self) -> list[tuple[str, ...]]:
-        return [(one.does, one.resource, one.type, ", ".join(one.properties), one.loses) for one in self.changes]
+    def confirm(self, how: str) -> None:
+        """Raise ConfirmationNeeded, which tells what would be lost and how to confirm it."""
+        raise ConfirmationNeeded(
+            f"Stack '{self.stack}' would lose what holds data or jobs:"
+            + "".join(f"\n    {one}" for one in self.losses or ["nothing but its own parts"])
+            + f"\nNothing was changed. To proceed: {how}.",
+            losses=self.losses,
+        )
 
     def __bool__(self) -> bool:
         return self.outputs or bool(self.changes)
@@ -92,30 +88,20 @@ class Changes:
 
     def __str__(self) -> str:
         lines = [f"Stack {self.stack}: {self.summary}"]
-        for does, sign in SIGNS.items():
-            found = [one for one in self.changes if one.does == does]
-            if does == "add" and len(found) > MANY:
-                kinds = Counter(one.type for one in found)
-                lines += [f"  {sign} {count} {kind}" for kind, count in sorted(kinds.items())]
-                continue
-            for one in found:
-                names = f": {', '.join(one.properties)}" if one.properties else ""
-                loss = f"  <- loses {one.loses}" if one.loses else ""
-                lines.append(f"  {sign} {one.resource} ({one.type}){names}{loss}")
+        for one in sorted(self.changes, key=lambda one: [*SIGNS].index(one.does)):
+            names = f": {', '.join(one.properties)}" if one.properties else ""
+            loss = f"  <- loses {one.loses}" if one.loses else ""
+            lines.append(f"  {SIGNS[one.does]} {one.resource} ({one.type}){names}{loss}")
         return "\n".join(lines)
 
     def _repr_html_(self) -> Html:
         # Not by way of pandas, which cannot hold every text.
-        shown = [dict(zip(COLUMNS, row, strict=True)) for row in self._rows()]
-        used = [name for name in COLUMNS if any(row[name] for row in shown)]
-        fold = {"Resources": table(shown, columns=used, most=200)} if self.changes else None
+        shown = [{**vars(one), "properties": ", ".join(one.properties), "loses": one.loses} for one in self.changes]
+        used = [name for name in COLUMNS if any(one[name] for one in shown)]
+        fold = {"Resources": table(shown, columns=used, most=200)} if shown else None
         rows: dict[str, object] = {"Changes": self.summary}
-        for does in SIGNS:
-            named = [one.resource for one in self.changes if one.does == does]
-            if named and (does != "add" or len(named) <= MANY):
-                rows[f"To {does}"] = ", ".join(named)
         if self.losses:
-            rows["Would lose"] = ", ".join(f"{one.resource}: {one.loses}" for one in self.losses)
+            rows["Would lose"] = "; ".join(self.losses)
         return card(f"Changes of stack {self.stack}", rows, fold=fold)
 
 
@@ -131,5 +117,4 @@ def _change(change: dict[str, Any]) -> Change:
         does = {"True": "replace", "Conditional": "may replace"}.get(change.get("Replacement", ""), "change")
     targets = [detail.get("Target", {}) for detail in change.get("Details", [])]
     names = dict.fromkeys(target.get("Name") or target.get("Attribute", "") for target in targets)
-    kept = change.get("PolicyAction") in ("Retain", "ReplaceAndRetain")
-    return Change(does, change["LogicalResourceId"], change["ResourceType"], tuple(filter(None, names)), kept)
+    return Change(does, change["LogicalResourceId"], change["ResourceType"], tuple(filter(None, names)))

@@ -6,25 +6,29 @@ import re
 import secrets
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from genokit.backends import Clients, translated_errors
-from genokit.errors import ConfirmationNeeded, GenokitError, InvalidRequest, NotFound, StackFailed
+from genokit.errors import GenokitError, InvalidRequest, NotFound, StackFailed
 from genokit.stacks import progress, removal
 from genokit.stacks.changes import Changes, from_change_set
 from genokit.stacks.progress import say
 
 NOT_CREATED = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED")  # such a stack can only be deleted
-
-
-@dataclass
-class _ChangeSet:
-    request: dict[str, str]  # by which CloudFormation knows it
-    changes: Changes
-    executed: bool = False
+# What to do about a stack in a state that nobody wants.
+NEXT = {
+    **dict.fromkeys(
+        NOT_CREATED,
+        "It could not be created, so there is nothing to compare with or to update. Fix the cause and deploy again: "
+        "deploy() removes what is left of it first.",
+    ),
+    "UPDATE_ROLLBACK_COMPLETE": "The stack is unchanged. Fix the cause and try again.",
+    "DELETE_FAILED": 'Fix the cause and end its removal with teardown(confirm="{name}").',
+    "UPDATE_ROLLBACK_FAILED": "Bring it back with 'aws cloudformation continue-update-rollback --stack-name {name}', "
+    "then deploy.",
+}
 
 
 @dataclass(frozen=True)
@@ -40,18 +44,13 @@ class Deployment:
 
     def found(self) -> dict[str, Any] | None:
         """The stack as CloudFormation describes it; None where there is none."""
-        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{0,127}", self.name):
-            raise InvalidRequest(
-                f"'{self.name}' cannot be a stack's name: use at most 128 letters, digits and hyphens, a letter first."
-            )
         try:
             with translated_errors(f"stack '{self.name}'"):
-                stacks = self._cloudformation.describe_stacks(StackName=self.name)["Stacks"]
+                return dict(self._cloudformation.describe_stacks(StackName=self.name)["Stacks"][0])
         except InvalidRequest as error:
             if "does not exist" in str(error):
                 return None
             raise
-        return dict(stacks[0])
 
     def deployed(self) -> dict[str, Any]:
         found = self.found()
@@ -62,61 +61,40 @@ class Deployment:
     def check_comparable(self, found: dict[str, Any] | None) -> None:
         """Raise StackFailed if the stack could not be created, so that there is nothing to change."""
         if found and found["StackStatus"] in NOT_CREATED:
-            raise StackFailed(
-                f"Stack '{self.name}' is {found['StackStatus']}: it could not be created, so there is nothing to "
-                "compare with or to update. deploy() removes what is left of it and creates it again.",
-                stack=self.name,
-            )
+            raise self._failure(found["StackStatus"], [])
 
     def at_rest(self) -> dict[str, Any] | None:
         """The stack when no operation is in progress."""
-        while True:
-            found = self.found()
-            if found is None or not re.fullmatch(r"(?!REVIEW).*_IN_PROGRESS", found["StackStatus"]):
-                return found
-            identity, status = found["StackId"], found["StackStatus"]
-            say(f"Stack {self.name} is {status}: waiting until it has finished.")
-            known = self._known(identity, under_way=True)
-            progress.follow(self.clients, identity, known, removing=status.startswith("DELETE"))
+        told = ""
+        while (found := self.found()) and re.fullmatch(r"(?!REVIEW).*_IN_PROGRESS", status := found["StackStatus"]):
+            if status != told:
+                say(f"Stack {self.name} is {status}: waiting until it has finished.")
+            told = status
+            time.sleep(self.clients.backend.poll_s)
+        return found
 
     def settled(self) -> dict[str, Any] | None:
         """The stack when it can be changed; one that could not be created is removed first. Raises StackFailed."""
         found = self.at_rest()
-        if found is None or found["StackStatus"] == "REVIEW_IN_PROGRESS":
-            return found
-        identity, status = found["StackId"], found["StackStatus"]
-        if status in NOT_CREATED:
-            reason = progress.first_failure(progress.read(self.clients, identity, set())) or {}
-            told = f" ({reason.get('LogicalResourceId')}: {reason.get('ResourceStatusReason')})" if reason else ""
-            say(f"Stack {self.name} is {status}: an earlier deploy failed{told}. What is left of it is removed first.")
+        status = found["StackStatus"] if found else ""
+        if found and status in NOT_CREATED:
+            say(f"Stack {self.name} is {status}: an earlier deploy failed. What is left of it is removed first.")
             self.delete(found)
             return None
         if status.endswith("_FAILED"):
-            todo = {
-                "DELETE_FAILED": f'end its removal with teardown(confirm="{self.name}"), then deploy',
-                "UPDATE_ROLLBACK_FAILED": "bring it back with "
-                f"'aws cloudformation continue-update-rollback --stack-name {self.name}', then deploy",
-            }.get(status, "look into events()")
-            raise StackFailed(
-                f"Stack '{self.name}' is {status} and cannot be deployed: {found.get('StackStatusReason', '')} "
-                f"To go on: {todo}.",
-                stack=self.name,
-            )
+            raise self._failure(status, [])
         return found
 
-    @contextmanager
-    def change_set(
+    def proposed(
         self, found: dict[str, Any] | None, template: str, given: list[dict[str, Any]]
-    ) -> Iterator[_ChangeSet]:
-        """A new change set; unless it is executed, it is removed at the end, with the empty stack that came with it."""
+    ) -> tuple[dict[str, str], Changes]:
+        """A new change set, by which members CloudFormation knows it, and its changes. Raises StackFailed."""
         creates = found is None or found["StackStatus"] == "REVIEW_IN_PROGRESS"
         tags = {"genokit:stack": self.name, "genokit:project": self.clients.settings.project or "genokit"}
-        change_set = _ChangeSet(
-            {"StackName": self.name, "ChangeSetName": f"genokit-{secrets.token_hex(6)}"}, Changes(self.name, ())
-        )
+        request = {"StackName": self.name, "ChangeSetName": f"genokit-{secrets.token_hex(6)}"}
         with translated_errors(f"stack '{self.name}'"):
             self._cloudformation.create_change_set(
-                **change_set.request,
+                **request,
                 ChangeSetType="CREATE" if creates else "UPDATE",
                 TemplateBody=template,
                 Parameters=given,
@@ -124,13 +102,11 @@ class Deployment:
                 Tags=[{"Key": key, "Value": value} for key, value in tags.items()],
             )
         try:
-            change_set.changes = self._changes(change_set.request)
-            yield change_set
+            return request, self._changes(request)
         except BaseException:
             with suppress(GenokitError):  # the first error is the one to report
-                self._forget(change_set, found)
+                self.withdraw(request, found)
             raise
-        self._forget(change_set, found)
 
     def _changes(self, request: dict[str, str]) -> Changes:
         """A change set's changes, when CloudFormation has worked them out. Raises StackFailed."""
@@ -149,34 +125,26 @@ class Deployment:
             time.sleep(pause_s)
             pause_s = min(self.clients.backend.poll_s, pause_s * 1.3)
 
-    def _forget(self, change_set: _ChangeSet, found: dict[str, Any] | None) -> None:
-        if change_set.executed:
-            return
+    def withdraw(self, request: dict[str, str], found: dict[str, Any] | None) -> None:
+        """Remove a change set, and the empty stack that came with it where there was none."""
         with translated_errors(f"change set of stack '{self.name}'"):
-            self._cloudformation.delete_change_set(**change_set.request)
+            self._cloudformation.delete_change_set(**request)
             if found is None:
                 self._cloudformation.delete_stack(StackName=self.name)
 
     def become(self, found: dict[str, Any] | None, template: str, given: list[dict[str, Any]], replace: bool) -> None:
         """Show what would change, and change it. Raises ConfirmationNeeded, StackFailed."""
-        with self.change_set(found, template, given) as change_set:
-            changes = change_set.changes
-            _show(changes)
-            if changes.losses and not replace:
-                lost = [f"{one.resource} ({one.type}): {one.does}, with {one.loses}" for one in changes.losses]
-                raise ConfirmationNeeded(
-                    f"Stack '{self.name}' would lose what holds data or jobs:"
-                    + "".join(f"\n    {one}" for one in lost)
-                    + "\nNothing was changed. To proceed: replace=True.",
-                    losses=lost,
-                )
-            if not changes:
-                return
-            identity = self.deployed()["StackId"]
-            known = self._known(identity)
-            change_set.executed = True
-            with translated_errors(f"stack '{self.name}'"):
-                self._cloudformation.execute_change_set(**change_set.request)
+        request, changes = self.proposed(found, template, given)
+        _show(changes)
+        if not changes or (changes.losses and not replace):
+            self.withdraw(request, found)
+            if changes:
+                changes.confirm("replace=True")
+            return
+        identity = self.deployed()["StackId"]
+        known = self._known(identity)
+        with translated_errors(f"stack '{self.name}'"):
+            self._cloudformation.execute_change_set(**request)
         status, seen = progress.follow(self.clients, identity, known, len(changes))
         self._check(status, seen, ("CREATE_COMPLETE", "UPDATE_COMPLETE"))
         say(f"Stack {self.name} is {status}.")
@@ -186,35 +154,30 @@ class Deployment:
         identity = found["StackId"]
         for _ in range(3):
             made, known = removal.resources(self.clients, identity), self._known(identity)
-            removal.empty(self.clients, self.name, made)
+            removal.empty(self.clients, made)
             with translated_errors(f"stack '{self.name}'"):
                 self._cloudformation.delete_stack(StackName=identity)
-            status, seen = progress.follow(self.clients, identity, known, len(made), removing=True)
+            status, seen = progress.follow(self.clients, identity, known, len(made))
             if status == "DELETE_COMPLETE":
                 break
         self._check(status, seen, ("DELETE_COMPLETE",))
 
-    def _known(self, identity: str, *, under_way: bool = False) -> set[str]:
-        """The ids of the events so far, without the last one if an operation is under way: it may be its end."""
-        found = progress.read(self.clients, identity, set())
-        return {one["EventId"] for one in (found[:-1] if under_way else found)}
+    def _known(self, identity: str) -> set[str]:
+        """The ids of the events so far."""
+        return {one["EventId"] for one in progress.read(self.clients, identity, set())}
 
     def _check(self, status: str, seen: list[progress.Event], wanted: tuple[str, ...]) -> None:
         self.clients.stack_outputs.clear()  # they may have changed
-        if status in wanted:
-            return
+        if status not in wanted:
+            raise self._failure(status, seen)
+
+    def _failure(self, status: str, seen: list[progress.Event]) -> StackFailed:
         first = progress.first_failure(seen) or {}
-        resource, reason = first.get("LogicalResourceId", ""), first.get("ResourceStatusReason", "no reason was given")
-        todo = {
-            "ROLLBACK_COMPLETE": "CloudFormation rolled everything back. Fix the cause and deploy again.",
-            "UPDATE_ROLLBACK_COMPLETE": "The stack is unchanged. Fix the cause and try again.",
-        }.get(status, "events() shows all failures. Fix the cause and call again.")
-        raise StackFailed(
-            f"Stack '{self.name}' is {status}. The first to fail was {resource} "
-            f"({first.get('ResourceType', '')}): {reason} {todo}",
-            stack=self.name,
-            resource=resource,
-            reason=reason,
+        resource, reason = first.get("LogicalResourceId", ""), first.get("ResourceStatusReason", "")
+        cause = f"The first to fail was {resource} ({first['ResourceType']}): {reason} " if first else ""
+        todo = NEXT.get(status, "events() shows all failures. Fix the cause and call again.").format(name=self.name)
+        return StackFailed(
+            f"Stack '{self.name}' is {status}. {cause}{todo}", stack=self.name, resource=resource, reason=reason
         )
 
 

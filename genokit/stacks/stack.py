@@ -10,9 +10,9 @@ from genokit import backends
 from genokit.backends import Clients
 from genokit.config import Settings
 from genokit.display import Html, card, table
-from genokit.errors import ConfirmationNeeded, InvalidRequest
+from genokit.errors import InvalidRequest
 from genokit.stacks import progress, removal, templates
-from genokit.stacks.changes import Changes
+from genokit.stacks.changes import Change, Changes
 from genokit.stacks.deployment import Deployment
 from genokit.stacks.progress import say
 
@@ -241,8 +241,9 @@ class Stack:
         found = self._deployment.found()
         self._deployment.check_comparable(found)
         given = templates.given(self.name, parameters, found if keep else None)
-        with self._deployment.change_set(found, self._template_for_deploy(), given) as change_set:
-            return change_set.changes
+        request, changes = self._deployment.proposed(found, self._template_for_deploy(), given)
+        self._deployment.withdraw(request, found)
+        return changes
 
     def deploy(self, *, replace: bool = False, **parameters: object) -> Stack:
         """Create the stack, or change it to what the template and these parameters say.
@@ -320,8 +321,8 @@ class Stack:
     def teardown(self, *, confirm: str | None = None) -> None:
         """Remove the stack and everything in it: jobs, files with all versions, images and logs.
 
-        Jobs are terminated, queues and environments disabled, buckets emptied, and the stack deleted. If it is
-        interrupted, call it again: it continues.
+        Buckets are emptied, and the stack is deleted, with its queues and their jobs. If it is interrupted, call it
+        again: it continues.
 
         Parameters
         ----------
@@ -345,13 +346,9 @@ class Stack:
             say(f"There is no stack {self.stack_name}: nothing to remove.")
             return
         if confirm != self.stack_name:
-            lost = removal.losses(self.clients, removal.resources(self.clients, found["StackId"]))
-            raise ConfirmationNeeded(
-                f"Removing stack '{self.stack_name}' would lose:"
-                + "".join(f"\n    {one}" for one in lost or ["nothing but its own parts"])
-                + f'\nTo proceed: teardown(confirm="{self.stack_name}").',
-                losses=lost,
-            )
+            made = removal.resources(self.clients, found["StackId"])
+            removed = tuple(Change("remove", one["LogicalResourceId"], one["ResourceType"]) for one in made)
+            Changes(self.stack_name, removed).confirm(f'teardown(confirm="{self.stack_name}")')
         found = self._deployment.at_rest()
         if found is not None:
             self._deployment.delete(found)

@@ -36,11 +36,8 @@ def declared(name: str) -> dict[str, dict[str, Any]]:
     """The parameters that a template declares."""
     import yaml
 
-    class Plain(yaml.SafeLoader):  # type: ignore[misc]
-        """Parameters hold no functions, so what these say elsewhere does not matter."""
-
-    Plain.add_multi_constructor("!", lambda loader, tag, node: None)
-    return dict((yaml.load(text(name), Loader=Plain) or {}).get("Parameters") or {})
+    # All scalars are texts, and functions are left out: parameters hold none.
+    return dict((yaml.load(text(name), Loader=yaml.BaseLoader) or {}).get("Parameters") or {})
 
 
 def table(parameters: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:

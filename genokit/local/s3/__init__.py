@@ -8,6 +8,7 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,28 +25,12 @@ from genokit.local.store import unusable
 # These go out for buckets that are not here; all other operations are refused.
 PUBLIC = ("GetObject", "HeadObject", "ListObjects", "ListObjectsV2", "GetObjectAttributes")
 
+# An operation is a function of these modules that takes the objects and a request alone.
 OPERATIONS: dict[str, Callable[[Objects, Request], Answer]] = {
-    operation.__name__: operation
-    for operation in (
-        calls.create_bucket,
-        calls.list_buckets,
-        calls.head_bucket,
-        calls.delete_bucket,
-        calls.put_object,
-        calls.get_object,
-        calls.head_object,
-        calls.delete_object,
-        calls.delete_objects,
-        calls.copy_object,
-        calls.list_objects,
-        calls.list_objects_v2,
-        calls.list_object_versions,
-        uploads.create_multipart_upload,
-        uploads.upload_part,
-        uploads.upload_part_copy,
-        uploads.complete_multipart_upload,
-        uploads.abort_multipart_upload,
-    )
+    name: function
+    for module in (calls, uploads)
+    for name, function in inspect.getmembers(module, inspect.isfunction)
+    if list(inspect.signature(function).parameters) == ["objects", "request"]
 }
 
 

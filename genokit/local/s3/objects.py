@@ -85,7 +85,6 @@ class ReceivedBody:
     """A body that was received whole and is not an object yet."""
 
     file: Path
-    size: int
     md5: str
 
 
@@ -143,18 +142,18 @@ class Objects:
                 if left.stat().st_mtime < time.time() - STALE_S:
                     left.unlink()
         handle, name = tempfile.mkstemp(dir=folder)
-        digest, size = hashlib.md5(usedforsecurity=False), 0
+        digest = hashlib.md5(usedforsecurity=False)
         try:
             with os.fdopen(handle, "wb") as file:
                 for piece in _read(body):
                     digest.update(piece)
-                    size += file.write(piece)
+                    file.write(piece)
                 file.flush()
                 os.fsync(file.fileno())
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
-        return ReceivedBody(Path(name), size, digest.hexdigest())
+        return ReceivedBody(Path(name), digest.hexdigest())
 
     def place(
         self,

@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from genokit.files import write_atomic
-from genokit.local.s3.calls import Answer, Part, Request, byte_range, checked_key, kept, opened_object, quoted, source
+from genokit.local.s3.calls import Answer, Part, Request, byte_range, checked_key, kept, opened_object, source
 from genokit.local.s3.objects import CHUNK, Objects
 from genokit.local.shapes import Refused
 
 PARTS = range(1, 10_001)
-PART_BYTES = 5 * 1024 * 1024  # the least, but for the last part
 
 
 def create_multipart_upload(objects: Objects, request: Request) -> Answer:
@@ -38,7 +37,7 @@ def upload_part(objects: Objects, request: Request) -> Answer:
 
 def upload_part_copy(objects: Objects, request: Request) -> Answer:
     """Take in one part from another object of this account."""
-    opened, found = opened_object(objects, *source(objects, request))
+    opened, found = opened_object(objects, *source(objects, request["CopySource"]))
     with opened:
         start, end = byte_range(request.get("CopySourceRange", ""), found.size)
         opened.seek(start)
@@ -48,7 +47,7 @@ def upload_part_copy(objects: Objects, request: Request) -> Answer:
 
 def complete_multipart_upload(objects: Objects, request: Request) -> Answer:
     """Make the parts, in the order of their numbers, one object."""
-    folder, about = _upload(objects, request)
+    folder, about = _upload(request, objects)
     parts = request.get("MultipartUpload", {}).get("Parts", [])
     numbers = [part["PartNumber"] for part in parts]
     if not parts or numbers != sorted(set(numbers)):
@@ -60,19 +59,17 @@ def complete_multipart_upload(objects: Objects, request: Request) -> Answer:
         if not re.fullmatch("[0-9a-f]{32}", etag) or not file.is_file():
             raise Refused(400, "InvalidPart", f"There is no part {part['PartNumber']} with ETag '{etag}'.")
         files.append(file)
-    if any(file.stat().st_size < PART_BYTES for file in files[:-1]):
-        raise Refused(400, "EntityTooSmall", f"Every part but the last must have at least {PART_BYTES} bytes.")
     digest = hashlib.md5(b"".join(bytes.fromhex(file.name.partition("-")[2]) for file in files), usedforsecurity=False)
     received = objects.receive(_joined(files))
     etag = f"{digest.hexdigest()}-{len(files)}"
     made = objects.place(request["Bucket"], request["Key"], received, about, etag=etag)
     shutil.rmtree(folder, ignore_errors=True)
-    return {"Bucket": request["Bucket"], "Key": request["Key"], "ETag": quoted(made.etag)}
+    return {"Bucket": request["Bucket"], "Key": request["Key"], "ETag": f'"{made.etag}"'}
 
 
 def abort_multipart_upload(objects: Objects, request: Request) -> Answer:
     """Forget an upload in parts."""
-    shutil.rmtree(_upload(objects, request)[0], ignore_errors=True)
+    shutil.rmtree(_upload(request, objects)[0], ignore_errors=True)
     return {}
 
 
@@ -80,7 +77,7 @@ def _uploads(objects: Objects) -> Path:
     return objects.root / ".uploads"
 
 
-def _upload(objects: Objects, request: Request) -> tuple[Path, dict[str, Any]]:
+def _upload(request: Request, objects: Objects) -> tuple[Path, dict[str, Any]]:
     folder = _uploads(objects) / request["UploadId"]
     if re.fullmatch("[0-9a-f]{32}", request["UploadId"]) and folder.is_dir():
         bucket, key, about = json.loads((folder / "about").read_text())
@@ -90,7 +87,7 @@ def _upload(objects: Objects, request: Request) -> tuple[Path, dict[str, Any]]:
 
 
 def _take_part(objects: Objects, request: Request, body: Any) -> str:
-    folder, _ = _upload(objects, request)
+    folder, _ = _upload(request, objects)
     number = request["PartNumber"]
     if number not in PARTS:
         raise Refused(400, "InvalidArgument", f"PartNumber: {number} is not in {PARTS.start} to {PARTS.stop - 1}")
@@ -98,7 +95,7 @@ def _take_part(objects: Objects, request: Request, body: Any) -> str:
     for older in folder.glob(f"{number}-*"):
         older.unlink(missing_ok=True)
     received.file.replace(folder / f"{number}-{received.md5}")
-    return quoted(received.md5)
+    return f'"{received.md5}"'
 
 
 def _joined(files: list[Path]) -> Iterator[bytes]:
