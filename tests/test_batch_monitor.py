@@ -215,7 +215,7 @@ def test_the_filter_leaves_jobs_by_name_and_status(box, live):
     box.wait(first), box.wait(second)
     shown = live()
     until(lambda: len(shown._names.options) == 2)
-    shown._status.value = "FAILED"
+    shown._filter.value = "FAILED"
     assert [job for _, job in shown._names.options] == [second]
     shown._filter.value = "nothing is called so"
     assert shown._names.options == ()

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from pandas import DataFrame, Series, Timestamp
 
-NAMED = 30  # with more bars there is no room for names
+MOST = 30  # attempts of the timeline at most
 
 
 def picture(
@@ -32,7 +32,7 @@ def picture(
     from matplotlib.figure import Figure
 
     with clear_paper():
-        tall = 1.0 + 0.24 * max(2, len(attempts)) if len(attempts) <= NAMED else 4.2
+        tall = 1.0 + 0.24 * min(MOST, max(2, len(attempts)))
         figure = Figure(figsize=(9, tall + 2.4), layout="constrained")
         grid = figure.add_gridspec(2, 2, height_ratios=[2.4, tall])
         _counts(figure.add_subplot(grid[0, 0]), jobs)
@@ -70,45 +70,25 @@ def _usage(ax: Axes, used: Mapping[str, tuple[float, float | None]]) -> None:
 
 
 def _timeline(ax: Axes, attempts: DataFrame, now: Timestamp) -> None:
-    """One bar per attempt, from its start to its end or to now, the earliest on top; names where there is room."""
+    """One bar per attempt, the newest at most, from its start to its end or to now, the earliest on top."""
     from matplotlib import dates
-    from matplotlib.patches import Patch
 
-    rows = attempts.sort_values("started", kind="stable", ignore_index=True)
-    named = len(rows) <= NAMED
+    rows = attempts.sort_values("started", kind="stable").tail(MOST)
     left, right = (_days(rows[end].fillna(now)) for end in ("started", "stopped"))
     span = max(right.max() - left.min() if len(rows) else 0.0, 1 / 86400)
     first = left.min() if len(rows) else now.timestamp() / 86400 - span
     fills = [STATUS_COLOURS.get(status, INK) for status in rows["status"]]
-    ends = [max(end, start + span / 500) for start, end in zip(left, right, strict=True)]
-    ax.hlines(
-        [y + 0.5 for y in range(len(rows))],
-        left,
-        ends,
-        colors=fills,
-        linewidth=11 if named else max(1, 230 / len(rows)),
-    )
-    for y, status in enumerate(rows["status"] if named else ()):
+    ax.barh(range(len(rows)), (right - left).clip(span / 500), left=left, color=fills, height=0.72)
+    for y, status in enumerate(rows["status"]):
         if status == "FAILED":  # a symbol in addition to the colour
-            ax.annotate("✕", (right[y], y + 0.5), xytext=(3, 0), textcoords="offset points", va="center", fontsize=8)
-    ax.set_xlim(first - 0.02 * span, first + 1.05 * span)
-    ax.set_ylim(max(len(rows), 1), 0)
+            ax.annotate("✕", (right[y], y), xytext=(3, 0), textcoords="offset points", va="center", fontsize=8)
+    ax.set_yticks(range(len(rows)), [_label(row) for _, row in rows.iterrows()])
+    ax.set(xlabel="time (UTC)", xlim=(first - 0.02 * span, first + 1.05 * span), ylim=(max(len(rows), 1) - 0.5, -0.5))
     ax.xaxis_date("UTC")
     clock = dates.ConciseDateFormatter(ax.xaxis.get_major_locator(), tz="UTC")  # type: ignore[no-untyped-call]
     ax.xaxis.set_major_formatter(clock)
-    ax.set_xlabel("time (UTC)")
-    if named:
-        ax.set_yticks([y + 0.5 for y in range(len(rows))], [_label(row) for _, row in rows.iterrows()])
-    else:
-        ax.set_ylabel(f"{len(rows):,} attempts, by start")
-    shown = [status for status in STATUS_COLOURS if status in set(rows["status"])]
-    if shown:
-        handles = [Patch(color=STATUS_COLOURS[status], label=status) for status in shown]
-        ax.legend(
-            handles=handles, frameon=False, fontsize=8, ncols=len(shown), loc="lower right", bbox_to_anchor=(1, 1)
-        )
     ax.grid(axis="x", alpha=0.3)
-    _dress(ax, "Attempts")
+    _dress(ax, "Attempts" if len(attempts) <= MOST else f"The newest {MOST} of {len(attempts):,} attempts")
 
 
 def _days(moments: Series[Any]) -> Any:

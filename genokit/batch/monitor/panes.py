@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from genokit import display, live
-from genokit.batch.job_state import ENDED, STATUSES, JobState
+from genokit.batch.job_state import ENDED, JobState
 from genokit.batch.monitor.snapshot import Snapshot
 from genokit.display import Html
 
@@ -62,16 +62,15 @@ def timeline(now: Snapshot) -> Html:
     return live.group(live.quiet(f"{older:,} older attempts are not drawn."), shown) if older else shown
 
 
-def matches(job: JobState, wanted: str, statuses: Sequence[str]) -> bool:
-    """Whether a job is among those that a filter leaves.
+def matches(job: JobState, wanted: str) -> bool:
+    """Whether a job, or an array by its children's statuses, is among those that a filter leaves.
 
     >>> job = JobState("7f", "Align", "RUNNING")
-    >>> matches(job, "ali", STATUSES), matches(job, "7f", ("FAILED",))
-    (True, False)
+    >>> matches(job, "ali"), matches(job, "running"), matches(job, "failed")
+    (True, True, False)
     """
-    has = [status for status in STATUSES if job.counts.get(status)] if job.size else [job.status]
-    text = f"{job.name}\\n{job.id}\\n{job.reason}".lower()
-    return wanted in text and any(status in statuses for status in (*has, job.status))
+    statuses = " ".join(status for status, n in job.counts.items() if n) if job.size else job.status
+    return wanted in f"{job.name}\n{job.id}\n{job.reason}\n{statuses}".lower()
 
 
 def label(job: JobState) -> str:

@@ -14,7 +14,7 @@ import ipywidgets as widgets
 from genokit.backends import Clients
 from genokit.batch.diagnose.explain import explain
 from genokit.batch.job import Job
-from genokit.batch.job_state import ENDED, STATUSES, JobState
+from genokit.batch.job_state import ENDED, JobState
 from genokit.batch.logs import LogStream
 from genokit.batch.monitor import panes
 from genokit.batch.monitor.snapshot import Snapshot
@@ -26,7 +26,6 @@ from genokit.live import answer_at_once, notice, style, view
 LINES = 300  # of a log
 LATE_S = 60  # after a job's end, within which lines may still come
 ANSWERS = ipykernel.version_info[0] >= 7  # older kernels hear of a click when their cell has ended
-CHOICES = {"every status": STATUSES, "not ended": STATUSES[:5], **{status: (status,) for status in STATUSES}}
 
 
 class View:
@@ -52,8 +51,9 @@ class View:
     def _make(self) -> None:
         self._head, self._counts, self._lanes, self._cells, self._note, self._detail, self._lines, self._question, \
             self._answer = (widgets.HTML() for _ in range(9))  # fmt: skip
-        self._filter = widgets.Text(placeholder="name, id or reason", description="Filter", continuous_update=True)
-        self._status = widgets.Dropdown(options=list(CHOICES), description="Show")
+        self._filter = widgets.Text(
+            placeholder="name, id, status or reason", description="Filter", continuous_update=True
+        )
         self._names = widgets.RadioButtons(options=[], layout={"width": "auto"})
         self._child = widgets.Text(description="Child", placeholder="its number", continuous_update=False,
                                    layout={"width": "180px"})  # fmt: skip
@@ -68,7 +68,7 @@ class View:
         actions = _box("gk-actions", self._explain, self._cancel, self._child)
         about = _box("gk-about", self._detail, actions, self._confirm, self._answer, kind=widgets.VBox)
         self._chosen_one = _box("gk-chosen", about, logbox)
-        filters = _box("gk-filter", self._filter, self._status, self._note)
+        filters = _box("gk-filter", self._filter, self._note)
         table = _box("gk-jobs", self._names, self._cells)
         top = _box("gk-top", self._head, self._close)
         sheet = widgets.HTML(style(), layout={"height": "0", "margin": "0"})
@@ -79,11 +79,10 @@ class View:
         self.box.observe(self._on_views, "_view_count")
         _show(self._confirm, False)
         self._on_change(self._filter, lambda _: self._paint_table())
-        self._on_change(self._status, lambda _: self._paint_table())
         self._on_change(self._names, self._on_name)
         self._on_change(self._child, self._on_child)
         self._buttons = (self._explain, self._cancel, self._yes, self._no, self._close)
-        self._pressed = (self._filter, self._status, self._names, self._child, *self._buttons)
+        self._pressed = (self._filter, self._names, self._child, *self._buttons)
         answer_at_once(*self._pressed)
 
     def _button(self, words: str, do: Callable[[], object], tooltip: str = "", kind: str = "") -> widgets.Button:
@@ -126,8 +125,7 @@ class View:
 
     def _paint_table(self) -> None:
         wanted = self._filter.value.strip().lower()
-        statuses = CHOICES[self._status.value]
-        found = [job for job in self.now.states if panes.matches(job, wanted, statuses)]
+        found = [job for job in self.now.states if panes.matches(job, wanted)]
         shown = found[: panes.ROWS]
         names = tuple((panes.label(job), job.id) for job in shown)
         if tuple(self._names.options) != names:
