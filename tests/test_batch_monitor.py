@@ -1,4 +1,4 @@
-"""The monitor: live where it can be, a bar and a picture elsewhere, and never more than what was seen."""
+"""The monitor: live where it can be, a bar and a still elsewhere, and never more than what was seen."""
 
 from __future__ import annotations
 
@@ -58,16 +58,17 @@ def test_in_a_terminal_jobs_are_followed_by_a_bar_until_they_have_ended(box):
     assert "✕ FAILED" in text(shown._repr_html_())
 
 
-def test_of_a_queue_there_is_a_picture_of_the_moment(box):
+def test_of_a_queue_there_is_a_still_of_the_moment(box):
     job = box.submit(box.define("sleep", "60"))
     box.wait(job, "RUNNING")
     shown = monitor(clients_of(box), queue="highPriority")
     assert repr(shown) == "<Monitor Queue highPriority: nothing seen>", "nothing is asked before somebody looks"
     assert shown.snapshot().counts["RUNNING"] == 1
-    figure = shown.picture()
-    assert "Queue highPriority" in figure.get_suptitle()
-    assert len(figure.axes) == 3
-    assert "data:image/png" in shown._repr_html_()
+    still = shown._repr_html_()
+    assert "1 ● RUNNING" in text(still)
+    assert "Queue highPriority" in text(still)
+    assert "vCPU in use 1 of" in text(still)
+    assert still.count('class="gk-track"') == 1
     assert not is_interactive()
     with pytest.raises(NotImplementedError):  # so that IPython takes the HTML
         shown._ipython_display_()
@@ -85,7 +86,7 @@ def test_following_what_cannot_be_asked_for_is_an_error_and_no_endless_wait(box)
         monitor(clients_of(box), queue="nosuch", wait=True)
 
 
-def test_papermill_gets_a_bar_and_a_picture_and_no_widget(tmp_path):
+def test_papermill_gets_a_bar_and_a_still_and_no_widget(tmp_path):
     code = (
         "from genokit import Batch\nfrom genokit.batch.monitor.monitor import monitor\nbatch = Batch()\n"
         "job = batch.submit(batch.define('t', command=['true'], memory_gib=0.1))\nmonitor(batch.clients, jobs=job)"
@@ -96,7 +97,7 @@ def test_papermill_gets_a_bar_and_a_picture_and_no_widget(tmp_path):
     done = run(tmp_path / "m.ipynb", settings=Settings(home=tmp_path / "home"), progress=False)
     outputs = nbformat.read(done.notebook, as_version=4).cells[0].outputs
     (shown,) = [one for one in outputs if one.output_type == "execute_result"]
-    assert "data:image/png" in shown.data["text/html"]
+    assert "1 ✓ SUCCEEDED" in text(shown.data["text/html"])
     assert shown.data["text/plain"] == "<Monitor 1 job: 1 SUCCEEDED>"
     backends.account(Settings(home=tmp_path / "home")).clean()
 

@@ -390,7 +390,7 @@ class Batch:
     def monitor(
         self, jobs: Job | Iterable[Job] | None = None, *, queue: str | None = None, wait: bool | None = None
     ) -> Monitor:
-        """Follow jobs while the kernel works; in a terminal, a script or papermill by a progress bar and a figure.
+        """Follow jobs while the kernel works; in a terminal, a script or papermill by a progress bar and a still.
 
         Parameters
         ----------

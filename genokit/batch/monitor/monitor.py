@@ -1,14 +1,14 @@
-"""The monitor: jobs followed live in a notebook, with a progress bar and a picture where nothing can be live."""
+"""The monitor: jobs followed live in a notebook, with a progress bar and a still where nothing can be live."""
 
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from genokit import display, live
 from genokit.backends import Clients
 from genokit.batch.job_state import ENDED
+from genokit.batch.monitor import panes
 from genokit.batch.monitor.snapshot import Snapshot
 from genokit.batch.monitor.watch import Watch
 from genokit.batch.resources import one_line
@@ -16,8 +16,6 @@ from genokit.display import Html
 from genokit.errors import ServiceError
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from genokit.batch.monitor.widget import View
 
 BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
@@ -27,7 +25,7 @@ def monitor(clients: Clients, queue: str | None = None, jobs: Any = None, *, wai
     """Follow the jobs of a queue, of all queues, or these ``jobs`` (a Job, an id, or several of them).
 
     In a notebook it is a live view, which queries nothing before it is shown and nothing after ``close()``. Where no
-    view can be live (a terminal, a script, papermill, nbconvert), it is a figure; given ``jobs``, or with
+    view can be live (a terminal, a script, papermill, nbconvert), it is a still; given ``jobs``, or with
     ``wait=True``, it first shows their progress until they have ended. An interrupt ends the waiting; jobs continue.
     """
     several = [jobs] if isinstance(jobs, str) or hasattr(jobs, "id") else jobs or []
@@ -39,9 +37,9 @@ def monitor(clients: Clients, queue: str | None = None, jobs: Any = None, *, wai
 
 
 class Monitor:
-    """Jobs under observation: ``snapshot()`` is what is known of them, ``picture()`` draws it, ``close()`` ends it.
+    """Jobs under observation: ``snapshot()`` is what is known of them, ``close()`` ends it.
 
-    As a cell's result it is a live view where one can live.
+    As a cell's result it is a live view where one can live, else a still of it.
     """
 
     def __init__(self, clients: Clients, queue: str | None = None, ids: list[str] | None = None) -> None:
@@ -58,7 +56,7 @@ class Monitor:
         return f"Queue {self._queue}" if self._queue else "All queues"
 
     def snapshot(self) -> Snapshot:
-        """What is known now, as tables too: ``.jobs`` and ``.attempts``. A closed view keeps what it knew."""
+        """What is known now, as a table too: ``.jobs``. A closed view keeps what it knew."""
         if self._view is not None and self._view.now.at is not None:
             self._last = self._view.now
         else:
@@ -85,19 +83,6 @@ class Monitor:
                     return now
                 time.sleep(now.next_s or 0)
 
-    def picture(self) -> Figure:
-        """How many jobs stand where, what they use, and when each attempt ran, as a matplotlib figure."""
-        import pandas as pd
-
-        from genokit.plots import jobs
-
-        now = self.snapshot()
-        at = pd.Timestamp(now.at or datetime.now(UTC))
-        vcpus, memory_gib = now.limits
-        used = {"vCPU": (now.used.vcpus, vcpus), "memory (GiB)": (now.used.memory_gib, memory_gib)}
-        title = f"{self.title}, {at:%Y-%m-%d %H:%M:%S} UTC"
-        return jobs.picture(now.attempts, now.counts, used, now=at, title=title)
-
     def close(self) -> None:
         """Stop following; a view keeps what it shows."""
         if self._view is not None:
@@ -109,14 +94,9 @@ class Monitor:
 
     def _repr_html_(self) -> Html:
         now = self.snapshot()
-        rows: dict[str, object] = {status: n for status, n in now.counts.items() if n} or {"Jobs": "none"}
-        fold: dict[str, object] = {"Jobs": now.jobs[["name", "queue", "status", "exit_code", "reason"]]}
-        if now.problem:
-            rows["The last update failed"] = now.problem
-        return display.stack(
-            display.figure(self.picture(), f"{self.title}: {_said(now)}"),
-            display.card(self.title, rows, fold=fold),
-        )
+        head = panes.head(self.title, self._clients.place, now, closed=now.next_s is not None)
+        table = display.table(now.jobs[["name", "queue", "status", "exit_code", "reason"]])
+        return live.group(live.style(), live.view(head, panes.counts(now), panes.timeline(now), table))
 
     def _ipython_display_(self) -> None:
         if not live.is_interactive():

@@ -1,11 +1,11 @@
-"""What a watch knew at one moment, as states and as tables."""
+"""What a watch knew at one moment, as states and as a table."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from genokit.batch.job_state import Attempt, JobState, tally
 from genokit.batch.requirements import Capacity
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a watch knew at one moment; its ``jobs`` and ``attempts`` are tables."""
+    """What a watch knew at one moment; its ``jobs`` are a table."""
 
     at: datetime | None = None  # of the last look that succeeded
     states: tuple[JobState, ...] = ()
@@ -35,13 +35,21 @@ class Snapshot:
     @property
     def jobs(self) -> pd.DataFrame:
         """A row a job, newest first; times are UTC."""
+        import pandas as pd
+
+        from genokit.frames import Frame
+
         rows = [
             (job.id, job.name, job.queue, job.status, job.created, job.started, job.stopped, job.exit_code, job.reason,
              job.size or None, job.capacity.vcpus, job.capacity.memory_gib, job.capacity.gpus)
             for job in self.states
         ]  # fmt: skip
         names = "job_id name queue status created started stopped exit_code reason size vcpus memory_gib gpus"
-        return _table(rows, names, moments=("created", "started", "stopped"), whole=("exit_code", "size"))
+        numbers = dict.fromkeys(("created", "started", "stopped", "exit_code", "size"), "Int64")
+        table = Frame(rows, columns=names.split()).astype(numbers)
+        for column in ("created", "started", "stopped"):
+            table[column] = pd.to_datetime(table[column], unit="ms", utc=True)
+        return table
 
     @property
     def tries(self) -> list[tuple[JobState, int, Attempt, str]]:
@@ -53,16 +61,6 @@ class Snapshot:
             if one.started
         ]
         return sorted(tries, key=lambda one: one[2].started or 0)
-
-    @property
-    def attempts(self) -> pd.DataFrame:
-        """A row an attempt that has started, oldest first; ``status`` is how it ended, or RUNNING."""
-        rows = [
-            (job.id, job.name, job.queue, number, status, one.started, one.stopped, one.exit_code, one.reason)
-            for job, number, one, status in self.tries
-        ]
-        names = "job_id name queue attempt status started stopped exit_code reason"
-        return _table(rows, names, moments=("started", "stopped"), whole=("exit_code",))
 
     @property
     def limits(self) -> tuple[float | None, float | None]:
@@ -80,16 +78,3 @@ class Snapshot:
 def _sum(parts: Iterable[float | None]) -> float | None:
     parts = list(parts)
     return None if None in parts or not parts else sum(part for part in parts if part is not None)
-
-
-def _table(rows: list[tuple[Any, ...]], names: str, *, moments: Sequence[str], whole: Sequence[str]) -> pd.DataFrame:
-    import pandas as pd
-
-    from genokit.frames import Frame
-
-    table = Frame(rows, columns=names.split())
-    for column in (*moments, *whole):
-        table[column] = table[column].astype("Int64")
-    for column in moments:
-        table[column] = pd.to_datetime(table[column], unit="ms", utc=True)
-    return table
