@@ -93,17 +93,20 @@ def suppress(
     values = np.stack([_whole(frame[name], name) for name in counts], axis=1)  # (rows, counts)
     hidden: NDArray[np.bool_] = np.any((values > 0) & (values < least), axis=1)
     hidden |= False if hide is None else np.asarray(hide, dtype=bool)
+    tables: Any = np.zeros(len(frame), dtype=np.int64)  # the number of each row's table
+    if within:
+        tables = frame.groupby(list(within), dropna=False, sort=False).ngroup().to_numpy()
     added: list[list[int]] = []  # for each new row, the rows that have its values of the columns by
     if len(by) > 1 or total is not None:
         codes = _codes(frame, by, total)
-        for rows in _groups(frame, within):
+        order = np.argsort(tables, kind="stable")
+        for rows in np.split(order, np.flatnonzero(np.diff(tables[order])) + 1):
             if hidden[rows].any():
                 grid = _grid(codes[rows], values[rows], by)
                 added += [[int(rows[of]) for of in origin] for origin in _protect(grid, hidden, rows, least)]
                 if total is not None:
                     _protect_remainders(grid, hidden, rows, least)
     if by and total is None:
-        tables: Any = frame.groupby(list(within), dropna=False).ngroup().to_numpy() if within else 0 * values[:, 0]
         _suppress_one_more(tables, values, hidden, least)
     shown = frame.assign(**{name: frame[name].astype("Int64").mask(hidden) for name in counts})
     shown = shown.assign(**{name: frame[name].mask(hidden) for name in also})
@@ -181,9 +184,8 @@ def pool_rare(
         rest = rows[~rare].groupby(row)[count].sum()
         rare |= row == (rest.idxmin() if len(rest) else -1)
         differ = (i for i, step in enumerate(steps) if rows.loc[rare, step].nunique() > 1)
-        alike = (
-            0 if rows[count].sum() < least else next(differ, 0)
-        )  # of few persons in all, not even the first step is shown
+        # Of few persons in all, not even the first step is shown.
+        alike = 0 if rows[count].sum() < least else next(differ, 0)
         rows.loc[rare, steps[alike:]] = [other, *[""] * (len(steps) - alike - 1)]
     pooled = rows.groupby(steps, sort=False)[count].sum().astype("Int64").reset_index()
     pooled[count] = pooled[count].mask(pooled[count] < least)  # if all persons together are few
@@ -267,15 +269,6 @@ def _whole(column: Series[Any], name: str) -> NDArray[np.int64]:
     if any(isinstance(n, (bool, np.bool_, str)) or n != int(n) or n < 0 for n in pd.unique(numbers)):
         raise InvalidParameters(f"The counts '{name}' must be whole numbers, 0 or more.")
     return numbers.astype(np.int64)
-
-
-def _groups(frame: DataFrame, within: Sequence[str]) -> Iterator[NDArray[np.int64]]:
-    """The positions of the rows of each table, by ``within``."""
-    if not within:
-        return iter([np.arange(len(frame))])
-    number = frame.groupby(list(within), dropna=False, sort=False).ngroup().to_numpy()
-    order = np.argsort(number, kind="stable")
-    return iter(np.split(order, np.flatnonzero(np.diff(number[order])) + 1))
 
 
 def _codes(frame: DataFrame, by: Sequence[str], total: str | None) -> NDArray[np.int64]:

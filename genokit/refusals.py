@@ -21,27 +21,21 @@ def translated_errors(thing: str) -> Iterator[None]:
     Traceback (most recent call last):
     genokit.errors.InvalidRequest: job 'align': SubmitJob was refused: too many
     """
-    from botocore.exceptions import (
-        BotoCoreError,
-        ClientError,
-        ConnectionError,
-        HTTPClientError,
-        ParamValidationError,
-    )
+    from botocore import exceptions
 
     try:
         yield
-    except ClientError as error:
+    except exceptions.ClientError as error:
         raise _translated(thing, error) from error
-    except ParamValidationError as error:
+    except exceptions.ParamValidationError as error:
         raise InvalidRequest(f"{thing}: {error}", code="ParamValidation") from error
-    except BotoCoreError as error:
+    except exceptions.BotoCoreError as error:
         said, code = str(error).rstrip("."), type(error).__name__
         if SIGN_IN.match(code):
             raise ConfigError(f"{thing}: there are no credentials: {said}. {SET_UP}") from error
         if SETTINGS.match(code):
             raise ConfigError(f"{thing}: the request could not be sent: {said}. {SET_UP}") from error
-        if not isinstance(error, (ConnectionError, HTTPClientError)):
+        if not isinstance(error, (exceptions.ConnectionError, exceptions.HTTPClientError)):
             raise ServiceError(f"{thing}: {said}", code=code) from error
         step = "Check the network, the region, and the proxy with its certificate (AWS_CA_BUNDLE)."
         raise ServiceError(f"{thing}: AWS could not be reached: {said}. {step}", code=code) from error
@@ -130,12 +124,6 @@ def _failed_query(thing: str, said: str) -> Exception:
             code=match[0],
         )
     said = re.sub(r"'[^']*'|\"[^\"]*\"", "'...'", said)
-    if "limit was exceeded" in said:
-        return ServiceError(
-            f"{thing}: Athena stopped the query: {_ended(said)} The limit is the workgroup's "
-            "BytesScannedCutoffPerQuery; its administrator can raise it.",
-            code="BytesScannedLimit",
-        )
     return ServiceError(f"{thing}: the query failed: {_ended(said)}", code="QueryFailed")
 
 

@@ -296,7 +296,7 @@ def test_a_done_table_that_left_the_catalog_says_how_to_get_it_back(athena):
         ("INVALID_CAST_ARGUMENT: Cannot cast 'Jane Roe' to bigint", "INVALID_CAST_ARGUMENT"),
         ("HIVE_BAD_DATA: For input string: \"Jane Roe\"", "HIVE_BAD_DATA"),
         ("Something about 'Jane Roe' went wrong", "Something about '...' went wrong"),
-        ("Bytes scanned limit was exceeded", "BytesScannedCutoffPerQuery"),
+        ("Bytes scanned limit was exceeded", "limit was exceeded"),
         ("Query exhausted resources at this scale factor", "exhausted resources"),
     ],
 )  # fmt: skip

@@ -165,14 +165,6 @@ def ages(spread: DataFrame, *, ax: Axes | None = None) -> Axes:
         return _with_legend(_named(ax, names))
 
 
-def concepts_per_person(spread: DataFrame, *, ax: Axes | None = None) -> Axes:
-    """The number of different concepts per person, by domain: domain, p10_value to p90_value."""
-    with axes_on_clear_paper(ax, 7, 1.1 + 0.34 * max(len(spread), 2)) as ax:
-        _boxes(ax, range(len(spread)), spread)
-        ax.set(xlim=(0, None), xlabel="different concepts per person")
-        return _named(ax, spread["domain"])
-
-
 def values(spread: DataFrame, *, ax: Axes | None = None) -> Axes:
     """Values of the most frequent measurements; each row has its own scale, from its 10th to its 90th percentile.
 

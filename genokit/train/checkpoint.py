@@ -10,7 +10,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from genokit import storage
-from genokit.errors import ConfigError, InvalidCheckpoint, NotFound
+from genokit.errors import InvalidCheckpoint, NotFound
 from genokit.train import training_log
 from genokit.train.network import SHAPES, Weights
 from genokit.train.parameters import Parameters
@@ -68,21 +67,6 @@ def locate(target: str | os.PathLike[str]) -> str:
     return str(path / FILE if path.is_dir() else path)
 
 
-def check_writable(target: str | os.PathLike[str]) -> None:
-    """Create the folder of a local target; raises ConfigError now rather than after the first epoch."""
-    where = locate(target)
-    if storage.is_s3(where):
-        return
-    folder = Path(where).parent
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise ConfigError(
-            f"The checkpoint's folder {folder} cannot be created or written: {error.strerror}. Choose another."
-        ) from error
-
-
 def _encode(training: Mapping[str, Any]) -> bytes:
     record = {"format": FORMAT, "network": "lenet", **training, "parameters": training["parameters"].to_dict()}
     arrays = {kind: record.pop(kind) for kind in ("weights", "momentum")}
@@ -108,13 +92,9 @@ def _decode(data: bytes) -> dict[str, Any]:
         raise ValueError(
             f"expected a zip with checkpoint.json and arrays, got {len(data):,} bytes ({error})"
         ) from error
-    network = record.get("network") if isinstance(record, dict) else "none"
-    if network != "lenet":
-        raise ValueError(f"expected a checkpoint of 'lenet', got {network}")
-    if record.get("format") != FORMAT:
-        raise ValueError(
-            f"expected format {FORMAT}, got format {record.get('format')!r}, of another version of genokit"
-        )
+    about = (record.get("network"), record.get("format")) if isinstance(record, dict) else "none"
+    if about != ("lenet", FORMAT):
+        raise ValueError(f"expected a checkpoint of ('lenet', {FORMAT}), got {about}, of another version of genokit")
     try:
         for name, kind in FIELDS.items():
             if not isinstance(record[name], kind):

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genokit.errors import InvalidCheckpoint, InvalidParameters, NotFound
+from genokit.errors import InvalidParameters, NotFound
 from genokit.train import network
-from genokit.train.checkpoint import check_writable, locate
+from genokit.train.checkpoint import locate
 from genokit.train.digits import Digits, load_digits
 from genokit.train.model import History, Model, load
 from genokit.train.mxnet import context
@@ -63,12 +63,12 @@ def fit(
     Raises
     ------
     InvalidParameters
-        ``resume`` without a checkpoint, or with a checkpoint of other parameters; or other ``threads`` than those that
-        MXNet was loaded with in this process.
+        ``resume`` without a checkpoint, or with a checkpoint of other parameters or data; or other ``threads`` than
+        those that MXNet was loaded with in this process.
     InvalidManifest
         The data set does not hold digits.
     InvalidCheckpoint
-        The checkpoint to resume from is damaged, or was trained on other data.
+        The checkpoint to resume from is damaged.
     ConfigError
         The checkpoint's folder cannot be written.
     MissingDependency
@@ -88,8 +88,6 @@ def fit(
     data = {name: getattr(dataset, name) for name in ("name", "title", "version", "sha256", "sample")}
     data |= {"images": len(digits.images), "validation_images": len(digits.test_images)}
     model = _start(p, data, checkpoint, resume)
-    if checkpoint is not None:
-        check_writable(checkpoint)
     _log(*header_lines(p, data))
 
     mx = load_mxnet(p.threads)
@@ -189,16 +187,12 @@ def _start(p: Parameters, data: Row, target: str | os.PathLike[str] | None, resu
         found = load(target)
     except NotFound:
         return fresh
-    here, there = p.to_dict(), found.parameters.to_dict()
+    here = {**p.to_dict(), "data": data["sha256"]}
+    there = {**found.parameters.to_dict(), "data": found.data["sha256"]}
     differ = [f"{name} is {there[name]!r} there and {here[name]!r} here" for name in here if here[name] != there[name]]
     if differ:
         raise InvalidParameters(
-            f"{locate(target)} was trained with other parameters: {'; '.join(differ)}. Use its parameters, "
+            f"{locate(target)} was trained with other parameters or data: {'; '.join(differ)}. Use those, as in "
             "train.load(...).parameters, or another checkpoint; resume=False starts again and replaces it."
-        )
-    if found.data["sha256"] != data["sha256"]:
-        raise InvalidCheckpoint(
-            f"{locate(target)} was trained on other data: expected sha256 {data['sha256'][:12]} ({data['title']}), got "
-            f"{found.data['sha256'][:12]} ({found.data['title']}). Use its data, or another checkpoint."
         )
     return found

@@ -91,24 +91,18 @@ def _dropped_names() -> dict[str, object]:
     import numpy as np
 
     def gone(*_: object) -> None:
-        raise NotImplementedError("NumPy's financial functions were removed in 1.20; see the package numpy-financial")
+        raise NotImplementedError("NumPy has removed this function.")
 
+    removed = ("alltrue", "in1d", "msort", "product", "round_", "sometrue", "trapz", "mirr", "npv", "pmt", "ppmt", "pv",
+               "rate")  # fmt: skip
     old: dict[str, object] = {
-        # In NumPy < 2 MXNet needs Python's bool here; NumPy 2 has its own again.
-        "bool": bool,
-        "alltrue": np.all,
-        "in1d": np.isin,
-        "msort": lambda a: np.sort(a, axis=0),
-        "product": np.prod,
-        "round_": np.round,
-        "sometrue": np.any,
-        "trapz": getattr(np, "trapezoid", None),
+        "bool": bool,  # in NumPy < 2 MXNet needs Python's; NumPy 2 has its own again
         **dict.fromkeys(("Inf", "PINF"), np.inf),
         **dict.fromkeys(("NaN", "NAN"), np.nan),
         "NINF": -np.inf,
         "PZERO": 0.0,
         "NZERO": -0.0,
-        **dict.fromkeys(("mirr", "npv", "pmt", "ppmt", "pv", "rate"), gone),
+        **dict.fromkeys(removed, gone),  # MXNet offers them in mx.np, and the kit does not use that
     }
     # vars(), because hasattr() would trigger NumPy's warnings about these names.
     return {name: value for name, value in old.items() if name not in vars(np)}

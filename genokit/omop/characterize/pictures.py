@@ -15,7 +15,6 @@ from genokit.display import Html
 from genokit.errors import NotFound, did_you_mean
 from genokit.omop.characterize.achilles import DOMAINS, Domain
 from genokit.omop.characterize.achilles_results import AchillesResults
-from genokit.omop.characterize.analyses import analyses
 from genokit.plots import omop as plots
 
 if TYPE_CHECKING:
@@ -90,16 +89,6 @@ def _density(of: AchillesResults) -> DataFrame:
 
 def _by_year(months: DataFrame) -> Series[Any]:
     return months["count_value"].groupby(months["month"].astype(int) // 100).sum()
-
-
-def _concepts_per_person(of: AchillesResults) -> DataFrame:
-    parts = []
-    for domain in DOMAINS:
-        if domain.number + 3 in analyses():
-            frame = of.distribution(domain.number + 3)
-            frame.insert(0, "domain", domain.word)
-            parts.append(frame)
-    return pd.concat(parts, ignore_index=True)
 
 
 def _values(of: AchillesResults) -> DataFrame:
@@ -183,10 +172,6 @@ PICTURES: dict[str, Picture] = {
     "data_density": Picture(
         "How much is recorded", "Records per person-month of observation; hidden counts add nothing.",
         _density, plots.density,
-    ),
-    "concepts_per_person": Picture(
-        "How varied records are", "Different concepts per person: 25th to 75th percentile, and 10th to 90th.",
-        _concepts_per_person, plots.concepts_per_person,
     ),
     "completeness": Picture(
         "How complete records are", "Share of records with a standard concept, a type, a unit, a value.", _completeness,
