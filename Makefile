@@ -1,6 +1,7 @@
 # genokit: `make` alone prints what there is. Needs Python 3.11, 3.12 or 3.13 and GNU Make; each target does the set-up it needs.
 #   VENV    the virtual environment's folder            make test VENV=.venv-3.13
 #   PYTHON  the Python to make it with                  make test PYTHON=/opt/python3.13/bin/python3
+#   FRESH   execute all of the demo, also what did not change     make demo FRESH=1
 #   ARGS    further arguments of the target's command   make test ARGS="-k batch"
 
 VENV ?= .venv
@@ -37,8 +38,8 @@ kit:
 dev:
 	$(setup) dev
 
-demo: kit ## run the tour: two notebooks, a Batch job and a trained LeNet, on this machine; ends with a report
-	@$(py) -m genokit pipeline notebooks/pipelines/tour.toml $(ARGS)
+demo: kit ## run the tour: two notebooks, a Batch job and a trained LeNet, on this machine; FRESH=1 executes it anew
+	@$(py) -m genokit pipeline notebooks/pipelines/tour.toml $(if $(FRESH),--fresh) $(ARGS)
 
 lab: kit ## open the notebooks in JupyterLab
 	@$(py) -m jupyterlab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks $(as_root) $(ARGS)

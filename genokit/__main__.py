@@ -7,6 +7,9 @@ examples:
   genokit freeze my-folder --name my-data               describe a folder of data, with hashes, for others to fetch
   genokit run notebooks/10_lenet.ipynb -p epochs=1      run a notebook with these parameters
   genokit pipeline notebooks/pipelines/tour.toml        run notebooks that depend on one another, -p lenet.epochs=1
+  genokit runs                                          list the runs of notebooks
+  genokit diff runs/20261129-101112-lenet-0a1b2c ...    compare two runs
+  genokit clean --runs --older-than 90                  delete the runs of more than 90 days ago
   genokit jobs --status RUNNING                         list the jobs of the account
   genokit stack diff batch spot_max_vcpus=64            show what a change of the AWS stack would do
   genokit local status                                  show the state of the embedded account and its jobs
@@ -20,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import math
 import os
 import re
 import sys
@@ -93,6 +97,18 @@ def _parser() -> argparse.ArgumentParser:
     says = "a parameter of one of its notebooks, repeatable; VALUE is parsed by the parameter's type"
     form, parse = "NOTEBOOK.NAME=VALUE", _notebook_parameter
     pipeline.add_argument("-p", "--parameter", action="append", default=[], type=parse, metavar=form, help=says)
+    pipeline.add_argument("--fresh", action="store_true", help="execute every notebook, also those that did not change")
+    pipeline.add_argument("--only", metavar="NOTEBOOK", help="execute this one, with the last results of the others")
+    pipeline.add_argument("--up-to", metavar="NOTEBOOK", help="run only this one and those that it needs")
+    pipeline.add_argument("--from", dest="start_from", metavar="NOTEBOOK", help="run only this one and those after it")
+    pipeline.add_argument("--dry-run", action="store_true", help="execute nothing; say what would be, and why")
+    add(_runs, "list the runs of notebooks")
+    diff = add(_diff, "compare the parameters, outputs, code and figures of two runs")
+    diff.add_argument("runs", nargs=2, type=Path, metavar="FOLDER", help="a run's folder")
+    clean = add(_clean, "delete runs of notebooks, oldest first")
+    clean.add_argument("--runs", action="store_true", required=True, help="runs; 'genokit local clean' deletes jobs")
+    clean.add_argument("--older-than", type=float, default=math.inf, metavar="DAYS", help="those that ended before")
+    clean.add_argument("--larger-than", type=float, default=math.inf, metavar="GB", help="until the others take this")
     jobs = add(_jobs, "list the jobs of the account")
     jobs.add_argument("--queue")
     jobs.add_argument("--status", help="such as RUNNING or FAILED")
@@ -162,10 +178,37 @@ def _pipeline(options: Options) -> None:
     for name, value in options.parameter:
         notebook, _, name = name.partition(".")
         parameters.setdefault(notebook, {})[name] = value
-    done = Pipeline(options.file).run(parameters)
+    chosen = {name: getattr(options, name) for name in ("fresh", "only", "up_to", "start_from", "dry_run")}
+    done = Pipeline(options.file).run(parameters, **chosen)
+    if options.dry_run:
+        _say(done.to_string(index=False))
+        return
+    for name, run in done.runs.items():
+        why = f"was executed, because {run.reason}" if run.reason else "was executed"
+        _say(f"{name}: {f'Restored from {run.cached_from}, nothing was executed' if run.cached_from else why}")
     for notebook, outputs in done.outputs.items():
         _print_outputs({f"{notebook}.{name}": value for name, value in outputs.items()})
     print(f"Report: {done.report}")
+
+
+def _runs(options: Options) -> None:
+    from genokit.pipelines import runs
+
+    found = runs()
+    _say("No runs." if found.empty else found.to_string(index=False))
+
+
+def _diff(options: Options) -> None:
+    from genokit.pipelines import Run, compare
+
+    _say(compare(*map(Run.load, options.runs)).table.to_string(index=False))
+
+
+def _clean(options: Options) -> None:
+    from genokit.pipelines import clean
+
+    deleted = clean(older_than_days=options.older_than, larger_than_gb=options.larger_than)
+    _say("".join(f"Deleted {folder}\n" for folder in deleted) + f"{len(deleted)} deleted.")
 
 
 def _jobs(options: Options) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
 import secrets
 import stat
@@ -13,6 +14,9 @@ from typing import Any
 
 # The first line of the .gitignore in a folder of data: git ignores such a folder, and so does shipping code.
 MARK = "# Data, not code: kept out of git and of what genokit ships to jobs."
+
+
+NOTED = "fetched.jsonl"  # in the folder of a notebook's run, while it runs
 
 
 def private_folder(folder: str | os.PathLike[str], *, data: bool = False) -> Path:
@@ -109,6 +113,18 @@ def sha256(path: str | os.PathLike[str]) -> str:
     """
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def note_fetched(descriptor: Path) -> None:
+    """Note a data set, by its descriptor's path and sha256, for the run of a notebook that this process belongs to.
+
+    The run makes the file, in the folder ``GENOKIT_RUN``, and removes it when it ends.
+    """
+    note = json.dumps({"manifest": str(descriptor), "sha256": sha256(descriptor)}) + "\n"
+    with contextlib.suppress(OSError):  # no run, or one that has ended
+        handle = os.open(Path(os.environ.get("GENOKIT_RUN", os.devnull)) / NOTED, os.O_WRONLY | os.O_APPEND)
+        with open(handle, "wb", buffering=0) as file:
+            file.write(note.encode())
 
 
 class InPieces:

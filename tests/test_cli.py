@@ -47,15 +47,18 @@ def genokit(*arguments: str, **options) -> subprocess.Popen:
     )  # fmt: skip
 
 
+COMMANDS = ["doctor", "fetch", "verify", "freeze", "run", "pipeline", "runs", "diff", "clean", "jobs", "stack", "local"]
+
+
 def test_the_command_alone_shows_an_example_of_each(capsys):
     assert main([]) == 0
     shown = capsys.readouterr().out
-    for command in ("doctor", "fetch", "verify", "freeze", "run", "pipeline", "jobs", "stack", "local"):
+    for command in COMMANDS:
         assert f"  genokit {command}" in shown
 
 
 def test_every_command_explains_itself(capsys):
-    for command in ("doctor", "fetch", "verify", "freeze", "run", "pipeline", "jobs", "stack", "local"):
+    for command in COMMANDS:
         with pytest.raises(SystemExit) as left:
             main([command, "--help"])
         assert left.value.code == 0

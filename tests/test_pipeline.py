@@ -166,11 +166,6 @@ def test_independent_notebooks_run_in_parallel(files: Files, settings: Settings)
             "wait for one another: (a -> b -> a|b -> a -> b)",
         ),
         (notebook("a", "walk", "inputs = { seed = 'b' }"), ConfigError, "must be 'notebook.output'"),
-        (
-            notebook("a", "walk") + notebook("b", "walk", "inputs = { seed = 'a.ende' }"),
-            ConfigError,
-            r"never calls record\('ende', ...\). Did you mean 'end'",
-        ),
         (notebook("a", "walk", "parameters = { sed = 1 }"), InvalidParameters, "Did you mean 'seed'"),
         (
             notebook("a", "walk") + notebook("b", "walk", "inputs = { sed = 'a.end' }"),

@@ -111,23 +111,3 @@ def test_the_last_record_of_a_name_wins(tmp_path: Path) -> None:
     for name, value in (("loss", 3), ("rate", 1), ("loss", 2)):
         recording._keep(tmp_path, {"name": name, "value": value})
     assert recording.kept(tmp_path) == {"loss": 2, "rate": 1}
-
-
-@pytest.mark.parametrize(
-    ("code", "found"),
-    [
-        ("%%capture\nrecord('a', 1)", {"a"}),
-        ("%%time\n%matplotlib inline\nrecord('a', 1)", {"a"}),
-        ("x = !ls\nrecord(name='a', value=x)", {"a"}),
-        ('text = """\n%%bash\n"""\nrecord(\'a\', (\'%s\'\n    % 1))', {"a"}),
-        ("@cache\ndef f(): return 1 + \\\n  1\nrecord?\nrecord('a', f())", None),
-        ("%%bash\nrecord me", None),
-        ("%%timeit\nrecord('a', 1)", {"a"}),
-        ("%%bash\nls", set()),
-        ("record(x, 1)", None),
-        ("from genokit import record, run\nrecord('a', 1)", {"a"}),
-        ("save = genokit.record\nsave('a', 1)", None),
-    ],
-)
-def test_recorded_names_are_read_from_the_code(code: str, found: set[str] | None) -> None:
-    assert recording.names({"cells": [{"cell_type": "code", "source": code, "metadata": {}}]}) == found

@@ -11,6 +11,7 @@ from genokit.config import Settings, nearest
 from genokit.data.dataset import Dataset
 from genokit.data.descriptor import FILE, DataPackage, DataResource, read
 from genokit.errors import NotFound, did_you_mean
+from genokit.files import note_fetched
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -141,7 +142,9 @@ class Manifest:
         """
         from genokit.data.fetch import fetch
 
-        return fetch(self._files, self.ref, self._clients, progress=progress)
+        dataset = fetch(self._files, self.ref, self._clients, progress=progress)
+        note_fetched(self._file)
+        return dataset
 
     def verify(self) -> DataFrame:
         """Hash the files on this machine and compare them with the manifest, without a network.

@@ -1,8 +1,9 @@
 """Notebooks as reproducible pipelines: ``run`` one, ``record`` its results, combine several in a ``Pipeline``."""
 
+from genokit.pipelines.cache import clean
 from genokit.pipelines.crate import verify, why
 from genokit.pipelines.execute import run
-from genokit.pipelines.folder import Run, runs
+from genokit.pipelines.folder import Run, compare, runs
 from genokit.pipelines.pipeline import Pipeline
 from genokit.pipelines.recording import record
 from genokit.pipelines.report import PipelineRun
@@ -14,6 +15,8 @@ __all__ = [
     "PipelineRun",
     "Run",
     "Schema",
+    "clean",
+    "compare",
     "parameters",
     "record",
     "run",

@@ -192,13 +192,9 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
         out = super().output(outs, msg, display_id, cell_index)
         if out is not None and out.output_type == "stream":
             outs.pop()
-            # Like JupyterLab, join adjacent text; a picture between two prints stays between them.
-            adjacent = itertools.takewhile(lambda one: one.output_type == "stream", outs[:-3:-1])
-            stream = next((one for one in adjacent if one.name == out.name), None)
-            if stream is None:
-                stream = NotebookNode(output_type="stream", name=out.name, text=[])
-                outs.append(stream)
-            stream.text.append(out.text)
+            if not outs or outs[-1].get("name") != out.name:
+                outs.append(NotebookNode(output_type="stream", name=out.name, text=[]))
+            outs[-1].text.append(out.text)
         return out
 
     def settle(self, *cells: Any) -> None:

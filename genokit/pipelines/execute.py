@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import logging
 import math
 import os
@@ -15,7 +16,7 @@ import platform
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -24,7 +25,8 @@ from typing import TYPE_CHECKING, Any
 from genokit import __version__, display
 from genokit.config import Settings
 from genokit.errors import InvalidParameters, NotFound
-from genokit.files import sha256, write_atomic
+from genokit.files import NOTED, sha256, write_atomic
+from genokit.pipelines import cache as caching
 from genokit.pipelines import crate, html, outcome, recording
 from genokit.pipelines import folder as folders
 from genokit.pipelines import notebook as notebooks
@@ -48,6 +50,9 @@ def run(
     log_output: bool = False,
     folder: Path | None = None,
     stop: threading.Event | None = None,
+    cache: bool = False,
+    fresh: bool = False,
+    before: Mapping[str, str] | None = None,
 ) -> Run:
     """Run a notebook from top to bottom in a new kernel and save everything in a run folder.
 
@@ -78,6 +83,14 @@ def run(
         The run folder. Default: a new folder in ``settings.runs``.
     stop : threading.Event, optional
         Setting this event interrupts the run.
+    cache : bool, default False
+        If nothing that the results depend on has changed since an earlier run with the cache, restore that run's
+        results and execute nothing. These are the code cells, the parameters and the content of files among them, the
+        project's modules that the notebook imports, the installed packages, the settings and the fetched data sets.
+    fresh : bool, default False
+        With the cache, execute in any case.
+    before : mapping of str to str, optional
+        With the cache, the identity of each notebook that ran before this one, as a pipeline knows it.
 
     Returns
     -------
@@ -105,22 +118,58 @@ def run(
     for limit, value in {"cell_timeout_s": cell_timeout_s, "timeout_s": timeout_s}.items():
         if value is not None and not value > 0:
             raise InvalidParameters(f"{limit} must be more than 0 seconds, or None for no limit; got {value!r}.")
-    settings = settings or Settings.load()
+    settings, stop = settings or Settings.load(), stop or threading.Event()
     path = Path(notebook).expanduser().absolute()
-    content = notebooks.read(path)
     cwd = Path(cwd or path.parent).expanduser().absolute()
     if not cwd.is_dir():
         raise NotFound(f"The working folder {cwd} does not exist.")
-    schema = Schema.of(content, path.name)
-    given = schema.check(parameters or {})
-    node = notebooks.executable(path, content, given)
-    # Two seconds of imports, before there is anything that an interrupt could leave half done.
-    from genokit.bars import Bar
-    from genokit.pipelines.engine import Execution
+    begun, node = prepared(path, parameters or {}, name or path.stem)
+    begun = replace(begun, path=folder.absolute() if folder else folders.fresh(settings.made("runs"), begun.name))
+    with contextlib.ExitStack() as alone:
+        depends = (
+            functools.partial(caching.ingredients, begun, settings, cwd, before or {}) if cache else dict[str, str]
+        )
+        begun = replace(begun, ingredients=depends())
+        if cache and not fresh:
+            alone.enter_context(caching.only_one(begun, settings.runs, stop))
+            stored, reason = caching.find(settings.runs, begun)
+            if stored:
+                return caching.restore(stored, begun, settings.runs)
+            begun = replace(begun, reason=reason)
+        # Two seconds of imports, before there is anything that an interrupt could leave half done.
+        from genokit.bars import Bar
+        from genokit.pipelines.engine import Execution
 
+        execution = Execution(node(), begun.notebook, log_output=log_output)
+        clock, why = time.monotonic(), "interrupted"
+        with ended_in_order():
+            try:
+                begun.save()
+                write_atomic(begun.path / crate.SOURCE, path.read_bytes(), private=True)
+                write_atomic(begun.path / crate.PACKAGES, crate.packages(), private=True)
+                write_atomic(begun.path / NOTED, b"", private=True)
+                execution.save()
+                environ = {**os.environ, **settings.environ(), "GENOKIT_RUN": str(begun.path)}
+                execution.start(cwd=cwd, environ=environ, log=begun.path / "kernel.log")
+                with Bar(total=execution.left, desc=begun.name, unit="cell", disable=not progress) as bar:
+                    why = _watch(execution, bar, cell_timeout_s or math.inf, timeout_s or math.inf, stop)
+            finally:  # above all on an interrupt: the kernel must not outlive us, and the record must be true
+                execution.stop()
+                seal = functools.partial(caching.sealed, settings=settings, cwd=cwd, depends=depends)
+                ended = _finish(begun, execution, why, time.monotonic() - clock, seal)
+    if ended.state != "SUCCEEDED":
+        raise outcome.failure(ended)
+    return ended
+
+
+def prepared(path: Path, parameters: Mapping[str, object], name: str) -> tuple[Run, Callable[[], Any]]:
+    """The record of a run that could begin now, without a folder, and what makes the notebook to execute."""
+    content = notebooks.read(path)
+    schema = Schema.of(content, path.name)
+    given = schema.check(parameters)
     begun = Run(
-        path=folder.absolute() if folder else folders.fresh(settings.made("runs"), name or path.stem),
-        name=name or path.stem,
+        path=Path(),
+        name=name,
         state="RUNNING",
         source=path,
         source_sha256=sha256(path),
@@ -129,24 +178,7 @@ def run(
         versions=_versions(),
         process=folders.this_process(),
     )
-    execution = Execution(node, begun.notebook, log_output=log_output)
-    clock, why = time.monotonic(), "interrupted"
-    with ended_in_order():
-        try:
-            begun.save()
-            write_atomic(begun.path / crate.SOURCE, path.read_bytes(), private=True)
-            write_atomic(begun.path / crate.PACKAGES, crate.packages(), private=True)
-            execution.save()
-            execution.start(cwd=cwd, environ=_environment(settings, begun.path), log=begun.path / "kernel.log")
-            with Bar(total=execution.left, desc=begun.name, unit="cell", disable=not progress) as bar:
-                limits = cell_timeout_s or math.inf, timeout_s or math.inf
-                why = _watch(execution, bar, *limits, stop or threading.Event())
-        finally:  # above all on an interrupt: the kernel must not outlive us, and the record must be true
-            execution.stop()
-            ended = _finish(begun, execution, why, time.monotonic() - clock)
-    if ended.state != "SUCCEEDED":
-        raise outcome.failure(ended)
-    return ended
+    return begun, functools.partial(notebooks.executable, path, content, given)
 
 
 @contextlib.contextmanager
@@ -189,7 +221,7 @@ def _watch(execution: Execution, bar: Any, cell_timeout_s: float, timeout_s: flo
             return "the cell's limit of " + display.seconds(cell_timeout_s)
 
 
-def _finish(begun: Run, execution: Execution, why: str, duration_s: float) -> Run:
+def _finish(begun: Run, execution: Execution, why: str, duration_s: float, seal: Callable[[Run], Run]) -> Run:
     """Decide how the run ended, and write the executed notebook, its HTML and, last, the record."""
     node, log = execution.node, begun.path / "kernel.log"
     how, error = outcome.decide(execution, why, log)
@@ -203,7 +235,7 @@ def _finish(begun: Run, execution: Execution, why: str, duration_s: float) -> Ru
         error=error,
         traceback=execution.traceback,
     )
-    outcome.stamp(node, execution.cells, ended)
+    outcome.stamp(node, ended)
     notebooks.write(node, ended.notebook)
     if how != "KERNEL_DIED":
         log.unlink(missing_ok=True)
@@ -212,8 +244,9 @@ def _finish(begun: Run, execution: Execution, why: str, duration_s: float) -> Ru
     except Exception:  # a failed HTML export must not fail the run
         logging.getLogger(__name__).warning("%s could not be exported to HTML", ended.notebook, exc_info=True)
     finally:
-        ended.save()
-        (begun.path / recording.FILE).unlink(missing_ok=True)  # now stored in run.json
+        ended = seal(ended).save()
+        for file in (recording.FILE, NOTED):  # now stored in run.json
+            (begun.path / file).unlink(missing_ok=True)
         crate.write_run(ended)
     return ended
 
@@ -222,10 +255,7 @@ def _now() -> datetime.datetime:
     return datetime.datetime.now(datetime.UTC).replace(microsecond=0)
 
 
-def _environment(settings: Settings, folder: Path) -> dict[str, str]:
-    return {**os.environ, **settings.environ(), "GENOKIT_RUN": str(folder)}
-
-
+@functools.cache
 def _versions() -> dict[str, str]:
     packages = ("papermill", "nbclient", "ipykernel", "numpy")
     return {"python": platform.python_version(), "genokit": __version__} | {name: version(name) for name in packages}

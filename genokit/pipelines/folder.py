@@ -55,6 +55,14 @@ class Run:
         One line that says why the run did not succeed; ``traceback`` is the failed cell's.
     versions : mapping
         Versions of Python and the packages that ran it.
+    ingredients : mapping
+        What else its results depend on, each with a hash, if it was run with the cache.
+    data : mapping
+        The data sets that it fetched and the files that it recorded, each with a hash, if it was run with the cache.
+    cached_from : str or None
+        The folder of the run whose results were restored; then nothing was executed.
+    reason : str
+        Why it was executed although the cache was used.
     process : tuple or None
         Machine, PID and start time of the process that ran it.
 
@@ -80,6 +88,10 @@ class Run:
     traceback: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     process: tuple[Any, ...] | None = None
+    ingredients: Mapping[str, str] = field(default_factory=dict)
+    data: Mapping[str, str] = field(default_factory=dict)
+    cached_from: str | None = None
+    reason: str = ""
 
     @property
     def notebook(self) -> Path:
@@ -180,6 +192,34 @@ class Run:
         write_atomic(self.path / RECORD, json.dumps(stored, indent=1, allow_nan=False) + "\n", private=True)
         return self
 
+    def rerun(self, settings: Settings | None = None, /, **changes: object) -> Run:
+        """Run the notebook again, as it is now, with the same parameters.
+
+        Parameters
+        ----------
+        settings : Settings, optional
+            Settings to run with. Default: ``Settings.load()``.
+        **changes : object
+            Parameters that have another value this time.
+
+        Returns
+        -------
+        Run
+            The new run.
+
+        Raises
+        ------
+        NotFound, InvalidNotebook, InvalidParameters, NotebookFailed
+            As :func:`genokit.run`.
+
+        Examples
+        --------
+        >>> longer = run.rerun(epochs=20)  # doctest: +SKIP
+        """
+        import genokit
+
+        return genokit.run(self.source, {**self.parameters, **changes}, name=self.name, settings=settings)
+
     def __repr__(self) -> str:
         took = "" if self.duration_s is None else f" in {display.seconds(self.duration_s)}"
         return f"<Run {self.name} {self.state}{took}, {_done(self)} cells, {self.path}>"
@@ -189,9 +229,71 @@ class Run:
         return display.stack(card(self), *shown[:3])
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs, side by side.
+
+    Attributes
+    ----------
+    a, b : Run
+        The runs.
+    table : DataFrame
+        One row per parameter and output, and one each for code and figures: what, a, b, equal.
+    """
+
+    a: Run
+    b: Run
+    table: DataFrame = field(repr=False)
+
+    def _repr_html_(self) -> str:
+        differ = ", ".join(self.table["what"][~self.table["equal"]]) or "nothing"
+        rows = [("a", self.a.path), ("b", self.b.path), ("Different", differ)]
+        return display.card(f"{self.a.name} and {self.b.name}", rows, fold={"All": display.table(self.table)})
+
+
+def compare(a: Run, b: Run) -> Comparison:
+    """Compare the parameters, outputs, code and figures of two runs.
+
+    Parameters
+    ----------
+    a, b : Run
+        The runs; ``Run.load(path)`` gives one by its folder.
+
+    Returns
+    -------
+    Comparison
+        A card; ``.table`` is a DataFrame.
+
+    Raises
+    ------
+    NotFound, InvalidNotebook
+        An executed notebook is missing or damaged.
+
+    Examples
+    --------
+    >>> compare(Run.load("runs/a"), Run.load("runs/b")).table  # doctest: +SKIP
+    """
+    from genokit.frames import Frame
+
+    rows = [
+        (f"{kind} {name}", one.get(name), other.get(name), one.get(name) == other.get(name))
+        for kind, one, other in (("parameter", a.parameters, b.parameters), ("output", a.outputs, b.outputs))
+        for name in {**one, **other}
+    ]
+    code = [[notebooks.text(cell) for cell in notebooks.executed(notebooks.load(run.notebook))] for run in (a, b)]
+    figures = [[figure.png for figure in run.figures] for run in (a, b)]
+    rows.append(("code", len(code[0]), len(code[1]), code[0] == code[1]))
+    rows.append(("figures", len(figures[0]), len(figures[1]), figures[0] == figures[1]))
+    return Comparison(a, b, Frame(rows, columns=["what", "a", "b", "equal"]))
+
+
 def card(run: Run, *, seen_from: Path | None = None) -> display.Html:
     """The run as a card: state, times, outputs, files; its links are relative to the folder ``seen_from``."""
     rows: list[tuple[str, object]] = [("Cells", _done(run)), ("Started", run.started)]
+    if run.cached_from:
+        rows.append(("Cache", f"Restored from {Path(run.cached_from).name}, nothing was executed"))
+    elif run.reason:
+        rows.append(("Cache", f"Executed because {run.reason}"))
     if run.duration_s is not None:
         rows.append(("Time", display.seconds(run.duration_s)))
     if run.error:

@@ -98,6 +98,11 @@ def sets_parameters(cell: Json) -> bool:
     return cell.get("cell_type") == "code" and PARAMETERS in tags(cell)
 
 
+def executed(content: Json) -> list[Json]:
+    """The cells that a run executes, without those that an earlier run put in."""
+    return [cell for cell in content["cells"] if is_code(cell) and not _PUT_IN & set(tags(cell))]
+
+
 def write(node: Any, path: Path) -> None:
     """Write an executed notebook atomically."""
     import nbformat

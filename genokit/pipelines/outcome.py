@@ -42,7 +42,7 @@ def decide(execution: Execution, why: str, log: Path) -> tuple[str, str | None]:
     return "KERNEL_DIED", f"in {where} the kernel {_death(execution.exit_code)}{_last_words(log)}"
 
 
-def stamp(node: Any, cells: dict[int, notebooks.Cell], run: Run) -> None:
+def stamp(node: Any, run: Run) -> None:
     """Write the real outcome into the executed notebook, instead of papermill's, and as text for whoever opens it."""
     from nbformat.v4 import new_markdown_cell
 
@@ -53,11 +53,8 @@ def stamp(node: Any, cells: dict[int, notebooks.Cell], run: Run) -> None:
     if run.error:
         # Four spaces make a code block: no part of the message is read as Markdown.
         quoted = "\n".join(f"    {line}" for line in run.error.splitlines())
-        top = f"**{run.state}**: this notebook did not run to the end. [Go to where it stopped](#Stopped-here)."
-        tagged = {"tags": [notebooks.MARKER]}
-        stopped = next(index for index, cell in cells.items() if not cell.done)
-        node.cells.insert(stopped, new_markdown_cell(f"### Stopped here\n\n{quoted}", metadata=tagged))
-        node.cells.insert(0, new_markdown_cell(top, metadata=tagged))
+        top = f"**{run.state}**: this notebook did not run to the end.\n\n{quoted}"
+        node.cells.insert(0, new_markdown_cell(top, metadata={"tags": [notebooks.MARKER]}))
 
 
 def failure(run: Run) -> NotebookFailed:

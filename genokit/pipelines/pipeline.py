@@ -10,20 +10,24 @@ import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from genokit import display
 from genokit.config import Settings
 from genokit.errors import GenokitError, NotebookFailed, PipelineFailed
 from genokit.files import write_atomic
-from genokit.pipelines import crate, plan, report
+from genokit.pipelines import cache, crate, plan, report
 from genokit.pipelines import folder as folders
-from genokit.pipelines.execute import ended_in_order, run
+from genokit.pipelines.execute import ended_in_order, prepared, run
 from genokit.pipelines.folder import Run
 from genokit.pipelines.plan import Plan, PlannedNotebook
 from genokit.pipelines.report import PipelineRun
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 
 class Pipeline:
@@ -60,9 +64,21 @@ class Pipeline:
         return plan.read(self.path.absolute())
 
     def run(
-        self, parameters: Mapping[str, Mapping[str, object]] | None = None, *, progress: bool = True
-    ) -> PipelineRun:
+        self,
+        parameters: Mapping[str, Mapping[str, object]] | None = None,
+        *,
+        progress: bool = True,
+        fresh: bool = False,
+        only: str | None = None,
+        up_to: str | None = None,
+        start_from: str | None = None,
+        dry_run: bool = False,
+    ) -> Any:
         """Run every notebook as soon as those it needs have succeeded, at most two at a time, and write a report.
+
+        The results of a notebook that would run as in an earlier run are restored from it, and nothing is executed: see
+        the argument ``cache`` of :func:`genokit.run`. So a pipeline that was stopped or killed continues when it is run
+        again.
 
         Parameters
         ----------
@@ -70,28 +86,62 @@ class Pipeline:
             Parameters by notebook name. They take precedence over the file's parameters and inputs.
         progress : bool, default True
             Show a progress bar.
+        fresh : bool, default False
+            Execute every notebook, changed or not.
+        only : str, optional
+            Execute only this notebook, changed or not, with the results of the last runs of those that it needs.
+        up_to : str, optional
+            Run only this notebook and those that it needs.
+        start_from : str, optional
+            Run only this notebook and those that need it, with the results of the last runs of the others.
+        dry_run : bool, default False
+            Execute nothing; return what would be done.
 
         Returns
         -------
-        PipelineRun
-            Runs, outputs and the report.
+        PipelineRun or DataFrame
+            Runs, outputs and the report. Of a dry run, one row per notebook: notebook, action ("run" or "restore") and
+            why.
 
         Raises
         ------
         ConfigError, NotFound, InvalidNotebook, InvalidParameters
             The pipeline cannot start; nothing was run.
+        GenokitError
+            A notebook that is not run again has no run that succeeded.
         PipelineFailed
             A notebook failed. Notebooks that do not depend on it ran to their end; ``.runs`` holds all runs, and the
             report was written.
+
+        Examples
+        --------
+        >>> Pipeline("tour.toml").run(dry_run=True)  # doctest: +SKIP
+          notebook   action                 why
+        0     tour  restore     nothing changed
+        1    lenet      run  code cell 3 changed
         """
         settings = self.settings or Settings.load()
         todo = self.plan.with_parameters(parameters or {})
         todo.check()
-        ended = PipelineRun(folders.fresh(settings.made("runs"), todo.name), todo)
+        start_from, up_to, fresh = only or start_from, only or up_to, fresh or only is not None
+        last = todo.needed[todo[up_to].name] if up_to else todo.needed.keys()
+        chosen = [step for step in todo.steps if step.name in last]
+        if start_from:
+            chosen = [step for step in chosen if todo[start_from].name in todo.needed[step.name]]
+        earlier = {}
+        for name in {need for step in chosen for need in step.needs} - {step.name for step in chosen}:
+            found = cache.last_run(settings.runs, todo[name].path, name)
+            if found is None:
+                raise GenokitError(f"'{name}' has no run that succeeded. Run the pipeline with up_to='{name}' first.")
+            earlier[name] = found
+        todo = replace(todo, steps=tuple(chosen))
+        if dry_run:
+            return _dry_run(todo, settings, earlier, fresh)
+        ended = PipelineRun(folders.fresh(settings.made("runs"), todo.name), todo, earlier=earlier)
         begun = time.monotonic()
         with ended_in_order():
             try:
-                _run_all(ended, settings, progress)
+                _run_all(ended, settings, progress, fresh)
             finally:  # an interrupted pipeline has a report too
                 ended.duration_s = time.monotonic() - begun
                 report.write(ended)
@@ -111,11 +161,30 @@ class Pipeline:
         return display.stack(f"Pipeline {todo.title}", table)
 
 
-def _run_all(ended: PipelineRun, settings: Settings, progress: bool) -> None:
+def _dry_run(todo: Plan, settings: Settings, earlier: Mapping[str, Run], fresh: bool) -> DataFrame:
+    from genokit.frames import Frame
+
+    known, rows = dict(earlier), []
+    for name in TopologicalSorter({step.name: set(step.needs) - earlier.keys() for step in todo.steps}).static_order():
+        step, why = todo[name], "it was asked for"
+        unknown = [need for need in step.needs if need not in known]
+        if unknown:
+            why = f"{unknown[0]} runs before it"
+        elif not fresh:
+            begun, _ = prepared(step.path, {**step.parameters, **_inputs(step, known)}, name)
+            before = {one: cache.identity(known[one]) for one in step.after}
+            depends = cache.ingredients(begun, settings, step.path.parent, before)
+            stored, why = cache.find(settings.runs, replace(begun, ingredients=depends))
+            known |= {name: stored} if stored else {}
+        rows.append((name, "restore", "nothing changed") if name in known else (name, "run", why))
+    return Frame(rows, columns=["notebook", "action", "why"])
+
+
+def _run_all(ended: PipelineRun, settings: Settings, progress: bool, fresh: bool) -> None:
     from genokit.bars import Bar
 
     steps, stop = ended.plan.steps, threading.Event()
-    order = TopologicalSorter({step.name: step.needs for step in steps})
+    order = TopologicalSorter({step.name: set(step.needs) - ended.earlier.keys() for step in steps})
     order.prepare()
     bar = Bar(total=len(steps), desc=ended.plan.name, unit="notebook", disable=not progress)
     # One kernel keeps at least one core busy.
@@ -124,7 +193,7 @@ def _run_all(ended: PipelineRun, settings: Settings, progress: bool) -> None:
         try:
             while order.is_active():
                 for name in order.get_ready():
-                    waiting[pool.submit(_run_one, ended.plan[name], ended, settings, stop)] = name
+                    waiting[pool.submit(_run_one, ended.plan[name], ended, settings, stop, fresh)] = name
                 done, _ = wait(waiting, return_when=FIRST_COMPLETED)
                 for future in done:
                     order.done(waiting.pop(future))
@@ -135,16 +204,17 @@ def _run_all(ended: PipelineRun, settings: Settings, progress: bool) -> None:
             raise
 
 
-def _run_one(step: PlannedNotebook, ended: PipelineRun, settings: Settings, stop: threading.Event) -> None:
+def _run_one(step: PlannedNotebook, ended: PipelineRun, settings: Settings, stop: threading.Event, fresh: bool) -> None:
     """Run one notebook in this thread, unless one that it needs did not succeed."""
-    missing = [name for name in step.needs if name not in ended.runs or ended.runs[name].state != "SUCCEEDED"]
+    known = {**ended.earlier, **ended.runs}
+    missing = [name for name in step.needs if name not in known or known[name].state != "SUCCEEDED"]
     if missing:
         ended.problems[step.name] = ("NOT_RUN", f"{' and '.join(missing)} did not succeed")
     elif not stop.is_set():
         try:
             ended.runs[step.name] = run(
                 step.path,
-                {**step.parameters, **_inputs(step, ended.runs)},
+                {**step.parameters, **_inputs(step, known)},
                 name=step.name,
                 settings=settings,
                 cell_timeout_s=step.cell_timeout_s,
@@ -152,6 +222,10 @@ def _run_one(step: PlannedNotebook, ended: PipelineRun, settings: Settings, stop
                 progress=False,
                 folder=ended.path / step.name,
                 stop=stop,
+                cache=True,
+                fresh=fresh,
+                # They have no results that this one takes, but may have changed what it reads.
+                before={name: cache.identity(known[name]) for name in step.after},
             )
         except NotebookFailed as error:
             ended.runs[step.name] = cast(Run, error.run)

@@ -23,7 +23,6 @@ from typing import Any
 
 from genokit.errors import ConfigError, InvalidParameters, NotFound, did_you_mean
 from genokit.pipelines import notebook as notebooks
-from genokit.pipelines import recording
 from genokit.pipelines.schema import Schema, convert
 
 
@@ -47,7 +46,8 @@ class PlannedNotebook:
     def with_parameters(self, given: Mapping[str, object]) -> PlannedNotebook:
         """The same notebook with other parameters, which replace inputs; it still waits for the same notebooks."""
         left = {parameter: source for parameter, source in self.inputs.items() if parameter not in given}
-        return replace(self, after=tuple(self.needs), inputs=left, parameters={**self.parameters, **given})
+        after = (*self.after, *(notebook for parameter, (notebook, _) in self.inputs.items() if parameter in given))
+        return replace(self, after=after, inputs=left, parameters={**self.parameters, **given})
 
 
 @dataclass(frozen=True)
@@ -60,34 +60,34 @@ class Plan:
     steps: tuple[PlannedNotebook, ...]
 
     def __getitem__(self, name: str) -> PlannedNotebook:
-        return next(step for step in self.steps if step.name == name)
+        names = [step.name for step in self.steps]
+        if name not in names:
+            raise InvalidParameters(f"{self.file.name} has no notebook '{name}'. {did_you_mean(name, names)}")
+        return self.steps[names.index(name)]
+
+    @property
+    def needed(self) -> dict[str, set[str]]:
+        """Each notebook with all those that must succeed before it, itself included, in an order to run them in."""
+        found: dict[str, set[str]] = {}
+        for name in TopologicalSorter({step.name: step.needs for step in self.steps}).static_order():
+            found[name] = {name}.union(*(found[one] for one in self[name].needs))
+        return found
 
     def with_parameters(self, given: Mapping[str, Mapping[str, object]]) -> Plan:
         """The plan with other parameters for some of its notebooks; raises InvalidParameters for an unknown name."""
-        names = [step.name for step in self.steps]
-        for name in given:
-            if name not in names:
-                raise InvalidParameters(f"{self.file.name} has no notebook '{name}'. {did_you_mean(name, names)}")
-        return replace(self, steps=tuple(step.with_parameters(given.get(step.name, {})) for step in self.steps))
+        changed = {name: self[name].with_parameters(values) for name, values in given.items()}
+        return replace(self, steps=tuple(changed.get(step.name, step) for step in self.steps))
 
     def check(self) -> None:
-        """Raise InvalidParameters with all notebooks' problems, or ConfigError for an output that is never recorded."""
-        contents = {step.name: notebooks.read(step.path) for step in self.steps}
+        """Raise InvalidParameters with all notebooks' problems."""
         problems = []
         for step in self.steps:
             try:
-                Schema.of(contents[step.name], step.path.name).check(step.parameters, later=step.inputs)
+                Schema.of(notebooks.read(step.path), step.path.name).check(step.parameters, later=step.inputs)
             except InvalidParameters as error:
                 problems.append(str(error))
-            for parameter, (notebook, output) in step.inputs.items():
-                if parameter in step.parameters:
-                    problems.append(f"'{step.name}': '{parameter}' is both a parameter and an input; keep one.")
-                recorded = recording.names(contents[notebook])
-                if recorded is not None and output not in recorded:
-                    raise ConfigError(
-                        f"{self.file}: '{step.name}' takes '{notebook}.{output}', but {self[notebook].path.name} never "
-                        f"calls record('{output}', ...). {did_you_mean(output, recorded)}"
-                    )
+            for parameter in step.inputs.keys() & step.parameters.keys():
+                problems.append(f"'{step.name}': '{parameter}' is both a parameter and an input; keep one.")
         if problems:
             raise InvalidParameters("\n".join(problems))
 

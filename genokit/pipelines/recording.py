@@ -6,20 +6,17 @@ import contextlib
 import json
 import keyword
 import os
-import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from genokit.errors import InvalidParameters
-from genokit.pipelines import notebook as notebooks
 from genokit.pipelines import values
 from genokit.secret_kinds import secret_name
 
 RECORD = "application/vnd.genokit.record+json"
 FILE = "records.jsonl"  # in the folder of the run, while it runs
-LARGEST = 1_000_000  # characters of JSON
 
 
 def record(name: str, value: object, *, not_secret: bool = False) -> None:
@@ -61,7 +58,7 @@ def record(name: str, value: object, *, not_secret: bool = False) -> None:
             "If it is not a secret: record(..., not_secret=True)."
         )
     stored = values.to_json(plain)
-    if len(json.dumps(stored, allow_nan=False)) > LARGEST:
+    if len(json.dumps(stored, allow_nan=False)) > 1_000_000:
         raise InvalidParameters(f"record('{name}', ...) is more than 1 MB: write it to a file and record its path.")
     shell = (loaded := sys.modules.get("IPython")) and loaded.get_ipython()
     if shell is None:
@@ -90,12 +87,3 @@ def kept(folder: Path) -> dict[str, Any]:
             recorded = json.loads(line)
             found[recorded["name"]] = values.from_json(recorded["value"])
     return found
-
-
-def names(content: notebooks.Json) -> set[str] | None:
-    """The names that a notebook's code records; None if that cannot be told without running it."""
-    code = "\n".join(notebooks.text(cell) for cell in content["cells"] if notebooks.is_code(cell))
-    code = re.sub(r"^\s*(from|import) .*", "", code, flags=re.MULTILINE)
-    found = re.findall(r"\brecord\(\s*(?:name\s*=\s*)?(['\"])(\w+)\1", code)
-    # Each use of the word must be a call with a literal name.
-    return {name for _, name in found} if len(found) == len(re.findall(r"\brecord\b", code)) else None

@@ -29,6 +29,8 @@ class PipelineRun:
         State and reason of the notebooks that have no run.
     duration_s : float
         Duration in seconds.
+    earlier : dict of str to Run
+        The last runs of notebooks that these ones need and that were not run again.
     """
 
     path: Path
@@ -36,6 +38,7 @@ class PipelineRun:
     runs: dict[str, Run] = field(default_factory=dict)
     problems: dict[str, tuple[str, str]] = field(default_factory=dict)
     duration_s: float = 0.0
+    earlier: dict[str, Run] = field(default_factory=dict)
 
     @property
     def state(self) -> str:
@@ -83,10 +86,9 @@ def write(ended: PipelineRun) -> None:
     sections = [("Figures", display.stack(*pictures))] if pictures else []
     sections.append(("Notebooks", _overview(ended)))
     for name, (state, why) in ended.outcomes.items():
-        if name in ended.runs:
-            sections.append((name, folders.card(ended.runs[name], seen_from=ended.path)))
-        else:
-            sections.append((name, display.card("No run", {"Why": why}, status=state)))
+        one = ended.runs.get(name)
+        shown = folders.card(one, seen_from=ended.path) if one else display.card("No run", {"Why": why}, status=state)
+        sections.append((name, shown))
     lead = display.card("Run", [*_summary(ended), ("Folder", ended.path.name)], status=ended.state)
     write_atomic(ended.report, display.page(ended.plan.title, sections, lead=lead), private=True)
 
@@ -102,7 +104,7 @@ def _overview(ended: PipelineRun) -> display.Html:
     rows = []
     for step in ended.plan.steps:
         run = ended.runs.get(step.name)
-        took = display.seconds(run.duration_s or 0) if run else None
+        took = ("restored" if run.cached_from else display.seconds(run.duration_s or 0)) if run else None
         file: object = step.path.name
         if run and run.html:
             file = display.link(run.html.relative_to(ended.path), step.path.name)

@@ -1,0 +1,314 @@
+"""Whether a finished run can stand for a new one: what its results depend on, an index of runs, and why there is none.
+
+A run depends on its code cells, its parameters with the content of the files that they name, the project's modules that
+it imports, the installed packages, the settings, and the notebooks before it. Data sets that it fetched and files that
+it recorded are known when it has ended; they must still be the same. The index holds only hashes and names of runs.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import fcntl
+import hashlib
+import json
+import math
+import os
+import platform
+import secrets
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from genokit import __version__
+from genokit.config import FILE, Settings
+from genokit.errors import GenokitError
+from genokit.files import NOTED, private_folder, sha256, write_atomic
+from genokit.pipelines import crate, values
+from genokit.pipelines import folder as folders
+from genokit.pipelines import notebook as notebooks
+from genokit.pipelines.folder import Run
+
+FOLDER = ".cache"  # in the runs folder
+_MANY = 10_000  # files in a folder, beyond which their sizes and times of change count instead of their content
+_RECENT_NS = 2_000_000_000  # a file that changed so short a time ago may change again within a tick of the clock
+_ELSEWHERE = {"site-packages", ".venv"}  # installed packages, which count by their version
+
+
+def ingredients(run: Run, settings: Settings, cwd: Path, before: Mapping[str, str]) -> dict[str, str]:
+    """A hash of each thing that a run depends on, by what it is called in a sentence.
+
+    ``before`` has the identity of each notebook that must run before this one.
+    """
+    cells = notebooks.executed(notebooks.load(run.source))
+    found = {"the environment": _digest([platform.python_version(), __version__, crate.packages()])}
+    for number, cell in enumerate(cells, 1):
+        means = [notebooks.sets_parameters(cell), notebooks.MAY_RAISE in notebooks.tags(cell)]
+        found[f"code cell {number}"] = _digest([notebooks.text(cell), *means])
+    with _Memory(settings.runs) as memory:
+        for name, value in run.parameters.items():
+            found[f"parameter '{name}'"] = _digest(values.source(value))
+            if paths := list(_paths(value)):
+                found[f"the data of parameter '{name}'"] = _digest([_content(cwd / path, memory) for path in paths])
+        found |= _modules([notebooks.text(cell) for cell in cells], cwd, memory)
+    apart = ("runs", "cache", "mirrors", "timeout_s", "retention_days")
+    found["the settings"] = _digest({name: str(value) for name, value in settings.items() if name not in apart})
+    found["the working folder"] = _digest(str(cwd))
+    return found | {f"notebook '{name}' before it": identity for name, identity in before.items()}
+
+
+def key(run: Run) -> str:
+    """The hash of all that was known of a run when it began."""
+    return _digest(dict(run.ingredients))
+
+
+def identity(run: Run) -> str:
+    """The hash of all that a run depended on, for the runs after it."""
+    return _digest([key(run), dict(run.data)])
+
+
+def sealed(run: Run, settings: Settings, cwd: Path, depends: Callable[[], Mapping[str, str]]) -> Run:
+    """A run that is about to be saved, with the data that it used; entered into the index unless something changed."""
+    with contextlib.suppress(GenokitError, OSError, ValueError):  # such as a notebook that was deleted meanwhile
+        if run.ingredients and run.state == "SUCCEEDED":
+            fetched = [json.loads(line) for line in (run.path / NOTED).read_bytes().splitlines()]
+            recorded = [cwd / path for value in run.outputs.values() for path in _paths(value)]
+            with _Memory(settings.runs) as memory:
+                data = {str(path): _content(path, memory) for path in recorded}
+            run = replace(run, data=data | {one["manifest"]: one["sha256"] for one in fetched})
+            if depends() == run.ingredients:
+                _enter(run, settings.runs)
+    return run
+
+
+def find(runs: Path, begun: Run) -> tuple[Run | None, str]:
+    """The finished run that can stand for this one; else None and the reason in a sentence."""
+    stored = _entry(runs, key(begun))
+    if stored and stored.state == "SUCCEEDED" and key(stored) == key(begun):
+        with _Memory(runs) as memory:
+            changed = [path for path, content in stored.data.items() if _content(Path(path), memory) != content]
+        if changed:
+            return None, f"{changed[0]} changed"
+        with contextlib.suppress(GenokitError):
+            notebooks.load(stored.notebook)
+            return stored, ""
+    last = last_run(runs, begun.source, begun.name)
+    return None, _difference(last, begun) if last else "it has not run before"
+
+
+def last_run(runs: Path, source: Path, name: str) -> Run | None:
+    """The last run of this name and notebook that succeeded."""
+    found = _entry(runs, _digest([str(source), name]))
+    return found if found and found.state == "SUCCEEDED" else None
+
+
+def restore(stored: Run, begun: Run, runs: Path) -> Run:
+    """Copy the results of a finished run into the folder of a new one; nothing is executed."""
+    files = (stored.notebook.name, "notebook.html", crate.SOURCE, crate.PACKAGES)
+    for file in (stored.path / name for name in files if (stored.path / name).is_file()):
+        write_atomic(begun.path / file.name, file.read_bytes(), private=True)
+    restored = replace(
+        begun,
+        state="SUCCEEDED",
+        ended=begun.started,
+        duration_s=0.0,
+        outputs=stored.outputs,
+        steps=stored.steps,
+        data=stored.data,
+        cached_from=stored.cached_from or str(stored.path),
+    )
+    _enter(restored, runs)
+    crate.write_run(restored.save())
+    return restored
+
+
+def _enter(run: Run, runs: Path) -> None:
+    """Enter a run that is about to be saved as SUCCEEDED into the index: once it is saved, it will be found."""
+    for name in (key(run), _digest([str(run.source), run.name])):
+        write_atomic(runs / FOLDER / f"{name}.json", json.dumps({"run": os.path.relpath(run.path, runs)}), private=True)
+
+
+@contextlib.contextmanager
+def only_one(run: Run, runs: Path, stop: threading.Event) -> Iterator[None]:
+    """Within this context no other process or thread runs the same; waits for it until ``stop`` is set."""
+    with open(private_folder(runs / FOLDER) / f"{key(run)}.lock", "ab") as file:
+        while True:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            if stop.wait(0.1):
+                raise GenokitError("interrupted while it waited for another run of the same notebook")
+        yield
+
+
+def clean(
+    settings: Settings | None = None, *, older_than_days: float = math.inf, larger_than_gb: float = math.inf
+) -> list[Path]:
+    """Delete the oldest runs; those that are still running stay.
+
+    Parameters
+    ----------
+    settings : Settings, optional
+        Settings that name the runs folder. Default: ``Settings.load()``.
+    older_than_days : float, optional
+        Delete runs that ended longer ago than this, in days.
+    larger_than_gb : float, optional
+        Delete runs until the others take at most this much space, in GB.
+
+    Returns
+    -------
+    list of Path
+        The folders that were deleted.
+
+    Examples
+    --------
+    >>> clean(older_than_days=90)  # doctest: +SKIP
+    """
+    settings = settings or Settings.load()
+    found: dict[Path, set[str]] = {}
+    for path, state in folders.runs(settings)[["path", "state"]].itertuples(index=False):
+        found.setdefault(settings.runs / Path(path).relative_to(settings.runs).parts[0], set()).add(state)
+    ended = sorted((one.stat().st_mtime, one) for one, states in found.items() if "RUNNING" not in states)
+    sizes = {one: sum(file.stat().st_size for file in one.rglob("*") if file.is_file()) for one in found}
+    deleted = []
+    for changed, one in ended:
+        if time.time() - changed > older_than_days * 86400 or sum(sizes.values()) > larger_than_gb * 1e9:
+            shutil.rmtree(one)
+            deleted.append(one)
+            del sizes[one]
+    for entry in (settings.runs / FOLDER).glob("*.lock"):
+        if not _entry(settings.runs, entry.stem):
+            entry.unlink(missing_ok=True)
+            entry.with_suffix(".json").unlink(missing_ok=True)
+    return deleted
+
+
+def _entry(runs: Path, name: str) -> Run | None:
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, GenokitError):  # deleted or damaged
+        return Run.load(runs / json.loads((runs / FOLDER / f"{name}.json").read_text())["run"])
+    return None
+
+
+def _difference(last: Run, now: Run) -> str:
+    before, after, found = last.ingredients, now.ingredients, []
+    for what in {**after, **before}:
+        if what not in before or what not in after:
+            found.append(f"{what} is {'new' if what in after else 'gone'}")
+        elif before[what] != after[what]:
+            found.append(f"{what} changed")
+    more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+    return ", ".join(found[:3]) + more or "the stored run is gone or damaged"
+
+
+class _Memory:
+    """What was read from files before, by a hash of their path, with their size and time of change then."""
+
+    def __init__(self, runs: Path) -> None:
+        self.path, self.known, self.new = runs / FOLDER / "files.json", dict[str, Any](), dict[str, Any]()
+
+    def __enter__(self) -> _Memory:
+        with contextlib.suppress(OSError, ValueError):
+            self.known.update(json.loads(self.path.read_text()))
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.new and self.path.parent.parent.exists():
+            write_atomic(self.path, json.dumps(self.known | self.new), private=True)
+
+    def of(self, path: Path, read: Callable[[Path], Any]) -> Any:
+        """What ``read`` gives for a file, which is read only if it has changed."""
+        stat, name = path.stat(), _digest([read.__name__, str(path)])
+        size, changed, found = (self.new.get(name) or self.known.get(name) or (None, None, None))[:3]
+        if (size, changed) != (stat.st_size, stat.st_mtime_ns):
+            found = read(path)
+            if time.time_ns() - stat.st_mtime_ns > _RECENT_NS:
+                self.new[name] = (stat.st_size, stat.st_mtime_ns, found)
+        return found
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _paths(value: object) -> Iterator[Path]:
+    if isinstance(value, Path):
+        yield value
+    elif isinstance(value, dict):
+        yield from _paths([*value, *value.values()])
+    elif isinstance(value, list | tuple | set | frozenset):
+        for item in sorted(value, key=repr):
+            yield from _paths(item)
+
+
+def _content(path: Path, memory: _Memory) -> str:
+    """A hash of a file's or folder's content; what cannot be read is never the same."""
+    try:
+        if not path.is_dir():
+            return str(memory.of(path, sha256)) if path.is_file() else "missing"
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        if len(files) > _MANY:
+            return _digest([[str(f), f.stat().st_size, f.stat().st_mtime_ns] for f in files])
+        return _digest([[str(file.relative_to(path)), memory.of(file, sha256)] for file in files])
+    except OSError:
+        return secrets.token_hex()
+
+
+def _modules(code: list[str], cwd: Path, memory: _Memory) -> dict[str, str]:
+    """The project's modules that code imports, directly or not, each with its hash."""
+    ours = (place for place in (cwd, *cwd.parents) if (place / FILE).exists() or (place / ".git").exists())
+    project = next(ours, cwd)
+    known = dict.fromkeys([cwd, project, *map(Path, filter(None, sys.path))])
+    places = [place for place in known if _in_project(place, project)]
+    todo, seen, found = [], set[Any](), dict[str, str]()
+    for cell in code:
+        with contextlib.suppress(SyntaxError, ValueError):
+            todo += [(name, cwd) for name in _imported(ast.parse(notebooks.python(cell)))]
+    while todo:
+        name, folder = todo.pop()
+        rest = name.lstrip(".")
+        dots = len(name) - len(rest)
+        for place in [folder, *folder.parents][dots - 1 : dots] if dots else places:
+            for file in [] if (place, rest) in seen else _files(place, rest):
+                if file not in seen and _in_project(file, project):
+                    seen.add(file)
+                    found[f"module {file.relative_to(project)}"] = memory.of(file, sha256)
+                    todo += [(other, file.parent) for other in memory.of(file, _imports)]
+            seen.add((place, rest))
+    return found
+
+
+def _in_project(path: Path, project: Path) -> bool:
+    return path.is_relative_to(project) and not _ELSEWHERE & set(path.relative_to(project).parts)
+
+
+def _files(place: Path, name: str) -> Iterator[Path]:
+    """The files of a module and of the packages that it is in."""
+    path = place
+    for part in filter(None, name.split(".")):
+        path = path / part
+        yield from (file for file in (path / "__init__.py", path.with_name(f"{part}.py")) if file.is_file())
+
+
+def _imports(path: Path) -> list[str]:
+    """The modules that a file imports, those that it imports later included."""
+    with contextlib.suppress(SyntaxError, ValueError):
+        return sorted(set(_imported(ast.parse(path.read_bytes()))))
+    return []
+
+
+def _imported(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = "." * node.level + (node.module or "")
+            yield from (f"{module}.{alias.name}" if node.module else module + alias.name for alias in node.names)
+            yield module
+        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+            called = getattr(node.func, "attr", getattr(node.func, "id", ""))  # importlib.import_module("lab.reads")
+            yield from [str(node.args[0].value)] if called in ("import_module", "__import__") else []
