@@ -36,7 +36,6 @@ from genokit.pipelines.folder import Run
 
 FOLDER = ".cache"  # in the runs folder
 _MANY = 10_000  # files in a folder, beyond which their sizes and times of change count instead of their content
-_RECENT_NS = 2_000_000_000  # a file that changed so short a time ago may change again within a tick of the clock
 _ELSEWHERE = {"site-packages", ".venv"}  # installed packages, which count by their version
 
 
@@ -206,28 +205,30 @@ def _difference(last: Run, now: Run) -> str:
 
 
 class _Memory:
-    """What was read from files before, by a hash of their path, with their size and time of change then."""
+    """What was read from files before, by a hash of their path, size and time of change."""
 
     def __init__(self, runs: Path) -> None:
         self.path, self.known, self.new = runs / FOLDER / "files.json", dict[str, Any](), dict[str, Any]()
 
     def __enter__(self) -> _Memory:
-        with contextlib.suppress(OSError, ValueError):
+        with contextlib.suppress(OSError, ValueError, TypeError):
             self.known.update(json.loads(self.path.read_text()))
         return self
 
     def __exit__(self, *error: object) -> None:
         if self.new and self.path.parent.parent.exists():
-            write_atomic(self.path, json.dumps(self.known | self.new), private=True)
+            write_atomic(self.path, json.dumps(self.known), private=True)
 
     def of(self, path: Path, read: Callable[[Path], Any]) -> Any:
         """What ``read`` gives for a file, which is read only if it has changed."""
-        stat, name = path.stat(), _digest([read.__name__, str(path)])
-        size, changed, found = (self.new.get(name) or self.known.get(name) or (None, None, None))[:3]
-        if (size, changed) != (stat.st_size, stat.st_mtime_ns):
-            found = read(path)
-            if time.time_ns() - stat.st_mtime_ns > _RECENT_NS:
-                self.new[name] = (stat.st_size, stat.st_mtime_ns, found)
+        stat = path.stat()
+        name = _digest([read.__name__, str(path), stat.st_size, stat.st_mtime_ns])
+        if name in self.known:
+            return self.known[name]
+        found = read(path)
+        # A file that changed a moment ago may change again within a tick of the clock.
+        if time.time_ns() - stat.st_mtime_ns > 2e9:
+            self.known[name] = self.new[name] = found
         return found
 
 
@@ -262,11 +263,10 @@ def _modules(code: list[str], cwd: Path, memory: _Memory) -> dict[str, str]:
     """The project's modules that code imports, directly or not, each with its hash."""
     ours = (place for place in (cwd, *cwd.parents) if (place / FILE).exists() or (place / ".git").exists())
     project = next(ours, cwd)
-    known = dict.fromkeys([cwd, project, *map(Path, filter(None, sys.path))])
-    places = [place for place in known if _in_project(place, project)]
+    places = [place for place in {cwd, project, *map(Path, filter(None, sys.path))} if _in_project(place, project)]
     todo, seen, found = [], set[Any](), dict[str, str]()
     for cell in code:
-        with contextlib.suppress(SyntaxError, ValueError):
+        with contextlib.suppress(SyntaxError, ValueError, RecursionError):
             todo += [(name, cwd) for name in _imported(ast.parse(notebooks.python(cell)))]
     while todo:
         name, folder = todo.pop()
@@ -276,7 +276,7 @@ def _modules(code: list[str], cwd: Path, memory: _Memory) -> dict[str, str]:
             for file in [] if (place, rest) in seen else _files(place, rest):
                 if file not in seen and _in_project(file, project):
                     seen.add(file)
-                    found[f"module {file.relative_to(project)}"] = memory.of(file, sha256)
+                    found[f"module {file.relative_to(project)}"] = _content(file, memory)
                     todo += [(other, file.parent) for other in memory.of(file, _imports)]
             seen.add((place, rest))
     return found
@@ -289,14 +289,14 @@ def _in_project(path: Path, project: Path) -> bool:
 def _files(place: Path, name: str) -> Iterator[Path]:
     """The files of a module and of the packages that it is in."""
     path = place
-    for part in filter(None, name.split(".")):
+    for part in filter(str.isidentifier, name.split(".")):
         path = path / part
         yield from (file for file in (path / "__init__.py", path.with_name(f"{part}.py")) if file.is_file())
 
 
 def _imports(path: Path) -> list[str]:
     """The modules that a file imports, those that it imports later included."""
-    with contextlib.suppress(SyntaxError, ValueError):
+    with contextlib.suppress(SyntaxError, ValueError, RecursionError, OSError):
         return sorted(set(_imported(ast.parse(path.read_bytes()))))
     return []
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from genokit import __version__, display
 from genokit.config import Settings
-from genokit.errors import InvalidParameters, NotFound
+from genokit.errors import NotFound
 from genokit.files import NOTED, sha256, write_atomic
 from genokit.pipelines import cache as caching
 from genokit.pipelines import crate, html, outcome, recording
@@ -70,9 +70,9 @@ def run(
     settings : Settings, optional
         Settings to run with. Default: ``Settings.load()``.
     cell_timeout_s : float, optional
-        Time limit for each cell, in seconds. Default: none.
+        Time limit for each cell, in seconds. Default, and for 0: none.
     timeout_s : float, optional
-        Time limit for the whole run, in seconds. Default: none.
+        Time limit for the whole run, in seconds. Default, and for 0: none.
     progress : bool, default True
         Show a progress bar.
     cwd : str or Path, optional
@@ -115,15 +115,13 @@ def run(
     >>> done.state, done.outputs
     ('SUCCEEDED', {'twice': 42})
     """
-    for limit, value in {"cell_timeout_s": cell_timeout_s, "timeout_s": timeout_s}.items():
-        if value is not None and not value > 0:
-            raise InvalidParameters(f"{limit} must be more than 0 seconds, or None for no limit; got {value!r}.")
     settings, stop = settings or Settings.load(), stop or threading.Event()
     path = Path(notebook).expanduser().absolute()
     cwd = Path(cwd or path.parent).expanduser().absolute()
     if not cwd.is_dir():
         raise NotFound(f"The working folder {cwd} does not exist.")
-    begun, node = prepared(path, parameters or {}, name or path.stem)
+    begun, executable = prepared(path, parameters or {}, name or path.stem)
+    node = executable()
     begun = replace(begun, path=folder.absolute() if folder else folders.fresh(settings.made("runs"), begun.name))
     with contextlib.ExitStack() as alone:
         depends = (
@@ -140,7 +138,7 @@ def run(
         from genokit.bars import Bar
         from genokit.pipelines.engine import Execution
 
-        execution = Execution(node(), begun.notebook, log_output=log_output)
+        execution = Execution(node, begun.notebook, log_output=log_output)
         clock, why = time.monotonic(), "interrupted"
         with ended_in_order():
             try:

@@ -172,8 +172,7 @@ class Run:
                     gone = "the Python process that ran it has ended; run the notebook again"
                     run = replace(run, state="KERNEL_DIED", error=gone)
         except (FileNotFoundError, NotADirectoryError):
-            known = "genokit.pipelines.runs() lists the existing runs."
-            raise NotFound(f"{path} is not a run folder: it has no {RECORD}. {known}") from None
+            raise NotFound(f"{path} is not a run folder: it has no {RECORD}. 'genokit runs' lists all runs.") from None
         except Exception as error:  # a damaged file can raise anything
             said = values.shortened(repr(error), 200)
             raise GenokitError(f"{path / RECORD} cannot be read: {said}. Run the notebook again.") from None

@@ -205,29 +205,25 @@ def figures(content: Json) -> Iterator[Figure]:
             heading = re.sub(r"[*_`]", "", found[-1]) if found else heading
         if cell.get("cell_type") == "code":
             for output in cell.get("outputs") or []:
-                for picture, width in _pictures(output):
+                for picture, scale in _pictures(output):
                     if picture.startswith((b"\x89PNG", b"\xff\xd8\xff", b"<")):  # skip what is not a picture
-                        own = int.from_bytes(picture[16:20], "big") if picture[:4] == b"\x89PNG" else 0
-                        yield Figure(picture, heading, width / own if width and own else 1.0)
+                        yield Figure(picture, heading, scale)
 
 
-# A card may hold a picture too.
-_INLINE = re.compile(r'<img\b[^<>]*?src="data:image/png;base64,([^"]+)"(?:[^<>]*? width="(\d+)")?')
+# A card may hold a picture too, with twice as many points as it is shown with.
+_INLINE = re.compile(r'<img\b[^<>]*?src="data:image/png;base64,([^"]+)"')
 
 
 def _pictures(output: Json) -> Iterator[tuple[bytes, float]]:
-    """Each picture of an output with its display width; 0 for its natural width."""
+    """Each picture of an output with its scale."""
     data = output.get("data") or {}
     kind = next((kind for kind in ("image/png", "image/jpeg", "image/svg+xml") if kind in data), None)
     if kind == "image/svg+xml":
-        yield _joined(data[kind]).strip().encode("utf-8", "replace"), 0
+        yield _joined(data[kind]).strip().encode("utf-8", "replace"), 1.0
     elif kind:
-        shown = (output.get("metadata") or {}).get(kind) or {}
-        width = shown.get("width") if isinstance(shown, dict) else 0
-        yield _decoded(_joined(data[kind])), width if isinstance(width, int | float) else 0
+        yield _decoded(_joined(data[kind])), 1.0
     else:
-        for picture, inside in _INLINE.findall(_joined(data.get("text/html", ""))):
-            yield _decoded(picture), float(inside or 0)
+        yield from ((_decoded(picture), 0.5) for picture in _INLINE.findall(_joined(data.get("text/html", ""))))
 
 
 def _decoded(picture: str) -> bytes:

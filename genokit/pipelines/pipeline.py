@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from genokit import display
 from genokit.config import Settings
-from genokit.errors import GenokitError, NotebookFailed, PipelineFailed
+from genokit.errors import GenokitError, NotebookFailed, PipelineFailed, did_you_mean
 from genokit.files import write_atomic
 from genokit.pipelines import cache, crate, plan, report
 from genokit.pipelines import folder as folders
@@ -238,10 +238,8 @@ def _inputs(step: PlannedNotebook, runs: Mapping[str, Run]) -> dict[str, Any]:
     for parameter, (notebook, output) in step.inputs.items():
         recorded = runs[notebook].outputs
         if output not in recorded:
-            raise GenokitError(
-                f"'{step.name}' needs '{notebook}.{output}', but {notebook} did not record it. "
-                f"Call record('{output}', ...) in it."
-            )
+            what = f"'{step.name}' needs '{notebook}.{output}', but {notebook} did not record it."
+            raise GenokitError(f"{what} Call record('{output}', ...) in it. {did_you_mean(output, recorded)}")
         found[parameter] = recorded[output]
     return found
 

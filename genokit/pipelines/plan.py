@@ -125,9 +125,6 @@ def _notebook(path: Path, table: dict[str, Any]) -> PlannedNotebook:
     _check_keys(where, table, _KEYS, ("name", "path"))
     if not re.fullmatch(r"[\w-]+", table["name"]):
         raise ConfigError(f"{where}: a name may have only letters, digits, - and _, because it becomes a folder name.")
-    for name in ("timeout_s", "cell_timeout_s"):
-        if not table.get(name, 1) > 0:
-            raise ConfigError(f"{where}: {name} must be more than 0 seconds, got {table[name]!r}.")
     inputs = {}
     for parameter, reference in table.get("inputs", {}).items():
         notebook, _, output = reference.partition(".")
