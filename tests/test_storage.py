@@ -172,3 +172,19 @@ def test_a_path_that_cannot_be_used_is_named(tmp_path):
         storage.write(tmp_path / "file" / "a", b"")
     with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
         storage.read(tmp_path)
+
+
+def test_calls_without_clients_share_those_of_the_settings_until_signing_in_fails(tmp_path, monkeypatch):
+    monkeypatch.setenv("GENOKIT_HOME", str(tmp_path / "home"))
+    storage._own_clients.cache_clear()
+    address = storage.write("s3://genokit/a", b"x")
+    assert storage.read(address) == b"x"
+    assert storage._own_clients.cache_info().misses == 1
+    for name, value in {"GENOKIT_BACKEND": "aws", "GENOKIT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true",
+                        "AWS_CONFIG_FILE": "/none", "AWS_SHARED_CREDENTIALS_FILE": "/none"}.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(ConfigError, match="there are no credentials"):
+        storage.read(address)
+    assert storage._own_clients.cache_info().currsize == 0
