@@ -28,12 +28,12 @@ def flow(attrition: DataFrame, *, title: str = "", ax: Axes | None = None) -> Ax
             last = y == len(rows) - 1
             words = textwrap.fill(label(row.step, 96), 48)
             text = f"{words}\n{_number(row.persons)} persons, {_number(row.entries)} entries"
-            _box(ax, 0, y, text, "#0072b22e" if last else "#8080801f", "#0072b2" if last else INK)
+            _box(ax, 0, y, text, "#0072b2" if last else INK)
             if y:
                 _arrow(ax, (0, y - 0.68), (0, y - 0.34))
             if y and _number(row.left_out) != "0":
-                _arrow(ax, (0, y - 0.5), (0.66, y - 0.5))
-                _box(ax, 0.98, y - 0.5, f"left out: {_number(row.left_out)}", "none", "#d55e00", wide=0.32)
+                _arrow(ax, (0, y - 0.5), (0.8, y - 0.5))
+                _box(ax, 0.98, y - 0.5, f"left out: {_number(row.left_out)}", "#d55e00")
         ax.set(xlim=(-0.66, 1.32), ylim=(len(rows) - 0.55, -0.5))
         ax.axis("off")
         ax.set_title(label(title, 80), fontsize=10, loc="left")
@@ -95,13 +95,9 @@ def _finished(ax: Axes, unit: str, title: str) -> Axes:
     return ax
 
 
-def _box(ax: Axes, x: float, y: float, text: str, fill: str, edge: str, *, wide: float = 0.64) -> None:
-    from matplotlib.patches import FancyBboxPatch
-
-    high = 0.32 if wide > 0.5 else 0.14
-    style = "round,pad=0,rounding_size=0.03"
-    ax.add_patch(FancyBboxPatch((x - wide, y - high), 2 * wide, 2 * high, style, facecolor=fill, edgecolor=edge, lw=1))
-    ax.text(x, y, text, ha="center", va="center", fontsize=8.5)
+def _box(ax: Axes, x: float, y: float, text: str, edge: str) -> None:
+    box = {"boxstyle": "round,pad=0.6", "facecolor": "none", "edgecolor": edge}
+    ax.text(x, y, text, ha="center", va="center", fontsize=8.5, bbox=box)
 
 
 def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float]) -> None:
