@@ -15,7 +15,6 @@ from genokit.batch.diagnose import preflight
 from genokit.batch.diagnose.findings import Finding, Findings
 from genokit.batch.resources import JobQueue
 from genokit.errors import AccessDenied
-from genokit.local.batch import environments
 
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/align:1"
 
@@ -100,21 +99,6 @@ def test_where_nothing_can_run_containers_only_the_image_genokit_passes(
     assert preflight.check(clients, submission(), definition("true")).level == "ok"
     found = preflight.check(clients, submission(), definition("true", image="ubuntu:24.04"))
     assert "docker nor podman" in found.problems[0].message
-
-
-def test_an_engine_that_does_not_answer_is_told_before_submission(
-    account: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    (tmp_path / "docker").write_text("#!/bin/sh\necho 'Cannot connect to the Docker daemon' >&2; exit 1\n")
-    (tmp_path / "docker").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    clients = Clients(account)
-    assert preflight.check(clients, submission(), definition("true")).level == "ok"
-    found = preflight.check(clients, submission(), definition("true", image="ubuntu:24.04"))
-    assert "docker does not answer" in found.problems[0].message
-    (tmp_path / "docker").write_text("#!/bin/sh\nexit 0\n")
-    environments._answers.cache_clear()
-    assert preflight.check(clients, submission(), definition("true", image="ubuntu:24.04")).level == "ok"
 
 
 def test_large_amounts_are_written_out(account: Settings) -> None:

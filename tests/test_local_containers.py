@@ -104,11 +104,10 @@ def test_a_container_is_privileged_only_where_its_definition_says_so() -> None:
     assert "--privileged" not in plan(privileged=False).options
 
 
-def test_nodes_of_a_job_share_the_hosts_network_unless_they_want_none() -> None:
+def test_nodes_of_a_job_share_the_hosts_network() -> None:
     asked = {"image": "tools:1", "resourceRequirements": SMALL}
-    for wish, option in (({}, "--network=host"), ({"GENOKIT_NETWORK": "none"}, "--network=none")):
-        box = containers.plan("docker", "box", asked, wish, labels={}, gpus=[], network="host")
-        assert [one for one in box.options if "network" in one] == [option]
+    box = containers.plan("docker", "box", asked, {}, labels={}, gpus=[], network="host")
+    assert [one for one in box.options if "network" in one] == ["--network=host"]
 
 
 HOST = {"name": "data", "host": {"sourcePath": "/data"}}
@@ -121,7 +120,6 @@ HOST = {"name": "data", "host": {"sourcePath": "/data"}}
             {"secrets": [{"name": "KEY", "valueFrom": "arn:aws:ssm:x"}]},
             "secrets: not supported here",
         ),
-        ({"environment": [{"name": "GENOKIT_NETWORK", "value": "host"}]}, "may be 'none', not 'host'"),
         ({"mountPoints": [{"sourceVolume": "data", "containerPath": "/in"}]}, "the volume 'data' is not defined"),
         (
             {"volumes": [HOST], "mountPoints": [{"sourceVolume": "data", "containerPath": "in"}]},
@@ -277,13 +275,12 @@ def test_volumes_user_and_read_only_root_are_as_the_definition_says(box: Box, tm
 
 
 @real
-def test_the_engine_holds_the_limits_and_a_job_may_do_without_network(box: Box) -> None:
+def test_the_engine_holds_the_limits(box: Box) -> None:
     needs = [{"type": "VCPU", "value": "0.5"}, {"type": "MEMORY", "value": "32"}]
     job = shell(
         box,
         "sleep 60",
         resourceRequirements=needs,
-        environment=[{"name": "GENOKIT_NETWORK", "value": "none"}],
         ulimits=[{"name": "nofile", "softLimit": 100, "hardLimit": 200}],
         linuxParameters={"initProcessEnabled": True, "maxSwap": 8},
     )
@@ -291,7 +288,7 @@ def test_the_engine_holds_the_limits_and_a_job_may_do_without_network(box: Box) 
     wait_until(lambda: engine("ps", "--quiet", "--filter", f"label=genokit.job={job}"))
     asked = inspected(job)["HostConfig"]
     assert (asked["NanoCpus"], asked["Memory"], asked["MemorySwap"]) == (500_000_000, 32 << 20, 40 << 20)
-    assert (asked["NetworkMode"], asked["Init"]) == ("none", True)
+    assert asked["Init"] is True
     assert [(one["Soft"], one["Hard"]) for one in asked["Ulimits"]] == [(100, 200)]
     box.batch.terminate_job(jobId=job, reason="seen")
     assert box.wait(job)["statusReason"] == "seen"

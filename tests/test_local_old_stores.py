@@ -11,8 +11,7 @@ from pathlib import Path
 from embedded import Box
 
 import genokit
-from genokit import Settings, backends
-from genokit.local import store
+from genokit import Settings
 
 
 def test_jobs_that_version_5_has_left_are_described_and_run(account: Settings) -> None:
@@ -35,21 +34,3 @@ def test_jobs_that_version_5_has_left_are_described_and_run(account: Settings) -
     assert [box.written(f"children:{number}") for number in range(3)] == [["0"], ["1"], ["2"]]
     assert [one["container"]["exitCode"] for one in box.wait("retried")["attempts"]] == [3, 3]
     assert box.wait(box.submit("hello"))["status"] == "SUCCEEDED"
-
-
-def test_an_account_of_version_3_goes_on_with_its_jobs(account: Settings) -> None:
-    box = Box(account)
-    job = box.submit(box.define("true"))
-    box.wait(job)
-    with store.connect(account.home) as db:
-        for table in ("stacks", "stack_resources", "stack_events"):
-            db.execute(f"drop table {table}")
-        unmanaged = '{"type": "UNMANAGED", "state": "DISABLED", "unmanagedvCpus": 1, "tags": {}}'
-        db.execute("update environments set doc = ?", (unmanaged,))
-        db.execute("pragma user_version = 3")
-    assert box.describe(job)["status"] == "SUCCEEDED"
-    assert backends.clients(account).outputs() == {}
-    with store.connect(account.home) as db:
-        assert db.execute("pragma user_version").fetchone()[0] == store.VERSION
-    here = box.batch.describe_compute_environments()["computeEnvironments"][0]
-    assert (here["type"], here["state"], here["computeResources"]["type"]) == ("MANAGED", "DISABLED", "EC2")

@@ -132,7 +132,7 @@ def test_queues_have_the_priorities_of_the_posts():
         for one in template.of("Batch::JobQueue").values()
     }
     assert found == {"highPriority": (1000, 2), "lowPriority": (1, 1), "gpu": (1, 1)}
-    assert max(priority for priority, _ in found.values()) <= limits.QUEUE_PRIORITIES[1]
+    assert max(priority for priority, _ in found.values()) <= limits.table()["bounds"]["priority"][1]
     shared = [
         {order["ComputeEnvironment"] for order in one["ComputeEnvironmentOrder"]}
         for one in template.of("Batch::JobQueue").values()

@@ -8,8 +8,8 @@ https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/
 from __future__ import annotations
 
 import os
-import shlex
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from genokit.local.engine import log_file
 
 GROUP = "/aws/batch/job"
 PAGE = 10_000  # events
+BAD_TOKEN = "The specified nextToken is invalid."
 
 
 def get_log_events(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
@@ -30,7 +31,7 @@ def get_log_events(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
     with file.open("rb") as opened:
         end = log_file.size(opened)
         if offset is not None and not log_file.starts_event(opened, offset):
-            raise _bad_token(caller)
+            raise _invalid(caller, BAD_TOKEN)
         if direction == "f":
             before = min(offset or 0, end)
             events, after = log_file.forward(opened, before, _limit(caller, request))
@@ -49,15 +50,18 @@ def get_log_events(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def filter_log_events(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
-    """Events of many streams that match a pattern, stream after stream."""
+    """Events of many streams that contain all words and quoted phrases of a pattern, stream after stream."""
     _group(caller, request)
-    wanted = _pattern(caller, request.get("filterPattern", ""))
+    pattern = request.get("filterPattern", "")
+    if re.search(r"(^|\s)[{\[%?-]", pattern) or pattern.count('"') % 2:
+        raise _invalid(caller, f"filterPattern: '{pattern}': the embedded account takes words and \"quoted phrases\"")
+    words = [phrase or word for phrase, word in re.findall(r'"([^"]*)"|(\S+)', pattern)]
     limit = _limit(caller, request)
     names = request.get("logStreamNames") or _names(caller, request.get("logStreamNamePrefix", ""))
     number, _, digits = request.get("nextToken", "0/0").partition("/")
     index, offset = limits.position(number), limits.position(digits)
     if index is None or offset is None:
-        raise _bad_token(caller)
+        raise _invalid(caller, BAD_TOKEN)
     found: list[dict[str, Any]] = []
     while index < len(names) and len(found) < limit:
         with _file(caller, names[index]).open("rb") as opened:
@@ -71,7 +75,7 @@ def filter_log_events(caller: Caller, request: dict[str, Any]) -> dict[str, Any]
                 "eventId": f"{index:08d}{offset:020d}{place:08d}",
             }
             for place, (stamp, message) in enumerate(events)
-            if _in_time(request, stamp) and wanted(message)
+            if _in_time(request, stamp) and all(word in message for word in words)
         ]
         index, offset = (index, after) if events else (index + 1, 0)
     return {"events": found, "searchedLogStreams": []} | (
@@ -89,7 +93,7 @@ def describe_log_streams(caller: Caller, request: dict[str, Any]) -> dict[str, A
         names.reverse()
     first = limits.position(request.get("nextToken", "0"))
     if first is None:
-        raise _bad_token(caller)
+        raise _invalid(caller, BAD_TOKEN)
     end = first + _limit(caller, {"limit": 50, **request})
     found = [_stream(caller, name) for name in names[first:end]]
     return {"logStreams": found} | ({"nextToken": str(end)} if end < len(names) else {})
@@ -126,31 +130,6 @@ def _stream(caller: Caller, name: str) -> dict[str, Any]:
     return {"logStreamName": name, "arn": arn, "storedBytes": end, **times}
 
 
-def _pattern(caller: Caller, pattern: str) -> Callable[[str], bool]:
-    """What a filter pattern of words means: all of them, any of those with ``?``, none of those with ``-``."""
-    if pattern.strip().startswith(("{", "[", "%")):
-        raise caller.refuse(
-            f"filterPattern: '{pattern}': the embedded account takes words and \"quoted phrases\"",
-            "InvalidParameterException",
-        )
-    try:
-        words = shlex.split(pattern)
-    except ValueError as error:
-        raise caller.refuse(f"filterPattern: '{pattern}': {error}", "InvalidParameterException") from None
-    some = [word[1:] for word in words if word.startswith("?")]
-    none = [word[1:] for word in words if word.startswith("-")]
-    every = [word for word in words if not word.startswith(("?", "-"))]
-
-    def matches(message: str) -> bool:
-        return (
-            all(word in message for word in every)
-            and not any(word in message for word in none)
-            and (not some or any(word in message for word in some))
-        )
-
-    return matches
-
-
 def _names(caller: Caller, prefix: str) -> list[str]:
     logs = caller.home / "logs"
     found = (os.path.join(folder, file) for folder, _, files in os.walk(logs) for file in files)
@@ -165,7 +144,7 @@ def _in_time(request: dict[str, Any], stamp: int) -> bool:
 def _limit(caller: Caller, request: dict[str, Any]) -> int:
     limit: int = request.get("limit", PAGE)
     if not 1 <= limit <= PAGE:
-        raise caller.refuse(f"limit: {limit} is not in 1 to {PAGE}", "InvalidParameterException")
+        raise _invalid(caller, f"limit: {limit} is not in 1 to {PAGE}")
     return limit
 
 
@@ -175,12 +154,12 @@ def _position(caller: Caller, request: dict[str, Any]) -> tuple[str, int | None]
         return ("f", 0) if request.get("startFromHead") else ("b", None)
     direction, _, digits = token.partition("/")
     if direction not in ("f", "b") or limits.position(digits) is None:
-        raise _bad_token(caller)
+        raise _invalid(caller, BAD_TOKEN)
     return direction, int(digits)
 
 
-def _bad_token(caller: Caller) -> Exception:
-    return caller.refuse("The specified nextToken is invalid.", "InvalidParameterException")
+def _invalid(caller: Caller, message: str) -> Exception:
+    return caller.refuse(message, "InvalidParameterException")
 
 
 def _group(caller: Caller, request: dict[str, Any]) -> None:

@@ -28,12 +28,6 @@ WAITING = ("SUBMITTED", "PENDING", "RUNNABLE")
 LIVE = (*WAITING, "STARTING", "RUNNING")
 IS_LIVE = f"status in {LIVE}"  # in SQL
 VERSION = 5
-# Version 3 had no tables of stacks, 3 and 4 no managed environment.
-UPGRADE = f"""
-update environments set doc = json_patch(doc, json_object('type', 'MANAGED', 'unmanagedvCpus', null, 'computeResources',
-    json_object('type', 'EC2', 'minvCpus', 0, 'maxvCpus', cast(vcpus as integer), 'subnets', json_array())))
-where name = 'this-machine';
-pragma user_version = {VERSION};"""
 
 
 class UnusableStore(GenokitError):
@@ -71,13 +65,6 @@ def connect(home: Path) -> Iterator[sqlite3.Connection]:
             raise unusable(home, error) from error
 
 
-# SQLite's codes for what is the matter with the place and not with the file.
-PLACE = (
-    sqlite3.SQLITE_PERM, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_READONLY,
-    sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PROTOCOL,
-)  # fmt: skip
-
-
 def _open(home: Path) -> sqlite3.Connection:
     path = home / "batch.sqlite"
     private_home(home)
@@ -91,9 +78,6 @@ def _open(home: Path) -> sqlite3.Connection:
         db.execute("pragma synchronous = normal")
         db.execute("pragma wal_autocheckpoint = 10000")  # a checkpoint waits for the disk
         version = db.execute("pragma user_version").fetchone()[0]
-        if version in (3, 4):
-            db.executescript(f"begin immediate; {SCHEMA.read_text()} {UPGRADE} commit;")
-            version = VERSION
         if version != VERSION:
             is_empty = not db.execute("select count(*) from sqlite_master").fetchone()[0]
             other = f"it was written by another version of genokit: {version}, not {VERSION}"
@@ -106,7 +90,9 @@ def _open(home: Path) -> sqlite3.Connection:
 
 def unusable(home: Path, error: Exception) -> UnusableStore:
     """The error for an account folder or file that cannot be opened."""
-    if isinstance(error, OSError) or getattr(error, "sqlite_errorcode", 0) & 0xFF in PLACE:
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    # Other operational errors come from a file without the tables or texts that it should have.
+    if isinstance(error, OSError) or (isinstance(error, sqlite3.OperationalError) and code != sqlite3.SQLITE_ERROR):
         return UnusableStore(
             f"The embedded account in '{home}' cannot be used: {error}. Nothing was changed. Check that the folder is "
             "writable and that the disk has space, or set GENOKIT_HOME to another folder."

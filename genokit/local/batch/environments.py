@@ -5,11 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-import subprocess
 import uuid
-from contextlib import suppress
-from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 from genokit.local import store
@@ -20,6 +16,8 @@ from genokit.local.engine import containers, documents
 
 TABLES = {"compute-environment": "environments", "job-queue": "queues", "scheduling-policy": "policies"}
 AT_MOST = {"compute-environment": 50, "job-queue": 50}  # in an account
+# What a status adds where only the image genokit can run; ``ComputeEnvironment.only_image`` reads it.
+NO_ENGINE = "; with neither docker nor podman, the image genokit alone"
 
 # --- compute environments
 
@@ -63,7 +61,7 @@ def describe_compute_environments(caller: Caller, request: dict[str, Any]) -> di
             "ecsClusterArn": f"arn:aws:ecs:local:000000000000:cluster/{row['name']}",
             "status": "VALID",
             "statusReason": f"ComputeEnvironment Healthy: up to {row['vcpus']:g} vCPU, {row['memory_mib']} MiB and "
-            f"{row['gpus']} GPU of this machine{_images()}",
+            f"{row['gpus']} GPU of this machine{'' if containers.find() else NO_ENGINE}",
             "containerOrchestrationType": "ECS",
             "uuid": str(uuid.uuid5(uuid.NAMESPACE_URL, row["name"])),
         }
@@ -76,29 +74,9 @@ def delete_compute_environment(caller: Caller, request: dict[str, Any]) -> dict[
     """Remove an environment that is DISABLED and in no queue's order."""
     name = _name(request["computeEnvironment"])
     with caller.writing() as db:
-        _must_be_disabled(caller, db, "compute-environment", name)
-        users = [queue["name"] for queue in db.execute("select * from queues") if name in documents.environments(queue)]
-        if users:
-            raise caller.refuse(f"Cannot delete, found existing JobQueue relationship: '{users[0]}' uses '{name}'")
-        db.execute("delete from environments where name = ?", (name,))
+        order = "json_each(doc, '$.computeEnvironmentOrder')"
+        _delete(caller, db, "compute-environment", name, f"exists (select 1 from {order} where value = :name)")
     return {}
-
-
-def _images() -> str:
-    """What a status adds where only the image genokit can run; ``ComputeEnvironment.only_image`` reads it."""
-    engine = containers.find()
-    if engine is None:
-        return "; with neither docker nor podman, the image genokit alone"
-    answers = _answers(engine, store.now() // 60_000)
-    return "" if answers else f"; {Path(engine).name} does not answer, the image genokit alone"
-
-
-@lru_cache(maxsize=1)
-def _answers(engine: str, minute: int) -> bool:
-    """Whether an engine answers, asked once a minute."""
-    with suppress(OSError, subprocess.TimeoutExpired):
-        return subprocess.run([engine, "version"], capture_output=True, check=False, timeout=10).returncode == 0
-    return False
 
 
 def _size(doc: dict[str, Any]) -> tuple[float, int, int]:
@@ -157,13 +135,12 @@ def delete_job_queue(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
     """Remove a queue that is DISABLED; the jobs still in it are terminated."""
     name = _name(request["jobQueue"])
     with caller.writing() as db:
-        _must_be_disabled(caller, db, "job-queue", name)
+        _delete(caller, db, "job-queue", name)
         db.execute(
             "update jobs set stop = 'terminate', stop_reason = 'The job queue was deleted.' "
             f"where queue = ? and {store.IS_LIVE}",
             (name,),
         )
-        db.execute("delete from queues where name = ?", (name,))
     return {}
 
 
@@ -239,11 +216,8 @@ def delete_scheduling_policy(caller: Caller, request: dict[str, Any]) -> dict[st
     """Remove a policy that no queue names."""
     name = _name(request["arn"])
     with caller.writing() as db:
-        _row(caller, db, "scheduling-policy", name)
-        for queue in db.execute("select * from queues"):
-            if _name(store.loads(queue, "doc").get("schedulingPolicyArn", "")) == name:
-                raise caller.refuse(f"Cannot delete, the job queue '{queue['name']}' uses '{name}'")
-        db.execute("delete from policies where name = ?", (name,))
+        arn = "json_extract(doc, '$.schedulingPolicyArn')"
+        _delete(caller, db, "scheduling-policy", name, f"substr({arn}, -length(:name) - 1) = '/' || :name")
     return {}
 
 
@@ -271,7 +245,7 @@ def _retag(caller: Caller, arn: str, added: dict[str, str], removed: list[str]) 
         table, row, doc = _tagged(caller, db, arn)
         kept = {**doc.get("tags", {}), **added}
         doc["tags"] = {key: value for key, value in kept.items() if key not in removed}
-        limits.at_most(caller.refuse, "tags", len(doc["tags"]), limits.MOST["tags"])
+        limits.at_most(caller.refuse, "tags", len(doc["tags"]), limits.table()["most"]["tags"])
         db.execute(f"update {table} set doc = ? where rowid = ?", (json.dumps(doc), row["place"]))
     return {}
 
@@ -326,6 +300,10 @@ def _rows(caller: Caller, kind: str, references: list[str] | None) -> list[sqlit
     return [row for row in rows if not names or row["name"] in names]
 
 
-def _must_be_disabled(caller: Caller, db: sqlite3.Connection, kind: str, name: str) -> None:
-    if store.loads(_row(caller, db, kind, name), "doc")["state"].upper() != "DISABLED":
+def _delete(caller: Caller, db: sqlite3.Connection, kind: str, name: str, is_used: str = "false") -> None:
+    """Remove what is not ENABLED, and what no queue uses: none for which the condition ``is_used`` holds."""
+    if store.loads(_row(caller, db, kind, name), "doc").get("state", "DISABLED").upper() != "DISABLED":
         raise caller.refuse(f"Cannot delete, {kind.replace('-', ' ')} '{name}' is not DISABLED: update its state first")
+    if queue := db.execute(f"select name from queues where {is_used}", {"name": name}).fetchone():
+        raise caller.refuse(f"Cannot delete, the job queue '{queue['name']}' uses '{name}'")
+    db.execute(f"delete from {TABLES[kind]} where name = ?", (name,))

@@ -1,84 +1,48 @@
-"""What AWS's documents forbid and its published model does not: each limit once, by the path of its member.
-
-https://docs.aws.amazon.com/batch/latest/userguide/service_limits.html and the pages of the operations.
-"""
+"""What AWS's documents forbid and its published model does not: ``limits.toml``, and what is no number of it."""
 
 from __future__ import annotations
 
+import functools
 import json
 import re
-from collections.abc import Callable, Iterator
+import tomllib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 from unicodedata import category
 
 Refuse = Callable[[str], Exception]  # makes the error that an operation raises
 
-QUEUE_PRIORITIES = (0, 1000)
-VCPUS = (0, 2**31 - 1)
 PAGE = (1, 100)
-BOUNDS: dict[str, tuple[float, float]] = {
-    **dict.fromkeys((f"computeResources.{one}vCpus" for one in ("min", "max", "desired")), VCPUS),
-    "unmanagedvCpus": VCPUS,
-    "arrayProperties.size": (2, 10_000),
-    "fairsharePolicy.computeReservation": (0, 99),  # percent
-    "fairsharePolicy.shareDecaySeconds": (0, 604_800),
-    "fairsharePolicy.shareDistribution.weightFactor": (0.0001, 999.9999),
-    "nodeOverrides.numNodes": (1, 1000),
-    "nodeProperties.numNodes": (1, 1000),
-    "priority": QUEUE_PRIORITIES,
-    "retryStrategy.attempts": (1, 10),
-    "schedulingPriority": (0, 9999),
-    "schedulingPriorityOverride": (0, 9999),
-    "timeout.attemptDurationSeconds": (60, 2**31 - 1),
-}
-MOST = {
-    **dict.fromkeys(("arns", "computeEnvironments", "jobDefinitions", "jobQueues", "jobs"), 100),
-    "computeEnvironmentOrder": 3,
-    "dependsOn": 20,
-    "filters": 1,
-    "nodeProperties.nodeRangeProperties": 5,
-    "reason": 1024,  # characters
-    "retryStrategy.evaluateOnExit": 5,
-    "tags": 50,
-}
-SHARE = (re.compile(r"[A-Za-z0-9]{1,255}\*?"), "1 to 255 letters and digits, then * or nothing")
-PATTERN = (re.compile(r"(?=.{0,512}\Z)[A-Za-z0-9.: \t_()/-]*\*?"), "at most 512 characters, with * at their end only")
-NAME = (
-    re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}"),
-    "1 to 128 letters, digits, hyphens and underscores, and begin with a letter or digit",
-)
-TEXTS = {
-    **dict.fromkeys(("jobName", "jobDefinitionName", "computeEnvironmentName", "jobQueueName", "name"), NAME),
-    "fairsharePolicy.shareDistribution.shareIdentifier": SHARE,
-    "nodeProperties.nodeRangeProperties.targetNodes": (re.compile("[0-9]{1,4}|[0-9]{0,4}:[0-9]{0,4}"), "such as 0:3"),
-    "retryStrategy.evaluateOnExit.onExitCode": (re.compile(r"[0-9]{0,512}\*?"), "digits, then * or nothing"),
-    "retryStrategy.evaluateOnExit.onReason": PATTERN,
-    "retryStrategy.evaluateOnExit.onStatusReason": PATTERN,
-    "shareIdentifier": SHARE,
-}
-BYTES = {"RegisterJobDefinition": 24 * 1024, "SubmitJob": 30 * 1024}
-NOT_OFFERED = {
-    "consumableResourceProperties", "consumableResourcePropertiesOverride", "ecsProperties", "ecsPropertiesOverride",
-    "eksProperties", "eksPropertiesOverride", "jobStateTimeLimitActions", "quotaSharePolicy", "serviceEnvironmentOrder",
-}  # fmt: skip
 TAGGABLE = "_.:/=+-@"
 NUMBER = re.compile(r"[0-9]{1,12}")
 
 
+@functools.cache
+def table() -> dict[str, Any]:
+    """The content of ``limits.toml``, with the patterns and their meanings by member."""
+    found = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+    texts = {}
+    for one in found["texts"]:
+        texts |= dict.fromkeys(one["members"], (re.compile(one["pattern"]), one["meaning"]))
+    return found | {"texts": texts}
+
+
 def check(operation: str, request: dict[str, Any], refuse: Refuse) -> None:
     """Refuse a request that breaks a limit, by the member at fault."""
-    if operation in BYTES:
-        at_most(refuse, "request, in bytes", len(json.dumps(request).encode()), BYTES[operation])
+    known = table()
+    if operation in known["bytes"]:
+        at_most(refuse, "request, in bytes", len(json.dumps(request).encode()), known["bytes"][operation])
     for path, value in _members(request):
         member = re.sub(r"\[\d+\](?=\.)", "", path)
-        if member in NOT_OFFERED and value:
+        if member in known["not_offered"] and value:
             raise refuse(f"{member}: the embedded account does not offer this")
-        if member in BOUNDS:
-            within(refuse, member, value, BOUNDS[member])
-        if member in MOST:
-            at_most(refuse, member, len(value), MOST[member])
-        if member in TEXTS and not TEXTS[member][0].fullmatch(value):
-            raise refuse(f"{path}: '{value}' must be {TEXTS[member][1]}")
+        within(refuse, member, value, known["bounds"].get(member))
+        if member in known["most"]:
+            at_most(refuse, member, len(value), known["most"][member])
+        pattern, meaning = known["texts"].get(member, (None, ""))
+        if pattern and not pattern.fullmatch(value):
+            raise refuse(f"{path}: '{value}' must be {meaning}")
         if member == "tags":
             _tags(refuse, value)
         elif member == "retryStrategy" and value.get("evaluateOnExit") and "attempts" not in value:
@@ -98,8 +62,8 @@ def _members(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             yield from _members(one, place)
 
 
-def within(refuse: Refuse, member: str, value: float | None, bounds: tuple[float, float]) -> None:
-    if value is not None and not bounds[0] <= value <= bounds[1]:
+def within(refuse: Refuse, member: str, value: float | None, bounds: Sequence[float] | None) -> None:
+    if value is not None and bounds and not bounds[0] <= value <= bounds[1]:
         raise refuse(f"{member}: {value} is not in {bounds[0]} to {bounds[1]}")
 
 

@@ -8,9 +8,8 @@ multi-node job share the host's network, so that they find their main node.
 
 Not as on AWS: a VCPU is a hard limit, not a share. An image that is here is not pulled again. The engine's own login
 serves private registries; roles and log configuration mean nothing here; secrets and EFS volumes are refused. Other
-jobs have the engine's default network; with the variable ``GENOKIT_NETWORK=none`` in its environment a job has none,
-which AWS Batch cannot offer. The timeout counts the pull. A limit that the kernel cannot hold is named in the first
-line of the log. Podman makes no missing host path, and 4.3 on control groups v1 tells of no lack of memory.
+jobs have the engine's default network. The timeout counts the pull. A limit that the kernel cannot hold is named in the
+first line of the log. Podman makes no missing host path, and 4.3 on control groups v1 tells of no lack of memory.
 
 Containers carry the labels ``genokit.home`` and ``genokit.job``: ``docker ps --all --filter label=genokit.home``.
 
@@ -33,7 +32,6 @@ from typing import Any
 
 from genokit.local.engine import documents
 
-NETWORK = "GENOKIT_NETWORK"
 LEAST_MIB = 6  # docker takes no smaller limit
 MAKING_S = 3.0  # what making a container takes at most, its image being here
 ANSWER_S = 20.0  # how long an engine may take for a small question
@@ -90,9 +88,6 @@ def plan(
             "Install one (Debian, Ubuntu: apt install docker.io, or podman), or use the image 'genokit', which needs "
             "none."
         )
-    chosen = variables.get(NETWORK)
-    if chosen not in (None, "none"):
-        raise ValueError(f"the variable {NETWORK} may be 'none', not '{chosen}'")
     if asked.get("secrets"):
         raise ValueError("secrets: not supported here; set the variable in 'environment' instead")
     options = [
@@ -104,8 +99,8 @@ def plan(
         *(f"--ulimit={one['name']}={one['softLimit']}:{one['hardLimit']}" for one in asked.get("ulimits", [])),
         *_gpus(engine, gpus),
     ]
-    if chosen or network:
-        options.append(f"--network={chosen or network}")
+    if network:
+        options.append(f"--network={network}")
     if asked.get("user"):
         options.append(f"--user={asked['user']}")
     for member, option in (("readonlyRootFilesystem", "--read-only"), ("privileged", "--privileged")):

@@ -23,7 +23,7 @@ def path(home: Path, stream: str) -> Path | None:
 
 
 def split(buffer: bytearray, *, final: bool = False) -> list[bytes]:
-    """Take the whole lines out of ``buffer``; at the end, and where a line is too long, what there is.
+    """Take the whole lines out of ``buffer``; at the end, and where a line is longer than an event, what there is.
 
     >>> buffer = bytearray(b"one\\ntwo\\nthr")
     >>> split(buffer), buffer
@@ -32,12 +32,9 @@ def split(buffer: bytearray, *, final: bool = False) -> list[bytes]:
     [b'thr']
     """
     *lines, rest = bytes(buffer).split(b"\n")
-    if final and rest:
+    if final or len(rest) >= EVENT_BYTES:
         lines.append(rest)
         rest = b""
-    while len(rest) >= EVENT_BYTES:
-        lines.append(rest[:EVENT_BYTES])
-        rest = rest[EVENT_BYTES:]
     buffer[:] = rest
     return lines
 
