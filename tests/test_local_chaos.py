@@ -237,7 +237,7 @@ def test_the_supervisor_leaves_when_idle_and_costs_nothing_then(account: Setting
     account.home.mkdir()
     start = [sys.executable, "-m", "genokit.local.engine.supervisor", account.home, "--idle-s", "1"]
     box = Box(account)
-    subprocess.run(start, check=True)
+    subprocess.run(start, check=True, stdout=subprocess.PIPE)
     first = supervisor(account.home)
     assert first
     job_id = box.submit(box.define("sleep", "1.2"))
@@ -257,7 +257,7 @@ def test_what_comes_while_the_supervisor_leaves_is_not_left_lying(account: Setti
     kill(supervisor(account.home))
     events = backends.account(account)
     for number in range(10):
-        subprocess.run(start, check=True)
+        subprocess.run(start, check=True, stdout=subprocess.PIPE)
         time.sleep(number / 1000)
         job_id = box.submit(definition)
         # Events are read without waking anybody.

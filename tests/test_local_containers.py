@@ -55,10 +55,7 @@ def test_an_engine_that_does_not_answer_is_named_with_its_words(
     box = Box(account)
     job = box.wait(box.submit(box.define("true", image="tools:1")))
     assert job["status"] == "FAILED"
-    assert job["statusReason"] == (
-        "CannotStartContainerError: docker is installed but does not answer: Cannot connect to the daemon at "
-        "unix:///nowhere - start it (as root: systemctl start docker), or let this user use it (group docker)."
-    )
+    assert job["container"]["reason"] == "CannotPullContainerError: Cannot connect to the daemon at unix:///nowhere"
 
 
 def test_a_volume_without_a_name_fails_its_job_and_no_other(

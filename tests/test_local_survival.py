@@ -320,8 +320,9 @@ def headless(account: Settings) -> Box:
     return box
 
 
-def sleeper() -> int:
-    return next(one.pid for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"] == ["sleep", "321"])
+def sleeper(account: Settings) -> int:
+    found = [one for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"] == ["sleep", "321"]]
+    return next(one.pid for one in found if one.cwd().startswith(str(account.home)))
 
 
 def test_a_supervisor_that_dies_again_and_again_is_told_of_by_all(headless: Box, account: Settings) -> None:
@@ -348,7 +349,7 @@ def test_a_supervisor_that_dies_again_and_again_is_told_of_by_all(headless: Box,
 
 
 def test_what_runs_is_ended_by_stop_and_clean_without_a_supervisor(headless: Box, account: Settings) -> None:
-    number = sleeper()
+    number = sleeper(account)
     backends.account(account).stop()
     assert is_gone(number)
     assert not [host for host in (account.home / "hosts").iterdir() if keeper.is_alive(host)]
@@ -359,7 +360,7 @@ def test_what_runs_is_ended_by_stop_and_clean_without_a_supervisor(headless: Box
 def test_what_runs_is_ended_before_a_store_that_nobody_can_read_is_cleared_away(account: Settings) -> None:
     box = Box(account)
     box.wait(box.submit(box.define("sleep", "321")), "RUNNING")
-    number = sleeper()
+    number = sleeper(account)
     os.kill(supervisor(account), signal.SIGKILL)
     (account.home / "batch.sqlite").write_bytes(b"no database" * 1000)
     with pytest.raises(GenokitError, match="not a readable store"):

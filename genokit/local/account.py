@@ -55,9 +55,10 @@ class Account:
         problem = None
         if len(deaths := store.deaths(self.home)) > 1:
             problem = f"its supervisor has died {len(deaths)} times in a row, the last time of: {deaths[-1]}"
+        supervisor = processes.lock_holder(self.home / "supervisor.lock")
         size = sum(_size(os.path.join(folder, file)) for folder, _, files in os.walk(self.home) for file in files)
         return {
-            "home": self.home, "supervisor": self._supervisor(), "jobs": jobs, "stuck": stuck, "bytes": size,
+            "home": self.home, "supervisor": supervisor, "jobs": jobs, "stuck": stuck, "bytes": size,
             "problem": problem,
         }  # fmt: skip
 
@@ -179,9 +180,6 @@ class Account:
             "deaths",
         ):  # fmt: skip
             (self.home / name).unlink(missing_ok=True)
-
-    def _supervisor(self) -> int | None:
-        return processes.lock_holder(self.home / "supervisor.lock")
 
 
 def _size(file: str) -> int:

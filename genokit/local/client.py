@@ -183,16 +183,15 @@ class Caller:
                 cwd=self.home,
                 env=self.runtime() | containers.clients_own(os.environ),
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
                 errors="replace",
                 check=False,
             )
-            said = started.stderr.strip()
-            if started.returncode == 0:
+            said = started.stdout.strip()
+            if said.endswith("ready"):
                 return
-            if said:
+            if said:  # else it was killed
                 break
         died = len(store.deaths(self.home))
         often = f"It has died {died} times in a row. " if died > 1 else ""

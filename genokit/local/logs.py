@@ -122,12 +122,8 @@ def service(home: Path, job_environment: Mapping[str, str]) -> client.Service:
 
 
 def _stream(caller: Caller, name: str) -> dict[str, Any]:
-    with _file(caller, name).open("rb") as opened:
-        end = log_file.size(opened)
-        first, last = log_file.forward(opened, 0, 1)[0], log_file.backward(opened, end, 1)[0]
-    times = {"firstEventTimestamp": first[0][0], "lastEventTimestamp": last[0][0]} if first and last else {}
     arn = f"arn:aws:logs:local:000000000000:log-group:{GROUP}:log-stream:{name}"
-    return {"logStreamName": name, "arn": arn, "storedBytes": end, **times}
+    return {"logStreamName": name, "arn": arn, "storedBytes": _file(caller, name).stat().st_size}
 
 
 def _names(caller: Caller, prefix: str) -> list[str]:

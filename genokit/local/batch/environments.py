@@ -12,7 +12,7 @@ from genokit.local import store
 from genokit.local.batch import limits
 from genokit.local.batch.definitions import ARN
 from genokit.local.client import Caller
-from genokit.local.engine import containers, documents
+from genokit.local.engine import containers
 
 TABLES = {"compute-environment": "environments", "job-queue": "queues", "scheduling-policy": "policies"}
 AT_MOST = {"compute-environment": 50, "job-queue": 50}  # in an account
@@ -115,7 +115,7 @@ def describe_job_queues(caller: Caller, request: dict[str, Any]) -> dict[str, An
     """The account's job queues."""
     found = [
         {
-            **store.loads(row, "doc"),
+            **(doc := store.loads(row, "doc")),
             "jobQueueName": row["name"],
             "jobQueueArn": _arn("job-queue", row["name"]),
             "status": "VALID",
@@ -123,7 +123,7 @@ def describe_job_queues(caller: Caller, request: dict[str, Any]) -> dict[str, An
             "priority": row["priority"],
             "computeEnvironmentOrder": [
                 {"order": number, "computeEnvironment": _arn("compute-environment", one)}
-                for number, one in enumerate(documents.environments(row), start=1)
+                for number, one in enumerate(doc["computeEnvironmentOrder"], start=1)
             ],
         }
         for row in _rows(caller, "job-queue", request.get("jobQueues"))

@@ -22,7 +22,7 @@ NUMBER = re.compile(r"[0-9]{1,12}")
 def table() -> dict[str, Any]:
     """The content of ``limits.toml``, with the patterns and their meanings by member."""
     found = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
-    texts = {}
+    texts: dict[str, tuple[re.Pattern[str], str]] = {}
     for one in found["texts"]:
         texts |= dict.fromkeys(one["members"], (re.compile(one["pattern"]), one["meaning"]))
     return found | {"texts": texts}
@@ -89,21 +89,17 @@ def page(refuse: Refuse, member: str, found: list[Any], request: dict[str, Any])
 
 def _tags(refuse: Refuse, tags: dict[str, str]) -> None:
     for key, value in tags.items():
-        if key.casefold().startswith("aws:"):
-            raise refuse(f"tags: '{key}' begins with aws:, which AWS reserves")
-        if not 1 <= len(key) <= 128 or len(value) > 256:
-            raise refuse(f"tags: '{key[:20]}...': keys have 1 to 128 characters and values 256 at most")
-        if strange := [one for one in key + value if not (one.isalnum() or one in TAGGABLE or category(one) == "Zs")]:
+        strange = [one for one in key + value if not (one.isalnum() or one in TAGGABLE or category(one) == "Zs")]
+        if strange or not 1 <= len(key) <= 128 or len(value) > 256 or key.casefold().startswith("aws:"):
             raise refuse(
-                f"tags: '{key[:20]}' contains {strange[0]!a}: letters, digits, spaces and {TAGGABLE} are allowed"
+                f"tags: '{key[:20]}': keys have 1 to 128 characters and do not begin with aws:, values have 256 at "
+                f"most, of letters, digits, spaces and {TAGGABLE}"
             )
 
 
 def _variable(refuse: Refuse, path: str, name: str) -> None:
-    if not name or "=" in name:
-        raise refuse(f"{path}.name: '{name}' must have at least one character and no '='")
-    if name.startswith("AWS_BATCH"):
-        raise refuse(f"{path}.name: '{name}' begins with AWS_BATCH, which AWS Batch reserves")
+    if not name or "=" in name or name.startswith("AWS_BATCH"):
+        raise refuse(f"{path}.name: '{name}' must have a character, no '=', and not begin with AWS_BATCH")
 
 
 def _distinct(refuse: Refuse, shares: list[str]) -> None:

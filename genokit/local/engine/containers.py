@@ -163,31 +163,14 @@ def _gpus(engine: str, gpus: list[int]) -> list[str]:
 # --- what a keeper asks of the engine
 
 
-def has_image(box: Container) -> bool:
-    """Whether the container's image is here. Raises NotStarted where the engine does not answer."""
-    code, said = _ask(box, "version")
-    if code:
-        name = Path(box.engine).name
-        remedy = "start it (as root: systemctl start docker), or let this user use it (group docker)"
-        silence = (
-            f"CannotStartContainerError: {name} is installed but does not answer: {last(said)} - "
-            f"{remedy if name == 'docker' else f'see what {name} info says'}."
-        )
-        raise NotStarted(silence, silence)
-    return _ask(box, "image", "inspect", "--format=.", "--", box.image)[0] == 0
-
-
-def create(box: Container, file: Path) -> tuple[dict[str, str], bytes]:
-    """Make the container; returns the environment to start it in, and what the engine warns of. Raises NotStarted."""
-    command, environment = creation(box, file)
-    code, said = _ask(box, *command, environment=environment)
-    if code:
-        raise NotStarted(f"CannotCreateContainerError: {last(said)}")
-    return environment, "".join(f"{line}\n" for line in said.splitlines() if line.startswith("WARNING")).encode()
+def not_created(box: Container, said: str) -> NotStarted:
+    """Why there is no container, in the engine's words ``said``."""
+    code, _ = _ask(box, "image", "inspect", "--format=.", "--", box.image)
+    return NotStarted(f"{'CannotPullContainerError' if code else 'CannotCreateContainerError'}: {last(said)}")
 
 
 def creation(box: Container, file: Path) -> tuple[tuple[str, ...], dict[str, str]]:
-    """The words that make the container, and the environment to say them in.
+    """The command that makes the container, pulling its image if need be, and the environment to run it in.
 
     Variables go by way of ``file``, never the command line, which every user of the machine may read; those that a
     file of lines cannot hold go through the client's own environment.
@@ -197,7 +180,7 @@ def creation(box: Container, file: Path) -> tuple[tuple[str, ...], dict[str, str
         out.writelines(f"{name}={box.variables[name]}\n" for name in sorted(lines))
     others = {name: value for name, value in box.variables.items() if name not in lines}
     command = (
-        *("create", f"--name={box.name}", f"--env-file={file}"),
+        *(box.engine, "create", f"--name={box.name}", f"--env-file={file}"),
         *(f"--env={name}" for name in others),
         *(*box.options, "--", box.image, *box.command),
     )
@@ -231,15 +214,10 @@ def ended(box: Container, client: int) -> dict[str, Any]:
     return record
 
 
-def remove(box: Container) -> None:
-    """Remove the container, however it is."""
-    _ask(box, "rm", "--force", "--volumes", box.name)
-
-
-def clear_away(engine: str, name: str) -> None:
-    """Remove, without waiting for it, the container of a keeper that was killed, be it that it is still being made."""
+def remove(engine: str, name: str) -> None:
+    """Remove a container, however it is, be it that it is still being made; nobody waits for it."""
     script = f'for pause in 0 {MAKING_S:g}; do sleep $pause; "$0" rm --force --volumes "$1"; done >/dev/null 2>&1'
-    os.posix_spawnp("sh", ["sh", "-c", script, engine, name], clients_own(os.environ))
+    os.posix_spawn("/bin/sh", ["sh", "-c", script, engine, name], clients_own(os.environ))
 
 
 def _state(box: Container) -> dict[str, Any]:
@@ -252,12 +230,12 @@ def _unstarted(state: dict[str, Any]) -> bool:
     return str(state["StartedAt"]).startswith("0001")  # the year that stands for never
 
 
-def _ask(box: Container, *words: str, environment: dict[str, str] | None = None) -> tuple[int, str]:
+def _ask(box: Container, *words: str) -> tuple[int, str]:
     """The exit code of a small command to the engine, and all that it says."""
     try:
         said = subprocess.run(
             [box.engine, *words], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            env=environment or clients_own(os.environ), errors="replace", check=False, timeout=ANSWER_S,
+            env=clients_own(os.environ), errors="replace", check=False, timeout=ANSWER_S,
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         return 124, f"no answer within {ANSWER_S:g} s"

@@ -1,17 +1,8 @@
-"""What the stored documents of queues and jobs say; light enough for the supervisor, which loads no botocore."""
+"""What the stored documents of jobs say; light enough for the supervisor, which loads no botocore."""
 
 from __future__ import annotations
 
-import sqlite3
 from typing import Any
-
-from genokit.local import store
-
-
-def environments(queue: sqlite3.Row) -> list[str]:
-    """The names of a queue's compute environments, in its order."""
-    order: list[str] = store.loads(queue, "doc")["computeEnvironmentOrder"]
-    return order
 
 
 def container(doc: dict[str, Any], idx: int | None) -> dict[str, Any]:

@@ -111,13 +111,8 @@ def wake(fifo: Path, news: bytes = b"!") -> bool:
     """Tell a reader of a FIFO that there is news; False where none listens. Empty ``news`` only asks whether one
     does."""
     try:
-        end = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
-        try:
-            os.write(end, news)
-        finally:
-            os.close(end)
-    except BlockingIOError:  # a full FIFO wakes as well as an emptier one
-        return True
+        with open(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK), "wb", buffering=0) as end:
+            end.write(news)  # a full FIFO, which takes nothing, wakes as well as an emptier one
     except OSError:  # ENXIO: nobody reads; ENOENT: nobody ever did
         return False
     return True
@@ -213,24 +208,24 @@ class _Attempt:
         return record | self.reason | ({"timed_out": True} if self.timed_out else {})
 
     def _run_container(self, box: Container) -> dict[str, Any]:
-        """Pull the image where it is missing, make the container, follow it to its end and remove it."""
+        """Make the container, follow it to its end and remove it."""
         self.write({"started": store.now(), "container": [box.engine, box.name]})
-        if not containers.has_image(box):
-            with Path(self.task.folder, "words").open("w+", errors="replace") as words:
-                pull = self._start((box.engine, "pull", "--", box.image), self.task.environment, words.fileno())
-                if self.follow(pull) and not self.stopping:
-                    words.seek(0)
-                    raise NotStarted(f"CannotPullContainerError: {containers.last(words.read())}")
-        if self.stopping:
-            return {}
+        command, environment = containers.creation(box, Path(self.task.folder, "variables"))
         try:
-            environment, warnings = containers.create(box, Path(self.task.folder, "variables"))
-            self.buffer += warnings
+            with Path(self.task.folder, "words").open("w+", errors="replace") as words:
+                code = self.follow(self._start(command, environment, words.fileno()))
+                words.seek(0)
+                said = words.read()
+            if self.stopping:
+                return {}
+            if code:
+                raise containers.not_created(box, said)
+            self.buffer += "".join(f"{line}\n" for line in said.splitlines() if line.startswith("WARNING")).encode()
             self.container = box
             client = self._start((box.engine, "start", "--attach", box.name), environment, self.input)
             return containers.ended(box, self.follow(client))
         finally:
-            containers.remove(box)
+            containers.remove(box.engine, box.name)
 
     def follow(self, process: subprocess.Popen[bytes]) -> int:
         """Follow a process to its end, and all that it has started to theirs; returns its exit code.

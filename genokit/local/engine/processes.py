@@ -77,16 +77,11 @@ def kill(process: int, number: int = signal.SIGKILL) -> None:
 
 def locked_text(file: Path) -> str | None:
     """The text that a lock's holder wrote to the lock file; None if nobody holds the lock."""
-    try:
-        lock = os.open(file, os.O_RDONLY)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return os.pread(lock, 1024, 0).decode()
-    finally:
-        os.close(lock)
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError), open(file) as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return lock.read(1024)
     return None
 
 

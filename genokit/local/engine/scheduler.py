@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from genokit.local import store
-from genokit.local.engine import documents
 
 MACHINE = ""  # the capacity that all environments share
 
@@ -41,22 +40,13 @@ class FreeCapacity:
         )
 
 
-@dataclass(frozen=True)
-class Placed:
-    """A job to start: where, and with which of the machine's GPUs."""
-
-    job_id: str
-    environment: str
-    gpus: tuple[int, ...]
-
-
-def choose(db: sqlite3.Connection) -> list[Placed]:
-    """The jobs to start now. Those that never can are given the reason."""
+def choose(db: sqlite3.Connection) -> list[tuple[str, str, tuple[int, ...]]]:
+    """The jobs to start now: each one's id, its environment and its GPUs. Those that never can are given the reason."""
     whole, free = capacities(db)
-    chosen: list[Placed] = []
+    chosen = []
     closed: set[str] = set()
     for queue in db.execute("select * from queues order by priority desc, name").fetchall():
-        order = [name for name in documents.environments(queue) if name in whole]
+        order = [name for name in store.loads(queue, "doc")["computeEnvironmentOrder"] if name in whole]
         for job in waiting(db, queue):
             if not any(whole[name].fits(job) and whole[MACHINE].fits(job) for name in order):
                 reason = too_large(job, {name: whole[name] for name in order})
@@ -71,7 +61,7 @@ def choose(db: sqlite3.Connection) -> list[Placed]:
             gpus = tuple(gpu for gpu in free[place].gpus if gpu in free[MACHINE].gpus)[: job["gpus"]]
             for name in (place, MACHINE):
                 free[name] = free[name].less(job, gpus)
-            chosen.append(Placed(job["id"], place, gpus))
+            chosen.append((job["id"], place, gpus))
     return chosen
 
 

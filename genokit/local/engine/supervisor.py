@@ -7,7 +7,7 @@ keepers' journals say.
 One step of its loop: read what has ended, obey wishes to stop, let waiting jobs advance, start what fits. It sleeps on
 a FIFO that clients and keepers write a byte to, and leaves when there is nothing left to follow.
 
-    python -m genokit.local.engine.supervisor HOME [--idle-s 20]   starts one in the background; returns when it listens
+    python -m genokit.local.engine.supervisor HOME [--idle-s 20]   starts one in the background
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import contextlib
 import fcntl
 import io
 import json
-import math
 import os
 import secrets
 import select
@@ -35,7 +34,6 @@ IDLE_S = 20.0  # how long it stays when nothing runs
 PATIENCE_S = 30.0  # how long it waits for another that comes or goes
 STARTING_S = 0.02  # how soon it looks whether what it has ordered runs
 PRUNE_S = 3600.0  # how often it looks for what is old enough to be forgotten
-DOUBT_S = 1.0  # how long one must do its work before those that died of it are forgotten
 TICK_S = 2.0  # how often it looks whether the keepers live
 
 # --- the steps
@@ -52,9 +50,9 @@ def step(db: sqlite3.Connection, home: Path) -> float | None:
         ended.settle()
         lifecycle.advance(db, ended)
         ended.settle()
-        for one in scheduler.choose(db):
-            with lifecycle.isolated(db, ended, one.job_id):
-                begin(db, home, one)
+        for job_id, environment, gpus in scheduler.choose(db):
+            with lifecycle.isolated(db, ended, job_id):
+                begin(db, home, job_id, environment, list(gpus))
         ended.settle()
     live = db.execute("select * from jobs where status in ('STARTING', 'RUNNING')").fetchall()
     starting = [job for job in live if job["status"] == "STARTING" and not job["size"]]
@@ -66,10 +64,9 @@ def step(db: sqlite3.Connection, home: Path) -> float | None:
     return STARTING_S if starting else TICK_S if live else None
 
 
-def begin(db: sqlite3.Connection, home: Path, placed: scheduler.Placed) -> None:
+def begin(db: sqlite3.Connection, home: Path, job_id: str, environment: str, gpus: list[int]) -> None:
     """Write down the intent to start a job, or all nodes of one: from here on no attempt is started twice."""
-    gpus = list(placed.gpus)
-    for job in db.execute("select * from jobs where id = :id or parent = :id", {"id": placed.job_id}).fetchall():
+    for job in db.execute("select * from jobs where id = :id or parent = :id", {"id": job_id}).fetchall():
         mine, gpus = ([], gpus) if job["size"] else (gpus[: job["gpus"]], gpus[job["gpus"] :])
         attempts, host = store.loads(job, "attempts"), None
         if not job["size"]:
@@ -82,7 +79,7 @@ def begin(db: sqlite3.Connection, home: Path, placed: scheduler.Placed) -> None:
         db.execute(
             "update jobs set status = 'STARTING', status_reason = null, environment = ?, gpu_ids = ?, attempts = ?, "
             "host = ? where id = ?",
-            (placed.environment, json.dumps(mine), json.dumps(attempts), host, job["id"]),
+            (environment, json.dumps(mine), json.dumps(attempts), host, job["id"]),
         )
 
 
@@ -93,7 +90,7 @@ def clear_away(home: Path, live: set[str | None]) -> None:
             continue
         record = keeper.read(file)
         if "container" in record and "ended" not in record:
-            containers.clear_away(*record["container"])
+            containers.remove(*record["container"])
         keeper.remove(file) if file.is_dir() else file.unlink()  # a folder is of an older version
 
 
@@ -101,8 +98,8 @@ def clear_away(home: Path, live: set[str | None]) -> None:
 
 
 def supervise(home: Path, ready: io.FileIO, idle_s: float) -> None:
-    """Follow the account's jobs until there are none to follow. ``ready`` hears when it does its work: after a while
-    where others have died of it."""
+    """Follow the account's jobs until there are none to follow. ``ready`` hears when it does its work: after the first
+    step where others have died of it."""
     stop: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: stop.append(number))
     signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -130,23 +127,20 @@ def follow(db: sqlite3.Connection, home: Path, news: int, stop: list[int], idle_
     """Step whenever there is news, until nothing has run for a while or the supervisor is asked to go."""
     if len(store.deaths(home)) < 2:
         answer(ready)
-    idle_since = time.monotonic()
-    proven_at, prune_at = idle_since + DOUBT_S, 0.0
+    idle_since, prune_at = time.monotonic(), 0.0
     while not stop:
         look_again_s = step(db, home)
         now = time.monotonic()
         if now >= prune_at:
             prune_at = now + PRUNE_S
             retention.prune(db, home, float(os.environ.get("GENOKIT_RETENTION_DAYS", "30")))
+        (home / "deaths").unlink(missing_ok=True)
+        answer(ready)
         if look_again_s:
             idle_since = now
         elif now - idle_since >= idle_s:
             return
-        if now >= proven_at:
-            proven_at = math.inf
-            (home / "deaths").unlink(missing_ok=True)
-            answer(ready)
-        select.select([news], [], [], min(look_again_s or idle_since + idle_s - now, proven_at - now))
+        select.select([news], [], [], look_again_s or idle_since + idle_s - now)
         with contextlib.suppress(BlockingIOError):
             os.read(news, 1 << 16)
         with contextlib.suppress(ChildProcessError):
@@ -155,26 +149,20 @@ def follow(db: sqlite3.Connection, home: Path, news: int, stop: list[int], idle_
 
 
 def answer(ready: io.FileIO, text: str = "ready") -> None:
-    """Tell the process that started this supervisor, once, that it works, or why not."""
+    """Say once, to who started this supervisor, that it works, or why not."""
     if not ready.closed:
         ready.write(text.encode(errors="replace"))
         ready.close()
 
 
 def main(home: Path, idle_s: float = IDLE_S) -> int:
-    """Start a supervisor in the background unless one runs; 0 when one listens, else 1 with the reason on stderr."""
-    told, write = os.pipe()
+    """Start a supervisor in the background unless one runs. The standard output ends when one listens, with ``ready``,
+    or with the reason why none does."""
     if os.fork():
-        os.close(write)
-        said = b"".join(iter(lambda: os.read(told, 4096), b""))
-        if said == b"ready":
-            return 0
-        sys.stderr.write(said.decode())
-        return 1
+        return 0
     os.setsid()
     processes.unmark()  # a job may have started it, whose end it outlives
-    os.close(told)
-    ready = io.FileIO(write, "w")
+    ready = io.FileIO(os.dup(1), "w")
     try:
         lock = os.open(home / "supervisor.lock", os.O_RDWR | os.O_CREAT, 0o600)
         deadline = time.monotonic() + PATIENCE_S
@@ -189,7 +177,6 @@ def main(home: Path, idle_s: float = IDLE_S) -> int:
         os.dup2(log, 1)
         os.dup2(log, 2)
         supervise(home, ready, idle_s)
-        (home / "deaths").unlink(missing_ok=True)
         return 0
     except Exception as error:
         traceback.print_exc()
