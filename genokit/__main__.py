@@ -248,7 +248,6 @@ def _stack(options: Options) -> None:
 
 def _local(options: Options) -> None:
     from genokit import backends
-    from genokit.display import size
 
     if options.action == "serve":
         _serve(options.port, options.verbose)
@@ -261,8 +260,6 @@ def _local(options: Options) -> None:
     for name, value in account.status().items():
         if isinstance(value, dict):
             value = ", ".join(f"{count} {state}" for state, count in value.items())
-        elif name == "bytes":
-            value = size(float(str(value)))
         print(f"{name:<12} {value or 'none'}")
 
 

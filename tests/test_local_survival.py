@@ -151,7 +151,7 @@ UNMARKED = "import resource; resource.setrlimit(resource.RLIMIT_RTTIME, (1 << 40
 def test_where_processes_cannot_be_marked_those_of_its_group_end_with_a_job(tmp_path: Path) -> None:
     script = "sleep 300 & echo $! > ../child; sleep 300"
     assert keep_script(tmp_path, script, timeout_s=0.3, before=UNMARKED)["timed_out"]
-    assert is_gone(int((tmp_path / "child").read_text()))
+    wait_until(lambda: is_gone(int((tmp_path / "child").read_text())))
     assert keep_script(tmp_path, "sleep 300 & echo $! > ../child", before=UNMARKED)["exitCode"] == 0
     wait_until(lambda: is_gone(int((tmp_path / "child").read_text())))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 import sqlite3
 import time
@@ -37,8 +36,8 @@ class Account:
         -------
         dict
             ``home``, its folder; ``supervisor``, its process number, None where none runs; ``jobs``, their number by
-            status; ``stuck``, the ids of jobs that can never start as things are, with the reason; ``bytes``, the disk
-            space of all of it; ``problem``, what is wrong with the account itself, None where nothing is.
+            status; ``stuck``, the ids of jobs that can never start as things are, with the reason; ``problem``, what is
+            wrong with the account itself, None where nothing is.
 
         Raises
         ------
@@ -56,11 +55,7 @@ class Account:
         if len(deaths := store.deaths(self.home)) > 1:
             problem = f"its supervisor has died {len(deaths)} times in a row, the last time of: {deaths[-1]}"
         supervisor = processes.lock_holder(self.home / "supervisor.lock")
-        size = sum(_size(os.path.join(folder, file)) for folder, _, files in os.walk(self.home) for file in files)
-        return {
-            "home": self.home, "supervisor": supervisor, "jobs": jobs, "stuck": stuck, "bytes": size,
-            "problem": problem,
-        }  # fmt: skip
+        return {"home": self.home, "supervisor": supervisor, "jobs": jobs, "stuck": stuck, "problem": problem}
 
     def stop(self, *, timeout_s: float = 40.0) -> None:
         """Terminate running jobs, cancel waiting ones, and let the supervisor and its keepers go.
@@ -102,11 +97,8 @@ class Account:
 
     def _dismiss(self, deadline: float) -> None:
         """Let the supervisor go, have the keepers end what still runs, and wait until all have gone."""
-        while left := [
-            lock
-            for lock in (self.home / "supervisor.lock", *(self.home / "hosts").glob("*"))
-            if processes.kill_holder(lock, signal.SIGTERM)
-        ]:
+        supervisor, hosts = self.home / "supervisor.lock", self.home / "hosts"
+        while left := [one for one in (supervisor, *hosts.glob("*")) if processes.kill_holder(one, signal.SIGTERM)]:
             if time.monotonic() > deadline:
                 number = processes.lock_holder(left[0])
                 raise GenokitError(
@@ -180,12 +172,6 @@ class Account:
             "deaths",
         ):  # fmt: skip
             (self.home / name).unlink(missing_ok=True)
-
-
-def _size(file: str) -> int:
-    with contextlib.suppress(FileNotFoundError):  # jobs at work make files and remove them
-        return os.lstat(file).st_size
-    return 0
 
 
 def _event(row: sqlite3.Row) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,6 +70,8 @@ def client(name: str, service: Service, environment: Mapping[str, str]) -> Any:
         about = {"HTTPStatusCode": status, "HTTPHeaders": {}, "RetryAttempts": 0}
         return AWSResponse("", status, {}, None), {**response, "ResponseMetadata": about}
 
+    if endpoint:
+        made._ruleset_resolver = None  # nothing is sent, so nothing need be found out of where to
     event = made.meta.service_model.service_id.hyphenize()
     made.meta.events.register_last(f"before-parameter-build.{event}", check)
     made.meta.events.register_first(f"before-call.{event}", call)
@@ -137,16 +139,15 @@ class Caller:
     operation: str
     job_environment: Mapping[str, str]
 
-    @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
-        with store.connect(self.home) as db:
-            yield db
+    def reading(self) -> AbstractContextManager[sqlite3.Connection]:
+        return store.connect(self.home)
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """One transaction, rolled back if no supervisor can be started; the supervisor is woken afterwards."""
         with store.connect(self.home) as db:
             db.execute("pragma synchronous = full")  # what a client was told survives a power failure
+            db.execute("pragma wal_autocheckpoint = 10000")  # a checkpoint waits for the disk
             with store.transaction(db):
                 yield db
                 self.wake(b"")

@@ -101,13 +101,9 @@ def describe_log_streams(caller: Caller, request: dict[str, Any]) -> dict[str, A
 
 def describe_log_groups(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
     """The group that jobs write to, and those of stacks."""
-    found = []
-    for name in _groups(caller):
-        arn = f"arn:aws:logs:local:000000000000:log-group:{name}"
-        found.append({"logGroupName": name, "arn": f"{arn}:*", "logGroupArn": arn})
-    return {
-        "logGroups": [one for one in found if one["logGroupName"].startswith(request.get("logGroupNamePrefix", ""))]
-    }
+    names = [name for name in _groups(caller) if name.startswith(request.get("logGroupNamePrefix", ""))]
+    arns = {name: f"arn:aws:logs:local:000000000000:log-group:{name}" for name in names}
+    return {"logGroups": [{"logGroupName": name, "arn": f"{arn}:*", "logGroupArn": arn} for name, arn in arns.items()]}
 
 
 OPERATIONS: dict[str, Operation] = {

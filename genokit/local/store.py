@@ -19,7 +19,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from genokit.config import private_home
+from genokit.config import check_home, private_home
 from genokit.errors import GenokitError
 from genokit.files import restrict
 
@@ -67,16 +67,16 @@ def connect(home: Path) -> Iterator[sqlite3.Connection]:
 
 def _open(home: Path) -> sqlite3.Connection:
     path = home / "batch.sqlite"
-    private_home(home)
-    if not path.exists():
+    if path.exists():
+        check_home(home)
+    else:
+        private_home(home)
         create(path)
     db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=60, isolation_level=None)
     try:
         restrict(path)  # jobs' environments are in it; what SQLite puts beside it gets its mode
         restrict(home)  # which older versions left open
         db.row_factory = sqlite3.Row
-        db.execute("pragma synchronous = normal")
-        db.execute("pragma wal_autocheckpoint = 10000")  # a checkpoint waits for the disk
         version = db.execute("pragma user_version").fetchone()[0]
         if version != VERSION:
             is_empty = not db.execute("select count(*) from sqlite_master").fetchone()[0]
@@ -214,7 +214,8 @@ def mend(db: sqlite3.Connection) -> None:
 def deaths(home: Path) -> list[str]:
     """Why the account's supervisor has died, time after time, since one last did its work."""
     try:
-        return (home / "deaths").read_text(errors="replace").splitlines()
+        with open(f"{home}/deaths", errors="replace") as file:
+            return file.read().splitlines()
     except OSError:
         return []
 

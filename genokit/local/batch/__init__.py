@@ -50,11 +50,9 @@ def alone(home: Path) -> Iterator[None]:
         file = os.open(home / "alone", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise store.unusable(home, error) from error
-    try:
+    with os.fdopen(file):
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(file)
 
 
 def service(home: Path, job_environment: Mapping[str, str]) -> client.Service:

@@ -38,8 +38,6 @@ def create_compute_environment(caller: Caller, request: dict[str, Any]) -> dict[
 def update_compute_environment(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
     """Change the state, or what of the size can be changed."""
     name, resources = _name(request["computeEnvironment"]), dict(request.get("computeResources", {}))
-    if "managedInstancesProvider" in resources:
-        raise caller.refuse("computeResources.managedInstancesProvider: not supported by the embedded account")
     resources.pop("updateToLatestImageVersion", None)  # an order, which no description repeats
     with caller.writing() as db:
         doc = store.loads(_row(caller, db, "compute-environment", name), "doc")
@@ -154,10 +152,9 @@ def queue_for_submit(caller: Caller, db: sqlite3.Connection, request: dict[str, 
     if doc["state"].upper() != "ENABLED":
         raise caller.refuse(f"JobQueue {reference} is {doc['state']}: it accepts no jobs.")
     fair, share = "schedulingPolicyArn" in doc, request.get("shareIdentifier")
-    if fair and not share:
-        raise caller.refuse(f"shareIdentifier is missing: the queue '{row['name']}' has a fair-share policy")
-    if share and not fair:
-        raise caller.refuse(f"shareIdentifier: the queue '{row['name']}' has no fair-share policy")
+    if fair != bool(share):
+        given, has = ("is missing", "a") if fair else ("is not allowed", "no")
+        raise caller.refuse(f"shareIdentifier {given}: the queue '{row['name']}' has {has} fair-share policy")
     return str(row["name"])
 
 

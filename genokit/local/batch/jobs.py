@@ -284,7 +284,8 @@ def _filter(caller: Caller, one: dict[str, Any]) -> tuple[str, list[Any]]:
         if name == "JOB_DEFINITION" and ":" in text:
             column = f"({column} || ':' || json_extract(coalesce(jobs.doc, up.doc), '$.definition[1]'))"
         if text.endswith("*"):  # any ending
-            column, found, text = f"substr({column}, 1, ?)", [*found, len(text) - 1], text[:-1]
+            text = text[:-1]
+            column = f"substr({column}, 1, {len(text)})"
         conditions.append(f"{column} = ? collate {'nocase' if name == 'JOB_NAME' else 'binary'}")
         found.append(text)
     return f"({' or '.join(conditions)})", found

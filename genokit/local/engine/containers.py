@@ -98,14 +98,11 @@ def plan(
         *_linux(asked.get("linuxParameters", {})),
         *(f"--ulimit={one['name']}={one['softLimit']}:{one['hardLimit']}" for one in asked.get("ulimits", [])),
         *_gpus(engine, gpus),
+        *([f"--network={network}"] if network else []),
+        *([f"--user={asked['user']}"] if asked.get("user") else []),
+        *(["--read-only"] if asked.get("readonlyRootFilesystem") else []),
+        *(["--privileged"] if asked.get("privileged") else []),
     ]
-    if network:
-        options.append(f"--network={network}")
-    if asked.get("user"):
-        options.append(f"--user={asked['user']}")
-    for member, option in (("readonlyRootFilesystem", "--read-only"), ("privileged", "--privileged")):
-        if asked.get(member):
-            options.append(option)
     return Container(engine, name, asked["image"], tuple(options), tuple(asked.get("command", ())), variables)
 
 
@@ -189,12 +186,9 @@ def creation(box: Container, file: Path) -> tuple[tuple[str, ...], dict[str, str
 
 def send(box: Container, number: int) -> None:
     """Signal the container's first process; by the engine, as not every client passes signals on."""
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + MAKING_S
     while _ask(box, "kill", f"--signal={number}", "--", box.name)[0] and time.monotonic() < deadline:
-        state = _state(box)
-        if not state or not (state["Running"] or _unstarted(state)):
-            return  # it has ended; else it has just been about to start
-        time.sleep(0.05)
+        time.sleep(0.05)  # it may be about to start
 
 
 def ended(box: Container, client: int) -> dict[str, Any]:
@@ -202,7 +196,7 @@ def ended(box: Container, client: int) -> dict[str, Any]:
     state = _state(box)
     if not state:
         return {"reason": "CannotInspectContainerError: the container, or its engine, is gone"}
-    if _unstarted(state):
+    if str(state["StartedAt"]).startswith("0001"):  # the year that stands for never
         why = last(state.get("Error") or "the log ends with the engine's words")  # which podman keeps nowhere
         raise NotStarted(f"CannotStartContainerError: {why}", exitCode=state["ExitCode"] or client or 128)
     if state["Running"]:
@@ -224,10 +218,6 @@ def _state(box: Container) -> dict[str, Any]:
     code, said = _ask(box, "inspect", "--format={{json .State}}", box.name)
     state: dict[str, Any] = json.loads(said[said.index("{") :]) if code == 0 else {}  # warnings may come first
     return state
-
-
-def _unstarted(state: dict[str, Any]) -> bool:
-    return str(state["StartedAt"]).startswith("0001")  # the year that stands for never
 
 
 def _ask(box: Container, *words: str) -> tuple[int, str]:

@@ -176,14 +176,7 @@ def close(
 
 def _is_retried(db: sqlite3.Connection, job: sqlite3.Row, attempts: list[dict[str, Any]]) -> bool:
     doc, _ = store.document(db, job["parent"] or job["id"])
-    last = attempts[-1]
-    return last["statusReason"] != TIMED_OUT and retries.is_retried(
-        doc["retryStrategy"],
-        len(attempts),
-        status_reason=last["statusReason"],
-        reason=last["container"].get("reason", ""),
-        exit_code=last["container"].get("exitCode"),
-    )
+    return attempts[-1]["statusReason"] != TIMED_OUT and retries.is_retried(doc["retryStrategy"], attempts)
 
 
 def _end_multinode(db: sqlite3.Connection, node: sqlite3.Row, lost: bool, ended: Ended) -> None:

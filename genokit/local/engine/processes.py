@@ -77,7 +77,8 @@ def kill(process: int, number: int = signal.SIGKILL) -> None:
 
 def locked_text(file: Path) -> str | None:
     """The text that a lock's holder wrote to the lock file; None if nobody holds the lock."""
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError, IsADirectoryError), open(file) as lock:
+    nobody = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+    with contextlib.suppress(*nobody), open(file, errors="replace") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:

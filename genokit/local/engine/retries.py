@@ -5,28 +5,25 @@ from __future__ import annotations
 from typing import Any
 
 
-def is_retried(
-    strategy: dict[str, Any], attempts: int, *, status_reason: str, reason: str, exit_code: int | None
-) -> bool:
-    """Whether a job whose attempt number ``attempts`` has just failed gets another.
+def is_retried(strategy: dict[str, Any], attempts: list[dict[str, Any]]) -> bool:
+    """Whether a job whose newest of these attempts has just failed gets another.
 
     The first rule of evaluateOnExit whose every condition matches decides; where none does, the job is retried.
 
-    >>> spot = {"attempts": 3, "evaluateOnExit": [{"onStatusReason": "Host EC2*", "action": "RETRY"},
-    ...                                           {"onReason": "*", "action": "EXIT"}]}
-    >>> is_retried(spot, 1, status_reason="Host EC2 (instance i-1) terminated.", reason="", exit_code=None)
-    True
-    >>> is_retried(spot, 1, status_reason="Essential container in task exited", reason="", exit_code=1)
-    False
-    >>> is_retried(spot, 3, status_reason="Host EC2 (instance i-1) terminated.", reason="", exit_code=None)
-    False
+    >>> rules = [{"onStatusReason": "Host EC2*", "action": "RETRY"}, {"onReason": "*", "action": "EXIT"}]
+    >>> spot = {"attempts": 3, "evaluateOnExit": rules}
+    >>> lost = {"statusReason": "Host EC2 (instance i-1) terminated.", "container": {}}
+    >>> failed = {"statusReason": "Essential container in task exited", "container": {"exitCode": 1}}
+    >>> is_retried(spot, [lost]), is_retried(spot, [failed]), is_retried(spot, [lost, lost, lost])
+    (True, False, False)
     """
-    if attempts >= strategy.get("attempts", 1):
+    if len(attempts) >= strategy.get("attempts", 1):
         return False
+    last = attempts[-1]
     said = {
-        "onStatusReason": status_reason,
-        "onReason": reason,
-        "onExitCode": "" if exit_code is None else str(exit_code),
+        "onStatusReason": last["statusReason"],
+        "onReason": last["container"].get("reason", ""),
+        "onExitCode": str(last["container"].get("exitCode", "")),
     }
     for rule in strategy.get("evaluateOnExit", []):
         if all(_matches(rule[member], text) for member, text in said.items() if member in rule):

@@ -110,6 +110,8 @@ def supervise(home: Path, ready: io.FileIO, idle_s: float) -> None:
     # What no step has seen: a wish may come between the last look and the closing.
     unattended = "status in ('SUBMITTED', 'STARTING', 'RUNNING') or (status = 'RUNNABLE' and stop is not null)"
     with store.connect(home) as db:
+        db.execute("pragma synchronous = normal")  # what is lost in a power failure is done again
+        db.execute("pragma wal_autocheckpoint = 10000")  # a checkpoint waits for the disk
         is_busy = True
         while is_busy and not stop:
             # Open for writing too, or the FIFO would report an end each time the last writer leaves. Signals go there.
@@ -166,13 +168,18 @@ def main(home: Path, idle_s: float = IDLE_S) -> int:
     try:
         lock = os.open(home / "supervisor.lock", os.O_RDWR | os.O_CREAT, 0o600)
         deadline = time.monotonic() + PATIENCE_S
-        while not is_mine(lock):
+        while True:
+            with contextlib.suppress(BlockingIOError):
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
             if keeper.wake(home / "wake"):
                 answer(ready)
                 return 0
             if time.monotonic() >= deadline:
                 raise GenokitError("another supervisor holds the lock but does not respond")
             time.sleep(0.005)  # the other does not listen yet, or is leaving and would miss what is new
+        os.ftruncate(lock, 0)
+        os.write(lock, str(os.getpid()).encode())
         log = os.open(home / "supervisor.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(log, 1)
         os.dup2(log, 2)
@@ -185,17 +192,6 @@ def main(home: Path, idle_s: float = IDLE_S) -> int:
             file.write(f"{why}\n".encode(errors="replace"))
         answer(ready, why)  # once it has said that it is ready, only the log and this file are left to tell
         return 1
-
-
-def is_mine(lock: int) -> bool:
-    """Take the account's lock and write this process's number there; False where another supervisor holds it."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    os.ftruncate(lock, 0)
-    os.write(lock, str(os.getpid()).encode())
-    return True
 
 
 if __name__ == "__main__":
