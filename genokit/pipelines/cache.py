@@ -35,8 +35,6 @@ from genokit.pipelines import notebook as notebooks
 from genokit.pipelines.folder import Run
 
 FOLDER = ".cache"  # in the runs folder
-_MANY = 10_000  # files in a folder, beyond which their sizes and times of change count instead of their content
-_ELSEWHERE = {"site-packages", ".venv"}  # installed packages, which count by their version
 
 
 def ingredients(run: Run, settings: Settings, cwd: Path, before: Mapping[str, str]) -> dict[str, str]:
@@ -252,7 +250,7 @@ def _content(path: Path, memory: _Memory) -> str:
         if not path.is_dir():
             return str(memory.of(path, sha256)) if path.is_file() else "missing"
         files = sorted(file for file in path.rglob("*") if file.is_file())
-        if len(files) > _MANY:
+        if len(files) > 10_000:  # their content would take too long
             return _digest([[str(f), f.stat().st_size, f.stat().st_mtime_ns] for f in files])
         return _digest([[str(file.relative_to(path)), memory.of(file, sha256)] for file in files])
     except OSError:
@@ -283,7 +281,8 @@ def _modules(code: list[str], cwd: Path, memory: _Memory) -> dict[str, str]:
 
 
 def _in_project(path: Path, project: Path) -> bool:
-    return path.is_relative_to(project) and not _ELSEWHERE & set(path.relative_to(project).parts)
+    """Whether a file is one of the project's; installed packages count by their version."""
+    return path.is_relative_to(project) and not {"site-packages", ".venv"} & set(path.relative_to(project).parts)
 
 
 def _files(place: Path, name: str) -> Iterator[Path]:

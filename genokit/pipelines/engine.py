@@ -37,8 +37,6 @@ from genokit import display
 from genokit.pipelines import notebook as notebooks
 from genokit.pipelines import values
 
-# How long output may still arrive after a cell has ended.
-_LATE_OUTPUT_S = 600
 _UNBOUNDED = f"(lambda t: t.schedule(lambda: t.socket.set({int(zmq.SNDHWM)}, 0)))(get_ipython().kernel.iopub_thread)\n"
 
 
@@ -131,7 +129,7 @@ class Execution:
             km=self._kernel,
             log=notebooks.quiet,
             shell_timeout_interval=1,
-            iopub_timeout=_LATE_OUTPUT_S,
+            iopub_timeout=600,  # seconds in which output may still arrive after a cell has ended
             stdout_file=sys.stdout if self.log_output else None,
             stderr_file=sys.stderr if self.log_output else None,
             on_notebook_start=self._kernel_ready,

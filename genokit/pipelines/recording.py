@@ -68,8 +68,8 @@ def record(name: str, value: object, *, not_secret: bool = False) -> None:
     # An attribute of this kernel, not an environment variable, which notebooks run from this one would inherit.
     if folder := getattr(shell, "genokit_run", None):
         _keep(Path(folder), {"name": name, "value": stored})
-    shown = f"{name} = {values.shortened(repr(plain), 200)}"
-    display({RECORD: {"name": name, "value": stored}, "text/plain": shown}, raw=True)
+    recorded = {"name": name, "value": stored}
+    display({RECORD: recorded, "text/plain": f"{name} = {values.shortened(repr(plain), 200)}"}, raw=True)
 
 
 def _keep(folder: Path, recorded: Mapping[str, Any]) -> None:
