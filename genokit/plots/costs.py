@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from genokit.plots.paper import clear_paper
+from genokit.plots.paper import axes_on_clear_paper
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,13 +24,9 @@ def cost_bars(table: DataFrame, unit: str = "usd", *, by: str = "run", most: int
 
     ``table`` has the form of ``costs.grouped``. A group of unknown cost has no bar and is labelled "unknown".
     """
-    from matplotlib import pyplot as plt
-
     low, high = ("usd_low", "usd_high") if unit == "usd" else (unit, unit)
     shown = table.sort_values(high, ascending=False, na_position="last").head(most)
-    with clear_paper():
-        if ax is None:
-            _, ax = plt.subplots(figsize=(7, 1.1 + 0.32 * max(1, len(shown))), layout="constrained")
+    with axes_on_clear_paper(ax, 7, 1.1 + 0.32 * max(1, len(shown))) as ax:
         names = [str(name) if len(str(name)) <= 32 else f"{str(name)[:31]}…" for name in shown[by]]
         rows = range(len(shown))
         lows, highs = (shown[column].astype("Float64").fillna(0).astype(float).tolist() for column in (low, high))
@@ -47,7 +43,6 @@ def cost_bars(table: DataFrame, unit: str = "usd", *, by: str = "run", most: int
         ax.set(xlabel=UNITS[unit], xlim=(0, widest * 1.35 or 1))
         part = f", the {len(shown)} largest of {len(table):,}" if len(shown) < len(table) else ""
         ax.set_title(f"{UNITS[unit]} by {by}{part}", fontsize=10, loc="left")
-        ax.spines[["top", "right"]].set_visible(False)
         return ax
 
 
