@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 # What a page made here may do in a browser: show its own pictures and styles; load and run nothing.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-Tree = tuple[str, "Sequence[Tree]"]  # a label, and what is below it
 
 
 class Html(str):
@@ -139,14 +138,6 @@ def link(href: str | Path, words: object) -> Html:
     if colon and scheme.lower() not in ("http", "https", "file"):
         return Html(escape(words))
     return Html(f'<a href="{escape(address)}">{escape(words)}</a>')
-
-
-def tree(trees: Sequence[Tree], *, most: int = 200) -> Html:
-    """Labels with labels below them, which unfold; at most ``most``, with a note if there are more."""
-    left = [most]
-    shown = "".join(_branch(one, left) for one in trees)
-    note = f'<p class="gk-note">The first {most:,} of {most - left[0]:,}.</p>' if left[0] < 0 else ""
-    return _fragment(f'<ul class="gk-tree">{shown}</ul>{note}' if shown else '<p class="gk-note">None.</p>')
 
 
 def stack(*parts: object) -> Html:
@@ -320,18 +311,6 @@ def bare(content: object) -> str:
     if isinstance(content, Mapping):
         return _rows(content.items())
     return _value(content)
-
-
-def _branch(tree: Tree, left: list[int]) -> str:
-    label, below = tree
-    left[0] -= 1
-    here = left[0] >= 0
-    inner = "".join([_branch(one, left) for one in below])  # those that are not shown are counted too
-    if not here:
-        return ""
-    if not inner:
-        return f"<li>{escape(label)}</li>"
-    return f"<li><details><summary>{escape(label)}</summary><ul>{inner}</ul></details></li>"
 
 
 def _rows(pairs: Iterable[tuple[object, object]]) -> str:

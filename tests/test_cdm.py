@@ -109,9 +109,8 @@ def test_the_last_query_tells_what_it_took_but_no_value(cdm):
 @pytest.mark.parametrize(
     ("sql", "said"),
     [
-        ("select * from persn", r"no table 'persn'. Did you mean 'person'\?"),
-        ("select yaer_of_birth from person", r"no column 'yaer_of_birth' in person. Did you mean 'year_of_birth'\?"),
-        ("select p.person from person as p", r"no column 'person' in person. Did you mean 'person_id'\?"),
+        ("select * from persn", r"Table with name persn does not exist!\nDid you mean \"person\"\?"),
+        ("select yaer_of_birth from person", r"\"yaer_of_birth\" not found[\s\S]*\"year_of_birth\""),
         ("selec 1", r"syntax error at or near \"selec\"[\s\S]*\^"),
         ("select 1\n, cast('x' as integer)", r"LINE 2: , cast"),
         ("drop table person", "only reads"),
@@ -120,7 +119,7 @@ def test_the_last_query_tells_what_it_took_but_no_value(cdm):
         ("attach ':memory:' as x", "only reads"),
         ("select 1; select 2", "several statements"),
         ("", "got 0"),
-        ("select * from frame", "no table 'frame'"),
+        ("select * from frame", "Table with name frame does not exist"),
     ],
 )
 def test_an_error_suggests_what_was_meant(cdm, sql, said):
@@ -336,13 +335,13 @@ def test_a_database_that_is_not_a_cdm_is_refused(tmp_path):
     with pytest.raises(NotFound, match=r"no 'nowhere\.duckdb'"):
         Cdm("nowhere.duckdb").query("select 1")
     (tmp_path / "x.parquet").touch()
-    with pytest.raises(InvalidSource, match="cannot be read as Parquet"):
+    with pytest.raises(InvalidSource, match="cannot be read as a CDM"):
         Cdm(tmp_path).query("select 1")
     (tmp_path / "x.parquet").unlink()
     with pytest.raises(NotFound, match="no table 'person'"):
         Cdm(tmp_path).query("select 1")
     (tmp_path / "x.duckdb").write_bytes(b"no database" * 999)
-    with pytest.raises(InvalidSource, match="cannot be opened"):
+    with pytest.raises(InvalidSource, match="cannot be read as a CDM"):
         Cdm(tmp_path / "x.duckdb").query("select 1")
     with pytest.raises(NotFound, match="asked through Athena"):
         Cdm("s3://bucket/omop").query("select 1")
@@ -427,16 +426,14 @@ def test_ids_of_other_types_that_are_whole_are_read(id):
     assert cdm.cohort(condition=201826, min_cell=1).persons == 1
 
 
-def test_a_folder_of_csvs_says_what_is_there_and_what_to_do(tmp_path):
+def test_a_folder_of_csvs_says_what_is_there_and_a_table_is_there_once(tmp_path):
     for name in ("PERSON.csv", "visit_occurrence.csv.gz", "CONCEPT.tsv"):
         (tmp_path / name).write_text("a")
-    with pytest.raises(InvalidSource, match=r"table concept as CONCEPT\.tsv, but .* to 'concept\.parquet'"):
+    with pytest.raises(NotFound, match=r"no table 'person' in Parquet.*CONCEPT\.tsv, PERSON\.csv"):
         Cdm(tmp_path).query("select 1")
     with duckdb.connect() as con:
         small(con)
         con.table("person").write_parquet(str(tmp_path / "Person.parquet"))
-    with pytest.raises(InvalidSource, match=r"as CONCEPT\.tsv"):
-        Cdm(tmp_path).query("select 1")
     (tmp_path / "PERSON").mkdir()
     (tmp_path / "PERSON" / "part-0.parquet").write_bytes((tmp_path / "Person.parquet").read_bytes())
     with pytest.raises(InvalidSource, match=r"person twice, also as Person\.parquet"):
@@ -523,9 +520,8 @@ def test_a_cell_only_reads(shell, file):
             shell.run_cell_magic("omop", "", sql)
 
 
-def test_a_cell_with_an_unknown_variable_suggests_a_similar_one(shell):
-    shell.user_ns["year"] = 1
-    with pytest.raises(InvalidParameters, match=r"\$yaer.*Did you mean 'year'"):
+def test_a_cell_without_its_variable_names_it(shell):
+    with pytest.raises(InvalidParameters, match=r"\$yaer.*set variables of these names"):
         shell.run_cell_magic("omop", "", "select $yaer")
 
 

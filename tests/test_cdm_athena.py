@@ -18,6 +18,7 @@ from genokit.backends import Clients
 from genokit.errors import AccessDenied, ConfigError, InvalidParameters, InvalidRequest, NotFound, QueryError
 from genokit.omop.etl.engines.glue import TYPES
 from genokit.omop.fields import fields
+from genokit.omop.queries import explained
 
 
 def _select(row: dict[str, str]) -> str:
@@ -95,8 +96,10 @@ def test_tables_and_columns_come_from_the_catalog_and_cost_nothing(cdm, aws):
 
 
 def test_a_misspelt_name_suggests_a_similar_one(cdm):
-    with pytest.raises(QueryError, match=r"no table 'persn'\. Did you mean 'person'"):
+    with pytest.raises(QueryError, match=r"persn.* Did you mean 'person'"):
         cdm.query("select * from persn")
+    unknown = QueryError("COLUMN_NOT_FOUND: line 1:8: Column 'p.yaer_of_birth' cannot be resolved", sql="")
+    assert explained(unknown, cdm.columns()).endswith("Did you mean 'year_of_birth'?")
     with pytest.raises(NotFound, match="Did you mean 'person'"):
         cdm.table("persons")
 

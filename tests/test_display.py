@@ -30,10 +30,11 @@ from genokit.display import Html, Log
 from genokit.doctor import HealthCheck, HealthReport
 from genokit.errors import GenokitError
 from genokit.omop import Loaded, Source, Vocabulary
-from genokit.omop.cdm import Cdm, Query
+from genokit.omop.cdm import Cdm
 from genokit.omop.concepts import Concept, ConceptSet
 from genokit.omop.etl.csvs import Bad
 from genokit.omop.quality.quality import Quality
+from genokit.omop.queries import Query
 from genokit.stacks import Change, Changes
 
 HOSTILE = {
@@ -81,7 +82,6 @@ PIECES: dict[str, Callable[[str], Html]] = {
     "table of tuples": lambda text: display.table([(text, 1), (text, None)], columns=[text, "n"]),
     "log": lambda text: display.log(text),
     "image": lambda text: display.image(png(2, 1), text, caption=text),
-    "tree": lambda text: display.tree([(text, [(text, []), (text, [])]), (text, [])], most=3),
     "link": lambda text: display.stack(display.link(text, text), display.link("https://x.org/" + text, text)),
     "noted": lambda text: display.stack(display.noted(text, text)),
     "bars": lambda text: live.view(live.panel(text, live.bars([(text, [1, 2])], [text, text]))),

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 import pytest
 from duckcdm import achilles as theirs
 from duckcdm.webapi.reports import Reports
 from duckcdm.webapi.sources import Source, sql_resource
 
 from genokit import Cdm
-from genokit.omop.characterize.achilles import SCANS
+from genokit.omop.characterize.achilles import SCANS, run
 from genokit.omop.characterize.analyses import analyses
-from genokit.omop.characterize.result_file import TABLES, opened
+from genokit.omop.characterize.result_file import TABLES, opened, write
 
 DOMAINS = ("condition", "conditionera", "drug", "drugera", "measurement", "observation", "procedure", "visit")
 
@@ -29,11 +30,9 @@ def file(cdm: Cdm, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in cdm.tables():
         con.execute(f'create table copied.cdm."{name}" as from cdm."{name}"')
     con.execute("detach copied")
+    counted = zip(*(run(con, scan)[0] for scan in SCANS), strict=True)
     with opened(path) as kept:
-        for scan in SCANS:
-            kept.put(scan, "", scan.run(con, 0))
-        kept.describe(analyses().values())
-        kept.count_concepts(con.sql("from concept_ancestor").to_arrow_table())
+        write(kept, *map(pa.concat_tables, counted), con.sql("from concept_ancestor").to_arrow_table())
     con = duckdb.connect(str(path))
     wanted = list(analyses())
     done, failed = theirs.run_achilles(

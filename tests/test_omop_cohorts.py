@@ -19,8 +19,7 @@ from genokit.backends import clients
 from genokit.errors import InvalidParameters, NotFound
 from genokit.omop.cohorts import cohort as cohorts
 from genokit.omop.cohorts import cohort_periods
-from genokit.omop.cohorts.cohort_data import QUERIES
-from genokit.omop.cohorts.cohort_entry import AttritionStep
+from genokit.omop.cohorts.cohort_data import QUERIES, AttritionStep
 from genokit.omop.cohorts.cohort_periods import END, START, SUBJECT
 from genokit.omop.parameters import bind
 
@@ -42,7 +41,8 @@ BY_HAND = {
         " where condition_concept_id = 192671 group by 1",
     ),
     "new users, women of 40 to 65, observed for a year": (
-        {"drug": CELECOXIB, "first_only": True, "prior_observation_days": 365, "age_at_entry": (40, 65), "sex": "F"},
+        {"drug": CELECOXIB, "first_only": True, "prior_observation_days": 365, "age_at_entry": (40, 65),
+         "sex": "female"},
         "with first as (select person_id, min(drug_exposure_start_date) as day from drug_exposure"
         " where drug_concept_id = 1118084 group by 1)"
         " select f.person_id, day, observation_period_end_date from first as f join person as p using (person_id)"
@@ -322,14 +322,13 @@ def test_a_cohort_is_stored_as_the_cdm_stores_it_and_read_again(cdm, tmp_path):
     assert named["cohort_definition_name"].item() == "users"
     with pytest.raises(NotFound, match="has no cohort 5"):
         there.stored_cohort(5)
-    assert list(users.table(7)["cohort_definition_id"].unique()) == [7]
 
 
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
         ({"sex": "femal"}, "Did you mean 'female'"),
-        ({"washout_days": -1}, "whole number of days"),
+        ({"washout_days": -1}, "whole number, 0 or more"),
         ({"age_at_entry": 40}, "a lower and an upper bound"),
         ({"end": "never"}, "cannot end at 'never'"),
         ({"value": (1, 2)}, "measurement="),

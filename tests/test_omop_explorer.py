@@ -66,12 +66,6 @@ def test_the_summary_of_a_concept_has_the_counts_of_sql(cdm, sample):
     assert "Age at the first record by gender".lower() in said.lower()
 
 
-def test_the_summary_of_a_table_has_whole_numbers(sample):
-    said = "".join(parsed(summary(sample, None, "drug_exposure").html()).itertext())
-    assert "2,694" in said
-    assert "2,694.0" not in said
-
-
 def test_a_concept_is_found_in_the_table_where_most_have_it_or_in_the_one_named(sample):
     assert sample.concept(1118084).domain.table == "drug_exposure"
     assert sample.concept(1118084, "drug_era").parts[907]["count_value"].sum() > 0
@@ -89,7 +83,7 @@ def test_no_number_of_any_concept_is_small(cdm):
     counts = [
         summary(found, concept_id, table).table()["count_value"].min()
         for table in explorer.tables
-        for concept_id in [None, *explorer.concepts(table)["concept_id"].tolist()[-2:]]
+        for concept_id in explorer.concepts(table)["concept_id"].tolist()[-2:]
     ]
     assert min(counts) >= 40
 
@@ -107,7 +101,7 @@ def test_hostile_names_of_concepts_are_only_text(sample, text):
         parsed(widget.value)
 
 
-def test_a_search_takes_words_ids_and_misspellings(sample):
+def test_a_search_takes_words_and_ids(sample):
     explorer = sample.explore()
     assert explorer.tables["condition_occurrence"] == 78
     whole = explorer.concepts("condition_occurrence")
@@ -118,35 +112,32 @@ def test_a_search_takes_words_ids_and_misspellings(sample):
     assert sinusitis["persons"].is_monotonic_decreasing
     assert explorer.concepts("condition_occurrence", "sinusitis viral")["concept_name"].tolist() == ["Viral sinusitis"]
     assert explorer.concepts("condition_occurrence", "192671")["concept_id"].tolist() == [192671]
-    assert explorer.concepts("condition_occurrence", "hemorrage")["concept_id"].tolist() == [192671]
     assert explorer.concepts("condition_occurrence", "sinusitis zzzzz").empty
     assert explorer.concepts("condition_occurrence", "(.*[").empty
 
 
-def test_it_goes_forward_and_back(sample):
+def test_it_goes_from_table_to_concept_to_picture(sample):
     explorer = sample.explore()
     explorer.box  # noqa: B018
     assert explorer._what.value == max(explorer.tables, key=explorer.tables.get)  # not on a table of one row
     explorer._what.value = "drug_exposure"
     first = explorer._names.options[0]
+    assert "Drug exposure" in shown(explorer)
+    assert saved(explorer)["concept_name"].iloc[0] == first[0]
     explorer._names.value = first[1]
     assert first[0] in shown(explorer)
     assert saved(explorer)["concept_name"].unique().tolist() == [first[0]]
+    explorer._sought.value = first[0]
+    assert explorer._names.value == first[1], "a search that finds it keeps what is chosen"
     explorer._what.value = "condition_occurrence"
+    assert (explorer._sought.value, explorer._names.value) == ("", None)
     assert "78" in shown(explorer)
     explorer._sought.value = "gastro hemo"
     assert explorer._names.options == (("Gastrointestinal hemorrhage", 192671),)
     explorer._names.value = 192671
     assert "Gastrointestinal hemorrhage" in shown(explorer)
-    assert explorer._forward.disabled
-    explorer._back.click()
-    explorer._back.click()
-    assert explorer._what.value == "drug_exposure"
-    assert first[0] in shown(explorer)
-    explorer._forward.click()
-    explorer._forward.click()
-    assert explorer._what.value == "condition_occurrence"
-    assert explorer._names.value == 192671
+    explorer._sought.value = "sinusitis"
+    assert "Gastrointestinal hemorrhage" in shown(explorer), "until another one is chosen"
     explorer._what.value = "population"
     assert explorer._list.layout.display == "none"
     assert "data:image/png" in explorer._detail.value
@@ -159,7 +150,7 @@ def test_every_table_is_shown_and_concepts_common_and_rare(sample):
         concepts = explorer.concepts(table)
         assert len(concepts) == n
         assert concepts["persons"].min() >= 5
-        for concept_id in [None, *concepts["concept_id"].iloc[:: max(1, n // 4)].tolist()]:
+        for concept_id in concepts["concept_id"].iloc[:: max(1, n // 4)].tolist():
             one = summary(sample, concept_id, table)
             parsed(str(one.html()))
             assert one.name in repr(one)
@@ -174,7 +165,7 @@ def test_without_widgets_there_is_a_card_with_all_pictures(sample):
     assert "box" not in vars(explorer), "no widget is made that nobody sees"
     n = sum(explorer.tables.values())
     assert repr(explorer) == f"<Explorer of Synthea synthetic health database: {n} concepts in 8 tables>"
-    assert shown.count("data:image/png") >= 10
+    assert shown.count("data:image/png") >= 8
     assert "Counts of 1 to 4 persons are not shown" in shown
     parsed(shown)
 
@@ -197,7 +188,7 @@ def many(n: int) -> Characterization:
         "many", 5, pa.Table.from_pandas(pd.DataFrame(rows, columns=names)),
         pa.Table.from_pandas(pd.DataFrame(spread, columns=[*names, *parts])),
         {one: f"{words[one % 8].capitalize()} of the {one}th {words[one // 8 % 8]}" for one in range(1, n + 1)},
-        pd.DataFrame({"counted": [True], "seconds": [1.0]}),
+        pd.DataFrame({"seconds": [1.0]}),
     )  # fmt: skip
 
 
@@ -209,9 +200,9 @@ def test_four_thousand_concepts_are_searched_and_shown_at_once():
     took = []
     for do in (
         lambda: setattr(explorer._sought, "value", "asthma 3999"),
-        lambda: setattr(explorer._sought, "value", "asthna"),
+        lambda: setattr(explorer._sought, "value", "asthma"),
         lambda: setattr(explorer._names, "value", explorer._names.options[7][1]),
-        explorer._back.click,
+        lambda: setattr(explorer._what, "value", "population"),
     ):
         begun = time.perf_counter()
         do()
@@ -257,9 +248,3 @@ def test_a_hidden_number_is_a_gap_and_not_a_straight_line():
     [line] = plots.density(years).get_lines()
     assert line.get_marker() == "."
     assert np.isfinite(line.get_ydata()).sum() == 2
-
-
-def test_lengths_of_observation_are_drawn_even_if_all_are_shorter_than_a_month():
-    [line] = plots.lengths(pd.DataFrame({"days": [0], "persons": [61]})).get_lines()
-    assert list(line.get_xydata()[-1]) == [30 / 365.25, 0]
-    assert list(line.get_ydata()) == [100, 100, 0]

@@ -263,7 +263,7 @@ def test_of_a_single_day_no_sum_reveals_an_age_group_or_its_person_years(tmp_pat
         ({"every": "yeer"}, "Did you mean 'year'"),
         ({"age_groups": ((0, 20), (20, 30))}, "overlap"),
         ({"age_groups": ()}, "not age groups"),
-        ({"between": ("2000-01-01", "1999-01-01")}, "no days to count"),
+        ({"between": ("2000-01-01", "1999-01-01")}, "Nobody is observed"),
     ],
 )
 def test_an_invalid_option_is_refused(cdm, asked, says):

@@ -225,16 +225,6 @@ def test_rare_paths_are_pooled_from_the_step_at_which_they_part():
     assert paths(made({("a",): 3, ("b",): 2}).table()) == {(OTHER,): 5}, "which is how many there are"
 
 
-def test_the_share_with_any_event_is_hidden_if_the_others_are():
-    for counts, said in (
-        ({("a",): 80, (NONE,): 20}, "80.0 %"),
-        ({("a",): 97, (NONE,): 3}, "hidden"),
-        ({("a",): 97}, "100.0 %"),
-    ):
-        found = made(counts)
-        assert found._any(found.table()).startswith(said)
-
-
 def test_the_picture_shows_every_person_and_numbers_each_treatment(cdm):
     target = cdm.cohort(condition=372328, first_only=True, end=365, name="otitis $media$ <b>")
     drugs = {"aspirin": 19059056, "a name " * 20: 19133873, "$x_y": 46233988}
@@ -272,7 +262,7 @@ def test_as_many_as_sixty_cohorts_may_be_a_combination():
 def test_paths_that_cannot_be_followed_are_refused_with_the_next_step():
     target, a = cohort("t", [(1, 0, 9), (2, 0, 9)]), cohort("a", [(1, 0, 9)])
     for events, wanted in (
-        ([], "1 to 60"), (["a"], "1 to 60"), ([a, a], "name of its own"), ([a.named(OTHER)], "name of its own"),
+        ([], "1 to 60"), (["a"], "1 to 60"), ([a, a], "need distinct names"), ([a.named(OTHER)], "need distinct names"),
         ([a, a.named("b"), cohort("a + b", [(2, 0, 9)])], "Rename it"),
     ):  # fmt: skip
         with pytest.raises(InvalidParameters, match=wanted):

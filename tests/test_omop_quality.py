@@ -420,7 +420,7 @@ def test_what_is_no_cdm_says_so(tmp_path):
     with pytest.raises(NotFound, match="no table 'person' in Parquet, so it is not an OMOP CDM"):
         quality(tmp_path / "empty")
     (tmp_path / "a.duckdb").write_text("no database")
-    with pytest.raises(InvalidSource, match="cannot be opened"):
+    with pytest.raises(InvalidSource, match="cannot be read as a CDM"):
         quality(tmp_path / "a.duckdb")
 
 

@@ -297,7 +297,7 @@ def read_everything(seed: int) -> None:
         for make in (a.incidence, a.prevalence):
             if len(everyone.spans) and (of is None or len(of.spans)):
                 reader = Reader(f"{seed}: {make.__name__} of {of}", least)
-                rates = unless("no days to count in", partial(make, of=of, every=every, between=day))
+                rates = unless("Nobody is observed", partial(make, of=of, every=every, between=day))
                 if rates is None:
                     continue
                 read_rates(reader, rates, a, of)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from genokit.errors import InvalidParameters
 from genokit.omop.cohorts.cohort import Cohort
-from genokit.omop.cohorts.cohort_entry import AttritionStep
+from genokit.omop.cohorts.cohort_data import AttritionStep
 from genokit.omop.cohorts.cohort_periods import END, START, SUBJECT
 from genokit.omop.cohorts.survival import _curve
 
@@ -110,5 +110,5 @@ def test_an_invalid_option_is_refused(cohorts):
     users, bleeding = cohorts
     with pytest.raises(InvalidParameters, match="Did you mean 'sex'"):
         users.time_to(bleeding, by="sax")
-    with pytest.raises(InvalidParameters, match="whole number of days"):
+    with pytest.raises(InvalidParameters, match="whole number, 1 or more"):
         users.time_to(bleeding, most_days=0)

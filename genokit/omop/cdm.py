@@ -3,39 +3,29 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 from pandas import DataFrame
 
 from genokit import disclosure, display
-from genokit.backends import Clients, clients, database
-from genokit.databases import Answer, AthenaDatabase, DuckDatabase
-from genokit.errors import GenokitError, InvalidParameters, NotFound, QueryError, did_you_mean
-from genokit.frames import from_arrow
-from genokit.omop import concept_search, concepts, views
+from genokit.errors import GenokitError, NotFound, did_you_mean
+from genokit.omop import concept_search, concepts
 from genokit.omop.cdm_table import CdmTable, described
 from genokit.omop.concepts import Concept, ConceptSet
+from genokit.omop.connection import CdmConnection
 from genokit.omop.fields import tables
-from genokit.omop.parameters import bind
-from genokit.omop.queries import Query, explained
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-    from duckdb import DuckDBPyConnection
-
     from genokit.omop.characterize.characterization import Characterization
     from genokit.omop.cohorts.cohort import Cohort
     from genokit.omop.cohorts.cohort_entry import Concepts
 
 Source = str | os.PathLike[str] | Mapping[str, Any]
-MOST = 1_000_000  # rows of a DataFrame by default
 
 
-class Cdm:
+class Cdm(CdmConnection):
     """A database in the OMOP CDM. ``Cdm()`` is a sample of synthetic patients.
 
     Nothing is opened before the first query, and files are only read. On this machine every table of the CDM 5.4
@@ -64,107 +54,6 @@ class Cdm:
         n
     0  86
     """
-
-    def __init__(
-        self,
-        place: str | os.PathLike[str] | None = None,
-        *,
-        database: DuckDBPyConnection | DuckDatabase | AthenaDatabase | None = None,
-        schema: str | None = None,
-        clients: Clients | None = None,
-        external_access: bool = False,
-    ) -> None:
-        if place is not None and database is not None:
-            raise InvalidParameters("Cdm takes a place or a database, not both.")
-        self.place = None if place is None else os.fspath(place)
-        self.last: Query | None = None
-        self._given = database
-        self._schema = schema
-        self._clients = clients
-        self._external_access = external_access
-
-    @cached_property
-    def database(self) -> DuckDatabase | AthenaDatabase:
-        """What the queries run on: ``query``, ``columns``, ``dialect``; of DuckDB also ``con``."""
-        if isinstance(self._given, (DuckDatabase, AthenaDatabase)):
-            return self._given
-        if self._given is not None:
-            return views.over(self._given, self._schema, external_access=self._external_access)
-        if self.place is not None and self.place.startswith("athena:"):
-            return database(self.place, self._clients or clients())
-        place = self._sample["database"] if self.place is None else self.place
-        return views.opened(place, self._schema, external_access=self._external_access)
-
-    @overload
-    def query(
-        self, sql: str, /, *, as_arrow: Literal[True], most: int | None = None, **parameters: object
-    ) -> pa.Table: ...
-    @overload
-    def query(
-        self, sql: str, /, *, as_arrow: Literal[False] = False, most: int | None = MOST, **parameters: object
-    ) -> DataFrame: ...
-    def query(
-        self, sql: str, /, *, as_arrow: bool = False, most: int | None = MOST, **parameters: object
-    ) -> DataFrame | pa.Table:
-        """Run a SELECT in the SQL of the database; ``last`` then has its time and cost.
-
-        Statements that write, or call a function with effects, are refused.
-
-        Parameters
-        ----------
-        sql
-            One statement. ``$name`` stands for the parameter of that name.
-        as_arrow
-            Return an Arrow table, for many rows, of any length unless ``most`` is given.
-        most
-            Rows of a DataFrame; a warning says if there are more. None takes all.
-        parameters
-            The values of ``$name``: a number, text, date, timestamp, None, or a list of these (``in $ids``).
-
-        Returns
-        -------
-        DataFrame or pyarrow.Table
-
-        Raises
-        ------
-        QueryError
-            If the statement is refused or fails.
-        InvalidParameters
-            If a parameter is missing, superfluous, or of an unknown type.
-        """
-        most = None if as_arrow and most == MOST else most
-        answer = self._answer(sql, parameters, most)
-        self.last = Query.of(sql, parameters, answer)
-        if answer.cut:
-            warnings.warn(
-                f"These are the first {most:,} rows; the query has more. Use most=..., or as_arrow=True for an Arrow "
-                "table of all rows.",
-                stacklevel=2,
-            )
-        return answer.table if as_arrow else from_arrow(answer.table)
-
-    def lookup(self, sql: str, parameters: Mapping[str, object]) -> DataFrame:
-        """The rows of one of the kit's own queries; ``last`` stays as it is.
-
-        Parameters
-        ----------
-        sql
-            The query, with ``$name`` for each parameter.
-        parameters
-            The values by name.
-
-        Returns
-        -------
-        DataFrame
-        """
-        return from_arrow(self._answer(sql, parameters, None).table)
-
-    def _answer(self, sql: str, parameters: Mapping[str, object], most: int | None) -> Answer:
-        ready, values = bind(sql, parameters, self.database.dialect)
-        try:
-            return self.database.query(ready, values, most=most)
-        except QueryError as error:
-            raise QueryError(explained(error, self._columns), sql=sql) from None
 
     def concept(self, concept_id: int) -> Concept:
         """Look up a concept of the vocabulary.
@@ -308,17 +197,16 @@ class Cdm:
         ------
         InvalidParameters
         """
-        from genokit.omop.cohorts import cohort_sources
-        from genokit.omop.cohorts.cohort_entry import Entry
+        from genokit.omop.cohorts import cohort_entry
 
         given = {"condition": condition, "drug": drug, "measurement": measurement, "procedure": procedure,
                  "observation": observation, "device": device, "visit": visit,
                  "death": None if death is False else death}  # fmt: skip
-        entry = Entry(
+        entry = cohort_entry.Entry(
             {domain: one for domain, one in given.items() if one is not None}, value, first_only, washout_days,
             prior_observation_days, age_at_entry, sex, entered, end,
         )  # fmt: skip
-        return cohort_sources.cohort(self, entry, name=name, censor=censor, min_cell=min_cell)
+        return cohort_entry.cohort(self, entry, name=name, censor=censor, min_cell=min_cell)
 
     def stored_cohort(
         self, cohort_definition_id: int, *, name: str | None = None, min_cell: int | None = None
@@ -343,9 +231,9 @@ class Cdm:
         NotFound
             If the table has no such cohort.
         """
-        from genokit.omop.cohorts import cohort_sources
+        from genokit.omop.cohorts import cohort_entry
 
-        return cohort_sources.stored(self, cohort_definition_id, name=name, min_cell=min_cell)
+        return cohort_entry.stored(self, cohort_definition_id, name=name, min_cell=min_cell)
 
     def atlas_cohort(self, source: Source, *, name: str | None = None, min_cell: int | None = None) -> Cohort:
         """The cohort of a definition made in ATLAS; its attrition has a step for each inclusion rule.
@@ -390,7 +278,7 @@ class Cdm:
         Parameters
         ----------
         results
-            A DuckDB file to keep Achilles' tables in, which ATLAS can read; the next run counts only what changed.
+            A DuckDB file to keep Achilles' tables in, which ATLAS can read.
         min_cell
             The smallest count of persons in the results; never below the settings' ``min_cell``.
         progress
@@ -410,20 +298,6 @@ class Cdm:
         from genokit.omop.characterize.characterize import characterize
 
         return characterize(self, results, min_cell=self.least(min_cell), progress=progress)
-
-    def least(self, min_cell: int | None = None) -> int:
-        """The smallest count of persons that is shown.
-
-        Parameters
-        ----------
-        min_cell
-            The smallest count to show; the settings' ``min_cell`` holds if it is larger.
-
-        Returns
-        -------
-        int
-        """
-        return disclosure.threshold(min_cell, self._clients.settings if self._clients else None)
 
     def table(self, name: str) -> CdmTable:
         """A table to look at: its columns, its length, its first rows.
@@ -461,23 +335,6 @@ class Cdm:
         """Every column: table, column, type, whether the CDM requires it, and the table that it points at."""
         rows = [(table, *column) for table in self.tables() for column in described(table, self._columns[table])]
         return pd.DataFrame(rows, columns=["table", "column", "type", "required", "points_at"])
-
-    def columns(self) -> dict[str, dict[str, str]]:
-        """The columns of each table, and their types."""
-        return self._columns
-
-    @cached_property
-    def _columns(self) -> dict[str, dict[str, str]]:
-        columns: dict[str, dict[str, str]] = {}
-        for table, column, kind in self.database.columns():
-            columns.setdefault(table.lower(), {})[column.lower()] = kind
-        return columns
-
-    @cached_property
-    def _sample(self) -> Any:
-        from genokit.data import Manifest
-
-        return Manifest("eunomia-gibleed").fetch()
 
     @property
     def _title(self) -> str:

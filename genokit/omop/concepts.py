@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pandas import DataFrame
 
@@ -16,9 +16,6 @@ from genokit import display
 from genokit.errors import ConfigError, InvalidParameters, NotFound, did_you_mean
 from genokit.files import write_atomic
 from genokit.omop.connection import CdmConnection
-
-if TYPE_CHECKING:
-    from genokit.display import Html, Tree
 
 QUERIES = Path(__file__).parent / "sql" / "concepts"
 FIELDS = ("concept_id", "concept_name", "domain_id", "vocabulary_id", "concept_class_id", "standard_concept",
@@ -72,36 +69,6 @@ class Concept:
         """A DataFrame of the standard concepts that it maps to; a standard concept maps to itself."""
         return lookup(self.cdm, "maps_to", id=self.concept_id)
 
-    def tree(self, keep: Collection[int] | None = None) -> Tree:
-        """The concept and its descendants for ``display.tree``, each once, below the nearest parent.
-
-        Parameters
-        ----------
-        keep
-            The ids of the descendants to include; by default all.
-
-        Returns
-        -------
-        Tree
-        """
-        names, below = dict[int, str](), dict[int, list[int]]()
-        for concept, name, parent in lookup(self.cdm, "kinds", id=self.concept_id).itertuples(index=False):
-            if keep is None or concept in keep:
-                names[int(concept)] = str(name)
-                below.setdefault(int(parent), []).append(int(concept))
-        places, seen, todo = dict[int, list[int]](), {self.concept_id}, [self.concept_id]
-        for parent in todo:  # breadth first: the list grows during the loop
-            places[parent] = [one for one in below.get(parent, []) if one not in seen]
-            seen.update(places[parent])
-            todo += places[parent]
-        places[self.concept_id] += [one for one in names if one not in seen]  # their parents are not in the vocabulary
-        names[self.concept_id] = self.concept_name
-
-        def branch(one: int) -> Tree:
-            return names[one], [branch(kind) for kind in places.get(one, [])]
-
-        return branch(self.concept_id)
-
     def __repr__(self) -> str:
         words = f"{self.concept_id} {self.concept_name}, {self.domain_id}, {self.vocabulary_id}"
         return f"<Concept {' '.join(words.split())}>"
@@ -117,9 +84,9 @@ class Concept:
             about["valid"] = "no longer"
         fold: dict[str, object] = {}
         if self.cdm is not None and self.cdm.database.free:
-            above = self.ancestors()
-            fold = {f"Ancestors ({len(above)})": display.table(above[["levels", *FIELDS[:4]]])}
-            fold["Descendants"] = display.tree([self.tree()], most=SHOWN)
+            for what in ("ancestors", "descendants"):
+                found = lookup(self.cdm, what, id=self.concept_id)[["levels", *FIELDS[:4]]]
+                fold[f"{what.capitalize()} ({len(found):,})"] = display.table(found, most=SHOWN)
         return display.card(self.concept_name, about, fold=fold)
 
 
@@ -287,15 +254,7 @@ class ConceptSet:
             found = self.table()
             about["concepts"] = f"{len(found):,}"
             fold[f"Concepts ({len(found):,})"] = display.table(found[[*FIELDS[:4], "concept_code"]], most=SHOWN)
-            fold["Tree"] = self._tree(set(found["concept_id"]))
         return display.card(f"Concept set {self.name}", about, fold=fold)
-
-    def _tree(self, keep: Collection[int]) -> Html:
-        taken = [item for item in self.items if not item.excluded]
-        return display.tree(
-            [item.concept.tree(keep) if item.descendants else (item.concept.concept_name, []) for item in taken],
-            most=SHOWN,
-        )
 
 
 def of(cdm: CdmConnection, ids: Sequence[int]) -> dict[int, Concept]:

@@ -78,9 +78,4 @@ def _cdm(variables: Mapping[str, Any], name: str | None, sample: Cdm, *, lenient
 
 
 def _values(sql: str, cdm: Cdm, variables: Mapping[str, Any]) -> dict[str, Any]:
-    needed = names(sql, cdm.database.dialect)
-    missing = sorted(needed - variables.keys())
-    if missing:
-        near = did_you_mean(missing[0], [name for name in variables if not name.startswith("_")])
-        raise InvalidParameters(f"The cell needs ${missing[0]}, but the notebook has no such variable. {near}")
-    return {name: variables[name] for name in needed}
+    return {name: variables[name] for name in names(sql, cdm.database.dialect) if name in variables}

@@ -38,7 +38,7 @@ _QUOTES = {"duckdb": r"[eE]'(?:[^'\\]|\\.|'')*'|\$(?P<tag>\w*)\$.*?\$(?P=tag)\$|
 _READS = ("select", "with", "values")  # of Athena; DuckDB itself says what a statement is
 _WRITES = ("alter", "call", "copy", "create", "delete", "drop", "insert", "merge", "truncate", "unload", "update")
 _PASSED_ON = ("query", "raw_query", "execute")  # as in TABLE(system.query('...')), which runs SQL in another database
-_WHOLE, _DIGITS, _LONGEST = 2**63, 38, 262_144  # bits of a BIGINT, digits of a DECIMAL, bytes of a query of Athena
+_WHOLE, _DIGITS = 2**63, 38  # bits of a BIGINT, digits of a DECIMAL
 
 
 def bind(sql: str, values: Mapping[str, object], dialect: str) -> tuple[str, dict[str, Any]]:
@@ -162,62 +162,53 @@ def _many(value: object) -> Iterable[object] | None:
 def _scalar(name: str, value: Any) -> Any:
     if isinstance(value, Enum) and not isinstance(value, (str, int, float, Decimal, datetime.date)):
         value = value.value
-    kind = type(value).__name__
-    if hasattr(value, "to_pydatetime"):
-        value = value.to_pydatetime(warn=False)
-    elif kind == "datetime64":
-        return _scalar(name, pd.Timestamp(value))
+    if type(value).__name__ == "datetime64":
+        value = pd.Timestamp(value)
     elif hasattr(value, "item") and hasattr(value, "dtype"):
         value = value.item()
-    if value is None or kind in ("NAType", "NaTType"):
+    if value is None or value is pd.NA or value is pd.NaT:
         return None
-    problem = _problem(value)
-    if problem:
-        raise InvalidParameters(f"The parameter '{name}' {problem}")
-    return _plain(value)
+    if isinstance(value, pd.Timestamp):
+        value = value.to_pydatetime(warn=False)
+    try:
+        return _plain(value)
+    except ValueError as error:
+        raise InvalidParameters(f"The parameter '{name}' {error}") from None
 
 
 def _plain(value: Any) -> Any:
-    """A value of exactly a built-in type, whatever text a subclass or an Enum would give.
+    """A value of exactly a built-in type, whatever text a subclass or an Enum would give. Raises ValueError.
 
     >>> from enum import IntEnum
     >>> _plain(IntEnum("Sex", {"female": 8532}).female)
     8532
     """
-    if isinstance(value, str):
-        return str.__str__(value)
     if isinstance(value, bool):
         return value
-    if isinstance(value, int):
-        return int.__pos__(value)
     if isinstance(value, float):
         return float.__pos__(value)
+    if isinstance(value, int):
+        if not -_WHOLE <= value < _WHOLE:
+            raise ValueError("has more than 64 bits, unlike any in the CDM. Give a smaller one.")
+        return int.__pos__(value)
     if isinstance(value, Decimal):
-        return Decimal(f"{Decimal(value):f}")
+        exact = Decimal(f"{Decimal(value):f}")
+        if not exact.is_finite() or len(f"{abs(exact):f}".replace(".", "")) > _DIGITS:
+            raise ValueError(f"has more than {_DIGITS} digits, or is not finite. Give a float.")
+        return exact
+    if isinstance(value, str):
+        if "\0" in value or any("\ud800" <= sign <= "\udfff" for sign in value):
+            raise ValueError("has a character that is not text (NUL, or half of a surrogate pair). Remove it.")
+        return str.__str__(value)
+    if not isinstance(value, datetime.date):
+        kind = type(value).__name__
+        raise ValueError(f"is of type {kind}. Give a number, text, date, time stamp, None, or a list of these.")
     day = (value.year, value.month, value.day)
     if not isinstance(value, datetime.datetime):
         return datetime.date(*day)
+    if value.tzinfo is not None:
+        raise ValueError("has a time zone, but the CDM's times have none. Give the local time.")
     return datetime.datetime(*day, value.hour, value.minute, value.second, value.microsecond)
-
-
-def _problem(value: Any) -> str:
-    """Why a value cannot be a parameter; empty if it can."""
-    if isinstance(value, (bool, float)):
-        return ""
-    if isinstance(value, int):
-        return "" if -_WHOLE <= value < _WHOLE else "has more than 64 bits, unlike any in the CDM. Give a smaller one."
-    if isinstance(value, Decimal):
-        fits = value.is_finite() and len(f"{abs(value):f}".replace(".", "")) <= _DIGITS
-        return "" if fits else f"has more than {_DIGITS} digits, or is not finite. Give a float."
-    if isinstance(value, str):
-        if "\0" in value or any("\ud800" <= sign <= "\udfff" for sign in value):
-            return "has a character that is not text (NUL, or half of a surrogate pair). Remove it."
-        return ""
-    if isinstance(value, datetime.datetime):
-        return "" if value.tzinfo is None else "has a time zone, but the CDM's times have none. Give the local time."
-    if isinstance(value, datetime.date):
-        return ""
-    return f"is of type {type(value).__name__}. Give a number, text, date, time stamp, None, or a list of these."
 
 
 def _check_token(token: re.Match[str], sql: str) -> None:
@@ -238,7 +229,7 @@ def _check_names(names: set[str], values: Mapping[str, object]) -> None:
     if missing:
         raise InvalidParameters(
             f"The query needs values for {', '.join(f'${name}' for name in missing)}. "
-            f"Pass them, as in query(sql, {missing[0]}=...)."
+            f"Pass them, as in query(sql, {missing[0]}=...); for a cell, set variables of these names."
         )
 
 
@@ -254,9 +245,3 @@ def _check_athena(whole: str, sql: str) -> None:
             raise QueryError(
                 f"query() only reads, but this statement contains {word.upper()}. Write a SELECT.", sql=sql
             )
-    if len(whole.encode()) > _LONGEST:
-        raise QueryError(
-            f"With its lists written out the query is longer than {_LONGEST:,} bytes, Athena's limit. "
-            "Put long lists into a table and join it.",
-            sql=sql,
-        )

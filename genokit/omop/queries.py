@@ -10,14 +10,8 @@ from genokit import display
 from genokit.databases import Answer
 from genokit.errors import QueryError, did_you_mean
 
-# What DuckDB and Trino say of an unknown name, which is the group; and whether it is that of a column.
-_UNKNOWN = (
-    (r"Table with name (\S+) does not exist", False),
-    (r"Table '(?:[^'.]+\.)*([^'.]+)' does not exist", False),
-    (r'Referenced column "([^"]+)" (?:was )?not found', True),
-    (r'does not have a column named "([^"]+)"', True),
-    (r"Column '(?:[^'.]+\.)*([^'.]+)' cannot be resolved", True),
-)
+# What Athena says of an unknown name; DuckDB suggests similar ones itself.
+_UNKNOWN = re.compile(r"\b(Table|Column) '(?:[^'.]+\.)*([^'.]+)' (?:does not exist|cannot be resolved)")
 
 
 @dataclass(frozen=True)
@@ -55,19 +49,9 @@ class Query:
 
 
 def explained(error: QueryError, columns: Mapping[str, Mapping[str, str]]) -> str:
-    """A database's error; if it is about an unknown name, with the most similar of the tables and their columns."""
-    said = str(error)
-    for pattern, is_column in _UNKNOWN:
-        if not (match := re.search(pattern, said)):
-            continue
-        name = match[1]
-        if is_column:
-            used = [table for table in columns if re.search(rf"\b{table}\b", error.sql.lower())]
-            known = {column for table in used or columns for column in columns[table]}
-            where = f"in {', '.join(used)}" if used else "in any table"
-            first = f"There is no column '{name}' {where}. {did_you_mean(name, known)}"
-        else:
-            first = f"There is no table '{name}'. {did_you_mean(name, columns)}"
-        _, line, rest = said.partition("\nLINE ")
-        return f"{first}\n{line}{rest}" if line else first
-    return said
+    """A database's error; if it is Athena's about an unknown name, with the most similar of all tables or columns."""
+    match = _UNKNOWN.search(str(error))
+    if match is None:
+        return str(error)
+    known = columns if match[1] == "Table" else {column for table in columns.values() for column in table}
+    return f"{error} {did_you_mean(match[2], known)}"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,9 +55,10 @@ class Held:
 def opened(place: str | os.PathLike[str], schema: str | None = None, *, external_access: bool = False) -> DuckDatabase:
     """A DuckDB with the CDM's tables in the schema ``cdm``, confined to the place's files. Raises NotFound, ..."""
     duck = _memory()
-    source, held = _located(duck.con, place, schema)
-    held = held or _tables(duck.con, source)
-    _check_ids(duck.con, held, f"'{place}'")
+    with _translated(f"'{place}'"):
+        source, held = _located(duck.con, place, schema)
+        held = held or _tables(duck.con, source)
+        _check_ids(duck.con, held, f"'{place}'")
     duck.con.execute("create schema cdm; set schema = 'cdm'")
     for view in _views(held, "view cdm."):
         duck.con.execute(view)
@@ -68,17 +69,13 @@ def opened(place: str | os.PathLike[str], schema: str | None = None, *, external
 
 def over(con: DuckDBPyConnection, schema: str | None = None, *, external_access: bool = False) -> DuckDatabase:
     """The tables of an open connection as a CDM, by temporary views that only this Cdm sees. Raises NotFound, ..."""
-    import duckdb
-
-    try:
+    with _translated("The connection"):
         con = con.cursor()
         source = source_of(con, "The connection", schema)
         held = _tables(con, source)
         _check_ids(con, held, "The connection")
         mine = _views({name: held[name] for name in held.keys() & set(tables())}, "temp view ")
         return DuckDatabase(con, source[1], views=list(mine), source=source, external_access=external_access)
-    except duckdb.Error as error:
-        raise InvalidSource(f"The connection cannot be read as a CDM: {str(error).splitlines()[0]}") from error
 
 
 @dataclass(frozen=True)
@@ -93,15 +90,12 @@ class Kept:
 @contextmanager
 def as_kept(cdm: str | os.PathLike[str] | Any) -> Iterator[Kept]:
     """Open a path, a DuckDB connection or a Cdm as it is: nothing is renamed, cast or added. Raises NotFound, ..."""
-    import duckdb
-
-    duck = _memory()
     given = getattr(cdm, "database", None)
-    try:
+    with _translated(repr(cdm)), closing(_memory().con) as con:
         if isinstance(cdm, (str, os.PathLike)):
-            source, held = _located(duck.con, cdm)
-            confine(duck.con, (file for table in held.values() for file in table.files))
-            yield _of_duckdb(duck.con, source)
+            source, held = _located(con, cdm)
+            confine(con, (file for table in held.values() for file in table.files))
+            yield _of_duckdb(con, source)
         elif isinstance(given, DuckDatabase):
             yield _of_duckdb(given.con, given.source or given.searched)
         elif given is None:
@@ -109,10 +103,20 @@ def as_kept(cdm: str | os.PathLike[str] | Any) -> Iterator[Kept]:
         else:
             columns = _by_table(given.columns())
             yield Kept(columns, given.dialect, lambda sql: given.query(_CDM.sub("", sql)).table.to_pandas())
+
+
+@contextmanager
+def _translated(place: str) -> Iterator[None]:
+    """Turn DuckDB's errors into InvalidSource."""
+    import duckdb
+
+    try:
+        yield
     except duckdb.Error as error:
-        raise InvalidSource(f"{cdm!r} cannot be read: {str(error).splitlines()[0]}") from error
-    finally:
-        duck.con.close()
+        raise InvalidSource(
+            f"{place} cannot be read as a CDM: {str(error).splitlines()[0]} Name a DuckDB file or a folder of Parquet "
+            "files; unpack an archive first. If this notebook has it open to write, use that: Cdm(database=con)."
+        ) from error
 
 
 def _of_duckdb(con: DuckDBPyConnection, source: tuple[str, str]) -> Kept:
@@ -149,7 +153,7 @@ def _located(
             )
         return ("memory", "held"), held
     if os.path.isfile(here):
-        _attach(con, Path(os.path.realpath(here)))
+        con.execute(f"attach {quoted(os.path.realpath(here))} as held (read_only)")
         return source_of(con, f"'{place}'", schema), {}
     hint = "Name a DuckDB file, a folder of Parquet, or athena://workgroup/database."
     if "://" in str(place):
@@ -185,23 +189,6 @@ def source_of(con: DuckDBPyConnection, place: str, schema: str | None = None) ->
     return catalog, (usual or schemas)[0]
 
 
-def _attach(con: DuckDBPyConnection, path: Path) -> None:
-    """Attach a DuckDB file as ``held``, to read only. Raises InvalidSource."""
-    import duckdb
-
-    try:
-        con.execute(f"attach {quoted(path)} as held (read_only)")
-    except duckdb.Error as error:
-        said = str(error).splitlines()[0]
-        hint = "Name a DuckDB file or a folder of Parquet files; unpack an archive first."
-        if re.search(r"\b(lock|already|conflict|configuration)", said, re.IGNORECASE):
-            hint = (
-                "A program or this notebook has it open to write: close it there, or give that connection: "
-                "Cdm(database=con)."
-            )
-        raise InvalidSource(f"'{path}' cannot be opened as a DuckDB file to read: {said} {hint}") from error
-
-
 def _tables(con: DuckDBPyConnection, where: tuple[str, str]) -> dict[str, Held]:
     """The tables in a schema of a catalog, without those that have no row but a header."""
     rows = con.execute(f"select table_name, column_name, data_type {_COLUMNS}", where).fetchall()
@@ -232,12 +219,8 @@ def _check_ids(con: DuckDBPyConnection, held: Mapping[str, Held], place: str) ->
 
 def _views(held: Mapping[str, Held], view: str) -> Iterator[str]:
     """The statements that make a view of each table of the CDM, and of what else there is."""
-    for name, table in held.items():
+    for name, table in {**dict.fromkeys(tables(), Held("(select 1) where false", {})), **held}.items():
         yield f"create {view}{identifier(name)} as {_select(name, table)}"
-    for name in tables():
-        if name not in held:
-            nulls = ", ".join(f'cast(null as {field.type}) as "{field.name}"' for field in fields(name))
-            yield f"create {view}{name} as select {nulls} where false"
 
 
 def _in_folder(con: DuckDBPyConnection, folder: Path) -> dict[str, Held]:
@@ -246,36 +229,20 @@ def _in_folder(con: DuckDBPyConnection, folder: Path) -> dict[str, Held]:
         folder = Path(os.path.realpath(folder / "cdm"))  # an ETL may put another version in its place
     con.execute("create schema held")
     held: dict[str, Held] = {}
-    paths = [path for path in sorted(folder.iterdir()) if not path.name.startswith((".", "_"))]
-    for path in paths:
+    for path in sorted(folder.iterdir()):
         name = path.name.lower().removesuffix(".parquet")
-        if not (path.is_dir() or path.name.lower().endswith(".parquet")):
+        if path.name.startswith((".", "_")) or not (path.is_dir() or path.name.lower().endswith(".parquet")):
             continue
         files = parts(path)
         if files and name in held:
             raise InvalidSource(f"'{folder}' has the table {name} twice, also as {path.name}. Remove one of them.")
         if files:
             source = scan(files, "union_by_name = true")
-            found = _parquet_columns(con, source, path)
+            columns = con.execute(f"describe select * from {source}").fetchall()
             con.execute(f"create view held.{identifier(name)} as from {source}")
-            held[name] = Held(f"memory.held.{identifier(name)}", found, tuple(map(str, files)))
-    for path in paths:
-        name = path.name.lower().partition(".")[0]
-        if name in tables() and name not in held and re.search(r"\.[ct]sv\b", path.name.lower()):
-            raise InvalidSource(
-                f"'{folder}' has the table {name} as {path.name}, but a Cdm reads Parquet. Convert each such file, in "
-                f"DuckDB by: copy (from '{path.name}') to '{name}.parquet'."
-            )
+            view = f"memory.held.{identifier(name)}"
+            held[name] = Held(view, {column: kind for column, kind, *_ in columns}, tuple(map(str, files)))
     return held
-
-
-def _parquet_columns(con: DuckDBPyConnection, source: str, path: Path) -> dict[str, str]:
-    import duckdb
-
-    try:
-        return {name: kind for name, kind, *_ in con.execute(f"describe select * from {source}").fetchall()}
-    except duckdb.Error as error:
-        raise InvalidSource(f"'{path}' cannot be read as Parquet. Fetch or write it again.") from error
 
 
 def _is_header(con: DuckDBPyConnection, table: Held) -> bool:

@@ -59,30 +59,6 @@ def observed(months: DataFrame, *, ax: Axes | None = None) -> Axes:
         return ax
 
 
-def lengths(persons: DataFrame, *, ax: Axes | None = None) -> Axes:
-    """The share of persons observed for at least so many years: days, persons."""
-    left = 100 * persons["persons"][::-1].cumsum()[::-1] / persons["persons"].sum()
-    # Lengths are in 30 days; the last step is drawn to its end, or a single one would be a dot.
-    days = [0, *persons["days"], persons["days"].max() + 30]
-    with axes_on_clear_paper(ax, 7, 3) as ax:
-        ax.step([one / 365.25 for one in days], [100, *left, 0], where="post", color=COLOURS[0], linewidth=1.5)
-        ax.set(xlim=(0, None), ylim=(0, 102), xlabel="observed for at least so many years", ylabel="persons (%)")
-        return ax
-
-
-def visits(kinds: DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Persons with each kind of visit, annotated with its records and days: concept_name, persons, records, ..."""
-    shown = kinds.head(MOST)
-    with axes_on_clear_paper(ax, 7, 1.1 + 0.34 * max(len(shown), 2)) as ax:
-        bars = ax.barh(range(len(shown)), shown["persons"], height=0.66, color=COLOURS[0])
-        records = shown["records"].map("{:,} visits".format, na_action="ignore").fillna("")
-        days = shown["median_value"].map(", median {:g} days".format, na_action="ignore").fillna("")
-        ax.bar_label(bars, list(records + days), padding=4, fontsize=8)
-        ax.set(xlim=(0, 1.6 * shown["persons"].max()), xlabel="persons")
-        ax.xaxis.set_major_formatter(THOUSANDS)
-        return _named(ax, shown["concept_name"])
-
-
 def treemap(concepts: DataFrame, *, what: str = "concept", ax: Axes | None = None) -> Axes:
     """A rectangle for each concept, its area the number of persons: concept_name, persons, share.
 
@@ -163,26 +139,6 @@ def ages(spread: DataFrame, *, ax: Axes | None = None) -> Axes:
             _boxes(ax, places, rows, COLOURS[number % 8], "os^D"[number % 4], gender)
         ax.set_xlabel("age at the first record (years)")
         return _with_legend(_named(ax, names))
-
-
-def values(spread: DataFrame, *, ax: Axes | None = None) -> Axes:
-    """Values of the most frequent measurements; each row has its own scale, from its 10th to its 90th percentile.
-
-    ``spread`` has a row for each measurement and unit: measurement, unit, count_value, p10_value to p90_value, ...
-    """
-    shown = spread.head(MOST).reset_index(drop=True)
-    low, high = shown["p10_value"], shown["p90_value"]
-    percentiles = shown[["p10_value", "p25_value", "median_value", "p75_value", "p90_value"]]
-    scaled = percentiles.sub(low, axis=0).div(high - low, axis=0).where(high > low, 0.5)
-    with axes_on_clear_paper(ax, 9, 1.1 + 0.34 * max(len(shown), 2)) as ax:
-        _boxes(ax, range(len(shown)), scaled)
-        for y, row in enumerate(shown.itertuples()):
-            words = f"{row.median_value:.4g} ({row.p10_value:.4g} to {row.p90_value:.4g}) {row.unit}"
-            ax.text(1.05, y, f"{words}: {row.count_value:,} values", va="center", fontsize=8)
-        ax.set(xlim=(-0.02, 2), xticks=[])
-        ax.set_xlabel(f"median (10th to 90th percentile) of {len(shown)} of {len(spread):,} measurements and units")
-        ax.spines["bottom"].set_visible(False)
-        return _named(ax, shown["measurement"])
 
 
 def density(records: DataFrame, *, ax: Axes | None = None) -> Axes:

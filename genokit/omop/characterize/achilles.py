@@ -1,14 +1,12 @@
 """Achilles' analyses in few scans: each table is read once for its records and once for its persons.
 
-Their numbers, strata and meaning are Achilles'; the SQL (``sql``) is not. Tables are hashed first, so that only what
-changed is counted again.
+Their numbers, strata and meaning are Achilles'; the SQL (``sql``) is not.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -83,31 +81,21 @@ class Scan:
     def analyses(self) -> list[int]:
         return [number for number, one in analyses().items() if one.scan == self.name]
 
-    def key(self, fingerprints: dict[str, str]) -> str:
-        """A hash of everything that its results follow from: SQL, this program, and the content of the tables."""
-        files = ("begin", "observed", "collected", "described", "results", "distributions", *self._files())
-        parts = [sql(name) for name in files] + [Path(person_counts.__file__).read_text(encoding="utf-8")]
-        parts += [repr((self, [*map(find, self.analyses)])), *(fingerprints[table] for table in self.reads)]
-        return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
-    def _files(self) -> tuple[str, ...]:
-        if self.domain is None:
-            return (self.name,)
-        return ("records", "keys", "persons_of", *([self.domain.more] if self.domain.more else []))
-
-    def run(self, con: DuckDBPyConnection, rows: int) -> tuple[pa.Table, pa.Table]:
-        """Its rows of achilles_results and achilles_results_dist, including small counts."""
-        if self.name in PORTABLE:
-            return collected(self, [con.sql(sql(self.name)).to_arrow_table()])
-        _begin(con, self)
-        if "observation_period" in self.reads:
-            con.execute(sql("observed"))
-        if self.domain is None:
-            con.execute(sql(self.name))
-        else:
-            _domain(con, self.domain, rows)
-        results = con.sql(sql("results")).to_arrow_table()
-        return results, con.sql(sql("distributions")).to_arrow_table()
+def run(con: DuckDBPyConnection, scan: Scan) -> tuple[tuple[pa.Table, pa.Table], int]:
+    """A scan's rows of achilles_results and achilles_results_dist, including small counts, and the rows read."""
+    [(rows,)] = con.execute(f"select count(*) from {scan.reads[-1]}").fetchall()
+    if scan.name in PORTABLE:
+        return collected(scan, [con.sql(sql(scan.name)).to_arrow_table()]), rows
+    _begin(con, scan)
+    if "observation_period" in scan.reads:
+        con.execute(sql("observed"))
+    if scan.domain is None:
+        con.execute(sql(scan.name))
+    else:
+        _domain(con, scan.domain, rows // BLOCK + 1)
+    results = con.sql(sql("results")).to_arrow_table()
+    return (results, con.sql(sql("distributions")).to_arrow_table()), rows
 
 
 def _begin(con: DuckDBPyConnection, scan: Scan) -> None:
@@ -137,7 +125,7 @@ def _whole(table: pa.Table) -> pa.Table:
     )
 
 
-def _domain(con: DuckDBPyConnection, domain: Domain, rows: int) -> None:
+def _domain(con: DuckDBPyConnection, domain: Domain, blocks: int) -> None:
     """Count the records of a table of events, then its persons in blocks, and then its further analyses."""
     con.execute(for_domain(sql("records"), domain))
     [(concepts, nothing, first, months)] = con.execute(
@@ -147,7 +135,7 @@ def _domain(con: DuckDBPyConnection, domain: Domain, rows: int) -> None:
         aged = con.sql("select by_decile, by_age from aged order by group_id, year").fetchnumpy()
         [group] = con.sql("select group_id from observed_person order by rowid").fetchnumpy().values()
         by = person_counts.Numbering(concepts, nothing, months, first, group, aged["by_decile"], aged["by_age"])
-        tallies, blocks = by.tallies(), rows // BLOCK + 1
+        tallies = by.tallies()
         for block in range(blocks):
             some = "true" if blocks == 1 else f"seen.number % {blocks} = {block}"
             [keys] = con.sql(for_domain(sql("keys"), domain, persons=some)).fetchnumpy().values()
@@ -177,22 +165,6 @@ def having_of(analysis_id: int) -> int | None:
     return next(
         (one.number for one in DOMAINS if (one.table, one.concept) == (analysis.scan, *analysis.strata[:1])), None
     )
-
-
-def fingerprints(
-    con: DuckDBPyConnection, tables: Mapping[str, Iterable[str]], *, hashed: bool = True
-) -> dict[str, tuple[str, int]]:
-    """For each table a hash of its content, whatever the order of rows, and its number of rows.
-
-    Without ``hashed`` only the rows are counted.
-    """
-    found = {}
-    for table, columns in tables.items():
-        names = ", ".join(f'"{column}"' for column in columns)
-        sums_of = f"bit_xor(h), sum(h % 4294967296) from (select hash({names}) as h from {table})"
-        [(rows, *sums)] = con.execute(f"select count(*), {sums_of if hashed else f'from {table}'}").fetchall()
-        found[table] = (" ".join(map(str, (table, rows, *sums))), rows)
-    return found
 
 
 @cache

@@ -6,21 +6,14 @@ Athena itself keeps the rows of every query, small counts included, at the workg
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
-from uuid import uuid4
+from collections.abc import Mapping
 
 import pyarrow as pa
 
-from genokit.databases import AthenaDatabase, usd
-from genokit.errors import AccessDenied
+from genokit.databases import AthenaDatabase
 from genokit.omop.characterize.achilles import PORTABLE, Scan, collected, for_domain, sql
 from genokit.omop.fields import Field, fields
-from genokit.refusals import translated_errors
-from genokit.storage import split
 
 FILES = {
     "observation_period": ("observation_period", "persons_under_observation"),
@@ -30,102 +23,14 @@ FILES = {
 }
 
 
-class OnAthena:
-    """A CDM counted on Athena, with one statement or a few for each scan."""
-
-    def __init__(
-        self, database: AthenaDatabase, columns: Mapping[str, Mapping[str, str]], scans: Iterable[Scan]
-    ) -> None:
-        self.database = database
-        self.statements = {scan.name: statements(scan, columns, database.schema) for scan in scans}
-        self.states = states(
-            database, {"concept", "concept_ancestor", *(table for scan in scans for table in scan.reads)}
-        )
-        self.cost = self._cost(scans)
-
-    def _cost(self, scans: Iterable[Scan]) -> str:
-        """The most that it can cost, if the sizes of all tables are known; each statement reads parts of a few."""
-        read = [list(scan.reads) for scan in scans for _ in self.statements[scan.name]] + [
-            ["concept"],
-            ["concept_ancestor"],
-        ]
-        sizes = [[self.states[table].bytes for table in tables] for tables in read]
-        if any(None in size for size in sizes):
-            return ""
-        most = sum(usd(sum(size or 0 for size in tables)) for tables in sizes)
-        return f", at most ${most:.4f}"
-
-    def rows(self, scan: Scan) -> None:
-        """The row count is unavailable without a scan."""
-
-    def key(self, scan: Scan) -> str:
-        """A hash of everything that its results follow from: the SQL, and the content of the tables."""
-        more = [sql(name) for name in ("begin", "results", "distributions", "collected", "described")]
-        return _hash(*more, *self.statements[scan.name], *(self.states[table].key for table in scan.reads))
-
-    def run(self, scan: Scan) -> tuple[Iterable[pa.Table], int, float]:
-        """Its rows of achilles_results and achilles_results_dist, including small counts; the bytes read, and their
-        list price. An interrupt cancels the query on Athena."""
-        answers = [self.database.query(statement) for statement in self.statements[scan.name]]
-        tables = collected(scan, [answer.table for answer in answers])
-        return tables, sum(answer.bytes or 0 for answer in answers), sum(answer.usd or 0 for answer in answers)
-
-
-@dataclass(frozen=True)
-class State:
-    """What is known of a table without a query: a hash of its content, and the size of its files."""
-
-    key: str
-    bytes: int | None
-
-
-def states(database: AthenaDatabase, tables: Iterable[str]) -> dict[str, State]:
-    """The state of each table by the list of its files; if that may not be read, by its entry in Glue.
-
-    A view always counts as changed.
-    """
-    glue = database.connection.session.client("glue")
-    wanted, found = set(tables), dict[str, State]()
-    with translated_errors(f"database '{database.schema}'"):
-        for page in glue.get_paginator("get_tables").paginate(DatabaseName=database.schema):
-            for table in page["TableList"]:
-                if table["Name"].lower() in wanted:
-                    found[table["Name"].lower()] = _state(database, table, _folders(glue, table))
-    return {name: found.get(name, State("none", 0)) for name in wanted}
-
-
-def _folders(glue: Any, table: Mapping[str, Any]) -> list[str]:
-    """The folders of a table's files: its own, and those of partitions that lie elsewhere."""
-    folders = [str(table.get("StorageDescriptor", {}).get("Location") or "")]
-    if table.get("PartitionKeys"):
-        pages = glue.get_paginator("get_partitions").paginate(
-            DatabaseName=table["DatabaseName"], TableName=table["Name"]
-        )
-        places = [one["StorageDescriptor"]["Location"] for page in pages for one in page["Partitions"]]
-        folders += [place for place in places if not place.startswith(folders[0])]
-    return folders
-
-
-def _state(database: AthenaDatabase, table: Mapping[str, Any], folders: list[str]) -> State:
-    if not folders[0]:
-        return State(uuid4().hex, None)
-    said = [str(table.get(name)) for name in ("StorageDescriptor", "UpdateTime", "VersionId", "Parameters")]
-    if not all(folder.startswith("s3://") for folder in folders):
-        return State(_hash(*said), None)
-    try:
-        files = sorted(file for folder in folders for file in _files(database, folder))
-    except AccessDenied:
-        return State(_hash(*said), None)
-    return State(_hash(said[0], *map(str, files)), sum(size for _, _, size in files))
-
-
-def _files(database: AthenaDatabase, folder: str) -> Iterator[tuple[str, str, int]]:
-    """The name, tag and size of each file in a folder of S3."""
-    bucket, prefix = split(folder.rstrip("/"))
-    with translated_errors(f"folder '{folder}'"):
-        pages = database.connection.session.client("s3").get_paginator("list_objects_v2")
-        for page in pages.paginate(Bucket=bucket, Prefix=f"{prefix}/"):
-            yield from ((one["Key"], one["ETag"], one["Size"]) for one in page.get("Contents", []))
+def run(
+    database: AthenaDatabase, columns: Mapping[str, Mapping[str, str]], scan: Scan
+) -> tuple[tuple[pa.Table, pa.Table], int, float]:
+    """A scan's rows of achilles_results and achilles_results_dist, including small counts; the bytes read, and their
+    list price. An interrupt cancels the query on Athena."""
+    answers = [database.query(statement) for statement in statements(scan, columns, database.schema)]
+    tables = collected(scan, [answer.table for answer in answers])
+    return tables, sum(answer.bytes or 0 for answer in answers), sum(answer.usd or 0 for answer in answers)
 
 
 def statements(scan: Scan, columns: Mapping[str, Mapping[str, str]], schema: str) -> list[str]:
@@ -160,7 +65,3 @@ def _column(field: Field, kind: str | None) -> str:
     whole, text = "(TINY|SMALL|BIG)?INT(EGER)?", r"(STRING|(VAR)?CHAR(\(\d+\))?)"
     same = {"INTEGER": whole, "BIGINT": whole, "VARCHAR": text}.get(field.type, field.type)
     return field.name if re.fullmatch(same, kind) else f"cast({field.name} as {field.type.lower()}) as {field.name}"
-
-
-def _hash(*parts: str) -> str:
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()

@@ -160,12 +160,10 @@ class Characterization(AchillesResults):
     def _repr_html_(self) -> str:
         persons = self.counts(1)["count_value"]
         observed = self.table("observed")["month"]
-        counted, read = self.scans["counted"].sum(), len(self.scans)
         about = {
             "persons": f"{persons.iloc[0]:,}" if len(persons) else f"<{self.min_cell}",
             "observed": f"{observed.iloc[0]} to {observed.iloc[-1]}" if len(observed) else None,
             "records": f"{self.table('completeness')['records'].sum():,}",
-            "counted": "all tables" if counted == read else f"{counted} of {read} tables; the others are unchanged",
             "analyses": f"{len(self.analyses()):,}, in {display.seconds(self.scans['seconds'].sum())}",
             "small counts": self.note,
         }

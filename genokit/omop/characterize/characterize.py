@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 
 import pandas as pd
@@ -16,15 +16,14 @@ from genokit import disclosure
 from genokit.bars import Bar
 from genokit.databases import AthenaDatabase, DuckDatabase, translated_duckdb
 from genokit.errors import NotFound
-from genokit.omop.characterize import achilles, result_file
-from genokit.omop.characterize.achilles import SCANS, Scan
-from genokit.omop.characterize.achilles_athena import OnAthena
-from genokit.omop.characterize.analyses import analyses
+from genokit.omop.characterize import achilles, achilles_athena, result_file
+from genokit.omop.characterize.achilles import SCANS
 from genokit.omop.characterize.characterization import Characterization
-from genokit.omop.characterize.small_counts import RULES, only, suppressed
+from genokit.omop.characterize.result_file import STRATA
+from genokit.omop.characterize.small_counts import only, suppressed
 from genokit.omop.connection import CdmConnection
 
-SCANNED = ["table", "rows", "seconds", "counted", "bytes", "usd"]
+SCANNED = ["table", "seconds", "rows", "bytes", "usd"]
 
 
 def characterize(
@@ -34,36 +33,30 @@ def characterize(
     columns = cdm.columns()
     if "person" not in columns:
         raise NotFound(f"{cdm!r} has no table 'person', so it is not an OMOP CDM.")
+    database = cdm.database
+    con = database.cursor() if isinstance(database, DuckDatabase) else None
+    if con is not None:
+        con.execute("set enable_progress_bar = false")
     scans = [scan for scan in SCANS if scan.reads[-1] in columns]
-    engine: OnAthena | _OnDuck
-    if isinstance(cdm.database, AthenaDatabase):
-        engine = OnAthena(cdm.database, columns, scans)
-    else:
-        engine = _OnDuck(cdm, scans, hashed=results is not None)
     made, log, everyone = [], [], None
     keeping = nullcontext() if results is None else result_file.opened(results)
-    with keeping as file, Bar(scans, desc=f"Characterize{engine.cost}", unit="table", disable=not progress) as bar:
+    with keeping as file, Bar(scans, desc="Characterize", unit="table", disable=not progress) as bar:
         for scan in bar:
             bar.set_postfix_str(scan.name)
-            begun = time.perf_counter()
-            key = f"{engine.key(scan)} {min_cell} {RULES}"
-            tables = file.get(scan, key) if file else None
-            read, usd = None, None
-            fresh = tables is None
-            if tables is None:
-                counted, read, usd = engine.run(scan)
-                tables = suppressed(counted, min_cell, everyone)
-                if file:
-                    file.put(scan, key, tables)
-            made.append(tables)
+            begun, rows, read, usd = time.perf_counter(), None, None, None
+            if isinstance(database, AthenaDatabase):
+                counted, read, usd = achilles_athena.run(database, columns, scan)
+            else:
+                with translated_duckdb(""):
+                    counted, rows = achilles.run(con, scan)
+            made.append(suppressed(counted, min_cell, everyone))
             if scan.name == "person":
-                everyone = next(iter(only(tables[0], 1)["count_value"].to_pylist()), None)
-            log.append((scan.name, engine.rows(scan), time.perf_counter() - begun, fresh, read, usd))
-        if file:
-            file.describe(analyses().values())
-            if any(fresh for *_, fresh, _, _ in log):
-                file.count_concepts(_ancestors(cdm, file.concepts()))
-    whole, distributions = (pa.concat_tables(tables[i] for tables in made) for i in (0, 1))
+                everyone = next(iter(only(made[-1][0], 1)["count_value"].to_pylist()), None)
+            log.append((scan.name, time.perf_counter() - begun, rows, read, usd))
+        whole, distributions = (pa.concat_tables(tables[i] for tables in made) for i in (0, 1))
+        concepts = _concepts(whole, distributions)
+        if file is not None:
+            result_file.write(file, whole, distributions, _ancestors(cdm, concepts))
     scanned = pd.DataFrame(log, columns=SCANNED)
     few = disclosure.differs_by_few(scanned["rows"].astype("float64"), everyone, min_cell=min_cell)
     scanned["rows"] = scanned["rows"].astype("Int64").mask(few)
@@ -73,47 +66,20 @@ def characterize(
         min_cell=min_cell,
         results=whole,
         distributions=distributions,
-        concepts=_concept_names(cdm, whole, distributions),
+        concepts=_concept_names(cdm, concepts),
         scans=scanned.dropna(axis=1, how="all"),
     )
 
 
-class _OnDuck:
-    """A CDM counted in DuckDB."""
-
-    cost = ""
-
-    def __init__(self, cdm: CdmConnection, scans: Sequence[Scan], hashed: bool) -> None:
-        assert isinstance(cdm.database, DuckDatabase)
-        self.con = cdm.database.cursor()
-        self.con.execute("set enable_progress_bar = false")
-        columns = cdm.columns()
-        read = {table: columns[table] for scan in scans for table in scan.reads}
-        with translated_duckdb(""):
-            self.tables = achilles.fingerprints(self.con, read, hashed=hashed)
-
-    def rows(self, scan: Scan) -> int:
-        return self.tables[scan.reads[-1]][1]
-
-    def key(self, scan: Scan) -> str:
-        return scan.key({table: self.tables[table][0] for table in scan.reads})
-
-    def run(self, scan: Scan) -> tuple[Iterable[pa.Table], None, None]:
-        with translated_duckdb(""):
-            return scan.run(self.con, self.rows(scan)), None, None
+def _concepts(*tables: pa.Table) -> list[int]:
+    """The ids that may be of concepts in the results."""
+    values = {one for table in tables for name in STRATA[:2] for one in pc.unique(table[name]).to_pylist()}
+    return sorted(int(one) for one in values if one and one.isdigit())
 
 
-def _concept_names(cdm: CdmConnection, *tables: pa.Table) -> dict[int, str]:
-    """The names of the concepts in the results."""
-    ids = {
-        int(one)
-        for table in tables
-        for column in ("stratum_1", "stratum_2")
-        for one in pc.unique(table[column]).to_pylist()
-        if one and one.isdigit()
-    }
+def _concept_names(cdm: CdmConnection, ids: Sequence[int]) -> dict[int, str]:
     names: dict[int, str] = {}
-    for rows in _looked_up(cdm, "concept", "concept_id, concept_name", "concept_id", sorted(ids)):
+    for rows in _looked_up(cdm, "concept", "concept_id, concept_name", "concept_id", ids):
         names |= zip(rows["concept_id"].tolist(), rows["concept_name"], strict=True)
     return names
 

@@ -22,27 +22,24 @@ MOST = 10  # bars of one panel
 
 @dataclass(frozen=True)
 class ConceptSummary:
-    """The results about a concept in a table of events, or about the whole table; ``table()`` has all its numbers."""
+    """The results about a concept in a table of events; ``table()`` has all its numbers."""
 
     of: AchillesResults = field(repr=False)
     domain: Domain
-    concept_id: int | None
+    concept_id: int
     parts: dict[int, DataFrame] = field(repr=False)  # by analysis, with named strata
 
     @property
     def name(self) -> str:
-        """The name of the concept, or of the table."""
-        if self.concept_id is None:
-            return self.domain.word.capitalize()
+        """The name of the concept."""
         return self.of.concepts.get(self.concept_id, f"concept {self.concept_id}")
 
     def table(self) -> DataFrame:
         """A row for each number, with its analysis."""
         whole = pd.concat(self.parts, names=["analysis_id"]).reset_index(level=0).reset_index(drop=True)
         whole.insert(1, "analysis_name", [find(number).name for number in whole["analysis_id"]])
-        if self.concept_id is not None:
-            whole.insert(2, self.domain.concept, self.concept_id)
-            whole.insert(3, "concept_name", self.name)
+        whole.insert(2, self.domain.concept, self.concept_id)
+        whole.insert(3, "concept_name", self.name)
         return whole
 
     def _repr_html_(self) -> Html:
@@ -77,21 +74,17 @@ class ConceptSummary:
         return live.group(display.card(self.name, about), live.panels(*panels))
 
     def _about(self) -> dict[str, object]:
-        about: dict[str, object] = {}
         counts = [self.parts.get(self.domain.number + kind) for kind in (0, 1)]
-        numbers = [int(frame["count_value"].iloc[0]) if frame is not None and len(frame) else None for frame in counts]
-        if self.concept_id is not None:
-            about["concept_id"] = self.concept_id
-            about["table"] = self.domain.table
-            about["persons"], about["records"] = (None if n is None else f"{n:,}" for n in numbers)
-            everyone = self.of.counts(1)["count_value"]
-            if numbers[0] and len(everyone):
-                about["persons"] = f"{numbers[0]:,}, {100 * numbers[0] / everyone.iloc[0]:.3g} % of all"
-            if numbers[0] and numbers[1]:
-                about["records per person"] = f"{numbers[1] / numbers[0]:.3g}"
-        else:
-            records = self.of.counts(self.domain.number + 1)["count_value"]
-            about |= {"concepts": f"{len(records):,}", "records": f"{records.sum():,}"}
+        persons, records = (
+            int(frame["count_value"].iloc[0]) if frame is not None and len(frame) else None for frame in counts
+        )
+        about: dict[str, object] = {"concept_id": self.concept_id, "table": self.domain.table}
+        about["persons"], about["records"] = (None if n is None else f"{n:,}" for n in (persons, records))
+        everyone = self.of.counts(1)["count_value"]
+        if persons and len(everyone):
+            about["persons"] = f"{persons:,}, {100 * persons / everyone.iloc[0]:.3g} % of all"
+        if persons and records:
+            about["records per person"] = f"{records / persons:.3g}"
         return about
 
     def _words(self, frame: DataFrame, strata: list[str]) -> list[str]:
@@ -133,36 +126,32 @@ class ConceptSummary:
         return [live.grid(["percentile", "10th", "25th", "50th", "75th", "90th", "count"], rows), *more]
 
 
-def summary(of: AchillesResults, concept_id: int | None, table: str | None = None) -> ConceptSummary:
+def summary(of: AchillesResults, concept_id: int, table: str | None = None) -> ConceptSummary:
     """The results about a concept, by default in the table in which most persons have it. Raises NotFound."""
     if table is not None and table not in (known := [domain.table for domain in DOMAINS]):
         raise NotFound(f"There is no table '{table}' of events. {did_you_mean(table, known)}")
-    domains = [domain for domain in DOMAINS if table in (None, domain.table)]
-    if concept_id is not None:
-        persons = _rows(of.results, [domain.number for domain in domains], concept_id)
-        if not len(persons):
-            where = table or "any table of events"
-            raise NotFound(f"Fewer than {of.min_cell} persons have concept {concept_id} in {where}.")
-        # Of a drug exposure and its era with the same persons, the exposure.
-        most = persons.sort_values(["count_value", "analysis_id"], ascending=[False, True])["analysis_id"].iloc[0]
-        domains = [domain for domain in domains if domain.number == most]
-    domain = domains[0]
-    of_domain = [one for one in analyses().values() if one.scan == domain.table]
-    wanted = [one for one in of_domain if (domain.concept in one.strata[:1]) == (concept_id is not None)]
+    domains = {domain.number: domain for domain in DOMAINS if table in (None, domain.table)}
+    persons = _rows(of.results, list(domains), concept_id)
+    if not len(persons):
+        where = table or "any table of events"
+        raise NotFound(f"Fewer than {of.min_cell} persons have concept {concept_id} in {where}.")
+    # Of a drug exposure and its era with the same persons, the exposure.
+    most = persons.sort_values(["count_value", "analysis_id"], ascending=[False, True])["analysis_id"].iloc[0]
+    domain = domains[most]
+    wanted = [one for one in analyses().values() if one.scan == domain.table and domain.concept in one.strata[:1]]
     ids = [one.analysis_id for one in wanted]
     frames = [_rows(table, ids, concept_id) for table in (of.results, of.distributions)]
     parts = {}
     for number, one in zip(ids, wanted, strict=True):
         frame = frames[one.is_distribution]
         frame = with_strata(frame[frame["analysis_id"] == number], number)
-        parts[number] = frame.drop(columns=[domain.concept]) if concept_id is not None else frame
+        parts[number] = frame.drop(columns=[domain.concept])
     return ConceptSummary(of, domain, concept_id, parts)
 
 
-def _rows(table: pa.Table, analyses: list[int], concept_id: int | None) -> DataFrame:
-    """The rows of these analyses, of one concept if it is given."""
-    if concept_id is not None:
-        table = table.filter(pc.equal(table["stratum_1"], str(concept_id)))
+def _rows(table: pa.Table, analyses: list[int], concept_id: int) -> DataFrame:
+    """The rows of these analyses about one concept."""
+    table = table.filter(pc.equal(table["stratum_1"], str(concept_id)))
     frame: DataFrame = table.filter(pc.is_in(table["analysis_id"], pa.array(analyses))).to_pandas()
     return frame
 

@@ -50,12 +50,6 @@ def _observed(of: AchillesResults) -> DataFrame:
     return _sorted(frame.astype({"begin": "Int64"}), "month")
 
 
-def _lengths(of: AchillesResults) -> DataFrame:
-    frame = of.counts(108).astype({"length": int}).rename(columns={"count_value": "persons"})
-    frame["days"] = frame.pop("length") * 30
-    return _sorted(frame[["days", "persons"]], "days")
-
-
 def prevalence(of: AchillesResults, domain: Domain) -> DataFrame:
     """How many persons and records have each concept of a table, the most frequent first."""
     name = domain.concept
@@ -67,12 +61,6 @@ def prevalence(of: AchillesResults, domain: Domain) -> DataFrame:
     all_persons = of.counts(1)["count_value"]
     frame["share"] = frame["persons"] / (all_persons.iloc[0] if len(all_persons) else float("nan"))
     return frame.sort_values(["persons", name], ascending=[False, True], ignore_index=True)
-
-
-def _visits(of: AchillesResults) -> DataFrame:
-    frame = prevalence(of, DOMAINS[0])
-    days = of.distribution(213)[["visit_concept_id", *PERCENTILES]]
-    return frame.merge(days, on="visit_concept_id", how="left")
 
 
 def _density(of: AchillesResults) -> DataFrame:
@@ -89,14 +77,6 @@ def _density(of: AchillesResults) -> DataFrame:
 
 def _by_year(months: DataFrame) -> Series[Any]:
     return months["count_value"].groupby(months["month"].astype(int) // 100).sum()
-
-
-def _values(of: AchillesResults) -> DataFrame:
-    frame = of.distribution(1815)
-    frame.insert(0, "measurement", of.concept_names(frame["measurement_concept_id"]))
-    units = [of.concepts.get(int(one), f"(unit {one})") if one != "0" else "" for one in frame["unit_concept_id"]]
-    frame.insert(1, "unit", units)
-    return frame.sort_values("count_value", ascending=False, kind="stable", ignore_index=True)
 
 
 def _completeness(of: AchillesResults) -> DataFrame:
@@ -145,14 +125,6 @@ PICTURES: dict[str, Picture] = {
         "When persons are observed", "Persons with at least one day of observation in each month.", _observed,
         plots.observed,
     ),
-    "observation_length": Picture(
-        "How long persons are observed", "Share of persons whose first observation period lasts at least so long.",
-        _lengths, plots.lengths,
-    ),
-    "visit_mix": Picture(
-        "Visits", "Persons with each kind of visit, its records, and the median of its days.", _visits,
-        plots.visits,
-    ),
     **{
         f"{word}_prevalence": Picture(
             f"{word.capitalize()}s", f"Persons with at least one record of each {word}; areas are persons.",
@@ -164,10 +136,6 @@ PICTURES: dict[str, Picture] = {
     "condition_age": Picture(
         "Ages", "Age at the first record of a condition: 25th to 75th percentile, and 10th to 90th.",
         _ages, plots.ages,
-    ),
-    "measurement_values": Picture(
-        "Values", "25th to 75th percentile, and 10th to 90th; each row has its own scale.", _values,
-        plots.values,
     ),
     "data_density": Picture(
         "How much is recorded", "Records per person-month of observation; hidden counts add nothing.",

@@ -14,7 +14,6 @@ from genokit.omop.characterize.achilles import having_of
 from genokit.omop.characterize.analyses import find
 from genokit.omop.characterize.result_file import STRATA
 
-RULES = 2  # version of these rules: results kept under an older one are counted again
 OF_PERSONS = (0, 2, 4, 6, 91)  # kinds of analyses that count the persons with a concept
 
 

@@ -21,8 +21,7 @@ from genokit.databases import DuckDatabase
 from genokit.errors import InvalidParameters, InvalidSource, MissingDependency
 from genokit.frames import from_arrow
 from genokit.omop.cohorts.cohort import Cohort
-from genokit.omop.cohorts.cohort_data import read
-from genokit.omop.cohorts.cohort_entry import AttritionStep
+from genokit.omop.cohorts.cohort_data import AttritionStep, read
 from genokit.omop.cohorts.cohort_periods import END, START, SUBJECT
 from genokit.omop.concepts import content
 from genokit.omop.connection import CdmConnection
@@ -34,7 +33,6 @@ Source = str | PathLike[str] | Mapping[str, Any]
 # The keys by which a criterion names a concept set.
 _SETS = re.compile(r"(Drug)?CodesetId|\w+SourceConcept|(Payer|Plan|Sponsor|StopReason)Concept|PlaceOfServiceLocation")
 _LIMITS, _GROUPS = ("All", "First", "Last"), ("ALL", "ANY", "AT_LEAST", "AT_MOST")
-_LONGEST = 100  # a longer list is not searched for the fault: each part takes a while
 _DEEPEST = 60  # levels of nesting; the SQL grows exponentially with them
 
 
@@ -92,11 +90,7 @@ def script(definition: Mapping[str, Any], called: str, schema: str) -> tuple[str
     for part, problem in _problems(definition):
         raise InvalidParameters(f"{called} cannot be run as a cohort definition. {part} {problem}.")
     texts: dict[str, str] = {}
-    plain = _without_texts(definition, texts)
-    built, fault = _built(plain)
-    if fault:
-        part = _where(plain, fault)
-        raise InvalidParameters(f"{called} cannot be run as a cohort definition. In {part or 'it'}: {fault}.")
+    built = _built(_without_texts(definition, texts), called)
     values: dict[str, str] = {}
 
     def parameter(found: re.Match[str]) -> str:
@@ -127,46 +121,23 @@ def _translated(sql: str) -> str:
     return "".join(translate(f"{one};\n", "duckdb") for one in statements[: last + 1])
 
 
-def _built(definition: Mapping[str, Any]) -> tuple[str, str]:
-    """Circe's SQL of a definition, or what is wrong with the definition, in Circe's words."""
+def _built(definition: Mapping[str, Any], called: str) -> str:
+    """Circe's SQL of a definition. Raises InvalidParameters with Circe's words, MissingDependency."""
     try:
         from duckcdm.circe import CirceError, build_cohort_query  # type: ignore[import-untyped]
     except ImportError as error:
         raise MissingDependency("ATLAS's definitions need duckcdm: pip install 'genokit[atlas]'.") from error
 
     try:
-        return build_cohort_query(
+        sql: str = build_cohort_query(
             definition, cdm_schema="genokit_cdm", target_table="genokit_cohort", cohort_id=0, generate_stats=False
-        ), ""
-    except CirceError as error:
-        kind, _, said = str(error).partition(": ")
-        return "", f"{said or 'a part'} is missing" if kind == "NullPointerException" else said or kind
-    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        return "", f"{type(error).__name__} ({error})"
-
-
-def _where(definition: Mapping[str, Any], fault: str) -> str:
-    """The smallest part without which the definition would run, or have another fault."""
-    path: list[str | int] = []
-    node: Any = definition
-    while isinstance(node, (Mapping, list)):
-        places = list(node) if isinstance(node, Mapping) else list(range(len(node)))
-        if len(places) > _LONGEST:
-            break
-        faults = {place: _built(_lacking(definition, [*path, place]))[1] for place in places}
-        near = [place for place in places if not faults[place]] or [place for place in places if faults[place] != fault]
-        if not near:
-            break
-        path.append(near[0])
-        node = node[near[0]]
-    return _named(path)
-
-
-def _lacking(node: Any, path: Sequence[str | int]) -> Any:
-    first, *rest = path
-    if isinstance(node, list):
-        return [_lacking(one, rest) if i == first else one for i, one in enumerate(node) if rest or i != first]
-    return {key: _lacking(one, rest) if key == first else one for key, one in node.items() if rest or key != first}
+        )
+    except (CirceError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        fault = f"{type(error).__name__}: {error}"
+        raise InvalidParameters(
+            f"{called} cannot be run as a cohort definition ({fault}). Export it from ATLAS again."
+        ) from None
+    return sql
 
 
 def _problems(definition: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -9,8 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from itertools import accumulate
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -19,11 +18,9 @@ from pandas import DataFrame
 from genokit import disclosure, display
 from genokit.errors import InvalidParameters
 from genokit.omop.cohorts import cohort_periods, cohort_tables
-from genokit.omop.cohorts.cohort_data import strictest
-from genokit.omop.cohorts.cohort_entry import AttritionStep
-from genokit.omop.cohorts.cohort_periods import START, SUBJECT, Dates, Days
+from genokit.omop.cohorts.cohort_data import AttritionStep, CohortData, strictest
+from genokit.omop.cohorts.cohort_periods import Dates, Days
 from genokit.omop.cohorts.demographics import AGES, AgeGroups
-from genokit.omop.connection import CdmConnection
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, eq=False)
-class Cohort:
+class Cohort(CohortData):
     """A cohort: people and the periods during which they belong to it. Make one with ``Cdm.cohort``.
 
     A cohort never changes. ``a & b`` has the days in both, ``a | b`` those in either, ``a - b`` those in a but not in
@@ -69,36 +66,6 @@ class Cohort:
     >>> new_users, bleeding.within((0, 365), of=new_users)
     (<Cohort celecoxib, 1,800 persons>, <Cohort bleeding within 0 to 365 days after celecoxib, 355 persons>)
     """
-
-    name: str
-    spans: DataFrame = field(repr=False)
-    steps: tuple[AttritionStep, ...]
-    settings: Mapping[str, Any]
-    cdm: CdmConnection
-    min_cell: int | None = None
-    prior_records: DataFrame | None = field(default=None, repr=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "min_cell", self.cdm.least(self.min_cell))
-
-    @property
-    def persons(self) -> int:
-        """The true number of persons, not suppressed: for you only."""
-        return int(self.spans[SUBJECT].nunique())
-
-    @property
-    def shown_counts(self) -> tuple[int, ...]:
-        """Counts on its card and on the cards of cohorts that it is made of: no study may differ from one by few."""
-        entries, few = len(self.spans), disclosure.threshold(self.min_cell)
-        counts = {self.persons, entries if entries - self.persons >= few else 0}
-        for step in self.steps:
-            counts |= {*step.shown_elsewhere, *[step.persons, step.entries] * step.on_another_card}
-        return tuple(sorted(n for n in counts if n >= few))
-
-    @property
-    def hides_persons(self) -> bool:
-        """Whether its card hides how many persons it has; then no study may show it, nor parts that add up to it."""
-        return not self._persons_text()[0].isdigit()
 
     def __and__(self, other: Cohort) -> Cohort:
         found = self._combined(other, "and", cohort_periods.intersection(self.spans, other.spans))
@@ -182,26 +149,6 @@ class Cohort:
         """
         return replace(self, name=name)
 
-    def attrition(self) -> DataFrame:
-        """A row for each criterion, in order: step, persons, left_out, entries.
-
-        Counts that would reveal fewer than ``min_cell`` persons are <NA>.
-        """
-        # What the cards of other cohorts show is shown here, too.
-        beside = list(accumulate(step.shown_elsewhere for step in self.steps))
-        first = [position for position, step in enumerate(self.steps) if step.on_another_card]
-        shown: dict[str, list[int | None]] = {}
-        for name in ("persons", "entries"):
-            counts = [getattr(step, name) for step in self.steps]
-            shown[name] = disclosure.suppress_nested(counts, first=first, beside=beside, min_cell=self.min_cell)
-            known = [n for n in shown[name] if n is not None]
-            beside = [(*others, *known) for others in beside]
-        frame = pd.DataFrame({name: pd.array(counts, dtype="Int64") for name, counts in shown.items()})
-        frame["entries"] = frame["entries"].mask(frame["persons"].isna())
-        frame.insert(0, "step", [step.reason for step in self.steps])
-        frame.insert(2, "left_out", frame["persons"].shift() - frame["persons"])
-        return frame
-
     def plot(self, *, ax: Axes | None = None) -> Axes:
         """Draw the attrition as a flow chart.
 
@@ -256,7 +203,7 @@ class Cohort:
         Raises
         ------
         InvalidParameters
-            If ``every`` is unknown, age groups overlap, or there are no days to count.
+            If ``every`` is unknown, age groups overlap, or nobody is observed in the study period.
 
         Examples
         --------
@@ -374,7 +321,7 @@ class Cohort:
         Parameters
         ----------
         events
-            The event cohorts, each with a name of its own.
+            The event cohorts; their names must be distinct.
         most_steps
             Steps of a path.
         gap_days
@@ -398,20 +345,6 @@ class Cohort:
 
         return pathways(self, events, most_steps, gap_days, combination_days, first_only)
 
-    def table(self, cohort_definition_id: int | None = None) -> DataFrame:
-        """The cohort as rows of the CDM's table ``cohort``.
-
-        Parameters
-        ----------
-        cohort_definition_id
-            The cohort's id in that table; by default derived from its settings.
-
-        Returns
-        -------
-        DataFrame
-        """
-        return cohort_tables.rows(self.spans, self._id() if cohort_definition_id is None else cohort_definition_id)
-
     def to_parquet(self, folder: str | os.PathLike[str], cohort_definition_id: int | None = None) -> int:
         """Store it in the CDM's tables ``cohort`` and ``cohort_definition``, as a file for each cohort.
 
@@ -430,10 +363,9 @@ class Cohort:
         int
             The id.
         """
-        rows = self.table(cohort_definition_id)
         number = self._id() if cohort_definition_id is None else cohort_definition_id
         words = "; ".join(step.reason for step in self.steps)
-        cohort_tables.write(folder, rows, number, self.name, words, self._syntax())
+        cohort_tables.write(folder, self.spans, number, self.name, words, self._syntax())
         return number
 
     def _combined(
@@ -473,19 +405,11 @@ class Cohort:
         *before, last = self.steps
         return replace(self, steps=(*before, replace(last, shown_elsewhere=tuple(sorted(counts)))))
 
-    def _persons_text(self) -> str:
-        """How many persons it has; hidden if that is few, or differs by few from a cohort that it is made of."""
-        alone, shown = disclosure.formatted_count(self.persons, self.min_cell), self.attrition()["persons"]
-        return disclosure.HIDDEN if alone[0] != "<" and len(shown) and shown.isna().iloc[-1] else alone
-
     def __repr__(self) -> str:
         return f"<Cohort {self.name}, {self._persons_text()} persons>"
 
     def _repr_html_(self) -> str:
         about: dict[str, object] = {"persons": self._persons_text()}
-        if self.persons >= 20 * disclosure.threshold(self.min_cell):  # of fewer, 5 % could be a few persons
-            low, middle, high = self.spans[START].quantile([0.05, 0.5, 0.95])
-            about["entered"] = f"{low:%Y} to {high:%Y} (90 % of entries), median {middle:%Y}"
         shown = disclosure.formatted(self.attrition(), ["persons", "left_out", "entries"], by=["step"])
         shown.loc[0, "left_out"] = ""  # nobody is left out before the first step
         about["attrition"] = display.table(shown.rename(columns={"left_out": "left out"}))

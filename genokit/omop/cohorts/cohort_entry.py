@@ -1,4 +1,4 @@
-"""How persons enter a cohort: records of concepts, then one criterion after another, each counted.
+"""How cohorts are made: records of concepts, then one criterion after another, each counted.
 
 The order is always: records; the first ever, or none in the days before; observed then, and long enough before; age,
 sex and time; then the end of each entry, and overlapping entries merged into one.
@@ -13,31 +13,16 @@ from typing import Any, Literal
 import pandas as pd
 from pandas import DataFrame, Series
 
-from genokit.errors import InvalidParameters, did_you_mean
-from genokit.omop.cohorts.cohort_data import read
+from genokit.errors import InvalidParameters, NotFound, did_you_mean
+from genokit.omop.cohorts.cohort import Cohort
+from genokit.omop.cohorts.cohort_data import AttritionStep, check_whole, read
 from genokit.omop.cohorts.cohort_periods import END, START, SUBJECT, censored, merged
 from genokit.omop.cohorts.demographics import SEXES, ages
-from genokit.omop.concepts import Concept, ConceptSet
+from genokit.omop.concepts import Concept, ConceptSet, names
 from genokit.omop.connection import CdmConnection
 
 Concepts = ConceptSet | Concept | int | Sequence[int]
 Window = tuple[float | None, float | None]
-
-
-@dataclass(frozen=True)
-class AttritionStep:
-    """A criterion, and the true counts of the persons and entries that met it."""
-
-    reason: str
-    persons: int
-    entries: int
-    on_another_card: bool = False  # it is the last step of a cohort that has a card of its own
-    shown_elsewhere: tuple[int, ...] = ()  # counts of persons of other cohorts that contain these, or are part of them
-
-    @classmethod
-    def of(cls, reason: str, rows: DataFrame, person: str = SUBJECT) -> AttritionStep:
-        """The step that left these rows."""
-        return cls(reason, int(rows[person].nunique()), len(rows))
 
 
 @dataclass(frozen=True)
@@ -56,9 +41,8 @@ class Entry:
 
     def __post_init__(self) -> None:
         for name in ("washout_days", "prior_observation_days"):
-            days = getattr(self, name)
-            if days is not None and (isinstance(days, bool) or not isinstance(days, int) or days < 0):
-                raise InvalidParameters(f"'{name}' is {days!r}. Give a whole number of days, 0 or more.")
+            if getattr(self, name) is not None:
+                check_whole(name, getattr(self, name), at_least=0)
         for name in ("age_at_entry", "value", "entered"):
             window = getattr(self, name)
             if window is not None and not (isinstance(window, (tuple, list)) and len(window) == 2):
@@ -76,51 +60,25 @@ class Entry:
         """The concept_id of the sex."""
         if self.sex is None or (isinstance(self.sex, int) and not isinstance(self.sex, bool)):
             return self.sex
-        known = {**SEXES, **{name[0]: number for name, number in SEXES.items()}}
-        if str(self.sex).lower() not in known:
+        if str(self.sex).lower() not in SEXES:
             raise InvalidParameters(f"There is no sex '{self.sex}'. {did_you_mean(str(self.sex), SEXES)}")
-        return known[str(self.sex).lower()]
+        return SEXES[str(self.sex).lower()]
 
-    def settings(self) -> dict[str, Any]:
-        """The criteria in plain words and numbers, concepts by their ids."""
+    def settings(self, titles: Mapping[str, str]) -> dict[str, Any]:
+        """The criteria in plain words and numbers, concepts by their titles and ids."""
         settings: dict[str, Any] = {
-            name: one if one is True else {"name": title(one), "concept_ids": ids(one)}
+            name: one if one is True else {"name": titles[name], "concept_ids": ids(one)}
             for name, one in self.concepts.items()
         }
         rest = {name: value for name, value in vars(self).items() if name != "concepts"}
-        settings |= {name: list(map(_plain, value)) if isinstance(value, (tuple, list)) else value
-                     for name, value in rest.items() if value is not None and value is not False}  # fmt: skip
-        return settings
+        return settings | {
+            name: list(map(_plain, value)) if isinstance(value, (tuple, list)) else value
+            for name, value in rest.items()
+            if value is not None and value is not False
+        }
 
-    def run(
-        self, cdm: CdmConnection, censor: DataFrame | None = None
-    ) -> tuple[DataFrame, tuple[AttritionStep, ...], DataFrame]:
-        """The cohort periods, the attrition, and the periods of all records before any criterion was applied."""
-        rows = self._records(cdm)
-        records = _periods(rows, rows["end_date"])
-        steps = [AttritionStep.of(self._what, rows, "person_id")]
-        for reason, keep in self._criteria(rows):
-            rows = rows[keep.reindex(rows.index).astype(bool)]
-            steps.append(AttritionStep.of(reason, rows, "person_id"))
-        periods = self._ended(rows)
-        if censor is not None:
-            periods = censored(periods, censor)
-        whole = merged(periods)
-        if len(whole) < len(periods):
-            steps.append(AttritionStep.of("overlapping entries merged", whole))
-        return whole, tuple(steps), records
-
-    @property
-    def _what(self) -> str:
-        if not self.concepts:
-            return "observed"
-        what = "records of " + " or ".join(
-            title(one) if name != "death" else "death" if one is True else f"death by {title(one)}"
-            for name, one in self.concepts.items()
-        )
-        return what if self.value is None else f"{what}, {_window(self.value)}"
-
-    def _records(self, cdm: CdmConnection) -> DataFrame:
+    def records(self, cdm: CdmConnection) -> DataFrame:
+        """The days on which persons have a record of the concepts; see entries.sql."""
         parts = [read(name).rstrip() for name in self.concepts] or [read("observed").rstrip()]
         values: dict[str, object] = {name: [] if one is True else ids(one) for name, one in self.concepts.items()}
         if "death" in self.concepts:
@@ -129,7 +87,7 @@ class Entry:
             values["least"], values["most"] = self.value or (None, None)
         return cdm.lookup(read("entries").replace("{records}", "\nunion all\n".join(parts)), values)
 
-    def _criteria(self, rows: DataFrame) -> Iterator[tuple[str, Series[Any]]]:
+    def criteria(self, rows: DataFrame) -> Iterator[tuple[str, Series[Any]]]:
         """Each criterion in words, and the rows that meet it."""
         day, begun = rows["start_date"], rows["observation_period_start_date"]
         if self.first_only:
@@ -149,16 +107,64 @@ class Entry:
             window = [None if one is None else pd.Timestamp(one) for one in self.entered]
             yield f"entered {_window([_plain(one) for one in window])}", _inside(day, window)
 
-    def _ended(self, rows: DataFrame) -> DataFrame:
+    def last_day(self, rows: DataFrame) -> Series[Any]:
+        """The last day of each entry: the end of the observation, or earlier."""
         last = rows["observation_period_end_date"]
-        if self.end == "record":
-            last = rows[["end_date", "observation_period_end_date"]].min(axis=1)
-        elif self.end != "observation":
-            last = pd.concat([rows["start_date"] + pd.Timedelta(days=int(self.end)), last], axis=1).min(axis=1)
-        return _periods(rows, last)
+        if self.end == "observation":
+            return last
+        end = rows["end_date"] if self.end == "record" else rows["start_date"] + pd.Timedelta(days=int(self.end))
+        return pd.concat([end, last], axis=1).min(axis=1)
 
 
-def ids(concepts: Concepts) -> list[int]:
+def cohort(
+    cdm: CdmConnection, entry: Entry, *, name: str | None, censor: Cohort | None, min_cell: int | None
+) -> Cohort:
+    """The cohort that an entry describes, from a CDM's records."""
+    if censor is not None and not isinstance(censor, Cohort):
+        raise InvalidParameters(f"'censor' is {type(censor).__name__}. Give a cohort; this one ends where it begins.")
+    titles = {
+        domain: "death" if domain == "death" and one is True else title(cdm, one)
+        for domain, one in entry.concepts.items()
+    }
+    rows = entry.records(cdm)
+    records = _periods(rows, rows["end_date"])
+    steps = [AttritionStep.of(_what(titles, entry.value), rows, "person_id")]
+    for reason, keep in entry.criteria(rows):
+        rows = rows[keep.reindex(rows.index).astype(bool)]
+        steps.append(AttritionStep.of(reason, rows, "person_id"))
+    periods = _periods(rows, entry.last_day(rows))
+    if censor is not None:
+        periods = censored(periods, censor.spans)
+    whole = merged(periods)
+    if len(whole) < len(periods):
+        steps.append(AttritionStep.of("overlapping entries merged", whole))
+    settings = entry.settings(titles) | ({} if censor is None else {"censor": censor.about()})
+    name = name or steps[0].reason.removeprefix("records of ")
+    return Cohort(name, whole, tuple(steps), settings, cdm, min_cell, records)
+
+
+def stored(cdm: CdmConnection, cohort_definition_id: int, *, name: str | None, min_cell: int | None) -> Cohort:
+    """A cohort from the CDM's own table ``cohort``. Raises NotFound."""
+    rows = cdm.lookup(
+        "select subject_id, cohort_start_date, cohort_end_date from cohort where cohort_definition_id = $id",
+        {"id": cohort_definition_id},
+    )
+    if rows.empty:
+        raise NotFound(f"The table 'cohort' of this CDM has no cohort {cohort_definition_id}.")
+    periods = merged(rows)
+    steps = (AttritionStep.of("in the table cohort", periods),)
+    settings = {"cohort_definition_id": cohort_definition_id}
+    return Cohort(name or f"cohort {cohort_definition_id}", periods, steps, settings, cdm, min_cell)
+
+
+def _what(titles: Mapping[str, str], value: Window | None) -> str:
+    """The records that entries are chosen from, in words."""
+    words = [f"death by {one}" if domain == "death" != one else one for domain, one in titles.items()]
+    what = f"records of {' or '.join(words)}" if words else "observed"
+    return what if value is None else f"{what}, {_window(value)}"
+
+
+def ids(concepts: Concepts | Literal[True]) -> list[int]:
     """The ids of a concept, of a set, or of a list. Raises InvalidParameters."""
     many = [concepts] if isinstance(concepts, (int, Concept)) else list(concepts)
     found = [one.concept_id if isinstance(one, Concept) else one for one in many]
@@ -167,14 +173,14 @@ def ids(concepts: Concepts) -> list[int]:
     return [int(one) for one in found]
 
 
-def title(concepts: Concepts) -> str:
+def title(cdm: CdmConnection, concepts: Concepts | Literal[True]) -> str:
     """What to call concepts."""
     if isinstance(concepts, ConceptSet):
         return concepts.name
     if isinstance(concepts, Concept):
         return concepts.concept_name
     many = ids(concepts)
-    return f"concept {many[0]}" if len(many) == 1 else f"{len(many)} concepts"
+    return names(cdm, many)[many[0]] if len(many) == 1 else f"{len(many)} concepts"
 
 
 def _periods(rows: DataFrame, last: Series[Any]) -> DataFrame:

@@ -98,7 +98,7 @@ def censored(periods: DataFrame, by: DataFrame) -> DataFrame:
 
 
 def period_at_start(periods: DataFrame, others: DataFrame) -> Ints:
-    """For each of ``others``, the position of the merged period in which it begins; -1 where there is none."""
+    """The position of the merged period that contains the first day of each row of ``others``; -1 if none does."""
     mine, theirs = _numbered(periods, others)
     begin = _keys(theirs, others[START])
     place = np.searchsorted(_keys(mine, periods[START]), begin, side="right") - 1

@@ -181,7 +181,9 @@ def _intervals(days: DataFrame, every: str, between: Dates | None) -> DataFrame:
     first = days[START].min() if low is None else pd.Timestamp(str(low))
     last = days[END].max() if high is None else pd.Timestamp(str(high))
     if days.empty or first > last:
-        raise InvalidParameters("There are no days to count: nobody is observed, or 'between' ends before it begins.")
+        raise InvalidParameters(
+            "Nobody is observed in the study period. Check the dates in 'between' and the cohort 'of'."
+        )
     year = first.year - first.year % 10 if every == "decade" else first.year
     begins = pd.date_range(pd.Timestamp(year, 1, 1), last, freq=EVERY[every], unit="us")
     ends = [*(begins[1:] - pd.Timedelta(days=1)), last]

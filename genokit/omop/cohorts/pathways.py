@@ -15,7 +15,7 @@ from pandas import DataFrame
 from genokit import disclosure, display
 from genokit.backends import database
 from genokit.errors import InvalidParameters
-from genokit.omop.cohorts.cohort_data import CohortData, read, strictest
+from genokit.omop.cohorts.cohort_data import CohortData, check_whole, read, strictest
 from genokit.omop.cohorts.cohort_periods import END, START, SUBJECT, day_numbers
 from genokit.plots.pathways import NONE, OTHER
 
@@ -92,15 +92,9 @@ class Pathways:
         picture = display.figure(ax.figure, f"Pathways of {self.target}; the table has the numbers.")  # type: ignore[arg-type]
         plt.close(ax.figure)  # type: ignore[arg-type]
         note = disclosure.note(["step"], min_cell=self.min_cell)
-        about = {**self.settings, "with any": self._any(shown), "small counts": note}
+        about = {**self.settings, "small counts": note}
         fold = {"Numbers": display.table(listed, most=100)}
         return display.stack(display.card(f"Pathways of {self.target}", about, fold=fold), picture)
-
-    def _any(self, shown: DataFrame) -> str:
-        """The share of persons who entered any event cohort, if it may be shown."""
-        none = shown.loc[shown["step_1"] == NONE, "percent"]
-        known = len(none) or not (shown["step_1"] == OTHER).any()
-        return f"{100 - none.sum():.1f} % of the persons" if known else "hidden"
 
 
 def pathways(
@@ -108,14 +102,12 @@ def pathways(
     first_only: bool,
 ) -> Pathways:  # fmt: skip
     """The event cohorts that persons enter during their first entry of the target, in order."""
-    for name, number, at_least in (
-        ("most_steps", most_steps, 1), ("gap_days", gap_days, 0), ("combination_days", combination_days, 0)
-    ):  # fmt: skip
-        if isinstance(number, bool) or not isinstance(number, int) or number < at_least:
-            raise InvalidParameters(f"'{name}' is {number!r}. Give a whole number, {at_least} or more.")
+    check_whole("most_steps", most_steps, at_least=1)
+    check_whole("gap_days", gap_days, at_least=0)
+    check_whole("combination_days", combination_days, at_least=0)
     names = _names(events)
     if target.spans.empty:
-        raise InvalidParameters(f"The cohort '{target.name}' is empty, so there is nobody to follow up.")
+        raise InvalidParameters(f"The cohort '{target.name}' is empty. attrition() shows which criterion nobody meets.")
     first = _days(target.spans).sort_values([SUBJECT, "first_day"]).drop_duplicates(SUBJECT)
     entered = pd.concat([_days(one.spans).assign(treatment=i) for i, one in enumerate(events)], ignore_index=True)
     duck = database(":memory:")
@@ -151,7 +143,7 @@ def _names(events: Sequence[CohortData]) -> list[str]:
         )
     if len(set(names)) < len(names) or {"", OTHER, NONE} & set(names):
         raise InvalidParameters(
-            f"Each event cohort needs a name of its own, other than {OTHER} and {NONE}: cohort.named(name)."
+            f"Event cohorts need distinct names other than '{OTHER}' and '{NONE}'. Rename one: cohort.named(name)."
         )
     return [str(name) for name in names]
 

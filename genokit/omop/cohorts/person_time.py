@@ -7,7 +7,6 @@ subtracts one after its end, and running sums give who is present. Days are numb
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -19,19 +18,17 @@ from genokit.omop.cohorts.cohort_periods import END, START, SUBJECT, Ints, day_n
 from genokit.omop.cohorts.demographics import Band
 
 
-@dataclass(frozen=True)
 class _Periods:
     """Merged periods with the sex and birth of their persons, sorted by person and day; and the calendar intervals."""
 
-    frame: DataFrame
-    person: Ints
-    first: Ints
-    last: Ints
-    sex: Ints  # position in sexes
-    birth: Any  # days
-    sexes: list[str]
-    begins: Ints  # of intervals
-    ends: Ints
+    def __init__(self, periods: DataFrame, people: DataFrame, intervals: DataFrame) -> None:
+        self.frame = periods.merge(people, on=SUBJECT)
+        self.person = self.frame[SUBJECT].to_numpy(dtype="int64")
+        self.first, self.last = day_numbers(self.frame[START]), day_numbers(self.frame[END])
+        self.sexes = sorted(people["sex"].unique())
+        self.sex = self.frame["sex"].map(self.sexes.index).to_numpy(dtype="int64")  # position in sexes
+        self.birth = self.frame["birth"].to_numpy(dtype="datetime64[D]")
+        self.begins, self.ends = (day_numbers(intervals[name]) for name in ("interval_start", "interval_end"))
 
     def aged(self, band: Sequence[Any]) -> tuple[Ints, Ints]:
         """For each period, the first and the last day on which its person is in an age group."""
@@ -69,7 +66,7 @@ def incidence(
     ``at_risk`` are merged periods, ``people`` the sex and birth of each person; an event counts if it happens at risk.
     ``intervals`` are calendar intervals without gaps.
     """
-    periods = _periods(at_risk, people, intervals)
+    periods = _Periods(at_risk, people, intervals)
     begin, end = periods.begins[0], periods.ends[-1]
     happened, at = day_numbers(events[START]), period_at_start(periods.frame, events)
     happened, at = happened[at >= 0], at[at >= 0]
@@ -105,7 +102,7 @@ def prevalence(
 
     ``observed`` are merged periods, ``people`` the sex and birth of each person, ``cases`` periods within ``observed``.
     """
-    periods = _periods(observed, people, intervals)
+    periods = _Periods(observed, people, intervals)
     every = np.arange(len(periods.person))
     low, high = periods.intervals(every, periods.first, periods.last)
     day = np.maximum(periods.first, periods.begins[np.minimum(low, len(intervals) - 1)])  # the first in interval low
@@ -126,22 +123,6 @@ def prevalence(
     for count in counts.values():
         count[:, 0] = count[:, 1:].sum(axis=1)
     return _frame(counts, intervals, ages, periods.sexes)
-
-
-def _periods(periods: DataFrame, people: DataFrame, intervals: DataFrame) -> _Periods:
-    sexes = sorted(people["sex"].unique())
-    known = periods.merge(people, on=SUBJECT)
-    return _Periods(
-        known,
-        known[SUBJECT].to_numpy(dtype="int64"),
-        day_numbers(known[START]),
-        day_numbers(known[END]),
-        known["sex"].map(sexes.index).to_numpy(dtype="int64"),
-        known["birth"].to_numpy(dtype="datetime64[D]"),
-        sexes,
-        day_numbers(intervals["interval_start"]),
-        day_numbers(intervals["interval_end"]),
-    )
 
 
 def _frame(counts: Mapping[str, Ints], intervals: DataFrame, ages: Sequence[Band], sexes: Sequence[str]) -> DataFrame:

@@ -12,7 +12,7 @@ from pandas import DataFrame
 
 from genokit import disclosure, display
 from genokit.errors import InvalidParameters, did_you_mean
-from genokit.omop.cohorts.cohort_data import CohortData, strictest
+from genokit.omop.cohorts.cohort_data import CohortData, check_whole, strictest
 from genokit.omop.cohorts.cohort_periods import END, START, SUBJECT, first_periods
 from genokit.omop.cohorts.demographics import AgeGroups, at_entry, people
 from genokit.omop.cohorts.incidence import Z
@@ -87,8 +87,7 @@ def time_to(
     target: CohortData, outcome: CohortData, by: str | None, most_days: int, age_groups: AgeGroups
 ) -> TimeToEvent:
     """From each person's first entry to the first entry of the outcome; persons who had it before are left out."""
-    if isinstance(most_days, bool) or not isinstance(most_days, int) or most_days < 1:
-        raise InvalidParameters(f"'most_days' is {most_days!r}. Give a whole number of days, 1 or more.")
+    check_whole("most_days", most_days, at_least=1)
     if by not in (None, "sex", "age_group"):
         raise InvalidParameters(f"There is no curve by '{by}'. {did_you_mean(str(by), ('sex', 'age_group'))}")
     min_cell = strictest(target, outcome)

@@ -1,4 +1,4 @@
--- Achilles' result tables, and the scans that they come from, with a hash of what each read.
+-- Achilles' result tables.
 create table if not exists achilles_results (
     analysis_id integer,
     stratum_1 varchar, stratum_2 varchar, stratum_3 varchar, stratum_4 varchar, stratum_5 varchar,
@@ -18,4 +18,3 @@ create table if not exists achilles_analysis (
     stratum_5_name varchar,
     is_distribution integer
 );
-create table if not exists genokit_scans (scan varchar, key varchar);
