@@ -108,9 +108,9 @@ class Explorer:
             self._paint()
 
     def _paint(self) -> None:
-        if self._quiet:
-            return
         with self._lock:
+            if self._quiet:
+                return
             name, concept_id = self._what.value, self._names.value
             if name not in self.tables:
                 shown = pictures.drawn(self._of, name) or live.quiet("Nothing to show.")
