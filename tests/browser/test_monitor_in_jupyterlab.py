@@ -144,7 +144,7 @@ def test_hostile_names_reasons_and_logs_are_only_text(box, opened):
     pane = book.page.locator(".gk-logbox")
     until(lambda: "<script>window.hacked=1" in pane.inner_text())
     assert "<img src=x onerror" in book.page.locator(".gk-about").inner_text()
-    assert "<img src=x onerror" in book.page.locator(".gk-lanes").inner_text()
+    assert "<img src=x onerror" in book.page.locator(".gk-monitor .gk-lanes").inner_text()
     book.page.get_by_role("textbox", name="Filter").fill("<img")
     press(book, "Explain")
     until(lambda: book.page.locator(".gk-about .gk-card").count() > 1)
