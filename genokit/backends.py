@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from genokit.config import Settings, check_home
-from genokit.errors import ConfigError, InvalidRequest
+from genokit.errors import ConfigError, InvalidRequest, renamed
 from genokit.refusals import translated_errors as translated_errors
 
 if TYPE_CHECKING:
@@ -68,6 +68,8 @@ class Clients:
         self.services: dict[str, Any] = services
         self.stack_outputs: dict[str, dict[str, str]] = {}  # by stack, once it is deployed
         self._shared: dict[Callable[[Clients], Any], Any] = {}
+
+    shares_folders = renamed("shares_folders", "backend.shares_folders")
 
     def __repr__(self) -> str:
         return f"<Clients {self.place}>"

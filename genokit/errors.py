@@ -38,8 +38,10 @@ Every message says what happened, to which thing, what was expected, what was fo
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +202,16 @@ class PipelineFailed(GenokitError):
     """At least one notebook of a pipeline did not run to its end."""
 
     runs: Sequence[Any]  # each a genokit.Run
+
+
+def renamed(old: str, new: str) -> property:
+    """The old name of an attribute: it still works, and warns with the new one."""
+
+    def value(self: object) -> object:
+        warnings.warn(f"{type(self).__name__}.{old} is now {new}.", DeprecationWarning, stacklevel=2)
+        return attrgetter(new)(self)
+
+    return property(value, doc=f"The old name of ``{new}``.")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -29,6 +29,7 @@ from genokit import (
     storage,
     train,
 )
+from genokit.backends import Clients
 from genokit.batch import ComputeEnvironment, JobQueue, LogStream
 from genokit.omop.characterize.characterization import Characterization
 from genokit.omop.cohorts.cohort import Cohort
@@ -118,6 +119,20 @@ def test_leaves_switch_and_skin_load_nothing_but_the_standard_library(module):
 def test_coming_in_takes_less_than_fifteen_hundredths_of_a_second():
     code = "import time; start = time.perf_counter(); import genokit; print(time.perf_counter() - start)"
     assert min(float(python(code)) for _ in range(5)) < 0.15
+
+
+@pytest.mark.parametrize(
+    ("owner", "old", "new"),
+    [(Job, "reunited", "reused"), (ComputeEnvironment, "room", "capacity"), (Clients, "shares_folders", "backend")],
+)
+def test_an_attribute_that_was_renamed_still_works_and_warns_with_its_new_name(
+    owner: type, old: str, new: str, account: Settings
+) -> None:
+    batch = genokit.Batch(settings=account)
+    job = Job(batch.clients, "none", reused=True)
+    one = {Job: job, ComputeEnvironment: batch.environments()[0], Clients: batch.clients}[owner]
+    with pytest.warns(DeprecationWarning, match=rf"{owner.__name__}\.{old} is now {new}"):
+        assert getattr(one, old)
 
 
 CLASSES = (genokit.Batch, Job, JobDefinition, JobQueue, ComputeEnvironment, LogStream, Cdm, Cohort, Concept, ConceptSet,

@@ -17,7 +17,7 @@ from genokit.batch.diagnose.known_reasons import failure
 from genokit.batch.job_state import ENDED, JobState, detailed, took_s
 from genokit.batch.logs import LogStream, log_stream
 from genokit.display import Html, Log, card, log, plain, seconds
-from genokit.errors import JobFailed, JobTimeout, NotFound
+from genokit.errors import JobFailed, JobTimeout, NotFound, renamed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,6 +51,8 @@ class Job:
 
     https://docs.aws.amazon.com/batch/latest/userguide/job_states.html
     """
+
+    reunited = renamed("reunited", "reused")
 
     def __init__(self, clients: Clients, job_id: str, *, reused: bool = False) -> None:
         self.id = job_id

@@ -9,6 +9,7 @@ from typing import Any
 from genokit.backends import Clients, translated_errors
 from genokit.batch.requirements import Capacity
 from genokit.display import Html, card, plain, table
+from genokit.errors import renamed
 
 GONE = ("INVALID", "DELETING", "DELETED")  # statuses in which nothing starts any more
 FARGATE = ("FARGATE", "FARGATE_SPOT")
@@ -56,6 +57,8 @@ class ComputeEnvironment:
     cluster: str | None
     capacity: Capacity | None
     only_image: str | None
+
+    room = renamed("room", "capacity")
 
     @property
     def usable(self) -> bool:
