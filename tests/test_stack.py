@@ -183,13 +183,13 @@ def test_parameters_are_keywords_and_an_unknown_one_is_told_the_known_ones(small
     table = small.parameters()
     assert list(table.index) == ["max_vcpus", "urgent", "word", "prefix"]
     assert table.loc["max_vcpus"].to_dict() == {
-        "parameter": "MaxvCpus", "default": "2", "allowed": "1 to 64", "description": "the most"
+        "parameter": "MaxvCpus", "default": "2", "description": "the most"
     }  # fmt: skip
     assert small.diff(MaxvCpus=1).summary == small.diff(max_vcpus=1).summary
     with pytest.raises(InvalidParameters) as caught:
         small.deploy(max_cpus=1)
     assert "Did you mean 'max_vcpus'?" in str(caught.value)
-    assert "word = 'hello'" in str(caught.value)
+    assert "It has: max_vcpus, urgent, word, prefix." in str(caught.value)
     assert small.status == "NOT_DEPLOYED"
 
 
@@ -337,7 +337,6 @@ def test_the_command_does_the_same(small, monkeypatch, capsys):
     assert "replace=True" in said("update", small.name, "prefix=x-")[2]
     assert said("update", small.name, "prefix=x-", "--replace")[0] == 0
     assert "is not NAME=VALUE" in said("deploy", small.name, "word")[2]
-    assert "max_vcpus = 2\n    the most" in said("parameters", small.name)[1]
     assert json.loads(said("policy")[1]) == json.loads(small.policy())
     assert said("policy", "batch", "deployer-network")[0] == 0
     assert "Did you mean 'deployer'?" in said("policy", "batch", "deploy")[2]
@@ -572,7 +571,7 @@ def test_a_change_set_that_cannot_be_made_is_a_failure_with_its_reason(stubbed):
         stack.deploy()
 
 
-def test_the_first_failure_is_told_and_not_those_that_followed_from_it(stubbed, capsys):
+def test_the_first_failure_is_told_and_not_those_that_followed_from_it(stubbed):
     stack, stubber = stubbed
     stubber.add_response("describe_stacks", described("CREATE_COMPLETE"))
     stubber.add_response("create_change_set", {"Id": "c", "StackId": IDENTITY})
@@ -599,9 +598,6 @@ def test_the_first_failure_is_told_and_not_those_that_followed_from_it(stubbed, 
     with pytest.raises(StackFailed, match="TooManyBuckets The stack is unchanged") as caught:
         stack.deploy()
     assert (caught.value.resource, caught.value.reason) == ("Bucket", "TooManyBuckets")
-    shown = capsys.readouterr().out
-    assert "Bucket: CREATE_FAILED: TooManyBuckets" in shown
-    assert "cancelled" not in shown
 
 
 def test_a_removal_that_is_under_way_is_waited_for_and_is_the_end(stubbed, capsys):

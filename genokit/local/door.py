@@ -160,9 +160,7 @@ class _Exchange(BaseHTTPRequestHandler):
         if int(length) > BODY_BYTES and service == "s3":
             return _Body(self, int(length)), None
         if int(length) > BODY_BYTES:
-            raise Refused(
-                413, "RequestEntityTooLarge", f"The body has {length} bytes; at most {BODY_BYTES} are accepted."
-            )
+            raise Refused(413, "RequestEntityTooLarge", f"A body has at most {BODY_BYTES} bytes, this one {length}.")
         data, self.coming = self.rfile.read(int(length)), False
         return io.BytesIO(data), hashlib.sha256(data).hexdigest()
 

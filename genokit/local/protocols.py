@@ -26,14 +26,12 @@ from genokit.local.shapes import Refused
 
 XML = ("s3", "sts")
 CONTENT_TYPES = {"batch": "application/json", "logs": "application/x-amz-json-1.1", **dict.fromkeys(XML, "text/xml")}
-# Elements whose names follow no rule; clients in C++ look at them.
+# Elements whose names follow no rule; clients in C++, which can only read, look at them.
 ROOTS = {
     "ListObjectsV2Output": "ListBucketResult",
     "ListObjectsOutput": "ListBucketResult",
     "ListObjectVersionsOutput": "ListVersionsResult",
     "ListBucketsOutput": "ListAllMyBucketsResult",
-    "CreateMultipartUploadOutput": "InitiateMultipartUploadResult",
-    "DeleteObjectsOutput": "DeleteResult",
 }
 ENCODED = ("Key", "Prefix", "Delimiter", "Marker", "NextMarker", "StartAfter", "KeyMarker", "NextKeyMarker")
 XML_BYTES = 8 * 1024 * 1024  # the parts of the largest upload
@@ -94,17 +92,17 @@ def _routes(service: str) -> list[tuple[str, re.Pattern[str], dict[str, list[str
 
 def _members_in_json(body: Any) -> dict[str, Any]:
     """The parameters in a body; a member that is null counts as absent."""
-
-    def given(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        return {name: value for name, value in pairs if value is not None}
-
     try:
-        found = json.loads(body.read() or b"{}", object_pairs_hook=given)
+        found = json.loads(body.read() or b"{}", object_pairs_hook=_without_null)
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise Refused(400, "SerializationException", "The body is not a JSON object.")
     return found
+
+
+def _without_null(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: value for name, value in pairs if value is not None}
 
 
 def _members_in_xml(model: Any, headers: Message, body: Any) -> dict[str, Any]:

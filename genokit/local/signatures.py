@@ -100,10 +100,7 @@ def check(pair: Credentials, method: str, url: str, headers: Message, digest: st
     signer = (_S3Signer if found["service"] == "s3" else _Signer)(pair, found["service"], found["region"])
     expected = signer.signature(signer.string_to_sign(request, signer.canonical_request(request)), request)
     if not hmac.compare_digest(expected, found["signature"]):
-        raise _invalid(
-            "The request signature we calculated does not match the signature you provided. "
-            "Check your AWS Secret Access Key and signing method."
-        )
+        raise _invalid("The request signature we calculated does not match yours. Check your AWS Secret Access Key.")
 
 
 class _Signer(SigV4Auth):  # type: ignore[misc]

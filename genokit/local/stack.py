@@ -34,16 +34,13 @@ from genokit.local.stack_template import Doc, Template, invalid
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,127}")
 NOTHING = "The submitted information didn't contain changes. Submit different information to create a change set."
-UPDATABLE = ("CREATE_COMPLETE", "UPDATE_COMPLETE", "UPDATE_ROLLBACK_COMPLETE")
 UNDONE = {"CREATE": "ROLLBACK_COMPLETE", "UPDATE": "UPDATE_ROLLBACK_COMPLETE", "DELETE": "DELETE_FAILED"}
 BUCKET, DEFINITION, QUEUE = "AWS::S3::Bucket", "AWS::Batch::JobDefinition", "AWS::Batch::JobQueue"
-# The table in which the embedded Batch keeps such things, and their kind in its operations, members and ARNs.
+# The table in which the embedded Batch keeps such things, and their kind in its operations and their members.
 KINDS = {
-    QUEUE: ("queues", "job_queue", "jobQueue", "job-queue"),
-    "AWS::Batch::ComputeEnvironment": (
-        "environments", "compute_environment", "computeEnvironment", "compute-environment"
-    ),
-}  # fmt: skip
+    QUEUE: ("queues", "job_queue", "jobQueue"),
+    "AWS::Batch::ComputeEnvironment": ("environments", "compute_environment", "computeEnvironment"),
+}
 REAL = (*KINDS, DEFINITION, BUCKET, "AWS::Logs::LogGroup")
 # Properties that say how to update, and are no member of a request that creates the thing.
 OF_UPDATES = ("ReplaceComputeEnvironment", "UpdatePolicy", "UpdateToLatestImageVersion")
@@ -103,7 +100,7 @@ def _create(caller: _Within, new: Doc, old: Doc | None) -> None:
     elif new["type"] == DEFINITION:
         caller.call("register_job_definition", {**new["properties"], "jobDefinitionName": name})
     elif new["type"] in KINDS:
-        table, noun, member, _ = KINDS[new["type"]]
+        table, noun, member = KINDS[new["type"]]
         row = caller.db.execute(f"select * from {table} where name = ?", (name,)).fetchone()
         if old:
             new["before"] = old["before"]
@@ -123,7 +120,7 @@ def _delete(caller: _Within, old: Doc) -> None:
     elif old["type"] == DEFINITION:
         caller.call("deregister_job_definition", {"jobDefinition": old["physical"]})
     elif old["type"] in KINDS:
-        table, noun, member, _ = KINDS[old["type"]]
+        table, noun, member = KINDS[old["type"]]
         if caller.db.execute(f"select name from {table} where name = ?", (name,)).fetchone():
             caller.call(f"update_{noun}", {member: name, "state": "DISABLED"})
             caller.call(f"delete_{noun}", {member: name})
@@ -175,13 +172,12 @@ def create_change_set(caller: Caller, request: dict[str, Any]) -> dict[str, Any]
     name, title, creates = request["StackName"], request["ChangeSetName"], request.get("ChangeSetType") == "CREATE"
     with caller.writing() as db:
         stack = _new(name) if creates and not _newest(db, name) else _stack(db, name)
-        if stack["status"] not in (("REVIEW_IN_PROGRESS",) if creates else UPDATABLE):
+        if creates != (stack["status"] == "REVIEW_IN_PROGRESS"):
             raise invalid(f"Stack:{stack['id']} is in {stack['status']} state and can not be updated.")
         given = {one["ParameterKey"]: one.get("ParameterValue") for one in request.get("Parameters", [])}
         parameters = {key: stack["parameters"].get(key, "") if one is None else one for key, one in given.items()}
         tags = {one["Key"]: one["Value"] for one in request.get("Tags", [])}
-        body = request.get("TemplateBody", "")
-        stack["pending"] = {"title": title, "body": body, "parameters": parameters, "tags": tags}
+        stack["pending"] = {"title": title, "body": request["TemplateBody"], "parameters": parameters, "tags": tags}
         _evaluated(db, stack)
         _save(db, stack)
     return {"Id": f"arn:aws:cloudformation:{LOCAL}:{ACCOUNT}:changeSet/{title}", "StackId": stack["id"]}
@@ -225,7 +221,7 @@ def delete_stack(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
     with caller.writing() as db:
         stack = _newest(db, request["StackName"])
         if stack and stack["status"] != "DELETE_COMPLETE":
-            stack["deleted"] = _now() if _become(caller, db, stack, "DELETE", {}) else None
+            _become(caller, db, stack, "DELETE", {})
             _save(db, stack)
     return {}
 
@@ -298,7 +294,7 @@ def _physical(db: sqlite3.Connection, stack: Doc, new: Doc, old: Doc | None) -> 
         latest = "select coalesce(max(revision), 0) from definitions where name = ?"
         return arn(name, db.execute(latest, (name,)).fetchone()[0] + 1)
     if new["type"] in KINDS:
-        return f"{ARN}:{KINDS[new['type']][3]}/{name}"
+        return f"{ARN}:{KINDS[new['type']][1].replace('_', '-')}/{name}"
     return name.lower()[:63] if new["type"] == BUCKET else name
 
 
@@ -386,9 +382,8 @@ def _described(stack: Doc) -> dict[str, Any]:
     return _stated({
         "StackId": stack["id"], "StackName": stack["name"], "StackStatus": stack["status"],
         "StackStatusReason": stack.get("reason"), "CreationTime": stack["created"],
-        "LastUpdatedTime": stack.get("updated"), "DeletionTime": stack.get("deleted"), "Outputs": stack["outputs"],
+        "LastUpdatedTime": stack.get("updated"), "Outputs": stack["outputs"],
         "Parameters": [{"ParameterKey": key, "ParameterValue": one} for key, one in stack["parameters"].items()],
-        "Tags": [{"Key": key, "Value": value} for key, value in stack["tags"].items()],
     })  # fmt: skip
 
 

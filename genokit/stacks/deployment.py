@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import secrets
-import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,11 +18,8 @@ from genokit.stacks.progress import say
 NOT_CREATED = ("ROLLBACK_COMPLETE", "ROLLBACK_FAILED", "CREATE_FAILED")  # such a stack can only be deleted
 # What to do about a stack in a state that nobody wants.
 NEXT = {
-    **dict.fromkeys(
-        NOT_CREATED,
-        "It could not be created, so there is nothing to compare with or to update. Fix the cause and deploy again: "
-        "deploy() removes what is left of it first.",
-    ),
+    "ROLLBACK_COMPLETE": "It could not be created, so there is nothing to compare with or to update. Fix the cause and "
+    "deploy again: deploy() removes what is left of it first.",
     "UPDATE_ROLLBACK_COMPLETE": "The stack is unchanged. Fix the cause and try again.",
     "DELETE_FAILED": 'Fix the cause and end its removal with teardown(confirm="{name}").',
     "UPDATE_ROLLBACK_FAILED": "Bring it back with 'aws cloudformation continue-update-rollback --stack-name {name}', "
@@ -58,11 +54,6 @@ class Deployment:
             raise NotFound(f"There is no stack '{self.name}' ({self.clients.place}). deploy() creates it.")
         return found
 
-    def check_comparable(self, found: dict[str, Any] | None) -> None:
-        """Raise StackFailed if the stack could not be created, so that there is nothing to change."""
-        if found and found["StackStatus"] in NOT_CREATED:
-            raise self._failure(found["StackStatus"], [])
-
     def at_rest(self) -> dict[str, Any] | None:
         """The stack when no operation is in progress."""
         told = ""
@@ -73,15 +64,18 @@ class Deployment:
             time.sleep(self.clients.backend.poll_s)
         return found
 
-    def settled(self) -> dict[str, Any] | None:
-        """The stack when it can be changed; one that could not be created is removed first. Raises StackFailed."""
+    def settled(self, *, anew: bool = False) -> dict[str, Any] | None:
+        """The stack when it can be changed. Raises StackFailed.
+
+        With ``anew``, one that could not be created is removed first.
+        """
         found = self.at_rest()
         status = found["StackStatus"] if found else ""
-        if found and status in NOT_CREATED:
+        if found and status in NOT_CREATED and anew:
             say(f"Stack {self.name} is {status}: an earlier deploy failed. What is left of it is removed first.")
             self.delete(found)
             return None
-        if status.endswith("_FAILED"):
+        if status in NOT_CREATED or status.endswith("_FAILED"):
             raise self._failure(status, [])
         return found
 
@@ -110,7 +104,7 @@ class Deployment:
 
     def _changes(self, request: dict[str, str]) -> Changes:
         """A change set's changes, when CloudFormation has worked them out. Raises StackFailed."""
-        pause_s, what = self.clients.backend.poll_s / 8, f"change set of stack '{self.name}'"
+        what = f"change set of stack '{self.name}'"
         while True:
             found = list(progress.pages(self.clients, "cloudformation", "describe_change_set", what, **request))
             status, reason = found[0]["Status"], found[0].get("StatusReason", "")
@@ -122,8 +116,7 @@ class Deployment:
                 raise StackFailed(
                     f"Stack '{self.name}' cannot be deployed like this: {reason}", stack=self.name, reason=reason
                 )
-            time.sleep(pause_s)
-            pause_s = min(self.clients.backend.poll_s, pause_s * 1.3)
+            time.sleep(self.clients.backend.poll_s / 2)
 
     def withdraw(self, request: dict[str, str], found: dict[str, Any] | None) -> None:
         """Remove a change set, and the empty stack that came with it where there was none."""
@@ -135,7 +128,7 @@ class Deployment:
     def become(self, found: dict[str, Any] | None, template: str, given: list[dict[str, Any]], replace: bool) -> None:
         """Show what would change, and change it. Raises ConfirmationNeeded, StackFailed."""
         request, changes = self.proposed(found, template, given)
-        _show(changes)
+        say(str(changes))
         if not changes or (changes.losses and not replace):
             self.withdraw(request, found)
             if changes:
@@ -175,18 +168,6 @@ class Deployment:
         first = progress.first_failure(seen) or {}
         resource, reason = first.get("LogicalResourceId", ""), first.get("ResourceStatusReason", "")
         cause = f"The first to fail was {resource} ({first['ResourceType']}): {reason} " if first else ""
-        todo = NEXT.get(status, "events() shows all failures. Fix the cause and call again.").format(name=self.name)
-        return StackFailed(
-            f"Stack '{self.name}' is {status}. {cause}{todo}", stack=self.name, resource=resource, reason=reason
-        )
-
-
-def _show(changes: Changes) -> None:
-    """The change set: a card in a notebook, lines elsewhere."""
-    shell = sys.modules.get("IPython")
-    if shell is None or not hasattr(shell.get_ipython(), "kernel"):
-        say(str(changes))
-        return
-    from IPython.display import display
-
-    display(changes)
+        todo = NEXT.get("ROLLBACK_COMPLETE" if status in NOT_CREATED else status, "events() shows all failures.")
+        said = f"Stack '{self.name}' is {status}. {cause}{todo.format(name=self.name)}"
+        return StackFailed(said, stack=self.name, resource=resource, reason=reason)

@@ -41,15 +41,15 @@ def follow(clients: Clients, stack: str, known: set[str], total: int) -> tuple[s
     from genokit.bars import Bar
 
     name = stack.rpartition(":stack/")[2].partition("/")[0]
-    done: set[str] = set()
     events: list[Event] = []
-    pause_s, status = clients.backend.poll_s / 8, ""
+    status = ""
     with Bar(total=total, desc=name, unit="resource", leave=False) as bar:
         while True:
-            for event in read(clients, stack, known):
-                known.add(event["EventId"])
-                events.append(event)
-                _show(event, bar, done)
+            new = read(clients, stack, known)
+            events += new
+            known.update(one["EventId"] for one in new)
+            done = [one for one in new if one.get("ResourceStatus", "").endswith("_COMPLETE")]
+            bar.update(sum(one.get("ResourceType") != STACK for one in done))
             if status:
                 return status, events
             with translated_errors(f"stack '{name}'"):
@@ -59,28 +59,15 @@ def follow(clients: Clients, stack: str, known: set[str], total: int) -> tuple[s
             if not found.endswith("_IN_PROGRESS") and (events or found == "DELETE_COMPLETE"):
                 status = found  # once more: the events that came with it
                 continue
-            time.sleep(pause_s)
-            pause_s = min(clients.backend.poll_s, pause_s * 1.3)
-
-
-def _show(event: Event, bar: Any, done: set[str]) -> None:
-    status, resource = event.get("ResourceStatus", ""), event.get("LogicalResourceId", "")
-    if event.get("ResourceType") == STACK:
-        return
-    if status.endswith("_FAILED") and not _cancelled(event):
-        bar.write(f"{resource}: {status}: {event.get('ResourceStatusReason', '')}", file=sys.stdout)
-    elif status.endswith("_COMPLETE") and resource not in done:
-        done.add(resource)
-        bar.update()
+            time.sleep(clients.backend.poll_s / 2)
 
 
 def first_failure(events: list[Event]) -> Event | None:
-    """The failure that caused the others: the first one, of a resource if there is one."""
+    """The failure that caused the others: the first one, of a resource if there is one.
+
+    CloudFormation cancels the other resources.
+    """
     failed = [event for event in events if event.get("ResourceStatus", "").endswith("_FAILED")]
-    own = [event for event in failed if event.get("ResourceType") != STACK and not _cancelled(event)]
-    return next(iter(own or failed), None)
-
-
-def _cancelled(event: Event) -> bool:
-    """Whether a resource failed because another had: CloudFormation then cancels the rest."""
-    return "cancelled" in event.get("ResourceStatusReason", "").lower()
+    own = [one for one in failed if one.get("ResourceType") != STACK]
+    causes = [one for one in own if "cancelled" not in one.get("ResourceStatusReason", "").lower()]
+    return next(iter(causes or failed), None)

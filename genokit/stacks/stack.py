@@ -93,7 +93,7 @@ class Stack:
         -------
         pandas.DataFrame
             Indexed by keyword, with the columns ``parameter`` (the name in the template), ``default`` (None where one
-            must be given), ``allowed`` and ``description``.
+            must be given) and ``description``. A value that is not allowed is refused with the template's rules.
 
         Raises
         ------
@@ -238,8 +238,7 @@ class Stack:
         >>> Stack("batch", stack_name="genokit-new").diff(spot_max_vcpus=64)
         <Changes genokit-new: 37 to add>
         """
-        found = self._deployment.found()
-        self._deployment.check_comparable(found)
+        found = self._deployment.settled()
         given = templates.given(self.name, parameters, found if keep else None)
         request, changes = self._deployment.proposed(found, self._template_for_deploy(), given)
         self._deployment.withdraw(request, found)
@@ -279,7 +278,7 @@ class Stack:
         '/genokit/genokit-batch/jobs'
         """
         given = templates.given(self.name, parameters, None)
-        self._deployment.become(self._deployment.settled(), self._template_for_deploy(), given, replace)
+        self._deployment.become(self._deployment.settled(anew=True), self._template_for_deploy(), given, replace)
         return self
 
     def update(self, *, replace: bool = False, **parameters: object) -> Stack:
@@ -312,7 +311,7 @@ class Stack:
         'UPDATE_COMPLETE'
         """
         templates.given(self.name, parameters, None)  # a wrong name is told before anything is done
-        self._deployment.check_comparable(self._deployment.deployed())
+        self._deployment.deployed()
         found = self._deployment.settled()
         given = templates.given(self.name, parameters, found)
         self._deployment.become(found, self._template_for_deploy(), given, replace)
@@ -380,9 +379,6 @@ class Stack:
         rows: dict[str, object] = {"Template": self.name, "Place": self.clients.place}
         if found is None:
             return card(f"Stack {self.stack_name}", rows, status="NOT_DEPLOYED")
-        if found.get("StackStatusReason"):
-            rows["Reason"] = found["StackStatusReason"]
-        rows["Changed"] = found.get("LastUpdatedTime", found["CreationTime"])
         given = {one["ParameterKey"]: one.get("ParameterValue", "") for one in found.get("Parameters", [])}
         resources = self.resources()[["resource", "status", "type", "id"]]
         fold = {"Outputs": self.outputs, "Parameters": given, f"{len(resources)} resources": table(resources, most=200)}

@@ -17,18 +17,18 @@ HERE = Path(__file__).parent
 
 def text(name: str) -> str:
     """A template of the kit by its name, or one's own by its path. Raises NotFound."""
-    file = Path(name) if name.endswith((".yaml", ".yml")) else HERE / f"{name}.yaml"
-    if not file.is_file():
-        names = [one.stem for one in HERE.glob("*.yaml")]
-        raise NotFound(f"There is no template '{name}'. {did_you_mean(name, names)}")
-    return file.read_text(encoding="utf-8")
+    own = {name: Path(name)} if name.endswith((".yaml", ".yml")) and Path(name).is_file() else {}
+    return _read("template", name, {one.stem: one for one in HERE.glob("*.yaml")} | own)
 
 
 def policy(name: str) -> str:
     """An IAM policy of the kit. Raises NotFound."""
-    files = {one.stem: one for one in (HERE / "policies").glob("*.json")}
+    return _read("policy", name, {one.stem: one for one in (HERE / "policies").glob("*.json")})
+
+
+def _read(kind: str, name: str, files: Mapping[str, Path]) -> str:
     if name not in files:
-        raise NotFound(f"There is no policy '{name}'. {did_you_mean(name, files)}")
+        raise NotFound(f"There is no {kind} '{name}'. {did_you_mean(name, files)}")
     return files[name].read_text(encoding="utf-8")
 
 
@@ -47,13 +47,12 @@ def table(parameters: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     rows = {
         keyword(name): {
             "parameter": name,
-            "default": None if "Default" not in one else plain(one["Default"]),
-            "allowed": _allowed(one),
+            "default": one.get("Default"),
             "description": " ".join(str(one.get("Description", "")).split()),
         }
         for name, one in parameters.items()
     }
-    columns = ["parameter", "default", "allowed", "description"]
+    columns = ["parameter", "default", "description"]
     return Frame.from_dict(rows, orient="index", columns=columns).rename_axis("keyword")
 
 
@@ -62,10 +61,10 @@ def given(name: str, parameters: Mapping[str, object], previous: Mapping[str, An
     known = declared(name)
     names = {_folded(one): one for one in known}
     if unknown := [one for one in parameters if _folded(one) not in names]:
-        listed = "".join(f"\n    {keyword(one)} = {_default(told)}" for one, told in known.items())
+        listed = ", ".join(map(keyword, known))
         raise InvalidParameters(
             f"The template '{name}' has no parameter '{unknown[0]}'. {did_you_mean(unknown[0], map(keyword, known))} "
-            f"It has, with these defaults:{listed}"
+            f"It has: {listed}."
         )
     values = {names[_folded(one)]: value for one, value in parameters.items() if value is not None}
     kept = [one["ParameterKey"] for one in (previous or {}).get("Parameters", [])]
@@ -96,15 +95,3 @@ def plain(value: object) -> str:
     if isinstance(value, (list, tuple)):
         return ",".join(map(plain, value))
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def _default(declared: Mapping[str, Any]) -> str:
-    return repr(plain(declared["Default"])) if "Default" in declared else "(must be given)"
-
-
-def _allowed(declared: Mapping[str, Any]) -> str:
-    if "AllowedValues" in declared:
-        return ", ".join(map(plain, declared["AllowedValues"]))
-    if "MinValue" in declared or "MaxValue" in declared:
-        return f"{declared.get('MinValue', '')} to {declared.get('MaxValue', '')}"
-    return str(declared.get("AllowedPattern", ""))

@@ -26,9 +26,7 @@ def create_bucket(objects: Objects, request: Request) -> Answer:
     """A new bucket of this account."""
     bucket = request["Bucket"]
     if not NAME.fullmatch(bucket):
-        raise Refused(
-            400, "InvalidBucketName", f"'{bucket}' is not a bucket name: use 3 to 63 of a-z, 0-9, '.' and '-'."
-        )
+        raise Refused(400, "InvalidBucketName", f"'{bucket}': a bucket's name is 3 to 63 of a-z, 0-9, '.' and '-'.")
     if objects.has(bucket):
         raise Refused(409, "BucketAlreadyOwnedByYou", f"The embedded account already has a bucket '{bucket}'.")
     objects.create(bucket)
@@ -58,8 +56,6 @@ def delete_bucket(objects: Objects, request: Request) -> Answer:
 def put_object(objects: Objects, request: Request) -> Answer:
     """Store an object whole; with IfNoneMatch='*' only where there is none, with IfMatch only over that one."""
     key, body = checked_key(request["Key"]), request.get("Body", b"")
-    # boto3 reports progress from the moment a request is sent, and here none is.
-    getattr(body, "signal_transferring", lambda: None)()
 
     def allowed(old: StoredObject | None) -> None:
         if request.get("IfNoneMatch") == "*" and old:
@@ -67,7 +63,7 @@ def put_object(objects: Objects, request: Request) -> Answer:
         if "IfMatch" in request and (old is None or request["IfMatch"].strip('"') != old.etag):
             raise Refused(412, "PreconditionFailed", f"The object '{key}' has changed, or is not there.")
 
-    found = objects.place(request["Bucket"], key, objects.receive(body), kept(request), allowed=allowed)
+    found = objects.place(request["Bucket"], key, *objects.receive(body), kept(request), allowed=allowed)
     return {"ETag": f'"{found.etag}"'}
 
 
@@ -91,10 +87,8 @@ def get_object(objects: Objects, request: Request) -> Answer:
 
 def head_object(objects: Objects, request: Request) -> Answer:
     """What is known of an object."""
-    try:
-        found = objects.find(request["Bucket"], checked_key(request["Key"]))
-    except FileNotFoundError:
-        raise Refused(404, "NoSuchKey", "Not Found") from None
+    opened, found = opened_object(objects, request["Bucket"], request["Key"])
+    opened.close()
     _check_conditions(request, found)
     return {**_metadata(found), "ContentLength": found.size}
 
@@ -118,13 +112,11 @@ def copy_object(objects: Objects, request: Request) -> Answer:
     """Copy an object of this account, with what is known of it unless MetadataDirective is REPLACE."""
     bucket, key = source(objects, request["CopySource"])
     replace = request.get("MetadataDirective") == "REPLACE"
-    if (bucket, key) == (request["Bucket"], request["Key"]) and not replace:
-        raise Refused(400, "InvalidRequest", f"This copy of '{key}' to itself would change nothing.")
     opened, found = opened_object(objects, bucket, key)
     with opened:
-        received = objects.receive(opened)
+        file, etag = objects.receive(opened)
     about = kept(request) if replace else found.about
-    made = objects.place(request["Bucket"], checked_key(request["Key"]), received, about)
+    made = objects.place(request["Bucket"], checked_key(request["Key"]), file, etag, about)
     return {"CopyObjectResult": {"ETag": f'"{made.etag}"', "LastModified": made.modified}}
 
 
@@ -138,7 +130,6 @@ def list_objects_v2(objects: Objects, request: Request) -> Answer:
     return {
         **response,
         "KeyCount": len(page) + len(response.get("CommonPrefixes", [])),
-        **({"StartAfter": request["StartAfter"]} if "StartAfter" in request else {}),
         **({"Contents": [_listed(one) for one in page]} if page else {}),
         **({"NextContinuationToken": quote(last)} if last is not None else {}),
     }
@@ -212,17 +203,13 @@ def _listed(found: StoredObject) -> dict[str, Any]:
 
 def checked_key(key: str) -> str:
     if len(key.encode()) > KEY_BYTES:
-        raise Refused(
-            400, "KeyTooLongError", f"The key has {len(key.encode())} bytes; at most {KEY_BYTES} are allowed."
-        )
+        raise Refused(400, "KeyTooLongError", f"A key has at most {KEY_BYTES} bytes, this one {len(key.encode())}.")
     return key
 
 
 def _check_version(request: Request) -> None:
     if request.get("VersionId", "null") != "null":
-        raise Refused(
-            404, "NoSuchVersion", f"'{request['Key']}' has no version '{request['VersionId']}': none are kept."
-        )
+        raise Refused(404, "NoSuchVersion", f"'{request['Key']}' has no version but 'null': none are kept.")
 
 
 def opened_object(objects: Objects, bucket: str, key: str) -> tuple[IO[bytes], StoredObject]:

@@ -80,14 +80,6 @@ class StoredObject:
     about: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class ReceivedBody:
-    """A body that was received whole and is not an object yet."""
-
-    file: Path
-    md5: str
-
-
 class Objects:
     """The buckets of the account in ``home``. Callers give names of buckets that ``has`` knows."""
 
@@ -134,8 +126,8 @@ class Objects:
             file = (self.root / bucket / path_of(key)).open("rb")
             return file, self._stored(bucket, key)
 
-    def receive(self, body: Any) -> ReceivedBody:
-        """Receive bytes, text or the rest of a file, piece by piece."""
+    def receive(self, body: Any) -> tuple[Path, str]:
+        """Receive bytes, text or the rest of a file, piece by piece: in a file that is no object yet, and its MD5."""
         folder = self._folder(".parts")
         for left in folder.iterdir():
             with contextlib.suppress(FileNotFoundError):  # others tidy too
@@ -153,16 +145,16 @@ class Objects:
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
-        return ReceivedBody(Path(name), digest.hexdigest())
+        return Path(name), digest.hexdigest()
 
     def place(
         self,
         bucket: str,
         key: str,
-        received: ReceivedBody,
+        received: Path,
+        etag: str,
         about: Mapping[str, Any],
         *,
-        etag: str | None = None,
         allowed: Callable[[StoredObject | None], None] = lambda old: None,
     ) -> StoredObject:
         """Make what was received the object, all at once; ``allowed`` may look at the old one and raise."""
@@ -171,12 +163,12 @@ class Objects:
             with self._locked():
                 allowed(self._stored(bucket, key) if file.is_file() else None)
                 private_folder(file.parent)
-                os.replace(received.file, file)
-                record = {"of": _stamp(file), "etag": etag or received.md5, "about": dict(about)}
+                os.replace(received, file)
+                record = {"of": _stamp(file), "etag": etag, "about": dict(about)}
                 write_atomic(beside, json.dumps(record), private=True)
                 found = self._stored(bucket, key)
         except BaseException:
-            received.file.unlink(missing_ok=True)
+            received.unlink(missing_ok=True)
             raise
         sync_folder(file.parent)
         return found
@@ -243,15 +235,14 @@ class Objects:
 
 
 def _read(body: Any) -> Iterator[bytes]:
-    if isinstance(body, str):
-        yield body.encode()
-    elif isinstance(body, (bytes, bytearray)):
-        yield bytes(body)
-    elif hasattr(body, "read"):
-        while piece := body.read(CHUNK):
-            yield piece if isinstance(piece, bytes) else piece.encode()
-    else:
-        yield from body
+    """The bytes of a body, in pieces."""
+    # boto3 reports progress from the moment a request is sent, and here none is.
+    getattr(body, "signal_transferring", lambda: None)()
+    pieces = [body] if isinstance(body, (str, bytes, bytearray)) else body
+    if hasattr(body, "read"):
+        pieces = iter(lambda: body.read(CHUNK) or None, None)
+    for piece in pieces:
+        yield piece.encode() if isinstance(piece, str) else bytes(piece)
 
 
 def _stamp(file: Path) -> list[int]:

@@ -17,22 +17,21 @@ from genokit.local.s3.calls import Answer, Part, Request, byte_range, checked_ke
 from genokit.local.s3.objects import CHUNK, Objects
 from genokit.local.shapes import Refused
 
+UPLOADS = ".uploads"
 PARTS = range(1, 10_001)
 
 
 def create_multipart_upload(objects: Objects, request: Request) -> Answer:
     """Begin an upload in parts."""
     key, upload = checked_key(request["Key"]), secrets.token_hex(16)
-    folder = _uploads(objects) / upload
+    folder = objects.root / UPLOADS / upload
     write_atomic(folder / "about", json.dumps([request["Bucket"], key, kept(request)]), private=True)
     return {"Bucket": request["Bucket"], "Key": key, "UploadId": upload}
 
 
 def upload_part(objects: Objects, request: Request) -> Answer:
     """Take in one part; the last one sent under a number counts."""
-    body = request.get("Body", b"")
-    getattr(body, "signal_transferring", lambda: None)()
-    return {"ETag": _take_part(objects, request, body)}
+    return {"ETag": _take_part(objects, request, request.get("Body", b""))}
 
 
 def upload_part_copy(objects: Objects, request: Request) -> Answer:
@@ -60,9 +59,9 @@ def complete_multipart_upload(objects: Objects, request: Request) -> Answer:
             raise Refused(400, "InvalidPart", f"There is no part {part['PartNumber']} with ETag '{etag}'.")
         files.append(file)
     digest = hashlib.md5(b"".join(bytes.fromhex(file.name.partition("-")[2]) for file in files), usedforsecurity=False)
-    received = objects.receive(_joined(files))
+    received, _ = objects.receive(_joined(files))
     etag = f"{digest.hexdigest()}-{len(files)}"
-    made = objects.place(request["Bucket"], request["Key"], received, about, etag=etag)
+    made = objects.place(request["Bucket"], request["Key"], received, etag, about)
     shutil.rmtree(folder, ignore_errors=True)
     return {"Bucket": request["Bucket"], "Key": request["Key"], "ETag": f'"{made.etag}"'}
 
@@ -73,12 +72,8 @@ def abort_multipart_upload(objects: Objects, request: Request) -> Answer:
     return {}
 
 
-def _uploads(objects: Objects) -> Path:
-    return objects.root / ".uploads"
-
-
 def _upload(request: Request, objects: Objects) -> tuple[Path, dict[str, Any]]:
-    folder = _uploads(objects) / request["UploadId"]
+    folder = objects.root / UPLOADS / request["UploadId"]
     if re.fullmatch("[0-9a-f]{32}", request["UploadId"]) and folder.is_dir():
         bucket, key, about = json.loads((folder / "about").read_text())
         if (bucket, key) == (request["Bucket"], request["Key"]):
@@ -91,11 +86,11 @@ def _take_part(objects: Objects, request: Request, body: Any) -> str:
     number = request["PartNumber"]
     if number not in PARTS:
         raise Refused(400, "InvalidArgument", f"PartNumber: {number} is not in {PARTS.start} to {PARTS.stop - 1}")
-    received = objects.receive(body)
+    received, md5 = objects.receive(body)
     for older in folder.glob(f"{number}-*"):
         older.unlink(missing_ok=True)
-    received.file.replace(folder / f"{number}-{received.md5}")
-    return f'"{received.md5}"'
+    received.replace(folder / f"{number}-{md5}")
+    return f'"{md5}"'
 
 
 def _joined(files: list[Path]) -> Iterator[bytes]:
