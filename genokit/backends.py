@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from genokit.config import Settings, check_home
 from genokit.errors import ConfigError, InvalidRequest, renamed
@@ -17,9 +16,6 @@ if TYPE_CHECKING:
     from genokit.databases import AthenaDatabase, DuckDatabase
     from genokit.local.account import Account
     from genokit.local.door import Door
-
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -67,7 +63,6 @@ class Clients:
         self.backend = HERE if settings.backend == "local" else AWS
         self.services: dict[str, Any] = services
         self.stack_outputs: dict[str, dict[str, str]] = {}  # by stack, once it is deployed
-        self._shared: dict[Callable[[Clients], Any], Any] = {}
 
     shares_folders = renamed("shares_folders", "backend.shares_folders")
 
@@ -95,20 +90,6 @@ class Clients:
             make = _embedded if self.backend is HERE else _boto3
             self.services[service] = make(service, self.settings)
         return self.services[service]
-
-    def shared(self, make: Callable[[Clients], T]) -> T:
-        """The result of ``make(self)``, which is called once for all users of these clients.
-
-        >>> def prices(clients: Clients) -> dict[str, float]:
-        ...     return {}
-        >>> clients = Clients(Settings())
-        >>> clients.shared(prices) is clients.shared(prices)
-        True
-        """
-        if make not in self._shared:
-            self._shared[make] = make(self)
-        value: T = self._shared[make]
-        return value
 
     # --- what the deployed stack offers to jobs
 
