@@ -182,7 +182,7 @@ def test_csv_and_parquet_hold_the_same_rows(tmp_path):
     for format in ("csv", "parquet"):
         source = synthetic(tmp_path / format, 30, density=0.02, format=format, progress=False)
         with duckdb.connect() as con:
-            assert not source.load(con, progress=False).rejected
+            assert source.load(con, progress=False) == []
             hashes.append({name: one(con, f"select bit_xor(hash(t)) from mimic3.{name} t") for name in mimic3()})
     assert hashes[0] == hashes[1]
     assert (tmp_path / "csv" / "PATIENTS.csv.gz").is_file()

@@ -11,7 +11,7 @@ from genokit.omop.etl.engines.duck import DuckDB
 from genokit.omop.etl.engines.spark import Spark
 from genokit.omop.etl.etl import etl
 from genokit.omop.etl.report import Report
-from genokit.omop.etl.source import Loaded, Source
+from genokit.omop.etl.source import Source
 from genokit.omop.etl.synthetic import synthetic
 from genokit.omop.etl.vocabulary import Vocabulary, vocabulary
 from genokit.omop.quality.quality import Quality, quality
@@ -20,7 +20,6 @@ __all__ = [
     "Athena",
     "Cdm",
     "DuckDB",
-    "Loaded",
     "Quality",
     "Report",
     "Source",

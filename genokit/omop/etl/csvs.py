@@ -22,7 +22,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, Any, cast
 
-from genokit.errors import InvalidSource, did_you_mean
+from genokit.errors import InvalidSource
 from genokit.omop.etl import rows
 from genokit.omop.etl.mimic3 import SourceTable, quoted
 
@@ -60,18 +60,10 @@ def header(file: Path, table: SourceTable) -> list[str]:
         names = [name.strip().lower() for name in next(csv.reader([line.decode("utf-8")]), [])]
     except UnicodeDecodeError as error:
         raise InvalidSource(f"'{file.name}' does not begin with text in UTF-8. Is it a CSV file?") from error
-    lost = [name for name, column in table.columns.items() if column.required and name not in names]
     twice = sorted({name for name in names if names.count(name) > 1 and name in table.columns})
     if twice:
         raise InvalidSource(f"'{file.name}' has the column '{twice[0]}' twice. Remove one.")
-    if lost:
-        many = f"{', '.join(repr(name) for name in lost[:5])}{' ...' if len(lost) > 5 else ''}"
-        # A first line without any known name may be a row of values: it is not shown.
-        hint = did_you_mean(lost[0], names) if any(name in table.columns for name in names) else ""
-        raise InvalidSource(
-            f"'{file.name}' has no column {many}, which the table '{table.name}' of MIMIC-III needs. Its first line "
-            f"must be the names, separated by commas. {hint}".rstrip()
-        )
+    rows.check_columns(file.name, table, names)
     return names
 
 

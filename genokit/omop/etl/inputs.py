@@ -5,17 +5,17 @@ DuckDB does this for every engine, so that bad rows are treated alike whichever 
 
 from __future__ import annotations
 
-import csv
 import json
+import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genokit.files import sha256, write_atomic
 from genokit.omop.etl import transform
+from genokit.omop.etl.csvs import Bad
 from genokit.omop.etl.mimic3 import SourceTable, mimic3, quoted
 from genokit.omop.etl.plan import digest
 from genokit.omop.etl.result_store import MadeTable, ResultStore
@@ -69,13 +69,9 @@ def stage(
     work.scratch.mkdir(parents=True, exist_ok=True)
     files = source.files(progress=False)
     for table in missing:
-        if table.startswith("vocab.") or table == ORIGIN:
-            made = _write(con, table, keys[table], work.folder(table, keys[table]))
-        else:
+        if not table.startswith("vocab."):
             progress(table)
-            name = table.removeprefix("mimic3.")
-            made = _load(con, mimic3()[name], files.get(name), source.null_texts, work, keys[table])
-        found[table] = work.finish(made)
+        found[table] = work.finish(_made(con, source, files, table, keys[table], work))
     return {table: made for table, made in found.items() if made}
 
 
@@ -88,41 +84,29 @@ def rejected(inputs: Iterable[MadeTable]) -> DataFrame:
     return pd.concat([pd.DataFrame(columns=COLUMNS, dtype=str), *lists], ignore_index=True)
 
 
-def _load(
-    con: DuckDBPyConnection, table: SourceTable, path: Path | None, nulls: tuple[str, ...], work: ResultStore, key: str
+def _made(
+    con: DuckDBPyConnection, source: Source, files: Mapping[str, Path], table: str, key: str, work: ResultStore
 ) -> MadeTable:
-    begun, name = time.perf_counter(), f"mimic3.{table.name}"
-    folder = work.folder(name, key)
-    if path is None:
-        con.execute(f"create or replace table {name} ({table.ddl})")
-        return replace(_write(con, name, key, folder), held="missing")
-    with tempfile.TemporaryDirectory(dir=work.scratch) as scratch:
-        bad, _ = load_table(con, table, path, Path(scratch), nulls)
-        staged, originals = Path(scratch) / f"{table.name}.parquet", parts(path)
-        if bad or not (staged.exists() or (not nulls and _is_exact(con, table, originals))):
-            made = _write(con, name, key, folder)
-        else:
-            [(rows,)] = con.execute(f"select count(*) from {name}").fetchall()
-            Path(folder).mkdir(parents=True, exist_ok=True)
-            in_place = [] if staged.exists() else [str(file.resolve()) for file in originals]
-            made = MadeTable(name, key, folder, rows, 0.0, files=in_place)
-            if staged.exists():
-                staged.rename(Path(folder) / "part-00000.parquet")
-        con.execute(f"drop view {name}")
+    """One table as Parquet in the work: one that ``con`` has already, or one of the source's."""
+    begun, folder, name = time.perf_counter(), Path(work.folder(table, key)), table.removeprefix("mimic3.")
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+    folder.mkdir(parents=True)
+    target, bad, in_place, held = folder / "part-00000.parquet", list[Bad](), list[str](), ""
+    if name in mimic3():
+        path, nulls = files.get(name), source.null_texts
+        held = "" if path else "missing"
+        with tempfile.TemporaryDirectory(dir=work.scratch) as scratch:
+            bad = load_table(con, mimic3()[name], path, Path(scratch), null_texts=nulls, target=target)
+        if path and not (bad or nulls) and _is_exact(con, mimic3()[name], parts(path)):
+            in_place = [str(file.resolve()) for file in parts(path)]
+    if not (in_place or target.exists()):
+        con.execute(f"copy {table} to {quoted(target)} (format parquet, compression zstd)")
+    [(rows,)] = con.execute(f"select count(*) from {table}").fetchall()
     if bad:
-        with open(f"{folder}/{REJECTED}", "w", encoding="utf-8", newline="") as out:
-            writer = csv.DictWriter(out, COLUMNS)
-            writer.writeheader()
-            writer.writerows(asdict(one) for one in bad)
-    return replace(made, seconds=round(time.perf_counter() - begun, 3), rejected=len(bad))
+        import pandas as pd
 
-
-def _write(con: DuckDBPyConnection, table: str, key: str, folder: str) -> MadeTable:
-    begun = time.perf_counter()
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    target = quoted(f"{folder}/part-00000.parquet")
-    [(rows,)] = con.execute(f"copy {table} to {target} (format parquet, compression zstd)").fetchall()
-    return MadeTable(table, key, folder, rows, round(time.perf_counter() - begun, 3))
+        pd.DataFrame(bad).to_csv(folder / REJECTED, index=False)
+    return MadeTable(table, key, str(folder), rows, round(time.perf_counter() - begun, 3), len(bad), held, in_place)
 
 
 def _is_exact(con: DuckDBPyConnection, table: SourceTable, files: list[Path]) -> bool:

@@ -1,29 +1,25 @@
 """A folder on S3: its files, and their copies on this machine, fetched once for each version.
 
-Copies are in ``<cache>/s3/<digest of names, sizes and ETags>/``, readable by this user alone. An interrupted download
-continues where it stopped, and of two processes that fetch the same file, one waits for the other.
+Copies are in ``<cache>/s3/<digest of names, sizes and ETags>/``, readable by this user alone.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
-from collections.abc import Iterable, Mapping
+import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from genokit.backends import translated_errors
-from genokit.errors import InvalidSource, NotFound, ServiceError
+from genokit.errors import InvalidSource, NotFound
 from genokit.files import private_folder, restrict
 from genokit.storage import split
 
 if TYPE_CHECKING:
     from genokit.backends import Clients
-
-PIECE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -41,23 +37,25 @@ class Stored:
         return f"s3://{self.bucket}/{self.key}"
 
 
-def listed(clients: Clients, place: str, folders: Iterable[str]) -> dict[str, list[Stored]]:
-    """The files directly in an s3:// folder, each by itself, and those below each of its ``folders``, in order of keys.
+def listed(clients: Clients, place: str) -> dict[str, list[Stored]]:
+    """The files below an s3:// folder, in order of keys, by the first part of their path: a file's or a folder's name.
 
     Raises NotFound where there is nothing, InvalidSource, and S3's refusals as AccessDenied, ServiceError and so on.
     """
     bucket, prefix = split(place)
     prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
-    wanted = set(folders)
+    found = dict[str, list[Stored]]()
     with translated_errors(f"source '{place}'"):
-        pages = clients.s3.get_paginator("list_objects_v2")
-        inside = list(pages.paginate(Bucket=bucket, Prefix=prefix, Delimiter="/"))
-        names = [one["Prefix"][len(prefix) : -1] for page in inside for one in page.get("CommonPrefixes", [])]
-        found = {one.path: [one] for page in inside for one in _objects(page, bucket, prefix)}
-        for name in (name for name in names if name.lower() in wanted):
-            below = pages.paginate(Bucket=bucket, Prefix=f"{prefix}{name}/")
-            found[name] = [one for page in below for one in _objects(page, bucket, prefix)]
-    if not found and not names:
+        pages = list(clients.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix))
+    for one in (one for page in pages for one in page.get("Contents", [])):
+        path = one["Key"][len(prefix) :]
+        if not path or path.endswith("/"):  # a folder's own mark
+            continue
+        if "\\" in path or "\0" in path or {"", ".", ".."} & set(path.split("/")):
+            raise InvalidSource(f"'s3://{bucket}/{one['Key']}' cannot be a file in a folder. Rename or move it.")
+        stored = Stored(bucket, one["Key"], one["Size"], one["ETag"], path)
+        found.setdefault(path.partition("/")[0], []).append(stored)
+    if not found:
         raise NotFound(f"There is nothing in '{place}'. Name the folder with the files, as s3://bucket/mimiciii.")
     return found
 
@@ -66,59 +64,33 @@ def fetched(clients: Clients, wanted: Mapping[str, list[Stored]], *, progress: b
     """Each entry's file, or folder of files, on this machine; fetched unless it is there. Raises as ``listed``."""
     from genokit.bars import Bar
 
-    total = sum(one.size for objects in wanted.values() for one in objects)
+    copies, missing = dict[str, Path](), dict[Path, Stored]()
+    for name, objects in wanted.items():
+        about = json.dumps([[one.bucket, one.key, one.size, one.etag] for one in objects])
+        home = clients.settings.made("cache") / "s3" / hashlib.sha256(about.encode()).hexdigest()[:16]
+        copies[name] = home / name
+        missing |= {home / one.path: one for one in objects if not (home / one.path).exists()}
+    total = sum(one.size for one in missing.values())
     with Bar(desc="From S3", total=total, unit="B", unit_scale=True, disable=not progress) as bar:
-        return {name: _entry(clients, name, objects, bar) for name, objects in wanted.items()}
-
-
-def _entry(clients: Clients, name: str, objects: list[Stored], bar: Any) -> Path:
-    about = json.dumps([[one.bucket, one.key, one.size, one.etag] for one in objects])
-    home = clients.settings.made("cache") / "s3" / hashlib.sha256(about.encode()).hexdigest()[:16]
-    for one in objects:
-        target = home / one.path
-        if not target.exists():
-            private_folder(target.parent)
+        for target, one in missing.items():
+            bar.set_postfix_str(one.path)
             _fetch(clients, one, target, bar)
-        bar.update(one.size)
-    return home / name
+    return copies
 
 
 def _fetch(clients: Clients, one: Stored, target: Path, bar: Any) -> None:
-    part = target.with_name(f".{target.name[:200]}.part")
-    with part.open("ab") as file:
-        restrict(part)
-        fcntl.flock(file, fcntl.LOCK_EX)
-        if target.exists():  # another process was faster
-            part.unlink(missing_ok=True)
-            return
-        if file.tell() > one.size:
-            file.truncate(0)
-        bar.set_postfix_str(one.path)
-        while (had := file.tell()) < one.size:
-            try:
-                _go_on(clients, one, file, had)
-            except ServiceError as error:
-                if error.code == "PreconditionFailed":
-                    raise InvalidSource(f"'{one.uri}' was changed while it was read. Read the source again.") from error
-                if file.tell() == had:  # no progress since the last failure
-                    raise
-        file.flush()
-        os.fsync(file.fileno())
-        os.replace(part, target)
+    """Fetch a file whole or not at all, and in no other version than that which was listed."""
+    from boto3.exceptions import RetriesExceededError
 
-
-def _go_on(clients: Clients, one: Stored, file: IO[bytes], had: int) -> None:
-    with translated_errors(f"'{one.uri}'"):
-        body = clients.s3.get_object(Bucket=one.bucket, Key=one.key, IfMatch=one.etag, Range=f"bytes={had}-")["Body"]
-        while piece := body.read(PIECE):
-            file.write(piece)
-
-
-def _objects(page: Mapping[str, Any], bucket: str, prefix: str) -> Iterable[Stored]:
-    for one in page.get("Contents", []):
-        path = one["Key"][len(prefix) :]
-        if not path or path.endswith("/"):  # a folder's own mark
-            continue
-        if "\\" in path or "\0" in path or {"", ".", ".."} & set(path.split("/")):
-            raise InvalidSource(f"'s3://{bucket}/{one['Key']}' cannot be a file in a folder. Rename or move it.")
-        yield Stored(bucket, one["Key"], one["Size"], one["ETag"], path)
+    with (
+        tempfile.TemporaryDirectory(dir=private_folder(target.parent), prefix=".") as folder,
+        translated_errors(f"'{one.uri}'"),
+    ):
+        part = Path(folder, "part")
+        try:
+            clients.s3.download_file(one.bucket, one.key, str(part), Callback=bar.update)
+        except RetriesExceededError as error:
+            raise error.last_exception from None
+        if clients.s3.head_object(Bucket=one.bucket, Key=one.key)["ETag"] != one.etag:
+            raise InvalidSource(f"'{one.uri}' was changed while it was read. Read the source again.")
+        restrict(part).replace(target)

@@ -64,6 +64,16 @@ def reason(column: Column, text: str | None) -> str:
     return f"{said}: {word} is {MISSING[word]} missing value" if word in MISSING else said
 
 
+def check_columns(file: str, table: SourceTable, names: Iterable[str]) -> None:
+    """Refuse a file that lacks columns which its table needs. Raises InvalidSource."""
+    lost = sorted({name for name, column in table.columns.items() if column.required} - set(names))
+    if lost:
+        raise InvalidSource(
+            f"'{file}' has no column {', '.join(map(repr, lost))}, which the table '{table.name}' of MIMIC-III needs. "
+            "The first line of a CSV file must be the names of its columns, separated by commas."
+        )
+
+
 def refuse_most(file: str, lost: int, total: int, reasons: Iterable[str]) -> None:
     """Refuse a table that would lose most of its rows. Raises InvalidSource with the commonest reason.
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-import time
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
     from genokit.backends import Clients
 
 MARK = "synthetic.json"  # beside synthetic data
-SHOWN = 200
 BY_NAME = "union_by_name = true"
 
 
@@ -73,10 +70,10 @@ class Source:
         Raises NotFound, InvalidSource, and S3's refusals as AccessDenied, ServiceError and so on.
         """
         names = self._names()
-        if not self._in_s3:
-            return {table: Path(self.place, name) for table, name in names.items()}
-        local = remote.fetched(self._s3, {name: self._listed[name] for name in names.values()}, progress=progress)
-        return {table: local[name] for table, name in names.items()}
+        if self._in_s3:
+            local = remote.fetched(self._s3, {name: self._listed[name] for name in names.values()}, progress=progress)
+            return {table: local[name] for table, name in names.items()}
+        return {table: Path(self.place, name) for table, name in names.items()}
 
     def _names(self) -> dict[str, str]:
         """The name of each table's file or folder; nothing is fetched."""
@@ -94,12 +91,12 @@ class Source:
         if lost:
             raise InvalidSource(
                 f"'{self.place}' has {len(found)} of MIMIC-III's 26 tables, but not {' and '.join(lost)}, which every "
-                f"source needs. {self._elsewhere()}"
+                "source needs. Fetch them, or name the folder that has them."
             )
         return found
 
     def _entries(self) -> list[tuple[str, bool]]:
-        """What may be a table, sorted by name, each with whether it is a folder (of Parquet files)."""
+        """Every file, and every folder of Parquet files, sorted by name, each with whether it is a folder."""
         if self._in_s3:
             return [(name, objects[0].path != name) for name, objects in self._listed.items()]
         if "://" in self.place:
@@ -110,15 +107,11 @@ class Source:
             raise NotFound(
                 f"There is no folder '{self.place}'. Name the one with MIMIC-III's tables, as PATIENTS.csv.gz."
             )
-        inside = [(one.name, one.is_dir()) for one in sorted(Path(self.place).iterdir())]
-        return [(name, folder) for name, folder in inside if not folder or _is_table(Path(self.place, name))]
-
-    def _elsewhere(self) -> str:
-        if not self._in_s3:
-            for one in Path(self.place).iterdir():
-                if one.is_dir() and any(_is_table(inside) for inside in one.iterdir()):
-                    return f"They may be in '{one}'."
-        return "Fetch them, or name the folder that has them."
+        return [
+            (one.name, one.is_dir())
+            for one in sorted(Path(self.place).iterdir())
+            if one.is_file() or (_table(one.name, True) and parts(one))
+        ]
 
     @property
     def _in_s3(self) -> bool:
@@ -131,57 +124,44 @@ class Source:
     @cached_property
     def _listed(self) -> dict[str, list[remote.Stored]]:
         # Listed once: files that change later are refused when they are fetched.
-        folders = [name + suffix for name in mimic3() for suffix in ("", ".parquet")]
-        listed = dict[str, list[remote.Stored]]()
-        for name, objects in sorted(remote.listed(self._s3, self.place, folders).items()):
-            if inside := [one for one in objects if one.path == name or is_part(Path(one.path))]:
-                listed[name] = inside
-        return listed
+        listed = remote.listed(self._s3, self.place)
+        kept = {
+            name: [one for one in objects if one.path == name or is_part(Path(one.path))]
+            for name, objects in listed.items()
+        }
+        return {name: kept[name] for name in sorted(kept) if kept[name]}
 
     @property
     def synthetic(self) -> bool:
         """Whether the data are synthetic: the kit marked the folder, and each Parquet file."""
-        patients = "patients.parquet"
-        if not self._in_s3:
-            mark, file = os.path.join(self.place, MARK), os.path.join(self.place, patients)
-            return os.path.isfile(mark) or (os.path.isfile(file) and _marked(file))
-        objects = self._listed.get(patients, [])
-        if MARK in self._listed or not objects or objects[0].path != patients:
-            return MARK in self._listed
-        return _marked(remote.fetched(self._s3, {patients: objects}, progress=False)[patients])
+        held, patients = dict(self._entries()), "patients.parquet"
+        if MARK in held or patients not in held:
+            return MARK in held
+        if self._in_s3:
+            wanted = {patients: self._listed[patients]}
+            return _marked(remote.fetched(self._s3, wanted, progress=False)[patients])
+        return _marked(Path(self.place, patients))
 
     @property
     def title(self) -> str:
         return "Synthetic MIMIC-III" if self.synthetic else "MIMIC-III"
 
-    def load(self, con: Any, *, staging: str | os.PathLike[str] | None = None, progress: bool = True) -> Loaded:
+    def load(self, con: Any, *, progress: bool = True) -> list[Bad]:
         """Make the 26 tables, with MIMIC-III's columns and types, in the schema ``mimic3`` of a DuckDB connection.
 
-        Parquet is read in place; CSV is copied into the connection's database, or as Parquet into the folder
-        ``staging``. A missing optional table is there and empty. ``mimic3.rejected`` lists bad rows by table_name,
-        file, line and reason; a Parquet file's line is the number of the row. Raises NotFound, InvalidSource.
+        Parquet is read in place; CSV is copied into the connection's database. A missing optional table is there and
+        empty. Returns the bad rows, which are left out; a Parquet file's line is the number of the row. Raises
+        NotFound, InvalidSource.
         """
         from genokit.bars import Bar
 
-        begun, files = time.perf_counter(), self.files(progress=progress)
+        files, bad = self.files(progress=progress), list[Bad]()
         con.execute("drop schema if exists mimic3 cascade; create schema mimic3")
         con.execute(f"create table mimic3.source as select {int(self.synthetic)} as synthetic")
-        con.execute("create table mimic3.rejected (table_name VARCHAR, file VARCHAR, line BIGINT, reason VARCHAR)")
-        counts, bad, notes = dict[str, int](), list[Bad](), list[str]()
-        for name, table in Bar(mimic3().items(), desc=self.title, unit="table", disable=not progress):
-            if name in files:
-                found, note = load_table(con, table, files[name], Path(staging) if staging else None, self.null_texts)
-                bad, notes = bad + found, notes + note
-            else:
-                con.execute(f"create table mimic3.{name} ({table.ddl})")
-            counts[name] = con.execute(f"select count(*) from mimic3.{name}").fetchone()[0]
-        con.execute(
-            "insert into mimic3.rejected select unnest(?), unnest(?), unnest(?), unnest(?)",
-            [[getattr(one, name) for one in bad] for name in ("table", "file", "line", "reason")],
-        )
-        missing = tuple(name for name in mimic3() if name not in files)
-        return Loaded(self, counts, dict(Counter(one.table for one in bad)), missing, tuple(notes), tuple(bad[:SHOWN]),
-                      time.perf_counter() - begun)  # fmt: skip
+        with tempfile.TemporaryDirectory() as scratch:
+            for name, table in Bar(mimic3().items(), desc=self.title, unit="table", disable=not progress):
+                bad += load_table(con, table, files.get(name), Path(scratch), null_texts=self.null_texts)
+        return bad
 
     def __repr__(self) -> str:
         return f"<Source {self.place!r}>"
@@ -195,49 +175,8 @@ class Source:
             return card("MIMIC-III", {"place": self.place, "problem": str(error)}, status="problem")
         missing = [name for name, form in held.items() if form == "missing"]
         about = {"place": self.place, "tables": f"{26 - len(missing)} of 26", "missing": ", ".join(missing) or "none"}
-        if self.synthetic:
-            about["origin"] = "synthetic: made by this kit, no person is behind it, and nothing may be learnt from it"
-        return card(
-            self.title, about, fold={"Tables": table([{"table": name, "held as": form} for name, form in held.items()])}
-        )
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """What was loaded: rows and rejected rows of each table, missing tables, and the first of the bad rows."""
-
-    source: Source
-    rows: Mapping[str, int]
-    rejected: Mapping[str, int]
-    missing: tuple[str, ...]
-    notes: tuple[str, ...]
-    bad: tuple[Bad, ...] = field(repr=False)
-    seconds: float
-
-    def __repr__(self) -> str:
-        return (
-            f"<Loaded {self.source.title}: {sum(self.rows.values()):,} rows, {sum(self.rejected.values()):,} rejected>"
-        )
-
-    def _repr_html_(self) -> str:
-        from genokit import display
-
-        total, lost = sum(self.rows.values()), sum(self.rejected.values())
-        about: dict[str, object] = {
-            "rows": f"{total:,}",
-            "rejected": f"{lost:,}, listed in mimic3.rejected" if lost else "none",
-            "missing tables": ", ".join(self.missing) or "none",
-            "time": display.seconds(self.seconds),
-        }
-        if self.notes:
-            about["noted"] = "; ".join(self.notes)
-        columns = ("table", "rows", "rejected", "in all of MIMIC-III")
-        each = [(name, rows, self.rejected.get(name, 0), mimic3()[name].rows) for name, rows in self.rows.items()]
-        fold: dict[str, object] = {"Tables": display.table([dict(zip(columns, one, strict=True)) for one in each])}
-        if self.bad:
-            bad = [{"file": one.file, "line": one.line, "reason": one.reason} for one in self.bad]
-            fold["Rejected rows"] = display.table(bad)
-        return display.card(f"{self.source.title}, loaded", about, status="warning" if lost else "ok", fold=fold)
+        rows = [{"table": name, "held as": form} for name, form in held.items()]
+        return card(self.title, about, fold={"Tables": table(rows)})
 
 
 def _table(name: str, folder: bool) -> str:
@@ -246,10 +185,6 @@ def _table(name: str, folder: bool) -> str:
     if not match or match[1] not in mimic3() or (match[2] not in (None, ".parquet") if folder else not match[2]):
         return ""
     return match[1]
-
-
-def _is_table(path: Path) -> bool:
-    return bool(_table(path.name, path.is_dir()) and parts(path))
 
 
 def _marked(file: str | Path) -> bool:
@@ -267,27 +202,33 @@ def _form(name: str) -> str:
 
 
 def load_table(
-    con: Any, table: SourceTable, path: Path, staging: Path | None, null_texts: tuple[str, ...] = ()
-) -> tuple[list[Bad], list[str]]:
-    """Make one table from its file or folder; returns its bad rows, and notes about its columns."""
+    con: Any,
+    table: SourceTable,
+    path: Path | None,
+    scratch: Path,
+    *,
+    null_texts: tuple[str, ...] = (),
+    target: Path | None = None,
+) -> list[Bad]:
+    """Make one table from its file or folder, if there is one; returns its bad rows, which are left out.
+
+    Rows of a CSV file go into the connection's database, or as Parquet into the file ``target``.
+    """
+    name = f"mimic3.{table.name}"
+    if path is None:
+        con.execute(f"create or replace view {name} as select {rows.converted(table, {})} where false")
+        return []
     if _form(path.name) == "parquet":
         return _load_parquet(con, table, path, null_texts)
-    names, name = csvs.header(path, table), f"mimic3.{table.name}"
-    if staging:
-        staging.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=staging) as scratch:
-        if staging is None:
-            into = f"create or replace table {name} as {{query}}"
-            bad = csvs.load(con, table, path, into, name, Path(scratch), null_texts)
-        else:
-            target = quoted(staging / f"{table.name}.parquet")
-            into, made = f"copy ({{query}}) to {target} (format parquet, compression zstd)", f"read_parquet({target})"
-            bad = csvs.load(con, table, path, into, made, Path(scratch), null_texts)
-            con.execute(f"create view {name} as select * from {made}")
-    return bad, _notes(path.name, table, names)
+    if target is None:
+        return csvs.load(con, table, path, f"create or replace table {name} as {{query}}", name, scratch, null_texts)
+    into, made = f"copy ({{query}}) to {quoted(target)} (format parquet, compression zstd)", scan([target])
+    bad = csvs.load(con, table, path, into, made, scratch, null_texts)
+    con.execute(f"create or replace view {name} as select * from {made}")
+    return bad
 
 
-def _load_parquet(con: Any, table: SourceTable, path: Path, null_texts: tuple[str, ...]) -> tuple[list[Bad], list[str]]:
+def _load_parquet(con: Any, table: SourceTable, path: Path, null_texts: tuple[str, ...]) -> list[Bad]:
     import duckdb
 
     files = parts(path)
@@ -296,11 +237,7 @@ def _load_parquet(con: Any, table: SourceTable, path: Path, null_texts: tuple[st
     except duckdb.Error as error:
         raise InvalidSource(f"'{path.name}' cannot be read as Parquet. Fetch or write it again.") from error
     kinds = {name.lower(): kind for name, kind, *_ in found}
-    lost = [name for name, column in table.columns.items() if column.required and name not in kinds]
-    if lost:
-        raise InvalidSource(
-            f"'{path.name}' has no column '{lost[0]}', which the table '{table.name}' of MIMIC-III needs."
-        )
+    rows.check_columns(path.name, table, kinds)
     known = {name: kinds[name] for name in table.columns if name in kinds}
     condition = rows.sound(table, known)
     texts = [name for name, kind in known.items() if kind == "VARCHAR"] if null_texts else []
@@ -310,12 +247,8 @@ def _load_parquet(con: Any, table: SourceTable, path: Path, null_texts: tuple[st
     bad = _bad_rows(con, table, known, files, chosen, condition) if condition != "true" else []
     keep = f" where {condition}" if bad else ""
     query = f"select {rows.converted(table, known)} from (select {chosen} from {scan(files, BY_NAME)}){keep}"
-    con.execute(f"create view mimic3.{table.name} as {query}")
-    notes = _notes(path.name, table, kinds)
-    zoned = ", ".join(name for name, kind in known.items() if kind == "TIMESTAMP WITH TIME ZONE")
-    if zoned:
-        notes.append(f"{path.name} has times with a time zone: those of UTC are taken for {zoned}")
-    return bad, notes
+    con.execute(f"create or replace view mimic3.{table.name} as {query}")
+    return bad
 
 
 def _bad_rows(
@@ -335,10 +268,3 @@ def _bad_rows(
         [(total,)] = con.execute(f"select count(*) from {scan(files)}").fetchall()
         rows.refuse_most(files[0].name, len(bad), total, (one.reason for one in bad))
     return bad
-
-
-def _notes(file: str, table: SourceTable, names: Collection[str]) -> list[str]:
-    missing = [name for name in table.columns if name not in names]
-    unknown = [name for name in names if name not in table.columns]
-    notes = [f"{file} has no {', '.join(missing)}: left empty"] if missing else []
-    return notes + ([f"{file} has columns that MIMIC-III lacks: {', '.join(unknown[:5])}"] if unknown else [])
