@@ -15,7 +15,7 @@ from sqlglot import exp
 from sqlglot.errors import ParseError
 
 from genokit.omop.etl.engines import duck
-from genokit.omop.etl.macros import MACROS, parse
+from genokit.omop.etl.macros import macros, parse
 
 SCHEMAS = ("mimic3", "vocab", "stage", "cdm", "report")
 
@@ -65,7 +65,7 @@ def _problems(tree: exp.Expr) -> Iterator[str]:
         if not isinstance(node, (*_FUNCTIONS, *_SYNTAX)):
             kind = "function" if isinstance(node, exp.Func) else "syntax"
             yield f"{kind} {type(node).__name__} is not on the list: {text}"
-        elif isinstance(node, exp.Anonymous) and node.name.lower() not in MACROS:
+        elif isinstance(node, exp.Anonymous) and node.name.lower() not in {"concept", *macros()}:
             yield f"function {node.name} is neither known nor a macro: {text}"
         elif isinstance(node, exp.DataType) and node.this.name not in _TYPES:
             yield f"type {text} is not one of {', '.join(_TYPES.values())}"

@@ -29,10 +29,9 @@ from genokit.config import Settings
 from genokit.display import Html, Log
 from genokit.doctor import HealthCheck, HealthReport
 from genokit.errors import GenokitError
-from genokit.omop import Loaded, Source, Vocabulary
+from genokit.omop import Source, Vocabulary
 from genokit.omop.cdm import Cdm
 from genokit.omop.concepts import Concept, ConceptSet
-from genokit.omop.etl.csvs import Bad
 from genokit.omop.quality.quality import Quality
 from genokit.omop.queries import Query
 from genokit.stacks import Change, Changes
@@ -64,9 +63,6 @@ NOUNS: dict[str, Callable[[str, Path], object]] = {
     "Changes": lambda text, folder: Changes(text, (Change("replace", text, text, (text,)),)),
     "Source": lambda text, folder: Source(text),
     "Vocabulary": lambda text, folder: Vocabulary({"concept": Path(text, text)}),
-    "Loaded": lambda text, folder: Loaded(
-        Source(text), {"patients": 1}, {text: 1}, (text,), (text,), (Bad(text, text, None, text),), 1.0
-    ),
     "Quality": lambda text, folder: Quality(checked(text)),
     "Cdm": lambda text, folder: Cdm(text),
     "Query": lambda text, folder: Query(text, (text,), 1, True, 1.0, 1, 0.1),

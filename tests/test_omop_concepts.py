@@ -12,7 +12,6 @@ from athena import download, write
 
 from genokit.errors import InvalidSource, NotFound
 from genokit.omop.etl import public_maps, transform
-from genokit.omop.etl.macros import MACROS
 from genokit.omop.etl.vocabulary import CONCEPTS, Vocabulary, own, vocabulary
 
 LISTS = {
@@ -23,7 +22,9 @@ DOMAINS = {"Condition", "Condition Status", "Drug", "Ethnicity", "Gender", "Lang
            "Meas Value Operator", "Measurement", "Metadata", "Observation", "Place", "Procedure", "Race", "Route",
            "Specimen", "Type Concept", "Unit", "Visit"}  # fmt: skip
 
-SQL = "\n".join([*transform.statements().values(), *(macro.of("duckdb") for macro in MACROS.values())])
+SQL = "\n".join(
+    [*transform.statements().values(), (transform.FOLDER.parent / "macros.sql").read_text(encoding="utf-8")]
+)
 
 
 @pytest.mark.parametrize("name", sorted(LISTS))

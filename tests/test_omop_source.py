@@ -347,9 +347,9 @@ def test_whatever_is_broken_among_notes_every_good_one_loads_and_every_bad_one_i
             "null": begin.replace(",10,", ",,", 1) + '"a\nb"\n',
         }[broken])  # fmt: skip
     (folder / "NOTEEVENTS.csv").write_bytes(out.getvalue().encode())
-    bad = load(folder, con)
+    found = load(folder, con)
     assert dict(con.execute("select row_id, text from mimic3.noteevents").fetchall()) == good
-    assert {line for line, _ in rejected(bad, "noteevents")} == set(bad)
+    assert {line for line, _ in rejected(found, "noteevents")} == set(bad)
 
 
 def test_lines_are_counted_through_values_with_newlines(folder, con):
