@@ -88,9 +88,7 @@ class Service:
 
     def run(self, progress, *then):
         self.then = then  # what the new job makes, at once
-        emr_serverless.run(
-            self.clients, [PERSON, DEATH], INPUTS, self.work, progress, settings={"spark.x": "a b"}, poll_s=0.001
-        )
+        emr_serverless.run(self.clients, [PERSON, DEATH], INPUTS, self.work, progress, settings={"spark.x": "a b"})
         self.stub.assert_no_pending_responses()
 
 

@@ -35,10 +35,17 @@ JAVA = "-XX:TieredStopAtLevel=1 -XX:ReservedCodeCacheSize=240m -XX:+UseSerialGC"
 QUICK = {"spark.driver.extraJavaOptions": JAVA, "spark.sql.shuffle.partitions": "2"}
 
 
-def spark(**settings):
+@pytest.fixture(autouse=True, scope="module")
+def home():
     homes = sorted(Path(".venv-spark").absolute().glob("lib/python3*/site-packages/pyspark"))
-    home = os.environ.get("SPARK_HOME") or (homes[-1] if homes else None)
-    return Spark("local[2]", memory_gib=1, settings=QUICK | settings, home=home)
+    with pytest.MonkeyPatch.context() as env:
+        if homes and "SPARK_HOME" not in os.environ:
+            env.setenv("SPARK_HOME", str(homes[-1]))
+        yield
+
+
+def spark(**settings):
+    return Spark("local[2]", memory_gib=1, settings=QUICK | settings)
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,7 @@ class Both:
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory):
+def both(home, tmp_path_factory):
     """Synthetic persons and a vocabulary's download, through the whole ETL on both engines."""
     folder, engines = tmp_path_factory.mktemp("both"), (DuckDB(memory_gib=1, threads=2), spark())
     source, known = synthetic(folder / "mimic3", 60, density=0.03, progress=False), vocabulary(download(folder))

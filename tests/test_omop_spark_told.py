@@ -45,13 +45,14 @@ def test_a_machine_without_spark_or_java_is_told_what_to_install(tmp_path, monke
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(MissingDependency, match="pip install 'genokit"):
         Spark().build([PERSON], INPUTS, work, str)
-    with pytest.raises(MissingDependency, match="not the folder of a Spark"):
-        Spark(home=tmp_path).build([PERSON], INPUTS, work, str)
+    monkeypatch.setenv("SPARK_HOME", str(tmp_path))
+    with pytest.raises(MissingDependency, match=r"There is no Spark in '.*set SPARK_HOME"):
+        Spark().build([PERSON], INPUTS, work, str)
     library = tmp_path / "python" / "lib"
     library.mkdir(parents=True)
     (library / "py4j-0-src.zip").touch()
     with pytest.raises(MissingDependency, match="needs Java 17"):
-        Spark(home=tmp_path).build([PERSON], INPUTS, work, str)
+        Spark().build([PERSON], INPUTS, work, str)
 
 
 def test_a_spark_that_does_not_start_is_quoted(tmp_path, monkeypatch):
@@ -62,6 +63,7 @@ def test_a_spark_that_does_not_start_is_quoted(tmp_path, monkeypatch):
     (tmp_path / "java").write_text("#!/bin/sh\n")
     (tmp_path / "java").chmod(0o755)
     monkeypatch.delenv("JAVA_HOME", raising=False)
+    monkeypatch.setenv("SPARK_HOME", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path) + os.pathsep + os.environ["PATH"])
     with pytest.raises(TransformFailed, match=r"its process ended with 1: .*pyspark"):
-        Spark(home=tmp_path).build([PERSON], INPUTS, ResultStore(tmp_path / "work"), str)
+        Spark().build([PERSON], INPUTS, ResultStore(tmp_path / "work"), str)

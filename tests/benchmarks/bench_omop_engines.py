@@ -24,7 +24,7 @@ from genokit.errors import MissingDependency
 from genokit.omop import Source, Vocabulary, synthetic
 from genokit.omop.etl import inputs
 from genokit.omop.etl.engines.duck import DuckDB
-from genokit.omop.etl.engines.spark import Spark
+from genokit.omop.etl.engines.spark import Spark, environment
 from genokit.omop.etl.plan import TableStep, plan
 from genokit.omop.etl.result_store import ResultStore
 
@@ -35,8 +35,9 @@ FULL = 397.8  # million rows of MIMIC-III's 26 tables
 
 def engine(name: str) -> DuckDB | Spark:
     homes = sorted(Path(".venv-spark").absolute().glob("lib/python3*/site-packages/pyspark"))
-    home = os.environ.get("SPARK_HOME") or (homes[-1] if homes else None)
-    return DuckDB(memory_gib=0.7, threads=2) if name == "DuckDB" else Spark("local[2]", memory_gib=2, home=home)
+    if homes:
+        os.environ.setdefault("SPARK_HOME", str(homes[-1]))
+    return DuckDB(memory_gib=0.7, threads=2) if name == "DuckDB" else Spark("local[2]", memory_gib=2)
 
 
 def prepare(folder: Path, millions: float) -> int:
@@ -120,7 +121,8 @@ def compare(millions: float) -> float:
 
 def has_spark() -> bool:
     try:
-        engine("Spark").check()
+        engine("Spark")
+        environment()
     except MissingDependency as error:
         print(f"{'':10}{error}")
         return False

@@ -6,7 +6,6 @@ it by its name, waits for its end, and submits a job for what is still missing.
 
 from __future__ import annotations
 
-import json
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,9 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genokit import backends, storage
-from genokit.errors import NotFound, TransformFailed
 from genokit.omop.etl.engines import spark_job
-from genokit.omop.etl.engines.spark_plan import failure, plan_of
+from genokit.omop.etl.engines.spark_plan import Waiting, failure, plan_of
 from genokit.omop.etl.plan import TableStep, digest
 from genokit.omop.etl.result_store import STACK, MadeTable, ResultStore
 
@@ -40,18 +38,13 @@ class Application:
         """The name of every job of the same ETL."""
         return f"genokit-omop-{digest(self.root)[:16]}"
 
-    def call(self, operation: str, **request: Any) -> dict[str, Any]:
-        with backends.translated_errors(f"EMR Serverless application '{self.id}'"):
-            answer: dict[str, Any] = getattr(self.clients.client("emr-serverless"), operation)(
-                applicationId=self.id, **request
-            )
-        return answer
+    @property
+    def client(self) -> Any:
+        return self.clients.client("emr-serverless")
 
     def jobs(self) -> list[dict[str, Any]]:
         """All jobs of this ETL that the service still lists, with their ids and states."""
-        client = self.clients.client("emr-serverless")
-        with backends.translated_errors(f"EMR Serverless application '{self.id}'"):
-            pages = list(client.get_paginator("list_job_runs").paginate(applicationId=self.id))
+        pages = self.client.get_paginator("list_job_runs").paginate(applicationId=self.id)
         return [job for page in pages for job in page["jobRuns"] if job.get("name") == self.name]
 
     def submit(self, plan: str, settings: Mapping[str, str]) -> str:
@@ -62,8 +55,8 @@ class Application:
         storage.write(entry, program, clients=self.clients)
         storage.write(file, plan, clients=self.clients)
         options = {"spark.sql.catalogImplementation": "in-memory", **settings}
-        started = self.call(
-            "start_job_run",
+        started = self.client.start_job_run(
+            applicationId=self.id,
             clientToken=token,
             name=self.name,
             executionRoleArn=self.clients.output("EmrRole", STACK),
@@ -83,29 +76,18 @@ class Application:
         )
         return str(started["jobRunId"])
 
-    def follow(self, job: str, waiting: Callable[[], object], poll_s: float) -> dict[str, Any]:
+    def follow(self, job: str, waiting: Waiting) -> dict[str, Any]:
         """Poll a job until it has ended; an interrupt cancels the job."""
         try:
             while True:
-                run: dict[str, Any] = self.call("get_job_run", jobRunId=job)["jobRun"]
-                waiting()
+                run: dict[str, Any] = self.client.get_job_run(applicationId=self.id, jobRunId=job)["jobRun"]
+                waiting.look()
                 if run["state"] in ENDED:
                     return run
-                time.sleep(poll_s)
+                time.sleep(self.clients.backend.poll_s)
         except KeyboardInterrupt:
-            self.call("cancel_job_run", jobRunId=job)
+            self.client.cancel_job_run(applicationId=self.id, jobRunId=job)
             raise
-
-    def failed(self, run: Mapping[str, Any]) -> TransformFailed:
-        """Why a job failed: in the job's own words where it left some, else in the service's."""
-        job = run["jobRunId"]
-        hint = f"Job {job}; logs: {self.root}/_logs/applications/{self.id}/jobs/{job}/. Finished tables are kept."
-        [plan] = run["jobDriver"]["sparkSubmit"]["entryPointArguments"]
-        try:
-            left = json.loads(storage.read(f"{plan}.failed", clients=self.clients))
-        except NotFound:
-            return failure("", f"the job ended as {run['state']}: {run['stateDetails']}", hint)
-        return failure(left["table"], left["error"], hint)
 
 
 def run(
@@ -116,29 +98,25 @@ def run(
     progress: Callable[[str], object],
     *,
     settings: Mapping[str, str],
-    poll_s: float | None = None,
 ) -> None:
     """Make each step on the stack's application, and show each as it begins.
 
     Raises TransformFailed, ConfigError, and AWS's refusals.
     """
     clients = clients or backends.clients()
-    poll_s = poll_s or clients.backend.poll_s
     application = Application(clients, clients.output("EmrApplication", STACK), str(work.root))
-    waiting, shown, made = list(steps), set[str](), dict(inputs)
-
-    def look() -> None:
-        while waiting and (found := work.find(waiting[0].table, waiting[0].key)):
-            made[waiting.pop(0).table] = found
-        if waiting and waiting[0].table not in shown:
-            shown.add(waiting[0].table)
-            progress(waiting[0].table)
-
-    for job in application.jobs():
-        if job["state"] not in ENDED:  # of a kernel that has ended, or of another user
-            application.follow(job["id"], look, poll_s)
-    look()
-    if waiting:
-        ended = application.follow(application.submit(plan_of(waiting, made, work), settings), look, poll_s)
-        if waiting:
-            raise application.failed(ended)
+    waiting = Waiting(list(steps), work, progress)
+    with backends.translated_errors(f"EMR Serverless application '{application.id}'"):
+        for job in application.jobs():
+            if job["state"] not in ENDED:  # of a kernel that has ended, or of another user
+                application.follow(job["id"], waiting)
+        waiting.look()
+        if not waiting.steps:
+            return
+        plan = plan_of(waiting.steps, {**inputs, **waiting.made}, work)
+        ended = application.follow(application.submit(plan, settings), waiting)
+    if waiting.steps:
+        job, [file] = ended["jobRunId"], ended["jobDriver"]["sparkSubmit"]["entryPointArguments"]
+        reason = f"the job ended as {ended['state']}: {ended['stateDetails']}"
+        logs = f"{application.root}/_logs/applications/{application.id}/jobs/{job}/"
+        raise failure(file, reason, f"Job {job}; logs: {logs}.", clients)

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genokit.errors import MissingDependency, TransformFailed
+from genokit.errors import MissingDependency
 from genokit.omop.etl.engines import emr_serverless, spark_job
-from genokit.omop.etl.engines.spark_plan import failure, plan_of
+from genokit.omop.etl.engines.spark_plan import Waiting, failure, plan_of
 
 if TYPE_CHECKING:
     from genokit.backends import Clients
     from genokit.omop.etl.plan import TableStep
     from genokit.omop.etl.result_store import MadeTable, ResultStore
 
-# There are many statements, and most tables are small: Spark's default of 200 partitions would mostly wait.
 HERE = {"spark.ui.enabled": "false", "spark.ui.showConsoleProgress": "false", "spark.sql.shuffle.partitions": "8"}
+
+POLL_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,6 @@ class Spark:
     master: str = "local[*]"
     memory_gib: float = 2
     settings: Mapping[str, str] = field(default_factory=dict)
-    home: str | os.PathLike[str] | None = None
     clients: Clients | None = None
 
     name = "spark"
@@ -60,88 +60,55 @@ class Spark:
         if work.is_s3:
             emr_serverless.run(self.clients, steps, inputs, work, progress, settings=self.settings)
         else:
-            self._run(plan_of(steps, inputs, work), progress)
+            self._run(plan_of(steps, inputs, work), Waiting(list(steps), work, progress))
 
-    def check(self) -> None:
-        """Check that this machine has Spark and Java. Raises MissingDependency."""
-        _environment(self.home)
-
-    def _run(self, plan: str, progress: Callable[[str], object]) -> None:
-        environment = _environment(self.home)
+    def _run(self, content: str, waiting: Waiting) -> None:
+        variables = environment()
         options = ["--master", self.master, "--driver-memory", f"{round(self.memory_gib * 1024)}m"]
         for name, value in (HERE | dict(self.settings)).items():
             options += ["--conf", f"{name}={value}"]
-        environment["PYSPARK_SUBMIT_ARGS"] = shlex.join([*options, "pyspark-shell"])
+        variables["PYSPARK_SUBMIT_ARGS"] = shlex.join([*options, "pyspark-shell"])
         with tempfile.TemporaryDirectory(prefix="genokit-spark-") as scratch, open(f"{scratch}/log", "w+") as log:
-            file = Path(scratch, "plan.json")
-            file.write_text(plan, encoding="utf-8")
-            command = [sys.executable, spark_job.__file__, str(file), "attached"]
+            plan = Path(scratch, "plan.json")
+            plan.write_text(content, encoding="utf-8")
             with subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=environment,
-                cwd=scratch, start_new_session=True,
+                [sys.executable, spark_job.__file__, plan, "attached"], stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL, stderr=log, env=variables, cwd=scratch, start_new_session=True,
             ) as process:  # fmt: skip
                 try:
-                    failed = _follow(process, progress)
-                    code = process.wait()
+                    while process.poll() is None:
+                        waiting.look()
+                        time.sleep(POLL_S)
                 finally:
                     process.kill()  # the next run makes again what is unfinished
-            if code:
+            if process.returncode:
                 log.seek(0)
-                raise _failure(failed, code, log.read())
+                last = " / ".join(line for line in log.read().splitlines() if line.strip())[-600:]
+                ended = f"its process ended with {process.returncode}: {last}"
+                raise failure(str(plan), ended, "Is there enough memory_gib, and is SPARK_HOME right?")
 
 
-def _follow(process: subprocess.Popen[str], progress: Callable[[str], object]) -> dict[str, str]:
-    """Show each table as it begins; returns the job's account of its failure."""
-    failed: dict[str, str] = {}
-    for line in process.stdout or ():
-        if line.startswith('{"event"'):
-            event = json.loads(line)
-            if event["event"] == "begun":
-                progress(event["table"])
-            if event["event"] == "failed":
-                failed = event
-    return failed
+def environment() -> dict[str, str]:
+    """The variables by which Python finds the pyspark of SPARK_HOME or of the package, and pyspark this Python.
 
-
-def _failure(failed: Mapping[str, str], code: int, log: str) -> TransformFailed:
-    if failed:
-        return failure(failed["table"], failed["error"], "Finished tables are kept.")
-    last = " / ".join(line for line in log.splitlines() if line.strip())[-600:]
-    return failure("", f"its process ended with {code}: {last}", "Allow more memory_gib, or check SPARK_HOME.")
-
-
-def _environment(home: str | os.PathLike[str] | None) -> dict[str, str]:
-    """The variables by which Python finds pyspark, and pyspark finds this Python."""
-    place = _home(home)
-    java = os.environ.get("JAVA_HOME")
+    Raises MissingDependency where there is no Spark or no Java.
+    """
+    package, java = find_spec("pyspark"), os.environ.get("JAVA_HOME")
+    home = os.environ.get("SPARK_HOME") or (os.path.dirname(package.origin) if package and package.origin else "")
+    packages = [str(file) for file in sorted(Path(home, "python", "lib").glob("*.zip"))] if home else []
+    if not packages:
+        raise MissingDependency(
+            f"There is no Spark {f'in {home!r}' if home else 'on this machine'}: pip install 'genokit[spark]', or set "
+            "SPARK_HOME to the folder of a Spark, which has py4j in python/lib."
+        )
     if not shutil.which(str(Path(java, "bin", "java")) if java else "java"):
         raise MissingDependency(
             "Spark needs Java 17 or 21, which is not on this machine: conda install openjdk=17, or on Debian, Ubuntu "
             "apt-get install openjdk-17-jre-headless. If it is installed, set JAVA_HOME to its folder."
         )
-    packages = [str(file) for file in sorted((place / "python" / "lib").glob("*.zip"))]
     return os.environ | {
-        "SPARK_HOME": str(place),
+        "SPARK_HOME": home,
         "PYTHONPATH": os.pathsep.join(packages),
         "PYSPARK_PYTHON": sys.executable,
         "SPARK_LOCAL_HOSTNAME": os.environ.get("SPARK_LOCAL_HOSTNAME", "localhost"),
     }
-
-
-def _home(home: str | os.PathLike[str] | None) -> Path:
-    """The folder of Spark: the one given, SPARK_HOME, pyspark's, or that of spark-submit on the PATH."""
-    named = home or os.environ.get("SPARK_HOME")
-    package, program = find_spec("pyspark"), shutil.which("spark-submit")
-    if named:
-        place = Path(named)
-    elif package and package.origin:
-        place = Path(package.origin).parent
-    elif program:
-        place = Path(program).resolve().parents[1]
-    else:
-        raise MissingDependency(
-            "Spark is not on this machine: pip install 'genokit[spark]', or set SPARK_HOME to the folder of a Spark."
-        )
-    if not list((place / "python" / "lib").glob("py4j*.zip")):
-        raise MissingDependency(f"'{place}' is not the folder of a Spark: it lacks python/lib/py4j. Set SPARK_HOME.")
-    return place

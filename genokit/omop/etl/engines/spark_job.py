@@ -7,9 +7,8 @@ plan lists the tables that exist and those to make::
      "steps": [{"table": "cdm.person", "key": "...", "path": "folder", "sql": "SELECT ..."}]}
 
 A finished table has ``_about.json`` in its folder, written last: a folder without it is unfinished, and is overwritten.
-The output has a line of JSON for each table; a failure is also in ``PLAN.json.failed``. Of an error it gives the kinds,
-not the text, as Spark's messages quote values. With a second argument, ``attached``, it ends when its input does: then
-the process that started it is gone.
+A failure is in ``PLAN.json.failed``: of an error the kinds, not the text, as Spark's messages quote values. With a
+second argument, ``attached``, it ends when its input does: then the process that started it is gone.
 """
 
 from __future__ import annotations
@@ -55,10 +54,6 @@ class Files:
         system.setWriteChecksum(False)  # no .crc files beside the data
         return system, where
 
-    def exists(self, path: str) -> bool:
-        system, where = self.open(path)
-        return bool(system.exists(where))
-
     def parquet(self, folder: str) -> list[str]:
         system, where = self.open(folder)
         names = [str(status.getPath().getName()) for status in system.listStatus(where)]
@@ -82,10 +77,6 @@ def end_with_input() -> None:
     os._exit(1)
 
 
-def tell(event: str, **what: Any) -> None:
-    print(json.dumps({"event": event, **what}), flush=True)
-
-
 def register(spark: Any, files: Files, table: str, paths: list[str]) -> None:
     """Register Parquet files as a table."""
     spark.sql("CREATE DATABASE IF NOT EXISTS `{}`".format(table.partition(".")[0]))
@@ -102,15 +93,12 @@ def register(spark: Any, files: Files, table: str, paths: list[str]) -> None:
 
 
 def make(spark: Any, files: Files, step: dict[str, str]) -> None:
-    """Make one table, unless it is finished."""
-    begun, about = time.time(), step["path"] + "/_about.json"
-    if not files.exists(about):
-        tell("begun", table=step["table"])
-        spark.sql(step["sql"]).write.mode("overwrite").parquet(step["path"])
-        rows = spark.read.parquet(step["path"]).count()  # from the files' footers
-        done = {"table": step["table"], "key": step["key"], "rows": rows, "seconds": round(time.time() - begun, 3)}
-        files.write(about, json.dumps(done))
-        tell("done", **done)
+    """Make one table."""
+    begun = time.time()
+    spark.sql(step["sql"]).write.mode("overwrite").parquet(step["path"])
+    rows = spark.read.parquet(step["path"]).count()  # from the files' footers
+    about = {"table": step["table"], "key": step["key"], "rows": rows, "seconds": round(time.time() - begun, 3)}
+    files.write(step["path"] + "/_about.json", json.dumps(about))
     register(spark, files, step["table"], [step["path"]])
 
 
@@ -151,9 +139,7 @@ def main(plan: str) -> int:
             what = step["table"]
             make(spark, files, step)
     except Exception as error:
-        failure = {"table": what, "error": kinds(error)}
-        tell("failed", **failure)
-        files.write(plan + ".failed", json.dumps(failure))
+        files.write(plan + ".failed", json.dumps({"table": what, "error": kinds(error)}))
         return 1
     finally:
         spark.stop()

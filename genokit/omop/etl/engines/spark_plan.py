@@ -1,11 +1,14 @@
-"""What Spark is given, here and on EMR Serverless: the plan that ``spark_job`` carries out, and its failure."""
+"""What Spark is given, here and on EMR Serverless: a plan that ``spark_job`` carries out; and how far it has come."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-from genokit.errors import TransformFailed
+from genokit import storage
+from genokit.backends import Clients
+from genokit.errors import NotFound, TransformFailed
 from genokit.omop.etl.plan import TableStep
 from genokit.omop.etl.result_store import MadeTable, ResultStore
 
@@ -19,7 +22,32 @@ def plan_of(steps: Sequence[TableStep], inputs: Mapping[str, MadeTable], work: R
     return json.dumps({"inputs": {table: inputs[table].parquet for table in sorted(needed)}, "steps": made})
 
 
-def failure(table: str, reason: str, hint: str) -> TransformFailed:
-    """The error of a job that failed, without any value of a row."""
-    what = f"Spark could not make the table '{table}'" if table else "Spark could not continue"
-    return TransformFailed(f"{what}: {reason.rstrip('.')}. {hint}", table=table)
+@dataclass
+class Waiting:
+    """The steps that are not finished, in order; the first is under way."""
+
+    steps: list[TableStep]
+    work: ResultStore
+    progress: Callable[[str], object]
+    made: dict[str, MadeTable] = field(default_factory=dict)
+    shown: str = ""
+
+    def look(self) -> None:
+        """Look what was finished since, and show what has begun."""
+        while self.steps and (found := self.work.find(self.steps[0].table, self.steps[0].key)):
+            self.made[self.steps.pop(0).table] = found
+        if self.steps and self.shown != self.steps[0].table:
+            self.shown = self.steps[0].table
+            self.progress(self.shown)
+
+
+def failure(plan: str, otherwise: str, hint: str, clients: Clients | None = None) -> TransformFailed:
+    """Why a job failed, without any value of a row: in its own words beside its plan, or ``otherwise``."""
+    try:
+        left = json.loads(storage.read(f"{plan}.failed", clients=clients))
+    except NotFound:
+        left = {"table": "", "error": otherwise}
+    what = f"Spark could not make the table '{left['table']}'" if left["table"] else "Spark could not continue"
+    return TransformFailed(
+        f"{what}: {left['error'].rstrip('.')}. Finished tables are kept. {hint}", table=left["table"]
+    )
