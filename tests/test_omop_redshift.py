@@ -263,8 +263,7 @@ def test_what_redshift_holds_is_read_from_its_tables_comments():
     with stubber:
         found = redshift.loaded(clients(**{"redshift-data": client}))
     stubber.assert_no_pending_responses()
-    assert found[["table", "key", "rows"]].values.tolist() == [["death", KEY, 0], ["person", KEY, 46520]]
-    assert str(found["published"][0]) == "2026-11-22 20:00:00+00:00"
+    assert found == {("death", KEY), ("person", KEY)}
     assert isinstance(sqlglot.parse_one(redshift.LOADED, read="redshift"), exp.Select)
 
 
@@ -272,41 +271,6 @@ def test_a_query_that_fails_is_told_as_redshift_told_it():
     client, stubber = held(status="FAILED")
     with stubber, pytest.raises(ServiceError, match="'genokit-omop': the query FAILED: no such thing"):
         redshift.loaded(clients(**{"redshift-data": client}))
-
-
-QUEUE = "https://sqs.us-east-1.amazonaws.com/123456789012/genokit-omop-failures"
-
-
-def test_what_was_not_loaded_is_read_from_the_queue_and_left_there():
-    """The messages' forms are those of Lambda's destinations and of the Data API's events."""
-    refused = {
-        "version": "1.0",
-        "timestamp": "2026-11-22T20:00:02.000Z",
-        "requestContext": {"condition": "RetriesExhausted", "approximateInvokeCount": 3},
-        "requestPayload": {"Records": [{"Sns": {"Message": json.dumps({"table": "person", "key": KEY})}}]},
-        "responsePayload": {"errorType": "InvalidEvent", "errorMessage": "person: its rows is -1"},
-    }
-    broken = {
-        "detail-type": "Redshift Data Statement Status Change",
-        "source": "aws.redshift-data",
-        "time": "2026-11-22T20:00:01Z",
-        "detail": {"statementName": f"genokit-omop death {KEY}", "statementId": "a-1", "state": "FAILED", "rows": -1},
-    }
-    client, stubber = stubbed("sqs")
-    messages = [
-        {"MessageId": str(place), "Body": json.dumps(one)} for place, one in enumerate((refused, broken, refused))
-    ]
-    asked = {"QueueUrl": QUEUE, "VisibilityTimeout": 0, "MaxNumberOfMessages": 10}
-    for page in (messages[:2], messages[1:], messages[:1]):
-        stubber.add_response("receive_message", {"Messages": page}, asked)
-    with stubber:
-        found = redshift.failed(clients({"LoadFailures": QUEUE}, sqs=client))
-    stubber.assert_no_pending_responses()
-    assert found.values.tolist() == [
-        ["death", KEY, "2026-11-22T20:00:01Z", "Redshift: FAILED, statement a-1"],
-        ["person", KEY, "2026-11-22T20:00:02.000Z", "person: its rows is -1"],
-        ["person", KEY, "2026-11-22T20:00:02.000Z", "person: its rows is -1"],
-    ]
 
 
 def test_without_redshift_it_is_said_how_to_get_it(tmp_path):

@@ -289,7 +289,6 @@ ASKS = {
     "glue": ("engines/glue.py",),
     "emr-serverless": ("engines/emr_serverless.py",),
     "sns": ("redshift.py",),
-    "sqs": ("redshift.py",),
     "redshift-data": ("redshift.py",),
 }
 NOT_IN_THE_CODE = {

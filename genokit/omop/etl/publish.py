@@ -93,9 +93,8 @@ def to_s3(clients: Clients, target: str, cdm: Sequence[MadeTable], bad: DataFram
         glue.publish(clients, database, folders)
     if "RedshiftWorkgroup" in outputs and clients.backend.offers("redshift-data"):
         loaded = redshift.loaded(clients)
-        known = set(zip(loaded["table"], loaded["key"], strict=True))
         for made in cdm:
-            if (made.name, made.key) not in known:
+            if (made.name, made.key) not in loaded:
                 redshift.notify(clients, made.name, made.key, folders[made.table], made.rows)
 
 

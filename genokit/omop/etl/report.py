@@ -140,7 +140,7 @@ def accounts(inputs: Iterable[MadeTable], counts: DataFrame) -> DataFrame:
     import pandas as pd
 
     columns = ["source_table", "became", "rows"]
-    rows = list(counts[columns].itertuples(index=False, name=None))
+    rows = list(counts.reindex(columns=columns).itertuples(index=False, name=None))
     for made in inputs:
         rows += [(made.name, MISSING, 0)] if made.held == "missing" else []
         rows += [(made.name, UNREAD, made.rejected)] if made.rejected else []

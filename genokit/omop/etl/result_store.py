@@ -6,10 +6,10 @@ again: a run that was killed continues where it stopped, and no key is ever made
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING
 from genokit import backends, storage
 from genokit.errors import NotFound
 from genokit.files import restrict
-from genokit.omop.parquet import scan
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -111,18 +110,19 @@ class ResultStore:
         return self.finish(copied)
 
     def rows(self, made: MadeTable) -> DataFrame:
-        """The rows of a small table."""
+        """The rows of a small table; without columns where it has none and its engine wrote no file."""
         import duckdb
+        import pandas as pd
+        import pyarrow as pa
+        from pyarrow import parquet
 
-        with tempfile.TemporaryDirectory() as folder, duckdb.connect() as con:
-            files = made.parquet
-            if self.is_s3:
-                inside = storage.files(made.folder, clients=self.clients)
-                data = [one for one in inside if not re.search("/[_.][^/]*$", one)]
-                files = [f"{folder}/{number}.parquet" for number in range(len(data))]
-                for address, file in zip(data, files, strict=True):
-                    Path(file).write_bytes(storage.read(address, clients=self.clients))
-            frame: DataFrame = con.execute(f"select * from {scan(files)}").df()
+        inside = storage.files(made.folder, clients=self.clients)
+        data = [storage.read(one, clients=self.clients) for one in inside if not re.search("/[_.][^/]*$", one)]
+        if not data:
+            return pd.DataFrame()
+        with duckdb.connect() as con:
+            whole = pa.concat_tables([parquet.read_table(io.BytesIO(one)) for one in data])
+            frame: DataFrame = con.from_arrow(whole).df()
         return frame
 
     def sweep(self, keys: Mapping[str, str]) -> None:

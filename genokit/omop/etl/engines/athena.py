@@ -5,9 +5,7 @@ Where Athena differs, and how this is handled:
 - It reads folders, through tables of the catalog. Every table that a step reads or makes has one in a working
   database, named after its folder; the published ones are in another database.
 - CREATE TABLE AS needs an empty folder and a new name. What an interrupted run left is stopped, dropped and deleted.
-- A workgroup that enforces its own result location allows no other, and is refused before anything begins.
-- Its files have no suffix, which is fine for a table over a folder. A result without rows has no file at all, so one
-  with the columns alone is written, for readers of the folder.
+- Its files have no suffix, which is fine for a table over a folder. A result without rows has no file at all.
 - Timestamps have milliseconds, which is enough for every source that this kit reads. Columns without a type are
   refused, so every null in the SQL has one.
 """
@@ -25,13 +23,11 @@ from sqlglot import exp
 
 from genokit import backends, storage
 from genokit.backends import Clients, translated_errors
-from genokit.errors import ConfigError, InvalidRequest, NotFound, ServiceError, TransformFailed
+from genokit.errors import InvalidRequest, ServiceError, TransformFailed
 from genokit.omop.etl.engines import glue
 from genokit.omop.etl.plan import TableStep, digest
 from genokit.omop.etl.result_store import STACK, MadeTable, ResultStore
 from genokit.refusals import translated_queries
-
-LONGEST = 262_144  # bytes of a statement
 
 
 @dataclass(frozen=True)
@@ -65,15 +61,13 @@ class Athena:
         """Make each step, in this order. ``inputs`` are the tables that exist already.
 
         An interrupt cancels the running query; a later call continues. One ETL at a time may write below a root: a
-        query that still writes there is taken for the rest of a killed run, and stopped. Raises ConfigError,
-        AccessDenied, NotFound, TransformFailed and AWS's other refusals.
+        query that still writes there is taken for the rest of a killed run, and stopped. Raises NotFound,
+        TransformFailed and AWS's refusals.
         """
         clients = self.clients or backends.clients()
         workgroup = self.workgroup or clients.output("Workgroup", STACK)
         with closing(backends.athena(clients, workgroup, glue.checked(self.database))) as connection:
-            athena = clients.client("athena")
-            _check(athena, workgroup)
-            _stop(athena, workgroup, str(work.root))
+            _stop(clients.client("athena"), workgroup, str(work.root))
             glue.create(clients, self.staging)
             tables = self._register(clients, inputs)
             for step in steps:
@@ -91,11 +85,6 @@ class Athena:
         known, tables = set(glue.names(clients, self.staging)), dict[str, str]()
         for table, made in inputs.items():
             name = table_name(table, made.folder)
-            if name not in known and table.startswith("stage."):
-                raise NotFound(
-                    f"The table '{table}' is made, but '{self.staging}.{name}' is no longer in the Glue catalog. "
-                    f"Delete the folder {made.folder}, and it will be made again."
-                )
             if name not in known:
                 glue.point(clients, self.staging, name, made.folder, glue.columns(table))
             tables[table] = f"{self.staging}.{name}"
@@ -120,8 +109,6 @@ class Athena:
                 f"{error} Finished tables are kept, and the target is unchanged; run the ETL again to continue.",
                 table=step.table,
             ) from None
-        if not rows:
-            storage.write(f"{folder}/none.parquet", glue.without_rows(clients, self.staging, name), clients=clients)
         work.finish(MadeTable(step.table, step.key, folder, rows, round(time.perf_counter() - begun, 3)))
         return f"{self.staging}.{name}"
 
@@ -145,30 +132,11 @@ def create_table_as(select: str, name: str, folder: str, tables: Mapping[str, st
     tree = sqlglot.parse_one(select, read="athena")
     for table in list(tree.find_all(exp.Table)):
         if table.db:  # without, it is the name of a WITH
-            given = tables.get(f"{table.db}.{table.name}")
-            if given is None:
-                raise NotFound(f"'{name}' reads {table.db}.{table.name}, which is neither an input nor made before it.")
+            given = tables[f"{table.db}.{table.name}"]
             table.replace(exp.to_table(given, dialect="athena").as_(table.alias_or_name, table=True))
     options = {"format": "PARQUET", "write_compression": "SNAPPY", "external_location": f"{folder.rstrip('/')}/"}
     properties = ", ".join(f"{word}={exp.Literal.string(value).sql('athena')}" for word, value in options.items())
-    statement = f"CREATE TABLE {name} WITH ({properties}) AS {tree.sql('athena')}"
-    if len(statement.encode()) > LONGEST:
-        raise NotFound(f"The SQL of {name} has {len(statement.encode())} bytes; Athena accepts {LONGEST}.")
-    return statement
-
-
-def _check(athena: Any, workgroup: str) -> None:
-    """Refuse a workgroup in which no table could be made."""
-    with translated_errors(f"workgroup '{workgroup}'"):
-        found = athena.get_work_group(WorkGroup=workgroup)["WorkGroup"]
-    settings = found.get("Configuration", {})
-    if found.get("State") == "DISABLED":
-        raise ConfigError(f"The workgroup '{workgroup}' of Athena is disabled. Enable it, or name another.")
-    if settings.get("EnforceWorkGroupConfiguration") and settings.get("ResultConfiguration", {}).get("OutputLocation"):
-        raise ConfigError(
-            f"The workgroup '{workgroup}' of Athena enforces its own result location, so no table can be made "
-            "elsewhere. Use the workgroup of Stack('omop'), or turn off 'Override client-side settings' in this one."
-        )
+    return f"CREATE TABLE {name} WITH ({properties}) AS {tree.sql('athena')}"
 
 
 def _stop(athena: Any, workgroup: str, root: str) -> None:

@@ -6,7 +6,6 @@ new ones.
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -49,7 +48,10 @@ def columns(table: str) -> dict[str, str]:
         return {column.name: TYPES[column.type] for column in mimic3()[name].columns.values()}
     if schema in ("cdm", "vocab"):
         return {column.name: TYPES[column.type] for column in fields(name)}
-    raise NotFound(f"The columns of '{table}' are in no list of this kit; only the engine that made it knows them.")
+    raise NotFound(
+        f"The table '{table}' is no longer in the Glue catalog, and only Athena, which made it, knows its columns. "
+        f"Delete its folder '{table}-...' in the target's 'work', and it will be made again."
+    )
 
 
 def create(clients: Clients, database: str) -> None:
@@ -98,21 +100,6 @@ def names(clients: Clients, database: str) -> list[str]:
     with translated_errors(f"Glue database '{database}'"):
         pages = clients.client("glue").get_paginator("get_tables").paginate(DatabaseName=database)
         return [table["Name"] for page in pages for table in page["TableList"]]
-
-
-def without_rows(clients: Clients, database: str, name: str) -> bytes:
-    """A Parquet file with the columns of a table, and no rows."""
-    import duckdb
-    from pyarrow import parquet
-
-    with translated_errors(f"Glue table '{database}.{name}'"):
-        table = clients.client("glue").get_table(DatabaseName=database, Name=name)["Table"]
-    file = io.BytesIO()
-    with duckdb.connect() as con:  # which knows Hive's names of types, too
-        typed = ", ".join(f'"{column["Name"]}" {column["Type"]}' for column in table["StorageDescriptor"]["Columns"])
-        con.execute(f"CREATE TABLE nothing ({typed})")
-        parquet.write_table(con.table("nothing").to_arrow_table(), file)
-    return file.getvalue()
 
 
 def checked(name: str) -> str:
