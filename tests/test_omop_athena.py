@@ -265,9 +265,7 @@ def test_a_database_name_that_would_need_quotes_is_refused(athena):
 
 def test_a_done_table_that_left_the_catalog_says_how_to_get_it_back(athena):
     stay = MadeTable("stage.stay", "11", f"{ROOT}/stage.stay-1", 1, 0.1)
-    with pytest.raises(
-        NotFound, match=r"'stage.stay' is no longer in the Glue catalog.* Delete its folder 'stage.stay-"
-    ):
+    with pytest.raises(NotFound, match=r"'stage.stay' is no longer in the Glue .* its folder 'stage.stay-"):
         build(athena, step(), inputs={"stage.stay": stay})
 
 

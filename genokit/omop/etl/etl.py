@@ -32,7 +32,6 @@ from genokit.omop.quality.quality import results
 
 if TYPE_CHECKING:
     from genokit.backends import Clients
-    from genokit.omop.quality.quality import Quality
 
 MAPPED, ACCOUNTS = "report.mapped", "report.accounts"
 
@@ -93,6 +92,8 @@ def etl(
     >>> report.tables["state"].value_counts().to_dict()
     {'made': 39}
     """
+    from genokit.bars import Bar
+
     begun, target = time.perf_counter(), os.fspath(target).rstrip("/")
     clients, known = clients or backends.clients(), known or Vocabulary()
     source = source if isinstance(source, Source) else Source(source, clients=clients)
@@ -101,7 +102,12 @@ def etl(
     work = here
     if storage.is_s3(target) and not isinstance(engine, DuckDB):
         work = ResultStore(f"{target}/work", clients)
-    with _locked(here, target), _progress(source.title, progress) as tell:
+    with _locked(here, target), Bar(desc=source.title, unit="table", disable=not progress) as bar:
+
+        def tell(what: str) -> None:
+            bar.set_postfix_str(what, refresh=False)
+            bar.update()
+
         keys = inputs.keys(source, known, here)
         steps = plan(engine.name, engine.dialect, keys)
         with (engine if isinstance(engine, DuckDB) else DuckDB()).connect(here.scratch) as con:
@@ -110,8 +116,13 @@ def etl(
         tell("quality")
         reports = {table: work.rows(one) for table, one in made.items() if table.startswith("report.")}
         quality = results({table: rows for table, rows in reports.items() if table not in (MAPPED, ACCOUNTS)})
-        if len(quality.fatal):
-            raise QualityFailed(_failed(target, quality), quality=quality)
+        if count := len(quality.fatal):
+            raise QualityFailed(
+                f"The new CDM failed {count} mandatory check{'s' * (count > 1)} (first: {quality.fatal['checkid'][0]}) "
+                f"and was not published; '{target}' is unchanged. error.quality shows them all. Correct the source or "
+                "the SQL and run again: only what changed is made again.",
+                quality=quality,
+            )
         tell("publish")
         bad, cdm = inputs.rejected(staged.values()), [one for table, one in made.items() if table.startswith("cdm.")]
         if storage.is_s3(target):
@@ -185,16 +196,6 @@ def _build(
     return {table: one for table, one in found.items() if one}, {step.table for step in missing}
 
 
-def _failed(target: str, quality: Quality) -> str:
-    first, count = quality.fatal.iloc[0], len(quality.fatal)
-    where = ".".join(str(first[name]) for name in ("cdm_table_name", "cdm_field_name") if first[name])
-    return (
-        f"The new CDM failed {count} mandatory check{'s' * (count > 1)} (first: {first['check_name']} of '{where}') "
-        f"and was not published; '{target}' is unchanged. error.quality shows them all. Correct the source or the SQL "
-        "and run again: only what changed is made again."
-    )
-
-
 @contextmanager
 def _locked(here: ResultStore, target: str) -> Iterator[None]:
     """Hold the target for this run. Raises InvalidParameters where another run has it."""
@@ -210,17 +211,3 @@ def _locked(here: ResultStore, target: str) -> Iterator[None]:
         shutil.rmtree(here.scratch, ignore_errors=True)  # of a run that was killed
         here.scratch.mkdir(0o700)
         yield
-
-
-@contextmanager
-def _progress(title: str, shown: bool) -> Iterator[Callable[[str], object]]:
-    """A bar that counts the tables begun, and names the current one."""
-    from genokit.bars import Bar
-
-    with Bar(desc=title, unit="table", disable=not shown) as bar:
-
-        def tell(what: str) -> None:
-            bar.set_postfix_str(what, refresh=False)
-            bar.update()
-
-        yield tell

@@ -8,7 +8,6 @@ count alarm limits as readings) and of routes by MIT (concepts that are no longe
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -106,35 +105,25 @@ def _listed(place: Place) -> tuple[list[Path], str]:
 
 
 def _rows(file: Path, about: Map) -> Iterator[tuple[str, int, str, str]]:
-    for line, row in _lines(file, about):
-        code, said, where = row[about.code].strip().upper(), row[about.concept].strip(), f"{file.name}, line {line}"
-        domain = row[about.domain] if about.domain else about.domains[0]
-        if not code or said in ("", "NA") or domain not in about.domains:
-            continue
-        if not said.isdecimal():
-            raise InvalidSource(f"{where}: '{said[:40]}' in {about.concept} is not a concept id. {_MEND}")
-        if about.vocabulary == "mimic3 items" and not (code.isdecimal() and len(code) < 10):
-            raise InvalidSource(f"{where}: '{code[:40]}' in {about.code} is not an item id. {_MEND}")
-        if 0 < int(said) < LOCAL:
-            yield code, int(said), domain, " ".join(row[about.meaning].split()) or code
+    """Code, concept, domain and meaning of each row that may be used."""
+    import pandas as pd
 
-
-def _lines(file: Path, about: Map) -> Iterator[tuple[int, dict[str, str]]]:
-    needed = [name for name in (about.code, about.concept, about.meaning, about.domain) if name]
+    columns = [about.code, about.concept, about.meaning, *([about.domain] if about.domain else [])]
     try:
-        with file.open(encoding="utf-8-sig", newline="") as opened:
-            reader = csv.DictReader(opened, strict=True)
-            for name in needed:
-                if name not in (reader.fieldnames or ()):
-                    header = ", ".join(reader.fieldnames or ())[:200]
-                    raise InvalidSource(f"{file.name} lacks the column {name}; its first line is: {header}. {_MEND}")
-            for row in reader:
-                if None in row or None in row.values():
-                    where = f"{file.name}, line {reader.line_num}"
-                    raise InvalidSource(f"{where}: its number of values differs from the first line's. {_MEND}")
-                yield reader.line_num, row
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InvalidSource(f"{file.name} is not CSV in UTF-8: {error}. {_MEND}") from error
-
-
-_MEND = "Fetch the map again, or correct that line."
+        frame = pd.read_csv(file, usecols=columns, dtype=str, keep_default_na=False).fillna("")
+    except ValueError as error:  # columns are missing, a row has too many, or it is no text
+        raise InvalidSource(f"{file.name} cannot be read as a concept map: {error}. Fetch the map again.") from error
+    for row in frame.to_dict("records"):
+        code, concept = row[about.code].strip().upper(), row[about.concept].strip()
+        domain = row[about.domain] if about.domain else about.domains[0]
+        if not code or concept in ("", "NA") or domain not in about.domains:
+            continue
+        if not concept.isdecimal() or (
+            about.vocabulary == "mimic3 items" and not (code.isdecimal() and len(code) < 10)
+        ):
+            raise InvalidSource(
+                f"{file.name}: '{code[:40]}' in {about.code} or '{concept[:40]}' in {about.concept} is not an id. "
+                "Fetch the map again, or correct that line."
+            )
+        if 0 < int(concept) < LOCAL:
+            yield code, int(concept), domain, " ".join(row[about.meaning].split()) or code

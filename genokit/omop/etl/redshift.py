@@ -36,14 +36,12 @@ def columns(table: str) -> list[tuple[str, str]]:
     return [(one.name, TYPES.get(one.type, one.type) + " NOT NULL" * one.required) for one in fields.fields(table)]
 
 
-def notify(clients: Clients, table: str, key: str, location: str, rows: int, *, stack: str = STACK) -> bool:
-    """Notify the stack that a table of the CDM is published; False where the stack has no topic for this.
+def notify(clients: Clients, table: str, key: str, location: str, rows: int, *, stack: str = STACK) -> None:
+    """Notify the stack, which must have Redshift, that a table of the CDM is published.
 
     ``location`` is the folder of its Parquet files, in the stack's bucket. Returns once the notification is sent.
     """
     outputs = clients.outputs(stack)
-    if "TableTopic" not in outputs:
-        return False
     typed = columns(table)
     if not location.startswith(f"s3://{outputs['Bucket']}/"):
         raise InvalidParameters(
@@ -60,7 +58,6 @@ def notify(clients: Clients, table: str, key: str, location: str, rows: int, *, 
     }
     with translated_errors(f"news of table '{table}'"):
         clients.client("sns").publish(TopicArn=outputs["TableTopic"], Message=json.dumps(news))
-    return True
 
 
 def loaded(clients: Clients, *, stack: str = STACK) -> set[tuple[str, str]]:

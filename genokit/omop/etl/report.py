@@ -88,10 +88,12 @@ class Report:
         from genokit import display
 
         made, lost = int((self.tables["state"] == "made").sum()), len(self.rejected)
+        total, is_carried = int(self.accounts["rows"].sum()), self.accounts["became"].str.startswith(CARRIED)
+        carried = int(self.accounts.loc[is_carried, "rows"].sum())
         about: dict[str, object] = {
             "mapped": display.table(_percent(self.mapped)),
             "rows": f"{int(self.tables['rows'].sum()):,} in {int((self.tables['rows'] > 0).sum())} tables",
-            "source": _sum(self.accounts),
+            "source": f"{total:,} rows: {carried:,} carried over, {lost:,} not readable, the others left out",
             "rejected": f"{lost:,} rows of the source, listed in rejected.csv" if lost else "none",
             "missing tables": ", ".join(self.missing) or "none",
             "tables": f"{made} made, {len(self.tables) - made} unchanged since the last run",
@@ -146,17 +148,6 @@ def accounts(inputs: Iterable[MadeTable], counts: DataFrame) -> DataFrame:
         rows += [(made.name, UNREAD, made.rejected)] if made.rejected else []
     frame = pd.DataFrame(rows, columns=columns).astype({"rows": "int64"})
     return frame.sort_values(["source_table", "rows"], ascending=[True, False], ignore_index=True)
-
-
-def _sum(accounts: DataFrame) -> str:
-    """The rows of the source: carried over, not readable, and left out."""
-    carried = int(accounts["rows"][accounts["became"].str.startswith(CARRIED)].sum())
-    rejected = int(accounts["rows"][accounts["became"] == UNREAD].sum())
-    total = int(accounts["rows"].sum())
-    return (
-        f"{total:,} rows: {carried:,} carried over, {rejected:,} not readable, "
-        f"{total - carried - rejected:,} left out for a reason"
-    )
 
 
 def origins(table: str) -> set[str]:

@@ -121,8 +121,8 @@ class ResultStore:
         if not data:
             return pd.DataFrame()
         with duckdb.connect() as con:
-            whole = pa.concat_tables([parquet.read_table(io.BytesIO(one)) for one in data])
-            frame: DataFrame = con.from_arrow(whole).df()
+            parts = [parquet.read_table(io.BytesIO(one)) for one in data]
+            frame: DataFrame = con.from_arrow(pa.concat_tables(parts, promote_options="default")).df()
         return frame
 
     def sweep(self, keys: Mapping[str, str]) -> None:

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, cast
 
 from sqlglot import exp
 
-from genokit.errors import NotFound, did_you_mean
 from genokit.omop.etl.macros import expand, parse
 from genokit.omop.etl.vocabulary import TABLES
 from genokit.omop.fields import Field, fields, tables
@@ -39,9 +38,7 @@ def statements() -> Mapping[str, str]:
 
 @cache
 def reads(table: str) -> frozenset[str]:
-    """The tables that a table is made from, each with its schema. Raises NotFound."""
-    if table not in everything():
-        raise NotFound(f"No SQL makes the table '{table}'. {did_you_mean(table, everything())}")
+    """The tables that a table is made from, each with its schema."""
     return read_by(statements().get(table) or select(table, "duckdb"))
 
 
@@ -93,10 +90,7 @@ def reports() -> Mapping[str, str]:
 
 @cache
 def select(table: str, engine: str) -> str:
-    """The SELECT that makes a table on an engine; those of the CDM have all fields, in its order and types.
-
-    Raises NotFound where the SQL names a field that the CDM lacks, or omits one that it requires.
-    """
+    """The SELECT that makes a table on an engine; those of the CDM have all fields, in its order and types."""
     sql = expand(statements()[table], engine) if table in statements() else ""
     schema, _, name = table.partition(".")
     if schema != "cdm":
@@ -104,13 +98,6 @@ def select(table: str, engine: str) -> str:
     if not sql:
         return _without_sql(name, engine)
     given = [column.alias_or_name for column in cast(exp.Query, parse(statements()[table])).selects]
-    known = [column.name for column in fields(name)]
-    for column in given:
-        if column not in known:
-            raise NotFound(f"{table} has no field '{column}'. {did_you_mean(column, known)}")
-    missing = [column.name for column in fields(name) if column.required and column.name not in given]
-    if missing:
-        raise NotFound(f"The SQL of {table} has no {missing[0]}, which the CDM requires.")
     return f"SELECT {_casts(fields(name), given, engine)} FROM ({sql}) AS made"
 
 

@@ -82,14 +82,10 @@ class Vocabulary:
     def _repr_html_(self) -> str:
         from genokit.display import card
 
-        lists = dict.fromkeys(name.removeprefix("mimic3 ").replace("_", " ") for name, *_ in own())
-        rows: dict[str, object] = {"own codes": len(own()), "for": ", ".join(lists)}
-        if self.files:
-            rows |= {"download": self.files["concept"].parent, "tables": ", ".join(self.files)}
-        else:
-            rows["download"] = "none: diagnoses, billed procedures and prescriptions by NDC have no concepts"
-        rows["public maps"] = ", ".join(self.maps) or "none"
-        return card("Vocabulary", rows)
+        none = "none: diagnoses, billed procedures and prescriptions by NDC have no concepts"
+        download = self.files["concept"].parent if self.files else none
+        maps = ", ".join(self.maps) or "none"
+        return card("Vocabulary", {"own codes": len(own()), "download": download, "public maps": maps})
 
     def __repr__(self) -> str:
         maps = f" with {len(self.maps)} of the public maps" if self.maps else ""
@@ -150,7 +146,7 @@ def _download(place: Path) -> dict[str, Path]:
             )
     files = {table: there[table] for table in TABLES if table in there}
     for table, file in files.items():
-        _check_header(table, file)
+        _header(table, file)
     return files
 
 
@@ -170,23 +166,21 @@ def _query(name: str) -> str:
     return expand((QUERIES / f"{name}.sql").read_text(encoding="utf-8"), "duckdb")
 
 
-def _header(file: Path) -> list[str]:
+def _header(table: str, file: Path) -> list[str]:
+    """The names of a file's columns. Raises InvalidSource where one is missing."""
     with file.open(encoding="utf-8-sig") as lines:
-        return lines.readline().rstrip("\r\n").lower().split("\t")
-
-
-def _check_header(table: str, file: Path) -> None:
-    header = _header(file)
+        header = lines.readline().rstrip("\r\n").lower().split("\t")
     missing = [column.name for column in fields(table) if column.required and column.name not in header]
     if missing:
         raise InvalidSource(
             f"{file} lacks the column {missing[0]}; its first line has {len(header)}: {', '.join(header)[:200]}. "
             "Athena's files are tab-separated, with the names of the columns in the first line."
         )
+    return header
 
 
 def _insert(con: DuckDBPyConnection, table: str, file: Path) -> None:
-    header = _header(file)
+    header = _header(table, file)
     chosen = [column for column in fields(table) if column.name in header]
     values = ", ".join(
         f"CAST(STRPTIME({column.name}, '%Y%m%d') AS DATE)" if column.type == "DATE" else column.name

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame
 
-CATEGORIES = ("conformance", "completeness", "plausibility")
-
 _SEVERITIES = {"fatal": 0, "convention": 1, "characterization": 2}
 
 # These need the vocabulary, as do foreign keys to its tables.
@@ -61,10 +59,12 @@ class Quality:
     def failed(self) -> DataFrame:
         """The failed checks, the most severe first."""
         found = self.table[self.table["failed"] == 1]
-        order = found.assign(grave=found["severity"].map(_SEVERITIES)).sort_values(
-            ["grave", "pct_violated_rows"], ascending=[True, False], kind="stable"
+        grave = found["severity"].map(_SEVERITIES)
+        return (
+            found.assign(grave=grave)
+            .sort_values(["grave", "pct_violated_rows"], ascending=[True, False], kind="stable", ignore_index=True)
+            .drop(columns="grave")
         )
-        return order.drop(columns="grave").reset_index(drop=True)
 
     @property
     def fatal(self) -> DataFrame:
@@ -97,11 +97,14 @@ class Quality:
         from genokit import display
 
         failed, fatal = self.failed, self.fatal
-        about: dict[str, object] = {"checks": _share(self.table)}
-        about |= {name: _share(self.table[self.table["category"] == name]) for name in CATEGORIES}
-        about["not applicable"] = f"{int(self.table['not_applicable'].sum()):,}"
+        passed = int(self.table["passed"].sum())
+        share = f" ({100 * passed / (passed + len(failed)):.1f} %)" if passed + len(failed) else ""
         words = [f"{check['check_name']} of {_subject(check)}" for check in fatal.head(5).to_dict("records")]
-        about["fatal"] = ", ".join(words + ["..."] * (len(fatal) > 5)) or "none"
+        about: dict[str, object] = {
+            "checks": f"{passed:,} of {passed + len(failed):,} passed{share}",
+            "not applicable": f"{int(self.table['not_applicable'].sum()):,}",
+            "fatal": ", ".join(words + ["..."] * (len(fatal) > 5)) or "none",
+        }
         found = [
             {
                 "check": check["check_name"],
@@ -113,9 +116,7 @@ class Quality:
             }
             for check in failed.to_dict("records")
         ]
-        fold: dict[str, object] = {"By table": display.table(self.counts("cdm_table_name"))}
-        if len(failed):
-            fold = {f"Failed checks ({len(failed):,})": display.table(found, most=200)} | fold
+        fold = {f"Failed checks ({len(failed):,})": display.table(found, most=200)} if found else {}
         status = "failed" if len(fatal) else "warning" if len(failed) else "passed"
         return display.card("Data quality", about, status=status, fold=fold)
 
@@ -296,13 +297,6 @@ def _by_concept(frame: DataFrame | None) -> dict[str, list[dict[str, Any]]] | No
     for row in frame.astype(object).where(frame.notna(), None).to_dict("records"):
         found.setdefault(str(row["concept_id"]), []).append({str(name): value for name, value in row.items()})
     return found
-
-
-def _share(table: DataFrame) -> str:
-    passed, failed = int(table["passed"].sum()), int(table["failed"].sum())
-    if not passed + failed:
-        return "none applicable"
-    return f"{passed:,} of {passed + failed:,} passed ({100 * passed / (passed + failed):.1f} %)"
 
 
 def _subject(check: Mapping[Any, Any]) -> str:

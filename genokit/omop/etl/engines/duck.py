@@ -101,19 +101,14 @@ def _write(con: DuckDBPyConnection, table: str, sql: str, file: Path) -> None:
     ordered = f"select * from ({sql}) as part order by {_order(table)}"
     try:
         con.execute(f"copy ({ordered}) to {quoted(unfinished)} (format parquet, compression zstd)")
-    except duckdb.OutOfMemoryException:
-        [(limit,)] = con.execute("select current_setting('memory_limit')").fetchall()
-        raise TransformFailed(
-            f"'{table}' needs more memory than the {limit} that DuckDB may use. Allow more, with "
-            "engine=DuckDB(memory_gib=...), or fewer threads, with DuckDB(threads=1). Finished tables are kept; the "
-            "next run continues from here.",
-            table=table,
-        ) from None
     except duckdb.Error as error:
         # DuckDB's message may repeat a patient's value.
+        [(limit,)] = con.execute("select current_setting('memory_limit')").fetchall()
         raise TransformFailed(
-            f"The SQL of '{table}' failed in DuckDB ({type(error).__name__}). Finished tables are kept, and the target "
-            "is unchanged. Is the disk full? If not, report this with the SQL: transform.select(table, 'duckdb').",
+            f"'{table}' could not be made by DuckDB ({type(error).__name__}). Finished tables are kept, and the target "
+            f"is unchanged; the next run continues from here. If more memory than {limit} is needed, allow it with "
+            "engine=DuckDB(memory_gib=...), or use fewer threads, with DuckDB(threads=1). If the disk is full, free "
+            "some. Else report this with the SQL: transform.select(table, 'duckdb').",
             table=table,
         ) from None
     unfinished.rename(file)
