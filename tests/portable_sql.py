@@ -14,13 +14,14 @@ from collections.abc import Iterator
 from sqlglot import exp
 from sqlglot.errors import ParseError
 
-from genokit.omop.etl.engines import duck
 from genokit.omop.etl.macros import macros, parse
 
 SCHEMAS = ("mimic3", "vocab", "stage", "cdm", "report")
 
 # Every patient has hundreds to thousands of rows here: no row may depend on all others.
-EVENTS = duck.EVENTS | {
+EVENTS = {
+    "chartevents", "cptevents", "datetimeevents", "diagnoses_icd", "inputevents_cv", "inputevents_mv", "labevents",
+    "microbiologyevents", "noteevents", "outputevents", "prescriptions", "procedureevents_mv", "procedures_icd",
     "condition_occurrence", "device_exposure", "drug_exposure", "measurement", "note", "observation",
     "procedure_occurrence", "specimen", "billed", "charted_procedure", "microbiology", "prescribed",
 }  # fmt: skip

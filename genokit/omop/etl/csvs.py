@@ -52,14 +52,11 @@ def header(file: Path, table: SourceTable) -> list[str]:
     """The names of a file's columns. Raises InvalidSource if they cannot be those of the table."""
     try:
         with _plain(file) as stream:
-            line = stream.readline(LONGEST).removeprefix(codecs.BOM_UTF8)
-    except (OSError, EOFError) as error:
-        why = getattr(error, "strerror", None) or "it is damaged"
-        raise InvalidSource(f"'{file.name}' cannot be read: {why}. Fetch it again.") from error
-    try:
-        names = [name.strip().lower() for name in next(csv.reader([line.decode("utf-8")]), [])]
-    except UnicodeDecodeError as error:
-        raise InvalidSource(f"'{file.name}' does not begin with text in UTF-8. Is it a CSV file?") from error
+            line = stream.readline(LONGEST).removeprefix(codecs.BOM_UTF8).decode("utf-8")
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is damaged, or no text in UTF-8"
+        raise InvalidSource(f"'{file.name}' cannot be read as CSV: {why}. Fetch it again.") from error
+    names = [name.strip().lower() for name in next(csv.reader([line]), [])]
     twice = sorted({name for name in names if names.count(name) > 1 and name in table.columns})
     if twice:
         raise InvalidSource(f"'{file.name}' has the column '{twice[0]}' twice. Remove one.")

@@ -18,10 +18,6 @@ from pathlib import Path
 import sqlglot
 from sqlglot import exp
 
-from genokit.errors import NotFound, did_you_mean
-
-ENGINES = ("duckdb", "spark", "athena")
-
 
 @cache
 def macros() -> Mapping[str, tuple[list[str], exp.Expr]]:
@@ -38,7 +34,7 @@ def parse(sql: str) -> exp.Expr:
 
 @cache
 def expand(sql: str, engine: str) -> str:
-    """Portable SQL as one engine's own: macros replaced, types and functions in its spelling. Raises NotFound."""
+    """Portable SQL as one engine's own: macros replaced, types and functions in its spelling."""
     tree = parse(sql)
     _replace(tree, engine)
     if engine == "athena":
@@ -61,28 +57,20 @@ def _replace(tree: exp.Expr, engine: str) -> None:
     for call in reversed(list(tree.find_all(exp.Anonymous))):
         name = call.name.lower()
         if name == "concept":
-            call.replace(_constant(call.expressions[0].name))
+            call.replace(exp.Literal.number(constants()[call.expressions[0].name]))
         elif name in macros():
             own = f"{name}_{engine}"
             call.replace(_inside(call.parent, _text(own if own in macros() else name, call.expressions, engine)))
 
 
-def _constant(concept: str) -> exp.Expr:
-    if concept not in constants():
-        hint = did_you_mean(concept, constants())
-        raise NotFound(f"concepts/constants.csv has no concept '{concept}'. {hint}")
-    return exp.Literal.number(constants()[concept])
-
-
 def _text(name: str, given: list[exp.Expr], engine: str) -> exp.Expr:
     takes, text = macros()[name]
-    if len(given) != len(takes):
-        raise NotFound(f"The macro {name} takes {', '.join(takes)}, but got {len(given)}.")
+    values = dict(zip(takes, given, strict=True))
     root = exp.Paren(this=text.copy())
     _replace(root, engine)
     for column in list(root.find_all(exp.Column)):
-        if column.name in takes:
-            column.replace(_inside(column.parent, given[takes.index(column.name)].copy()))
+        if column.name in values:
+            column.replace(_inside(column.parent, values[column.name].copy()))
     inner: exp.Expr = root.this
     return inner
 

@@ -9,7 +9,6 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,29 +21,18 @@ if TYPE_CHECKING:
     from genokit.backends import Clients
 
 
-@dataclass(frozen=True)
-class Stored:
-    """One object: its bucket, key, size and ETag, and its path below the folder that was listed."""
-
-    bucket: str
-    key: str
-    size: int
-    etag: str
-    path: str
-
-    @property
-    def uri(self) -> str:
-        return f"s3://{self.bucket}/{self.key}"
+# Objects of S3, as it lists them: by their path in the folder, by the first part of that path.
+Listing = dict[str, dict[str, dict[str, Any]]]
 
 
-def listed(clients: Clients, place: str) -> dict[str, list[Stored]]:
+def listed(clients: Clients, place: str) -> Listing:
     """The files below an s3:// folder, in order of keys, by the first part of their path: a file's or a folder's name.
 
     Raises NotFound where there is nothing, InvalidSource, and S3's refusals as AccessDenied, ServiceError and so on.
     """
     bucket, prefix = split(place)
     prefix = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
-    found = dict[str, list[Stored]]()
+    found: Listing = {}
     with translated_errors(f"source '{place}'"):
         pages = list(clients.s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix))
     for one in (one for page in pages for one in page.get("Contents", [])):
@@ -53,44 +41,44 @@ def listed(clients: Clients, place: str) -> dict[str, list[Stored]]:
             continue
         if "\\" in path or "\0" in path or {"", ".", ".."} & set(path.split("/")):
             raise InvalidSource(f"'s3://{bucket}/{one['Key']}' cannot be a file in a folder. Rename or move it.")
-        stored = Stored(bucket, one["Key"], one["Size"], one["ETag"], path)
-        found.setdefault(path.partition("/")[0], []).append(stored)
+        found.setdefault(path.partition("/")[0], {})[path] = one
     if not found:
         raise NotFound(f"There is nothing in '{place}'. Name the folder with the files, as s3://bucket/mimiciii.")
     return found
 
 
-def fetched(clients: Clients, wanted: Mapping[str, list[Stored]], *, progress: bool) -> dict[str, Path]:
+def fetched(clients: Clients, place: str, wanted: Listing, *, progress: bool) -> dict[str, Path]:
     """Each entry's file, or folder of files, on this machine; fetched unless it is there. Raises as ``listed``."""
     from genokit.bars import Bar
 
-    copies, missing = dict[str, Path](), dict[Path, Stored]()
+    bucket, copies, missing = split(place)[0], dict[str, Path](), dict[Path, dict[str, Any]]()
     for name, objects in wanted.items():
-        about = json.dumps([[one.bucket, one.key, one.size, one.etag] for one in objects])
+        about = json.dumps([[bucket, one["Key"], one["Size"], one["ETag"]] for one in objects.values()])
         home = clients.settings.made("cache") / "s3" / hashlib.sha256(about.encode()).hexdigest()[:16]
         copies[name] = home / name
-        missing |= {home / one.path: one for one in objects if not (home / one.path).exists()}
-    total = sum(one.size for one in missing.values())
+        missing |= {home / path: one for path, one in objects.items() if not (home / path).exists()}
+    total = sum(one["Size"] for one in missing.values())
     with Bar(desc="From S3", total=total, unit="B", unit_scale=True, disable=not progress) as bar:
         for target, one in missing.items():
-            bar.set_postfix_str(one.path)
-            _fetch(clients, one, target, bar)
+            bar.set_postfix_str(target.name)
+            _fetch(clients, bucket, one, target, bar)
     return copies
 
 
-def _fetch(clients: Clients, one: Stored, target: Path, bar: Any) -> None:
+def _fetch(clients: Clients, bucket: str, one: Mapping[str, Any], target: Path, bar: Any) -> None:
     """Fetch a file whole or not at all, and in no other version than that which was listed."""
     from boto3.exceptions import RetriesExceededError
 
+    thing = f"'s3://{bucket}/{one['Key']}'"
     with (
         tempfile.TemporaryDirectory(dir=private_folder(target.parent), prefix=".") as folder,
-        translated_errors(f"'{one.uri}'"),
+        translated_errors(thing),
     ):
         part = Path(folder, "part")
         try:
-            clients.s3.download_file(one.bucket, one.key, str(part), Callback=bar.update)
+            clients.s3.download_file(bucket, one["Key"], str(part), Callback=bar.update)
         except RetriesExceededError as error:
             raise error.last_exception from None
-        if clients.s3.head_object(Bucket=one.bucket, Key=one.key)["ETag"] != one.etag:
-            raise InvalidSource(f"'{one.uri}' was changed while it was read. Read the source again.")
+        if clients.s3.head_object(Bucket=bucket, Key=one["Key"])["ETag"] != one["ETag"]:
+            raise InvalidSource(f"{thing} was changed while it was read. Read the source again.")
         restrict(part).replace(target)

@@ -71,7 +71,8 @@ class Source:
         """
         names = self._names()
         if self._in_s3:
-            local = remote.fetched(self._s3, {name: self._listed[name] for name in names.values()}, progress=progress)
+            wanted = {name: self._listed[name] for name in names.values()}
+            local = remote.fetched(self._s3, self.place, wanted, progress=progress)
             return {table: local[name] for table, name in names.items()}
         return {table: Path(self.place, name) for table, name in names.items()}
 
@@ -98,7 +99,7 @@ class Source:
     def _entries(self) -> list[tuple[str, bool]]:
         """Every file, and every folder of Parquet files, sorted by name, each with whether it is a folder."""
         if self._in_s3:
-            return [(name, objects[0].path != name) for name, objects in self._listed.items()]
+            return [(name, name not in objects) for name, objects in self._listed.items()]
         if "://" in self.place:
             raise InvalidSource(
                 f"'{self.place}' is neither a folder of this machine nor one on S3, s3://bucket/folder."
@@ -122,14 +123,14 @@ class Source:
         return self.clients or clients()
 
     @cached_property
-    def _listed(self) -> dict[str, list[remote.Stored]]:
+    def _listed(self) -> remote.Listing:
         # Listed once: files that change later are refused when they are fetched.
         listed = remote.listed(self._s3, self.place)
         kept = {
-            name: [one for one in objects if one.path == name or is_part(Path(one.path))]
-            for name, objects in listed.items()
+            name: {path: one for path, one in objects.items() if path == name or is_part(Path(path))}
+            for name, objects in sorted(listed.items())
         }
-        return {name: kept[name] for name in sorted(kept) if kept[name]}
+        return {name: objects for name, objects in kept.items() if objects}
 
     @property
     def synthetic(self) -> bool:
@@ -139,7 +140,7 @@ class Source:
             return MARK in held
         if self._in_s3:
             wanted = {patients: self._listed[patients]}
-            return _marked(remote.fetched(self._s3, wanted, progress=False)[patients])
+            return _marked(remote.fetched(self._s3, self.place, wanted, progress=False)[patients])
         return _marked(Path(self.place, patients))
 
     @property

@@ -138,14 +138,12 @@ def synthetic(
 
 
 def _check(persons: int, density: float, chartevents_per_stay: float | None, format: str) -> None:
-    rules = {
-        f"persons is {persons}, but must be 1 to 100,000,000": 1 <= persons <= 100_000_000,
-        f"density is {density}, but must be above 0, as 1.0 or 0.05": density > 0,
-        f"chartevents_per_stay is {chartevents_per_stay}, but must be 0 or more": (chartevents_per_stay or 0) >= 0,
-        f"format is '{format}', but must be one of {', '.join(FORMATS)}": format in FORMATS,
-    }
-    if wrong := [rule for rule, kept in rules.items() if not kept]:
-        raise InvalidParameters(f"Synthetic data cannot be made: {'; '.join(wrong)}.")
+    stays = chartevents_per_stay or 0
+    if not (1 <= persons <= 100_000_000 and density > 0 and stays >= 0 and format in FORMATS):
+        raise InvalidParameters(
+            f"Synthetic data cannot be made with {persons=}, {density=}, {chartevents_per_stay=}, {format=}. Expected: "
+            "persons 1 to 100,000,000, density above 0, chartevents_per_stay 0 or more, format 'parquet' or 'csv'."
+        )
 
 
 def _refuse_to_overwrite(place: Path) -> None:
@@ -166,8 +164,16 @@ def _write(
     from genokit.bars import Bar
 
     with duckdb.connect(":memory:", config={"threads": threads} if threads else {}) as con:
+
+        def write(part: tuple[str, Path, str]) -> int:
+            _, path, query = part
+            private_folder(path.parent)
+            (count,) = con.cursor().execute(f"copy ({query}) to {quoted(path)} ({FORMATS[format]})").fetchone()
+            restrict(path)
+            return int(count)
+
         _people(con, persons, seed)
-        parts = [part for name in mimic3() for part in _parts(con, folder, name, means, format)]
+        parts = [(name, *part) for name in mimic3() for part in _parts(con, folder, name, means, format)]
         # The planner underestimates an unnested range: left alone, it would hash the events, not the lists.
         con.execute("set disabled_optimizers = 'join_order,build_side_probe_side'")
         con.execute(f"set temp_directory = {quoted(folder / '.spill')}")
@@ -177,8 +183,8 @@ def _write(
             ThreadPoolExecutor(at_once) as pool,
             Bar(total=len(parts), desc="synthetic MIMIC-III", unit="file", disable=not progress) as bar,
         ):
-            for part, count in zip(parts, pool.map(lambda part: part.write(con.cursor()), parts), strict=True):
-                rows[part.table] += count
+            for (table, *_), count in zip(parts, pool.map(write, parts), strict=True):
+                rows[table] += count
                 bar.update()
     return rows
 
@@ -193,33 +199,17 @@ def _people(con: Any, persons: int, seed: int) -> None:
     con.execute((SQL / "base.sql").read_text(encoding="utf-8"))
 
 
-@dataclass(frozen=True)
-class _File:
-    """One file to write: its table, its path and the query whose rows go into it."""
-
-    table: str
-    path: Path
-    query: str
-    options: str
-
-    def write(self, con: Any) -> int:
-        private_folder(self.path.parent)
-        (count,) = con.execute(f"copy ({self.query}) to {quoted(self.path)} ({self.options})").fetchone()
-        restrict(self.path)
-        return int(count)
-
-
-def _parts(con: Any, folder: Path, table: str, means: dict[str, float], format: str) -> list[_File]:
-    """The files of a table: one, or for events in Parquet one for about a million rows."""
-    query, options = (SQL / "tables" / f"{table}.sql").read_text(encoding="utf-8"), FORMATS[format]
+def _parts(con: Any, folder: Path, table: str, means: dict[str, float], format: str) -> list[tuple[Path, str]]:
+    """The files of a table, each with its query: one, or for events in Parquet one for about a million rows."""
+    query = (SQL / "tables" / f"{table}.sql").read_text(encoding="utf-8")
     spans = _plan(con, table, means[table]) if table in EVENTS else []
     if format == "csv":
         whole = _among(table, query, 0, spans[-1][1]) if spans else query
-        return [_File(table, folder / f"{table.upper()}.csv.gz", _upper(whole, table), options)]
+        return [(folder / f"{table.upper()}.csv.gz", _upper(whole, table))]
     if table not in EVENTS:
-        return [_File(table, folder / f"{table}.parquet", query, options)]
+        return [(folder / f"{table}.parquet", query)]
     return [
-        _File(table, folder / table / f"part-{i:05d}.parquet", _among(table, query, low, high), options)
+        (folder / table / f"part-{i:05d}.parquet", _among(table, query, low, high))
         for i, (low, high) in enumerate(spans)
     ]
 

@@ -91,14 +91,17 @@ def reports() -> Mapping[str, str]:
 @cache
 def select(table: str, engine: str) -> str:
     """The SELECT that makes a table on an engine; those of the CDM have all fields, in its order and types."""
-    sql = expand(statements()[table], engine) if table in statements() else ""
     schema, _, name = table.partition(".")
-    if schema != "cdm":
-        return sql
-    if not sql:
-        return _without_sql(name, engine)
-    given = [column.alias_or_name for column in cast(exp.Query, parse(statements()[table])).selects]
-    return f"SELECT {_casts(fields(name), given, engine)} FROM ({sql}) AS made"
+    given, source = list[str](), "(SELECT 1 AS one) AS nothing WHERE one = 0"  # an empty table
+    if table in statements():
+        sql = expand(statements()[table], engine)
+        if schema != "cdm":
+            return sql
+        given = [column.alias_or_name for column in cast(exp.Query, parse(statements()[table])).selects]
+        source = f"({sql}) AS made"
+    elif name in TABLES:  # of the vocabulary, as it was downloaded
+        given, source = [column.name for column in fields(name)], f"vocab.{name}"
+    return f"SELECT {_casts(fields(name), given, engine)} FROM {source}"
 
 
 def shares(frame: DataFrame) -> DataFrame:
@@ -111,13 +114,6 @@ def shares(frame: DataFrame) -> DataFrame:
     frame.insert(4, "share", (frame["mapped"] / frame["rows"].where(frame["rows"] > 0)).astype("Float64"))
     frame["original"] = frame["original"].astype("Float64")
     return frame
-
-
-def _without_sql(name: str, engine: str) -> str:
-    """The SELECT of a vocabulary table as it was downloaded, or of an empty table."""
-    if name in TABLES:
-        return f"SELECT {_casts(fields(name), [column.name for column in fields(name)], engine)} FROM vocab.{name}"
-    return f"SELECT {_casts(fields(name), [], engine)} FROM (SELECT 1 AS one) AS nothing WHERE one = 0"
 
 
 def _casts(columns: tuple[Field, ...], given: list[str], engine: str) -> str:

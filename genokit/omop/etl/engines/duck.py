@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,7 @@ import sqlglot
 from sqlglot import exp
 
 from genokit.errors import TransformFailed
-from genokit.omop.etl.mimic3 import quoted
+from genokit.omop.etl.mimic3 import mimic3, quoted
 from genokit.omop.etl.plan import TableStep, digest
 from genokit.omop.etl.result_store import MadeTable, ResultStore
 from genokit.omop.fields import fields
@@ -28,12 +27,7 @@ from genokit.omop.parquet import scan
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
 
-WIDTH = 1_000_000  # row_ids of an event table in one part
-EVENTS = frozenset((
-    "chartevents", "cptevents", "datetimeevents", "diagnoses_icd", "inputevents_cv", "inputevents_mv", "labevents",
-    "microbiologyevents", "noteevents", "outputevents", "prescriptions", "procedureevents_mv", "procedures_icd",
-))  # fmt: skip
-
+WIDTH = 1_000_000  # row_ids of a table of the source in one part
 _WHOLE = (exp.Group, exp.Distinct, exp.Window, exp.AggFunc)  # need all rows at once
 
 
@@ -129,13 +123,8 @@ def _parts(con: DuckDBPyConnection, step: TableStep) -> Iterator[str]:
     if "UNION ALL" not in step.sql and not any(table.startswith("mimic3.") for table in step.reads):
         yield step.sql
         return
-    for tree in _apart(step.sql):
+    for tree in branches(sqlglot.parse_one(step.sql, read="duckdb")):
         yield from (part.sql(dialect="duckdb", identify=True) for part in _ranges(con, tree))
-
-
-@cache
-def _apart(sql: str) -> tuple[exp.Expr, ...]:
-    return tuple(branches(sqlglot.parse_one(sql, read="duckdb")))
 
 
 def branches(tree: exp.Expr) -> list[exp.Expr]:
@@ -194,20 +183,16 @@ def _without_unused(tree: exp.Expr) -> exp.Expr:
 
 
 def _ranges(con: DuckDBPyConnection, tree: exp.Expr) -> Iterator[exp.Expr]:
-    """A SELECT from one event table, split by ranges of its row_ids; any other unchanged."""
-    driving = [
-        table
-        for table in tree.find_all(exp.Table)
-        if table.db == "mimic3" and table.name in EVENTS and isinstance(table.parent, exp.From)
-    ]
-    if len(driving) != 1 or tree.find(*_WHOLE):
+    """A SELECT from one large table of the source, split by ranges of its row_ids; any other unchanged."""
+    large = []
+    for table in [] if tree.find(*_WHOLE) else tree.find_all(exp.Table):
+        if table.db == "mimic3" and table.name in mimic3() and isinstance(table.parent, exp.From):
+            [(first, last)] = con.execute(f"select min(row_id), max(row_id) from mimic3.{table.name}").fetchall()
+            large += [(table.name, first, last)] if first is not None and last - first >= WIDTH else []
+    if len(large) != 1:
         yield tree
         return
-    name = driving[0].name
-    [(first, last)] = con.execute(f"select min(row_id), max(row_id) from mimic3.{name}").fetchall()
-    if first is None or last - first < WIDTH:
-        yield tree
-        return
+    [(name, first, last)] = large
     for start in range(first, last + 1, WIDTH):
         part = tree.copy()
         [table] = [one for one in part.find_all(exp.Table) if one.db == "mimic3" and one.name == name]

@@ -75,15 +75,10 @@ def point(clients: Clients, database: str, name: str, folder: str, typed: Mappin
 
 
 def publish(clients: Clients, database: str, folders: Mapping[str, str]) -> None:
-    """Point the tables of the CDM in a database at the folders of their newest results.
-
-    ``folders`` maps tables, as "cdm.person", to folders on S3; tables of other schemas are left out.
-    """
+    """Point the tables of the CDM, as "cdm.person", in a database at the folders of their newest results."""
     create(clients, database)
     for table, folder in folders.items():
-        schema, _, name = table.partition(".")
-        if schema == "cdm":
-            point(clients, database, name, folder, columns(table))
+        point(clients, database, table.removeprefix("cdm."), folder, columns(table))
 
 
 def drop(clients: Clients, database: str, names: Iterable[str]) -> None:
