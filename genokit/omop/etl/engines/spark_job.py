@@ -95,6 +95,7 @@ def register(spark: Any, files: Files, table: str, paths: list[str]) -> None:
 def make(spark: Any, files: Files, step: dict[str, str]) -> None:
     """Make one table."""
     begun = time.time()
+    files.open(step["path"])  # from here on without .crc files beside the rows
     spark.sql(step["sql"]).write.mode("overwrite").parquet(step["path"])
     rows = spark.read.parquet(step["path"]).count()  # from the files' footers
     about = {"table": step["table"], "key": step["key"], "rows": rows, "seconds": round(time.time() - begun, 3)}
