@@ -318,7 +318,9 @@ def test_a_target_that_holds_something_else_is_refused(source, tmp_path):
 
 def test_no_value_of_a_row_is_in_an_engines_error(tmp_path):
     step = TableStep("cdm.death", "0" * 64, "SELECT CAST('Mr Secret' AS INTEGER) AS person_id", ())
-    with pytest.raises(TransformFailed, match=r"SQL of 'cdm.death' failed in DuckDB \(ConversionException\)") as raised:
+    with pytest.raises(
+        TransformFailed, match=r"'cdm.death' could not be made by DuckDB \(ConversionException\)"
+    ) as raised:
         DuckDB().build([step], {}, ResultStore(tmp_path), print)
     assert raised.value.table == "cdm.death"
     assert "Secret" not in "".join(traceback.format_exception(raised.value))

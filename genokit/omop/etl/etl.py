@@ -98,10 +98,8 @@ def etl(
     clients, known = clients or backends.clients(), known or Vocabulary()
     source = source if isinstance(source, Source) else Source(source, clients=clients)
     engine = _engine(engine, target, clients)
-    here = _workplace(target, clients)
-    work = here
-    if storage.is_s3(target) and not isinstance(engine, DuckDB):
-        work = ResultStore(f"{target}/work", clients)
+    here, on_aws = _workplace(target, clients), storage.is_s3(target) and not isinstance(engine, DuckDB)
+    work = ResultStore(f"{target}/work", clients) if on_aws else here
     with _locked(here, target), Bar(desc=source.title, unit="table", disable=not progress) as bar:
 
         def tell(what: str) -> None:

@@ -8,6 +8,7 @@ count alarm limits as readings) and of routes by MIT (concepts that are no longe
 
 from __future__ import annotations
 
+import csv
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -106,24 +107,23 @@ def _listed(place: Place) -> tuple[list[Path], str]:
 
 def _rows(file: Path, about: Map) -> Iterator[tuple[str, int, str, str]]:
     """Code, concept, domain and meaning of each row that may be used."""
-    import pandas as pd
-
     columns = [about.code, about.concept, about.meaning, *([about.domain] if about.domain else [])]
+    mend = "Fetch the map again, or correct that line."
     try:
-        frame = pd.read_csv(file, usecols=columns, dtype=str, keep_default_na=False).fillna("")
-    except ValueError as error:  # columns are missing, a row has too many, or it is no text
-        raise InvalidSource(f"{file.name} cannot be read as a concept map: {error}. Fetch the map again.") from error
-    for row in frame.to_dict("records"):
-        code, concept = row[about.code].strip().upper(), row[about.concept].strip()
-        domain = row[about.domain] if about.domain else about.domains[0]
-        if not code or concept in ("", "NA") or domain not in about.domains:
-            continue
-        if not concept.isdecimal() or (
-            about.vocabulary == "mimic3 items" and not (code.isdecimal() and len(code) < 10)
-        ):
-            raise InvalidSource(
-                f"{file.name}: '{code[:40]}' in {about.code} or '{concept[:40]}' in {about.concept} is not an id. "
-                "Fetch the map again, or correct that line."
-            )
-        if 0 < int(concept) < LOCAL:
-            yield code, int(concept), domain, " ".join(row[about.meaning].split()) or code
+        with file.open(encoding="utf-8-sig", newline="") as opened:
+            reader = csv.DictReader(opened, strict=True)
+            for row in reader:
+                where = f"{file.name}, line {reader.line_num}"
+                if None in row or None in row.values() or not row.keys() >= {*columns}:
+                    raise InvalidSource(f"{where}: it needs {', '.join(columns)}, and a value for each name. {mend}")
+                code, concept = row[about.code].strip().upper(), row[about.concept].strip()
+                domain = row[about.domain] if about.domain else about.domains[0]
+                if not code or concept in ("", "NA") or domain not in about.domains:
+                    continue
+                is_code = about.vocabulary != "mimic3 items" or (code.isdecimal() and len(code) < 10)
+                if not (is_code and concept.isdecimal()):
+                    raise InvalidSource(f"{where}: '{code[:40]}' or '{concept[:40]}' is not an id. {mend}")
+                if 0 < int(concept) < LOCAL:
+                    yield code, int(concept), domain, " ".join(row[about.meaning].split()) or code
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InvalidSource(f"{file.name} is not CSV in UTF-8: {error}. {mend}") from error

@@ -89,9 +89,10 @@ class Vocabulary:
 
     def __repr__(self) -> str:
         maps = f" with {len(self.maps)} of the public maps" if self.maps else ""
-        if not self.files:
-            return f"<Vocabulary of genokit's own {len(own())} codes{maps}>"
-        return f"<Vocabulary in {' '.join(str(self.files['concept'].parent).split())}{maps}>"
+        place = f"of genokit's own {len(own())} codes"
+        if self.files:
+            place = f"in {' '.join(str(self.files['concept'].parent).split())}"
+        return f"<Vocabulary {place}{maps}>"
 
 
 def vocabulary(
