@@ -225,7 +225,7 @@ def test_the_manifests_name_every_map_that_is_read_and_nothing_else():
     named = [
         Path(resource.path).stem
         for name in ("ohdsi-mimic-maps", "mimic-omop-maps")
-        for resource in Manifest(name, settings=Settings(manifests=OURS)).resources
+        for resource in Manifest(name, settings=Settings(manifests=OURS)).package.resources
         if resource.path != "LICENSE"
     ]
     assert named == list(public_maps.FILES)
