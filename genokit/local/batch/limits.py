@@ -1,4 +1,4 @@
-"""What AWS's documents forbid and its published model does not: ``limits.toml``, and what is no number of it."""
+"""What AWS's documents forbid and its published model does not: the limits of ``limits.toml`` and more."""
 
 from __future__ import annotations
 

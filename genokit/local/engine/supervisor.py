@@ -2,7 +2,7 @@
 
 It is not the kernel's child, so jobs outlive the kernel that submitted them, and it holds nothing that is not on disk,
 so it may be killed at any instant: the next call to the account starts another, which goes on where the store and the
-keepers' journals say.
+keepers' files say.
 
 One step of its loop: read what has ended, obey wishes to stop, let waiting jobs advance, start what fits. It sleeps on
 a FIFO that clients and keepers write a byte to, and leaves when there is nothing left to follow.
@@ -32,7 +32,7 @@ from genokit.local.engine import containers, keeper, lifecycle, processes, reten
 
 IDLE_S = 20.0  # how long it stays when nothing runs
 PATIENCE_S = 30.0  # how long it waits for another that comes or goes
-STARTING_S = 0.02  # how soon it looks whether what it has ordered runs
+STARTING_S = 0.02  # how soon it looks whether what it has started runs
 PRUNE_S = 3600.0  # how often it looks for what is old enough to be forgotten
 TICK_S = 2.0  # how often it looks whether the keepers live
 
