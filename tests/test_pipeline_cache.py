@@ -222,6 +222,7 @@ def test_a_deleted_or_damaged_run_is_executed_again(write: Write, settings: Sett
         lambda path: (path / "run.json").unlink(),
         lambda path: (path / "notebook.ipynb").write_text("{"),
         lambda path: (path / "notebook.ipynb").unlink(),
+        lambda path: (path / "source.ipynb").unlink(),
         lambda path: [entry.write_text("[") for entry in (settings.runs / ".cache").glob("*.json")],
         lambda path: [entry.unlink() for entry in (settings.runs / ".cache").iterdir()],
     ):

@@ -91,9 +91,10 @@ def find(runs: Path, begun: Run) -> tuple[Run | None, str]:
             changed = [path for path, content in stored.data.items() if _content(Path(path), memory) != content]
         if changed:
             return None, f"{changed[0]} changed"
-        with contextlib.suppress(GenokitError):
-            notebooks.load(stored.notebook)
-            return stored, ""
+        if all((stored.path / name).is_file() for name in (crate.SOURCE, crate.PACKAGES)):
+            with contextlib.suppress(GenokitError):
+                notebooks.load(stored.notebook)
+                return stored, ""
     last = last_run(runs, begun.source, begun.name)
     return None, _difference(last, begun) if last else "it has not run before"
 
