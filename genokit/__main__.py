@@ -3,7 +3,8 @@
 examples:
   genokit doctor                                        check this machine, and how to fix what is missing
   genokit fetch mnist                                   download a data set and check its hashes
-  genokit verify mnist                                  check the hashes of a fetched data set again
+  genokit verify mnist                                  check the hashes of a fetched data set again, or of a run
+  genokit why table.csv                                 list the runs that made or used a file
   genokit freeze my-folder --name my-data               describe a folder of data, with hashes, for others to fetch
   genokit run notebooks/10_lenet.ipynb -p epochs=1      run a notebook with these parameters
   genokit pipeline notebooks/pipelines/tour.toml        run notebooks that depend on one another, -p lenet.epochs=1
@@ -81,7 +82,10 @@ def _parser() -> argparse.ArgumentParser:
     data = "a data set's name, or the path of its datapackage.json"
     add(_doctor, "check this machine, and say how to fix what is missing")
     add(_fetch, "download a data set and check its hashes").add_argument("name", help=data)
-    add(_verify, "check the hashes of a fetched data set").add_argument("name", help=data)
+    says = f"{data}; or the folder of a run or a pipeline"
+    add(_verify, "check the hashes of a fetched data set, or of all files of a run").add_argument("name", help=says)
+    says = "the file; it is found by its content"
+    add(_why, "list the runs that made or used a file").add_argument("file", type=Path, help=says)
     freeze = add(_freeze, "describe a folder of data, with hashes, for others to fetch")
     freeze.add_argument("folder", type=Path)
     freeze.add_argument("--name", required=True, help="the data set's name: lower case, digits, '-', '_' and '.'")
@@ -147,13 +151,26 @@ def _fetch(options: Options) -> None:
 
 def _verify(options: Options) -> int:
     from genokit import Manifest
+    from genokit.pipelines import crate
 
+    if Path(options.name, crate.METADATA).is_file():
+        files = crate.verify(options.name)
+        _say(files.to_string(index=False))
+        return int(set(files["state"]) != {"unchanged"})
     manifest = Manifest(options.name)
     found = manifest.verify()
     _say(found.to_string(index=False))
     states = list(found["state"])
     whole, sample = states[: len(manifest.package.resources)], states[len(manifest.package.resources) :]
     return 0 if "wrong" not in states and ("missing" not in whole or sample) else 1
+
+
+def _why(options: Options) -> int:
+    from genokit.pipelines import why
+
+    found = why(options.file)
+    _say("No run made or used it." if found.empty else found.to_string(index=False))
+    return int(found.empty)
 
 
 def _freeze(options: Options) -> None:

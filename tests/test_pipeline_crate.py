@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -57,6 +60,12 @@ def entities(folder: Path) -> dict[str, Any]:
         path = part["@id"].removeprefix("file://")
         assert sha256(folder / path) == found[part["@id"]]["sha256"]
     return found
+
+
+def cli(words: list[str], settings: Settings) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "genokit", *words]
+    environ = {**os.environ, **settings.environ()}
+    return subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=120)
 
 
 def test_the_crate_of_a_run_says_what_was_run_on_what_by_whom_and_what_came_of_it(
@@ -124,7 +133,13 @@ def test_why_finds_the_run_that_made_a_file_even_when_it_was_renamed(
     made, used = (crate.why(tmp_path / name, settings=settings) for name in ("renamed.csv", "x.csv"))
     assert made.to_dict("records") == [{"role": "made", "notebook": "double.ipynb", "path": str(done.path)}]
     assert list(used.role) == ["used"]
+    for command, code in (("why", 0), ("verify", 1)):
+        asked = tmp_path / "x.csv" if command == "why" else done.path
+        told = cli([command, str(asked)], settings)
+        assert (told.returncode, told.stderr) == (code, "")
+        assert str(done.path) in told.stdout if command == "why" else "missing" in told.stdout
     (tmp_path / "renamed.csv").write_text("other")
+    assert cli(["why", str(tmp_path / "renamed.csv")], settings).returncode == 1
     assert crate.why(tmp_path / "renamed.csv", settings=settings).empty
 
 
