@@ -398,6 +398,11 @@ def test_what_no_process_can_be_given_is_refused_in_words_that_name_it(
             batch.submit(batch.define("right", command=["true"], memory_gib=0.1), check=False, **wrong)
 
 
+NESTED: list[Any] = []
+for _ in range(100_000):
+    NESTED = [NESTED]
+
+
 ODD: list[tuple[dict[str, Any], str]] = [
     ({"after": "x"}, "after must be a job, but is 'x'"),
     ({"after": [None]}, "after must be a job, but is None"),
@@ -407,6 +412,7 @@ ODD: list[tuple[dict[str, Any], str]] = [
     ({"size": 2.5}, "size must be a whole number"),
     ({"size": True}, "size must be a whole number"),
     ({"size": pd.NA}, "size must be a whole number"),
+    ({"size": 10**5000}, "size must be a whole number, but is of type int"),
     ({"memory_gib": 10**400}, "memory_gib must be a number"),
     ({"vcpus": "2"}, r"vcpus must be a number, but is '2' \(str\)"),
     ({"vcpus": pd.NA}, "vcpus must be a number"),
@@ -423,6 +429,7 @@ ODD: list[tuple[dict[str, Any], str]] = [
     ({"parameters": 5}, "parameters must be of type Mapping, but is 5"),
     ({"parameters": {"x": None}}, "parameters.x has no value"),
     ({"parameters": {"x": np.arange(2)}}, "parameters.x must be a text or a number"),
+    ({"parameters": {"x": NESTED}}, "parameters.x cannot be written as text"),
     ({"environment": [("A", "b")]}, "environment must be of type Mapping"),
     ({"environment": {"A": pd.NA}}, "environment.A has no value"),
     ({"command": 5}, "command must be a list of words, but is 5"),

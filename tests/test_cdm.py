@@ -426,14 +426,16 @@ def test_ids_of_other_types_that_are_whole_are_read(id):
     assert cdm.cohort(condition=201826, min_cell=1).persons == 1
 
 
-def test_a_folder_of_csvs_says_what_is_there_and_a_table_is_there_once(tmp_path):
+def test_a_folder_of_csvs_says_what_is_there_and_what_to_do(tmp_path):
     for name in ("PERSON.csv", "visit_occurrence.csv.gz", "CONCEPT.tsv"):
         (tmp_path / name).write_text("a")
-    with pytest.raises(NotFound, match=r"no table 'person' in Parquet.*CONCEPT\.tsv, PERSON\.csv"):
+    with pytest.raises(InvalidSource, match=r"table concept as CONCEPT\.tsv, but .* to 'concept\.parquet'"):
         Cdm(tmp_path).query("select 1")
     with duckdb.connect() as con:
         small(con)
         con.table("person").write_parquet(str(tmp_path / "Person.parquet"))
+    with pytest.raises(InvalidSource, match=r"as CONCEPT\.tsv"):
+        Cdm(tmp_path).query("select 1")
     (tmp_path / "PERSON").mkdir()
     (tmp_path / "PERSON" / "part-0.parquet").write_bytes((tmp_path / "Person.parquet").read_bytes())
     with pytest.raises(InvalidSource, match=r"person twice, also as Person\.parquet"):

@@ -93,7 +93,10 @@ def text(member: str, value: object) -> str:
         raise InvalidRequest(
             f"{member} must be a text or a number, but is {_shown(value)}. Give the path of a file of it."
         )
-    return str(value)
+    try:
+        return str(value)
+    except (ValueError, RecursionError) as error:  # digits or levels beyond what Python writes
+        raise InvalidRequest(f"{member} cannot be written as text: {error}.") from error
 
 
 def must_be(member: str, value: object, *kinds: type) -> None:
@@ -133,7 +136,10 @@ def finite(member: str, value: Any) -> float:
 
 def _shown(value: object) -> str:
     """A wrong value and its type, short enough for a message."""
-    return f"{reprlib.repr(value)} ({type(value).__name__})"
+    try:
+        return f"{reprlib.repr(value)} ({type(value).__name__})"
+    except ValueError:  # a number of more digits than Python writes
+        return f"of type {type(value).__name__}"
 
 
 def resources(vcpus: float | None, memory_gib: float | None, gpus: int | None) -> list[dict[str, str]]:
@@ -198,7 +204,8 @@ def content(request: Mapping[str, Any]) -> str:
     >>> content({"a": 1, "b": 2}) == content({"b": 2, "a": 1}) != content({"a": 1})
     True
     """
-    thing = f"'{request.get('jobDefinitionName') or request.get('jobName')}'"
+    name = request.get("jobDefinitionName") or request.get("jobName")
+    thing = f"'{name}'" if isinstance(name, str) else _shown(name)
     try:
         text = json.dumps([request], sort_keys=True, separators=(",", ":"), default=str)
         wrong = unwritable(request) if "\\u0000" in text or "\\ud" in text else ""

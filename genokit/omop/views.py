@@ -242,6 +242,13 @@ def _in_folder(con: DuckDBPyConnection, folder: Path) -> dict[str, Held]:
             con.execute(f"create view held.{identifier(name)} as from {source}")
             view = f"memory.held.{identifier(name)}"
             held[name] = Held(view, {column: kind for column, kind, *_ in columns}, tuple(map(str, files)))
+    for path in sorted(folder.iterdir()):
+        name, _, kind = path.name.lower().partition(".")
+        if name in tables() and name not in held and kind.startswith(("csv", "tsv")):
+            raise InvalidSource(
+                f"'{folder}' has the table {name} as {path.name}, but a Cdm reads Parquet. Convert each such file, in "
+                f"DuckDB by: copy (from '{path.name}') to '{name}.parquet'."
+            )
     return held
 
 
