@@ -377,7 +377,7 @@ box = containers.plan(containers.find(), "genokit-stubborn", asked, {}, labels={
 file.touch()
 limits = {"timeout_s": 1.5, "grace_s": 0.5, "container": box}
 task = keeper.Task(f"{file}.work", f"{file}.log", (), containers.clients_own(os.environ), **limits)
-keeper.start(file, task, file.with_name("nobody"))
+keeper.start(file, task, file.with_name("nobody"), keeper.Spare())
 """
 
 

@@ -10,6 +10,7 @@ while it lives, and alone appends to it:
     {"ended": ..., "exitCode": ...}         when and how the attempt ended
 
 SIGTERM asks a keeper to end its attempt. To kill it is to lose the instance: whoever finds that out ends what it kept.
+A keeper whose attempt has ended waits a second for another, which its supervisor sends it with the locked file.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ import fcntl
 import json
 import math
 import os
+import pickle
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import time
 import traceback
@@ -35,6 +38,7 @@ from genokit.local.engine import containers, log_file, processes
 from genokit.local.engine.containers import Container, NotStarted
 
 TICK_S = 1.0  # between two looks at the memory of the job
+SPARE_S = 1.0  # how long it waits for another attempt
 SWEPT_S = 2.0  # how long a killed process may take to be gone
 
 
@@ -56,18 +60,50 @@ class Task:
 # --- what the supervisor does with keepers
 
 
-def start(file: Path, task: Task, news: Path) -> None:
-    """Fork a keeper for the attempt of ``file``. When the attempt has ended, its parent is told by SIGCHLD, and another
-    supervisor by a byte in the FIFO ``news``.
+class Spare:
+    """The keepers that a supervisor has forked, by their ends of a socket: one whose attempt has ended takes another.
+
+    To fork a process costs more than a short job.
+    """
+
+    def __init__(self) -> None:
+        self.busy: list[socket.socket] = []
+        self.idle: list[socket.socket] = []
+
+    def look(self) -> None:
+        """See which keepers have become idle, and which have left."""
+        for end in select.select(self.busy + self.idle, [], [], 0)[0]:
+            (self.busy if end in self.busy else self.idle).remove(end)
+            if end.recv(1):
+                self.idle.append(end)
+            else:
+                end.close()
+
+
+def start(file: Path, task: Task, news: Path, spare: Spare) -> None:
+    """Have a keeper take the attempt of ``file``, a spare one or one that is forked for it. It tells of the end by a
+    byte in the FIFO ``news``.
 
     Nothing happens if one has taken the attempt, or if no process can be made now.
     """
     lock = os.open(file, os.O_RDWR | os.O_APPEND)
     try:
-        # A lock belongs to the open file, which the child shares: no instant passes in which the keeper looks dead.
+        # A lock belongs to the open file, which the keeper shares: no instant passes in which it looks dead.
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(lock).st_size == 0 and os.fork() == 0:
-            _live(lock, task, mark(file), news)
+        if os.fstat(lock).st_size:
+            return
+        while spare.idle:
+            end = spare.idle.pop()
+            with contextlib.suppress(OSError):  # it has left, or the task is longer than a message may be
+                socket.send_fds(end, [pickle.dumps((task, mark(file)))], [lock])
+                spare.busy.append(end)
+                return
+            end.close()
+        end, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with other:
+            if os.fork() == 0:
+                _live(other, lock, task, mark(file), news)
+        spare.busy.append(end)
     except BlockingIOError:
         return
     finally:
@@ -121,8 +157,35 @@ def wake(fifo: Path, news: bytes = b"!") -> bool:
 # --- the keeper's own life
 
 
-def _live(lock: int, task: Task, number: int, news: Path) -> None:
+def _live(end: socket.socket, lock: int, task: Task, number: int, news: Path) -> None:
     """From the fork to the end of the process; never returns into the supervisor's code."""
+    try:
+        os.setsid()
+        signal.set_wakeup_fd(-1)
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        first, last = sorted((lock, end.fileno()))
+        for low, high in ((3, first), (first + 1, last), (last + 1, 1 << 16)):
+            os.closerange(low, high)
+        while True:
+            _keep(lock, task, number)
+            os.close(lock)
+            with contextlib.suppress(OSError):  # the supervisor has gone, and the next one listens to the FIFO
+                end.send(b"!")
+            wake(news)
+            if not select.select([end], [], [], SPARE_S)[0]:
+                break
+            message, (lock, *_), *_ = socket.recv_fds(end, 1 << 20, 1)
+            task, number = pickle.loads(message)
+    except BaseException as error:
+        # The one place that must not raise: there is nobody above. The supervisor's log gets the reason.
+        if not isinstance(error, (OSError, ValueError)):  # the supervisor has gone
+            traceback.print_exc()
+    finally:
+        os._exit(0)
+
+
+def _keep(lock: int, task: Task, number: int) -> None:
+    """Take an attempt, run it to its end and record it."""
 
     def write(line: object) -> None:
         data = json.dumps(line).encode() + b"\n"
@@ -132,30 +195,21 @@ def _live(lock: int, task: Task, number: int, news: Path) -> None:
             except OSError:  # the disk is full: it waits for room, and nothing is lost
                 time.sleep(TICK_S)
 
+    write(os.getpid())
+    attempt = _Attempt(task, number, write)
     try:
-        supervisor = os.getppid()
-        os.setsid()
-        signal.set_wakeup_fd(-1)
-        signal.pthread_sigmask(signal.SIG_SETMASK, [])
-        os.closerange(3, lock)
-        os.closerange(lock + 1, 1 << 16)
-        write(os.getpid())
-        try:
-            record = _Attempt(task, number, write).record()
-        except NotStarted as refused:
-            record = refused.record
-        except Exception as error:
-            traceback.print_exc()
-            said = f"CannotCreateContainerError: {error if isinstance(error, OSError) else repr(error)}"
-            record = {"reason": said, "status_reason": said}
-        write({"ended": store.now(), **record})
-        if os.getppid() != supervisor:  # which would hear of the end of its child
-            wake(news)
-    except BaseException:
-        # The one place that must not raise: there is nobody above. The supervisor's log gets the reason.
+        record = attempt.record()
+    except NotStarted as refused:
+        record = refused.record
+    except Exception as error:
         traceback.print_exc()
+        said = f"CannotCreateContainerError: {error if isinstance(error, OSError) else repr(error)}"
+        record = {"reason": said, "status_reason": said}
     finally:
-        os._exit(0)
+        signal.set_wakeup_fd(-1)
+        for end in attempt.ends:
+            os.close(end)
+    write({"ended": store.now(), **record})
 
 
 class _Attempt:
@@ -172,6 +226,7 @@ class _Attempt:
         # Both ends stay open here: a job that closes its output and goes on brings no end of file.
         self.output, self.input = os.pipe()
         self.heard, signals = os.pipe()
+        self.ends = [self.output, self.input, self.heard, signals]
         for end in (self.output, self.heard, signals):
             os.set_blocking(end, False)
         signal.set_wakeup_fd(signals, warn_on_full_buffer=False)
@@ -190,6 +245,7 @@ class _Attempt:
             raise NotStarted(self.task.refusal, self.task.refusal)
         os.makedirs(os.path.dirname(self.task.log), exist_ok=True)
         self.log = os.open(self.task.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self.ends.append(self.log)
         try:
             os.makedirs(os.path.join(self.task.folder, "tmp"), exist_ok=True)
             if self.task.container:

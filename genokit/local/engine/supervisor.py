@@ -39,7 +39,7 @@ TICK_S = 2.0  # how often it looks whether the keepers live
 # --- the steps
 
 
-def step(db: sqlite3.Connection, home: Path) -> float | None:
+def step(db: sqlite3.Connection, home: Path, spare: keeper.Spare) -> float | None:
     """Bring the account up to date and start what fits; returns when to look again, None where nothing runs.
 
     What a killed supervisor had decided and not started, the next starts: a keeper takes no attempt twice."""
@@ -54,12 +54,13 @@ def step(db: sqlite3.Connection, home: Path) -> float | None:
             with lifecycle.isolated(db, ended, job_id):
                 begin(db, home, job_id, environment, list(gpus))
         ended.settle()
+    spare.look()
     live = db.execute("select * from jobs where status in ('STARTING', 'RUNNING')").fetchall()
     starting = [job for job in live if job["status"] == "STARTING" and not job["size"]]
     for job in starting:
         file = home / "hosts" / job["host"]
         if not keeper.read(file):
-            keeper.start(file, runners.task(db, home, job), home / "wake")
+            keeper.start(file, runners.task(db, home, job), home / "wake", spare)
     clear_away(home, {job["host"] for job in live})
     return STARTING_S if starting else TICK_S if live else None
 
@@ -129,9 +130,9 @@ def follow(db: sqlite3.Connection, home: Path, news: int, stop: list[int], idle_
     """Step whenever there is news, until nothing has run for a while or the supervisor is asked to go."""
     if len(store.deaths(home)) < 2:
         answer(ready)
-    idle_since, prune_at = time.monotonic(), 0.0
+    idle_since, prune_at, spare = time.monotonic(), 0.0, keeper.Spare()
     while not stop:
-        look_again_s = step(db, home)
+        look_again_s = step(db, home, spare)
         now = time.monotonic()
         if now >= prune_at:
             prune_at = now + PRUNE_S
