@@ -165,7 +165,9 @@ def clean(
 
     Examples
     --------
-    >>> clean(older_than_days=90)  # doctest: +SKIP
+    >>> import tempfile
+    >>> clean(Settings(home=tempfile.mkdtemp()), older_than_days=90)
+    []
     """
     settings = settings or Settings.load()
     found: dict[Path, set[str]] = {}

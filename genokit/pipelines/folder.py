@@ -213,7 +213,15 @@ class Run:
 
         Examples
         --------
-        >>> longer = run.rerun(epochs=20)  # doctest: +SKIP
+        >>> import nbformat, tempfile
+        >>> from genokit import Settings, run
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> cells = [nbformat.v4.new_code_cell("epochs: int = 1", metadata={"tags": ["parameters"]})]
+        >>> nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "train.ipynb")
+        >>> settings = Settings(home=folder / "kit")
+        >>> short = run(folder / "train.ipynb", settings=settings, progress=False)
+        >>> short.rerun(settings, epochs=20).parameters
+        {'epochs': 20}
         """
         import genokit
 
@@ -270,7 +278,18 @@ def compare(a: Run, b: Run) -> Comparison:
 
     Examples
     --------
-    >>> compare(Run.load("runs/a"), Run.load("runs/b")).table  # doctest: +SKIP
+    >>> import nbformat, tempfile
+    >>> from genokit import Settings, run
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> cells = [nbformat.v4.new_code_cell("epochs: int = 1", metadata={"tags": ["parameters"]})]
+    >>> nbformat.write(nbformat.v4.new_notebook(cells=cells), folder / "train.ipynb")
+    >>> settings = Settings(home=folder / "kit")
+    >>> short = run(folder / "train.ipynb", settings=settings, progress=False)
+    >>> compare(short, short.rerun(settings, epochs=20)).table
+                   what  a   b  equal
+    0  parameter epochs  1  20  False
+    1              code  1   1   True
+    2           figures  0   0   True
     """
     from genokit.frames import Frame
 

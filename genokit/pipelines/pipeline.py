@@ -115,10 +115,14 @@ class Pipeline:
 
         Examples
         --------
-        >>> Pipeline("tour.toml").run(dry_run=True)  # doctest: +SKIP
-          notebook   action                 why
-        0     tour  restore     nothing changed
-        1    lenet      run  code cell 3 changed
+        >>> import nbformat, tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> nbformat.write(nbformat.v4.new_notebook(), folder / "train.ipynb")
+        >>> toml = 'name = "tour"\\n[[notebook]]\\nname = "train"\\npath = "train.ipynb"'
+        >>> _ = (folder / "tour.toml").write_text(toml)
+        >>> Pipeline(folder / "tour.toml", settings=Settings(home=folder / "kit")).run(dry_run=True)
+          notebook action                    why
+        0    train    run  it has not run before
         """
         settings = self.settings or Settings.load()
         todo = self.plan.with_parameters(parameters or {})

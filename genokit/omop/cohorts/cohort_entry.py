@@ -60,9 +60,10 @@ class Entry:
         """The concept_id of the sex."""
         if self.sex is None or (isinstance(self.sex, int) and not isinstance(self.sex, bool)):
             return self.sex
-        if str(self.sex).lower() not in SEXES:
+        known = {**SEXES, **{name[0]: number for name, number in SEXES.items()}}
+        if str(self.sex).lower() not in known:
             raise InvalidParameters(f"There is no sex '{self.sex}'. {did_you_mean(str(self.sex), SEXES)}")
-        return SEXES[str(self.sex).lower()]
+        return known[str(self.sex).lower()]
 
     def settings(self, titles: Mapping[str, str]) -> dict[str, Any]:
         """The criteria in plain words and numbers, concepts by their titles and ids."""

@@ -14,6 +14,7 @@ import csv
 import gzip
 import re
 import tempfile
+import zlib
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ def header(file: Path, table: SourceTable) -> list[str]:
     try:
         with _plain(file) as stream:
             line = stream.readline(LONGEST).removeprefix(codecs.BOM_UTF8).decode("utf-8")
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is damaged, or no text in UTF-8"
         raise InvalidSource(f"'{file.name}' cannot be read as CSV: {why}. Fetch it again.") from error
     names = [name.strip().lower() for name in next(csv.reader([line]), [])]

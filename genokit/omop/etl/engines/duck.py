@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -123,8 +124,13 @@ def _parts(con: DuckDBPyConnection, step: TableStep) -> Iterator[str]:
     if "UNION ALL" not in step.sql and not any(table.startswith("mimic3.") for table in step.reads):
         yield step.sql
         return
-    for tree in branches(sqlglot.parse_one(step.sql, read="duckdb")):
+    for tree in _apart(step.sql):
         yield from (part.sql(dialect="duckdb", identify=True) for part in _ranges(con, tree))
+
+
+@cache
+def _apart(sql: str) -> tuple[exp.Expr, ...]:
+    return tuple(branches(sqlglot.parse_one(sql, read="duckdb")))
 
 
 def branches(tree: exp.Expr) -> list[exp.Expr]:
