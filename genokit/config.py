@@ -239,8 +239,9 @@ def check_home(home: Path) -> None:
     if os.path.exists(home):
         _refuse_others(home, 0o022)
     for folder in home.resolve().parents:
-        if folder.exists() and folder.stat().st_mode & 0o1002 == 0o002:  # a sticky bit, as /tmp has, would prevent it
-            _refuse(home, f"is in '{folder}', where anyone can replace it", f"chmod o-w '{folder}'")
+        with contextlib.suppress(FileNotFoundError):  # a sticky bit, as /tmp has, prevents it
+            if os.stat(folder).st_mode & 0o1002 == 0o002:
+                _refuse(home, f"is in '{folder}', where anyone can replace it", f"chmod o-w '{folder}'")
 
 
 def _refuse_others(path: Path, writable: int) -> None:
