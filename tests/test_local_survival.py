@@ -260,6 +260,13 @@ def test_starts_that_fail_leave_no_file_open_and_no_folder(account: Settings) ->
     wait_until(lambda: len(list(files.iterdir())) == before)  # spare keepers wait a second
 
 
+def test_a_keeper_takes_one_attempt_after_another(account: Settings) -> None:
+    box = Box(account)
+    job = box.submit(box.define("sh", "-c", "echo $PPID"), arrayProperties={"size": 30})
+    assert box.wait(job)["status"] == "SUCCEEDED"
+    assert len({line for child in range(30) for line in box.written(f"{job}:{child}")}) < 30
+
+
 BAD = {
     "name": {"environment": {"LD_PATH=": "/x"}},
     "nul": {"environment": {"A": "a\0b"}},

@@ -141,6 +141,7 @@ def test_an_unchanged_pipeline_is_restored_and_a_changed_part_executes_what_depe
     assert planned(pipeline)["three"] == ("run", "code cell 1 changed")
 
 
+@pytest.mark.slow
 def test_a_part_of_a_pipeline_runs_with_the_results_of_the_last_runs(three: Path, settings: Settings) -> None:
     pipeline, project = Pipeline(three, settings=settings), three.parent
     with pytest.raises(GenokitError, match=r"'one' has no run that succeeded. Run the pipeline with up_to='one' first"):
@@ -206,6 +207,7 @@ def test_a_changed_manifest_and_a_changed_recorded_file_are_seen(
     assert run(notebook, settings=settings, progress=False, cache=True).cached_from
 
 
+@pytest.mark.slow
 def test_a_run_is_executed_unless_the_cache_is_asked_for(write: Write, settings: Settings) -> None:
     notebook = write("single", "#parameters\nn = 1", "import genokit\ngenokit.record('n', n)")
     for cache in (False, True, False, True):
@@ -215,6 +217,7 @@ def test_a_run_is_executed_unless_the_cache_is_asked_for(write: Write, settings:
     assert run(notebook, settings=settings, progress=False, cache=True).rerun(settings, n=5).outputs == {"n": 5}
 
 
+@pytest.mark.slow
 def test_a_deleted_or_damaged_run_is_executed_again(write: Write, settings: Settings) -> None:
     notebook = write("lost")
     for damage in (
@@ -277,7 +280,7 @@ KILLED = "import sys\nfrom genokit import Pipeline, Settings\n" + (
 )
 
 
-@pytest.mark.parametrize("times", [5, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [2, pytest.param(20, marks=pytest.mark.slow)])
 def test_a_pipeline_killed_at_any_moment_continues(three: Path, settings: Settings, times: int, tmp_path: Path) -> None:
     whole = Pipeline(three, settings=Settings(home=tmp_path / "other")).run(progress=False)
     worked(three.parent)
@@ -306,6 +309,7 @@ def test_a_pipeline_killed_at_any_moment_continues(three: Path, settings: Settin
     assert all(one.cached_from for one in again.runs.values())
 
 
+@pytest.mark.slow
 def test_two_runs_are_compared(write: Write, settings: Settings) -> None:
     draw = "import matplotlib.pyplot as plt\nplt.plot([1, n])\nplt.show()\nimport genokit\ngenokit.record('n', n)"
     notebook = write("drawn", "#parameters\nn = 1\nsame = '<b>'", draw)

@@ -175,6 +175,7 @@ def _live(end: socket.socket, lock: int, task: Task, number: int, news: Path) ->
             if not select.select([end], [], [], SPARE_S)[0]:
                 break
             message, (lock, *_), *_ = socket.recv_fds(end, 1 << 20, 1)
+            os.set_inheritable(lock, False)  # what outlives the attempt must not hold its lock
             task, number = pickle.loads(message)
     except BaseException as error:
         # The one place that must not raise: there is nobody above. The supervisor's log gets the reason.

@@ -87,11 +87,14 @@ def begin(db: sqlite3.Connection, home: Path, job_id: str, environment: str, gpu
 def clear_away(home: Path, live: set[str | None]) -> None:
     """Have the keepers go that no job has any more, and remove what those that have gone have left."""
     for file in (home / "hosts").iterdir():
-        if file.name in live or processes.kill_holder(file, signal.SIGTERM):
+        if file.name in live:
             continue
         record = keeper.read(file)
-        if "container" in record and "ended" not in record:
-            containers.remove(*record["container"])
+        if "ended" not in record:
+            if processes.kill_holder(file, signal.SIGTERM):
+                continue
+            if "container" in record:
+                containers.remove(*record["container"])
         keeper.remove(file) if file.is_dir() else file.unlink()  # a folder is of an older version
 
 
