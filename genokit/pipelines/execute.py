@@ -250,7 +250,7 @@ def _finish(begun: Run, execution: Execution, why: str, duration_s: float, seal:
 
 
 def _now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+    return datetime.datetime.now(datetime.UTC)
 
 
 @functools.cache
