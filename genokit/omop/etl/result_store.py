@@ -12,8 +12,9 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from genokit import backends, storage
 from genokit.errors import NotFound
@@ -55,6 +56,14 @@ class MadeTable:
         if storage.is_s3(self.folder):
             return [f"{self.folder}/"]
         return list(self.files) or sorted(str(file) for file in Path(self.folder).glob("*.parquet"))
+
+
+@cache
+def _memory() -> Any:
+    """A database in memory for small tables: to open one for each would take longer than to read them."""
+    import duckdb
+
+    return duckdb.connect()
 
 
 @dataclass(frozen=True)
@@ -111,7 +120,6 @@ class ResultStore:
 
     def rows(self, made: MadeTable) -> DataFrame:
         """The rows of a small table; without columns where it has none and its engine wrote no file."""
-        import duckdb
         import pandas as pd
         import pyarrow as pa
         from pyarrow import parquet
@@ -120,7 +128,7 @@ class ResultStore:
         data = [storage.read(one, clients=self.clients) for one in inside if not re.search("/[_.][^/]*$", one)]
         if not data:
             return pd.DataFrame()
-        with duckdb.connect() as con:
+        with _memory().cursor() as con:
             parts = [parquet.read_table(io.BytesIO(one)) for one in data]
             frame: DataFrame = con.from_arrow(pa.concat_tables(parts, promote_options="default")).df()
         return frame
