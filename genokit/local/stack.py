@@ -129,7 +129,7 @@ def _delete(caller: _Within, old: Doc) -> None:
 
 
 def _become(caller: Caller, db: sqlite3.Connection, stack: Doc, verb: str, wanted: dict[str, Doc]) -> bool:
-    """Whether the stack now consists of these resources; otherwise all is as it was, and the events say why."""
+    """Whether the change succeeded. If not, it was rolled back, and the events give the reason."""
     before, kept = _resources(db, stack), [(one["type"], one["physical"]) for one in wanted.values()]
     steps = [(new, new["status"].partition("_")[0]) for key, new in wanted.items() if new != before.get(key)]
     steps += [(old, "DELETE") for old in reversed(before.values()) if (old["type"], old["physical"]) not in kept]

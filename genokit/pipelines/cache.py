@@ -1,4 +1,4 @@
-"""Whether a finished run can stand for a new one: what its results depend on, an index of runs, and why there is none.
+"""The cache of runs: what a result depends on, an index of finished runs, and why one cannot be reused.
 
 A run depends on its code cells, its parameters with the content of the files that they name, the project's modules that
 it imports, the installed packages, the settings, and the notebooks before it. Data sets that it fetched and files that
@@ -133,7 +133,7 @@ def _enter(run: Run, runs: Path) -> None:
 
 @contextlib.contextmanager
 def only_one(run: Run, runs: Path, stop: threading.Event) -> Iterator[None]:
-    """Within this context no other process or thread runs the same; waits for it until ``stop`` is set."""
+    """A lock, so that identical runs execute once; waits for it until ``stop`` is set."""
     with open(private_folder(runs / FOLDER) / f"{key(run)}.lock", "ab") as file:
         while True:
             with contextlib.suppress(BlockingIOError):

@@ -39,7 +39,7 @@ SPECIFICATION = "https://w3id.org/ro/crate/1.1"
 CONTEXT = [f"{SPECIFICATION}/context", "https://w3id.org/ro/terms/workflow-run/context"]
 PROFILE = "https://w3id.org/ro/wfrun/{}/0.5"
 WORKFLOW_PROFILE = "https://w3id.org/workflowhub/workflow-ro-crate/1.0"
-PACKAGE = "https://pypi.org/project/{}/{}/"
+PACKAGE = "pkg:pypi/{}@{}"  # https://github.com/package-url/purl-spec
 TYPES = {".ipynb": "application/x-ipynb+json", ".toml": "application/toml"}
 Reference = dict[str, str]
 

@@ -23,7 +23,7 @@ def resources(clients: Clients, stack: str) -> list[dict[str, Any]]:
 
 
 def empty(clients: Clients, made: list[dict[str, Any]]) -> None:
-    """Empty buckets and stop Spark; each step looks at what is there, so it may be broken off and begun again.
+    """Empty buckets and stop Spark. It can be interrupted and repeated safely.
 
     All else CloudFormation does: it disables and deletes queues, which ends their jobs, disables environments, and
     empties a repository (EmptyOnDelete).

@@ -162,7 +162,7 @@ def describe_jobs(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _see_to(caller: Caller, rows: Iterable[sqlite3.Row]) -> None:
-    """Start a supervisor if none runs and one of these jobs has not ended."""
+    """Start a supervisor if any of these jobs is unfinished and none is running."""
     if any(row["status"] in store.LIVE for row in rows):
         caller.wake(b"")
 
@@ -302,7 +302,7 @@ FILTERS = {
 
 
 def cancel_job(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
-    """Fail a job that has not started, with this reason; a job that has started is not affected."""
+    """Cancel a job that has not started, giving a reason. A job that has started continues."""
     return _stop(caller, "cancel", request, store.WAITING)
 
 

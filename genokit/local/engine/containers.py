@@ -209,7 +209,7 @@ def ended(box: Container, client: int) -> dict[str, Any]:
 
 
 def remove(engine: str, name: str) -> None:
-    """Remove a container, however it is, be it that it is still being made; nobody waits for it."""
+    """Remove a container in the background, even if it is running or still being created."""
     script = f'for pause in 0 {MAKING_S:g}; do sleep $pause; "$0" rm --force --volumes "$1"; done >/dev/null 2>&1'
     os.posix_spawn("/bin/sh", ["sh", "-c", script, engine, name], clients_own(os.environ))
 

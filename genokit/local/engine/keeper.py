@@ -116,8 +116,7 @@ def is_alive(file: Path) -> bool:
 
 
 def read(file: Path) -> dict[str, Any]:
-    """What a keeper has recorded until now: nothing if it has not taken its attempt. What nobody can read is left
-    out."""
+    """What a keeper has recorded so far, empty if it has not taken its attempt. Unreadable lines are skipped."""
     try:
         process, *lines = file.read_bytes().split(b"\n")
     except OSError:  # a crash of the machine may keep the store and lose the file

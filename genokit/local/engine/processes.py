@@ -76,7 +76,7 @@ def kill(process: int, number: int = signal.SIGKILL) -> None:
 
 
 def locked_text(file: Path) -> str | None:
-    """The text that a lock's holder wrote to the lock file; None if nobody holds the lock."""
+    """The content of a lock file, or None if the lock is free."""
     nobody = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
     with contextlib.suppress(*nobody), open(file, errors="replace") as lock:
         try:
@@ -87,8 +87,9 @@ def locked_text(file: Path) -> str | None:
 
 
 def lock_holder(file: Path) -> int | None:
-    """The number of the process that holds a lock, 0 where it has not told yet; None where nobody does. A number alone
-    proves nothing: numbers are used again."""
+    """The PID of the process that holds a lock, 0 if it has not written it yet, or None if the lock is free.
+
+    A PID alone proves nothing, because PIDs are reused."""
     text = locked_text(file)
     return None if text is None else int(text.partition("\n")[0] or 0)
 

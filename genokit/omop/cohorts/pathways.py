@@ -107,7 +107,9 @@ def pathways(
     check_whole("combination_days", combination_days, at_least=0)
     names = _names(events)
     if target.spans.empty:
-        raise InvalidParameters(f"The cohort '{target.name}' is empty. attrition() shows which criterion nobody meets.")
+        raise InvalidParameters(
+            f"The cohort '{target.name}' is empty. attrition() shows the criterion that excludes all."
+        )
     first = _days(target.spans).sort_values([SUBJECT, "first_day"]).drop_duplicates(SUBJECT)
     entered = pd.concat([_days(one.spans).assign(treatment=i) for i, one in enumerate(events)], ignore_index=True)
     duck = database(":memory:")
@@ -143,7 +145,7 @@ def _names(events: Sequence[CohortData]) -> list[str]:
         )
     if len(set(names)) < len(names) or {"", OTHER, NONE} & set(names):
         raise InvalidParameters(
-            f"Event cohorts need distinct names other than '{OTHER}' and '{NONE}'. Rename one: cohort.named(name)."
+            f"Event cohorts need distinct names; '{OTHER}' and '{NONE}' are reserved. Rename one: cohort.named(name)."
         )
     return [str(name) for name in names]
 

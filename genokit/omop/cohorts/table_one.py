@@ -112,7 +112,7 @@ def table_one(cohorts: Sequence[CohortData], prior_days: int, most: int, age_gro
         raise InvalidParameters("Two of these cohorts have the same name. Rename one: cohort.named(name).")
     firsts = {one.name: first_periods(one.spans) for one in cohorts}
     if empty := [name for name, first in firsts.items() if first.empty]:
-        raise InvalidParameters(f"The cohort '{empty[0]}' is empty. attrition() shows which criterion nobody meets.")
+        raise InvalidParameters(f"The cohort '{empty[0]}' is empty. attrition() shows the criterion that excludes all.")
     everyone = people(cohorts[0].cdm)
     counts = [_recorded(cohorts[0].cdm, firsts, prior_days, most)]
     for name, first in firsts.items():
