@@ -7,6 +7,7 @@ examples:
   genokit why table.csv                                 list the runs that made or used a file
   genokit freeze my-folder --name my-data               describe a folder of data, with hashes, for others to fetch
   genokit run notebooks/10_lenet.ipynb -p epochs=1      run a notebook with these parameters
+  genokit schema notebooks/10_lenet.ipynb               print a JSON Schema of its parameters, for forms and editors
   genokit pipeline notebooks/pipelines/tour.toml        run notebooks that depend on one another, -p lenet.epochs=1
   genokit runs                                          list the runs of notebooks
   genokit diff runs/20261129-101112-lenet-0a1b2c ...    compare two runs
@@ -24,6 +25,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import math
 import os
 import re
@@ -96,6 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--cwd", type=Path, metavar="FOLDER", help="working folder; default: the notebook's")
     run.add_argument("--timeout", type=float, metavar="SECONDS", help="stop the run after that time")
     run.add_argument("--log-output", action="store_true", help="print the output of cells as it comes")
+    add(_schema, "print a JSON Schema of a notebook's parameters").add_argument("notebook", type=Path)
     pipeline = add(_pipeline, "run the notebooks of a pipeline, each after those it depends on")
     pipeline.add_argument("file", type=Path, help="the pipeline's TOML file")
     says = "a parameter of one of its notebooks, repeatable; VALUE is parsed by the parameter's type"
@@ -186,6 +189,12 @@ def _run(options: Options) -> None:
     done = run(options.notebook, parameters, cwd=options.cwd, timeout_s=options.timeout, log_output=options.log_output)
     _print_outputs(done.outputs)
     print(f"Run: {done.path}\nPage: {done.html}")
+
+
+def _schema(options: Options) -> None:
+    from genokit.pipelines import parameters
+
+    _say(json.dumps(parameters(options.notebook).json_schema(), indent=1))
 
 
 def _pipeline(options: Options) -> None:

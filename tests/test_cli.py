@@ -47,7 +47,10 @@ def genokit(*arguments: str, **options) -> subprocess.Popen:
     )  # fmt: skip
 
 
-COMMANDS = ["doctor", "fetch", "verify", "freeze", "run", "pipeline", "runs", "diff", "clean", "jobs", "stack", "local"]
+COMMANDS = [
+    *("doctor", "fetch", "verify", "freeze", "run", "schema", "pipeline", "runs", "diff", "clean", "jobs"),
+    *("stack", "local"),
+]
 
 
 def test_the_command_alone_shows_an_example_of_each(capsys):
@@ -232,3 +235,12 @@ def test_a_reader_that_has_seen_enough_is_no_error():
     )
     os.close(writing)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_schema_prints_the_json_schema_of_a_notebook_and_fails_for_anything_else(notebook, tmp_path, capsys):
+    assert main(["schema", str(notebook)]) == 0
+    assert json.loads(capsys.readouterr().out)["properties"]["epochs"] == {"type": "integer", "default": 1}
+    (tmp_path / "bad.ipynb").write_text("{")
+    for name, said in (("bad.ipynb", "is not a notebook"), ("none.ipynb", "does not exist")):
+        assert main(["schema", str(tmp_path / name)]) == 1
+        assert said in capsys.readouterr().err

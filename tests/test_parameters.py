@@ -10,6 +10,7 @@ import re
 import sys
 from pathlib import Path
 
+import jsonschema
 import nbformat
 import numpy as np
 import pandas as pd
@@ -353,6 +354,87 @@ def test_the_schema_shows_itself_as_a_table(schema: Schema) -> None:
     hostile = Schema.parse("x = '<script>'  # <b>", "<i>.ipynb")
     assert "<script>" not in hostile._repr_html_()
     assert "<b>" not in hostile._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("comment", "unit", "words"),
+    [
+        ("[min] how long to wait", "min", "how long to wait"),
+        ("[GiB]", "GiB", ""),
+        ("[1/step]  of learning", "1/step", "of learning"),
+        ("share of reads [%]", "", "share of reads [%]"),
+        ("[0, 1] is allowed", "", "[0, 1] is allowed"),
+        ("of learning", "", "of learning"),
+    ],
+)
+def test_square_brackets_at_the_beginning_of_a_comment_state_the_unit(comment: str, unit: str, words: str) -> None:
+    schema = Schema.parse(f"wait: float = 10  # {comment}", "n.ipynb")
+    assert (schema.parameters["wait"].unit, schema.parameters["wait"].help) == (unit, words)
+    assert not unit or f"<td>{unit}</td>" in schema._repr_html_()
+    assert schema.json_schema()["properties"]["wait"].get("x-unit", "") == unit
+
+
+def test_the_json_schema_states_types_defaults_help_and_what_is_required(schema: Schema) -> None:
+    stated = Schema.parse(f"{CELL}\nsample: str  # id", "lenet.ipynb").json_schema()
+    jsonschema.Draft202012Validator.check_schema(stated)
+    assert stated["required"] == ["sample"]
+    assert stated["additionalProperties"] is False
+    assert json.loads(json.dumps(stated, allow_nan=False)) == stated
+    found = stated["properties"]
+    assert found["epochs"] == {"type": "integer", "default": 3, "description": "passes over the data"}
+    assert found["engine"] == {"enum": ["mxnet", "torch"], "default": "mxnet"}
+    assert found["start"] == {"type": "string", "format": "date", "default": "2020-01-02"}
+    assert found["limit"] == {"anyOf": [{"type": "integer"}, {"type": "null"}], "default": None}
+    assert found["window"]["prefixItems"] == [{"type": "number"}] * 2
+    assert found["sizes"] == {"type": "array", "items": {"type": "integer"}, "default": [1, 2]}
+    assert found["out"] == {"type": "string", "default": "results", "description": "where"}
+    assert found["today"] == {}
+
+
+words = st.sampled_from(["int", "float", "str", "bool", "None", "Path", "date", "datetime", "timedelta", "bytes", "Any",
+                         "list", "dict", "tuple", "set", "Literal['a', 1, None]"])  # fmt: skip
+types = st.recursive(
+    words,
+    lambda inner: (
+        st.builds("list[{}]".format, inner)
+        | st.builds("set[{}]".format, st.sampled_from(["int", "str"]))
+        | st.builds("dict[{}, {}]".format, st.sampled_from(["str", "int"]), inner)
+        | st.builds("tuple[{}, {}]".format, inner, inner)
+        | st.builds("tuple[{}, ...]".format, inner)
+        | st.builds("{} | {}".format, inner, inner)
+        | st.builds("Optional[{}]".format, inner)
+    ),
+    max_leaves=4,
+)
+# JSON does not distinguish 3.0 from 3, but Python does.
+json_scalars = (
+    st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.floats(allow_nan=False, allow_infinity=False).filter(
+        lambda number: not number.is_integer()) | st.sampled_from(["", "a", "2026-01-02", "2026-01-02T03:04:05", "x/y"])
+)  # fmt: skip
+json_values = st.recursive(
+    json_scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "b"]), inner, max_size=2),
+    max_leaves=6,
+)
+FORMATS = jsonschema.FormatChecker(formats=())
+FORMATS.checks("date", raises=ValueError)(lambda value: datetime.date.fromisoformat(str(value)))
+FORMATS.checks("date-time", raises=ValueError)(lambda value: datetime.datetime.fromisoformat(str(value)))
+
+
+@given(types, json_values)
+def test_the_json_schema_accepts_what_the_check_accepts(kind: str, value: object) -> None:
+    schema = Schema.parse(f"x: {kind}", "n.ipynb")
+    stated = schema.json_schema()
+    jsonschema.Draft202012Validator.check_schema(stated)
+    accepts = jsonschema.Draft202012Validator(stated, format_checker=FORMATS).is_valid
+    try:
+        schema.check({"x": value})
+        accepted = True
+    except InvalidParameters:
+        accepted = False
+    assert accepts({"x": value}) == accepted
+    assert not accepts({})
+    assert not accepts({"x": value, "y": 1})
 
 
 scalars = (

@@ -68,6 +68,14 @@ def cli(words: list[str], settings: Settings) -> subprocess.CompletedProcess[str
     return subprocess.run(command, env=environ, capture_output=True, text=True, check=False, timeout=120)
 
 
+def test_the_unit_of_a_parameter_is_in_the_crate_and_on_the_card(settings: Settings, write: Write) -> None:
+    done = run(write("wait", "wait: float = 1  # [min] at most\nn = 1"), settings=settings, progress=False)
+    found = entities(done.path)
+    assert found["#wait-parameter-wait"]["unitText"] == "min"
+    assert "unitText" not in found["#wait-parameter-n"]
+    assert "<td>min</td>" in done._repr_html_()
+
+
 def test_the_crate_of_a_run_says_what_was_run_on_what_by_whom_and_what_came_of_it(
     settings: Settings, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -165,7 +165,10 @@ def _action(crate: Crate, run: Run) -> Reference:
         version=_commit(run.source.parent) or run.source_sha256,
         softwareRequirements=[*required, crate.file(run.path / PACKAGES)],
     )
-    given = [crate.value(f"{run.name}-parameter", name, value) for name, value in run.parameters.items()]
+    given = [
+        crate.value(f"{run.name}-parameter", name, value, unitText=run.units.get(name))
+        for name, value in run.parameters.items()
+    ]
     results = [crate.value(f"{run.name}-result", name, value) for name, value in run.outputs.items()]
     made = [crate.file(path) for path in (run.notebook, run.html) if path and path.is_file()]
     return crate.add(

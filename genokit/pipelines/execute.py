@@ -175,6 +175,7 @@ def prepared(path: Path, parameters: Mapping[str, object], name: str) -> tuple[R
         parameters={**schema.defaults(), **given},
         versions=_versions(),
         process=folders.this_process(),
+        units={name: parameter.unit for name, parameter in schema.parameters.items() if parameter.unit},
     )
     return begun, functools.partial(notebooks.executable, path, content, given)
 

@@ -46,7 +46,7 @@ class Run:
     duration_s : float or None
         Duration in seconds.
     parameters : mapping
-        The notebook's defaults, updated with the given values.
+        The notebook's defaults, updated with the given values; ``units`` has the units of those that state one.
     outputs : mapping
         What the notebook recorded with ``genokit.record``, by name.
     steps : tuple of Cell
@@ -92,6 +92,7 @@ class Run:
     data: Mapping[str, str] = field(default_factory=dict)
     cached_from: str | None = None
     reason: str = ""
+    units: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def notebook(self) -> Path:
@@ -319,7 +320,8 @@ def card(run: Run, *, seen_from: Path | None = None) -> display.Html:
     rows += [*run.outputs.items(), ("Notebook", link(run.notebook, seen_from))]
     if run.html:
         rows.append(("HTML", link(run.html, seen_from)))
-    fold: dict[str, object] = {"Parameters": display.table(list(run.parameters.items()), columns=["name", "value"])}
+    given = [(name, value, run.units.get(name)) for name, value in run.parameters.items()]
+    fold: dict[str, object] = {"Parameters": display.table(given, columns=["name", "value", "unit"])}
     if run.traceback:
         fold["Traceback"] = display.log(run.traceback)
     fold["Cells"] = display.table([asdict(cell) for cell in run.steps])

@@ -1,7 +1,7 @@
 """A notebook's parameters: read from its cell tagged ``parameters``, checked before a kernel starts.
 
 The cell is parsed, never executed. The annotation, or else the default, gives the type; the comment at the end of the
-line is the help text.
+line is the help text. Square brackets at its beginning state the unit: ``wait: float = 10  # [min] at most``.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import ast
 import contextlib
 import datetime
 import io
+import json
 import re
 import tokenize
 import types
@@ -43,11 +44,13 @@ class Parameter:
     default : object
         Its default; COMPUTED for an expression that must be run.
     help : str
-        The comment at the end of its line.
+        The comment at the end of its line, without the unit.
     code : str
         The default as written in the cell; "" for a required parameter.
     annotated : bool
         Whether the type comes from an annotation rather than the default.
+    unit : str
+        Its unit, from square brackets at the beginning of the comment; "" for none.
     """
 
     name: str
@@ -56,6 +59,7 @@ class Parameter:
     help: str
     code: str
     annotated: bool = False
+    unit: str = ""
 
     @property
     def kind(self) -> str:
@@ -136,13 +140,39 @@ class Schema:
         """The defaults that are known without running the cell."""
         return {name: p.default for name, p in self.parameters.items() if p.code and p.default is not COMPUTED}
 
+    def json_schema(self) -> dict[str, Any]:
+        """The parameters as a JSON Schema (draft 2020-12), for forms and editors; units are under ``x-unit``.
+
+        JSON has no type for lengths of time and bytes, so their parameters accept no JSON value.
+
+        >>> Schema.parse("wait: float = 10  # [min] at most", "n.ipynb").json_schema()["properties"]
+        {'wait': {'type': 'number', 'default': 10, 'description': 'at most', 'x-unit': 'min'}}
+        """
+        properties = {}
+        for name, parameter in self.parameters.items():
+            stated = _json_type(parameter.type)
+            with contextlib.suppress(TypeError, ValueError):  # a default that JSON cannot hold
+                if parameter.code and parameter.default is not COMPUTED:
+                    default = json.dumps(parameter.default, default=_json_default, allow_nan=False)
+                    stated["default"] = json.loads(default)
+            words = {"description": parameter.help, "x-unit": parameter.unit}
+            properties[name] = stated | {key: said for key, said in words.items() if said}
+        return {
+            "$schema": "https://json-schema.org/draft/2020-12/schema",
+            "title": f"Parameters of {self.title}",
+            "type": "object",
+            "properties": properties,
+            "required": [name for name, parameter in self.parameters.items() if not parameter.code],
+            "additionalProperties": False,
+        }
+
     def __repr__(self) -> str:
         inside = ", ".join(f"{p.name}: {p.kind} = {p.code}".removesuffix(" = ") for p in self.parameters.values())
         return f"<Schema of {self.title}: {inside or 'no parameters'}>"
 
     def _repr_html_(self) -> str:
-        rows = [(p.name, p.kind, p.code or "required", p.help) for p in self.parameters.values()]
-        table = display.table(rows, columns=["name", "type", "default", "help"])
+        rows = [(p.name, p.kind, p.code or "required", p.unit, p.help) for p in self.parameters.values()]
+        table = display.table(rows, columns=["name", "type", "default", "unit", "help"])
         return display.stack(f"Parameters of {self.title}", table)
 
 
@@ -201,8 +231,9 @@ def _parameters(statements: list[ast.stmt], comments: Mapping[int, str]) -> dict
             inferred = Any if default in (None, COMPUTED) else _type(default)
             kind = _annotation(annotation) if annotation else inferred
             words = comments.get(statement.end_lineno or 0) or comments.get(statement.lineno, "")
+            unit, words = re.fullmatch(r"(?:\[([^],]+)\]\s*)?(.*)", words).groups("")  # type: ignore[union-attr]
             code = ast.unparse(value) if value else ""
-            found[name] = Parameter(name, kind, default, words, code, annotation is not None)
+            found[name] = Parameter(name, kind, default, words, code, annotation is not None, unit)
     return found
 
 
@@ -258,6 +289,42 @@ def _words(kind: Any) -> str:
     if origin is not None:
         return f"{origin.__name__}[{', '.join('...' if part is ... else _words(part) for part in inside)}]"
     return {Any: "any", type(None): "None"}.get(kind) or str(kind.__name__)
+
+
+_JSON: dict[Any, dict[str, Any]] = {
+    Any: {},
+    bool: {"type": "boolean"},
+    int: {"type": "integer"},
+    float: {"type": "number"},
+    str: {"type": "string"},
+    Path: {"type": "string"},
+    dict: {"type": "object"},
+    type(None): {"type": "null"},
+    datetime.date: {"type": "string", "format": "date"},
+    datetime.datetime: {"type": "string", "format": "date-time"},
+    **{kind: {"type": "array"} for kind in (list, tuple, set, frozenset)},
+}
+
+
+def _json_type(kind: Any) -> dict[str, Any]:
+    """The JSON Schema of the JSON values that ``convert`` accepts for a type."""
+    wanted, inside = get_origin(kind) or kind, get_args(kind)
+    if wanted is Literal:
+        return {"enum": list(inside)}
+    if wanted is Union:
+        return {"anyOf": [_json_type(part) for part in inside]}
+    stated = dict(_JSON.get(wanted, {"not": {}}))
+    if wanted is dict and inside:
+        stated |= {"propertyNames": _json_type(inside[0]), "additionalProperties": _json_type(inside[-1])}
+    elif wanted is tuple and inside and inside[-1] is not ...:
+        stated |= {"prefixItems": [_json_type(part) for part in inside], "items": False, "minItems": len(inside)}
+    elif inside:
+        stated["items"] = _json_type(inside[0])
+    return stated
+
+
+def _json_default(value: object) -> object:
+    return list(value) if isinstance(value, set | frozenset) else str(value)
 
 
 _CHANGES: dict[tuple[type, Any], Any] = {
