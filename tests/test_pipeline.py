@@ -154,7 +154,7 @@ def test_independent_notebooks_run_in_parallel(files: Files, settings: Settings)
         ("notebook = []", ConfigError, r"\[\[notebook\]\] table"),
         ("retries = 3\n" + notebook("a", "walk"), ConfigError, "the file has no key 'retries'"),
         (notebook("a", "walk", "paramters = {}"), ConfigError, "'a' has no key 'paramters'. Did you mean 'parameters'"),
-        (notebook("a", "walk", "after = 'b'"), ConfigError, "'after' cannot be 'b'"),
+        (notebook("a", "walk", "after = 'b'"), ConfigError, "'a' after cannot be 'b'"),
         (notebook("a/b", "walk"), ConfigError, "letters, digits"),
         (notebook("a", "walk") * 2, ConfigError, "two notebooks are named 'a'"),
         (notebook("a", "wlak"), NotFound, r"wlak.ipynb does not exist. Did you mean 'walk.ipynb'"),
@@ -164,7 +164,11 @@ def test_independent_notebooks_run_in_parallel(files: Files, settings: Settings)
             ConfigError,
             "wait for one another: (a -> b -> a|b -> a -> b)",
         ),
-        (notebook("a", "walk", "inputs = { seed = 'b' }"), ConfigError, "must be 'notebook.output'"),
+        (
+            notebook("a", "walk", "inputs = { seed = 'b' }"),
+            ConfigError,
+            'cannot be .b.. Expected: An input is "notebook.output"',
+        ),
         (notebook("a", "walk", "parameters = { sed = 1 }"), InvalidParameters, "Did you mean 'seed'"),
         (
             notebook("a", "walk") + notebook("b", "walk", "inputs = { sed = 'a.end' }"),

@@ -65,22 +65,27 @@ def key(run: Run) -> str:
 
 
 def identity(run: Run) -> str:
-    """The hash of all that a run depended on, for the runs after it."""
-    return _digest([key(run), dict(run.data)])
+    """The hash of all that a run depended on, for the runs after it; of a job, as it is known before it ends."""
+    return key(run) if run.address else _digest([key(run), dict(run.data)])
 
 
 def sealed(run: Run, settings: Settings, cwd: Path, depends: Callable[[], Mapping[str, str]]) -> Run:
     """A run that is about to be saved, with the data that it used; entered into the index unless something changed."""
     with contextlib.suppress(GenokitError, OSError, ValueError):  # such as a notebook that was deleted meanwhile
-        if run.ingredients and run.state == "SUCCEEDED":
+        if run.state == "SUCCEEDED":
             fetched = [json.loads(line) for line in (run.path / NOTED).read_bytes().splitlines()]
-            recorded = [cwd / path for value in run.outputs.values() for path in _paths(value)]
-            with _Memory(settings.runs) as memory:
-                data = {str(path): _content(path, memory) for path in recorded}
-            run = replace(run, data=data | {one["manifest"]: one["sha256"] for one in fetched})
-            if depends() == run.ingredients:
-                _enter(run, settings.runs)
+            data = {one["manifest"]: one["sha256"] for one in fetched}
+            run = replace(run, data=data | recorded(run, settings.runs, cwd))
+            if run.ingredients and depends() == run.ingredients:
+                enter(run, settings.runs)
     return run
+
+
+def recorded(run: Run, runs: Path, cwd: Path) -> dict[str, str]:
+    """The files that a run recorded, each with a hash of its content."""
+    with _Memory(runs) as memory:
+        paths = [cwd / path for value in run.outputs.values() for path in _paths(value)]
+        return {str(path): _content(path, memory) for path in paths}
 
 
 def find(runs: Path, begun: Run) -> tuple[Run | None, str]:
@@ -107,25 +112,27 @@ def last_run(runs: Path, source: Path, name: str) -> Run | None:
 
 def restore(stored: Run, begun: Run, runs: Path) -> Run:
     """Copy the results of a finished run into the folder of a new one; nothing is executed."""
-    files = (stored.notebook.name, "notebook.html", crate.SOURCE, crate.PACKAGES)
-    for file in (stored.path / name for name in files if (stored.path / name).is_file()):
-        write_atomic(begun.path / file.name, file.read_bytes(), private=True)
+    for file in stored.path.rglob("*"):
+        if file.is_file() and file.name not in (folders.RECORD, crate.METADATA):
+            write_atomic(begun.path / file.relative_to(stored.path), file.read_bytes(), private=True)
     restored = replace(
         begun,
         state="SUCCEEDED",
         ended=begun.started,
         duration_s=0.0,
-        outputs=stored.outputs,
+        outputs=values.relocated(dict(stored.outputs), stored.path, begun.path),
         steps=stored.steps,
         data=stored.data,
+        job=stored.job,
+        address=stored.address,
         cached_from=stored.cached_from or str(stored.path),
     )
-    _enter(restored, runs)
+    enter(restored, runs)
     crate.write_run(restored.save())
     return restored
 
 
-def _enter(run: Run, runs: Path) -> None:
+def enter(run: Run, runs: Path) -> None:
     """Enter a run that is about to be saved as SUCCEEDED into the index: once it is saved, it will be found."""
     for name in (key(run), _digest([str(run.source), run.name])):
         write_atomic(runs / FOLDER / f"{name}.json", json.dumps({"run": os.path.relpath(run.path, runs)}), private=True)
@@ -262,8 +269,7 @@ def _content(path: Path, memory: _Memory) -> str:
 
 def _modules(code: list[str], cwd: Path, memory: _Memory) -> dict[str, str]:
     """The project's modules that code imports, directly or not, each with its hash."""
-    ours = (place for place in (cwd, *cwd.parents) if (place / FILE).exists() or (place / ".git").exists())
-    project = next(ours, cwd)
+    project = project_of(cwd)
     places = [place for place in {cwd, project, *map(Path, filter(None, sys.path))} if _in_project(place, project)]
     todo, seen, found = [], set[Any](), dict[str, str]()
     for cell in code:
@@ -281,6 +287,12 @@ def _modules(code: list[str], cwd: Path, memory: _Memory) -> dict[str, str]:
                     todo += [(other, file.parent) for other in memory.of(file, _imports)]
             seen.add((place, rest))
     return found
+
+
+def project_of(folder: Path) -> Path:
+    """The folder of the nearest ``genokit.toml`` or git repository above a folder, or else itself."""
+    ours = (one for one in (folder, *folder.parents) if (one / FILE).exists() or (one / ".git").exists())
+    return next(ours, folder)
 
 
 def _in_project(path: Path, project: Path) -> bool:

@@ -16,21 +16,22 @@ import platform
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genokit import __version__, display
+from genokit import __version__, backends, display
 from genokit.config import Settings
 from genokit.errors import NotFound
 from genokit.files import NOTED, sha256, write_atomic
 from genokit.pipelines import cache as caching
-from genokit.pipelines import crate, html, outcome, recording
+from genokit.pipelines import crate, html, outcome, recording, remote
 from genokit.pipelines import folder as folders
 from genokit.pipelines import notebook as notebooks
 from genokit.pipelines.folder import Run
+from genokit.pipelines.plan import Queue
 from genokit.pipelines.schema import Schema
 
 if TYPE_CHECKING:
@@ -53,6 +54,12 @@ def run(
     cache: bool = False,
     fresh: bool = False,
     before: Mapping[str, str] | None = None,
+    watch: Callable[[Run], None] | None = None,
+    queue: str | None = None,
+    vcpus: float = 1,
+    memory_gib: float = 2,
+    gpus: int = 0,
+    retry: int | str | None = None,
 ) -> Run:
     """Run a notebook from top to bottom in a new kernel and save everything in a run folder.
 
@@ -91,6 +98,16 @@ def run(
         With the cache, execute in any case.
     before : mapping of str to str, optional
         With the cache, the identity of each notebook that ran before this one, as a pipeline knows it.
+    watch : callable, optional
+        Called with the run as it is, each time that a cell has started or ended.
+    queue : str, optional
+        Run the notebook as a Batch job in this job queue, and wait for it. The job gets the project's code, and the
+        results come back into the run folder. If this process ends, the job goes on; with the cache, the same call
+        finds it again. Default: run it here.
+    vcpus, memory_gib, gpus : float, float, int
+        What the job gets: 1 vCPU, 2 GiB of memory and no GPU by default.
+    retry : int or str, optional
+        Number of attempts of the job, or "spot", as in :meth:`genokit.Batch.submit`. Default: one.
 
     Returns
     -------
@@ -123,6 +140,10 @@ def run(
     begun, executable = prepared(path, parameters or {}, name or path.stem)
     node = executable()
     begun = replace(begun, path=folder.absolute() if folder else folders.fresh(settings.made("runs"), begun.name))
+    if queue:
+        task = remote.NotebookJob(begun, cwd, timeout_s=timeout_s, cell_timeout_s=cell_timeout_s)
+        on = Queue(queue, vcpus, memory_gib, gpus, retry)
+        return _run_on(task, on, settings, cache=cache and not fresh, progress=progress, stop=stop)
     with contextlib.ExitStack() as alone:
         depends = (
             functools.partial(caching.ingredients, begun, settings, cwd, before or {}) if cache else dict[str, str]
@@ -150,7 +171,8 @@ def run(
                 environ = {**os.environ, **settings.environ(), "GENOKIT_RUN": str(begun.path)}
                 execution.start(cwd=cwd, environ=environ, log=begun.path / "kernel.log")
                 with Bar(total=execution.left, desc=begun.name, unit="cell", disable=not progress) as bar:
-                    why = _watch(execution, bar, cell_timeout_s or math.inf, timeout_s or math.inf, stop)
+                    watch = functools.partial(_as_it_is, begun, execution, watch) if watch else None
+                    why = _watch(execution, bar, cell_timeout_s or math.inf, timeout_s or math.inf, stop, watch)
             finally:  # above all on an interrupt: the kernel must not outlive us, and the record must be true
                 execution.stop()
                 seal = functools.partial(caching.sealed, settings=settings, cwd=cwd, depends=depends)
@@ -160,11 +182,39 @@ def run(
     return ended
 
 
-def prepared(path: Path, parameters: Mapping[str, object], name: str) -> tuple[Run, Callable[[], Any]]:
-    """The record of a run that could begin now, without a folder, and what makes the notebook to execute."""
+def _run_on(
+    task: remote.NotebookJob, on: Queue, settings: Settings, *, cache: bool, progress: bool, stop: threading.Event
+) -> Run:
+    """Run a notebook as a Batch job and wait for it."""
+    from genokit.bars import Bar
+
+    task = remote.identified(task, settings, {}, fresh=not cache)
+    ended, reason = remote.restored(task.begun, settings) if cache else (None, "")
+    if ended:
+        return ended
+    task = replace(task, begun=replace(task.begun, reason=reason))
+    (run,) = remote.send([task], on, settings)
+    poll_s = backends.clients(settings).backend.poll_s
+    with Bar(desc=run.name, unit="cell", disable=not progress) as bar:
+        while run.state == "RUNNING" and not stop.wait(poll_s):
+            (run,) = remote.look([run], settings)
+            bar.total = len(run.steps) or None
+            bar.update(sum(cell.done for cell in run.steps) - bar.n)
+    if run.state != "SUCCEEDED":
+        raise outcome.failure(run)
+    return run
+
+
+def prepared(
+    path: Path, parameters: Mapping[str, object], name: str, later: Collection[str] = ()
+) -> tuple[Run, Callable[[], Any]]:
+    """The record of a run that could begin now, without a folder, and what makes the notebook to execute.
+
+    ``later`` names parameters whose values come from notebooks that have not ended.
+    """
     content = notebooks.read(path)
     schema = Schema.of(content, path.name)
-    given = schema.check(parameters)
+    given = schema.check(parameters, later=later)
     begun = Run(
         path=Path(),
         name=name,
@@ -172,7 +222,7 @@ def prepared(path: Path, parameters: Mapping[str, object], name: str) -> tuple[R
         source=path,
         source_sha256=sha256(path),
         started=_now(),
-        parameters={**schema.defaults(), **given},
+        parameters={name: value for name, value in {**schema.defaults(), **given}.items() if name not in later},
         versions=_versions(),
         process=folders.this_process(),
         units={name: parameter.unit for name, parameter in schema.parameters.items() if parameter.unit},
@@ -203,12 +253,25 @@ def ended_in_order() -> Iterator[None]:
             signal.signal(one, signal.SIG_DFL)
 
 
-def _watch(execution: Execution, bar: Any, cell_timeout_s: float, timeout_s: float, stop: threading.Event) -> str:
+def _as_it_is(begun: Run, execution: Execution, watch: Callable[[Run], None]) -> None:
+    watch(replace(begun, steps=tuple(cell for cell in execution.cells.values() if cell.number)))
+
+
+def _watch(
+    execution: Execution,
+    bar: Any,
+    cell_timeout_s: float,
+    timeout_s: float,
+    stop: threading.Event,
+    watch: Callable[[], None] | None,
+) -> str:
     """Wait until the execution ends or must be stopped; returns the reason to stop it, or ""."""
-    begun = time.monotonic()
+    begun, shown = time.monotonic(), None
     while True:
         over = execution.over.wait(0.05)
         bar.update(bar.total - execution.left - bar.n)
+        if watch and shown != (shown := [cell.state for cell in execution.cells.values()]):
+            watch()
         now = time.monotonic()
         if over:
             return ""

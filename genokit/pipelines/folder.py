@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from genokit import display
 from genokit.config import Settings
-from genokit.errors import GenokitError, InvalidNotebook, NotFound
+from genokit.errors import GenokitError, InvalidNotebook, NotFound, did_you_mean
 from genokit.files import write_atomic
 from genokit.pipelines import notebook as notebooks
 from genokit.pipelines import recording, values
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 RECORD = "run.json"
+FILES = "files"  # in a run folder: what the notebook recorded that is no small value
+_HERE = Path("$run")  # the run folder, in its record
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class Run:
         Why it was executed although the cache was used.
     process : tuple or None
         Machine, PID and start time of the process that ran it.
+    job : str or None
+        The id of the Batch job that runs it, if one does; ``address``, the folder on S3 for its results.
 
     Examples
     --------
@@ -93,6 +97,8 @@ class Run:
     cached_from: str | None = None
     reason: str = ""
     units: Mapping[str, str] = field(default_factory=dict)
+    job: str | None = None
+    address: str | None = None
 
     @property
     def notebook(self) -> Path:
@@ -151,23 +157,10 @@ class Run:
         """
         path = Path(folder).expanduser().absolute()
         try:
-            stored = json.loads((path / RECORD).read_text(encoding="utf-8"))
-            ended, process, duration_s = stored["ended"], stored["process"], stored["duration_s"]
-            stored |= {
-                "path": path,
-                "source": Path(stored["source"]),
-                "started": datetime.datetime.fromisoformat(stored["started"]),
-                "ended": ended and datetime.datetime.fromisoformat(ended),
-                "parameters": values.from_json(stored["parameters"]),
-                "outputs": values.from_json(stored["outputs"]),
-                "steps": tuple(notebooks.Cell(**cell) for cell in stored["steps"]),
-                "process": process and tuple(process),
-                "duration_s": duration_s and float(duration_s),
-            }
-            run = cls(**stored)
+            run = cls.of(json.loads((path / RECORD).read_text(encoding="utf-8")), path)
             if run.started.tzinfo is None:
                 raise TypeError("started has no time zone")
-            if run.state == "RUNNING":
+            if run.state == "RUNNING" and not run.job:
                 run = replace(run, outputs=recording.kept(path))
                 if run.process and _gone(*run.process):
                     gone = "the Python process that ran it has ended; run the notebook again"
@@ -179,18 +172,39 @@ class Run:
             raise GenokitError(f"{path / RECORD} cannot be read: {said}. Run the notebook again.") from None
         return run
 
+    @classmethod
+    def of(cls, stored: Mapping[str, Any], path: Path) -> Run:
+        """The run whose record is ``stored`` and whose folder is ``path``; raises for a damaged record."""
+        ended, process, duration_s = stored["ended"], stored["process"], stored["duration_s"]
+        read = {
+            "path": path,
+            "source": Path(stored["source"]),
+            "started": datetime.datetime.fromisoformat(stored["started"]),
+            "ended": ended and datetime.datetime.fromisoformat(ended),
+            "parameters": values.from_json(stored["parameters"]),
+            "outputs": values.relocated(values.from_json(stored["outputs"]), _HERE, path),
+            "steps": tuple(notebooks.Cell(**cell) for cell in stored["steps"]),
+            "process": process and tuple(process),
+            "duration_s": duration_s and float(duration_s),
+        }
+        return cls(**{**stored, **read})
+
     def save(self) -> Run:
         """Write the record into the run folder atomically; returns the run."""
+        write_atomic(self.path / RECORD, self.record(), private=True)
+        return self
+
+    def record(self) -> str:
+        """The record as JSON."""
         stored = asdict(self) | {
             "source": str(self.source),
             "started": self.started.isoformat(),
             "ended": self.ended and self.ended.isoformat(),
             "parameters": values.to_json(dict(self.parameters)),
-            "outputs": values.to_json(dict(self.outputs)),
+            "outputs": values.to_json(values.relocated(dict(self.outputs), self.path, _HERE)),
         }
         del stored["path"]
-        write_atomic(self.path / RECORD, json.dumps(stored, indent=1, allow_nan=False) + "\n", private=True)
-        return self
+        return json.dumps(stored, indent=1, allow_nan=False) + "\n"
 
     def rerun(self, settings: Settings | None = None, /, **changes: object) -> Run:
         """Run the notebook again, as it is now, with the same parameters.
@@ -306,6 +320,14 @@ def compare(a: Run, b: Run) -> Comparison:
     return Comparison(a, b, Frame(rows, columns=["what", "a", "b", "equal"]))
 
 
+def output_of(run: Run, name: str, wanted_by: str) -> Any:
+    """What a run recorded under a name; raises GenokitError if it did not."""
+    if name not in run.outputs:
+        what = f"'{wanted_by}' needs '{run.name}.{name}', but {run.name} did not record it."
+        raise GenokitError(f"{what} Call record('{name}', ...) in it. {did_you_mean(name, run.outputs)}")
+    return run.outputs[name]
+
+
 def card(run: Run, *, seen_from: Path | None = None) -> display.Html:
     """The run as a card: state, times, outputs, files; its links are relative to the folder ``seen_from``."""
     rows: list[tuple[str, object]] = [("Cells", _done(run)), ("Started", run.started)]
@@ -313,6 +335,8 @@ def card(run: Run, *, seen_from: Path | None = None) -> display.Html:
         rows.append(("Cache", f"Restored from {Path(run.cached_from).name}, nothing was executed"))
     elif run.reason:
         rows.append(("Cache", f"Executed because {run.reason}"))
+    if run.job:
+        rows.append(("Batch job", run.job))
     if run.duration_s is not None:
         rows.append(("Time", display.seconds(run.duration_s)))
     if run.error:

@@ -5,29 +5,21 @@ Everything that can be checked is checked before the first kernel starts.
 
 from __future__ import annotations
 
-import os
-import threading
 import time
 from collections.abc import Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
-from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 from genokit import display
 from genokit.config import Settings
-from genokit.errors import GenokitError, NotebookFailed, PipelineFailed, did_you_mean
+from genokit.errors import GenokitError, PipelineFailed
 from genokit.files import write_atomic
-from genokit.pipelines import cache, crate, plan, report
+from genokit.pipelines import cache, crate, plan, report, schedule
 from genokit.pipelines import folder as folders
-from genokit.pipelines.execute import ended_in_order, prepared, run
-from genokit.pipelines.folder import Run
-from genokit.pipelines.plan import Plan, PlannedNotebook
+from genokit.pipelines.execute import ended_in_order
+from genokit.pipelines.plan import Plan
 from genokit.pipelines.report import PipelineRun
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 
 class Pipeline:
@@ -73,8 +65,9 @@ class Pipeline:
         up_to: str | None = None,
         start_from: str | None = None,
         dry_run: bool = False,
+        queue: str | None = None,
     ) -> Any:
-        """Run every notebook as soon as those it needs have succeeded, at most two at a time, and write a report.
+        """Run every notebook as soon as those it needs have succeeded, and write a report.
 
         The results of a notebook that would run as in an earlier run are restored from it, and nothing is executed: see
         the argument ``cache`` of :func:`genokit.run`. So a pipeline that was stopped or killed continues when it is run
@@ -96,6 +89,10 @@ class Pipeline:
             Run only this notebook and those that need it, with the results of the last runs of the others.
         dry_run : bool, default False
             Execute nothing; return what would be done.
+        queue : str, optional
+            Run the notebooks as Batch jobs in this job queue, but those for which the file says ``on``. Jobs wait for
+            one another by themselves: if this process ends, they go on, and the same call finds them and their results
+            again. Default: run them here.
 
         Returns
         -------
@@ -128,24 +125,24 @@ class Pipeline:
         todo = self.plan.with_parameters(parameters or {})
         todo.check()
         start_from, up_to, fresh = only or start_from, only or up_to, fresh or only is not None
-        last = todo.needed[todo[up_to].name] if up_to else todo.needed.keys()
-        chosen = [step for step in todo.steps if step.name in last]
-        if start_from:
-            chosen = [step for step in chosen if todo[start_from].name in todo.needed[step.name]]
+        needed = todo.needed
+        last = set[str]().union(*(needed[name] for name in (todo.named(up_to) if up_to else needed)))
+        first = {*(todo.named(start_from) if start_from else needed)}
+        chosen = [step for step in todo.steps if step.name in last and needed[step.name] & first]
         earlier = {}
         for name in {need for step in chosen for need in step.needs} - {step.name for step in chosen}:
             found = cache.last_run(settings.runs, todo[name].path, name)
             if found is None:
                 raise GenokitError(f"'{name}' has no run that succeeded. Run the pipeline with up_to='{name}' first.")
             earlier[name] = found
-        todo = replace(todo, steps=tuple(chosen))
+        todo = replace(todo, steps=tuple(step.with_queue(queue) for step in chosen))
         if dry_run:
-            return _dry_run(todo, settings, earlier, fresh)
+            return schedule.dry_run(todo, settings, earlier, fresh=fresh)
         ended = PipelineRun(folders.fresh(settings.made("runs"), todo.name), todo, earlier=earlier)
         begun = time.monotonic()
         with ended_in_order():
             try:
-                _run_all(ended, settings, progress, fresh)
+                schedule.Schedule(ended, settings, fresh=fresh).run(progress)
             finally:  # an interrupted pipeline has a report too
                 ended.duration_s = time.monotonic() - begun
                 report.write(ended)
@@ -163,89 +160,6 @@ class Pipeline:
         rows = [(step.name, step.path.name, step.needs, step.parameters) for step in todo.steps]
         table = display.table(rows, columns=["notebook", "file", "after", "parameters"])
         return display.stack(f"Pipeline {todo.title}", table)
-
-
-def _dry_run(todo: Plan, settings: Settings, earlier: Mapping[str, Run], fresh: bool) -> DataFrame:
-    from genokit.frames import Frame
-
-    known, rows = dict(earlier), []
-    for name in TopologicalSorter({step.name: set(step.needs) - earlier.keys() for step in todo.steps}).static_order():
-        step, why = todo[name], "it was asked for"
-        unknown = [need for need in step.needs if need not in known]
-        if unknown:
-            why = f"{unknown[0]} runs before it"
-        elif not fresh:
-            begun, _ = prepared(step.path, {**step.parameters, **_inputs(step, known)}, name)
-            before = {one: cache.identity(known[one]) for one in step.after}
-            depends = cache.ingredients(begun, settings, step.path.parent, before)
-            stored, why = cache.find(settings.runs, replace(begun, ingredients=depends))
-            known |= {name: stored} if stored else {}
-        rows.append((name, "restore", "nothing changed") if name in known else (name, "run", why))
-    return Frame(rows, columns=["notebook", "action", "why"])
-
-
-def _run_all(ended: PipelineRun, settings: Settings, progress: bool, fresh: bool) -> None:
-    from genokit.bars import Bar
-
-    steps, stop = ended.plan.steps, threading.Event()
-    order = TopologicalSorter({step.name: set(step.needs) - ended.earlier.keys() for step in steps})
-    order.prepare()
-    bar = Bar(total=len(steps), desc=ended.plan.name, unit="notebook", disable=not progress)
-    # One kernel keeps at least one core busy.
-    with bar, ThreadPoolExecutor(min(2, os.cpu_count() or 1), thread_name_prefix="pipeline") as pool:
-        waiting: dict[Future[None], str] = {}
-        try:
-            while order.is_active():
-                for name in order.get_ready():
-                    waiting[pool.submit(_run_one, ended.plan[name], ended, settings, stop, fresh)] = name
-                done, _ = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in done:
-                    order.done(waiting.pop(future))
-                    future.result()
-                    bar.update()
-        except BaseException:  # the kernels must not outlive us
-            stop.set()
-            raise
-
-
-def _run_one(step: PlannedNotebook, ended: PipelineRun, settings: Settings, stop: threading.Event, fresh: bool) -> None:
-    """Run one notebook in this thread, unless one that it needs did not succeed."""
-    known = {**ended.earlier, **ended.runs}
-    missing = [name for name in step.needs if name not in known or known[name].state != "SUCCEEDED"]
-    if missing:
-        ended.problems[step.name] = ("NOT_RUN", f"{' and '.join(missing)} did not succeed")
-    elif not stop.is_set():
-        try:
-            ended.runs[step.name] = run(
-                step.path,
-                {**step.parameters, **_inputs(step, known)},
-                name=step.name,
-                settings=settings,
-                cell_timeout_s=step.cell_timeout_s,
-                timeout_s=step.timeout_s,
-                progress=False,
-                folder=ended.path / step.name,
-                stop=stop,
-                cache=True,
-                fresh=fresh,
-                # They have no results that this one takes, but may have changed what it reads.
-                before={name: cache.identity(known[name]) for name in step.after},
-            )
-        except NotebookFailed as error:
-            ended.runs[step.name] = cast(Run, error.run)
-        except GenokitError as error:
-            ended.problems[step.name] = ("FAILED", str(error))
-
-
-def _inputs(step: PlannedNotebook, runs: Mapping[str, Run]) -> dict[str, Any]:
-    found = {}
-    for parameter, (notebook, output) in step.inputs.items():
-        recorded = runs[notebook].outputs
-        if output not in recorded:
-            what = f"'{step.name}' needs '{notebook}.{output}', but {notebook} did not record it."
-            raise GenokitError(f"{what} Call record('{output}', ...) in it. {did_you_mean(output, recorded)}")
-        found[parameter] = recorded[output]
-    return found
 
 
 def _failure(ended: PipelineRun) -> PipelineFailed:

@@ -1,4 +1,4 @@
-"""A pipeline's TOML file, read and checked before anything runs.
+"""A pipeline's TOML file, read and checked before anything runs. ``pipeline.schema.json`` says what it may contain.
 
 name = "tour"
 title = "The tour"
@@ -8,46 +8,82 @@ path = "../10_lenet.ipynb"                          # relative to the file
 after = ["tour"]                                    # runs after these
 parameters = { epochs = 1 }
 inputs = { accuracy_here = "tour.accuracy" }        # parameter = "notebook.output": what that notebook recorded
+matrix = { seed = [1, 2], batch_size = [64, 256] }  # once for each combination
+on = { queue = "gpu", gpus = 1, retry = "spot" }    # as a Batch job; "here": on this machine
 cell_timeout_s = 600                                # timeout_s limits the whole notebook
 """
 
 from __future__ import annotations
 
+import functools
+import itertools
+import json
 import re
 import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from genokit.errors import ConfigError, InvalidParameters, NotFound, did_you_mean
 from genokit.pipelines import notebook as notebooks
-from genokit.pipelines.schema import Schema, convert
+from genokit.pipelines.schema import Schema
+
+HERE = "here"  # in place of a queue: on this machine
+SCHEMA = Path(__file__).with_name("pipeline.schema.json")
+
+
+@dataclass(frozen=True)
+class Queue:
+    """Where a notebook runs as a Batch job, and what the job gets; as the keywords of :meth:`genokit.Batch.submit`."""
+
+    queue: str
+    vcpus: float = 1
+    memory_gib: float = 2
+    gpus: int = 0
+    retry: int | str | None = None
+    timeout_min: float | None = None
+    image: str = "genokit"
+
+
+class Input(NamedTuple):
+    """A parameter's source: an output of other notebooks; of several, the parameter is the list of their outputs."""
+
+    notebooks: tuple[str, ...]
+    output: str
+    several: bool = False
 
 
 @dataclass(frozen=True)
 class PlannedNotebook:
-    """One notebook of a pipeline. ``inputs`` maps a parameter to (notebook, output)."""
+    """One notebook of a pipeline; of a notebook with a matrix, one combination. ``group``: its name in the file."""
 
     name: str
+    group: str
     path: Path
     after: tuple[str, ...] = ()
     parameters: Mapping[str, Any] = field(default_factory=dict)
-    inputs: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    inputs: Mapping[str, Input] = field(default_factory=dict)
     timeout_s: float | None = None
     cell_timeout_s: float | None = None
+    on: Queue | None = None
 
     @property
     def needs(self) -> list[str]:
         """The notebooks that must succeed before this one: those in ``after`` and those whose outputs it takes."""
-        return list(dict.fromkeys([*self.after, *(notebook for notebook, _ in self.inputs.values())]))
+        return list(dict.fromkeys([*self.after, *(name for source in self.inputs.values() for name in source[0])]))
+
+    def with_queue(self, queue: str | None) -> PlannedNotebook:
+        """The same notebook on a queue, unless its file says where it runs."""
+        on = self.on or (Queue(queue) if queue else None)
+        return replace(self, on=None if on and on.queue == HERE else on)
 
     def with_parameters(self, given: Mapping[str, object]) -> PlannedNotebook:
         """The same notebook with other parameters, which replace inputs; it still waits for the same notebooks."""
         left = {parameter: source for parameter, source in self.inputs.items() if parameter not in given}
-        after = (*self.after, *(notebook for parameter, (notebook, _) in self.inputs.items() if parameter in given))
-        return replace(self, after=after, inputs=left, parameters={**self.parameters, **given})
+        after = [name for parameter in self.inputs.keys() & given for name in self.inputs[parameter].notebooks]
+        return replace(self, after=(*self.after, *after), inputs=left, parameters={**self.parameters, **given})
 
 
 @dataclass(frozen=True)
@@ -60,10 +96,15 @@ class Plan:
     steps: tuple[PlannedNotebook, ...]
 
     def __getitem__(self, name: str) -> PlannedNotebook:
-        names = [step.name for step in self.steps]
-        if name not in names:
-            raise InvalidParameters(f"{self.file.name} has no notebook '{name}'. {did_you_mean(name, names)}")
-        return self.steps[names.index(name)]
+        return next(step for step in self.steps if step.name == name)
+
+    def named(self, name: str) -> list[str]:
+        """The notebook of this name, or all combinations of a matrix; raises InvalidParameters if there is none."""
+        found = [step.name for step in self.steps if name in (step.name, step.group)]
+        if not found:
+            known = dict.fromkeys(known for step in self.steps for known in (step.group, step.name))
+            raise InvalidParameters(f"{self.file.name} has no notebook '{name}'. {did_you_mean(name, known)}")
+        return found
 
     @property
     def needed(self) -> dict[str, set[str]]:
@@ -75,19 +116,25 @@ class Plan:
 
     def with_parameters(self, given: Mapping[str, Mapping[str, object]]) -> Plan:
         """The plan with other parameters for some of its notebooks; raises InvalidParameters for an unknown name."""
-        changed = {name: self[name].with_parameters(values) for name, values in given.items()}
-        return replace(self, steps=tuple(changed.get(step.name, step) for step in self.steps))
+        changes = {one: values for name, values in given.items() for one in self.named(name)}
+        return replace(
+            self,
+            steps=tuple(
+                step.with_parameters(changes[step.name]) if step.name in changes else step for step in self.steps
+            ),
+        )
 
     def check(self) -> None:
         """Raise InvalidParameters with all notebooks' problems."""
-        problems = []
+        problems: dict[str, None] = {}
+        schema = functools.cache(lambda path: Schema.of(notebooks.read(path), path.name))
         for step in self.steps:
             try:
-                Schema.of(notebooks.read(step.path), step.path.name).check(step.parameters, later=step.inputs)
+                schema(step.path).check(step.parameters, later=step.inputs)
             except InvalidParameters as error:
-                problems.append(str(error))
+                problems[str(error)] = None
             for parameter in step.inputs.keys() & step.parameters.keys():
-                problems.append(f"'{step.name}': '{parameter}' is both a parameter and an input; keep one.")
+                problems[f"'{step.group}': '{parameter}' is both a parameter and an input; keep one."] = None
         if problems:
             raise InvalidParameters("\n".join(problems))
 
@@ -101,66 +148,59 @@ def read(path: Path) -> Plan:
         raise NotFound(f"the pipeline {path} does not exist. {did_you_mean(path.name, known)}") from None
     except ValueError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from None
-    _check_keys(f"{path}: the file", stated, {"name": str, "title": str, "notebook": list}, ("name", "notebook"))
-    if not all(isinstance(table, dict) for table in stated["notebook"]) or not stated["notebook"]:
-        raise ConfigError(f"{path}: write each notebook as a [[notebook]] table with a name and a path.")
-    steps = tuple(_notebook(path, table) for table in stated["notebook"])
-    _check_order(path, steps)
-    return Plan(path, stated["name"], stated.get("title", stated["name"]), steps)
+    _validate(path, stated)
+    tables = {table["name"]: table for table in stated["notebook"]}
+    if len(tables) < len(stated["notebook"]):
+        names = [table["name"] for table in stated["notebook"]]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ConfigError(f"{path}: two notebooks are named '{twice}'. Rename one.")
+    _check_order(path, tables)
+    combined = {name: _combinations(table) for name, table in tables.items()}
+    steps = [
+        _step(path, table, name, values, combined)
+        for table in stated["notebook"]
+        for name, values in combined[table["name"]].items()
+    ]
+    return Plan(path, stated["name"], stated.get("title", stated["name"]), tuple(steps))
 
 
-_KEYS: dict[str, Any] = {
-    "name": str,
-    "path": str,
-    "after": list[str],
-    "parameters": dict,
-    "inputs": dict[str, str],
-    "timeout_s": float,
-    "cell_timeout_s": float,
-}
+@functools.cache
+def _valid() -> Callable[[Any], Any]:
+    import fastjsonschema
+
+    check: Callable[[Any], Any] = fastjsonschema.compile(json.loads(SCHEMA.read_text()))
+    return check
 
 
-def _notebook(path: Path, table: dict[str, Any]) -> PlannedNotebook:
-    where = f"{path}: [[notebook]] '{table.get('name', '?')}'"
-    _check_keys(where, table, _KEYS, ("name", "path"))
-    if not re.fullmatch(r"[\w-]+", table["name"]):
-        raise ConfigError(f"{where}: a name may have only letters, digits, - and _, because it becomes a folder name.")
-    inputs = {}
-    for parameter, reference in table.get("inputs", {}).items():
-        notebook, _, output = reference.partition(".")
-        if not (notebook and output.isidentifier()):
-            raise ConfigError(f"{where}: the input {parameter} = {reference!r} must be 'notebook.output'.")
-        inputs[parameter] = (notebook, output)
-    after = tuple(table.get("after", ()))
-    return PlannedNotebook(
-        **table | {"path": (path.parent / table["path"]).resolve(), "after": after, "inputs": inputs}
-    )
+def _validate(path: Path, stated: dict[str, Any]) -> None:
+    from fastjsonschema import JsonSchemaValueException
+
+    try:
+        _valid()(stated)
+    except JsonSchemaValueException as error:
+        wrong, rule, value = error.definition, error.rule, error.value
+        where = str(error.name).removeprefix("data").removeprefix(".") or "the file"
+        if found := re.match(r"notebook\[(\d+)\]\.?", where):
+            table = stated["notebook"][int(found[1])]
+            name = table.get("name", found[1]) if isinstance(table, dict) else found[1]
+            where = f"[[notebook]] '{name}' {where[found.end() :]}".rstrip()
+        if rule == "required":
+            said = f"lacks '{next(key for key in wrong['required'] if key not in value)}'."
+        elif rule == "additionalProperties":
+            key = next(key for key in value if key not in wrong["properties"])
+            said = f"has no key '{key}'. {did_you_mean(key, wrong['properties'])}"
+        else:
+            said = f"cannot be {value!r}. Expected: {wrong.get('description', error.message)}"
+        raise ConfigError(f"{path}: {where} {said}") from None
 
 
-def _check_keys(where: str, table: Mapping[str, Any], kinds: Mapping[str, Any], required: Collection[str]) -> None:
-    for key, value in table.items():
-        if key not in kinds:
-            raise ConfigError(f"{where} has no key '{key}'. {did_you_mean(key, kinds)}")
-        try:
-            convert(value, kinds[key])
-        except TypeError as error:
-            raise ConfigError(f"{where}: '{key}' cannot be {value!r}: {error}.") from None
-    for key in required:
-        if key not in table:
-            raise ConfigError(f"{where} lacks '{key}'.")
-
-
-def _check_order(path: Path, steps: tuple[PlannedNotebook, ...]) -> None:
-    order = {step.name: step.needs for step in steps}
-    names = [step.name for step in steps]
+def _check_order(path: Path, tables: Mapping[str, Mapping[str, Any]]) -> None:
+    order = {name: [*table.get("after", ()), *_sources(table)] for name, table in tables.items()}
     for name, needs in order.items():
-        if names.count(name) > 1:
-            raise ConfigError(f"{path}: two notebooks are named '{name}'. Rename one.")
         for other in needs:
             if other not in order:
-                raise ConfigError(
-                    f"{path}: '{name}' waits for '{other}', which does not exist. {did_you_mean(other, order)}"
-                )
+                hint = did_you_mean(other, order)
+                raise ConfigError(f"{path}: '{name}' waits for '{other}', which does not exist. {hint}")
     try:
         TopologicalSorter(order).prepare()
     except CycleError as error:
@@ -168,3 +208,53 @@ def _check_order(path: Path, steps: tuple[PlannedNotebook, ...]) -> None:
         raise ConfigError(
             f"{path}: the notebooks wait for one another: {circle}. Remove one of these dependencies."
         ) from None
+
+
+def _sources(table: Mapping[str, Any]) -> list[str]:
+    return [reference.partition(".")[0] for reference in table.get("inputs", {}).values()]
+
+
+def _combinations(table: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Each combination of a notebook's matrix by a name of its own: the values if they can be one, else numbers."""
+    matrix = table.get("matrix", {})
+    found = [dict(zip(matrix, values, strict=True)) for values in itertools.product(*matrix.values())]
+    names = ["-".join([table["name"], *map(str, values.values())]) for values in found]
+    if len(set(names)) < len(names) or not all(re.fullmatch(r"[\w-]{1,60}", name) for name in names):
+        names = [f"{table['name']}-{number}" for number in range(1, len(found) + 1)] if matrix else names
+    return dict(zip(names, found, strict=True))
+
+
+def _step(
+    path: Path,
+    table: dict[str, Any],
+    name: str,
+    values: Mapping[str, Any],
+    combined: Mapping[str, Mapping[str, Mapping[str, Any]]],
+) -> PlannedNotebook:
+    def matching(group: str) -> tuple[tuple[str, ...], bool]:
+        """The combinations of another notebook with the same values, and whether there can be several."""
+        others = combined[group]
+        same = [one for one, its in others.items() if all(its[key] == values[key] for key in its.keys() & values)]
+        if not same:
+            raise ConfigError(
+                f"{path}: '{name}' needs '{group}', but no combination of its matrix has the same values."
+            )
+        return tuple(same), any(its.keys() - values.keys() for its in others.values())
+
+    inputs = {}
+    for parameter, reference in table.get("inputs", {}).items():
+        group, _, output = reference.partition(".")
+        names, several = matching(group)
+        inputs[parameter] = Input(names, output, several)
+    where = table.get("on")
+    return PlannedNotebook(
+        name=name,
+        group=table["name"],
+        path=(path.parent / table["path"]).resolve(),
+        after=tuple(one for group in table.get("after", ()) for one in matching(group)[0]),
+        parameters={**table.get("parameters", {}), **values},
+        inputs=inputs,
+        timeout_s=table.get("timeout_s"),
+        cell_timeout_s=table.get("cell_timeout_s"),
+        on=Queue(where) if isinstance(where, str) else where and Queue(**where),
+    )

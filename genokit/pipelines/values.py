@@ -139,6 +139,31 @@ def assignments(parameters: Mapping[str, Any]) -> str:
     return "# Parameters\n" + "".join(needed) + body
 
 
+def mapped(value: object, change: Callable[[Path], Path]) -> Any:
+    """The value with every path in it changed.
+
+    >>> mapped({"reads": [Path("a.fq")]}, lambda path: "data" / path)
+    {'reads': [PosixPath('data/a.fq')]}
+    """
+    match value:
+        case Path():
+            return change(value)
+        case dict():
+            return {mapped(key, change): mapped(item, change) for key, item in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return type(value)(mapped(item, change) for item in value)
+    return value
+
+
+def relocated(value: object, old: Path, new: Path) -> Any:
+    """The value with every path in the folder ``old`` moved to the folder ``new``.
+
+    >>> relocated(Path("/runs/a/files/t.csv"), Path("/runs/a"), Path("/runs/b"))
+    PosixPath('/runs/b/files/t.csv')
+    """
+    return mapped(value, lambda path: new / path.relative_to(old) if path.is_relative_to(old) else path)
+
+
 def to_json(value: object) -> Any:
     """A plain value as strict JSON; a type that JSON lacks becomes its source under "$python".
 

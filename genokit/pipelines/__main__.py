@@ -1,0 +1,117 @@
+"""What a Batch job does that runs a notebook: ``python -m genokit.pipelines s3://bucket/notebooks/KEY``.
+
+It begins in the project's code. While the notebook runs, its record and the notebook as far as it got are at the run's
+address; in the end all files of the run folder are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from genokit import backends, storage
+from genokit.backends import Clients
+from genokit.errors import GenokitError, NotebookFailed
+from genokit.pipelines import remote, values
+from genokit.pipelines.execute import run
+from genokit.pipelines.folder import FILES, RECORD, Run, output_of
+
+
+def main(address: str) -> int:
+    """Run the notebook of a request; returns the job's exit code."""
+    clients, project = backends.clients(), Path.cwd()
+    request = json.loads(storage.read(storage.join(address, remote.REQUEST), clients=clients))
+    with tempfile.TemporaryDirectory(prefix="run-") as place:
+        folder = Path(place)
+        try:
+            notebook = project / request["notebook"]
+            notebook.parent.mkdir(parents=True, exist_ok=True)
+            notebook.write_text(request["source"], encoding="utf-8")
+            ended = run(
+                notebook,
+                _parameters(request, folder, clients),
+                name=request["name"],
+                cwd=project / request["cwd"],
+                timeout_s=request["timeout_s"],
+                cell_timeout_s=request["cell_timeout_s"],
+                progress=False,
+                log_output=True,
+                folder=folder / "run",
+                watch=_Uploads(address, clients),
+            )
+            _keep_files(ended, project / request["cwd"]).save()
+        except GenokitError as error:
+            if not isinstance(error, NotebookFailed):
+                storage.write(storage.join(address, remote.ERROR), str(error), clients=clients)
+            sys.stderr.write(f"genokit: {error}\n")
+            return 1
+        finally:
+            remote.upload(folder / "run", address, clients)
+    return 0
+
+
+def _parameters(request: Mapping[str, Any], folder: Path, clients: Clients) -> dict[str, Any]:
+    """The parameters of a request, with what other notebooks recorded and with the files that were uploaded."""
+    local: dict[Path, Path] = {}
+    for number, (path, address) in enumerate(request["files"].items()):
+        local[Path(path)] = folder / "given" / str(number) / Path(path).name
+        storage.write(local[Path(path)], storage.read(address, clients=clients))
+    found: dict[str, Any] = values.mapped(values.from_json(request["parameters"]), lambda path: local.get(path, path))
+    before: dict[str, Run] = {}
+    for parameter, (addresses, output, several) in request["inputs"].items():
+        for address in addresses:
+            if address not in before:
+                fetched = folder / "before" / address.rpartition("/")[2]
+                remote.fetch(address, fetched, clients)
+                before[address] = Run.load(fetched)
+        outputs = [output_of(before[address], output, request["name"]) for address in addresses]
+        found[parameter] = outputs if several else outputs[0]
+    return found
+
+
+class _Uploads:
+    """Writes a run's record and notebook to its address as cells end, every two seconds at most."""
+
+    def __init__(self, address: str, clients: Clients) -> None:
+        self.address, self.clients, self.next = address, clients, 0.0
+
+    def __call__(self, run: Run) -> None:
+        if time.monotonic() >= self.next:
+            with contextlib.suppress(GenokitError, OSError):  # the next one may succeed, and the last must
+                storage.write(storage.join(self.address, RECORD), run.record(), clients=self.clients)
+                with run.notebook.open("rb") as notebook:
+                    storage.write(storage.join(self.address, run.notebook.name), notebook, clients=self.clients)
+            self.next = time.monotonic() + 2.0
+
+
+def _keep_files(ended: Run, cwd: Path) -> Run:
+    """Copy the recorded files and folders into the run folder, because the job's own folder goes with the job."""
+
+    def kept(path: Path) -> Path:
+        whole = (cwd / path).absolute()
+        if not whole.exists() or whole.is_relative_to(ended.path):
+            return path
+        target = ended.path / FILES / whole.name
+        while target.exists():
+            target = target.with_name(f"{target.stem}-2{target.suffix}")
+        if whole.is_dir():
+            shutil.copytree(whole, target)
+        else:
+            target.parent.mkdir(exist_ok=True)
+            shutil.copy2(whole, target)
+        return target
+
+    fetched = {name: content for name, content in ended.data.items() if not Path(name).is_absolute()}
+    return replace(ended, outputs=values.mapped(dict(ended.outputs), kept), data=fetched)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

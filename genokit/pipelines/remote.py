@@ -1,0 +1,244 @@
+"""Notebooks as Batch jobs: what a job is given, where it leaves its results, and how they come back.
+
+Each run has an address on S3, ``s3://bucket/notebooks/KEY``, whose key is the hash of all that its results depend on,
+the notebooks before it included. ``request.json`` says what to run, ``job.json`` which job does; the job writes the
+files of its run folder there, ``run.json`` last. So a job needs nobody who waits for it, a notebook after it finds its
+inputs, and whoever asks for the same run again finds its job or its results.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from genokit import backends, storage
+from genokit.backends import Clients
+from genokit.batch import Batch, Job
+from genokit.config import Settings
+from genokit.errors import InvalidParameters, NotFound
+from genokit.files import sha256, write_atomic
+from genokit.pipelines import cache, crate, values
+from genokit.pipelines.folder import RECORD, Run
+from genokit.pipelines.plan import Queue
+
+REQUEST, JOB, ERROR = "request.json", "job.json", "error.txt"
+
+
+@dataclass(frozen=True)
+class NotebookJob:
+    """A run for a job. ``inputs``: by parameter the runs before it, which of their outputs, and if it is a list."""
+
+    begun: Run
+    cwd: Path
+    inputs: Mapping[str, tuple[Sequence[Run], str, bool]] = field(default_factory=dict)
+    timeout_s: float | None = None
+    cell_timeout_s: float | None = None
+
+    @property
+    def before(self) -> list[Run]:
+        """The runs whose outputs it takes."""
+        return [run for runs, _, _ in self.inputs.values() for run in runs]
+
+
+def identified(task: NotebookJob, settings: Settings, before: Mapping[str, str], *, fresh: bool) -> NotebookJob:
+    """The task with all that its results depend on, and so its address; ``fresh``: an address of its own."""
+    begun, clients = task.begun, backends.clients(settings)
+    found = cache.ingredients(begun, settings, task.cwd, before)
+    del found["the working folder"]  # a job has one of its own
+    for parameter, (runs, output, _) in task.inputs.items():
+        found[f"input '{parameter}'"] = json.dumps([[run.address for run in runs], output])
+    if fresh:
+        found["asked to run anew"] = secrets.token_hex(8)
+    begun = replace(begun, ingredients=found)
+    address = f"s3://{clients.bucket}/notebooks/{cache.key(begun)}"
+    return replace(task, begun=replace(begun, address=address, process=None))
+
+
+def send(tasks: Sequence[NotebookJob], on: Queue, settings: Settings, after: Collection[str] = ()) -> list[Run]:
+    """Submit tasks of one notebook as one job, an array if there are several; returns their runs, which are RUNNING.
+
+    A task whose job has not failed gets that job. ``after``: the ids of the jobs that must succeed before.
+    """
+    batch = Batch(settings=settings)
+    jobs = [_job(task.begun, batch.clients) for task in tasks]
+    new = [task for task, job in zip(tasks, jobs, strict=True) if job is None]
+    if new:
+        for task in new:
+            _request(task, batch.clients)
+        command = ["python", "-m", "genokit.pipelines", "Ref::run"]
+        kind = "genokit-notebook-gpu" if on.gpus else "genokit-notebook"
+        definition = batch.define(kind, command=command, image=on.image, gpus=on.gpus)
+        rows: list[Mapping[str, object]] = [{"run": task.begun.address} for task in new]
+        job = batch.submit(
+            definition,
+            queue=on.queue,
+            name=re.sub(r"[^\w-]+", "-", new[0].begun.name).strip("-_")[:60] or "run",
+            parameters=None if len(new) > 1 else {"run": str(new[0].begun.address)},
+            each=rows if len(new) > 1 else None,
+            after=[Job(batch.clients, one) for one in sorted({one.partition(":")[0] for one in after})] or None,
+            code=cache.project_of(new[0].cwd),
+            vcpus=on.vcpus,
+            memory_gib=on.memory_gib,
+            retry=on.retry,
+            timeout_min=on.timeout_min,
+            again=True,
+        )
+        ids = iter([f"{job.id}:{index}" for index in range(len(new))] if len(new) > 1 else [job.id])
+        jobs = [one or next(ids) for one in jobs]
+    sent = [replace(task.begun, job=job) for task, job in zip(tasks, jobs, strict=True)]
+    for run in sent:
+        storage.write(storage.join(str(run.address), JOB), json.dumps({"job": run.job}), clients=batch.clients)
+        run.save()
+    return sent
+
+
+def _job(run: Run, clients: Clients) -> str | None:
+    """The job that executes or has executed the same run, if it has not failed."""
+    found = _read(run, JOB, clients)
+    if found is None:
+        return None
+    job: str = json.loads(found)["job"]
+    status = {one["jobId"]: one["status"] for one in described(clients, [job])}.get(job, "FAILED")
+    # A job that succeeded, but whose results have been deleted, is of no use.
+    return None if status == "FAILED" or (status == "SUCCEEDED" and _read(run, RECORD, clients) is None) else job
+
+
+def described(clients: Clients, jobs: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """The jobs as AWS describes them, a hundred a request; those that it has forgotten are left out."""
+    for first in range(0, len(jobs), 100):
+        with backends.translated_errors(f"{len(jobs):,} jobs"):
+            yield from clients.batch.describe_jobs(jobs=list(jobs[first : first + 100]))["jobs"]
+
+
+def _request(task: NotebookJob, clients: Clients) -> None:
+    """Write down what the job runs, and what it needs that it could not find."""
+    begun, project = task.begun, cache.project_of(task.cwd)
+    if not task.begun.source.is_relative_to(project):
+        raise InvalidParameters(f"{begun.source} is not in {project}, the project that its job gets. Move it there.")
+    for run in task.before:
+        if run.state == "SUCCEEDED" and _read(run, RECORD, clients) is None:
+            upload(run.path, str(run.address), clients)  # deleted since
+    files: dict[str, str] = {}
+
+    def reachable(value: Path) -> Path:
+        """A path as the job can use it: a file is uploaded unless jobs see this machine's folders."""
+        path = (task.cwd / value).absolute()
+        if not path.exists():
+            return value
+        if not clients.backend.shares_folders:
+            if not path.is_file():
+                raise InvalidParameters(
+                    f"A job on AWS cannot see the folder {path}. Put it on S3 and give its address."
+                )
+            files[str(path)] = f"s3://{clients.bucket}/files/{sha256(path)}/{path.name}"
+            with path.open("rb") as content:
+                storage.write_if_absent(files[str(path)], content, clients=clients)
+        return path
+
+    request = {
+        "name": begun.name,
+        "notebook": begun.source.relative_to(project).as_posix(),
+        "source": begun.source.read_text(encoding="utf-8"),
+        "cwd": task.cwd.relative_to(project).as_posix(),
+        "parameters": values.to_json(values.mapped(dict(begun.parameters), reachable)),
+        "files": files,
+        "inputs": {name: [[run.address for run in runs], *rest] for name, (runs, *rest) in task.inputs.items()},
+        "timeout_s": task.timeout_s,
+        "cell_timeout_s": task.cell_timeout_s,
+    }
+    storage.write(storage.join(str(begun.address), REQUEST), json.dumps(request), clients=clients)
+
+
+def _read(run: Run, name: str, clients: Clients) -> bytes | None:
+    try:
+        return storage.read(storage.join(str(run.address), name), clients=clients)
+    except NotFound:
+        return None
+
+
+def upload(folder: Path, address: str, clients: Clients) -> None:
+    """Write the files of a run folder to its address, the record last."""
+    files = sorted((file for file in folder.rglob("*") if file.is_file()), key=lambda file: (file.name == RECORD, file))
+    for file in files:
+        with file.open("rb") as content:
+            storage.write(storage.join(address, file.relative_to(folder).as_posix()), content, clients=clients)
+
+
+def fetch(address: str, folder: Path, clients: Clients) -> None:
+    """Write the files at the address of a run into a folder, the record last."""
+    found = storage.files(address, clients=clients)
+    for one in sorted(found, key=lambda one: one.endswith(f"/{RECORD}")):
+        name = one.removeprefix(f"{address}/")
+        if name not in (REQUEST, JOB, ERROR):
+            write_atomic(folder / name, storage.read(one, clients=clients), private=True)
+
+
+def look(runs: Sequence[Run], settings: Settings) -> list[Run]:
+    """The runs as they are now: with the cells done so far, or ended and with all of their files."""
+    clients = backends.clients(settings)
+    jobs = {one["jobId"]: one for one in described(clients, [str(run.job) for run in runs])}
+    return [_seen(run, jobs.get(str(run.job)), settings, clients) for run in runs]
+
+
+def _seen(run: Run, job: Mapping[str, Any] | None, settings: Settings, clients: Clients) -> Run:
+    status = job["status"] if job else "FAILED"
+    if status not in ("RUNNING", "SUCCEEDED", "FAILED"):
+        return run
+    its = _recorded(run, clients)
+    if status == "RUNNING":
+        return replace(run, steps=its.steps if its and its.state == "RUNNING" else ())
+    if its and its.state != "RUNNING":
+        return collect(run, settings)
+    said = (_read(run, ERROR, clients) or b"").decode()
+    error = said or f"the Batch job {run.job} ended: {(job or {}).get('statusReason', 'it is not known any more')}"
+    return replace(run, state="KERNEL_DIED", error=error).save()
+
+
+def collect(run: Run, settings: Settings) -> Run:
+    """Fetch the files of a run that has ended, and enter it into the cache if it succeeded."""
+    clients = backends.clients(settings)
+    fetch(str(run.address), run.path, clients)
+    its = Run.load(run.path)
+    ended = replace(
+        its,
+        data={**its.data, **cache.recorded(its, settings.runs, run.path)},
+        name=run.name,
+        source=run.source,
+        ingredients=run.ingredients,
+        reason=run.reason,
+        job=run.job,
+        address=run.address,
+        process=None,
+    ).save()
+    if ended.state == "SUCCEEDED":
+        cache.enter(ended, settings.runs)
+    crate.write_run(ended)
+    return ended
+
+
+def find(run: Run, settings: Settings) -> tuple[Run | None, str]:
+    """An equal run that succeeded, here or at its address, whoever started it; else None and the reason."""
+    stored, reason = cache.find(settings.runs, run)
+    its = None if stored else _recorded(run, backends.clients(settings))
+    if its and its.state == "SUCCEEDED":
+        return replace(run, outputs=its.outputs, state=its.state), ""
+    return stored, reason
+
+
+def _recorded(run: Run, clients: Clients) -> Run | None:
+    """The run as its job recorded it so far."""
+    record = _read(run, RECORD, clients)
+    return Run.of(json.loads(record), run.path) if record else None
+
+
+def restored(run: Run, settings: Settings) -> tuple[Run | None, str]:
+    """The run with the results of an equal one that succeeded; else None and the reason."""
+    stored, reason = find(run, settings)
+    if stored and stored.path == run.path:
+        return replace(collect(run, settings), cached_from=run.address).save(), ""
+    return (cache.restore(stored, run, settings.runs) if stored else None), reason

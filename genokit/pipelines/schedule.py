@@ -1,0 +1,199 @@
+"""The notebooks of a pipeline in their order: here as many at once as fit, and as Batch jobs."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+from genokit import backends
+from genokit.config import Settings
+from genokit.errors import GenokitError, NotebookFailed
+from genokit.pipelines import cache, remote
+from genokit.pipelines.execute import prepared, run
+from genokit.pipelines.folder import Run, output_of
+from genokit.pipelines.plan import Plan, PlannedNotebook
+from genokit.pipelines.report import PipelineRun
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+def dry_run(todo: Plan, settings: Settings, earlier: Mapping[str, Run], *, fresh: bool) -> DataFrame:
+    """What would be done: one row per notebook, in an order in which they can run."""
+    from genokit.frames import Frame
+
+    known, rows = dict(earlier), []
+    for name in todo.needed:
+        if name in earlier:
+            continue
+        step, why, stored = todo[name], "it was asked for", None
+        unknown = [need for need in step.needs if need not in known]
+        if unknown:
+            why = f"{unknown[0]} runs before it"
+        elif not fresh and step.on:
+            stored, why = remote.find(_task(step, known, settings).begun, settings)
+        elif not fresh:
+            begun, _ = prepared(step.path, {**step.parameters, **_inputs(step, known)}, name)
+            depends = cache.ingredients(begun, settings, step.path.parent, _before(step, known))
+            stored, why = cache.find(settings.runs, replace(begun, ingredients=depends))
+        if stored:
+            known[name] = stored
+        rows.append((name, "restore", "nothing changed") if stored else (name, "run", why))
+    return Frame(rows, columns=["notebook", "action", "why"])
+
+
+class Schedule:
+    """What is left to run, what runs here, and what runs as jobs; results go into the pipeline's run."""
+
+    def __init__(self, ended: PipelineRun, settings: Settings, *, fresh: bool) -> None:
+        self.ended, self.settings, self.fresh = ended, settings, fresh
+        self.left = list(ended.plan.steps)
+        self.here: dict[Future[None], str] = {}
+        self.sent: dict[str, Run] = {}
+        self.stop = threading.Event()
+
+    def run(self, progress: bool) -> None:
+        """Run all notebooks; after an interrupt, those here are stopped, and jobs go on."""
+        from genokit.bars import Bar
+
+        title, total = self.ended.plan.name, len(self.ended.plan.steps)
+        # One kernel keeps at least one core busy.
+        pool = ThreadPoolExecutor(min(2, os.cpu_count() or 1), thread_name_prefix="pipeline")
+        with Bar(total=total, desc=title, unit="notebook", disable=not progress) as bar, pool:
+            try:
+                while self.left or self.here or self.sent:
+                    self._start(pool)
+                    self._wait()
+                    bar.update(sum(state != "NOT_RUN" for state, _ in self.ended.outcomes.values()) - bar.n)
+            except BaseException:  # the kernels must not outlive us
+                self.stop.set()
+                for name, sent in self.sent.items():
+                    said = f"its Batch job {sent.job} goes on; run the pipeline again to get its results"
+                    self.ended.problems[name] = ("RUNNING", said)
+                raise
+
+    def _start(self, pool: ThreadPoolExecutor) -> None:
+        """Start every notebook that can; a job can as soon as those that it needs are jobs too."""
+        ready: dict[str, list[PlannedNotebook]] = {}
+        known = self._known()
+        for step in list(self.left):
+            if missing := self._missing(step):
+                self.ended.problems[step.name] = ("NOT_RUN", f"{' and '.join(missing)} did not succeed")
+            elif all(name in known for name in step.needs) and not step.on:
+                self.here[pool.submit(self._run_here, step)] = step.name
+            elif all(name in known or name in self.sent for name in step.needs) and step.on:
+                ready.setdefault(step.group, []).append(step)
+            else:
+                continue
+            self.left.remove(step)
+        for steps in ready.values():
+            self._send(steps)
+
+    def _known(self) -> dict[str, Run]:
+        return {**self.ended.earlier, **self.ended.runs}
+
+    def _missing(self, step: PlannedNotebook) -> list[str]:
+        """The notebooks that this one needs and that did not succeed."""
+        ends = {name: found.state for name, found in self.ended.runs.items()}
+        ends |= {name: state for name, (state, _) in self.ended.problems.items()}
+        return [name for name in step.needs if ends.get(name, "SUCCEEDED") != "SUCCEEDED"]
+
+    def _wait(self) -> None:
+        poll_s = backends.clients(self.settings).backend.poll_s if self.sent else None
+        if poll_s and not self.here:
+            time.sleep(poll_s)
+        for future in wait(self.here, poll_s, FIRST_COMPLETED).done:
+            del self.here[future]
+            future.result()
+        for one in remote.look(list(self.sent.values()), self.settings) if self.sent else ():
+            step = self.ended.plan[one.name]
+            self.sent[one.name] = one
+            if missing := self._missing(step):
+                self.ended.problems[one.name] = ("NOT_RUN", f"{' and '.join(missing)} did not succeed")
+            elif one.state != "RUNNING":
+                self.ended.runs[one.name] = one
+            else:
+                continue
+            del self.sent[one.name]
+
+    def _run_here(self, step: PlannedNotebook) -> None:
+        """Run one notebook in this thread."""
+        if self.stop.is_set():
+            return
+        known = self._known()
+        try:
+            self.ended.runs[step.name] = run(
+                step.path,
+                {**step.parameters, **_inputs(step, known)},
+                name=step.name,
+                settings=self.settings,
+                cell_timeout_s=step.cell_timeout_s,
+                timeout_s=step.timeout_s,
+                progress=False,
+                folder=self.ended.path / step.name,
+                stop=self.stop,
+                cache=True,
+                fresh=self.fresh,
+                before=_before(step, known),
+            )
+        except NotebookFailed as error:
+            self.ended.runs[step.name] = cast(Run, error.run)
+        except GenokitError as error:
+            self.ended.problems[step.name] = ("FAILED", str(error))
+
+    def _send(self, steps: Sequence[PlannedNotebook]) -> None:
+        """Submit the combinations of one notebook as jobs, but those whose results exist."""
+        tasks = []
+        for step in steps:
+            try:
+                task = _task(step, {**self._known(), **self.sent}, self.settings, fresh=self.fresh)
+                begun = replace(task.begun, path=self.ended.path / step.name)
+                restored, reason = (None, "") if self.fresh else remote.restored(begun, self.settings)
+                if restored:
+                    self.ended.runs[step.name] = restored
+                else:
+                    tasks.append(replace(task, begun=replace(begun, reason=reason)))
+            except GenokitError as error:
+                self.ended.problems[step.name] = ("FAILED", str(error))
+        if tasks and (on := steps[0].on):
+            after = {str(self.sent[name].job) for step in steps for name in step.needs if name in self.sent}
+            try:
+                self.sent |= {sent.name: sent for sent in remote.send(tasks, on, self.settings, after)}
+            except GenokitError as error:
+                self.ended.problems |= {task.begun.name: ("FAILED", str(error)) for task in tasks}
+
+
+def _task(
+    step: PlannedNotebook, known: Mapping[str, Run], settings: Settings, *, fresh: bool = False
+) -> remote.NotebookJob:
+    """The notebook as a task for a job: what other jobs recorded is known by their address, all else by its value."""
+    inputs = {}
+    for parameter, (names, output, several) in step.inputs.items():
+        if all(known[name].address for name in names):
+            inputs[parameter] = ([known[name] for name in names], output, several)
+    given = {**step.parameters, **_inputs(step, known, besides=inputs)}
+    begun, _ = prepared(step.path, given, step.name, later=inputs)
+    task = remote.NotebookJob(begun, step.path.parent, inputs, step.timeout_s, step.cell_timeout_s)
+    return remote.identified(task, settings, _before(step, known), fresh=fresh)
+
+
+def _before(step: PlannedNotebook, known: Mapping[str, Run]) -> dict[str, str]:
+    """The identities of the notebooks that have no results that this one takes, but may change what it reads."""
+    return {name: cache.identity(known[name]) for name in step.after}
+
+
+def _inputs(
+    step: PlannedNotebook, known: Mapping[str, Run], besides: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What the notebook's inputs are, but those ``besides``; raises GenokitError if one was not recorded."""
+    found = {}
+    for parameter, (names, output, several) in step.inputs.items():
+        if parameter not in (besides or {}):
+            outputs = [output_of(known[name], output, step.name) for name in names]
+            found[parameter] = outputs if several else outputs[0]
+    return found
