@@ -197,9 +197,7 @@ def test_jobs_go_on_without_the_process_that_started_them(write: Write, settings
     """
     path = write("study", toml=toml)
     script = f"from genokit import Pipeline\nPipeline({str(path)!r}).run(queue='lowPriority', progress=False)"
-    started = subprocess.Popen(
-        [sys.executable, "-c", script], env={**os.environ, **settings.environ()}
-    )
+    started = subprocess.Popen([sys.executable, "-c", script], env={**os.environ, **settings.environ()})
     while jobs(settings) < 2:
         assert started.poll() is None
         time.sleep(0.1)
