@@ -157,7 +157,7 @@ class Run:
         """
         path = Path(folder).expanduser().absolute()
         try:
-            run = cls.of(json.loads((path / RECORD).read_text(encoding="utf-8")), path)
+            run = parsed(json.loads((path / RECORD).read_text(encoding="utf-8")), path)
             if run.started.tzinfo is None:
                 raise TypeError("started has no time zone")
             if run.state == "RUNNING" and not run.job:
@@ -171,23 +171,6 @@ class Run:
             said = values.shortened(repr(error), 200)
             raise GenokitError(f"{path / RECORD} cannot be read: {said}. Run the notebook again.") from None
         return run
-
-    @classmethod
-    def of(cls, stored: Mapping[str, Any], path: Path) -> Run:
-        """The run whose record is ``stored`` and whose folder is ``path``; raises for a damaged record."""
-        ended, process, duration_s = stored["ended"], stored["process"], stored["duration_s"]
-        read = {
-            "path": path,
-            "source": Path(stored["source"]),
-            "started": datetime.datetime.fromisoformat(stored["started"]),
-            "ended": ended and datetime.datetime.fromisoformat(ended),
-            "parameters": values.from_json(stored["parameters"]),
-            "outputs": values.relocated(values.from_json(stored["outputs"]), _HERE, path),
-            "steps": tuple(notebooks.Cell(**cell) for cell in stored["steps"]),
-            "process": process and tuple(process),
-            "duration_s": duration_s and float(duration_s),
-        }
-        return cls(**{**stored, **read})
 
     def save(self) -> Run:
         """Write the record into the run folder atomically; returns the run."""
@@ -249,6 +232,23 @@ class Run:
     def _repr_html_(self) -> str:
         shown = [display.image(f.png, f.heading or self.name, caption=f.heading, scale=f.scale) for f in self.figures]
         return display.stack(card(self), *shown[:3])
+
+
+def parsed(stored: Mapping[str, Any], path: Path) -> Run:
+    """The run whose record is ``stored`` and whose folder is ``path``; raises for a damaged record."""
+    ended, process, duration_s = stored["ended"], stored["process"], stored["duration_s"]
+    read = {
+        "path": path,
+        "source": Path(stored["source"]),
+        "started": datetime.datetime.fromisoformat(stored["started"]),
+        "ended": ended and datetime.datetime.fromisoformat(ended),
+        "parameters": values.from_json(stored["parameters"]),
+        "outputs": values.relocated(values.from_json(stored["outputs"]), _HERE, path),
+        "steps": tuple(notebooks.Cell(**cell) for cell in stored["steps"]),
+        "process": process and tuple(process),
+        "duration_s": duration_s and float(duration_s),
+    }
+    return Run(**{**stored, **read})
 
 
 @dataclass(frozen=True)

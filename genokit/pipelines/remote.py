@@ -23,6 +23,7 @@ from genokit.config import Settings
 from genokit.errors import InvalidParameters, NotFound
 from genokit.files import sha256, write_atomic
 from genokit.pipelines import cache, crate, values
+from genokit.pipelines import folder as folders
 from genokit.pipelines.folder import RECORD, Run
 from genokit.pipelines.plan import Queue
 
@@ -233,7 +234,7 @@ def find(run: Run, settings: Settings) -> tuple[Run | None, str]:
 def _recorded(run: Run, clients: Clients) -> Run | None:
     """The run as its job recorded it so far."""
     record = _read(run, RECORD, clients)
-    return Run.of(json.loads(record), run.path) if record else None
+    return folders.parsed(json.loads(record), run.path) if record else None
 
 
 def restored(run: Run, settings: Settings) -> tuple[Run | None, str]:
