@@ -84,6 +84,7 @@ def test_a_notebook_runs_as_a_job_and_all_that_it_made_comes_back(write: Write, 
     assert "Batch job" in ended._repr_html_()
 
 
+@pytest.mark.slow
 def test_with_the_cache_the_same_run_is_restored_and_a_changed_module_runs_it_again(
     write: Write, settings: Settings
 ) -> None:
@@ -111,6 +112,7 @@ def test_a_failure_in_a_job_comes_back_with_its_notebook(write: Write, settings:
     assert Batch(settings=settings).job(failed.job).status == "FAILED"
 
 
+@pytest.mark.slow
 def test_a_killed_job_is_no_success(write: Write, settings: Settings) -> None:
     notebook = write("long", "import time\ntime.sleep(60)")
     raised: list[NotebookFailed] = []
@@ -133,6 +135,7 @@ def test_a_killed_job_is_no_success(write: Write, settings: Settings) -> None:
     assert "interrupted" in str(raised[0]) or "enough" in str(raised[0])
 
 
+@pytest.mark.slow
 def test_a_pipeline_fans_out_on_a_queue_and_gathers(write: Write, settings: Settings) -> None:
     write("calls", *CALLS)
     write("merge", *MERGE)
@@ -182,6 +185,7 @@ def test_a_failed_job_stops_the_jobs_after_it(write: Write, settings: Settings) 
     assert "- merge NOT_RUN: bad did not succeed" in str(raised.value)
 
 
+@pytest.mark.slow
 def test_jobs_go_on_without_the_process_that_started_them(write: Write, settings: Settings) -> None:
     write("calls", "import time\ntime.sleep(3)", *CALLS)
     write("merge", *MERGE)

@@ -50,7 +50,7 @@ def identified(task: NotebookJob, settings: Settings, before: Mapping[str, str],
     """The task with all that its results depend on, and so its address; ``fresh``: an address of its own."""
     begun, clients = task.begun, backends.clients(settings)
     found = cache.ingredients(begun, settings, task.cwd, before)
-    del found["the working folder"]  # a job has one of its own
+    del found["the working folder"], found["the settings"]  # a job has its own
     for parameter, (runs, output, _) in task.inputs.items():
         found[f"input '{parameter}'"] = json.dumps([[run.address for run in runs], output])
     if fresh:
