@@ -36,7 +36,7 @@ MERGE = (
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Iterator[Settings]:
-    settings = Settings.load(home=tmp_path / "home")
+    settings = Settings.load(home=tmp_path / "home", runs=tmp_path / "runs")
     yield settings
     from genokit import backends
 
