@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -10,14 +11,17 @@ import time
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import nbformat
 import psutil
 import pytest
+from jupyter_client.manager import start_new_kernel
 
-from genokit import Pipeline, Settings
+from genokit import Pipeline, Run, Settings
 from genokit.errors import ConfigError, GenokitError, InvalidParameters, NotFound, PipelineFailed
+from genokit.pipelines import PipelineRun, runs
 
 Files = Callable[..., Path]
 
@@ -241,3 +245,47 @@ def test_a_pipeline_shows_its_notebooks(files: Files) -> None:
     assert "walk.ipynb" in shown
     assert "seed = 4" in shown
     assert "A &lt;tour&gt;" in shown
+
+
+def test_the_graph_of_a_pipeline_shows_what_needs_what_and_after_a_run_how_each_notebook_ended(
+    files: Files, settings: Settings
+) -> None:
+    order = {"bad": 'after = ["walk"]', "last": 'after = ["bad"]'}
+    toml = notebook("walk", "walk") + notebook("bad", "bad", order["bad"]) + notebook("last", "walk", order["last"])
+    path = files(toml, walk=WALK, bad=BAD)
+    pipeline = Pipeline(path, settings=settings)
+    assert {text.get_text() for text in pipeline.plot().texts} == {"walk", "walk.ipynb", "bad", "bad.ipynb", "last"}
+    with pytest.raises(PipelineFailed):
+        pipeline.run(progress=False)
+    ran = [Run.load(path) for path in runs(settings).path[::-1]]
+    ended = PipelineRun(path.parent, pipeline.plan, dict(zip(["walk", "bad"], ran, strict=True)))
+    table = ended.notebooks.set_index("notebook")
+    assert list(table.state) == ["SUCCEEDED", "FAILED", "NOT_RUN"]
+    assert table.ready["bad"] == table.ended["walk"] <= table.started["bad"]
+    words = [text.get_text().partition(",")[0] for text in ended.plot().texts]
+    assert words == ["walk", "✓ SUCCEEDED", "bad", "✕ FAILED", "last", "○ NOT_RUN"]
+
+
+def test_in_a_live_notebook_the_graph_fills_in_while_the_pipeline_runs(files: Files, settings: Settings) -> None:
+    waits = ("import time; time.sleep(1.2)",)
+    path = files(notebook("a", "waits") + notebook("b", "waits", 'after = ["a"]'), waits=waits)
+    code = f"import genokit; done = genokit.Pipeline({str(path)!r}).run()"
+    shown: list[str] = []
+
+    def note(message: dict[str, Any]) -> None:
+        data = message["content"].get("data", {})
+        if "img" in data.get("text/html", ""):
+            shown.append(f"{message['msg_type']}: {data['text/plain']}")
+
+    manager, client = start_new_kernel(env={**os.environ, **settings.environ()})
+    try:
+        for person in (False, True):  # nobody watches a notebook that papermill runs
+            reply = client.execute_interactive(code, allow_stdin=person, output_hook=note, timeout=60)
+            assert reply["content"]["status"] == "ok"
+            assert bool(shown) == person
+            code = code.replace("run()", "run(fresh=True)")
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+    assert shown[0] == "display_data: 0 of 2 notebooks have ended"
+    assert list(dict.fromkeys(shown[1:])) == [f"update_display_data: {n} of 2 notebooks have ended" for n in (1, 2)]

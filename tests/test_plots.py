@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from genokit import Settings, plots, run
-from genokit.plots import paper
+from genokit.plots import paper, pipelines
 
 TABLE = pd.DataFrame(
     {"epoch": [0, 1], "loss": [0.5, 0.25], "accuracy": [0.75, 0.875], "validation_loss": [0.375, 0.125],
@@ -106,3 +106,70 @@ def test_a_notebook_shows_every_figure_and_not_only_its_first(tmp_path):
         output for cell in nbformat.read(finished.notebook, as_version=4).cells for output in cell.get("outputs", [])
     ]
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 3
+
+
+def notebooks(*rows):
+    columns = ["notebook", "file", "needs", "state", "duration_s", "restored"]
+    table = pd.DataFrame([(*row, None, False)[:6] for row in rows], columns=columns)
+    return table.assign(group=table["notebook"].str.replace(r"-\d+$", "", regex=True))
+
+
+def boxes(ax):
+    return dict(
+        zip(*([text.get_text().replace("\n", " ") for text in ax.texts][start::2] for start in (0, 1)), strict=True)
+    )
+
+
+def test_a_graph_stands_each_notebook_to_the_right_of_those_it_needs():
+    ax = pipelines.graph(
+        notebooks(
+            ("report", "r.ipynb", ["calls", "reads"], "NOT_RUN"),
+            ("calls", "c.ipynb", ["reads"], "RUNNING"),
+            ("reads", "s.ipynb", [], "SUCCEEDED", 90.0),
+        )
+    )
+    at = {text.get_text(): text.get_position()[0] for text in ax.texts}
+    assert at["reads"] < at["calls"] < at["report"]
+    assert boxes(ax) == {"reads": "✓ SUCCEEDED, 1 min 30 s", "calls": "● RUNNING", "report": "○ NOT_RUN"}
+    assert len([one for one in ax.patches if type(one).__name__ == "FancyArrowPatch"]) == 3
+
+
+def test_the_many_combinations_of_a_matrix_are_one_box_with_their_counts():
+    states = ["SUCCEEDED"] * 10 + ["RUNNING", "FAILED"]
+    calls = [(f"calls-{i}", "c.ipynb", ["reads"], state) for i, state in enumerate(states)]
+    ax = pipelines.graph(notebooks(("reads", "r.ipynb", [], "SUCCEEDED", 0.0, True), *calls))
+    assert boxes(ax) == {"reads": "✓ restored", "calls (12)": "10 succeeded, 1 running, 1 failed"}
+    assert len(boxes(pipelines.graph(notebooks(*calls[:6])))) == 6, "few have a box each"
+    assert boxes(pipelines.graph(notebooks(*calls).assign(state=None))) == {"calls (12)": "c.ipynb"}
+
+
+@pytest.mark.parametrize("n", [2, 40])
+def test_the_boxes_of_a_graph_lie_beside_one_another_and_inside_the_figure(n):
+    rng = np.random.RandomState(n)
+    names = [f"a long name for the notebook {i}" for i in range(n)]
+    needs = [[names[j] for j in rng.choice(i, min(i, 2))] if i else [] for i in range(n)]
+    rows = [(name, f"{i}.ipynb", needs[i], "SUCCEEDED", 1.0) for i, name in enumerate(names)]
+    ax = pipelines.graph(notebooks(*rows))
+    ax.figure.canvas.draw()
+    places = [one.get_window_extent() for one in ax.patches if type(one).__name__ == "FancyBboxPatch"]
+    assert len(places) == n
+    assert not any(a.overlaps(b) for i, a in enumerate(places) for b in places[:i])
+    for text in ax.texts:
+        assert any(place.contains(*corner) for place in places for corner in [text.get_window_extent().max])
+    assert all(ax.figure.bbox.contains(*place.min) and ax.figure.bbox.contains(*place.max) for place in places)
+
+
+def test_a_timeline_shows_when_each_notebook_waited_and_ran_in_units_that_fit():
+    start = pd.Timestamp("2026-01-02T03:00:00Z")
+    times = [start + pd.Timedelta(minutes=m) for m in (0, 1, 5, 5, 6, 6)]
+    rows = [
+        ("a", "SUCCEEDED", False, *times[:3]),
+        ("b", "FAILED", False, *times[3:]),
+        ("c", "NOT_RUN", False, *[None] * 3),
+    ]
+    ax = pipelines.timeline(pd.DataFrame(rows, columns=["notebook", "state", "restored", "ready", "started", "ended"]))
+    bars = [(bar.get_x(), bar.get_width()) for bar in ax.patches]
+    assert bars == [(0, 1), (1, 4), (5, 1), (6, 0)]
+    assert [text.get_text().strip() for text in ax.texts] == ["✓ 4 min 00 s", "✕ 0.00 s"]
+    assert ax.get_xlabel() == "time since the start (min)"
+    pipelines.timeline(pd.DataFrame(rows[2:], columns=["notebook", "state", "restored", "ready", "started", "ended"]))

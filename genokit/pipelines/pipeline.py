@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from genokit import display
 from genokit.config import Settings
@@ -20,6 +20,9 @@ from genokit.pipelines import folder as folders
 from genokit.pipelines.execute import ended_in_order
 from genokit.pipelines.plan import Plan
 from genokit.pipelines.report import PipelineRun
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 class Pipeline:
@@ -151,6 +154,29 @@ class Pipeline:
         if ended.state != "SUCCEEDED":
             raise _failure(ended)
         return ended
+
+    def plot(self, *, ax: Axes | None = None) -> Axes:
+        """Draw which notebook needs which.
+
+        Parameters
+        ----------
+        ax : matplotlib.axes.Axes, optional
+            Axes to draw on. Default: those of a new figure.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            The axes.
+
+        Raises
+        ------
+        NotFound, ConfigError
+            As ``plan``.
+        """
+        from genokit.plots.pipelines import graph
+
+        todo = self.plan
+        return graph(PipelineRun(Path(), todo).notebooks.assign(state=None), title=todo.title, ax=ax)
 
     def __repr__(self) -> str:
         return f"<Pipeline {self.path}>"

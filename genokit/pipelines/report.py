@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from genokit import display
+from genokit import display, live
 from genokit.files import write_atomic
 from genokit.pipelines import folder as folders
 from genokit.pipelines.folder import Run
 from genokit.pipelines.plan import Plan
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from pandas import DataFrame
 
 
 @dataclass
@@ -63,6 +69,45 @@ class PipelineRun:
         return {name: dict(run.outputs) for name, run in self.runs.items()}
 
     @property
+    def notebooks(self) -> DataFrame:
+        """One row per notebook: notebook, group, file, needs, state, restored, duration_s; ready, started, ended (UTC).
+
+        It was ready when the last of those that it needs had ended.
+        """
+        from genokit.frames import Frame
+
+        begun = min((run.started for run in self.runs.values()), default=None)
+        rows: list[dict[str, Any]] = [
+            {
+                "notebook": name,
+                "group": name,
+                "file": run.source.name,
+                "needs": [],
+                "state": run.state,
+                "restored": True,
+            }
+            for name, run in self.earlier.items()
+        ]
+        for step in self.plan.steps:
+            run, state = self.runs.get(step.name), self.outcomes[step.name][0]
+            before = [one.ended for need in step.needs if (one := self.runs.get(need)) and one.ended]
+            row: dict[str, Any] = {
+                "notebook": step.name,
+                "group": step.group,
+                "file": step.path.name,
+                "needs": step.needs,
+            }
+            row |= {"state": state, "restored": bool(run and run.cached_from), "ready": max(before, default=begun)}
+            rows.append(row | {name: getattr(run, name, None) for name in ("duration_s", "started", "ended")})
+        return Frame(rows)
+
+    def plot(self, *, ax: Axes | None = None) -> Axes:
+        """Draw the notebooks with what they need, their states and durations."""
+        from genokit.plots.pipelines import graph
+
+        return graph(self.notebooks, title=self.plan.title, ax=ax)
+
+    @property
     def report(self) -> Path:
         """The page about this run: figures first, then each notebook."""
         return self.path / "report.html"
@@ -74,6 +119,41 @@ class PipelineRun:
     def _repr_html_(self) -> str:
         rows = [*_summary(self), ("Report", folders.link(self.report))]
         return display.card(f"Pipeline {self.plan.title}", rows, status=self.state, fold={"Notebooks": _overview(self)})
+
+
+class LiveGraph:
+    """The graph of a pipeline that fills in while it runs, where a person watches; elsewhere nothing is shown."""
+
+    def __init__(self, ended: PipelineRun, *, shown: bool) -> None:
+        self.ended, self.shown = ended, shown and live.is_interactive()
+        self._handle: Any = None
+        self._drawn: tuple[float, list[str]] = (0.0, [])
+
+    def update(self, running: Collection[str] | None = None) -> None:
+        """Draw again if a state has changed, at most once a second; without ``running``, for the last time."""
+        over = [*self.ended.runs, *self.ended.problems]
+        at, drawn = self._drawn
+        now = [*over, "" if running is None else "running", *sorted(running or ())]
+        if not self.shown or now == drawn or (running is not None and time.monotonic() - at < 1):
+            return
+        from IPython.display import display as show
+        from matplotlib import pyplot as plt
+
+        from genokit.plots.pipelines import graph
+
+        table = self.ended.notebooks
+        for row, name in enumerate(table["notebook"]):
+            if running is not None and name not in [*over, *self.ended.earlier]:
+                table.loc[row, "state"] = "RUNNING" if name in running else "PENDING"
+        figure = graph(table, title=self.ended.plan.title).figure
+        words = f"{len(over)} of {len(self.ended.plan.steps)} notebooks have ended"
+        data = {"text/html": display.figure(figure, words), "text/plain": words}  # type: ignore[arg-type]
+        plt.close(figure)  # type: ignore[arg-type]
+        if self._handle:
+            self._handle.update(data, raw=True)
+        else:
+            self._handle = show(data, raw=True, display_id=True)
+        self._drawn = (time.monotonic(), now)
 
 
 def write(ended: PipelineRun) -> None:

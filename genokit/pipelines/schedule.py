@@ -17,7 +17,7 @@ from genokit.pipelines import cache, remote
 from genokit.pipelines.execute import prepared, run
 from genokit.pipelines.folder import Run, output_of
 from genokit.pipelines.plan import Plan, PlannedNotebook
-from genokit.pipelines.report import PipelineRun
+from genokit.pipelines.report import LiveGraph, PipelineRun
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -61,6 +61,7 @@ class Schedule:
         """Run all notebooks; after an interrupt, those here are stopped, and jobs go on."""
         from genokit.bars import Bar
 
+        graph = LiveGraph(self.ended, shown=progress)
         title, total = self.ended.plan.name, len(self.ended.plan.steps)
         # One kernel keeps at least one core busy.
         pool = ThreadPoolExecutor(min(2, os.cpu_count() or 1), thread_name_prefix="pipeline")
@@ -68,6 +69,7 @@ class Schedule:
             try:
                 while self.left or self.here or self.sent:
                     self._start(pool)
+                    graph.update([*self.sent, *(name for future, name in self.here.items() if future.running())])
                     self._wait()
                     bar.update(sum(state != "NOT_RUN" for state, _ in self.ended.outcomes.values()) - bar.n)
             except BaseException:  # the kernels must not outlive us
@@ -76,6 +78,7 @@ class Schedule:
                     said = f"its Batch job {sent.job} goes on; run the pipeline again to get its results"
                     self.ended.problems[name] = ("RUNNING", said)
                 raise
+        graph.update()
 
     def _start(self, pool: ThreadPoolExecutor) -> None:
         """Start every notebook that can; a job can as soon as those that it needs are jobs too."""
@@ -104,8 +107,8 @@ class Schedule:
         return [name for name in step.needs if ends.get(name, "SUCCEEDED") != "SUCCEEDED"]
 
     def _wait(self) -> None:
-        poll_s = backends.clients(self.settings).backend.poll_s if self.sent else None
-        if poll_s and not self.here:
+        poll_s = backends.clients(self.settings).backend.poll_s if self.sent else 1.0
+        if self.sent and not self.here:
             time.sleep(poll_s)
         for future in wait(self.here, poll_s, FIRST_COMPLETED).done:
             del self.here[future]
