@@ -96,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     says = "a parameter of the cell tagged 'parameters', repeatable; VALUE is parsed by the parameter's type"
     run.add_argument("-p", "--parameter", action="append", default=[], type=_parameter, metavar="NAME=VALUE", help=says)
     run.add_argument("--cwd", type=Path, metavar="FOLDER", help="working folder; default: the notebook's")
+    run.add_argument("--queue", help="run it as a Batch job in this job queue, and wait for it")
     run.add_argument("--timeout", type=float, metavar="SECONDS", help="stop the run after that time")
     run.add_argument("--log-output", action="store_true", help="print the output of cells as it comes")
     add(_schema, "print a JSON Schema of a notebook's parameters").add_argument("notebook", type=Path)
@@ -104,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     says = "a parameter of one of its notebooks, repeatable; VALUE is parsed by the parameter's type"
     form, parse = "NOTEBOOK.NAME=VALUE", _notebook_parameter
     pipeline.add_argument("-p", "--parameter", action="append", default=[], type=parse, metavar=form, help=says)
+    pipeline.add_argument("--queue", help="run the notebooks as Batch jobs in this job queue")
     pipeline.add_argument("--fresh", action="store_true", help="execute every notebook, also those that did not change")
     pipeline.add_argument("--only", metavar="NOTEBOOK", help="execute this one, with the last results of the others")
     pipeline.add_argument("--up-to", metavar="NOTEBOOK", help="run only this one and those that it needs")
@@ -186,7 +188,14 @@ def _run(options: Options) -> None:
     from genokit import run
 
     parameters = dict(options.parameter)
-    done = run(options.notebook, parameters, cwd=options.cwd, timeout_s=options.timeout, log_output=options.log_output)
+    done = run(
+        options.notebook,
+        parameters,
+        cwd=options.cwd,
+        timeout_s=options.timeout,
+        log_output=options.log_output,
+        queue=options.queue,
+    )
     _print_outputs(done.outputs)
     print(f"Run: {done.path}\nPage: {done.html}")
 
@@ -204,7 +213,7 @@ def _pipeline(options: Options) -> None:
     for name, value in options.parameter:
         notebook, _, name = name.partition(".")
         parameters.setdefault(notebook, {})[name] = value
-    chosen = {name: getattr(options, name) for name in ("fresh", "only", "up_to", "start_from", "dry_run")}
+    chosen = {name: getattr(options, name) for name in ("fresh", "only", "up_to", "start_from", "dry_run", "queue")}
     done = Pipeline(options.file).run(parameters, **chosen)
     if options.dry_run:
         _say(done.to_string(index=False))

@@ -9,14 +9,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import nbformat
 import pytest
+from embedded import served, through
 
-from genokit import Batch, Pipeline, Run, Settings, run
+from genokit import Batch, Pipeline, Run, Settings, backends, run
 from genokit.errors import ConfigError, InvalidParameters, NotebookFailed, PipelineFailed
-from genokit.pipelines import plan, runs
+from genokit.pipelines import execute, folder, plan, remote, runs
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -235,6 +237,36 @@ def test_a_parameter_that_names_a_file_reaches_the_job(write: Write, settings: S
     )
     given = {"reads": tmp_path / "reads.fq"}
     assert run(notebook, given, queue="lowPriority", settings=settings, progress=False).outputs == {"n": 4}
+
+
+def test_over_the_wire_a_file_is_uploaded_and_a_folder_is_refused(write: Write, settings: Settings) -> None:
+    """As on AWS, where jobs share no folder with this machine, with boto3's own clients."""
+    notebook = write(
+        "reads",
+        "#parameters\nfrom pathlib import Path\nreads: Path = Path('none')",
+        "import genokit, os\ngenokit.record('got', [os.environ['GENOKIT_BACKEND'], reads.read_text()])",
+    )
+    reads = settings.home.parent / "reads.fq"
+    reads.write_text("ACGT")
+    aws = Settings(backend="aws", region="eu-central-1", home=settings.home.parent / "aws", runs=settings.runs)
+    roles = dict.fromkeys(("JobRole", "ExecutionRole"), "arn:aws:iam::123456789012:role/job")
+    with served(settings) as door, through(door) as wire:
+        clients = backends.Clients(aws, batch=wire.batch, s3=wire.s3, logs=wire.logs)
+        clients.stack_outputs[aws.stack] = {"Bucket": "genokit", "ImageCpu": "genokit", "LogGroup": "/jobs", **roles}
+
+        def sent(path: Path) -> Run:
+            begun, _ = execute.prepared(notebook, {"reads": path}, "reads")
+            begun = replace(begun, path=folder.fresh(settings.made("runs"), "reads"))
+            job = remote.identified(remote.NotebookJob(begun, notebook.parent), clients, {}, fresh=False)
+            return remote.send([job], plan.Queue("lowPriority"), clients)[0]
+
+        one = sent(reads)
+        while one.state == "RUNNING":
+            time.sleep(0.2)
+            (one,) = remote.look([one], clients)
+        assert (one.outputs, one.parameters) == ({"got": ["aws", "ACGT"]}, {"reads": reads})
+        with pytest.raises(InvalidParameters, match="cannot see the folder"):
+            sent(reads.parent)
 
 
 def test_what_cannot_run_is_refused_before_a_job_is_submitted(write: Write, settings: Settings) -> None:

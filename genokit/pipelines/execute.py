@@ -188,16 +188,16 @@ def _run_on(
     """Run a notebook as a Batch job and wait for it."""
     from genokit.bars import Bar
 
-    task = remote.identified(task, settings, {}, fresh=not cache)
-    ended, reason = remote.restored(task.begun, settings) if cache else (None, "")
+    clients = backends.clients(settings)
+    task = remote.identified(task, clients, {}, fresh=not cache)
+    ended, reason = remote.restored(task.begun, clients) if cache else (None, "")
     if ended:
         return ended
     task = replace(task, begun=replace(task.begun, reason=reason))
-    (run,) = remote.send([task], on, settings)
-    poll_s = backends.clients(settings).backend.poll_s
+    (run,) = remote.send([task], on, clients)
     with Bar(desc=run.name, unit="cell", disable=not progress) as bar:
-        while run.state == "RUNNING" and not stop.wait(poll_s):
-            (run,) = remote.look([run], settings)
+        while run.state == "RUNNING" and not stop.wait(clients.backend.poll_s):
+            (run,) = remote.look([run], clients)
             bar.total = len(run.steps) or None
             bar.update(sum(cell.done for cell in run.steps) - bar.n)
     if run.state != "SUCCEEDED":

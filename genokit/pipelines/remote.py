@@ -11,15 +11,15 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from genokit import backends, storage
+from genokit import storage
 from genokit.backends import Clients
 from genokit.batch import Batch, Job
-from genokit.config import Settings
+from genokit.batch.listing import described
 from genokit.errors import InvalidParameters, NotFound
 from genokit.files import sha256, write_atomic
 from genokit.pipelines import cache, crate, values
@@ -46,10 +46,10 @@ class NotebookJob:
         return [run for runs, _, _ in self.inputs.values() for run in runs]
 
 
-def identified(task: NotebookJob, settings: Settings, before: Mapping[str, str], *, fresh: bool) -> NotebookJob:
+def identified(task: NotebookJob, clients: Clients, before: Mapping[str, str], *, fresh: bool) -> NotebookJob:
     """The task with all that its results depend on, and so its address; ``fresh``: an address of its own."""
-    begun, clients = task.begun, backends.clients(settings)
-    found = cache.ingredients(begun, settings, task.cwd, before)
+    begun = task.begun
+    found = cache.ingredients(begun, clients.settings, task.cwd, before)
     del found["the working folder"], found["the settings"]  # a job has its own
     for parameter, (runs, output, _) in task.inputs.items():
         found[f"input '{parameter}'"] = json.dumps([[run.address for run in runs], output])
@@ -60,17 +60,17 @@ def identified(task: NotebookJob, settings: Settings, before: Mapping[str, str],
     return replace(task, begun=replace(begun, address=address, process=None))
 
 
-def send(tasks: Sequence[NotebookJob], on: Queue, settings: Settings, after: Collection[str] = ()) -> list[Run]:
+def send(tasks: Sequence[NotebookJob], on: Queue, clients: Clients, after: Collection[str] = ()) -> list[Run]:
     """Submit tasks of one notebook as one job, an array if there are several; returns their runs, which are RUNNING.
 
     A task whose job has not failed gets that job. ``after``: the ids of the jobs that must succeed before.
     """
-    batch = Batch(settings=settings)
-    jobs = [_job(task.begun, batch.clients) for task in tasks]
+    batch = Batch(clients)
+    jobs = [_job(task.begun, clients) for task in tasks]
     new = [task for task, job in zip(tasks, jobs, strict=True) if job is None]
     if new:
         for task in new:
-            _request(task, batch.clients)
+            _request(task, clients)
         command = ["python", "-m", "genokit.pipelines", "Ref::run"]
         kind = "genokit-notebook-gpu" if on.gpus else "genokit-notebook"
         definition = batch.define(kind, command=command, image=on.image, gpus=on.gpus)
@@ -81,7 +81,7 @@ def send(tasks: Sequence[NotebookJob], on: Queue, settings: Settings, after: Col
             name=re.sub(r"[^\w-]+", "-", new[0].begun.name).strip("-_")[:60] or "run",
             parameters=None if len(new) > 1 else {"run": str(new[0].begun.address)},
             each=rows if len(new) > 1 else None,
-            after=[Job(batch.clients, one) for one in sorted({one.partition(":")[0] for one in after})] or None,
+            after=[Job(clients, one) for one in sorted({one.partition(":")[0] for one in after})] or None,
             code=cache.project_of(new[0].cwd),
             vcpus=on.vcpus,
             memory_gib=on.memory_gib,
@@ -93,7 +93,7 @@ def send(tasks: Sequence[NotebookJob], on: Queue, settings: Settings, after: Col
         jobs = [one or next(ids) for one in jobs]
     sent = [replace(task.begun, job=job) for task, job in zip(tasks, jobs, strict=True)]
     for run in sent:
-        storage.write(storage.join(str(run.address), JOB), json.dumps({"job": run.job}), clients=batch.clients)
+        storage.write(storage.join(str(run.address), JOB), json.dumps({"job": run.job}), clients=clients)
         run.save()
     return sent
 
@@ -107,13 +107,6 @@ def _job(run: Run, clients: Clients) -> str | None:
     status = {one["jobId"]: one["status"] for one in described(clients, [job])}.get(job, "FAILED")
     # A job that succeeded, but whose results have been deleted, is of no use.
     return None if status == "FAILED" or (status == "SUCCEEDED" and _read(run, RECORD, clients) is None) else job
-
-
-def described(clients: Clients, jobs: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """The jobs as AWS describes them, a hundred a request; those that it has forgotten are left out."""
-    for first in range(0, len(jobs), 100):
-        with backends.translated_errors(f"{len(jobs):,} jobs"):
-            yield from clients.batch.describe_jobs(jobs=list(jobs[first : first + 100]))["jobs"]
 
 
 def _request(task: NotebookJob, clients: Clients) -> None:
@@ -179,14 +172,13 @@ def fetch(address: str, folder: Path, clients: Clients) -> None:
             write_atomic(folder / name, storage.read(one, clients=clients), private=True)
 
 
-def look(runs: Sequence[Run], settings: Settings) -> list[Run]:
+def look(runs: Sequence[Run], clients: Clients) -> list[Run]:
     """The runs as they are now: with the cells done so far, or ended and with all of their files."""
-    clients = backends.clients(settings)
     jobs = {one["jobId"]: one for one in described(clients, [str(run.job) for run in runs])}
-    return [_seen(run, jobs.get(str(run.job)), settings, clients) for run in runs]
+    return [_seen(run, jobs.get(str(run.job)), clients) for run in runs]
 
 
-def _seen(run: Run, job: Mapping[str, Any] | None, settings: Settings, clients: Clients) -> Run:
+def _seen(run: Run, job: Mapping[str, Any] | None, clients: Clients) -> Run:
     status = job["status"] if job else "FAILED"
     if status not in ("RUNNING", "SUCCEEDED", "FAILED"):
         return run
@@ -194,22 +186,22 @@ def _seen(run: Run, job: Mapping[str, Any] | None, settings: Settings, clients: 
     if status == "RUNNING":
         return replace(run, steps=its.steps if its and its.state == "RUNNING" else ())
     if its and its.state != "RUNNING":
-        return collect(run, settings)
+        return collect(run, clients)
     said = (_read(run, ERROR, clients) or b"").decode()
     error = said or f"the Batch job {run.job} ended: {(job or {}).get('statusReason', 'it is not known any more')}"
     return replace(run, state="KERNEL_DIED", error=error).save()
 
 
-def collect(run: Run, settings: Settings) -> Run:
+def collect(run: Run, clients: Clients) -> Run:
     """Fetch the files of a run that has ended, and enter it into the cache if it succeeded."""
-    clients = backends.clients(settings)
     fetch(str(run.address), run.path, clients)
     its = Run.load(run.path)
     ended = replace(
         its,
-        data={**its.data, **cache.recorded(its, settings.runs, run.path)},
+        data={**its.data, **cache.recorded(its, clients.settings.runs, run.path)},
         name=run.name,
         source=run.source,
+        parameters={**its.parameters, **run.parameters},
         ingredients=run.ingredients,
         reason=run.reason,
         job=run.job,
@@ -217,15 +209,15 @@ def collect(run: Run, settings: Settings) -> Run:
         process=None,
     ).save()
     if ended.state == "SUCCEEDED":
-        cache.enter(ended, settings.runs)
+        cache.enter(ended, clients.settings.runs)
     crate.write_run(ended)
     return ended
 
 
-def find(run: Run, settings: Settings) -> tuple[Run | None, str]:
+def find(run: Run, clients: Clients) -> tuple[Run | None, str]:
     """An equal run that succeeded, here or at its address, whoever started it; else None and the reason."""
-    stored, reason = cache.find(settings.runs, run)
-    its = None if stored else _recorded(run, backends.clients(settings))
+    stored, reason = cache.find(clients.settings.runs, run)
+    its = None if stored else _recorded(run, clients)
     if its and its.state == "SUCCEEDED":
         return replace(run, outputs=its.outputs, state=its.state), ""
     return stored, reason
@@ -237,9 +229,9 @@ def _recorded(run: Run, clients: Clients) -> Run | None:
     return folders.parsed(json.loads(record), run.path) if record else None
 
 
-def restored(run: Run, settings: Settings) -> tuple[Run | None, str]:
+def restored(run: Run, clients: Clients) -> tuple[Run | None, str]:
     """The run with the results of an equal one that succeeded; else None and the reason."""
-    stored, reason = find(run, settings)
+    stored, reason = find(run, clients)
     if stored and stored.path == run.path:
-        return replace(collect(run, settings), cached_from=run.address).save(), ""
-    return (cache.restore(stored, run, settings.runs) if stored else None), reason
+        return replace(collect(run, clients), cached_from=run.address).save(), ""
+    return (cache.restore(stored, run, clients.settings.runs) if stored else None), reason

@@ -27,7 +27,7 @@ def dry_run(todo: Plan, settings: Settings, earlier: Mapping[str, Run], *, fresh
     """What would be done: one row per notebook, in an order in which they can run."""
     from genokit.frames import Frame
 
-    known, rows = dict(earlier), []
+    clients, known, rows = backends.clients(settings), dict(earlier), []
     for name in todo.needed:
         if name in earlier:
             continue
@@ -36,7 +36,7 @@ def dry_run(todo: Plan, settings: Settings, earlier: Mapping[str, Run], *, fresh
         if unknown:
             why = f"{unknown[0]} runs before it"
         elif not fresh and step.on:
-            stored, why = remote.find(_task(step, known, settings).begun, settings)
+            stored, why = remote.find(_task(step, known, clients).begun, clients)
         elif not fresh:
             begun, _ = prepared(step.path, {**step.parameters, **_inputs(step, known)}, name)
             depends = cache.ingredients(begun, settings, step.path.parent, _before(step, known))
@@ -52,6 +52,7 @@ class Schedule:
 
     def __init__(self, ended: PipelineRun, settings: Settings, *, fresh: bool) -> None:
         self.ended, self.settings, self.fresh = ended, settings, fresh
+        self.clients = backends.clients(settings)
         self.left = list(ended.plan.steps)
         self.here: dict[Future[None], str] = {}
         self.sent: dict[str, Run] = {}
@@ -107,13 +108,13 @@ class Schedule:
         return [name for name in step.needs if ends.get(name, "SUCCEEDED") != "SUCCEEDED"]
 
     def _wait(self) -> None:
-        poll_s = backends.clients(self.settings).backend.poll_s if self.sent else 1.0
+        poll_s = self.clients.backend.poll_s if self.sent else 1.0
         if self.sent and not self.here:
             time.sleep(poll_s)
         for future in wait(self.here, poll_s, FIRST_COMPLETED).done:
             del self.here[future]
             future.result()
-        for one in remote.look(list(self.sent.values()), self.settings) if self.sent else ():
+        for one in remote.look(list(self.sent.values()), self.clients) if self.sent else ():
             step = self.ended.plan[one.name]
             self.sent[one.name] = one
             if missing := self._missing(step):
@@ -154,9 +155,9 @@ class Schedule:
         tasks = []
         for step in steps:
             try:
-                task = _task(step, {**self._known(), **self.sent}, self.settings, fresh=self.fresh)
+                task = _task(step, {**self._known(), **self.sent}, self.clients, fresh=self.fresh)
                 begun = replace(task.begun, path=self.ended.path / step.name)
-                restored, reason = (None, "") if self.fresh else remote.restored(begun, self.settings)
+                restored, reason = (None, "") if self.fresh else remote.restored(begun, self.clients)
                 if restored:
                     self.ended.runs[step.name] = restored
                 else:
@@ -166,13 +167,13 @@ class Schedule:
         if tasks and (on := steps[0].on):
             after = {str(self.sent[name].job) for step in steps for name in step.needs if name in self.sent}
             try:
-                self.sent |= {sent.name: sent for sent in remote.send(tasks, on, self.settings, after)}
+                self.sent |= {sent.name: sent for sent in remote.send(tasks, on, self.clients, after)}
             except GenokitError as error:
                 self.ended.problems |= {task.begun.name: ("FAILED", str(error)) for task in tasks}
 
 
 def _task(
-    step: PlannedNotebook, known: Mapping[str, Run], settings: Settings, *, fresh: bool = False
+    step: PlannedNotebook, known: Mapping[str, Run], clients: backends.Clients, *, fresh: bool = False
 ) -> remote.NotebookJob:
     """The notebook as a task for a job: what other jobs recorded is known by their address, all else by its value."""
     inputs = {}
@@ -182,7 +183,7 @@ def _task(
     given = {**step.parameters, **_inputs(step, known, besides=inputs)}
     begun, _ = prepared(step.path, given, step.name, later=inputs)
     task = remote.NotebookJob(begun, step.path.parent, inputs, step.timeout_s, step.cell_timeout_s)
-    return remote.identified(task, settings, _before(step, known), fresh=fresh)
+    return remote.identified(task, clients, _before(step, known), fresh=fresh)
 
 
 def _before(step: PlannedNotebook, known: Mapping[str, Run]) -> dict[str, str]:
