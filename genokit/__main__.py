@@ -112,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     pipeline.add_argument("--from", dest="start_from", metavar="NOTEBOOK", help="run only this one and those after it")
     pipeline.add_argument("--dry-run", action="store_true", help="execute nothing; say what would be, and why")
     add(_runs, "list the runs of notebooks")
+    add(_stop, "stop a run that goes on, or all of a pipeline").add_argument("folder", type=Path, help="its folder")
     diff = add(_diff, "compare the parameters, outputs, code and figures of two runs")
     diff.add_argument("runs", nargs=2, type=Path, metavar="FOLDER", help="a run's folder")
     clean = add(_clean, "delete runs of notebooks, oldest first")
@@ -231,6 +232,16 @@ def _runs(options: Options) -> None:
 
     found = runs()
     _say("No runs." if found.empty else found.to_string(index=False))
+
+
+def _stop(options: Options) -> None:
+    from genokit.pipelines import Run
+
+    folders = [record.parent for record in sorted(options.folder.glob("**/run.json"))]
+    for run in [Run.load(folder) for folder in folders or [options.folder]]:
+        if run.state == "RUNNING" or not folders:
+            run.stop()
+            _say(f"Stopped: {run.name}")
 
 
 def _diff(options: Options) -> None:

@@ -212,7 +212,8 @@ def test_a_given_parameter_wins_over_an_input_and_keeps_the_order(files: Files) 
     assert (plan["b"].inputs, plan["b"].parameters) == ({}, {"base": 2})
 
 
-def test_ctrl_c_stops_every_kernel_and_leaves_a_report(files: Files, settings: Settings) -> None:
+@pytest.mark.parametrize("way", ["Ctrl-C", "genokit stop"])
+def test_an_interrupt_stops_every_kernel_and_leaves_a_report(files: Files, settings: Settings, way: str) -> None:
     wait = "import os, time\nopen(f'{os.environ[\"GENOKIT_RUN\"]}/pid', 'w').write(str(os.getpid()))\ntime.sleep(600)"
     more = "".join(notebook(f"n{n}", "wait", f"parameters = {{ n = {n} }}") for n in (1, 2, 3))
     path = files(more, wait=("#parameters\nn = 0", wait))
@@ -223,9 +224,13 @@ def test_ctrl_c_stops_every_kernel_and_leaves_a_report(files: Files, settings: S
     while len(pids := [pid for file in settings.runs.glob("*/*/pid") if (pid := file.read_text())]) < 2:
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    if way == "Ctrl-C":
+        process.send_signal(signal.SIGINT)
+    else:
+        (folder,) = settings.runs.glob("*-tour-*")
+        subprocess.run([sys.executable, "-m", "genokit", "stop", str(folder)], check=True)
     _, said = process.communicate(timeout=240)
-    assert "KeyboardInterrupt" in said
+    assert ("KeyboardInterrupt" in said, process.returncode) == ((True, -2) if way == "Ctrl-C" else (False, 143))
     assert not [pid for pid in pids if psutil.pid_exists(int(pid))]
     (report,) = settings.runs.glob("*/report.html")
     text = report.read_text()

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import secrets
+import signal
 import socket
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -224,6 +225,45 @@ class Run:
         import genokit
 
         return genokit.run(self.source, {**self.parameters, **changes}, name=self.name, settings=settings)
+
+    def stop(self, settings: Settings | None = None) -> None:
+        """Stop a run that goes on: terminate its Batch job, or interrupt the process that runs it.
+
+        What it has done so far is kept. A process that runs a pipeline stops all notebooks that it runs.
+
+        Parameters
+        ----------
+        settings : Settings, optional
+            The account of the job. Default: ``Settings.load()``.
+
+        Raises
+        ------
+        GenokitError
+            The run does not go on, or it runs in this process or on another machine.
+
+        Examples
+        --------
+        >>> started = datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)
+        >>> Run(Path("/runs/a"), "lenet", "SUCCEEDED", Path("/lenet.ipynb"), "5e", started).stop()
+        Traceback (most recent call last):
+        genokit.errors.GenokitError: The run lenet is SUCCEEDED, so there is nothing to stop.
+        """
+        if self.state != "RUNNING" or not (self.job or self.process):
+            raise GenokitError(f"The run {self.name} is {self.state}, so there is nothing to stop.")
+        if self.job:
+            from genokit.batch import Batch
+
+            Batch(settings=settings).job(self.job).terminate("Stopped by its user")
+            return
+        import psutil
+
+        machine, pid, _ = self.process or ("", 0, 0)
+        if machine != socket.gethostname() or pid == os.getpid():
+            where = "in this process: interrupt it" if pid == os.getpid() else f"on {machine}: stop it there"
+            raise GenokitError(f"The run {self.name} runs {where}.")
+        # A terminal's process may ignore an interrupt, and a Jupyter kernel must survive.
+        kernel = "ipykernel" in " ".join(psutil.Process(pid).cmdline())
+        os.kill(pid, signal.SIGINT if kernel else signal.SIGTERM)
 
     def __repr__(self) -> str:
         took = "" if self.duration_s is None else f" in {display.seconds(self.duration_s)}"

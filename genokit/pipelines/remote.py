@@ -189,7 +189,7 @@ def _seen(run: Run, job: Mapping[str, Any] | None, clients: Clients) -> Run:
         return collect(run, clients)
     said = (_read(run, ERROR, clients) or b"").decode()
     error = said or f"the Batch job {run.job} ended: {(job or {}).get('statusReason', 'it is not known any more')}"
-    return replace(run, state="KERNEL_DIED", error=error).save()
+    return replace(run, state="FAILED", error=error).save()
 
 
 def collect(run: Run, clients: Clients) -> Run:
