@@ -255,7 +255,7 @@ class Run:
 
             Batch(settings=settings).job(self.job).terminate("Stopped by its user")
             return
-        import psutil
+        import psutil  # type: ignore[import-untyped]
 
         machine, pid, _ = self.process or ("", 0, 0)
         if machine != socket.gethostname() or pid == os.getpid():
@@ -447,7 +447,7 @@ def _done(run: Run) -> str:
 
 def this_process() -> tuple[str, int, float]:
     """Machine, PID and start time of this process: a PID alone may be reused."""
-    import psutil  # type: ignore[import-untyped]
+    import psutil
 
     return socket.gethostname(), os.getpid(), psutil.Process().create_time()
 
