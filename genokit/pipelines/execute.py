@@ -27,7 +27,7 @@ from genokit.config import Settings
 from genokit.errors import NotFound
 from genokit.files import NOTED, sha256, write_atomic
 from genokit.pipelines import cache as caching
-from genokit.pipelines import crate, html, outcome, recording, remote
+from genokit.pipelines import crate, html, outcome, processes, recording, remote
 from genokit.pipelines import folder as folders
 from genokit.pipelines import notebook as notebooks
 from genokit.pipelines.folder import Run
@@ -224,7 +224,7 @@ def prepared(
         started=_now(),
         parameters={name: value for name, value in {**schema.defaults(), **given}.items() if name not in later},
         versions=_versions(),
-        process=folders.this_process(),
+        process=processes.this_process(),
         units={name: parameter.unit for name, parameter in schema.parameters.items() if parameter.unit},
     )
     return begun, functools.partial(notebooks.executable, path, content, given)

@@ -8,8 +8,6 @@ import json
 import os
 import re
 import secrets
-import signal
-import socket
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -20,7 +18,7 @@ from genokit.config import Settings
 from genokit.errors import GenokitError, InvalidNotebook, NotFound, did_you_mean
 from genokit.files import write_atomic
 from genokit.pipelines import notebook as notebooks
-from genokit.pipelines import recording, values
+from genokit.pipelines import processes, recording, values
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -163,7 +161,7 @@ class Run:
                 raise TypeError("started has no time zone")
             if run.state == "RUNNING" and not run.job:
                 run = replace(run, outputs=recording.kept(path))
-                if run.process and _gone(*run.process):
+                if run.process and processes.gone(*run.process):
                     gone = "the Python process that ran it has ended; run the notebook again"
                     run = replace(run, state="KERNEL_DIED", error=gone)
         except (FileNotFoundError, NotADirectoryError):
@@ -254,16 +252,8 @@ class Run:
             from genokit.batch import Batch
 
             Batch(settings=settings).job(self.job).terminate("Stopped by its user")
-            return
-        import psutil  # type: ignore[import-untyped]
-
-        machine, pid, _ = self.process or ("", 0, 0)
-        if machine != socket.gethostname() or pid == os.getpid():
-            where = "in this process: interrupt it" if pid == os.getpid() else f"on {machine}: stop it there"
-            raise GenokitError(f"The run {self.name} runs {where}.")
-        # A terminal's process may ignore an interrupt, and a Jupyter kernel must survive.
-        kernel = "ipykernel" in " ".join(psutil.Process(pid).cmdline())
-        os.kill(pid, signal.SIGINT if kernel else signal.SIGTERM)
+        elif error := processes.stop(*(self.process or ())):
+            raise GenokitError(f"The run {self.name} runs {error}.")
 
     def __repr__(self) -> str:
         took = "" if self.duration_s is None else f" in {display.seconds(self.duration_s)}"
@@ -443,18 +433,3 @@ def runs(settings: Settings | None = None) -> DataFrame:
 
 def _done(run: Run) -> str:
     return f"{sum(cell.done for cell in run.steps)} of {len(run.steps)}"
-
-
-def this_process() -> tuple[str, int, float]:
-    """Machine, PID and start time of this process: a PID alone may be reused."""
-    import psutil
-
-    return socket.gethostname(), os.getpid(), psutil.Process().create_time()
-
-
-def _gone(machine: str, pid: int, created: float) -> bool:
-    import psutil
-
-    if machine != socket.gethostname():
-        return False  # a shared file system: only that machine knows
-    return not psutil.pid_exists(pid) or abs(psutil.Process(pid).create_time() - created) >= 1
