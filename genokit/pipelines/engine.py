@@ -46,7 +46,7 @@ class Execution:
     The separate thread has its own event loop, so that a Jupyter kernel, which has one already, can run a notebook.
     """
 
-    def __init__(self, node: Any, path: Path, *, log_output: bool = False) -> None:
+    def __init__(self, node: Any, path: Path, *, log_output: bool = False, manager: Any = None) -> None:
         self.node = node
         self.path = path
         self.log_output = log_output
@@ -59,12 +59,15 @@ class Execution:
         self.over = threading.Event()
         self.over.set()  # nothing to wait for until it starts
         self._next_save = 0.0
+        self._manager = manager or NotebookExecutionManager(node, progress_bar=False)
         self._client: Any = None
         self._kernel: Any = None
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, *, cwd: Path, environ: Mapping[str, str], log: Path) -> None:
         """Start executing; what the kernel prints outside its cells goes to ``log``."""
+        self.node.metadata["papermill"] = self._manager.nb.metadata.get("papermill", {})
+        self._manager.notebook_start(nb=self.node)
         self.over.clear()
         threading.Thread(target=self._run, args=(cwd, environ, log), name=f"run {cwd.name}", daemon=True).start()
 
@@ -87,6 +90,9 @@ class Execution:
         self._next_save = math.inf
         if self._client:
             self._client.settle(*self.node.cells)
+        stopped = [self.node.cells[index] for index, cell in self.cells.items() if not cell.done]
+        if stopped and "papermill" in stopped[0].metadata:  # which says "completed", whatever happened
+            self._manager.cell_exception(stopped[0])
 
     def _run(self, cwd: Path, environ: Mapping[str, str], log: Path) -> None:
         try:
@@ -121,17 +127,16 @@ class Execution:
             self.over.set()
 
     def _new_client(self) -> Any:
-        self.node.metadata["papermill"] = {}
-        manager = NotebookExecutionManager(self.node, progress_bar=False)
-        manager.notebook_start()
+        files = (sys.stdout, sys.stderr) if self.log_output else (None, None)
+        stdout_file, stderr_file = getattr(self._manager, "files", files)
         return _Client(
-            manager,
+            self._manager,
             km=self._kernel,
             log=notebooks.quiet,
             shell_timeout_interval=1,
             iopub_timeout=600,  # seconds in which output may still arrive after a cell has ended
-            stdout_file=sys.stdout if self.log_output else None,
-            stderr_file=sys.stderr if self.log_output else None,
+            stdout_file=stdout_file,
+            stderr_file=stderr_file,
             on_notebook_start=self._kernel_ready,
             on_cell_execute=self._cell_started,
             on_cell_executed=self._cell_ended,

@@ -7,6 +7,7 @@ when either strikes. A run therefore ends the same way in a script, in a Jupyter
 from __future__ import annotations
 
 import contextlib
+import copy
 import datetime
 import functools
 import logging
@@ -60,6 +61,7 @@ def run(
     memory_gib: float = 2,
     gpus: int = 0,
     retry: int | str | None = None,
+    manager: Any = None,
 ) -> Run:
     """Run a notebook from top to bottom in a new kernel and save everything in a run folder.
 
@@ -108,6 +110,8 @@ def run(
         What the job gets: 1 vCPU, 2 GiB of memory and no GPU by default.
     retry : int or str, optional
         Number of attempts of the job, or "spot", as in :meth:`genokit.Batch.submit`. Default: one.
+    manager : papermill.engines.NotebookExecutionManager, optional
+        papermill's own record of an execution, which takes over the notebook and is told of every cell.
 
     Returns
     -------
@@ -159,7 +163,7 @@ def run(
         from genokit.bars import Bar
         from genokit.pipelines.engine import Execution
 
-        execution = Execution(node, begun.notebook, log_output=log_output)
+        execution = Execution(node, begun.notebook, log_output=log_output, manager=manager)
         clock, why = time.monotonic(), "interrupted"
         with ended_in_order():
             try:
@@ -285,7 +289,7 @@ def _watch(
 
 def _finish(begun: Run, execution: Execution, why: str, duration_s: float, seal: Callable[[Run], Run]) -> Run:
     """Decide how the run ended, and write the executed notebook, its HTML and, last, the record."""
-    node, log = execution.node, begun.path / "kernel.log"
+    node, log = copy.deepcopy(execution.node), begun.path / "kernel.log"
     how, error = outcome.decide(execution, why, log)
     ended = replace(
         begun,
