@@ -16,8 +16,8 @@ import numpy as np
 import papermill
 import pytest
 
-from genokit import Settings, backends, storage
-from genokit.errors import InvalidNotebook, InvalidParameters, NotebookFailed
+from genokit import Batch, Settings, backends, storage
+from genokit.errors import GenokitError, InvalidNotebook, InvalidParameters, NotebookFailed
 from genokit.pipelines import Run
 
 NOTEBOOKS = Path(papermill.__file__).parent / "tests" / "notebooks"
@@ -30,6 +30,8 @@ slow = pytest.mark.slow
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
     """Writes a notebook; `#tags a b` in the first line of a cell tags it."""
+
+    (tmp_path / "genokit.toml").touch()
 
     def notebook(*sources: str, **metadata: Any) -> Path:
         cells = []
@@ -208,3 +210,30 @@ def test_an_output_on_s3_goes_through_the_kit_s_own_clients(write: Write) -> Non
     execute(write("print(1)"), address)
     stored = nbformat.reads(storage.read(address).decode(), as_version=4)
     assert cells(stored) == [(1, DONE)]
+
+
+@pytest.mark.parametrize("fails", [False, pytest.param(True, marks=slow)])
+def test_a_notebook_runs_as_a_job_whose_cells_come_back_as_they_end(fails: bool, write: Write, tmp_path: Path) -> None:
+    first = "#tags parameters\nepochs: int = 1\nqueue = ''"
+    notebook, out = write(first, "print(queue, 2 * epochs)", "1 / 0" if fails else "1", "2"), tmp_path / "out.ipynb"
+    given = {"epochs": 3, "queue": "lowPriority", "vcpus": 1}
+    if fails:
+        with pytest.raises(papermill.PapermillExecutionError, match="ZeroDivisionError"):
+            execute(notebook, out, given, engine_name="genokit-batch", cwd=tmp_path)
+    else:
+        execute(notebook, out, given, engine_name="genokit-batch", cwd=tmp_path)
+    node = nbformat.read(out, as_version=4)
+    ran = Run.load(Settings.load().runs / node.metadata.genokit.run)
+    assert Batch().job(str(ran.job)).queue == "lowPriority"
+    found = [cell for cell in node.cells if cell.cell_type == "code"]
+    assert found[1].source == "# Parameters\nepochs = 3\nqueue = 'lowPriority'"
+    assert found[2].outputs[0].text == "lowPriority 6\n"
+    ends = [status for _, status in cells(node)]
+    assert ends == ([DONE, DONE, DONE, "failed", LEFT] if fails else [DONE] * 5)
+    assert found[2].metadata.papermill.start_time
+
+
+def test_a_job_that_cannot_be_submitted_leaves_no_cell_marked_as_completed(write: Write, tmp_path: Path) -> None:
+    with pytest.raises(GenokitError, match="nowhere"):
+        execute(write("1"), tmp_path / "out.ipynb", {"queue": "nowhere"}, engine_name="genokit-batch", cwd=tmp_path)
+    assert cells(nbformat.read(tmp_path / "out.ipynb", as_version=4)) == [(None, "failed")]

@@ -147,7 +147,7 @@ def run(
     if queue:
         task = remote.NotebookJob(begun, cwd, timeout_s=timeout_s, cell_timeout_s=cell_timeout_s)
         on = Queue(queue, vcpus, memory_gib, gpus, retry)
-        return _run_on(task, on, settings, cache=cache and not fresh, progress=progress, stop=stop)
+        return _run_on(task, on, settings, cache=cache and not fresh, progress=progress, stop=stop, watch=watch)
     with contextlib.ExitStack() as alone:
         depends = (
             functools.partial(caching.ingredients, begun, settings, cwd, before or {}) if cache else dict[str, str]
@@ -187,7 +187,14 @@ def run(
 
 
 def _run_on(
-    task: remote.NotebookJob, on: Queue, settings: Settings, *, cache: bool, progress: bool, stop: threading.Event
+    task: remote.NotebookJob,
+    on: Queue,
+    settings: Settings,
+    *,
+    cache: bool,
+    progress: bool,
+    stop: threading.Event,
+    watch: Callable[[Run], None] | None,
 ) -> Run:
     """Run a notebook as a Batch job and wait for it."""
     from genokit.bars import Bar
@@ -204,6 +211,8 @@ def _run_on(
             (run,) = remote.look([run], clients)
             bar.total = len(run.steps) or None
             bar.update(sum(cell.done for cell in run.steps) - bar.n)
+            if watch:
+                watch(run)
     if run.state != "SUCCEEDED":
         raise outcome.failure(run)
     return run
