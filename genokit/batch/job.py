@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
 from genokit.backends import Clients, translated_errors
@@ -21,6 +23,8 @@ from genokit.errors import JobFailed, JobTimeout, NotFound, renamed
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from genokit.batch.debug import DebugFolder
 
 
 class Job:
@@ -347,6 +351,37 @@ class Job:
             The account has no such job.
         """
         return explain(self._clients, self.refresh().detail)
+
+    def debug(self, folder: str | os.PathLike[str] | None = None) -> DebugFolder:
+        """Make a folder in which the job can be repeated on this machine, to see why it failed.
+
+        It holds the shipped code and a script ``run.sh`` with the job's environment and its exact command; of an array,
+        those of the first child that failed. Values that look like secrets are left out: the script asks for them.
+
+        Parameters
+        ----------
+        folder
+            A new folder. Default: ``debug-NAME-ID`` in the working folder.
+
+        Returns
+        -------
+        DebugFolder
+            Its ``path``, the shell line ``command``, and the names of what was ``left_out``.
+
+        Raises
+        ------
+        NotFound
+            The account has no such job, or its code is gone.
+        InvalidRequest
+            The folder is not empty, or the job has no command.
+        """
+        from genokit.batch.debug import debug
+
+        job, name = self.refresh(), f"debug-{self.name}-{self.id[:8]}"
+        if self.size:
+            failed = job_tables.children(self._clients, self._detail, "FAILED")
+            job = self.child(failed[0]["arrayProperties"]["index"] if failed else 0).refresh()
+        return debug(self._clients, job.detail, Path(folder or name).expanduser().absolute())
 
     def cancel(self, reason: str = "Cancelled by its user") -> Job:
         """Take the job out of its queue. A job that has started continues: see ``terminate``.

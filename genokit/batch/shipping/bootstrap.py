@@ -59,8 +59,8 @@ def _row(uri: str, index: str) -> tuple[Mapping[str, str], int]:
     return found[int(index)], rows.number(found[int(index)], int(index))
 
 
-def unpack(clients: Clients, uri: str) -> Path:
-    """Unpack shipped code into the folder ``code``, a new one. Raises HashMismatch, before anything is written, where
+def unpack(clients: Clients, uri: str, folder: Path | None = None) -> Path:
+    """Unpack shipped code into a new folder, by default ``code``. Raises HashMismatch, before anything is written, if
     the bytes are not those that were shipped."""
     import gzip
     import io
@@ -73,7 +73,7 @@ def unpack(clients: Clients, uri: str) -> Path:
 
     # More is not what was shipped, and must not fill the memory.
     archive = io.BytesIO(by_hash.load(clients, uri, at_most=MOST_MIB * 2**20 + 1))
-    folder = _new_folder()
+    folder = folder or _new_folder()
     try:
         packed: Any = InPieces(gzip.GzipFile(fileobj=archive))
         with tarfile.open(fileobj=packed, mode="r:") as tar:

@@ -1,0 +1,132 @@
+"""Into a failed step: a new folder in which it can be repeated and changed, with its command, environment and code."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from genokit import display
+from genokit.backends import Clients
+from genokit.batch.shipping import job_command, rows
+from genokit.batch.shipping.bootstrap import unpack
+from genokit.errors import InvalidRequest
+from genokit.files import private_folder, write_atomic
+from genokit.secret_kinds import secret_name, secret_text
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class DebugFolder:
+    """A copy of a failed step.
+
+    Attributes
+    ----------
+    path : Path
+        The folder.
+    command : str
+        The shell line that repeats the step, or opens its notebook.
+    left_out : tuple of str
+        Variables of the environment that look like secrets, so they are not in the folder.
+    notebook : Html or None
+        A link to the notebook to debug.
+
+    Examples
+    --------
+    >>> import subprocess, tempfile
+    >>> from genokit import Batch
+    >>> batch = Batch()
+    >>> failing = batch.define("failing", command=["sh", "-c", "echo $0; exit 3", "Ref::name"], memory_gib=0.1)
+    >>> job = batch.submit(failing, parameters={"name": "it's"}).wait()
+    >>> debug = job.debug(tempfile.mkdtemp())
+    >>> subprocess.run(debug.command, shell=True, capture_output=True, text=True).stdout
+    "it's\\n"
+    """
+
+    path: Path
+    command: str
+    left_out: tuple[str, ...] = ()
+    notebook: display.Html | None = None
+
+    def _repr_html_(self) -> display.Html:
+        rows = {"Notebook": self.notebook, "Folder": self.path, "In a terminal": self.command}
+        shown = {name: value for name, value in rows.items() if value}
+        return display.card("Debug", shown | ({"Set yourself": ", ".join(self.left_out)} if self.left_out else {}))
+
+
+def without_secrets(environ: Mapping[str, str]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The variables that may be written down, and the names of those that look like secrets.
+
+    >>> without_secrets({"RATE": "0.1", "API_KEY": "x", "MIRROR": "https://me:x@mirror.org"})
+    ({'RATE': '0.1'}, ('API_KEY', 'MIRROR'))
+    """
+    kept = {
+        name: value
+        for name, value in environ.items()
+        if not (secret_name(name) or secret_text(value.encode()) or re.search(r"//[^/\s]*:[^/\s]*@", value))
+    }
+    return kept, tuple(sorted(environ.keys() - kept.keys()))
+
+
+def debug(clients: Clients, job: Mapping[str, Any], folder: Path) -> DebugFolder:
+    """Write what a job was given into a new folder, with a script that repeats the job here. Raises InvalidRequest."""
+    if folder.exists() and os.listdir(folder):
+        raise InvalidRequest(f"The folder '{folder}' is not empty. Name a new one.")
+    its, index = job.get("container", {}), str(job.get("arrayProperties", {}).get("index", 0))
+    code, table, words = None, None, list(its.get("command", []))
+    if not words:
+        raise InvalidRequest(f"Job '{job['jobName']}' has no command of its own: its image or its nodes have.")
+    environ = {one["name"]: one["value"] for one in its.get("environment", [])} | clients.settings.environ()
+    environ |= {"AWS_BATCH_JOB_ID": job["jobId"], "AWS_BATCH_JOB_ARRAY_INDEX": index}
+    place, given = private_folder(folder, data=True), dict(job.get("parameters", {}))
+    if tuple(words[: len(job_command.BEGIN)]) == job_command.BEGIN:
+        code, table, words = job_command.parsed(words[len(job_command.BEGIN) :])
+    if table:
+        row = rows.load(clients, table)[int(index)]
+        given, environ["AWS_BATCH_JOB_ARRAY_INDEX"] = given | row, str(rows.number(row, int(index)))
+    if code:
+        place = unpack(clients, code, folder / "code")
+    kept, left_out = without_secrets(environ)
+    secret = [*left_out, *(one["name"] for one in its.get("secrets", []) if _VARIABLE.fullmatch(one["name"]))]
+    command = " ".join([_word(word, given, secret) for word in words])
+    script = write_atomic(folder / "run.sh", _script(job, place, kept, secret, command), private=True)
+    script.chmod(0o700)
+    return DebugFolder(folder, shlex.quote(str(script)), tuple(secret))
+
+
+def _word(word: str, given: Mapping[str, str], secret: list[str]) -> str:
+    """A word of the command, quoted for a shell; what looks like a secret is a variable, added to ``secret``."""
+    stands_for = word.startswith((job_command.REFERENCE, job_command.FIELD))
+    name = word.partition("::")[2] if stands_for else ""
+    value = given.get(name, word)
+    if without_secrets({name: value})[0]:
+        return shlex.quote(value)
+    secret.append(re.sub(r"\W", "_", name, flags=re.ASCII).upper() or "SECRET")
+    return f'"${{{secret[-1]}}}"'
+
+
+def _script(job: Mapping[str, Any], place: Path, environ: Mapping[str, str], secret: list[str], command: str) -> str:
+    about = f"Job {job['jobName']} ({job['jobId']}) {job['status']}: {job.get('statusReason', 'no reason given')}"
+    image = job.get("container", {}).get("image", "")
+    path = shlex.quote(os.path.dirname(sys.executable))
+    lines = [
+        "#!/bin/sh",
+        _comment(about),
+        _comment(f'In its image: docker run -it --rm -v "$PWD":/work -w /work {shlex.quote(image)} COMMAND'),
+        f"set -eu\ncd {shlex.quote(str(place))}",
+        *(f"export {name}={shlex.quote(value)}" for name, value in environ.items() if _VARIABLE.fullmatch(name)),
+        *(f': "${{{name}:?looks like a secret and is not written here: export it}}"' for name in secret),
+        f'export PATH={path}:"$PATH" PYTHONPATH="$PWD:${{PYTHONPATH:-}}"',
+        f"exec {command}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _comment(text: str) -> str:
+    return "# " + " ".join(display.plain(text).split())
