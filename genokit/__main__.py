@@ -10,6 +10,7 @@ examples:
   genokit schema notebooks/10_lenet.ipynb               print a JSON Schema of its parameters, for forms and editors
   genokit pipeline notebooks/pipelines/tour.toml        run notebooks that depend on one another, -p lenet.epochs=1
   genokit runs                                          list the runs of notebooks
+  genokit reproduce runs/20261129-101112-lenet-0a1b2c   run a run or a pipeline again, and compare the results
   genokit diff runs/20261129-101112-lenet-0a1b2c ...    compare two runs
   genokit clean --runs --older-than 90                  delete the runs of more than 90 days ago
   genokit jobs --status RUNNING                         list the jobs of the account
@@ -113,6 +114,8 @@ def _parser() -> argparse.ArgumentParser:
     pipeline.add_argument("--dry-run", action="store_true", help="execute nothing; say what would be, and why")
     add(_runs, "list the runs of notebooks")
     add(_stop, "stop a run that goes on, or all of a pipeline").add_argument("folder", type=Path, help="its folder")
+    again = add(_reproduce, "run a crate again and compare the results; exit code 1 if one differs")
+    again.add_argument("folder", type=Path, metavar="CRATE", help="the folder of a run or a pipeline")
     diff = add(_diff, "compare the parameters, outputs, code and figures of two runs")
     diff.add_argument("runs", nargs=2, type=Path, metavar="FOLDER", help="a run's folder")
     clean = add(_clean, "delete runs of notebooks, oldest first")
@@ -248,6 +251,14 @@ def _diff(options: Options) -> None:
     from genokit.pipelines import Run, compare
 
     _say(compare(*map(Run.load, options.runs)).table.to_string(index=False))
+
+
+def _reproduce(options: Options) -> int:
+    from genokit.pipelines import reproduce
+
+    found = reproduce(options.folder)
+    _say("\n".join([found.table.to_string(index=False), *(f"package {line}" for line in found.packages), repr(found)]))
+    return int(not found.equal)
 
 
 def _clean(options: Options) -> None:

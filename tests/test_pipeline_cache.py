@@ -317,13 +317,14 @@ def test_two_runs_are_compared(write: Write, settings: Settings) -> None:
     compared = compare(first, second)
     equal = dict(zip(compared.table["what"], compared.table["equal"], strict=True))
     assert equal == {
+        "state": True,
         "parameter n": False,
         "parameter same": True,
         "output n": False,
         "code": True,
-        "figures": False,
+        "figure 1": False,
     }
-    assert "parameter n, output n, figures" in compared._repr_html_()
+    assert "parameter n, output n, figure 1" in compared._repr_html_()
     assert "<b>" not in compared._repr_html_()
     assert compare(first, first).table["equal"].all()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import datetime
 import json
 import os
 import subprocess
@@ -15,10 +17,10 @@ import pytest
 import requests
 from requests.adapters import HTTPAdapter
 
-from genokit import Pipeline, Settings, run
+from genokit import Manifest, Pipeline, Run, Settings, run
 from genokit.errors import GenokitError, NotebookFailed, NotFound, PipelineFailed
 from genokit.files import sha256
-from genokit.pipelines import crate
+from genokit.pipelines import compare, crate, reproduce
 
 PARAMETERS = "from pathlib import Path\nx: Path = Path('x.csv')\nn: int = 1"
 MAKES = "import genokit\ngenokit.record('twice', 2 * n)\nPath('y.csv').write_text(x.read_text() * 2)"
@@ -151,6 +153,150 @@ def test_why_finds_the_run_that_made_a_file_even_when_it_was_renamed(
     assert crate.why(tmp_path / "renamed.csv", settings=settings).empty
 
 
+def test_a_crate_names_data_sets_units_forms_and_what_one_notebook_passed_to_another(
+    settings: Settings, write: Write, tmp_path: Path
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "t.csv").write_text("a\n1\n")
+    Manifest.freeze(tmp_path / "data", "small")
+    fetches = f"from genokit import Manifest\nManifest({str(tmp_path / 'data')!r}).fetch()"
+    write("first", "wait: float = 2.5  # [min] at most", fetches, "import genokit; genokit.record('n', [3, 4])")
+    write("second", "m: list = []", "1 / 0")
+    (tmp_path / "p.toml").write_text(
+        'name = "p"\n[[notebook]]\nname = "first"\npath = "first.ipynb"\n'
+        '[[notebook]]\nname = "second"\npath = "second.ipynb"\ninputs = { m = "first.n" }\n'
+    )
+    with pytest.raises(PipelineFailed) as caught:
+        Pipeline(tmp_path / "p.toml", settings=settings).run(progress=False)
+    folder = caught.value.runs[0].path.parent
+    found = entities(folder)
+    descriptor = found[(tmp_path / "data" / "datapackage.json").as_uri()]
+    assert descriptor["sha256"] == sha256(tmp_path / "data" / "datapackage.json")
+    assert {"@id": descriptor["@id"]} in found["#first"]["object"]
+    assert found["#first-parameter-wait"]["unitText"] == "min"
+    form = found["#first-parameter-wait"]["exampleOfWork"]
+    assert found[form["@id"]]["additionalType"] == "Float"
+    assert found[found["#first"]["instrument"]["@id"]]["input"] == form
+    assert {"@id": "#first-result-n"} in found["#second"]["object"], "an upstream notebook's result is an input"
+    with open(folder / crate.OUTPUTS, newline="") as file:
+        assert list(csv.DictReader(file)) == [
+            {"notebook": "first", "name": "n", "kind": "text", "value": "[3, 4]", "sha256": "", "bytes": ""}
+        ]
+    assert set(crate.verify(folder).state) == {"unchanged"}
+    used = crate.why(tmp_path / "data" / "datapackage.json", settings=settings)
+    assert list(used.role) == ["used"]
+
+
+def test_a_table_beside_the_crate_lists_every_output_with_hash_and_size(
+    settings: Settings, write: Write, tmp_path: Path
+) -> None:
+    done = run(write("double", PARAMETERS, MAKES, KEEPS), {"x": tmp_path / "x.csv"}, settings=settings, progress=False)
+    with open(done.path / crate.OUTPUTS, newline="") as file:
+        twice, table = csv.DictReader(file)
+    assert twice == {"notebook": "double", "name": "twice", "kind": "integer", "value": "2", "sha256": "", "bytes": ""}
+    assert (table["kind"], table["bytes"], table["sha256"]) == ("file", "16", sha256(tmp_path / "y.csv"))
+
+
+def test_the_crate_of_a_restored_run_names_the_run_that_was_executed(settings: Settings, write: Write) -> None:
+    path = write("one", "n: int = 1")
+    first, again = (run(path, settings=settings, cache=True, progress=False) for _ in range(2))
+    assert again.cached_from == str(first.path)
+    found = entities(again.path)
+    original = found[found[f"#{again.path.name}"]["isBasedOn"]["@id"]]
+    assert (original["@type"], original["endTime"]) == ("CreateAction", first.ended.isoformat())
+
+
+# --- a crate run again
+
+WRITES = (
+    "import genokit, random\nfrom pathlib import Path\nPath('y.csv').write_text(x.read_text() * n)\n"
+    "genokit.record('table', Path('y.csv').absolute())\ngenokit.record('mean', n / 3)\n"
+    "genokit.record('parts', {'a': [1, n]})"
+)
+DRAWS = "import matplotlib.pyplot as plt\nplt.plot([1, n])\nplt.show()"
+
+
+def test_a_crate_is_run_again_from_its_own_notebook_and_every_result_is_equal(
+    settings: Settings, write: Write, tmp_path: Path
+) -> None:
+    path = write("study", PARAMETERS, WRITES, DRAWS)
+    done = run(path, {"x": tmp_path / "x.csv", "n": 2}, settings=settings, progress=False)
+    path.write_text("{}")  # the crate has its own copy
+    again = reproduce(done.path, settings)
+    assert again.equal
+    assert list(again.table["what"]) == ["state", "output table", "output mean", "output parts", "figure 1"]
+    assert repr(again).endswith("5 of 5 results are equal>")
+    assert again.packages == []
+    assert again.comparisons[0].b.source == path
+    told = cli(["reproduce", str(done.path)], settings)
+    assert told.returncode == 0, told.stderr
+    assert "5 of 5 results are equal" in told.stdout
+    (tmp_path / "x.csv").write_text("other")
+    with pytest.raises(GenokitError, match=r"cannot be reproduced: .*x.csv changed or is missing"):
+        reproduce(done.path, settings)
+
+
+def test_what_differs_is_measured_in_numbers_figures_and_files(
+    settings: Settings, write: Write, tmp_path: Path
+) -> None:
+    path = write("study", PARAMETERS, WRITES, DRAWS)
+    runs = [run(path, {"x": tmp_path / "x.csv", "n": n}, settings=settings, progress=False) for n in (3, 6)]
+    found = compare(*runs).table.set_index("what")
+    assert found.loc["output mean", ["a", "b", "equal", "absolute", "relative"]].tolist() == [1, 2, False, 1, 1]
+    assert found.loc["output parts", ["absolute", "relative"]].tolist() == [3, 1]
+    assert not found.equal["output table"], "its content differed when the runs ended"
+    figure = found.loc["figure 1"]
+    assert 0 < figure.absolute < 0.2
+    assert 0 < figure.relative < 0.5
+    assert found.equal[["state", "parameter x", "code"]].all()
+    shown = compare(*runs)._repr_html_()
+    assert shown.count("<img") == 2, "side by side"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "equal", "absolute", "relative"),
+    [
+        (0, 1e-9, False, 1e-9, float("inf")),
+        (float("nan"), float("nan"), True, 0, 0),
+        (1, 1.0, True, 0, 0),
+        ("a", "b", False, None, None),
+        ({"a": [2, "x"]}, {"a": [2, "y"]}, False, 0, 0),
+        ([1, 2], [1], False, None, None),
+        (True, False, False, None, None),
+    ],
+)
+def test_the_distance_of_two_values(
+    one: object, other: object, equal: bool, absolute: float | None, relative: float | None, tmp_path: Path
+) -> None:
+    now = datetime.datetime.now(datetime.UTC)
+    runs = [Run(tmp_path, "a", "SUCCEEDED", tmp_path / "a.ipynb", "", now, outputs={"x": x}) for x in (one, other)]
+    nbformat.write(nbformat.v4.new_notebook(), runs[0].notebook)
+    row = compare(*runs).table.set_index("what").loc["output x"]
+    assert row.equal == equal
+    wanted = [float("nan") if one is None else one for one in (absolute, relative)]
+    assert [row.absolute, row.relative] == pytest.approx(wanted, nan_ok=True)
+
+
+def test_a_pipeline_is_run_again_with_its_results_passed_anew_and_says_what_differs(
+    settings: Settings, write: Write, tmp_path: Path
+) -> None:
+    write("draw", "n: int = 1", "import random, genokit; genokit.record('seed', random.random())")
+    write("take", "seed: float = 0", "import genokit\ngenokit.record('got', seed)")
+    (tmp_path / "p.toml").write_text(
+        'name = "p"\n[[notebook]]\nname = "take"\npath = "take.ipynb"\ninputs = { seed = "draw.seed" }\n'
+        '[[notebook]]\nname = "draw"\npath = "draw.ipynb"\n'
+    )
+    done = Pipeline(tmp_path / "p.toml", settings=settings).run(progress=False)
+    again = reproduce(done.path, settings)
+    assert [one.a.name for one in again.comparisons] == ["draw", "take"]
+    draw, take = (one.b.outputs for one in again.comparisons)
+    assert take["got"] == draw["seed"] != done.outputs["draw"]["seed"]
+    assert not again.equal
+    assert list(again.table["what"][~again.table["equal"]]) == ["output seed", "output got"]
+    assert "different" in again._repr_html_()
+    assert cli(["reproduce", str(done.path)], settings).returncode == 1
+
+
 # --- RO-Crate's own validator
 
 
@@ -159,10 +305,12 @@ def contexts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The network as the validator needs it: the two contexts, and nothing else. Gives what else was asked for."""
     terms = ["ParameterConnection", "ContainerImage", "sha256", "environment", "containerImage", "resourceUsage"]
     run_terms = {"@context": {term: f"https://w3id.org/ro/terms/workflow-run#{term}" for term in terms}}
+    folder = Path(__file__).parent / "contexts"
     known = {
-        crate.CONTEXT[0]: (Path(__file__).parent / "contexts" / "ro-crate-1.1.jsonld").read_bytes(),
-        crate.CONTEXT[1]: json.dumps(run_terms).encode(),
+        f"{crate.SPECIFICATION.format(version)}/context": (folder / f"ro-crate-{version}.jsonld").read_bytes()
+        for version in ("1.1", "1.3")
     }
+    known[crate.TERMS] = json.dumps(run_terms).encode()
     unknown: list[str] = []
 
     def send(self: HTTPAdapter, request: requests.PreparedRequest, **_: Any) -> requests.Response:
@@ -203,6 +351,12 @@ def test_crates_of_runs_and_pipelines_are_valid(
     with pytest.raises(PipelineFailed) as caught:
         Pipeline(tmp_path / "p.toml", settings=settings).run(progress=False)
     first, second = caught.value.runs
+    with pytest.raises(PipelineFailed) as again:
+        Pipeline(tmp_path / "p.toml", settings=settings).run(progress=False)
+    restored = again.value.runs[0]
+    assert restored.cached_from
+    assert violations(restored.path, "process-run-crate-0.5") == []
+    assert violations(restored.path.parent, "provenance-run-crate-0.5") == []
     assert list(entities(first.path.parent)) != []
     assert violations(first.path, "process-run-crate-0.5") == []
     assert violations(second.path, "process-run-crate-0.5") == []
@@ -210,4 +364,16 @@ def test_crates_of_runs_and_pipelines_are_valid(
     metadata = first.path / crate.METADATA
     metadata.write_text(metadata.read_text().replace('"instrument"', '"describedBy"'))
     assert any("instrument" in one for one in violations(first.path, "process-run-crate-0.5"))
+    assert contexts == []
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the validator's own
+def test_a_crate_written_as_version_1_3_is_valid_too(
+    settings: Settings, write: Write, tmp_path: Path, contexts: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crate, "VERSION", "1.3")
+    path = write("double", PARAMETERS, MAKES, KEEPS)
+    done = run(path, {"x": tmp_path / "x.csv"}, settings=settings, progress=False)
+    assert violations(done.path, "ro-crate-1.3") == []
     assert contexts == []

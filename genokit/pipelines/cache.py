@@ -50,7 +50,7 @@ def ingredients(run: Run, settings: Settings, cwd: Path, before: Mapping[str, st
     with _Memory(settings.runs) as memory:
         for name, value in run.parameters.items():
             found[f"parameter '{name}'"] = _digest(values.source(value))
-            if paths := list(_paths(value)):
+            if paths := list(values.paths(value)):
                 found[f"the data of parameter '{name}'"] = _digest([_content(cwd / path, memory) for path in paths])
         found |= _modules([notebooks.text(cell) for cell in cells], cwd, memory)
     apart = ("runs", "cache", "mirrors", "timeout_s", "retention_days")
@@ -84,7 +84,7 @@ def sealed(run: Run, settings: Settings, cwd: Path, depends: Callable[[], Mappin
 def recorded(run: Run, runs: Path, cwd: Path) -> dict[str, str]:
     """The files that a run recorded, each with a hash of its content."""
     with _Memory(runs) as memory:
-        paths = [cwd / path for value in run.outputs.values() for path in _paths(value)]
+        paths = [cwd / path for value in run.outputs.values() for path in values.paths(value)]
         return {str(path): _content(path, memory) for path in paths}
 
 
@@ -242,16 +242,6 @@ class _Memory:
 
 def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
-def _paths(value: object) -> Iterator[Path]:
-    if isinstance(value, Path):
-        yield value
-    elif isinstance(value, dict):
-        yield from _paths([*value, *value.values()])
-    elif isinstance(value, list | tuple | set | frozenset):
-        for item in sorted(value, key=repr):
-            yield from _paths(item)
 
 
 def _content(path: Path, memory: _Memory) -> str:

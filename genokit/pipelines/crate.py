@@ -7,16 +7,18 @@ https://www.researchobject.org/ro-crate/specification/1.1/, https://www.research
 from __future__ import annotations
 
 import contextlib
+import csv
 import datetime
 import functools
 import getpass
+import io
 import json
 import mimetypes
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
@@ -31,16 +33,20 @@ from genokit.pipelines.folder import RECORD, Run
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from genokit.pipelines.plan import Input
     from genokit.pipelines.report import PipelineRun
 
 METADATA = "ro-crate-metadata.json"
 SOURCE, PACKAGES = "source.ipynb", "environment.txt"
-SPECIFICATION = "https://w3id.org/ro/crate/1.1"
-CONTEXT = [f"{SPECIFICATION}/context", "https://w3id.org/ro/terms/workflow-run/context"]
+OUTPUTS, MANIFEST = "outputs.csv", "datapackage.json"
+VERSION = "1.1"  # of RO-Crate
+SPECIFICATION = "https://w3id.org/ro/crate/{}"
+TERMS = "https://w3id.org/ro/terms/workflow-run/context"
 PROFILE = "https://w3id.org/ro/wfrun/{}/0.5"
 WORKFLOW_PROFILE = "https://w3id.org/workflowhub/workflow-ro-crate/1.0"
 PACKAGE = "pkg:pypi/{}@{}"  # https://github.com/package-url/purl-spec
 TYPES = {".ipynb": "application/x-ipynb+json", ".toml": "application/toml"}
+KINDS = {bool: "Boolean", int: "Integer", float: "Float"}  # of values, in schema.org's words; all others are text
 Reference = dict[str, str]
 
 
@@ -66,22 +72,37 @@ class Crate:
         described = {"name": path.name, "sha256": sha256(path), "contentSize": size, "encodingFormat": guessed}
         return self.add(identity, kind, **described | properties)
 
+    def path(self, path: Path) -> Reference:
+        """Describe a file with its hash, or a folder."""
+        return self.file(path) if path.is_file() else self.add(f"{path.as_uri()}/", "Dataset", name=path.name)
+
     def value(self, group: str, name: str, value: object, **properties: Any) -> Reference:
-        """Describe a parameter or a recorded result, as strict JSON."""
+        """Describe a parameter or a recorded result, as strict JSON, and what it is a value of."""
+        kind = KINDS.get(type(value), "Text")
+        form = self.add(f"#{group}-{quote(name)}-form", "FormalParameter", name=name, additionalType=kind)
         text = value if isinstance(value, str) else json.dumps(values.to_json(value), allow_nan=False)
-        return self.add(f"#{group}-{quote(name)}", "PropertyValue", name=name, value=text, **properties)
+        properties |= {"name": name, "value": text, "exampleOfWork": form}
+        return self.add(f"#{group}-{quote(name)}", "PropertyValue", **properties)
+
+    def forms(self, references: Sequence[Reference]) -> list[Reference]:
+        """What values are values of."""
+        return [self.entities[one["@id"]]["exampleOfWork"] for one in references]
 
     def save(self, profiles: Sequence[str], **root: Any) -> None:
         """Write the metadata. What is a file of the folder is one of its parts."""
         parts = [{"@id": one["@id"]} for one in self.entities.values() if "File" in one["@type"]]
-        conforms = [self.add(one, "CreativeWork", name=one, version=one.rpartition("/")[2]) for one in profiles]
+        kinds = ["CreativeWork", *(["Profile"] if VERSION > "1.1" else [])]  # a term that came later
+        conforms = [self.add(one, kinds, name=one, version=one.rpartition("/")[2]) for one in profiles]
         terms = self.add("#terms", "CreativeWork", name="As stated by the owners of the data and the notebooks")
         self.add("./", "Dataset", conformsTo=conforms, hasPart=parts, license=terms, author=_agent(self), **root)
-        specifications = [SPECIFICATION, *([WORKFLOW_PROFILE] if "mainEntity" in root else [])]
+        specification = SPECIFICATION.format(VERSION)
+        specifications = [specification, *([WORKFLOW_PROFILE] if "mainEntity" in root else [])]
         about = {"about": {"@id": "./"}, "conformsTo": [{"@id": one} for one in specifications]}
         self.add(METADATA, "CreativeWork", **about)
         graph = [{key: _single(value) for key, value in one.items()} for one in self.entities.values()]
-        content = json.dumps({"@context": CONTEXT, "@graph": graph}, indent=1, allow_nan=False)
+        content = json.dumps(
+            {"@context": [f"{specification}/context", TERMS], "@graph": graph}, indent=1, allow_nan=False
+        )
         write_atomic(self.folder / METADATA, content + "\n", private=True)
 
 
@@ -92,6 +113,7 @@ def _single(value: Any) -> Any:
 def write_run(run: Run) -> None:
     """Describe a run's folder."""
     crate = Crate(run.path)
+    _write_outputs(crate, [run])
     crate.save(
         [PROFILE.format("process")],
         name=f"Run {run.name}",
@@ -106,7 +128,7 @@ def write_pipeline(ended: PipelineRun) -> None:
     crate, kit = Crate(ended.path), PACKAGE.format("genokit", __version__)
     actions, controls, steps, tools = [], [], [], []
     for position, (name, run) in enumerate(ended.runs.items(), 1):
-        action = _action(crate, run)
+        action = _action(crate, run, ended.plan[name].inputs)
         tool = crate.entities[action["@id"]]["instrument"]
         step = crate.add(f"#step-{name}", "HowToStep", name=name, position=str(position), workExample=tool)
         control = {"name": f"Start {name}", "instrument": step, "object": action}
@@ -114,7 +136,8 @@ def write_pipeline(ended: PipelineRun) -> None:
         actions.append(action)
         steps.append(step)
         tools.append(tool)
-    workflow = crate.file(
+    _write_outputs(crate, list(ended.runs.values()))
+    main = crate.file(
         ended.path / ended.plan.file.name,
         ["File", "SoftwareSourceCode", "ComputationalWorkflow", "HowTo"],
         name=ended.plan.title,
@@ -132,7 +155,7 @@ def write_pipeline(ended: PipelineRun) -> None:
         "CreateAction",
         name=f"Run of the pipeline {ended.plan.name}",
         description=f"{ended.done} notebooks succeeded.",
-        instrument=workflow,
+        instrument=main,
         agent=_agent(crate),
         result=[crate.file(ended.report)],
         **times,
@@ -147,30 +170,42 @@ def write_pipeline(ended: PipelineRun) -> None:
         name=f"Pipeline {ended.plan.name}",
         description=f"One run of the pipeline {ended.plan.title}: {ended.done} notebooks succeeded.",
         datePublished=(stopped or datetime.datetime.now(datetime.UTC)).isoformat(),
-        mainEntity=workflow,
+        mainEntity=main,
         mentions=[whole, *actions],
     )
 
 
-def _action(crate: Crate, run: Run) -> Reference:
+def _action(crate: Crate, run: Run, inputs: Mapping[str, Input] | None = None) -> Reference:
     """Describe what one run did: the notebook, its inputs by hash, its results, who ran it, and how it ended."""
     required = [
         crate.add(url := PACKAGE.format(name, number), "SoftwareApplication", name=name, version=number, url=url)
         for name, number in run.versions.items()
     ]
+    given = [
+        crate.value(f"{run.name}-parameter", name, value, unitText=run.units.get(name))
+        for name, value in run.parameters.items()
+    ]
+    results = [crate.value(f"{run.name}-result", name, value) for name, value in run.outputs.items()]
     source = crate.file(
         run.path / SOURCE,
         ["File", "SoftwareSourceCode"],
         name=run.source.name,
         version=_commit(run.source.parent) or run.source_sha256,
         softwareRequirements=[*required, crate.file(run.path / PACKAGES)],
+        input=crate.forms(given),
+        output=crate.forms(results),
     )
-    given = [
-        crate.value(f"{run.name}-parameter", name, value, unitText=run.units.get(name))
-        for name, value in run.parameters.items()
+    passed = [
+        {"@id": identity}
+        for names, output, _ in (inputs or {}).values()
+        for identity in (f"#{name}-result-{quote(output)}" for name in names)
+        if identity in crate.entities
     ]
-    results = [crate.value(f"{run.name}-result", name, value) for name, value in run.outputs.items()]
     made = [crate.file(path) for path in (run.notebook, run.html) if path and path.is_file()]
+    files = [crate.path(path) for path in _paths(run, run.outputs)]
+    used = [crate.path(path) for path in _paths(run, run.parameters)]
+    used += [_data_set(crate, Path(path), content) for path, content in run.data.items() if path.endswith(MANIFEST)]
+    where = f"as the Batch job {run.job}" if run.job else f"on {platform.platform()} with {os.cpu_count()} CPUs"
     return crate.add(
         f"#{run.path.name}",
         "CreateAction",
@@ -179,18 +214,52 @@ def _action(crate: Crate, run: Run) -> Reference:
         agent=_agent(crate),
         description=f"Restored from {run.cached_from}, nothing was executed."
         if run.cached_from
-        else f"Executed by papermill in a new kernel on {platform.platform()} with {os.cpu_count()} CPUs.",
+        else f"Executed by papermill in a new kernel {where}.",
+        isBasedOn=_original(crate, run, source),
         startTime=run.started.isoformat(),
         endTime=run.ended and run.ended.isoformat(),
-        object=[*given, *_files(crate, run.parameters)],
-        result=[*made, *results, *_files(crate, run.outputs)],
+        object=[*given, *passed, *used],
+        result=[*made, *results, *files],
         **_status(run.error),
     )
 
 
-def _files(crate: Crate, named: Mapping[str, Any]) -> list[Reference]:
-    """The files that values are the paths of."""
-    return [crate.file(value.absolute()) for value in named.values() if isinstance(value, Path) and value.is_file()]
+def _paths(run: Run, named: Mapping[str, Any]) -> list[Path]:
+    """The files and folders that values name, of which some may be relative to the notebook's folder."""
+    places = (run.source.parent / path for path in values.paths(dict(named)))
+    return [path for path in dict.fromkeys(places) if path.exists()]
+
+
+def _data_set(crate: Crate, descriptor: Path, content: str) -> Reference:
+    """A data set that a run fetched: its manifest with the hash that it had then, which has those of the files."""
+    about = {"name": descriptor.name, "description": f"Describes the data set {descriptor.parent.name}."}
+    return crate.add(descriptor.as_uri(), "File", **about, sha256=content, encodingFormat="application/json")
+
+
+def _original(crate: Crate, run: Run, source: Reference) -> Reference | None:
+    """The run whose results were restored."""
+    with contextlib.suppress(GenokitError):  # deleted
+        if run.cached_from:
+            first = Run.load(run.cached_from)
+            times = {"startTime": first.started.isoformat(), "endTime": first.ended and first.ended.isoformat()}
+            about = {"name": f"Run {first.source.name}", "instrument": source, "agent": _agent(crate), **times}
+            return crate.add(f"{first.path.as_uri()}/#{first.path.name}", "CreateAction", **about, **_status(None))
+    return None
+
+
+def _write_outputs(crate: Crate, runs: Sequence[Run]) -> None:
+    """Write a table with a row for each recorded result; files with their hash and size in bytes."""
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["notebook", "name", "kind", "value", "sha256", "bytes"])
+    for run in runs:
+        for name, value in run.outputs.items():
+            path = run.source.parent / value if isinstance(value, Path) else None
+            about = (sha256(path), path.stat().st_size) if path and path.is_file() else ("", "")
+            kind = "file" if path and path.is_file() else "path" if path else KINDS.get(type(value), "Text").lower()
+            shown = value if isinstance(value, str | Path) else json.dumps(values.to_json(value))
+            table.writerow([run.name, name, kind, shown, *about])
+    crate.file(write_atomic(crate.folder / OUTPUTS, text.getvalue(), private=True))
 
 
 def _status(error: str | None) -> dict[str, Any]:
@@ -232,7 +301,8 @@ def verify(folder: str | Path) -> DataFrame:
     Returns
     -------
     DataFrame
-        One row per file: path, state ("unchanged", "changed" or "missing") and sha256 (as recorded).
+        One row per file: path, state ("unchanged", "changed" or "missing"), role ("made", "used", or "" for any
+        other) and sha256 (as recorded).
 
     Raises
     ------
@@ -243,16 +313,25 @@ def verify(folder: str | Path) -> DataFrame:
     """
     import pandas as pd
 
-    folder, rows = Path(folder).expanduser().absolute(), []
-    for entity in read(folder):
+    folder = Path(folder).expanduser().absolute()
+    entities, rows = read(folder), []
+    roles = dict(sorted((pair for one in entities for pair in _roles(one)), key=lambda pair: pair[1], reverse=True))
+    for entity in entities:
         if "sha256" in entity:
             name = unquote(entity["@id"])
             path = Path(name.removeprefix("file://")) if name.startswith("file://") else folder / name
             state = "missing"
             if path.is_file() and (name.startswith("file://") or path.resolve().is_relative_to(folder.resolve())):
                 state = "unchanged" if sha256(path) == entity["sha256"] else "changed"
-            rows.append((name, state, entity["sha256"]))
-    return pd.DataFrame(rows, columns=["path", "state", "sha256"])
+            rows.append((name, state, roles.get(entity["@id"], ""), entity["sha256"]))
+    return pd.DataFrame(rows, columns=["path", "state", "role", "sha256"])
+
+
+def _roles(action: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The things that an action used and made."""
+    if action.get("@type") == "CreateAction":
+        for member, role in (("instrument", "used"), ("object", "used"), ("result", "made")):
+            yield from ((one["@id"], role) for one in _several(action.get(member)))
 
 
 def why(file: str | Path, *, settings: Settings | None = None) -> DataFrame:
@@ -285,12 +364,20 @@ def why(file: str | Path, *, settings: Settings | None = None) -> DataFrame:
         with contextlib.suppress(GenokitError):  # a damaged crate is no answer
             found = {entity["@id"]: entity for entity in read(metadata.parent)}
             action = found.get(f"#{metadata.parent.name}", {})
-            for role, member in (("made", "result"), ("used", "object")):
-                things = [found.get(one["@id"], {}) for one in _several(action.get(member))]
+            for role in ("made", "used"):
+                things = [found.get(one, {}) for one, has in _roles(action) if has == role]
                 if any(one.get("sha256") == wanted for one in things):
                     notebook = found[action["instrument"]["@id"]]["name"]
                     rows.append((role, notebook, str(metadata.parent)))
     return pd.DataFrame(rows, columns=["role", "notebook", "path"])
+
+
+def workflow(folder: Path) -> str:
+    """The name of the pipeline's file in a pipeline's crate. Raises NotFound, GenokitError."""
+    for entity in read(folder):
+        if "mainEntity" in entity:
+            return unquote(entity["mainEntity"]["@id"])
+    raise GenokitError(f"{folder} is the crate of neither a run nor a pipeline.")
 
 
 def _several(value: Any) -> list[Any]:

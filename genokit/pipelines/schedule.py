@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
+from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING, Any, cast
 
 from genokit import backends
@@ -28,9 +29,7 @@ def dry_run(todo: Plan, settings: Settings, earlier: Mapping[str, Run], *, fresh
     from genokit.frames import Frame
 
     clients, known, rows = backends.clients(settings), dict(earlier), []
-    for name in todo.needed:
-        if name in earlier:
-            continue
+    for name in TopologicalSorter({step.name: set(step.needs) - earlier.keys() for step in todo.steps}).static_order():
         step, why, stored = todo[name], "it was asked for", None
         unknown = [need for need in step.needs if need not in known]
         if unknown:

@@ -13,7 +13,7 @@ import enum
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -223,6 +223,21 @@ def evaluate(node: ast.expr) -> Any:
             if call is not None:
                 return call(*map(evaluate, args), **{str(word.arg): evaluate(word.value) for word in keywords})
     raise ValueError(f"{ast.unparse(node)} is not a literal")
+
+
+def paths(value: object) -> Iterator[Path]:
+    """Every path in a value, in the same order each time.
+
+    >>> list(paths({"table": Path("t.csv"), "n": [1, {Path("b"), Path("a")}]}))
+    [PosixPath('t.csv'), PosixPath('a'), PosixPath('b')]
+    """
+    if isinstance(value, Path):
+        yield value
+    elif isinstance(value, dict):
+        yield from paths([*value, *value.values()])
+    elif isinstance(value, list | tuple | set | frozenset):
+        for item in sorted(value, key=repr) if isinstance(value, set | frozenset) else value:
+            yield from paths(item)
 
 
 def shortened(text: str, most: int) -> str:
