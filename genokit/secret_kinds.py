@@ -10,6 +10,7 @@ from mmap import mmap
 from pathlib import Path
 from typing import Any
 
+REFERENCE = re.compile(r"secret://([A-Za-z_]\w*)")  # stands for a secret, and is none
 BACKUP = re.compile(r"([._~-](bak|backup|old|orig|save|swp|copy|\d+)|~)+$")
 # Only whole words count: `secretome`, `monkey`, `bypass` and `author` contain none of these.
 _WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+")
@@ -28,12 +29,12 @@ _HARMLESS = re.compile(
 
 
 def secret_name(name: str, value: object = None) -> str | None:
-    """The name, or a key inside the value, that looks as if it held a secret; booleans hold none.
+    """The name, or a key inside the value, that looks as if it held a secret; booleans and references hold none.
 
     >>> secret_name("apiKey"), secret_name("pad_token_id"), secret_name("options", {"db_pwd": "x"})
     ('apiKey', None, 'db_pwd')
     """
-    if isinstance(value, bool):
+    if isinstance(value, bool) or (isinstance(value, str) and REFERENCE.fullmatch(value)):
         return None
     words = "_".join(_WORDS.findall(name)).lower()
     if _SECRET.search(words) and not _HARMLESS.search(words):

@@ -283,7 +283,7 @@ def test_a_secret_is_refused_and_never_repeated(name: str) -> None:
     schema = Schema.parse(f"{name} = ''\nmax_tokens = 5\ntokenizer = 'a'", "n.ipynb")
     said = problems(schema, **{name: "hunter2"})
     assert "looks like a secret" in said
-    assert "environment or a secret store" in said
+    assert "give it the value 'secret://NAME'" in said
     assert "hunter2" not in said
     assert said.startswith("1 problem ")
 

@@ -29,6 +29,7 @@ from genokit.errors import GenokitError, NotFound
 from genokit.files import sha256, write_atomic
 from genokit.pipelines import values
 from genokit.pipelines.folder import RECORD, Run
+from genokit.pipelines.secret_values import redacted
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -100,6 +101,7 @@ class Crate:
         about = {"about": {"@id": "./"}, "conformsTo": [{"@id": one} for one in specifications]}
         self.add(METADATA, "CreativeWork", **about)
         graph = [{key: _single(value) for key, value in one.items()} for one in self.entities.values()]
+        graph = redacted(graph)
         content = json.dumps(
             {"@context": [f"{specification}/context", TERMS], "@graph": graph}, indent=1, allow_nan=False
         )

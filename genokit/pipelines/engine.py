@@ -36,6 +36,7 @@ from papermill.engines import NotebookExecutionManager
 from genokit import display
 from genokit.pipelines import notebook as notebooks
 from genokit.pipelines import values
+from genokit.pipelines.secret_values import Redacted, redacted
 
 _UNBOUNDED = f"(lambda t: t.schedule(lambda: t.socket.set({int(zmq.SNDHWM)}, 0)))(get_ipython().kernel.iopub_thread)\n"
 
@@ -60,16 +61,23 @@ class Execution:
         self.over.set()  # nothing to wait for until it starts
         self._next_save = 0.0
         self._manager = manager or NotebookExecutionManager(node, progress_bar=False)
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115  # has no name: what is secret in it is in no file
         self._client: Any = None
         self._kernel: Any = None
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self, *, cwd: Path, environ: Mapping[str, str], log: Path) -> None:
-        """Start executing; what the kernel prints outside its cells goes to ``log``."""
+    def start(self, *, cwd: Path, environ: Mapping[str, str]) -> None:
+        """Start executing."""
         self.node.metadata["papermill"] = self._manager.nb.metadata.get("papermill", {})
         self._manager.notebook_start(nb=self.node)
         self.over.clear()
-        threading.Thread(target=self._run, args=(cwd, environ, log), name=f"run {cwd.name}", daemon=True).start()
+        threading.Thread(target=self._run, args=(cwd, environ), name=f"run {cwd.name}", daemon=True).start()
+
+    @property
+    def log(self) -> str:
+        """What the kernel has printed outside its cells."""
+        fd = self._log.fileno()
+        return os.pread(fd, os.fstat(fd).st_size, 0).decode(errors="replace")
 
     def save(self) -> None:
         """Write the notebook as far as it got, unless that was just done: saving takes at most a tenth of the time."""
@@ -94,13 +102,12 @@ class Execution:
         if stopped and "papermill" in stopped[0].metadata:  # which says "completed", whatever happened
             self._manager.cell_exception(stopped[0])
 
-    def _run(self, cwd: Path, environ: Mapping[str, str], log: Path) -> None:
+    def _run(self, cwd: Path, environ: Mapping[str, str]) -> None:
         try:
             # A socket's path has at most 107 characters. Private: the connection file gives control of the kernel.
             with (
                 tempfile.TemporaryDirectory(prefix="gk-", dir="/tmp", ignore_cleanup_errors=True) as folder,
                 asyncio.Runner(loop_factory=ensure_event_loop) as runner,
-                log.open("wb") as output,
             ):
                 runner.get_loop()
                 self._kernel = AsyncKernelManager(
@@ -114,7 +121,7 @@ class Execution:
                 try:
                     self._client = self._new_client()
                     self._client.execute(
-                        cleanup_kc=True, cwd=str(cwd), env=dict(environ), stdout=output, stderr=subprocess.STDOUT
+                        cleanup_kc=True, cwd=str(cwd), env=dict(environ), stdout=self._log, stderr=subprocess.STDOUT
                     )
                 finally:
                     self._kill()
@@ -135,8 +142,8 @@ class Execution:
             log=notebooks.quiet,
             shell_timeout_interval=1,
             iopub_timeout=600,  # seconds in which output may still arrive after a cell has ended
-            stdout_file=stdout_file,
-            stderr_file=stderr_file,
+            stdout_file=Redacted(stdout_file) if stdout_file else None,
+            stderr_file=Redacted(stderr_file) if stderr_file else None,
             on_notebook_start=self._kernel_ready,
             on_cell_execute=self._cell_started,
             on_cell_executed=self._cell_ended,
@@ -162,10 +169,10 @@ class Execution:
         if reply["status"] == "error":
             said = ": ".join(filter(None, [reply.get("ename", "Error"), reply.get("evalue", "")]))
             # The message may quote a whole file or query; the traceback keeps all of it.
-            done.error = values.shortened(display.plain(said).strip(), 600)
+            done.error = values.shortened(redacted(display.plain(said).strip()), 600)
             if notebooks.MAY_RAISE not in notebooks.tags(cell):
                 done.state = "failed"
-                self.traceback = display.plain("\n".join(reply.get("traceback") or []))
+                self.traceback = redacted(display.plain("\n".join(reply.get("traceback") or [])))
         self.save()
         # exit() and quit() end the kernel some time later, in the middle of another cell.
         exits = any(payload.get("source") == "ask_exit" for payload in reply.get("payload") or [])

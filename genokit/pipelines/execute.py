@@ -25,15 +25,17 @@ from typing import TYPE_CHECKING, Any
 
 from genokit import __version__, backends, display
 from genokit.config import Settings
-from genokit.errors import NotFound
+from genokit.errors import InvalidNotebook, NotFound
 from genokit.files import NOTED, sha256, write_atomic
 from genokit.pipelines import cache as caching
-from genokit.pipelines import crate, html, outcome, processes, recording, remote
+from genokit.pipelines import crate, html, outcome, processes, recording, remote, values
 from genokit.pipelines import folder as folders
 from genokit.pipelines import notebook as notebooks
 from genokit.pipelines.folder import Run
 from genokit.pipelines.plan import Queue
 from genokit.pipelines.schema import Schema
+from genokit.pipelines.secret_values import redacted, secret
+from genokit.secret_kinds import secret_text
 
 if TYPE_CHECKING:
     from genokit.pipelines.engine import Execution
@@ -159,6 +161,8 @@ def run(
             if stored:
                 return caching.restore(stored, begun, settings.runs)
             begun = replace(begun, reason=reason)
+        for name in values.secrets(begun.parameters):
+            secret(name, settings)  # known from now on, so that it is kept out of files
         # Two seconds of imports, before there is anything that an interrupt could leave half done.
         from genokit.bars import Bar
         from genokit.pipelines.engine import Execution
@@ -168,12 +172,12 @@ def run(
         with ended_in_order():
             try:
                 begun.save()
-                write_atomic(begun.path / crate.SOURCE, path.read_bytes(), private=True)
+                write_atomic(begun.path / crate.SOURCE, redacted(path.read_bytes()), private=True)
                 write_atomic(begun.path / crate.PACKAGES, crate.packages(), private=True)
                 write_atomic(begun.path / NOTED, b"", private=True)
                 execution.save()
                 environ = {**os.environ, **settings.environ(), "GENOKIT_RUN": str(begun.path)}
-                execution.start(cwd=cwd, environ=environ, log=begun.path / "kernel.log")
+                execution.start(cwd=cwd, environ=environ)
                 with Bar(total=execution.left, desc=begun.name, unit="cell", disable=not progress) as bar:
                     watch = functools.partial(_as_it_is, begun, execution, watch) if watch else None
                     why = _watch(execution, bar, cell_timeout_s or math.inf, timeout_s or math.inf, stop, watch)
@@ -226,6 +230,11 @@ def prepared(
     ``later`` names parameters whose values come from notebooks that have not ended.
     """
     content = notebooks.read(path)
+    if kind := secret_text(path.read_bytes()):
+        raise InvalidNotebook(
+            f"{path} contains {kind}, which a run would copy; nothing was run. Remove it from cells and outputs, and "
+            "give a parameter the value 'secret://NAME' instead."
+        )
     schema = Schema.of(content, path.name)
     given = schema.check(parameters, later=later)
     begun = Run(
@@ -235,7 +244,9 @@ def prepared(
         source=path,
         source_sha256=sha256(path),
         started=_now(),
-        parameters={name: value for name, value in {**schema.defaults(), **given}.items() if name not in later},
+        parameters=redacted(
+            {name: value for name, value in {**schema.defaults(), **given}.items() if name not in later}
+        ),
         versions=_versions(),
         process=processes.this_process(),
         units={name: parameter.unit for name, parameter in schema.parameters.items() if parameter.unit},
@@ -298,22 +309,22 @@ def _watch(
 
 def _finish(begun: Run, execution: Execution, why: str, duration_s: float, seal: Callable[[Run], Run]) -> Run:
     """Decide how the run ended, and write the executed notebook, its HTML and, last, the record."""
-    node, log = copy.deepcopy(execution.node), begun.path / "kernel.log"
-    how, error = outcome.decide(execution, why, log)
+    node = redacted(copy.deepcopy(execution.node))
+    how, error = outcome.decide(execution, why)
     ended = replace(
         begun,
         state=how,
         ended=_now(),
         duration_s=round(duration_s, 3),
-        outputs=recording.kept(begun.path),
+        outputs=redacted(recording.kept(begun.path)),
         steps=tuple(cell for cell in execution.cells.values() if cell.number),
-        error=error,
+        error=error and redacted(error),
         traceback=execution.traceback,
     )
     outcome.stamp(node, ended)
     notebooks.write(node, ended.notebook)
-    if how != "KERNEL_DIED":
-        log.unlink(missing_ok=True)
+    if how == "KERNEL_DIED":
+        write_atomic(begun.path / "kernel.log", redacted(execution.log), private=True)
     try:
         write_atomic(begun.path / "notebook.html", html.export(node, begun.name), private=True)
     except Exception:  # a failed HTML export must not fail the run

@@ -16,6 +16,7 @@ from typing import Any
 from genokit.errors import InvalidNotebook, NotFound, did_you_mean
 from genokit.files import write_atomic
 from genokit.pipelines import values
+from genokit.pipelines.secret_values import redacted
 
 Json = Mapping[str, Any]
 PARAMETERS = "parameters"
@@ -104,10 +105,10 @@ def executed(content: Json) -> list[Json]:
 
 
 def write(node: Any, path: Path) -> None:
-    """Write an executed notebook atomically."""
+    """Write an executed notebook atomically, without secrets."""
     import nbformat
 
-    write_atomic(path, (nbformat.writes(node) + "\n").encode("utf-8", "replace"), private=True)
+    write_atomic(path, (nbformat.writes(redacted(node)) + "\n").encode("utf-8", "replace"), private=True)
 
 
 def tags(cell: Json) -> list[str]:
@@ -183,7 +184,7 @@ def code_cells(node: Any) -> dict[int, Cell]:
             injected = INJECTED in tags(cell)
             number += not injected
             state = "pending" if is_code(cell) else "skipped"
-            found[index] = Cell(0 if injected else number, first_line(cell), state)
+            found[index] = Cell(0 if injected else number, redacted(first_line(cell)), state)
     return found
 
 

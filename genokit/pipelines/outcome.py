@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genokit.errors import NotebookFailed
@@ -15,10 +14,10 @@ if TYPE_CHECKING:
     from genokit.pipelines.folder import Run
 
 
-def decide(execution: Execution, why: str, log: Path) -> tuple[str, str | None]:
+def decide(execution: Execution, why: str) -> tuple[str, str | None]:
     """The final state of an execution and a line that explains it.
 
-    ``why`` is what stopped it from outside ("" if nothing did); ``log``: what the kernel printed outside its cells.
+    ``why`` is what stopped it from outside ("" if nothing did).
     """
     unfinished = [index for index, cell in execution.cells.items() if not cell.done]
     if not unfinished:
@@ -36,10 +35,10 @@ def decide(execution: Execution, why: str, log: Path) -> tuple[str, str | None]:
         line = _line(execution.traceback, execution.node.cells[unfinished[0]])
         return "FAILED", f"{f'code cell {cell.number}, {line}' if line else where}: {cell.error}"
     if execution.error is not None:
-        return "FAILED", f"the executor stopped at {where}: {execution.error!r}{_last_words(log)}"
+        return "FAILED", f"the executor stopped at {where}: {execution.error!r}{_last_words(execution.log)}"
     if execution.exit_code == 0:
         return "EXITED_EARLY", f"{where} ended the kernel, {left}"
-    return "KERNEL_DIED", f"in {where} the kernel {_death(execution.exit_code)}{_last_words(log)}"
+    return "KERNEL_DIED", f"in {where} the kernel {_death(execution.exit_code)}{_last_words(execution.log)}"
 
 
 def stamp(node: Any, run: Run) -> None:
@@ -81,6 +80,6 @@ def _death(code: int | None) -> str:
     return f"was killed by {signal.Signals(-code).name}{': out of memory?' if code == -9 else ''}"
 
 
-def _last_words(log: Path) -> str:
-    lines = log.read_text(errors="replace").strip().splitlines() if log.is_file() else []
+def _last_words(log: str) -> str:
+    lines = log.strip().splitlines()
     return f" (it said: {' / '.join(lines[-3:])[-300:]})" if lines else ""

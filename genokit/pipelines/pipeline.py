@@ -20,6 +20,7 @@ from genokit.pipelines import folder as folders
 from genokit.pipelines.execute import ended_in_order
 from genokit.pipelines.plan import Plan
 from genokit.pipelines.report import PipelineRun
+from genokit.pipelines.secret_values import redacted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -149,7 +150,7 @@ class Pipeline:
             finally:  # an interrupted pipeline has a report too
                 ended.duration_s = time.monotonic() - begun
                 report.write(ended)
-                write_atomic(ended.path / todo.file.name, todo.file.read_bytes(), private=True)
+                write_atomic(ended.path / todo.file.name, redacted(todo.file.read_bytes()), private=True)
                 crate.write_pipeline(ended)
         if ended.state != "SUCCEEDED":
             raise _failure(ended)
@@ -195,4 +196,4 @@ def _failure(ended: PipelineRun) -> PipelineFailed:
         "  Next: look at the report, fix the first notebook that failed, and run the pipeline again."
     )
     # Notebooks that run in parallel end in any order; list them in the plan's.
-    return PipelineFailed(words, runs=[ended.runs[name] for name in ended.outcomes if name in ended.runs])
+    return PipelineFailed(redacted(words), runs=[ended.runs[name] for name in ended.outcomes if name in ended.runs])

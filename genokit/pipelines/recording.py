@@ -13,6 +13,7 @@ from typing import Any
 
 from genokit.errors import InvalidParameters
 from genokit.pipelines import values
+from genokit.pipelines.secret_values import redacted
 from genokit.secret_kinds import secret_name
 
 RECORD = "application/vnd.genokit.record+json"
@@ -57,6 +58,7 @@ def record(name: str, value: object, *, not_secret: bool = False) -> None:
             f"record('{name}', ...): '{secret}' looks like a secret and was not recorded, because records are stored. "
             "If it is not a secret: record(..., not_secret=True)."
         )
+    name, plain = redacted((name, plain))
     stored = values.to_json(plain)
     if len(json.dumps(stored, allow_nan=False)) > 1_000_000:
         raise InvalidParameters(f"record('{name}', ...) is more than 1 MB: write it to a file and record its path.")

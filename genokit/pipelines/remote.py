@@ -26,6 +26,7 @@ from genokit.pipelines import cache, crate, values
 from genokit.pipelines import folder as folders
 from genokit.pipelines.folder import RECORD, Run
 from genokit.pipelines.plan import Queue
+from genokit.pipelines.secret_values import redacted
 
 REQUEST, JOB, ERROR = "request.json", "job.json", "error.txt"
 
@@ -137,7 +138,7 @@ def _request(task: NotebookJob, clients: Clients) -> None:
     request = {
         "name": begun.name,
         "notebook": begun.source.relative_to(project).as_posix(),
-        "source": begun.source.read_text(encoding="utf-8"),
+        "source": redacted(begun.source.read_text(encoding="utf-8")),
         "cwd": task.cwd.relative_to(project).as_posix(),
         "parameters": values.to_json(values.mapped(dict(begun.parameters), reachable)),
         "files": files,

@@ -13,6 +13,7 @@ from genokit.files import write_atomic
 from genokit.pipelines import folder as folders
 from genokit.pipelines.folder import Run
 from genokit.pipelines.plan import Plan
+from genokit.pipelines.secret_values import redacted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -170,7 +171,8 @@ def write(ended: PipelineRun) -> None:
         shown = folders.card(one, seen_from=ended.path) if one else display.card("No run", {"Why": why}, status=state)
         sections.append((name, shown))
     lead = display.card("Run", [*_summary(ended), ("Folder", ended.path.name)], status=ended.state)
-    write_atomic(ended.report, display.page(ended.plan.title, sections, lead=lead), private=True)
+    page = display.page(ended.plan.title, sections, lead=lead)
+    write_atomic(ended.report, redacted(page), private=True)
 
 
 def _summary(ended: PipelineRun) -> list[tuple[str, object]]:

@@ -23,7 +23,8 @@ from genokit import display
 from genokit.errors import InvalidParameters, did_you_mean
 from genokit.pipelines import notebook as notebooks
 from genokit.pipelines import values
-from genokit.secret_kinds import secret_name
+from genokit.pipelines.secret_values import redacted
+from genokit.secret_kinds import REFERENCE, secret_name, secret_text
 
 NOT_SECRET = "not a secret"  # in the comment of a parameter that only looks like one
 COMPUTED = ...  # a default that is known only when the cell runs
@@ -110,6 +111,7 @@ class Schema:
         """
         none = "" if self.parameters else "No code cell tagged 'parameters' sets any: tag the cell that does."
         problems, checked = [], {}
+        given = {**{name: value for name, value in self.defaults().items() if _is_reference(value)}, **given}
         for name in dict.fromkeys([*self.parameters, *given, *later]):
             parameter = self.parameters.get(name)
             if parameter is None:
@@ -117,9 +119,9 @@ class Schema:
                 problems.append(f"'{name}' is not one of its parameters. {hint}")
             elif secret := _secret(parameter, given.get(name)):
                 problems.append(
-                    f"'{secret}' looks like a secret, and parameters are written into the notebook: read it inside the "
-                    "notebook, from the environment or a secret store; if it is not a secret, end its line in the "
-                    f"parameters cell with `# {NOT_SECRET}`"
+                    f"'{secret}' looks like a secret, and parameters are written into the notebook: give it the value "
+                    "'secret://NAME', and the kernel reads the environment variable NAME or a private file; if it is "
+                    f"not a secret, end its line in the parameters cell with `# {NOT_SECRET}`"
                 )
             elif name in given:
                 try:
@@ -133,7 +135,8 @@ class Schema:
         if problems:
             count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
             lines = "".join(f"\n  - {problem}" for problem in problems)
-            raise InvalidParameters(f"{count} with the parameters of {self.title}; nothing was run:{lines}")
+            words = f"{count} with the parameters of {self.title}; nothing was run:{lines}"
+            raise InvalidParameters(redacted(words))
         return checked
 
     def defaults(self) -> dict[str, Any]:
@@ -150,7 +153,9 @@ class Schema:
         """
         properties = {}
         for name, parameter in self.parameters.items():
-            stated = _json_type(parameter.type)
+            stated = {"type": "string", "pattern": f"^{REFERENCE.pattern}$"}
+            if not _secret(parameter, parameter.default):
+                stated = _json_type(parameter.type)
             with contextlib.suppress(TypeError, ValueError):  # a default that JSON cannot hold
                 if parameter.code and parameter.default is not COMPUTED:
                     default = json.dumps(parameter.default, default=_json_default, allow_nan=False)
@@ -201,8 +206,19 @@ def parameters(notebook: str | Path) -> Schema:
 
 
 def _secret(parameter: Parameter, value: object) -> str | None:
-    harmless = parameter.type is bool or NOT_SECRET in parameter.help.lower()
-    return None if harmless else secret_name(parameter.name, value)
+    if parameter.type is bool or NOT_SECRET in parameter.help.lower():
+        return None
+    return secret_name(parameter.name, value) or (parameter.name if secret_text(repr(value).encode()) else None)
+
+
+def _is_reference(value: object) -> bool:
+    return isinstance(value, str) and REFERENCE.fullmatch(value) is not None
+
+
+def _path(text: str) -> Path:
+    if _is_reference(text):
+        raise ValueError("a secret is no path")
+    return Path(text)
 
 
 def _comments(code: str) -> dict[int, str]:
@@ -329,7 +345,7 @@ def _json_default(value: object) -> object:
 
 _CHANGES: dict[tuple[type, Any], Any] = {
     (int, float): float,
-    (str, Path): Path,
+    (str, Path): _path,
     (Path, str): str,
     (str, datetime.date): datetime.date.fromisoformat,
     (str, datetime.datetime): datetime.datetime.fromisoformat,

@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
+from genokit.secret_kinds import REFERENCE
+
 TYPES: dict[str, Any] = {
     "date": datetime.date,
     "datetime": datetime.datetime,
@@ -26,6 +28,7 @@ TYPES: dict[str, Any] = {
 }
 _BASES: tuple[Any, ...] = (int, float, bytes)
 _TAG = "$python"
+_SECRET = "_genokit_secret"  # reads a secret inside the kernel
 _DEEPEST = 50  # Python parses 200 nested parentheses
 _LONGEST_INT = 13_000  # bits; Python prints at most 4,300 digits
 
@@ -128,6 +131,8 @@ def source(value: object) -> str:
             return f"[{', '.join(source(item) for item in value)}]"
         case tuple():
             return f"({', '.join(source(item) for item in value)}{',' if len(value) == 1 else ''})"
+        case str() if reference := REFERENCE.fullmatch(value):
+            return f"{_SECRET}({reference[1]!r})"
     return repr(value)
 
 
@@ -136,6 +141,8 @@ def assignments(parameters: Mapping[str, Any]) -> str:
     body = "\n".join(f"{name} = {source(value)}" for name, value in parameters.items())
     # Aliased, so that a notebook's own `from datetime import datetime` survives.
     needed = [f"import {name} as _{name}\n" for name in ("datetime", "pathlib") if f"_{name}." in body]
+    if f"{_SECRET}(" in body:
+        needed.append(f"from genokit.pipelines.secret_values import secret as {_SECRET}\n")
     return "# Parameters\n" + "".join(needed) + body
 
 
@@ -162,6 +169,15 @@ def relocated(value: object, old: Path, new: Path) -> Any:
     PosixPath('/runs/b/files/t.csv')
     """
     return mapped(value, lambda path: new / path.relative_to(old) if path.is_relative_to(old) else path)
+
+
+def secrets(value: object) -> list[str]:
+    """The names of the secrets that a value refers to.
+
+    >>> secrets({"login": ["me", "secret://PASSWORD"]})
+    ['PASSWORD']
+    """
+    return re.findall(rf"{_SECRET}\('(\w+)'\)", source(value))
 
 
 def to_json(value: object) -> Any:
@@ -197,6 +213,7 @@ def from_json(value: Any) -> Any:
 _CALLS: dict[str, Callable[..., Any]] = TYPES | {
     "date.fromisoformat": datetime.date.fromisoformat,
     "datetime.fromisoformat": datetime.datetime.fromisoformat,
+    _SECRET: "secret://{}".format,
 }
 
 
