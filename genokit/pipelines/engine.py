@@ -54,6 +54,7 @@ class Execution:
         self.cells = notebooks.code_cells(node)
         self.since: float | None = None  # when the current cell started
         self.traceback = ""
+        self.log = ""  # what the kernel printed outside its cells, once it has been stopped
         self.error: BaseException | None = None
         self.exit_code: int | None = None
         # Wait for this, not the thread: before Python 3.12 a join that Ctrl-C interrupts reports the thread as ended.
@@ -73,12 +74,6 @@ class Execution:
         self.over.clear()
         threading.Thread(target=self._run, args=(cwd, environ), name=f"run {cwd.name}", daemon=True).start()
 
-    @property
-    def log(self) -> str:
-        """What the kernel has printed outside its cells."""
-        fd = self._log.fileno()
-        return os.pread(fd, os.fstat(fd).st_size, 0).decode(errors="replace")
-
     def save(self) -> None:
         """Write the notebook as far as it got, unless that was just done: saving takes at most a tenth of the time."""
         if (before := time.monotonic()) >= self._next_save:
@@ -95,6 +90,9 @@ class Execution:
         deadline = time.monotonic() + grace_s
         while not self.over.wait(0.05) and time.monotonic() < deadline:
             self._kill()
+        with self._log:
+            self._log.seek(0)
+            self.log = redacted(self._log.read().decode(errors="replace"))
         self._next_save = math.inf
         if self._client:
             self._client.settle(*self.node.cells)

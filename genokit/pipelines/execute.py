@@ -324,7 +324,7 @@ def _finish(begun: Run, execution: Execution, why: str, duration_s: float, seal:
     outcome.stamp(node, ended)
     notebooks.write(node, ended.notebook)
     if how == "KERNEL_DIED":
-        write_atomic(begun.path / "kernel.log", redacted(execution.log), private=True)
+        write_atomic(begun.path / "kernel.log", execution.log, private=True)
     try:
         write_atomic(begun.path / "notebook.html", html.export(node, begun.name), private=True)
     except Exception:  # a failed HTML export must not fail the run
