@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import fcntl
+import functools
 import hashlib
 import json
 import math
@@ -49,7 +50,8 @@ def ingredients(run: Run, settings: Settings, cwd: Path, before: Mapping[str, st
         found[f"code cell {number}"] = _digest([notebooks.text(cell), *means])
     with _Memory(settings.runs) as memory:
         for name, value in run.parameters.items():
-            found[f"parameter '{name}'"] = _digest(values.source(value))
+            named = values.mapped(value, functools.partial(_in_its_run, settings.runs))
+            found[f"parameter '{name}'"] = _digest(values.source(named))
             if paths := list(values.paths(value)):
                 found[f"the data of parameter '{name}'"] = _digest([_content(cwd / path, memory) for path in paths])
         found |= _modules([notebooks.text(cell) for cell in cells], cwd, memory)
@@ -66,7 +68,7 @@ def key(run: Run) -> str:
 
 def identity(run: Run) -> str:
     """The hash of all that a run depended on, for the runs after it; of a job, as it is known before it ends."""
-    return key(run) if run.address else _digest([key(run), dict(run.data)])
+    return key(run) if run.address else _digest([key(run), sorted(run.data.values())])
 
 
 def sealed(run: Run, settings: Settings, cwd: Path, depends: Callable[[], Mapping[str, str]]) -> Run:
@@ -122,7 +124,9 @@ def restore(stored: Run, begun: Run, runs: Path) -> Run:
         duration_s=0.0,
         outputs=values.relocated(dict(stored.outputs), stored.path, begun.path),
         steps=stored.steps,
-        data=stored.data,
+        data={
+            str(values.relocated(Path(name), stored.path, begun.path)): content for name, content in stored.data.items()
+        },
         job=stored.job,
         address=stored.address,
         cached_from=stored.cached_from or str(stored.path),
@@ -242,6 +246,12 @@ class _Memory:
 
 def _digest(value: object) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _in_its_run(runs: Path, path: Path) -> Path:
+    """The path of a file that a notebook recorded without its run: its content counts, not which run has it."""
+    parts = path.relative_to(runs).parts if path.is_relative_to(runs) else ()
+    return Path(*parts[parts.index(folders.FILES) :]) if folders.FILES in parts else path
 
 
 def _content(path: Path, memory: _Memory) -> str:

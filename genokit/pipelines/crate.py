@@ -28,7 +28,7 @@ from genokit.config import Settings
 from genokit.errors import GenokitError, NotFound
 from genokit.files import sha256, write_atomic
 from genokit.pipelines import values
-from genokit.pipelines.folder import RECORD, Run
+from genokit.pipelines.folder import FILES, RECORD, Run
 from genokit.pipelines.secret_values import redacted
 
 if TYPE_CHECKING:
@@ -203,8 +203,9 @@ def _action(crate: Crate, run: Run, inputs: Mapping[str, Input] | None = None) -
         for identity in (f"#{name}-result-{quote(output)}" for name in names)
         if identity in crate.entities
     ]
-    made = [crate.file(path) for path in (run.notebook, run.html) if path and path.is_file()]
-    files = [crate.path(path) for path in _paths(run, run.outputs)]
+    inside = [run.notebook, run.html, *sorted((run.path / FILES).rglob("*"))]
+    made = [crate.file(path) for path in inside if path and path.is_file()]
+    files = [one for path in _paths(run, run.outputs) if (one := crate.path(path)) not in made]
     used = [crate.path(path) for path in _paths(run, run.parameters)]
     used += [_data_set(crate, Path(path), content) for path, content in run.data.items() if path.endswith(MANIFEST)]
     where = f"as the Batch job {run.job}" if run.job else f"on {platform.platform()} with {os.cpu_count()} CPUs"

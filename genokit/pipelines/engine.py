@@ -35,7 +35,7 @@ from papermill.engines import NotebookExecutionManager
 
 from genokit import display
 from genokit.pipelines import notebook as notebooks
-from genokit.pipelines import values
+from genokit.pipelines import recording, values
 from genokit.pipelines.secret_values import Redacted, redacted
 
 _UNBOUNDED = f"(lambda t: t.schedule(lambda: t.socket.set({int(zmq.SNDHWM)}, 0)))(get_ipython().kernel.iopub_thread)\n"
@@ -95,7 +95,8 @@ class Execution:
             self.log = redacted(self._log.read().decode(errors="replace"))
         self._next_save = math.inf
         if self._client:
-            self._client.settle(*self.node.cells)
+            for index in self.cells:
+                self._settle(index)
         stopped = [self.node.cells[index] for index, cell in self.cells.items() if not cell.done]
         if stopped and "papermill" in stopped[0].metadata:  # which says "completed", whatever happened
             self._manager.cell_exception(stopped[0])
@@ -160,7 +161,7 @@ class Execution:
         self.since = time.monotonic()
 
     def _cell_ended(self, cell: Any, cell_index: int, execute_reply: Mapping[str, Any]) -> None:
-        self._client.settle(cell)
+        self._settle(cell_index)
         done, reply = self.cells[cell_index], execute_reply["content"]
         done.duration_s = round(time.monotonic() - (self.since or 0.0), 3)
         done.state, self.since = "completed", None
@@ -177,6 +178,10 @@ class Execution:
         if exits and any(later.state == "pending" for later in self.cells.values()):
             done.state, done.error = "failed", "SystemExit"
             raise CellExecutionError("", "SystemExit", "")
+
+    def _settle(self, index: int) -> None:
+        self._client.settle(self.node.cells[index])
+        recording.move_long(self.node.cells[index], self.cells[index].number, self.path.parent)
 
     def _find_process(self) -> None:
         provisioner = getattr(self._kernel, "provisioner", None)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 RECORD = "run.json"
-FILES = "files"  # in a run folder: what the notebook recorded that is no small value
+FILES = recording.FILES
 _HERE = Path("$run")  # the run folder, in its record
 
 

@@ -12,12 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from genokit.errors import InvalidParameters
+from genokit.files import write_atomic
 from genokit.pipelines import values
 from genokit.pipelines.secret_values import redacted
 from genokit.secret_kinds import secret_name
 
 RECORD = "application/vnd.genokit.record+json"
 FILE = "records.jsonl"  # in the folder of the run, while it runs
+FILES = "files"  # in a run folder: what the notebook recorded or printed that is no small value
+LARGEST = 1_000_000  # characters of a value or of what a cell prints; all that is longer goes into a file
+KEPT = 64_000  # characters of what a cell printed that stay in the notebook
 
 
 def record(name: str, value: object, *, not_secret: bool = False) -> None:
@@ -31,8 +35,9 @@ def record(name: str, value: object, *, not_secret: bool = False) -> None:
     name : str
         An identifier. If a name is recorded twice, the last value counts.
     value : object
-        Numbers, text, dates, paths, or lists and dicts of them; numpy and pandas scalars become plain Python. At most
-        1 MB as JSON.
+        Numbers, text, dates, paths, or lists and dicts of them; numpy and pandas scalars become plain Python. In a run,
+        a DataFrame is written to ``files/NAME.parquet`` in the run folder, and what takes more than 1 MB as JSON to
+        ``files/NAME.json``; the output is then the file's path.
     not_secret : bool, default False
         Allow a name that looks like a secret, such as ``token``.
 
@@ -49,9 +54,14 @@ def record(name: str, value: object, *, not_secret: bool = False) -> None:
     """
     if not isinstance(name, str) or not name.isidentifier() or keyword.iskeyword(name):
         raise InvalidParameters(f"record({name!r}, ...): a name must be an identifier, such as 'test_accuracy'.")
+    shell = (loaded := sys.modules.get("IPython")) and loaded.get_ipython()
+    # An attribute of this kernel, not an environment variable, which notebooks run from this one would inherit.
+    folder = getattr(shell, "genokit_run", None)
     try:
+        if hasattr(value, "to_parquet"):
+            value = _write_table(name, value, folder)
         plain = values.plain(value)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise InvalidParameters(f"record('{name}', ...): {error}.") from None
     if not not_secret and (secret := secret_name(name, plain)):
         raise InvalidParameters(
@@ -60,18 +70,41 @@ def record(name: str, value: object, *, not_secret: bool = False) -> None:
         )
     name, plain = redacted((name, plain))
     stored = values.to_json(plain)
-    if len(json.dumps(stored, allow_nan=False)) > 1_000_000:
-        raise InvalidParameters(f"record('{name}', ...) is more than 1 MB: write it to a file and record its path.")
-    shell = (loaded := sys.modules.get("IPython")) and loaded.get_ipython()
+    if len(text := json.dumps(stored, allow_nan=False)) > LARGEST:
+        plain = _write(folder, f"{name}.json", text)
+        stored = values.to_json(plain)
     if shell is None:
         return
     from IPython.display import display
 
-    # An attribute of this kernel, not an environment variable, which notebooks run from this one would inherit.
-    if folder := getattr(shell, "genokit_run", None):
+    if folder:
         _keep(Path(folder), {"name": name, "value": stored})
     recorded = {"name": name, "value": stored}
     display({RECORD: recorded, "text/plain": f"{name} = {values.shortened(repr(plain), 200)}"}, raw=True)
+
+
+def _write(folder: str | None, name: str, content: str | bytes) -> Path:
+    """Write a file into the folder of this kernel's run; without a run nothing is written. Returns its path."""
+    path = Path(folder or "", FILES, name)
+    return write_atomic(path, content, private=True) if folder else path
+
+
+def _write_table(name: str, table: Any, folder: str | None) -> Path:
+    if redacted(words := table.select_dtypes(exclude="number").to_csv()) != words:
+        raise ValueError("the table contains a secret: remove it")
+    return _write(folder, f"{name}.parquet", table.to_parquet())
+
+
+def move_long(cell: Any, number: int, folder: Path) -> None:
+    """Write what a cell printed into files of its run, if that is long; the notebook keeps the end."""
+    for name in ("stdout", "stderr"):
+        streams = [out for out in cell.outputs if out.get("name") == name]
+        text = redacted("".join(out.text for out in streams))
+        if len(text) > LARGEST:
+            path = _write(str(folder), f"cell-{number}-{name}.txt", text.encode(errors="replace"))
+            for out in streams:
+                out.text = ""
+            streams[-1].text = f"[All {len(text):,} characters are in {FILES}/{path.name}; the end:]\n{text[-KEPT:]}"
 
 
 def _keep(folder: Path, recorded: Mapping[str, Any]) -> None:
