@@ -21,6 +21,7 @@ from jupyter_client.manager import start_new_kernel
 
 from genokit import Pipeline, Run, Settings
 from genokit.errors import ConfigError, GenokitError, InvalidParameters, NotFound, PipelineFailed
+from genokit.files import sha256
 from genokit.pipelines import PipelineRun, runs
 
 Files = Callable[..., Path]
@@ -97,7 +98,11 @@ def test_outputs_become_inputs_and_the_report_shows_figures_first(files: Files, 
 
     text = ended.report.read_text()
     page = Page(text)
-    assert page.images == ["first: <Walks>", "second: <Walks>"]
+    course = ["Which notebook needs which", "When each notebook waited (pale) and ran"]
+    assert page.images == ["first: <Walks>", "second: <Walks>", *course]
+    assert re.search(r"<th scope=.row.>Commit</th>", text)
+    assert sha256(path.with_name("walk.ipynb")) in text, "every file that was used has its hash"
+    assert f"genokit reproduce {ended.path}" in text
     assert text.index("<img") < text.index("second/notebook.html")
     for link in page.links:
         if not link.startswith("#"):
@@ -134,7 +139,7 @@ def test_a_failure_stops_dependent_notebooks_only(files: Files, settings: Settin
     text = (folder / "report.html").read_text()
     assert "NOT_RUN" in text
     assert "<i>no" not in text
-    kept = {"bad", "report.html", "ro-crate-metadata.json", "tour.toml", "walk"}
+    kept = {"bad", "outputs.csv", "report.html", "ro-crate-metadata.json", "tour.toml", "walk"}
     assert {path.name for path in folder.iterdir()} == kept
 
 

@@ -262,7 +262,7 @@ def _write_outputs(crate: Crate, runs: Sequence[Run]) -> None:
             kind = "file" if path and path.is_file() else "path" if path else KINDS.get(type(value), "Text").lower()
             shown = value if isinstance(value, str | Path) else json.dumps(values.to_json(value))
             table.writerow([run.name, name, kind, shown, *about])
-    crate.file(write_atomic(crate.folder / OUTPUTS, text.getvalue(), private=True))
+    crate.file(write_atomic(crate.folder / OUTPUTS, redacted(text.getvalue()), private=True))
 
 
 def _status(error: str | None) -> dict[str, Any]:
@@ -316,18 +316,21 @@ def verify(folder: str | Path) -> DataFrame:
     """
     import pandas as pd
 
-    folder = Path(folder).expanduser().absolute()
-    entities, rows = read(folder), []
-    roles = dict(sorted((pair for one in entities for pair in _roles(one)), key=lambda pair: pair[1], reverse=True))
-    for entity in entities:
-        if "sha256" in entity:
-            name = unquote(entity["@id"])
-            path = Path(name.removeprefix("file://")) if name.startswith("file://") else folder / name
-            state = "missing"
-            if path.is_file() and (name.startswith("file://") or path.resolve().is_relative_to(folder.resolve())):
-                state = "unchanged" if sha256(path) == entity["sha256"] else "changed"
-            rows.append((name, state, roles.get(entity["@id"], ""), entity["sha256"]))
+    folder, rows = Path(folder).expanduser().absolute(), []
+    for name, role, recorded in files(folder):
+        path = Path(name.removeprefix("file://")) if name.startswith("file://") else folder / name
+        state = "missing"
+        if path.is_file() and (name.startswith("file://") or path.resolve().is_relative_to(folder.resolve())):
+            state = "unchanged" if sha256(path) == recorded else "changed"
+        rows.append((name, state, role, recorded))
     return pd.DataFrame(rows, columns=["path", "state", "role", "sha256"])
+
+
+def files(folder: Path) -> list[tuple[str, str, str]]:
+    """The files that a crate describes: path or URI, role ("made", "used" or "") and SHA-256."""
+    entities = read(folder)
+    roles = dict(sorted((pair for one in entities for pair in _roles(one)), key=lambda pair: pair[1], reverse=True))
+    return [(unquote(one["@id"]), roles.get(one["@id"], ""), one["sha256"]) for one in entities if "sha256" in one]
 
 
 def _roles(action: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -15,7 +15,7 @@ from genokit import display
 from genokit.config import Settings
 from genokit.errors import GenokitError, PipelineFailed
 from genokit.files import write_atomic
-from genokit.pipelines import cache, crate, plan, report, schedule
+from genokit.pipelines import cache, crate, page, plan, schedule
 from genokit.pipelines import folder as folders
 from genokit.pipelines.execute import ended_in_order
 from genokit.pipelines.plan import Plan
@@ -149,7 +149,7 @@ class Pipeline:
                 schedule.Schedule(ended, settings, fresh=fresh).run(progress)
             finally:  # an interrupted pipeline has a report too
                 ended.duration_s = time.monotonic() - begun
-                report.write(ended)
+                page.write(ended)
                 write_atomic(ended.path / todo.file.name, redacted(todo.file.read_bytes()), private=True)
                 crate.write_pipeline(ended)
         if ended.state != "SUCCEEDED":

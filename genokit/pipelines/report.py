@@ -1,4 +1,4 @@
-"""A run of a pipeline and its report: one page with the figures first, then each notebook."""
+"""A run of a pipeline, as a card, a table and a graph that fills in while it runs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genokit import display, live
-from genokit.files import write_atomic
 from genokit.pipelines import folder as folders
 from genokit.pipelines.folder import Run
 from genokit.pipelines.plan import Plan
-from genokit.pipelines.secret_values import redacted
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -118,8 +116,8 @@ class PipelineRun:
         return f"<PipelineRun {self.plan.name} {self.state}, {self.done} notebooks, {took}, {self.path}>"
 
     def _repr_html_(self) -> str:
-        rows = [*_summary(self), ("Report", folders.link(self.report))]
-        return display.card(f"Pipeline {self.plan.title}", rows, status=self.state, fold={"Notebooks": _overview(self)})
+        rows = [*summary(self), ("Report", folders.link(self.report))]
+        return display.card(f"Pipeline {self.plan.title}", rows, status=self.state, fold={"Notebooks": overview(self)})
 
 
 class LiveGraph:
@@ -157,32 +155,16 @@ class LiveGraph:
         self._drawn = (time.monotonic(), now)
 
 
-def write(ended: PipelineRun) -> None:
-    """Write the report into the run's folder; its links are relative, so the folder can be moved."""
-    pictures = []
-    for name, run in ended.runs.items():
-        for figure in run.figures:
-            caption = f"{name}: {figure.heading}" if figure.heading else name
-            pictures.append(display.image(figure.png, caption, caption=caption, scale=figure.scale))
-    sections = [("Figures", display.stack(*pictures))] if pictures else []
-    sections.append(("Notebooks", _overview(ended)))
-    for name, (state, why) in ended.outcomes.items():
-        one = ended.runs.get(name)
-        shown = folders.card(one, seen_from=ended.path) if one else display.card("No run", {"Why": why}, status=state)
-        sections.append((name, shown))
-    lead = display.card("Run", [*_summary(ended), ("Folder", ended.path.name)], status=ended.state)
-    page = display.page(ended.plan.title, sections, lead=lead)
-    write_atomic(ended.report, redacted(page), private=True)
-
-
-def _summary(ended: PipelineRun) -> list[tuple[str, object]]:
+def summary(ended: PipelineRun) -> list[tuple[str, object]]:
+    """How it went, and what was recorded."""
     rows: list[tuple[str, object]] = [("Notebooks", f"{ended.done} succeeded")]
     rows.append(("Time", display.seconds(ended.duration_s)))
     rows += [(name, why) for name, (state, why) in ended.outcomes.items() if state != "SUCCEEDED"]
     return rows + [(f"{name}.{key}", value) for name, run in ended.runs.items() for key, value in run.outputs.items()]
 
 
-def _overview(ended: PipelineRun) -> display.Html:
+def overview(ended: PipelineRun) -> display.Html:
+    """A table of the notebooks, whose links are relative to the folder of the run."""
     rows = []
     for step in ended.plan.steps:
         run = ended.runs.get(step.name)
