@@ -111,6 +111,7 @@ def _parser() -> argparse.ArgumentParser:
     pipeline.add_argument("--only", metavar="NOTEBOOK", help="execute this one, with the last results of the others")
     pipeline.add_argument("--up-to", metavar="NOTEBOOK", help="run only this one and those that it needs")
     pipeline.add_argument("--from", dest="start_from", metavar="NOTEBOOK", help="run only this one and those after it")
+    pipeline.add_argument("--cold", action="store_true", help="start every kernel as a new process")
     pipeline.add_argument("--dry-run", action="store_true", help="execute nothing; say what would be, and why")
     add(_runs, "list the runs of notebooks")
     add(_stop, "stop a run that goes on, or all of a pipeline").add_argument("folder", type=Path, help="its folder")
@@ -218,7 +219,7 @@ def _pipeline(options: Options) -> None:
         notebook, _, name = name.partition(".")
         parameters.setdefault(notebook, {})[name] = value
     chosen = {name: getattr(options, name) for name in ("fresh", "only", "up_to", "start_from", "dry_run", "queue")}
-    done = Pipeline(options.file).run(parameters, **chosen)
+    done = Pipeline(options.file).run(parameters, warm=not options.cold, **chosen)
     if options.dry_run:
         _say(done.to_string(index=False))
         return

@@ -25,8 +25,9 @@ from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 import zmq
-from jupyter_client import AsyncKernelManager
+from jupyter_client import AsyncKernelClient, AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.provisioning import LocalProvisioner
 from jupyter_core.utils import ensure_event_loop
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
@@ -37,8 +38,13 @@ from genokit import display
 from genokit.pipelines import notebook as notebooks
 from genokit.pipelines import recording, values
 from genokit.pipelines.secret_values import Redacted, redacted
+from genokit.pipelines.template import ForkedKernel, KernelTemplate
 
-_UNBOUNDED = f"(lambda t: t.schedule(lambda: t.socket.set({int(zmq.SNDHWM)}, 0)))(get_ipython().kernel.iopub_thread)\n"
+# By default the kernel queues a thousand messages and drops the rest, and as it ends it often waits ten seconds for a
+# thread that it has stopped, until it is killed.
+_PREPARE = f"""(lambda t: t.schedule(lambda: t.socket.set({int(zmq.SNDHWM)}, 0)))(get_ipython().kernel.iopub_thread)
+__import__("atexit").register(setattr, type(__import__("sys").stdout), "flush_timeout", 0.1)
+get_ipython().genokit_run = """
 
 
 class Execution:
@@ -47,9 +53,18 @@ class Execution:
     The separate thread has its own event loop, so that a Jupyter kernel, which has one already, can run a notebook.
     """
 
-    def __init__(self, node: Any, path: Path, *, log_output: bool = False, manager: Any = None) -> None:
+    def __init__(
+        self,
+        node: Any,
+        path: Path,
+        *,
+        template: KernelTemplate | None = None,
+        log_output: bool = False,
+        manager: Any = None,
+    ) -> None:
         self.node = node
         self.path = path
+        self.template = template
         self.log_output = log_output
         self.cells = notebooks.code_cells(node)
         self.since: float | None = None  # when the current cell started
@@ -65,7 +80,7 @@ class Execution:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # has no name: what is secret in it is in no file
         self._client: Any = None
         self._kernel: Any = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | ForkedKernel | None = None
 
     def start(self, *, cwd: Path, environ: Mapping[str, str]) -> None:
         """Start executing."""
@@ -115,8 +130,13 @@ class Execution:
                     kernel_spec_manager=KernelSpecManager(kernel_dirs=[], log=notebooks.quiet),
                     transport="ipc",  # no ports that another run could take
                     connection_file=f"{folder}/k.json",
+                    client_factory=_Connection,
                     log=notebooks.quiet,
                 )
+                if self.template:
+                    spec = self._kernel.kernel_spec
+                    self._kernel.provisioner = _Forking(kernel_id="", kernel_spec=spec, parent=self._kernel)
+                    self._kernel.provisioner.template = self.template
                 try:
                     self._client = self._new_client()
                     self._client.execute(
@@ -150,11 +170,11 @@ class Execution:
 
     def _kernel_ready(self, notebook: Any) -> None:
         self._find_process()
-        # By default each side queues a thousand messages and drops the rest, even the one that says the cell has ended.
+        # By default we, too, would drop messages, even the one that says the cell has ended.
         self._client.kc.iopub_channel.socket.set(zmq.RCVHWM, 0)
         shell = self._client.kc.shell_channel
         shell.get_msg = partial(_next_message, shell.get_msg)
-        self._client.kc.execute(_UNBOUNDED + f"get_ipython().genokit_run = {str(self.path.parent)!r}", silent=True)
+        self._client.kc.execute(f"{_PREPARE}{str(self.path.parent)!r}", silent=True)
 
     def _cell_started(self, cell: Any, cell_index: int) -> None:
         self.cells[cell_index].state = "running"
@@ -195,6 +215,35 @@ class Execution:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     if os.getsid(pid) == self._process.pid:
                         os.kill(pid, signal.SIGKILL)
+
+
+class _Forking(LocalProvisioner):  # type: ignore[misc]
+    """Starts a kernel as a fork of a template, or as a new process if that is not possible."""
+
+    template: KernelTemplate
+
+    async def launch_kernel(self, cmd: list[str], **how: Any) -> Any:
+        """Start the kernel."""
+        self.process = self.template.fork(cmd, how["cwd"], how["env"], how["stdout"].fileno())
+        if self.process is None:
+            return await super().launch_kernel(cmd, **how)
+        self.pid = self.pgid = self.process.pid
+        return self.connection_info
+
+
+class _Connection(AsyncKernelClient):  # type: ignore[misc]
+    """jupyter_client's connection, but a kernel that has answered is not watched for another 0.2 s."""
+
+    async def wait_for_ready(self, timeout: float | None = None) -> None:
+        """Wait until the kernel answers and its output is heard."""
+        deadline = time.monotonic() + (timeout or math.inf)
+        while await self.is_alive() and time.monotonic() < deadline:
+            self.kernel_info()
+            with contextlib.suppress(Empty):
+                await self.get_shell_msg(timeout=1)
+                await self.get_iopub_msg(timeout=0.2)
+                return
+        raise RuntimeError("Kernel died before it was ready")
 
 
 class _Client(PapermillNotebookClient):  # type: ignore[misc]

@@ -39,6 +39,7 @@ from genokit.secret_kinds import secret_text
 
 if TYPE_CHECKING:
     from genokit.pipelines.engine import Execution
+    from genokit.pipelines.template import KernelTemplate
 
 
 def run(
@@ -64,6 +65,7 @@ def run(
     gpus: int = 0,
     retry: int | str | None = None,
     manager: Any = None,
+    template: KernelTemplate | None = None,
 ) -> Run:
     """Run a notebook from top to bottom in a new kernel and save everything in a run folder.
 
@@ -114,6 +116,8 @@ def run(
         Number of attempts of the job, or "spot", as in :meth:`genokit.Batch.submit`. Default: one.
     manager : papermill.engines.NotebookExecutionManager, optional
         papermill's own record of an execution, which takes over the notebook and is told of every cell.
+    template : KernelTemplate, optional
+        Fork the kernel from this template, as a pipeline does. Default: the kernel is a new process.
 
     Returns
     -------
@@ -163,11 +167,13 @@ def run(
             begun = replace(begun, reason=reason)
         for name in values.secrets(begun.parameters):
             secret(name, settings)  # known from now on, so that it is kept out of files
+        if template:
+            template.start()
         # Two seconds of imports, before there is anything that an interrupt could leave half done.
         from genokit.bars import Bar
         from genokit.pipelines.engine import Execution
 
-        execution = Execution(node, begun.notebook, log_output=log_output, manager=manager)
+        execution = Execution(node, begun.notebook, template=template, log_output=log_output, manager=manager)
         clock, why = time.monotonic(), "interrupted"
         with ended_in_order():
             try:
@@ -178,6 +184,7 @@ def run(
                 execution.save()
                 environ = {**os.environ, **settings.environ(), "GENOKIT_RUN": str(begun.path)}
                 execution.start(cwd=cwd, environ=environ)
+                html.exporter()  # takes half a second the first time, while the kernel starts
                 with Bar(total=execution.left, desc=begun.name, unit="cell", disable=not progress) as bar:
                     watch = functools.partial(_as_it_is, begun, execution, watch) if watch else None
                     why = _watch(execution, bar, cell_timeout_s or math.inf, timeout_s or math.inf, stop, watch)

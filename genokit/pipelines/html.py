@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import functools
 import re
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 # A static page shows no widgets and runs no scripts.
 _KINDS = ["text/html", "text/markdown", "image/svg+xml", "text/latex", "image/png", "image/jpeg", "text/plain"]
 _WIDGET = "application/vnd.jupyter.widget-view+json"
+_ONE_AT_A_TIME = threading.Lock()
 _LONG = 100_000  # characters; the time for nbconvert's colours grows with the square
 # Elements that run or load something, or whose content parsers disagree about.
 _OUT = re.compile(
@@ -31,10 +34,7 @@ _HARMLESS = re.compile(r"(?:https?:|mailto:|#|[^:]*$|[^:/?#]*[/?#])", re.IGNOREC
 def export(node: Any, title: str) -> str:
     """The notebook as an HTML document for light and dark themes; formulas stay as written."""
     from bs4 import BeautifulSoup
-    from nbconvert.exporters import HTMLExporter
-    from traitlets.config import Config
 
-    template = Path(__file__).with_name("notebook.html.j2").read_text(encoding="utf-8")
     node = copy.deepcopy(node)
     node.metadata.pop("widgets", None)
     for cell in node.cells:
@@ -43,15 +43,26 @@ def export(node: Any, title: str) -> str:
             for output in cell.outputs:
                 if len(output.get("text", "")) > _LONG:
                     output.text = display.plain(output.text)
-    config = Config({"NbConvertBase": {"display_data_priority": _KINDS}})
-    exporter = HTMLExporter(config=config, log=notebooks.quiet, raw_template=template, embed_images=True)
-    exporter.register_filter("clean_html", lambda part: part)  # all of the page is cleaned below
-    body, _ = exporter.from_notebook_node(node, resources={"metadata": {"name": title}, "policy": display.POLICY})
+    with _ONE_AT_A_TIME:
+        body, _ = exporter().from_notebook_node(node, resources={"metadata": {"name": title}, "policy": display.POLICY})
     soup: Any = BeautifulSoup(body, features="html.parser")
     head = soup.html.head.extract()
     _clean(soup)
     soup.html.insert(0, head)
     return str(soup)
+
+
+@functools.cache
+def exporter() -> Any:
+    """nbconvert's exporter, whose templates take longer to compile than most notebooks take to be exported."""
+    from nbconvert.exporters import HTMLExporter
+    from traitlets.config import Config
+
+    template = Path(__file__).with_name("notebook.html.j2").read_text(encoding="utf-8")
+    config = Config({"NbConvertBase": {"display_data_priority": _KINDS}})
+    exporter = HTMLExporter(config=config, log=notebooks.quiet, raw_template=template, embed_images=True)
+    exporter.register_filter("clean_html", lambda part: part)  # all of the page is cleaned later
+    return exporter
 
 
 def _clean(page: BeautifulSoup) -> None:

@@ -70,8 +70,11 @@ class Pipeline:
         start_from: str | None = None,
         dry_run: bool = False,
         queue: str | None = None,
+        warm: bool = True,
     ) -> Any:
         """Run every notebook as soon as those it needs have succeeded, and write a report.
+
+        Here as many notebooks run at a time as there are CPUs, if 1 GiB of memory is free for each.
 
         The results of a notebook that would run as in an earlier run are restored from it, and nothing is executed: see
         the argument ``cache`` of :func:`genokit.run`. So a pipeline that was stopped or killed continues when it is run
@@ -97,6 +100,9 @@ class Pipeline:
             Run the notebooks as Batch jobs in this job queue, but those for which the file says ``on``. Jobs wait for
             one another by themselves: if this process ends, they go on, and the same call finds them and their results
             again. Default: run them here.
+        warm : bool, default True
+            On Linux, start each kernel here as a copy of one clean process, which is quicker. Kernels share no state.
+            False: start each as a new process.
 
         Returns
         -------
@@ -146,7 +152,7 @@ class Pipeline:
         begun = time.monotonic()
         with ended_in_order():
             try:
-                schedule.Schedule(ended, settings, fresh=fresh).run(progress)
+                schedule.Schedule(ended, settings, fresh=fresh, warm=warm).run(progress)
             finally:  # an interrupted pipeline has a report too
                 ended.duration_s = time.monotonic() - begun
                 page.write(ended)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -19,6 +21,7 @@ from genokit.pipelines.execute import prepared, run
 from genokit.pipelines.folder import Run, output_of
 from genokit.pipelines.plan import Plan, PlannedNotebook
 from genokit.pipelines.report import LiveGraph, PipelineRun
+from genokit.pipelines.template import KernelTemplate
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -49,8 +52,8 @@ def dry_run(todo: Plan, settings: Settings, earlier: Mapping[str, Run], *, fresh
 class Schedule:
     """What is left to run, what runs here, and what runs as jobs; results go into the pipeline's run."""
 
-    def __init__(self, ended: PipelineRun, settings: Settings, *, fresh: bool) -> None:
-        self.ended, self.settings, self.fresh = ended, settings, fresh
+    def __init__(self, ended: PipelineRun, settings: Settings, *, fresh: bool, warm: bool) -> None:
+        self.ended, self.settings, self.fresh, self.warm = ended, settings, fresh, warm
         self.clients = backends.clients(settings)
         self.left = list(ended.plan.steps)
         self.here: dict[Future[None], str] = {}
@@ -63,9 +66,10 @@ class Schedule:
 
         graph = LiveGraph(self.ended, shown=progress)
         title, total = self.ended.plan.name, len(self.ended.plan.steps)
-        # One kernel keeps at least one core busy.
-        pool = ThreadPoolExecutor(min(2, os.cpu_count() or 1), thread_name_prefix="pipeline")
-        with Bar(total=total, desc=title, unit="notebook", disable=not progress) as bar, pool:
+        pool = ThreadPoolExecutor(_at_once(), thread_name_prefix="pipeline")
+        kernels = KernelTemplate() if self.warm and sys.platform == "linux" else contextlib.nullcontext()
+        bar = Bar(total=total, desc=title, unit="notebook", disable=not progress)
+        with bar, kernels as self.template, pool:
             try:
                 while self.left or self.here or self.sent:
                     self._start(pool)
@@ -143,6 +147,7 @@ class Schedule:
                 cache=True,
                 fresh=self.fresh,
                 before=_before(step, known),
+                template=self.template,
             )
         except NotebookFailed as error:
             self.ended.runs[step.name] = cast(Run, error.run)
@@ -169,6 +174,14 @@ class Schedule:
                 self.sent |= {sent.name: sent for sent in remote.send(tasks, on, self.clients, after)}
             except GenokitError as error:
                 self.ended.problems |= {task.begun.name: ("FAILED", str(error)) for task in tasks}
+
+
+def _at_once() -> int:
+    """How many kernels run here at a time: each keeps a CPU busy and needs memory."""
+    import psutil  # type: ignore[import-untyped]
+
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(max(1, min(cpus, psutil.virtual_memory().available // 2**30)))
 
 
 def _task(
