@@ -23,6 +23,8 @@ from genokit.pipelines import processes, recording, values
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from genokit.pipelines.form import Form
+
 RECORD = "run.json"
 FILES = recording.FILES
 _HERE = Path("$run")  # the run folder, in its record
@@ -223,6 +225,30 @@ class Run:
         import genokit
 
         return genokit.run(self.source, {**self.parameters, **changes}, name=self.name, settings=settings)
+
+    def form(self, settings: Settings | None = None) -> Form:
+        """A form like that of ``parameters(notebook)``, filled in with the parameters of this run.
+
+        Parameters
+        ----------
+        settings : Settings, optional
+            Settings to run with. Default: ``Settings.load()``.
+
+        Returns
+        -------
+        Form
+            The form; its button runs the notebook as it is now.
+
+        Raises
+        ------
+        NotFound, InvalidNotebook, InvalidParameters
+            The notebook is gone, is none, or takes other parameters now.
+        """
+        from genokit.pipelines.schema import parameters
+
+        schema = parameters(self.source)
+        known = {name: value for name, value in self.parameters.items() if name in schema.parameters}
+        return schema.form(known, settings=settings)
 
     def stop(self, settings: Settings | None = None) -> None:
         """Stop a run that goes on: terminate its Batch job, or interrupt the process that runs it.

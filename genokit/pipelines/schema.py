@@ -17,14 +17,18 @@ import types
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 
 from genokit import display
+from genokit.config import Settings
 from genokit.errors import InvalidParameters, did_you_mean
 from genokit.pipelines import notebook as notebooks
 from genokit.pipelines import values
 from genokit.pipelines.secret_values import redacted
 from genokit.secret_kinds import REFERENCE, secret_name, secret_text
+
+if TYPE_CHECKING:
+    from genokit.pipelines.form import Form
 
 NOT_SECRET = "not a secret"  # in the comment of a parameter that only looks like one
 COMPUTED = ...  # a default that is known only when the cell runs
@@ -81,6 +85,7 @@ class Schema:
 
     title: str
     parameters: Mapping[str, Parameter]
+    path: Path | None = None  # of the notebook
 
     @classmethod
     def parse(cls, code: str, title: str) -> Schema:
@@ -109,16 +114,33 @@ class Schema:
 
         ``later`` names parameters whose values come from notebooks that have not run yet.
         """
+        checked, problems = self._checked(given, later)
+        if problems:
+            count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+            lines = "".join(f"\n  - {problem}" for problem in problems.values())
+            words = f"{count} with the parameters of {self.title}; nothing was run:{lines}"
+            raise InvalidParameters(redacted(words))
+        return checked
+
+    def problems(self, given: Mapping[str, object]) -> dict[str, str]:
+        """What is wrong with the given values, by name; empty if the notebook can be run with them.
+
+        >>> Schema.parse("epochs: int = 3", "n.ipynb").problems({"epochs": "many"})
+        {'epochs': "'epochs': expected int, got 'many' (str)"}
+        """
+        return self._checked(given, ())[1]
+
+    def _checked(self, given: Mapping[str, object], later: Collection[str]) -> tuple[dict[str, Any], dict[str, str]]:
         none = "" if self.parameters else "No code cell tagged 'parameters' sets any: tag the cell that does."
-        problems, checked = [], {}
+        problems, checked = dict[str, str](), dict[str, Any]()
         given = {**{name: value for name, value in self.defaults().items() if _is_reference(value)}, **given}
         for name in dict.fromkeys([*self.parameters, *given, *later]):
             parameter = self.parameters.get(name)
             if parameter is None:
                 hint = none or did_you_mean(name, self.parameters)
-                problems.append(f"'{name}' is not one of its parameters. {hint}")
+                problems[name] = f"'{name}' is not one of its parameters. {hint}"
             elif secret := _secret(parameter, given.get(name)):
-                problems.append(
+                problems[name] = (
                     f"'{secret}' looks like a secret, and parameters are written into the notebook: give it the value "
                     "'secret://NAME', and the kernel reads the environment variable NAME or a private file; if it is "
                     f"not a secret, end its line in the parameters cell with `# {NOT_SECRET}`"
@@ -129,15 +151,10 @@ class Schema:
                 except TypeError as error:
                     inferred = not parameter.annotated and parameter.type is not Any
                     way_out = f"the type comes from the default: to change it, annotate `{name}: TYPE = "
-                    problems.append(f"'{name}': {error}{f'; {way_out}{parameter.code}`' if inferred else ''}")
+                    problems[name] = f"'{name}': {error}{f'; {way_out}{parameter.code}`' if inferred else ''}"
             elif not parameter.code and name not in later:
-                problems.append(f"'{name}' ({parameter.kind}) has no default and was not given")
-        if problems:
-            count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-            lines = "".join(f"\n  - {problem}" for problem in problems)
-            words = f"{count} with the parameters of {self.title}; nothing was run:{lines}"
-            raise InvalidParameters(redacted(words))
-        return checked
+                problems[name] = f"'{name}' ({parameter.kind}) has no default and was not given"
+        return checked, problems
 
     def defaults(self) -> dict[str, Any]:
         """The defaults that are known without running the cell."""
@@ -171,6 +188,32 @@ class Schema:
             "additionalProperties": False,
         }
 
+    def form(self, known: Mapping[str, Any] | None = None, *, settings: Settings | None = None) -> Form:
+        """A form in JupyterLab: a field for each parameter, and a button that runs the notebook and shows the run.
+
+        Parameters
+        ----------
+        known : mapping of str to object, optional
+            Values for a start in place of the defaults.
+        settings : Settings, optional
+            Settings to run with. Default: ``Settings.load()``.
+
+        Returns
+        -------
+        Form
+            The form; ``.run`` is the last run that it started and that has ended.
+
+        Raises
+        ------
+        InvalidParameters
+            The schema is of no notebook, or a value is not of its parameter's type.
+        """
+        from genokit.pipelines.form import Form
+
+        if self.path is None:
+            raise InvalidParameters(f"{self.title} is no file: use parameters('x.ipynb').form() for a notebook's form.")
+        return Form(self, {**self.defaults(), **self.check(known or {}, later=self.parameters)}, settings)
+
     def __repr__(self) -> str:
         inside = ", ".join(f"{p.name}: {p.kind} = {p.code}".removesuffix(" = ") for p in self.parameters.values())
         return f"<Schema of {self.title}: {inside or 'no parameters'}>"
@@ -202,7 +245,7 @@ def parameters(notebook: str | Path) -> Schema:
         The parameters cell is not valid Python.
     """
     path = Path(notebook).expanduser()
-    return Schema.of(notebooks.read(path), path.name)
+    return replace(Schema.of(notebooks.read(path), path.name), path=path.absolute())
 
 
 def _secret(parameter: Parameter, value: object) -> str | None:
