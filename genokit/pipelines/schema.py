@@ -361,7 +361,8 @@ _JSON: dict[Any, dict[str, Any]] = {
     type(None): {"type": "null"},
     datetime.date: {"type": "string", "format": "date"},
     datetime.datetime: {"type": "string", "format": "date-time"},
-    **{kind: {"type": "array"} for kind in (list, tuple, set, frozenset)},
+    **{kind: {"type": "array"} for kind in (list, tuple)},
+    **{kind: {"type": "array", "items": {"not": {"type": ["array", "object"]}}} for kind in (set, frozenset)},
 }
 
 
