@@ -86,12 +86,12 @@ check: dev ## ruff, mypy, and no outputs in notebooks
 	@$(py) -m ruff check .
 	@$(py) -m ruff format --check .
 	@$(py) -m mypy
-	@$(strip) --verify notebooks/*.ipynb
+	@$(strip) --verify notebooks/*.ipynb notebooks/pipelines/*/*.ipynb
 
 format: dev ## format code and notebooks for check
 	@$(py) -m ruff check --fix .
 	@$(py) -m ruff format .
-	@$(strip) notebooks/*.ipynb
+	@$(strip) notebooks/*.ipynb notebooks/pipelines/*/*.ipynb
 
 bench: dev ## run the benchmarks; with Java also on Spark
 	@! command -v java >/dev/null || environments/setup .venv-spark spark

@@ -143,9 +143,9 @@ def enter(run: Run, runs: Path) -> None:
 
 
 @contextlib.contextmanager
-def only_one(run: Run, runs: Path, stop: threading.Event) -> Iterator[None]:
-    """A lock, so that identical runs execute once; waits for it until ``stop`` is set."""
-    with open(private_folder(runs / FOLDER) / f"{key(run)}.lock", "ab") as file:
+def only_one(name: str, runs: Path, stop: threading.Event) -> Iterator[None]:
+    """A lock, such as for a key, so that identical runs execute once; waits for it until ``stop`` is set."""
+    with open(private_folder(runs / FOLDER) / f"{name}.lock", "ab") as file:
         while True:
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -160,7 +160,7 @@ def run(
         )
         begun = replace(begun, ingredients=depends())
         if cache and not fresh:
-            alone.enter_context(caching.only_one(begun, settings.runs, stop))
+            alone.enter_context(caching.only_one(caching.key(begun), settings.runs, stop))
             stored, reason = caching.find(settings.runs, begun)
             if stored:
                 return caching.restore(stored, begun, settings.runs)

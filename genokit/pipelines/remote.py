@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -66,6 +67,11 @@ def send(tasks: Sequence[NotebookJob], on: Queue, clients: Clients, after: Colle
 
     A task whose job has not failed gets that job. ``after``: the ids of the jobs that must succeed before.
     """
+    with cache.only_one("jobs", clients.settings.runs, threading.Event()):
+        return _send(tasks, on, clients, after)
+
+
+def _send(tasks: Sequence[NotebookJob], on: Queue, clients: Clients, after: Collection[str]) -> list[Run]:
     batch = Batch(clients)
     jobs = [_job(task.begun, clients) for task in tasks]
     new = [task for task, job in zip(tasks, jobs, strict=True) if job is None]
