@@ -38,7 +38,7 @@ kit:
 dev:
 	$(setup) dev
 
-demo: kit ## run the tour: two notebooks, a Batch job and a trained LeNet, on this machine; FRESH=1 executes it anew
+demo: kit ## run the tour: five notebooks, Batch jobs and a trained LeNet, on this machine; FRESH=1 executes it anew
 	@$(py) -m genokit pipeline notebooks/pipelines/tour.toml $(if $(FRESH),--fresh) $(ARGS)
 
 lab: kit ## open the notebooks in JupyterLab
