@@ -21,7 +21,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -102,13 +102,13 @@ def find(runs: Path, begun: Run) -> tuple[Run | None, str]:
             with contextlib.suppress(GenokitError):
                 notebooks.load(stored.notebook)
                 return stored, ""
-    last = last_run(runs, begun.source, begun.name)
+    last = last_run(runs, begun.source, begun.name, as_job=bool(begun.address))
     return None, _difference(last, begun) if last else "it has not run before"
 
 
-def last_run(runs: Path, source: Path, name: str) -> Run | None:
-    """The last run of this name and notebook that succeeded."""
-    found = _entry(runs, _digest([str(source), name]))
+def last_run(runs: Path, source: Path, name: str, *, as_job: bool | None = None) -> Run | None:
+    """The last run of this name and notebook that succeeded: as a Batch job, here, or either."""
+    found = _entry(runs, _digest([str(source), name, as_job]))
     return found if found and found.state == "SUCCEEDED" else None
 
 
@@ -138,7 +138,8 @@ def restore(stored: Run, begun: Run, runs: Path) -> Run:
 
 def enter(run: Run, runs: Path) -> None:
     """Enter a run that is about to be saved as SUCCEEDED into the index: once it is saved, it will be found."""
-    for name in (key(run), _digest([str(run.source), run.name])):
+    last = [_digest([str(run.source), run.name, as_job]) for as_job in (None, bool(run.address))]
+    for name in (key(run), *last):
         write_atomic(runs / FOLDER / f"{name}.json", json.dumps({"run": os.path.relpath(run.path, runs)}), private=True)
 
 
@@ -272,6 +273,7 @@ def _modules(code: list[str], cwd: Path, memory: _Memory) -> dict[str, str]:
     project = project_of(cwd)
     places = [place for place in {cwd, project, *map(Path, filter(None, sys.path))} if _in_project(place, project)]
     todo, seen, found = [], set[Any](), dict[str, str]()
+    inside = functools.cache(lambda folder: frozenset(os.listdir(folder)) if os.path.isdir(folder) else frozenset())
     for cell in code:
         with contextlib.suppress(SyntaxError, ValueError, RecursionError):
             todo += [(name, cwd) for name in _imported(ast.parse(notebooks.python(cell)))]
@@ -280,9 +282,9 @@ def _modules(code: list[str], cwd: Path, memory: _Memory) -> dict[str, str]:
         rest = name.lstrip(".")
         dots = len(name) - len(rest)
         for place in [folder, *folder.parents][dots - 1 : dots] if dots else places:
-            for file in [] if (place, rest) in seen else _files(place, rest):
-                if file not in seen and _in_project(file, project):
-                    seen.add(file)
+            for path in [] if (place, rest) in seen else _files(str(place), rest, inside):
+                if path not in seen and _in_project(file := Path(path), project):
+                    seen.add(path)
                     found[f"module {file.relative_to(project)}"] = _content(file, memory)
                     todo += [(other, file.parent) for other in memory.of(file, _imports)]
             seen.add((place, rest))
@@ -300,12 +302,16 @@ def _in_project(path: Path, project: Path) -> bool:
     return path.is_relative_to(project) and not {"site-packages", ".venv"} & set(path.relative_to(project).parts)
 
 
-def _files(place: Path, name: str) -> Iterator[Path]:
-    """The files of a module and of the packages that it is in."""
-    path = place
+def _files(folder: str, name: str, inside: Callable[[str], Collection[str]]) -> Iterator[str]:
+    """The files of a module and of the packages that it is in; ``inside``: the names in a folder."""
     for part in filter(str.isidentifier, name.split(".")):
-        path = path / part
-        yield from (file for file in (path / "__init__.py", path.with_name(f"{part}.py")) if file.is_file())
+        if f"{part}.py" in inside(folder):
+            yield f"{folder}/{part}.py"
+        if part not in inside(folder):
+            return
+        folder = f"{folder}/{part}"
+        if "__init__.py" in inside(folder):
+            yield f"{folder}/__init__.py"
 
 
 def _imports(path: Path) -> list[str]:
