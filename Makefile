@@ -18,7 +18,8 @@ py = "$(VENV)/bin/python"
 as_root = $(if $(filter 0,$(shell id -u)),--allow-root)
 setup = @environments/setup "$(VENV)"
 # Notebooks go to git without outputs, and without what papermill and editors leave behind.
-strip = $(py) -m nbstripout --keep-id --extra-keys "metadata.papermill cell.metadata.papermill metadata.language_info.version"
+strip = $(py) -m nbstripout --keep-id --drop-tagged-cells injected-parameters \
+	--extra-keys "metadata.papermill cell.metadata.papermill metadata.language_info.version"
 
 # What builds this checkout without build isolation, and the pip that installs the rest, come from the lock too.
 compile = printf 'hatchling\neditables\npip\n' | uv pip compile pyproject.toml - --universal --python-version 3.11 --generate-hashes \

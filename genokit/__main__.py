@@ -11,6 +11,7 @@ examples:
   genokit pipeline notebooks/pipelines/tour.toml        run notebooks that depend on one another, -p lenet.epochs=1
   genokit runs                                          list the runs of notebooks
   genokit reproduce runs/20261129-101112-lenet-0a1b2c   run a run or a pipeline again, and compare the results
+  genokit debug runs/20261129-101112-lenet-0a1b2c       repeat a failed run, or a job by its id, cell by cell
   genokit diff runs/20261129-101112-lenet-0a1b2c ...    compare two runs
   genokit clean --runs --older-than 90                  delete the runs of more than 90 days ago
   genokit jobs --status RUNNING                         list the jobs of the account
@@ -112,11 +113,15 @@ def _parser() -> argparse.ArgumentParser:
     pipeline.add_argument("--up-to", metavar="NOTEBOOK", help="run only this one and those that it needs")
     pipeline.add_argument("--from", dest="start_from", metavar="NOTEBOOK", help="run only this one and those after it")
     pipeline.add_argument("--cold", action="store_true", help="start every kernel as a new process")
+    says = "open this one with the last results of the others in its injected cell; execute nothing"
+    pipeline.add_argument("--edit", metavar="NOTEBOOK", help=says)
     pipeline.add_argument("--dry-run", action="store_true", help="execute nothing; say what would be, and why")
     add(_runs, "list the runs of notebooks")
     add(_stop, "stop a run that goes on, or all of a pipeline").add_argument("folder", type=Path, help="its folder")
     again = add(_reproduce, "run a crate again and compare the results; exit code 1 if one differs")
     again.add_argument("folder", type=Path, metavar="CRATE", help="the folder of a run or a pipeline")
+    step = add(_debug, "make a folder in which a failed run or job can be repeated")
+    step.add_argument("step", metavar="FOLDER|JOB_ID", help="a run's folder, or a job's id")
     diff = add(_diff, "compare the parameters, outputs, code and figures of two runs")
     diff.add_argument("runs", nargs=2, type=Path, metavar="FOLDER", help="a run's folder")
     clean = add(_clean, "delete runs of notebooks, oldest first")
@@ -218,10 +223,11 @@ def _pipeline(options: Options) -> None:
     for name, value in options.parameter:
         notebook, _, name = name.partition(".")
         parameters.setdefault(notebook, {})[name] = value
-    chosen = {name: getattr(options, name) for name in ("fresh", "only", "up_to", "start_from", "dry_run", "queue")}
+    names = ("fresh", "only", "up_to", "start_from", "dry_run", "edit", "queue")
+    chosen = {name: getattr(options, name) for name in names}
     done = Pipeline(options.file).run(parameters, warm=not options.cold, **chosen)
-    if options.dry_run:
-        _say(done.to_string(index=False))
+    if options.dry_run or options.edit:
+        _say(f"Opened: {done}" if options.edit else done.to_string(index=False))
         return
     for name, run in done.runs.items():
         why = f"was executed, because {run.reason}" if run.reason else "was executed"
@@ -246,6 +252,17 @@ def _stop(options: Options) -> None:
         if run.state == "RUNNING" or not folders:
             run.stop()
             _say(f"Stopped: {run.name}")
+
+
+def _debug(options: Options) -> None:
+    from genokit import Batch, Run
+
+    failed = Run.load(options.step) if Path(options.step).is_dir() else Batch().job(options.step)
+    made = failed.debug()
+    print(f"Folder: {made.path}")
+    if made.left_out:
+        print(f"Left out, because they look like secrets: {', '.join(made.left_out)}")
+    print(f"Run: {made.command}")
 
 
 def _diff(options: Options) -> None:

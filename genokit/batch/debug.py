@@ -7,7 +7,7 @@ import re
 import shlex
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,7 @@ class DebugFolder:
     path: Path
     command: str
     left_out: tuple[str, ...] = ()
-    notebook: display.Html | None = None
+    notebook: display.Html | None = field(default=None, repr=False)
 
     def _repr_html_(self) -> display.Html:
         rows = {"Notebook": self.notebook, "Folder": self.path, "In a terminal": self.command}

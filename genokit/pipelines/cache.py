@@ -98,7 +98,7 @@ def find(runs: Path, begun: Run) -> tuple[Run | None, str]:
             changed = [path for path, content in stored.data.items() if _content(Path(path), memory) != content]
         if changed:
             return None, f"{changed[0]} changed"
-        if all((stored.path / name).is_file() for name in (crate.SOURCE, crate.PACKAGES)):
+        if all((stored.path / name).is_file() for name in (folders.SOURCE, crate.PACKAGES)):
             with contextlib.suppress(GenokitError):
                 notebooks.load(stored.notebook)
                 return stored, ""

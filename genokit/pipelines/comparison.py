@@ -17,7 +17,7 @@ from genokit.errors import GenokitError, NotebookFailed
 from genokit.files import sha256
 from genokit.pipelines import crate, plan, values
 from genokit.pipelines import notebook as notebooks
-from genokit.pipelines.folder import RECORD, Run
+from genokit.pipelines.folder import RECORD, SOURCE, Run
 from genokit.pipelines.plan import Input
 
 if TYPE_CHECKING:
@@ -290,7 +290,7 @@ def _again(run: Run, parameters: Mapping[str, Any], settings: Settings) -> Run:
 
     cwd = run.source.parent if run.source.parent.is_dir() else run.path
     try:
-        again = genokit.run(run.path / crate.SOURCE, parameters, name=run.name, settings=settings, cwd=cwd)
+        again = genokit.run(run.path / SOURCE, parameters, name=run.name, settings=settings, cwd=cwd)
     except NotebookFailed as error:
         again = cast(Run, error.run)
     return replace(again, source=run.source)

@@ -28,7 +28,7 @@ from genokit.config import Settings
 from genokit.errors import GenokitError, NotFound
 from genokit.files import sha256, write_atomic
 from genokit.pipelines import values
-from genokit.pipelines.folder import FILES, RECORD, Run
+from genokit.pipelines.folder import FILES, RECORD, SOURCE, Run
 from genokit.pipelines.secret_values import redacted
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from genokit.pipelines.report import PipelineRun
 
 METADATA = "ro-crate-metadata.json"
-SOURCE, PACKAGES = "source.ipynb", "environment.txt"
+PACKAGES = "environment.txt"
 OUTPUTS, MANIFEST = "outputs.csv", "datapackage.json"
 VERSION = "1.1"  # of RO-Crate
 SPECIFICATION = "https://w3id.org/ro/crate/{}"

@@ -149,7 +149,8 @@ def run(
         raise NotFound(f"The working folder {cwd} does not exist.")
     begun, executable = prepared(path, parameters or {}, name or path.stem)
     node = executable()
-    begun = replace(begun, path=folder.absolute() if folder else folders.fresh(settings.made("runs"), begun.name))
+    folder = folder.absolute() if folder else folders.fresh(settings.made("runs"), begun.name)
+    begun = replace(begun, path=folder, cwd=str(cwd))
     if queue:
         task = remote.NotebookJob(begun, cwd, timeout_s=timeout_s, cell_timeout_s=cell_timeout_s)
         on = Queue(queue, vcpus, memory_gib, gpus, retry)
@@ -178,7 +179,7 @@ def run(
         with ended_in_order():
             try:
                 begun.save()
-                write_atomic(begun.path / crate.SOURCE, redacted(path.read_bytes()), private=True)
+                write_atomic(begun.path / folders.SOURCE, redacted(path.read_bytes()), private=True)
                 write_atomic(begun.path / crate.PACKAGES, crate.packages(), private=True)
                 write_atomic(begun.path / NOTED, b"", private=True)
                 execution.save()

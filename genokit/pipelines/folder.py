@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
-import os
 import re
 import secrets
 from collections.abc import Mapping
@@ -17,15 +16,16 @@ from genokit import display
 from genokit.config import Settings
 from genokit.errors import GenokitError, InvalidNotebook, NotFound, did_you_mean
 from genokit.files import write_atomic
+from genokit.pipelines import lab, processes, recording, values
 from genokit.pipelines import notebook as notebooks
-from genokit.pipelines import processes, recording, values
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+    from genokit.batch.debug import DebugFolder
     from genokit.pipelines.form import Form
 
-RECORD = "run.json"
+RECORD, SOURCE = "run.json", "source.ipynb"
 FILES = recording.FILES
 _HERE = Path("$run")  # the run folder, in its record
 
@@ -40,6 +40,8 @@ class Run:
         The run folder.
     name : str
         Name of the run.
+    cwd : str
+        Working folder of the kernel.
     state : str
         RUNNING, SUCCEEDED, FAILED, KERNEL_DIED, TIMED_OUT or EXITED_EARLY.
     source : Path
@@ -100,6 +102,7 @@ class Run:
     units: Mapping[str, str] = field(default_factory=dict)
     job: str | None = None
     address: str | None = None
+    cwd: str = ""
 
     @property
     def notebook(self) -> Path:
@@ -250,6 +253,44 @@ class Run:
         known = {name: value for name, value in self.parameters.items() if name in schema.parameters}
         return schema.form(known, settings=settings)
 
+    def open(self) -> str:
+        """Open the executed notebook.
+
+        In a notebook this is a link. Elsewhere a running JupyterLab that serves its folder opens it; if there is none,
+        the browser shows the run's HTML page.
+
+        Returns
+        -------
+        str
+            The link, or the address that was opened.
+        """
+        return lab.opened(self.notebook, self.html)
+
+    def debug(self, settings: Settings | None = None) -> DebugFolder:
+        """Copy the notebook into a new folder beside the run's, to run it cell by cell and see why it failed.
+
+        The copy has the run's parameters, and works in the folder of the run with its settings. Settings that look like
+        secrets are left out.
+
+        Parameters
+        ----------
+        settings : Settings, optional
+            Settings of the copy. Default: ``Settings.load()``.
+
+        Returns
+        -------
+        DebugFolder
+            Its ``path``, a link to the ``notebook``, and the shell line ``command`` that opens it.
+
+        Raises
+        ------
+        NotFound, InvalidNotebook
+            The run folder holds no notebook.
+        """
+        cwd, said = self.cwd or str(self.source.parent), notebooks.banner(self.state, self.error)
+        target = self.path.with_name(f"debug-{fresh(self.path, self.name).name}") / self.source.name
+        return lab.debug(self.path / SOURCE, target, self.parameters, cwd, said, settings or Settings.load())
+
     def stop(self, settings: Settings | None = None) -> None:
         """Stop a run that goes on: terminate its Batch job, or interrupt the process that runs it.
 
@@ -328,29 +369,15 @@ def card(run: Run, *, seen_from: Path | None = None) -> display.Html:
         rows.append(("Time", display.seconds(run.duration_s)))
     if run.error:
         rows.append(("Error", run.error))
-    rows += [*run.outputs.items(), ("Notebook", link(run.notebook, seen_from))]
+    rows += [*run.outputs.items(), ("Notebook", lab.link(run.notebook, seen_from))]
     if run.html:
-        rows.append(("HTML", link(run.html, seen_from)))
+        rows.append(("HTML", lab.link(run.html, seen_from)))
     given = [(name, value, run.units.get(name)) for name, value in run.parameters.items()]
     fold: dict[str, object] = {"Parameters": display.table(given, columns=["name", "value", "unit"])}
     if run.traceback:
         fold["Traceback"] = display.log(run.traceback)
     fold["Cells"] = display.table([asdict(cell) for cell in run.steps])
     return display.card(f"Run {run.name}", rows, status=run.state, fold=fold)
-
-
-def link(path: Path, seen_from: Path | None = None) -> display.Html:
-    """A link to a file of a run, relative to the page in the folder ``seen_from`` or to this kernel's notebook.
-
-    Jupyter does not serve hidden files: their path is shown without a link.
-    """
-    notebook = os.environ.get("JPY_SESSION_NAME")
-    # In a run, the card is read in the executed copy in the run folder.
-    folder = seen_from or os.environ.get("GENOKIT_RUN") or (notebook and Path(notebook).parent)
-    target = Path(os.path.relpath(path.resolve(), Path(folder).resolve())) if folder else path
-    if folder and any(part.startswith(".") and part != ".." for part in target.parts):
-        return display.Html(display.escape(path))
-    return display.link(target, target if seen_from else path)
 
 
 def fresh(runs: Path, name: str) -> Path:

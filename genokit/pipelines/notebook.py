@@ -7,6 +7,7 @@ import base64
 import json
 import logging
 import re
+import secrets
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -76,22 +77,44 @@ def executable(path: Path, content: Json, given: Json) -> Any:
     import nbformat
 
     try:
-        node = nbformat.v4.upgrade(nbformat.reads(json.dumps(content), as_version=4))
+        node = nbformat.v4.upgrade(nbformat.reads(json.dumps(injected(content, given)), as_version=4))
         _, node = nbformat.validator.normalize(node)
         nbformat.validate(node)
     except Exception as error:  # nbformat raises many kinds
         reason = str(error).strip().partition("\n")[0]
         raise InvalidNotebook(f"{path} is not a valid notebook: {reason}. {_MEND}") from None
-    node.cells = [cell for cell in node.cells if not _PUT_IN & set(tags(cell))]
     for cell in node.cells:
         if cell.cell_type == "code":
             cell.outputs, cell.execution_count = [], None
-    if given:
-        code, tagged = values.assignments(given), {"tags": [INJECTED]}
-        for place in range(len(node.cells), 0, -1):
-            if sets_parameters(node.cells[place - 1]):
-                node.cells.insert(place, nbformat.v4.new_code_cell(code, metadata=tagged))
     return node
+
+
+def injected(content: Json, given: Json) -> dict[str, Any]:
+    """The notebook with the values after each cell that sets parameters, and without what an earlier run put in."""
+    cells: list[Json] = []
+    for cell in content["cells"]:
+        if not _PUT_IN & set(tags(cell)):
+            cells.append(cell)
+            if given and sets_parameters(cell):
+                cells.append(new_cell(content, "code", values.assignments(given), INJECTED))
+    return {**content, "cells": cells}
+
+
+def new_cell(content: Json, kind: str, source: str, tag: str) -> dict[str, Any]:
+    """A cell for this notebook."""
+    cell: dict[str, Any] = {"cell_type": kind, "metadata": {"tags": [tag]}, "source": source}
+    if content.get("nbformat_minor", 0) >= 5:
+        cell["id"] = secrets.token_hex(4)
+    return cell | ({"execution_count": None, "outputs": []} if kind == "code" else {})
+
+
+def banner(state: str, error: str | None) -> str:
+    """How a run ended, in Markdown."""
+    if not error:
+        return f"**{state}**"
+    # Four spaces make a code block: no part of the message is read as Markdown.
+    quoted = "\n".join(f"    {line}" for line in error.splitlines())
+    return f"**{state}**: this notebook did not run to the end.\n\n{quoted}"
 
 
 def sets_parameters(cell: Json) -> bool:

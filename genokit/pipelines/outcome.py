@@ -50,10 +50,9 @@ def stamp(node: Any, run: Run) -> None:
     for cell in node.cells:
         cell.metadata.pop("papermill", None)
     if run.error:
-        # Four spaces make a code block: no part of the message is read as Markdown.
-        quoted = "\n".join(f"    {line}" for line in run.error.splitlines())
-        top = f"**{run.state}**: this notebook did not run to the end.\n\n{quoted}"
-        node.cells.insert(0, new_markdown_cell(top, metadata={"tags": [notebooks.MARKER]}))
+        node.cells.insert(
+            0, new_markdown_cell(notebooks.banner(run.state, run.error), metadata={"tags": [notebooks.MARKER]})
+        )
 
 
 def failure(run: Run) -> NotebookFailed:

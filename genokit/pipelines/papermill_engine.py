@@ -21,9 +21,8 @@ from genokit.errors import InvalidParameters, NotebookFailed, NotFound
 from genokit.pipelines import folder as folders
 from genokit.pipelines import notebook as notebooks
 from genokit.pipelines import values
-from genokit.pipelines.crate import SOURCE
 from genokit.pipelines.execute import prepared, run
-from genokit.pipelines.folder import Run
+from genokit.pipelines.folder import SOURCE, Run
 from genokit.pipelines.schema import Schema
 
 _ON_S3 = types.SimpleNamespace(

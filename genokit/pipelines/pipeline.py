@@ -69,6 +69,7 @@ class Pipeline:
         up_to: str | None = None,
         start_from: str | None = None,
         dry_run: bool = False,
+        edit: str | None = None,
         queue: str | None = None,
         warm: bool = True,
     ) -> Any:
@@ -96,6 +97,9 @@ class Pipeline:
             Run only this notebook and those that need it, with the results of the last runs of the others.
         dry_run : bool, default False
             Execute nothing; return what would be done.
+        edit : str, optional
+            Execute nothing; put the results of the last runs that this notebook needs into its cell of injected
+            parameters, and open it, as :meth:`Run.open` does. Every run replaces that cell, so edits need no way back.
         queue : str, optional
             Run the notebooks as Batch jobs in this job queue, but those for which the file says ``on``. Jobs wait for
             one another by themselves: if this process ends, they go on, and the same call finds them and their results
@@ -106,9 +110,9 @@ class Pipeline:
 
         Returns
         -------
-        PipelineRun or DataFrame
+        PipelineRun or DataFrame or str
             Runs, outputs and the report. Of a dry run, one row per notebook: notebook, action ("run" or "restore") and
-            why.
+            why. Of a notebook to edit, a link or its address.
 
         Raises
         ------
@@ -134,6 +138,7 @@ class Pipeline:
         settings = self.settings or Settings.load()
         todo = self.plan.with_parameters(parameters or {})
         todo.check()
+        only = edit or only
         start_from, up_to, fresh = only or start_from, only or up_to, fresh or only is not None
         needed = todo.needed
         last = set[str]().union(*(needed[name] for name in (todo.named(up_to) if up_to else needed)))
@@ -146,6 +151,11 @@ class Pipeline:
                 raise GenokitError(f"'{name}' has no run that succeeded. Run the pipeline with up_to='{name}' first.")
             earlier[name] = found
         todo = replace(todo, steps=tuple(step.with_queue(queue) for step in chosen))
+        if edit:
+            from genokit.pipelines import lab
+
+            step = todo[edit]
+            return lab.edit(step.path, {**step.parameters, **schedule.inputs_of(step, earlier)})
         if dry_run:
             return schedule.dry_run(todo, settings, earlier, fresh=fresh)
         ended = PipelineRun(folders.fresh(settings.made("runs"), todo.name), todo, earlier=earlier)

@@ -208,6 +208,7 @@ def collect(run: Run, clients: Clients) -> Run:
         data={**its.data, **cache.recorded(its, clients.settings.runs, run.path)},
         name=run.name,
         source=run.source,
+        cwd=run.cwd,
         parameters={**its.parameters, **run.parameters},
         ingredients=run.ingredients,
         reason=run.reason,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genokit import display, live
-from genokit.pipelines import folder as folders
+from genokit.pipelines import lab
 from genokit.pipelines.folder import Run
 from genokit.pipelines.plan import Plan
 
@@ -116,7 +116,7 @@ class PipelineRun:
         return f"<PipelineRun {self.plan.name} {self.state}, {self.done} notebooks, {took}, {self.path}>"
 
     def _repr_html_(self) -> str:
-        rows = [*summary(self), ("Report", folders.link(self.report))]
+        rows = [*summary(self), ("Report", lab.link(self.report))]
         return display.card(f"Pipeline {self.plan.title}", rows, status=self.state, fold={"Notebooks": overview(self)})
 
 

@@ -40,7 +40,7 @@ def dry_run(todo: Plan, settings: Settings, earlier: Mapping[str, Run], *, fresh
         elif not fresh and step.on:
             stored, why = remote.find(_task(step, known, clients).begun, clients)
         elif not fresh:
-            begun, _ = prepared(step.path, {**step.parameters, **_inputs(step, known)}, name)
+            begun, _ = prepared(step.path, {**step.parameters, **inputs_of(step, known)}, name)
             depends = cache.ingredients(begun, settings, step.path.parent, _before(step, known))
             stored, why = cache.find(settings.runs, replace(begun, ingredients=depends))
         if stored:
@@ -136,7 +136,7 @@ class Schedule:
         try:
             self.ended.runs[step.name] = run(
                 step.path,
-                {**step.parameters, **_inputs(step, known)},
+                {**step.parameters, **inputs_of(step, known)},
                 name=step.name,
                 settings=self.settings,
                 cell_timeout_s=step.cell_timeout_s,
@@ -192,7 +192,7 @@ def _task(
     for parameter, (names, output, several) in step.inputs.items():
         if all(known[name].address for name in names):
             inputs[parameter] = ([known[name] for name in names], output, several)
-    given = {**step.parameters, **_inputs(step, known, besides=inputs)}
+    given = {**step.parameters, **inputs_of(step, known, besides=inputs)}
     begun, _ = prepared(step.path, given, step.name, later=inputs)
     task = remote.NotebookJob(begun, step.path.parent, inputs, step.timeout_s, step.cell_timeout_s)
     return remote.identified(task, clients, _before(step, known), fresh=fresh)
@@ -203,7 +203,7 @@ def _before(step: PlannedNotebook, known: Mapping[str, Run]) -> dict[str, str]:
     return {name: cache.identity(known[name]) for name in step.after}
 
 
-def _inputs(
+def inputs_of(
     step: PlannedNotebook, known: Mapping[str, Run], besides: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """What the notebook's inputs are, but those ``besides``; raises GenokitError if one was not recorded."""

@@ -1,0 +1,87 @@
+"""What is opened in JupyterLab: a run's notebook, a copy to debug, and a pipeline's notebook with its real inputs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shlex
+import sys
+import webbrowser
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from genokit import display
+from genokit.batch.debug import DebugFolder, without_secrets
+from genokit.config import Settings
+from genokit.files import write_atomic
+from genokit.pipelines import notebook as notebooks
+from genokit.pipelines.schema import Schema
+
+
+def link(path: Path, seen_from: Path | None = None) -> display.Html:
+    """A link to a file of a run, relative to the page in the folder ``seen_from`` or to this kernel's notebook.
+
+    Jupyter does not serve hidden files: their path is shown without a link.
+    """
+    notebook = os.environ.get("JPY_SESSION_NAME")
+    # In a run, the card is read in the executed copy in the run folder.
+    folder = seen_from or os.environ.get("GENOKIT_RUN") or (notebook and Path(notebook).parent)
+    target = Path(os.path.relpath(path.resolve(), Path(folder).resolve())) if folder else path
+    if folder and any(part.startswith(".") and part != ".." for part in target.parts):
+        return display.Html(display.escape(path))
+    return display.link(target, target if seen_from else path)
+
+
+def opened(notebook: Path, page: Path | None = None) -> str:
+    """Show a link in a notebook; elsewhere open the notebook in a running JupyterLab, or else its page in a browser."""
+    if (shell := sys.modules.get("IPython")) and hasattr(shell.get_ipython(), "kernel"):
+        return link(notebook)
+    address, token = _in_lab(notebook) or ((page or notebook).as_uri(), "")
+    webbrowser.open(address + (f"?token={token}" if token else ""))
+    return address
+
+
+def _in_lab(notebook: Path) -> tuple[str, str] | None:
+    """The notebook's address in a running JupyterLab, and the server's token."""
+    with contextlib.suppress(ImportError):
+        from jupyter_server.serverapp import list_running_servers
+
+        for server in list_running_servers():
+            with contextlib.suppress(ValueError):  # it serves another folder
+                path = notebook.resolve().relative_to(Path(server["root_dir"]).resolve())
+                if not any(part.startswith(".") for part in path.parts):  # Jupyter does not serve hidden files
+                    return f"{server['url']}lab/tree/{quote(path.as_posix())}", server.get("token", "")
+    return None
+
+
+def debug(
+    source: Path, target: Path, parameters: Mapping[str, Any], cwd: str, said: str, settings: Settings
+) -> DebugFolder:
+    """A copy of a notebook with these parameters, that begins with what was ``said`` of it and works in ``cwd``."""
+    content = notebooks.injected(notebooks.load(source), parameters)
+    environ, left_out = without_secrets(settings.environ())
+    setup = ["# As in the run", "import os", f"os.chdir({cwd!r})"]
+    setup += [f"os.environ[{name!r}] = {value!r}" for name, value in environ.items()]
+    content["cells"] = [
+        notebooks.new_cell(content, "markdown", said, notebooks.MARKER),
+        notebooks.new_cell(content, "code", "\n".join(setup), notebooks.MARKER),
+        *(cell | {"outputs": []} if "outputs" in cell else cell for cell in content["cells"]),
+    ]
+    _write(content, target, private=True)
+    words = [sys.executable, "-m", "jupyterlab", str(target), *(["--allow-root"] if os.geteuid() == 0 else [])]
+    return DebugFolder(target.parent, shlex.join(words), left_out, link(target))
+
+
+def edit(notebook: Path, parameters: Mapping[str, object]) -> str:
+    """Put parameters into a notebook, in the cell that every run replaces, and open it."""
+    content = notebooks.read(notebook)
+    given = Schema.of(content, notebook.name).check(parameters)
+    _write(notebooks.injected(content, given), notebook)
+    return opened(notebook)
+
+
+def _write(content: Mapping[str, Any], notebook: Path, *, private: bool = False) -> None:
+    write_atomic(notebook, json.dumps(content, indent=1, ensure_ascii=False) + "\n", private=private)
