@@ -52,7 +52,9 @@ def secret(name: str, settings: Settings | None = None) -> str:
 def known() -> dict[str, str]:
     """What must not be written: each form of each secret that this process knows, with what to write instead."""
     found = dict[str, str]()
-    for name, value in {**{name: text for name, text in os.environ.items() if secret_name(name)}, **_read}.items():
+    # A shell's PWD and OLDPWD are folders.
+    environ = {name: text for name, text in os.environ.items() if secret_name(name) and name not in ("PWD", "OLDPWD")}
+    for name, value in {**environ, **_read}.items():
         for part in {value, *value.splitlines()}:
             if len(part) >= SHORTEST and not REFERENCE.fullmatch(part):
                 found |= dict.fromkeys(_forms(part), f"secret://{name}")
