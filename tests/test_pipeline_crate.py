@@ -183,8 +183,9 @@ def test_a_crate_names_data_sets_units_forms_and_what_one_notebook_passed_to_ano
             {"notebook": "first", "name": "n", "kind": "text", "value": "[3, 4]", "sha256": "", "bytes": ""}
         ]
     assert set(crate.verify(folder).state) == {"unchanged"}
-    used = crate.why(tmp_path / "data" / "datapackage.json", settings=settings)
-    assert list(used.role) == ["used"]
+    for name in ("datapackage.json", "t.csv"):
+        used = crate.why(tmp_path / "data" / name, settings=settings)
+        assert list(used.role) == ["used"], f"{name} was fetched"
 
 
 def test_a_table_beside_the_crate_lists_every_output_with_hash_and_size(
@@ -234,6 +235,24 @@ def test_a_crate_is_run_again_from_its_own_notebook_and_every_result_is_equal(
     (tmp_path / "x.csv").write_text("other")
     with pytest.raises(GenokitError, match=r"cannot be reproduced: .*x.csv changed or is missing"):
         reproduce(done.path, settings)
+
+
+def test_a_table_that_was_recorded_is_a_file_of_the_crate_and_equal_when_made_again(
+    settings: Settings, write: Write, tmp_path: Path
+) -> None:
+    code = "import genokit, pandas\ngenokit.record('table', pandas.DataFrame({'a': range(n)}))"
+    done = run(write("tables", "n: int = 3", code), settings=settings, progress=False)
+    path = done.outputs["table"]
+    assert path.is_relative_to(done.path)
+    files = crate.verify(done.path).set_index("path")
+    assert tuple(files.loc[str(path.relative_to(done.path)), ["state", "role"]]) == ("unchanged", "made")
+    assert list(crate.why(path, settings=settings).role) == ["made"]
+    again = reproduce(done.path, settings)
+    assert again.equal
+    assert len(again.table) == 2
+    assert "table" in (done.path / crate.OUTPUTS).read_text()
+    path.write_text("other")
+    assert set(crate.verify(done.path).state) == {"changed", "unchanged"}
 
 
 def test_what_differs_is_measured_in_numbers_figures_and_files(
@@ -293,7 +312,7 @@ def test_a_pipeline_is_run_again_with_its_results_passed_anew_and_says_what_diff
     assert take["got"] == draw["seed"] != done.outputs["draw"]["seed"]
     assert not again.equal
     assert list(again.table["what"][~again.table["equal"]]) == ["output seed", "output got"]
-    assert "different" in again._repr_html_()
+    assert "mismatch" in again._repr_html_()
     assert cli(["reproduce", str(done.path)], settings).returncode == 1
 
 

@@ -212,7 +212,7 @@ class Reproduction:
         if self.packages:
             fold["Packages that differ"] = display.log("\n".join(self.packages))
         fold |= {f"{one.a.name} side by side": display.Html(one._repr_html_()) for one in self.comparisons}
-        return display.card("Reproduction", rows, status="equal" if self.equal else "different", fold=fold)
+        return display.card("Reproduction", rows, status="verified" if self.equal else "mismatch", fold=fold)
 
 
 def reproduce(folder: str | Path, settings: Settings | None = None) -> Reproduction:

@@ -203,9 +203,8 @@ def _action(crate: Crate, run: Run, inputs: Mapping[str, Input] | None = None) -
         for identity in (f"#{name}-result-{quote(output)}" for name in names)
         if identity in crate.entities
     ]
-    inside = [run.notebook, run.html, *sorted((run.path / FILES).rglob("*"))]
-    made = [crate.file(path) for path in inside if path and path.is_file()]
-    files = [one for path in _paths(run, run.outputs) if (one := crate.path(path)) not in made]
+    made = [run.notebook, run.html, *sorted((run.path / FILES).rglob("*")), *_paths(run, run.outputs)]
+    files = [crate.path(path) for path in dict.fromkeys(made) if path and path.exists()]
     used = [crate.path(path) for path in _paths(run, run.parameters)]
     used += [_data_set(crate, Path(path), content) for path, content in run.data.items() if path.endswith(MANIFEST)]
     where = f"as the Batch job {run.job}" if run.job else f"on {platform.platform()} with {os.cpu_count()} CPUs"
@@ -222,7 +221,7 @@ def _action(crate: Crate, run: Run, inputs: Mapping[str, Input] | None = None) -
         startTime=run.started.isoformat(),
         endTime=run.ended and run.ended.isoformat(),
         object=[*given, *passed, *used],
-        result=[*made, *results, *files],
+        result=[*files, *results],
         **_status(run.error),
     )
 
@@ -346,7 +345,7 @@ def why(file: str | Path, *, settings: Settings | None = None) -> DataFrame:
     Parameters
     ----------
     file : str or Path
-        The file. It is found by the hash of its content.
+        The file. It is found by the hash of its content; it may also be one of a data set that was fetched.
     settings : Settings, optional
         Settings that name the runs folder. Default: ``Settings.load()``.
 
@@ -372,10 +371,16 @@ def why(file: str | Path, *, settings: Settings | None = None) -> DataFrame:
             action = found.get(f"#{metadata.parent.name}", {})
             for role in ("made", "used"):
                 things = [found.get(one, {}) for one, has in _roles(action) if has == role]
-                if any(one.get("sha256") == wanted for one in things):
+                if any(one.get("sha256") == wanted or _has(one, wanted) for one in things):
                     notebook = found[action["instrument"]["@id"]]["name"]
                     rows.append((role, notebook, str(metadata.parent)))
     return pd.DataFrame(rows, columns=["role", "notebook", "path"])
+
+
+def _has(entity: Mapping[str, Any], wanted: str) -> bool:
+    """Whether an entity is the manifest of a data set, still there, with a file of this hash."""
+    path = Path(unquote(entity.get("@id", "")).removeprefix("file://"))
+    return path.name == MANIFEST and path.is_file() and wanted in path.read_text(encoding="utf-8", errors="replace")
 
 
 def workflow(folder: Path) -> str:
