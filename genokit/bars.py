@@ -30,12 +30,12 @@ class Bar(tqdm):  # type: ignore[misc]
         self._drawn = 0.0
         if self._in_notebook:
             options["file"] = io.StringIO()  # discards what tqdm writes itself
-        self._in_log = not self._in_notebook and not sys.stderr.isatty()
-        super().__init__(*args, **{"mininterval": LOG_S if self._in_log else 0.2} | options)
+        self.in_log = not self._in_notebook and not sys.stderr.isatty()
+        super().__init__(*args, **{"mininterval": LOG_S if self.in_log else 0.2} | options)
 
     def refresh(self, *args: Any, **options: Any) -> None:
         """Draw again; in a log only if the last line is ten seconds old."""
-        if not self._in_log or time.monotonic() - self._drawn >= LOG_S:
+        if not self.in_log or time.monotonic() - self._drawn >= LOG_S:
             super().refresh(*args, **options)
 
     @classmethod

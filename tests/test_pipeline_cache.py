@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
@@ -286,12 +287,19 @@ def test_a_pipeline_killed_at_any_moment_continues(three: Path, settings: Settin
     worked(three.parent)
     dice, kills, succeeded = random.Random(times), 0, set[str]()
     while kills < times:
-        process = subprocess.Popen([sys.executable, "-c", KILLED, str(three), str(settings.home)])
+        command = [sys.executable, "-c", KILLED, str(three), str(settings.home)]
+        process = subprocess.Popen(command, start_new_session=True, env={**os.environ, "GENOKIT_TEST": str(tmp_path)})
         try:
             process.wait(dice.uniform(0.2, 12))
         except subprocess.TimeoutExpired:
-            process.send_signal(signal.SIGKILL)
+            if kills % 2:  # with all processes of its session, or alone
+                os.killpg(process.pid, signal.SIGKILL)
+            process.kill()
             process.wait()
+        deadline = time.monotonic() + 30
+        while marked(str(tmp_path)):
+            assert time.monotonic() < deadline, f"{marked(str(tmp_path))} outlived the pipeline"
+            time.sleep(0.05)
         kills += 1
         done = [Run.load(path) for path in runs(settings)["path"] if (Path(path) / "run.json").is_file()]
         executed = [one.name for one in done if one.state == "SUCCEEDED" and not one.cached_from]
@@ -307,6 +315,16 @@ def test_a_pipeline_killed_at_any_moment_continues(three: Path, settings: Settin
     assert ended.outputs == whole.outputs
     again = Pipeline(three, settings=settings).run(progress=False)
     assert all(one.cached_from for one in again.runs.values())
+
+
+def marked(mark: str) -> list[psutil.Process]:
+    """The processes that were started with this mark: the pipeline, the template of its kernels, and the kernels."""
+    found = []
+    for one in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if one.status() != psutil.STATUS_ZOMBIE and one.environ().get("GENOKIT_TEST") == mark:
+                found.append(one)
+    return found
 
 
 @pytest.mark.slow

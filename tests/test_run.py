@@ -22,10 +22,12 @@ import psutil
 import pytest
 
 from genokit import Settings, run
+from genokit.bars import Bar
 from genokit.errors import GenokitError, InvalidNotebook, InvalidParameters, NotebookFailed, NotFound
-from genokit.pipelines import Run, recording, runs
+from genokit.pipelines import Run, engine, recording, runs
 from genokit.pipelines.engine import Execution
-from genokit.pipelines.notebook import figures
+from genokit.pipelines.execute import CELLS, show_cells
+from genokit.pipelines.notebook import Cell, figures
 
 PARAMETERS = "#tags parameters\nepochs: int = 3  # passes\nrate = 0.5\nstart = None\n"
 Write = Callable[..., Path]
@@ -464,6 +466,31 @@ def test_the_links_of_a_card_work_where_it_is_read(tmp_path: Path, monkeypatch: 
     assert links("lab/.genokit/r") == []  # Jupyter does not serve hidden files
     monkeypatch.setenv("GENOKIT_RUN", str(tmp_path / "runs/outer"))
     assert links("runs/r") == ["../r/notebook.ipynb"]
+
+
+def test_a_silent_cell_lets_the_notebook_be_read_as_far_as_it_got(
+    write: Write, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "AUTOSAVE_S", 0.2)
+    notebook = write(
+        "silent",
+        "print('early')",
+        "import os, pathlib, time\nprint('la', end='', flush=True)\nprint('te')\n"
+        "while 'late' not in pathlib.Path(os.environ['GENOKIT_RUN'], 'notebook.ipynb').read_text(): time.sleep(0.05)",
+        "print('end')",
+    )
+    assert run(notebook, settings=settings, progress=False, timeout_s=60).state == "SUCCEEDED"
+
+
+def test_a_bar_says_which_cell_runs(write: Write, settings: Settings) -> None:
+    cells = [Cell(1, "load()", "completed"), Cell(2, "x" * 90, "running"), Cell(3, "end", "pending")]
+    with Bar(desc="study", bar_format=CELLS) as bar:
+        show_cells(bar, cells)
+        assert re.fullmatch(r"study:  33%\|.*\| 1/3 \[00:0\d, x{10,40}.*\]", str(bar))
+    path = write("named", "import time  # papermill_description=Align\ntime.sleep(1)")
+    seen: list[str] = []
+    run(path, settings=settings, progress=False, watch=lambda one: seen.extend(cell.source for cell in one.steps))
+    assert set(seen) == {"Align"}
 
 
 def wait_for(condition: Callable[[], bool], timeout_s: float = 240) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import itertools
 import math
 import os
@@ -45,6 +46,7 @@ from genokit.pipelines.template import ForkedKernel, KernelTemplate
 _PREPARE = f"""(lambda t: t.schedule(lambda: t.socket.set({int(zmq.SNDHWM)}, 0)))(get_ipython().kernel.iopub_thread)
 __import__("atexit").register(setattr, type(__import__("sys").stdout), "flush_timeout", 0.1)
 get_ipython().genokit_run = """
+AUTOSAVE_S = 5.0  # between two saves while cells run
 
 
 class Execution:
@@ -89,10 +91,10 @@ class Execution:
         self.over.clear()
         threading.Thread(target=self._run, args=(cwd, environ), name=f"run {cwd.name}", daemon=True).start()
 
-    def save(self) -> None:
+    def save(self, node: Any = None) -> None:
         """Write the notebook as far as it got, unless that was just done: saving takes at most a tenth of the time."""
         if (before := time.monotonic()) >= self._next_save:
-            notebooks.write(self.node, self.path)
+            notebooks.write(node or self.node, self.path)
             self._next_save = before + max(1.0, 11 * (time.monotonic() - before))
 
     @property
@@ -170,11 +172,19 @@ class Execution:
 
     def _kernel_ready(self, notebook: Any) -> None:
         self._find_process()
+        self._autosave()
         # By default we, too, would drop messages, even the one that says the cell has ended.
         self._client.kc.iopub_channel.socket.set(zmq.RCVHWM, 0)
         shell = self._client.kc.shell_channel
         shell.get_msg = partial(_next_message, shell.get_msg)
         self._client.kc.execute(f"{_PREPARE}{str(self.path.parent)!r}", silent=True)
+
+    def _autosave(self) -> None:
+        """Save now and again, also while a cell prints nothing; in the thread that changes the notebook."""
+        node = copy.deepcopy(self.node)
+        self._client.settle(*node.cells)
+        self.save(node)
+        asyncio.get_running_loop().call_later(AUTOSAVE_S, self._autosave)
 
     def _cell_started(self, cell: Any, cell_index: int) -> None:
         self.cells[cell_index].state = "running"

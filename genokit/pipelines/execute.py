@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from genokit.pipelines.engine import Execution
     from genokit.pipelines.template import KernelTemplate
 
+CELLS = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"  # of a bar that counts cells
+
 
 def run(
     notebook: str | Path,
@@ -186,7 +188,7 @@ def run(
                 environ = {**os.environ, **settings.environ(), "GENOKIT_RUN": str(begun.path)}
                 execution.start(cwd=cwd, environ=environ)
                 html.exporter()  # takes half a second the first time, while the kernel starts
-                with Bar(total=execution.left, desc=begun.name, unit="cell", disable=not progress) as bar:
+                with Bar(desc=begun.name, unit="cell", bar_format=CELLS, disable=not progress) as bar:
                     watch = functools.partial(_as_it_is, begun, execution, watch) if watch else None
                     why = _watch(execution, bar, cell_timeout_s or math.inf, timeout_s or math.inf, stop, watch)
             finally:  # above all on an interrupt: the kernel must not outlive us, and the record must be true
@@ -218,11 +220,10 @@ def _run_on(
         return ended
     task = replace(task, begun=replace(task.begun, reason=reason))
     (run,) = remote.send([task], on, clients)
-    with Bar(desc=run.name, unit="cell", disable=not progress) as bar:
+    with Bar(desc=run.name, unit="cell", bar_format=CELLS, disable=not progress) as bar:
         while run.state == "RUNNING" and not stop.wait(clients.backend.poll_s):
             (run,) = remote.look([run], clients)
-            bar.total = len(run.steps) or None
-            bar.update(sum(cell.done for cell in run.steps) - bar.n)
+            show_cells(bar, run.steps)
             if watch:
                 watch(run)
     if run.state != "SUCCEEDED":
@@ -285,6 +286,13 @@ def ended_in_order() -> Iterator[None]:
             signal.signal(one, signal.SIG_DFL)
 
 
+def show_cells(bar: Any, cells: Collection[notebooks.Cell]) -> None:
+    """Bring a bar to where a run is: how many of its cells are done, and what runs."""
+    bar.total, bar.n = len(cells) or None, sum(cell.done for cell in cells)
+    running = (values.shortened(cell.source, 40) for cell in cells if cell.state == "running")
+    bar.set_postfix_str(next(running, ""))
+
+
 def _as_it_is(begun: Run, execution: Execution, watch: Callable[[Run], None]) -> None:
     watch(replace(begun, steps=tuple(cell for cell in execution.cells.values() if cell.number)))
 
@@ -298,13 +306,15 @@ def _watch(
     watch: Callable[[], None] | None,
 ) -> str:
     """Wait until the execution ends or must be stopped; returns the reason to stop it, or ""."""
-    begun, shown = time.monotonic(), None
+    begun, shown, drawn = time.monotonic(), None, 0.0
     while True:
-        over = execution.over.wait(0.05)
-        bar.update(bar.total - execution.left - bar.n)
-        if watch and shown != (shown := [cell.state for cell in execution.cells.values()]):
+        over, now = execution.over.wait(0.05), time.monotonic()
+        changed = shown != (shown := [cell.state for cell in execution.cells.values()])
+        if over or now - drawn > (0.2 if changed else 1.0):
+            show_cells(bar, execution.cells.values())
+            drawn = now
+        if watch and changed:
             watch()
-        now = time.monotonic()
         if over:
             return ""
         if stop.is_set():

@@ -172,7 +172,9 @@ def python(code: str) -> str:
 
 
 def first_line(cell: Json) -> str:
-    """The first line of a cell that is neither blank nor a comment."""
+    """The name that a cell has for papermill (``# papermill_description=NAME``), or else its first line of code."""
+    if named := re.search(r"papermill_description=(\S+)", text(cell)):
+        return values.shortened(named[1], 80)
     lines = (line.strip() for line in text(cell).splitlines())
     return values.shortened(next((line for line in lines if line and not line.startswith("#")), ""), 80)
 

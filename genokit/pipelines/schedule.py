@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
+import functools
 import os
 import sys
 import threading
@@ -17,7 +19,7 @@ from genokit import backends
 from genokit.config import Settings
 from genokit.errors import GenokitError, NotebookFailed
 from genokit.pipelines import cache, remote
-from genokit.pipelines.execute import prepared, run
+from genokit.pipelines.execute import CELLS, prepared, run, show_cells
 from genokit.pipelines.folder import Run, output_of
 from genokit.pipelines.plan import Plan, PlannedNotebook
 from genokit.pipelines.report import LiveGraph, PipelineRun
@@ -25,6 +27,8 @@ from genokit.pipelines.template import KernelTemplate
 
 if TYPE_CHECKING:
     from pandas import DataFrame
+
+LINES = 8  # notebooks whose cells are shown at a time
 
 
 def dry_run(todo: Plan, settings: Settings, earlier: Mapping[str, Run], *, fresh: bool) -> DataFrame:
@@ -58,6 +62,8 @@ class Schedule:
         self.left = list(ended.plan.steps)
         self.here: dict[Future[None], str] = {}
         self.sent: dict[str, Run] = {}
+        self.seen: dict[str, Run] = {}  # those that run here, as they are
+        self.lines: list[Any] = []
         self.stop = threading.Event()
 
     def run(self, progress: bool) -> None:
@@ -76,13 +82,35 @@ class Schedule:
                     graph.update([*self.sent, *(name for future, name in self.here.items() if future.running())])
                     self._wait()
                     bar.update(sum(state != "NOT_RUN" for state, _ in self.ended.outcomes.values()) - bar.n)
+                    self._draw(bar)
             except BaseException:  # the kernels must not outlive us
                 self.stop.set()
                 for name, sent in self.sent.items():
                     said = f"its Batch job {sent.job} goes on; run the pipeline again to get its results"
                     self.ended.problems[name] = ("RUNNING", said)
                 raise
+            finally:
+                for line in self.lines:
+                    line.close()
         graph.update()
+
+    def _draw(self, bar: Any) -> None:
+        """Show which cell each notebook is at: below the bar, or where lines cannot be overwritten, in it."""
+        from genokit.bars import Bar
+
+        now = list({**self.seen, **self.sent}.values())[:LINES]
+        if bar.in_log:
+            cells = (f"{run.name} {sum(cell.done for cell in run.steps)}/{len(run.steps)}" for run in now)
+            bar.set_postfix_str(", ".join(cells))
+            return
+        while len(self.lines) < len(now):
+            self.lines.append(Bar(desc=now[-1].name, leave=False, bar_format=CELLS, disable=bar.disable))
+        while len(self.lines) > len(now):
+            self.lines.pop().close()
+        for line, one in zip(self.lines, now, strict=True):
+            line.set_description_str(one.name, refresh=False)
+            line.start_t = time.time() - (datetime.datetime.now(datetime.UTC) - one.started).total_seconds()
+            show_cells(line, one.steps)
 
     def _start(self, pool: ThreadPoolExecutor) -> None:
         """Start every notebook that can; a job can as soon as those that it needs are jobs too."""
@@ -148,11 +176,14 @@ class Schedule:
                 fresh=self.fresh,
                 before=_before(step, known),
                 template=self.template,
+                watch=functools.partial(self.seen.__setitem__, step.name),
             )
         except NotebookFailed as error:
             self.ended.runs[step.name] = cast(Run, error.run)
         except GenokitError as error:
             self.ended.problems[step.name] = ("FAILED", str(error))
+        finally:
+            self.seen.pop(step.name, None)
 
     def _send(self, steps: Sequence[PlannedNotebook]) -> None:
         """Submit the combinations of one notebook as jobs, but those whose results exist."""
