@@ -110,7 +110,8 @@ def test_a_run_keeps_everything_in_its_folder(write: Write, settings: Settings) 
 
     assert notebook.read_bytes() == before
     assert re.fullmatch(r"\d{8}-\d{6}-good-[0-9a-f]{6}", ended.path.name)
-    kept = {"environment.txt", "notebook.html", "notebook.ipynb", "ro-crate-metadata.json", "run.json", "source.ipynb"}
+    kept = {"environment.txt", "notebook.html", "notebook.ipynb", "outputs.csv", "run.json", "source.ipynb"}
+    kept.add("ro-crate-metadata.json")
     assert {path.name for path in ended.path.iterdir()} == kept
     assert (ended.path / "source.ipynb").read_bytes() == before
     json.loads((ended.path / "run.json").read_text(), parse_constant=lambda word: pytest.fail(word))

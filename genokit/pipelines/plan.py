@@ -36,7 +36,10 @@ SCHEMA = Path(__file__).with_name("pipeline.schema.json")
 
 @dataclass(frozen=True)
 class Queue:
-    """Where a notebook runs as a Batch job, and what the job gets; as the keywords of :meth:`genokit.Batch.submit`."""
+    """Where a notebook runs as a Batch job, and what the job gets, in the words of :meth:`genokit.Batch.submit`.
+
+    ``secrets``: the ARN in AWS Secrets Manager by the environment variable that the job gets.
+    """
 
     queue: str
     vcpus: float = 1
@@ -45,6 +48,7 @@ class Queue:
     retry: int | str | None = None
     timeout_min: float | None = None
     image: str = "genokit"
+    secrets: Mapping[str, str] = field(default_factory=dict)
 
 
 class Input(NamedTuple):

@@ -80,7 +80,9 @@ def _send(tasks: Sequence[NotebookJob], on: Queue, clients: Clients, after: Coll
             _request(task, clients)
         command = ["python", "-m", "genokit.pipelines", "Ref::run"]
         kind = "genokit-notebook-gpu" if on.gpus else "genokit-notebook"
-        definition = batch.define(kind, command=command, image=on.image, gpus=on.gpus)
+        known = [{"name": name, "valueFrom": arn} for name, arn in on.secrets.items()]
+        container = {"secrets": known} if known else None
+        definition = batch.define(kind, command=command, image=on.image, gpus=on.gpus, container=container)
         rows: list[Mapping[str, object]] = [{"run": task.begun.address} for task in new]
         job = batch.submit(
             definition,
