@@ -205,6 +205,19 @@ def test_a_notebook_that_is_no_file_runs_from_a_copy_and_an_output_of_none_is_no
     assert again.parameters == {"msg": "again"}
 
 
+def test_no_secret_reaches_papermill_s_output_or_error(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAB_TOKEN", "hunter2hunter2")
+    token = "os.environ['LAB_TOKEN']"
+    saved = f"assert {token} not in open('out.ipynb').read()"
+    notebook = write(f"import os\nprint({token})", saved, f"raise ValueError({token})")
+    with pytest.raises(papermill.PapermillExecutionError, match="ValueError: secret://LAB_TOKEN") as raised:
+        execute(notebook, tmp_path / "out.ipynb", cwd=tmp_path)
+    assert "hunter2" not in str(raised.value)
+    assert "hunter2" not in (tmp_path / "out.ipynb").read_text()
+
+
 def test_an_output_on_s3_goes_through_the_kit_s_own_clients(write: Write) -> None:
     address = f"s3://{backends.clients().bucket}/out.ipynb"
     execute(write("print(1)"), address)

@@ -24,6 +24,7 @@ from genokit.pipelines import values
 from genokit.pipelines.execute import prepared, run
 from genokit.pipelines.folder import SOURCE, Run
 from genokit.pipelines.schema import Schema
+from genokit.pipelines.secret_values import redacted
 
 _ON_S3 = types.SimpleNamespace(
     read=lambda path: storage.read(path).decode(),
@@ -113,6 +114,7 @@ class GenokitEngine:
         manager = NotebookExecutionManager(nb, output_path, log_output, progress_bar, autosave_cell_every)
         log = sys.stderr if log_output else None  # not standard output, where papermill may write the notebook
         manager.files = (stdout_file or log, stderr_file or log)
+        manager.save = functools.partial(_save, manager)
         manager.notebook_start()
         try:
             cls._run(start, manager)
@@ -126,6 +128,7 @@ class GenokitEngine:
                     cell.metadata["jupyter"] = {"source_hidden": True}
                 if cell.metadata.papermill.status != manager.FAILED:
                     cell.outputs = [_harmless(output) for output in cell.outputs]
+            manager.nb = redacted(manager.nb)
             manager.cleanup_pbar()
             manager.notebook_complete()
         return manager.nb
@@ -178,6 +181,15 @@ class GenokitBatchEngine(GenokitEngine):
         finally:
             for cell in [cell for cell in _own(manager.nb) if cell.metadata.papermill.status != manager.COMPLETED][:1]:
                 manager.cell_exception(cell)
+
+
+def _save(manager: Any, **_: Any) -> None:
+    """Save the notebook as papermill does, but without secrets."""
+    nb, manager.nb = manager.nb, redacted(manager.nb)
+    try:
+        type(manager).save(manager)
+    finally:
+        manager.nb = nb
 
 
 def _follow(manager: Any, run: Run) -> None:
