@@ -120,7 +120,7 @@ def boxes(ax):
     )
 
 
-def test_a_graph_stands_each_notebook_to_the_right_of_those_it_needs():
+def test_a_graph_puts_each_notebook_below_those_it_needs():
     ax = pipelines.graph(
         notebooks(
             ("report", "r.ipynb", ["calls", "reads"], "NOT_RUN"),
@@ -128,8 +128,8 @@ def test_a_graph_stands_each_notebook_to_the_right_of_those_it_needs():
             ("reads", "s.ipynb", [], "SUCCEEDED", 90.0),
         )
     )
-    at = {text.get_text(): text.get_position()[0] for text in ax.texts}
-    assert at["reads"] < at["calls"] < at["report"]
+    at = {text.get_text(): ax.transData.transform(text.get_position())[1] for text in ax.texts}
+    assert at["reads"] > at["calls"] > at["report"]
     assert boxes(ax) == {"reads": "✓ SUCCEEDED, 1 min 30 s", "calls": "● RUNNING", "report": "○ NOT_RUN"}
     assert len([one for one in ax.patches if type(one).__name__ == "FancyArrowPatch"]) == 3
 
