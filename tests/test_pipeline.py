@@ -217,7 +217,7 @@ def test_a_given_parameter_wins_over_an_input_and_keeps_the_order(files: Files) 
     assert (plan["b"].inputs, plan["b"].parameters) == ({}, {"base": 2})
 
 
-@pytest.mark.parametrize("way", ["Ctrl-C", "genokit stop"])
+@pytest.mark.parametrize("way", ["Ctrl-C", pytest.param("genokit stop", marks=pytest.mark.slow)])
 def test_an_interrupt_stops_every_kernel_and_leaves_a_report(files: Files, settings: Settings, way: str) -> None:
     wait = "import os, time\nopen(f'{os.environ[\"GENOKIT_RUN\"]}/pid', 'w').write(str(os.getpid()))\ntime.sleep(600)"
     more = "".join(notebook(f"n{n}", "wait", f"parameters = {{ n = {n} }}") for n in (1, 2, 3))
@@ -257,6 +257,7 @@ def test_a_pipeline_shows_its_notebooks(files: Files) -> None:
     assert "A &lt;tour&gt;" in shown
 
 
+@pytest.mark.slow
 def test_the_graph_of_a_pipeline_shows_what_needs_what_and_after_a_run_how_each_notebook_ended(
     files: Files, settings: Settings
 ) -> None:
@@ -276,6 +277,7 @@ def test_the_graph_of_a_pipeline_shows_what_needs_what_and_after_a_run_how_each_
     assert words == ["walk", "✓ SUCCEEDED", "bad", "✕ FAILED", "last", "○ NOT_RUN"]
 
 
+@pytest.mark.slow
 def test_in_a_live_notebook_the_graph_fills_in_while_the_pipeline_runs(files: Files, settings: Settings) -> None:
     waits = ("import time; time.sleep(1.2)",)
     path = files(notebook("a", "waits") + notebook("b", "waits", 'after = ["a"]'), waits=waits)

@@ -250,6 +250,7 @@ def test_a_notebook_that_changed_during_its_run_is_executed_again(write: Write, 
     assert [one.cached_from is None for one in done] == [True, True, False]
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_do_the_work_once(write: Write, settings: Settings) -> None:
     notebook = write("slow", "import time\ntime.sleep(2)\nimport genokit\ngenokit.record('n', 1)")
     code = (
@@ -281,7 +282,8 @@ KILLED = "import sys\nfrom genokit import Pipeline, Settings\n" + (
 )
 
 
-@pytest.mark.parametrize("times", [2, pytest.param(20, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("times", [20])
 def test_a_pipeline_killed_at_any_moment_continues(three: Path, settings: Settings, times: int, tmp_path: Path) -> None:
     whole = Pipeline(three, settings=Settings(home=tmp_path / "other")).run(progress=False)
     worked(three.parent)

@@ -135,6 +135,7 @@ def test_a_crate_names_no_file_outside_of_it_by_a_relative_path(tmp_path: Path) 
     assert list(crate.verify(tmp_path / "crate").state) == ["missing"]
 
 
+@pytest.mark.slow
 def test_why_finds_the_run_that_made_a_file_even_when_it_was_renamed(
     settings: Settings, write: Write, tmp_path: Path
 ) -> None:
@@ -217,6 +218,7 @@ WRITES = (
 DRAWS = "import matplotlib.pyplot as plt\nplt.plot([1, n])\nplt.show()"
 
 
+@pytest.mark.slow
 def test_a_crate_is_run_again_from_its_own_notebook_and_every_result_is_equal(
     settings: Settings, write: Write, tmp_path: Path
 ) -> None:
@@ -255,6 +257,7 @@ def test_a_table_that_was_recorded_is_a_file_of_the_crate_and_equal_when_made_ag
     assert set(crate.verify(done.path).state) == {"changed", "unchanged"}
 
 
+@pytest.mark.slow
 def test_what_differs_is_measured_in_numbers_figures_and_files(
     settings: Settings, write: Write, tmp_path: Path
 ) -> None:
@@ -296,6 +299,7 @@ def test_the_distance_of_two_values(
     assert [row.absolute, row.relative] == pytest.approx(wanted, nan_ok=True)
 
 
+@pytest.mark.slow
 def test_a_pipeline_is_run_again_with_its_results_passed_anew_and_says_what_differs(
     settings: Settings, write: Write, tmp_path: Path
 ) -> None:

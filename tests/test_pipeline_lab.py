@@ -81,6 +81,7 @@ def test_a_failed_run_can_be_repeated_cell_by_cell_where_it_ran(
     assert notebook.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_run_opens_its_page_in_the_browser_and_shows_a_link_in_a_notebook(
     write: Write, settings: Settings, tmp_path: Path, browser: dict[str, str]
 ) -> None:
@@ -107,6 +108,7 @@ def test_a_run_opens_in_the_jupyterlab_that_serves_it_without_telling_the_token(
     assert (tmp_path / "address").read_text().startswith(f"{opened}?token=")
 
 
+@pytest.mark.slow
 def test_a_notebook_of_a_pipeline_is_edited_on_its_real_inputs(
     write: Write, tmp_path: Path, browser: dict[str, str]
 ) -> None:

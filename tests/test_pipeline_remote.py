@@ -177,6 +177,7 @@ def test_a_pipeline_fans_out_on_a_queue_and_gathers(write: Write, settings: Sett
     assert changed.outputs["merge"]["lines"] == ["a,1", "a,2", "b,1", "b,3"]
 
 
+@pytest.mark.slow
 def test_a_failed_job_stops_the_jobs_after_it(write: Write, settings: Settings) -> None:
     write("bad", "raise ValueError('no reads')")
     write("merge", *MERGE)
@@ -215,6 +216,7 @@ def test_jobs_go_on_without_the_process_that_started_them(write: Write, settings
     assert jobs(settings) == 2  # the same ones
 
 
+@pytest.mark.slow
 def test_a_job_gets_the_resources_of_its_notebook(write: Write, settings: Settings) -> None:
     write("calls", *CALLS)
     on = 'on = { queue = "highPriority", vcpus = 1, memory_gib = 0.5, retry = 2, timeout_min = 5 }'
@@ -229,6 +231,7 @@ def test_a_job_gets_the_resources_of_its_notebook(write: Write, settings: Settin
     )
 
 
+@pytest.mark.slow
 def test_a_parameter_that_names_a_file_reaches_the_job(write: Write, settings: Settings, tmp_path: Path) -> None:
     (tmp_path / "reads.fq").write_text("ACGT")
     notebook = write(
