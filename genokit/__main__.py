@@ -45,6 +45,8 @@ Options = argparse.Namespace
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0, 1 for an error or a failed check, 130 when interrupted."""
     options = _parser().parse_args(arguments)
+    # jsonschema would load this for two seconds, to check a kind of address that notebooks do not have.
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     try:
         code = int(options.command(options) or 0)
         sys.stdout.flush()  # here, where a closed pipe is caught

@@ -114,4 +114,6 @@ def _keep_files(ended: Run, cwd: Path) -> Run:
 
 
 if __name__ == "__main__":
+    # jsonschema would load this for two seconds, to check a kind of address that notebooks do not have.
+    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     sys.exit(main(*sys.argv[1:]))

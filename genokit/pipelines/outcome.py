@@ -57,7 +57,8 @@ def stamp(node: Any, run: Run) -> None:
 
 def failure(run: Run) -> NotebookFailed:
     """The error for a run that did not reach its end: what happened, where, and what to do next."""
-    words = f"{run.source.name} {run.state}: {run.error}\n  Kept: {run.notebook}\n  Next: fix it and run it again; error.run.debug() opens it with its values."
+    words = f"{run.source.name} {run.state}: {run.error}\n  Kept: {run.notebook}\n"
+    words += "  Next: fix it and run it again. error.run.debug() opens it with the values that it had."
     cell = next((cell.number for cell in run.steps if not cell.done), None)
     return NotebookFailed(words, run=run, cell=cell, path=run.notebook)
 

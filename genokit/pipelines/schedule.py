@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import functools
+import itertools
 import os
 import sys
 import threading
@@ -19,7 +19,7 @@ from genokit import backends
 from genokit.config import Settings
 from genokit.errors import GenokitError, NotebookFailed
 from genokit.pipelines import cache, remote
-from genokit.pipelines.execute import CELLS, prepared, run, show_cells
+from genokit.pipelines.execute import prepared, run
 from genokit.pipelines.folder import Run, output_of
 from genokit.pipelines.plan import Plan, PlannedNotebook
 from genokit.pipelines.report import LiveGraph, PipelineRun
@@ -28,7 +28,7 @@ from genokit.pipelines.template import KernelTemplate
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-LINES = 8  # notebooks whose cells are shown at a time
+SHOWN = 8  # notebooks whose cells are shown at a time
 
 
 def dry_run(todo: Plan, settings: Settings, earlier: Mapping[str, Run], *, fresh: bool) -> DataFrame:
@@ -63,7 +63,6 @@ class Schedule:
         self.here: dict[Future[None], str] = {}
         self.sent: dict[str, Run] = {}
         self.seen: dict[str, Run] = {}  # those that run here, as they are
-        self.lines: list[Any] = []
         self.stop = threading.Event()
 
     def run(self, progress: bool) -> None:
@@ -82,35 +81,16 @@ class Schedule:
                     graph.update([*self.sent, *(name for future, name in self.here.items() if future.running())])
                     self._wait()
                     bar.update(sum(state != "NOT_RUN" for state, _ in self.ended.outcomes.values()) - bar.n)
-                    self._draw(bar)
+                    now = itertools.islice({**self.seen, **self.sent}.values(), SHOWN)
+                    cells = (f"{one.name} {sum(cell.done for cell in one.steps)}/{len(one.steps)}" for one in now)
+                    bar.set_postfix_str(", ".join(cells))
             except BaseException:  # the kernels must not outlive us
                 self.stop.set()
                 for name, sent in self.sent.items():
                     said = f"its Batch job {sent.job} goes on; run the pipeline again to get its results"
                     self.ended.problems[name] = ("RUNNING", said)
                 raise
-            finally:
-                for line in self.lines:
-                    line.close()
         graph.update()
-
-    def _draw(self, bar: Any) -> None:
-        """Show which cell each notebook is at: below the bar, or where lines cannot be overwritten, in it."""
-        from genokit.bars import Bar
-
-        now = list({**self.seen, **self.sent}.values())[:LINES]
-        if bar.in_log:
-            cells = (f"{run.name} {sum(cell.done for cell in run.steps)}/{len(run.steps)}" for run in now)
-            bar.set_postfix_str(", ".join(cells))
-            return
-        while len(self.lines) < len(now):
-            self.lines.append(Bar(desc=now[-1].name, leave=False, bar_format=CELLS, disable=bar.disable))
-        while len(self.lines) > len(now):
-            self.lines.pop().close()
-        for line, one in zip(self.lines, now, strict=True):
-            line.set_description_str(one.name, refresh=False)
-            line.start_t = time.time() - (datetime.datetime.now(datetime.UTC) - one.started).total_seconds()
-            show_cells(line, one.steps)
 
     def _start(self, pool: ThreadPoolExecutor) -> None:
         """Start every notebook that can; a job can as soon as those that it needs are jobs too."""
