@@ -67,9 +67,9 @@ def test_names_types_defaults_and_help_are_read_from_the_code(schema: Schema) ->
         "start": "date",
         "seen": "datetime | None",
         "out": "Path",
-        "engine": "'mxnet' | 'torch'",
+        "engine": "Literal['mxnet', 'torch']",
         "options": "dict",
-        "limit": "int | None",
+        "limit": "Optional[int]",
         "steps": "any",
         "today": "any",
     }
@@ -202,6 +202,12 @@ def test_a_wrong_type_is_refused_with_a_way_out() -> None:
     schema = Schema.parse("rate = 1\nname = 'a'", "n.ipynb")
     assert "the type comes from the default: to change it, annotate `rate: TYPE = 1`" in problems(schema, rate=0.5)
     assert "expected str, got 2 (int); the type comes from the default" in problems(schema, name=2)
+
+
+def test_the_error_shows_what_is_of_a_wrong_type(schema: Schema) -> None:
+    assert problems(schema, sizes=[1, "2"]).endswith("'sizes': expected an item of list[int], got '2' (str)")
+    assert problems(schema, sizes=3).endswith("'sizes': expected list[int], got 3 (int)")
+    assert problems(schema, window=(1, 2, 3)).endswith("expected tuple[float, float], got 3 items: (1, 2, 3)")
 
 
 def test_a_default_is_the_kernel_s_value_or_computed() -> None:
@@ -350,7 +356,7 @@ def test_a_notebook_for_another_environment_s_python_gives_a_warning(
 def test_the_schema_shows_itself_as_a_table(schema: Schema) -> None:
     shown = schema._repr_html_()
     assert "passes over the data" in shown
-    assert "&#x27;mxnet&#x27; | &#x27;torch&#x27;" in shown
+    assert "Literal[&#x27;mxnet&#x27;, &#x27;torch&#x27;]" in shown
     hostile = Schema.parse("x = '<script>'  # <b>", "<i>.ipynb")
     assert "<script>" not in hostile._repr_html_()
     assert "<b>" not in hostile._repr_html_()

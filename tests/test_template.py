@@ -117,7 +117,11 @@ def test_processes_threads_and_figures_work_in_a_forked_kernel(ran: Ran) -> None
     [
         ("import os; os.kill(os.getpid(), 9)", "KERNEL_DIED", "was killed by SIGKILL: out of memory?"),
         ("import os; os.abort()", "KERNEL_DIED", "was killed by SIGABRT"),
-        ("import os; os.write(2, b'last words'); os._exit(3)", "KERNEL_DIED", "exit code 3 (it said: last words)"),
+        (
+            "import os; os.write(2, b'last words'); os._exit(3)",
+            "KERNEL_DIED",
+            "exit code 3 (its last output: last words)",
+        ),
         ("import os; os._exit(0)", "EXITED_EARLY", "ended the kernel"),
     ],
 )

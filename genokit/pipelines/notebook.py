@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import base64
+import itertools
 import json
 import logging
 import re
@@ -26,7 +27,7 @@ MAY_RAISE = "raises-exception"
 # Tags of the cells that a run inserts; they are removed when an executed notebook is run again.
 INJECTED = "injected-parameters"
 MARKER = "genokit-stopped"
-_PUT_IN = {INJECTED, MARKER, "papermill-error-cell-tag"}
+_INSERTED = {INJECTED, MARKER, "papermill-error-cell-tag"}
 
 # For the libraries below: the run itself reports what they would log.
 quiet = logging.getLogger("genokit.pipelines.quiet")
@@ -43,17 +44,17 @@ def read(path: Path) -> dict[str, Any]:
     content = load(path)
     metadata = content.get("metadata") or {}
     spec, info = metadata.get("kernelspec") or {}, metadata.get("language_info") or {}
-    name = str(spec.get("name") or "python3")
-    languages = {str(language) for language in (spec.get("language"), info.get("name")) if language}
-    own = name in ("python", "python3")
-    if {language.lower() for language in languages} - {"python"} or "spark" in name.lower() or not (languages or own):
+    kernel = str(spec.get("name") or "python3")
+    languages = sorted({str(language) for language in (spec.get("language"), info.get("name")) if language})
+    own = kernel in ("python", "python3")
+    if "spark" in kernel.lower() or not (languages or own) or any(name.lower() != "python" for name in languages):
         raise InvalidNotebook(
-            f"{path} is a notebook for the kernel '{name}' ({', '.join(sorted(languages)) or 'no language'}); genokit "
-            "runs Python notebooks. If it is one, open it in Jupyter, choose the kernel 'Python 3', and save it."
+            f"{path} is a notebook for the kernel '{kernel}' ({', '.join(languages) or 'no language'}); genokit runs "
+            "Python notebooks. If it is one, open it in Jupyter, choose the kernel 'Python 3', and save it."
         )
     if not own:
         warned = "%s is for the kernel '%s'; it runs with %s."
-        logging.getLogger(__name__).warning(warned, path, name, sys.executable)
+        logging.getLogger(__name__).warning(warned, path, kernel, sys.executable)
     return content
 
 
@@ -90,13 +91,12 @@ def executable(path: Path, content: Json, given: Json) -> Any:
 
 
 def injected(content: Json, given: Json) -> dict[str, Any]:
-    """The notebook with the values after each cell that sets parameters, and without what an earlier run put in."""
+    """The notebook with the values after each cell that sets parameters, and without the cells of an earlier run."""
     cells: list[Json] = []
-    for cell in content["cells"]:
-        if not _PUT_IN & set(tags(cell)):
-            cells.append(cell)
-            if given and sets_parameters(cell):
-                cells.append(new_cell(content, "code", values.assignments(given), INJECTED))
+    for cell in filter(_is_own, content["cells"]):
+        cells.append(cell)
+        if given and sets_parameters(cell):
+            cells.append(new_cell(content, "code", values.assignments(given), INJECTED))
     return {**content, "cells": cells}
 
 
@@ -123,8 +123,12 @@ def sets_parameters(cell: Json) -> bool:
 
 
 def executed(content: Json) -> list[Json]:
-    """The cells that a run executes, without those that an earlier run put in."""
-    return [cell for cell in content["cells"] if is_code(cell) and not _PUT_IN & set(tags(cell))]
+    """The cells that a run executes, without those that an earlier run inserted."""
+    return [cell for cell in content["cells"] if is_code(cell) and _is_own(cell)]
+
+
+def _is_own(cell: Json) -> bool:
+    return not _INSERTED & set(tags(cell))
 
 
 def write(node: Any, path: Path) -> None:
@@ -227,29 +231,25 @@ def figures(content: Json) -> Iterator[Figure]:
     heading = ""
     for cell in content["cells"]:
         if cell.get("cell_type") == "markdown":
-            found = [line.strip("# \t") for line in text(cell).splitlines() if re.match(r"#{1,6}\s+\S", line)]
-            heading = re.sub(r"[*_`]", "", found[-1]) if found else heading
-        if cell.get("cell_type") == "code":
-            for output in cell.get("outputs") or []:
-                for picture, scale in _pictures(output):
-                    if picture.startswith((b"\x89PNG", b"\xff\xd8\xff", b"<")):  # skip what is not a picture
-                        yield Figure(picture, heading, scale)
+            for line in re.findall(r"^#{1,6}\s+(\S.*)", text(cell), re.MULTILINE):
+                heading = re.sub(r"[*_`]", "", line).strip("# \t")
+        for picture, scale in itertools.chain.from_iterable(map(_pictures, cell.get("outputs") or [])):
+            data = picture.encode("utf-8", "replace") if picture.startswith("<") else _decoded(picture)
+            if data.startswith((b"\x89PNG", b"\xff\xd8\xff", b"<")):  # skip what is not a picture
+                yield Figure(data, heading, scale)
 
 
 # A card may hold a picture too, with twice as many points as it is shown with.
 _INLINE = re.compile(r'<img\b[^<>]*?src="data:image/png;base64,([^"]+)"')
 
 
-def _pictures(output: Json) -> Iterator[tuple[bytes, float]]:
-    """Each picture of an output with its scale."""
+def _pictures(output: Json) -> list[tuple[str, float]]:
+    """Each picture of an output, SVG or base64, with its scale."""
     data = output.get("data") or {}
-    kind = next((kind for kind in ("image/png", "image/jpeg", "image/svg+xml") if kind in data), None)
-    if kind == "image/svg+xml":
-        yield _joined(data[kind]).strip().encode("utf-8", "replace"), 1.0
-    elif kind:
-        yield _decoded(_joined(data[kind])), 1.0
-    else:
-        yield from ((_decoded(picture), 0.5) for picture in _INLINE.findall(_joined(data.get("text/html", ""))))
+    for kind in ("image/png", "image/jpeg", "image/svg+xml"):
+        if kind in data:
+            return [(_joined(data[kind]).strip(), 1.0)]
+    return [(picture, 0.5) for picture in _INLINE.findall(_joined(data.get("text/html", "")))]
 
 
 def _decoded(picture: str) -> bytes:

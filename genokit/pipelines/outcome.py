@@ -34,25 +34,25 @@ def decide(execution: Execution, why: str) -> tuple[str, str | None]:
             return "EXITED_EARLY", f"{where} called sys.exit, {left}"
         line = _line(execution.traceback, execution.node.cells[unfinished[0]])
         return "FAILED", f"{f'code cell {cell.number}, {line}' if line else where}: {cell.error}"
+    lines = execution.log.strip().splitlines()
+    last = f" (its last output: {' / '.join(lines[-3:])[-300:]})" if lines else ""
     if execution.error is not None:
-        return "FAILED", f"the executor stopped at {where}: {execution.error!r}{_last_words(execution.log)}"
+        return "FAILED", f"the executor stopped at {where}: {execution.error!r}{last}"
     if execution.exit_code == 0:
         return "EXITED_EARLY", f"{where} ended the kernel, {left}"
-    return "KERNEL_DIED", f"in {where} the kernel {_death(execution.exit_code)}{_last_words(execution.log)}"
+    return "KERNEL_DIED", f"in {where} the kernel {_death(execution.exit_code)}{last}"
 
 
 def stamp(node: Any, run: Run) -> None:
     """Write the real outcome into the executed notebook, instead of papermill's, and as text for whoever opens it."""
-    from nbformat.v4 import new_markdown_cell
+    from nbformat import from_dict
 
-    node.metadata.pop("papermill", None)
     node.metadata["genokit"] = {"run": run.path.name, "state": run.state, "version": run.versions["genokit"]}
-    for cell in node.cells:
-        cell.metadata.pop("papermill", None)
+    for part in (node, *node.cells):
+        part.metadata.pop("papermill", None)
     if run.error:
-        node.cells.insert(
-            0, new_markdown_cell(notebooks.banner(run.state, run.error), metadata={"tags": [notebooks.MARKER]})
-        )
+        told = notebooks.banner(run.state, run.error)
+        node.cells.insert(0, from_dict(notebooks.new_cell(node, "markdown", told, notebooks.MARKER)))
 
 
 def failure(run: Run) -> NotebookFailed:
@@ -78,8 +78,3 @@ def _death(code: int | None) -> str:
     if code > 0:
         return f"ended with exit code {code}"
     return f"was killed by {signal.Signals(-code).name}{': out of memory?' if code == -9 else ''}"
-
-
-def _last_words(log: str) -> str:
-    lines = log.strip().splitlines()
-    return f" (it said: {' / '.join(lines[-3:])[-300:]})" if lines else ""

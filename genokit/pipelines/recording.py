@@ -69,18 +69,15 @@ def record(name: str, value: object, *, not_secret: bool = False) -> None:
             "If it is not a secret: record(..., not_secret=True)."
         )
     name, plain = redacted((name, plain))
-    stored = values.to_json(plain)
-    if len(text := json.dumps(stored, allow_nan=False)) > LARGEST:
+    if len(text := json.dumps(values.to_json(plain), allow_nan=False)) > LARGEST:
         plain = _write(folder, f"{name}.json", text)
-        stored = values.to_json(plain)
-    if shell is None:
-        return
-    from IPython.display import display
+    if shell:
+        from IPython.display import display
 
-    if folder:
-        _keep(Path(folder), {"name": name, "value": stored})
-    recorded = {"name": name, "value": stored}
-    display({RECORD: recorded, "text/plain": f"{name} = {values.shortened(repr(plain), 200)}"}, raw=True)
+        recorded = {"name": name, "value": values.to_json(plain)}
+        if folder:
+            _keep(Path(folder), recorded)
+        display({RECORD: recorded, "text/plain": f"{name} = {values.shortened(repr(plain), 200)}"}, raw=True)
 
 
 def _write(folder: str | None, name: str, content: str | bytes) -> Path:
@@ -90,7 +87,7 @@ def _write(folder: str | None, name: str, content: str | bytes) -> Path:
 
 
 def _write_table(name: str, table: Any, folder: str | None) -> Path:
-    if redacted(words := table.select_dtypes(exclude="number").to_csv()) != words:
+    if redacted(text := table.select_dtypes(exclude="number").to_csv()) != text:
         raise ValueError("the table contains a secret: remove it")
     return _write(folder, f"{name}.parquet", table.to_parquet())
 

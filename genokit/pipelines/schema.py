@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from genokit.pipelines.form import Form
 
 NOT_SECRET = "not a secret"  # in the comment of a parameter that only looks like one
-COMPUTED = ...  # a default that is known only when the cell runs
+COMPUTED: Any = ...  # a default that is known only when the cell runs
 
 _TYPES = values.TYPES | {"List": list, "Dict": dict, "Tuple": tuple, "Set": set, "Sequence": list, "Mapping": dict}
 
@@ -52,8 +52,8 @@ class Parameter:
         The comment at the end of its line, without the unit.
     code : str
         The default as written in the cell; "" for a required parameter.
-    annotated : bool
-        Whether the type comes from an annotation rather than the default.
+    annotation : str
+        The type as written in the cell; "" where it comes from the default.
     unit : str
         Its unit, from square brackets at the beginning of the comment; "" for none.
     """
@@ -63,13 +63,13 @@ class Parameter:
     default: Any
     help: str
     code: str
-    annotated: bool = False
+    annotation: str = ""
     unit: str = ""
 
     @property
     def kind(self) -> str:
-        """The type, written as an annotation."""
-        return _words(self.type)
+        """The type in words."""
+        return self.annotation or ("any" if self.type is Any else str(self.type.__name__))
 
 
 @dataclass(frozen=True)
@@ -91,22 +91,19 @@ class Schema:
     def parse(cls, code: str, title: str) -> Schema:
         """The schema of the code of a parameters cell; raises InvalidParameters for invalid Python."""
         try:
-            code = notebooks.python(code)
-            statements = ast.parse(code).body
+            return cls(title, _parameters(notebooks.python(code)))
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             where = f"line {error.lineno}: {error.msg}" if isinstance(error, SyntaxError) else str(error)
             raise InvalidParameters(
                 f"the parameters cell of {title} is not valid Python: {where}. Fix the cell; nothing was run."
             ) from None
-        return cls(title, _parameters(statements, _comments(code)))
 
     @classmethod
     def of(cls, content: notebooks.Json, title: str) -> Schema:
         """The schema of a notebook's content."""
-        cells = [notebooks.text(cell) for cell in content["cells"] if notebooks.sets_parameters(cell)]
         found: dict[str, Parameter] = {}
-        for code in cells:
-            found |= cls.parse(code, title).parameters
+        for cell in filter(notebooks.sets_parameters, content["cells"]):
+            found |= cls.parse(notebooks.text(cell), title).parameters
         return cls(title, found)
 
     def check(self, given: Mapping[str, object], *, later: Collection[str] = ()) -> dict[str, Any]:
@@ -117,9 +114,8 @@ class Schema:
         checked, problems = self._checked(given, later)
         if problems:
             count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-            lines = "".join(f"\n  - {problem}" for problem in problems.values())
-            words = f"{count} with the parameters of {self.title}; nothing was run:{lines}"
-            raise InvalidParameters(redacted(words))
+            lines = [f"{count} with the parameters of {self.title}; nothing was run:", *problems.values()]
+            raise InvalidParameters(redacted("\n  - ".join(lines)))
         return checked
 
     def problems(self, given: Mapping[str, object]) -> dict[str, str]:
@@ -131,13 +127,13 @@ class Schema:
         return self._checked(given, ())[1]
 
     def _checked(self, given: Mapping[str, object], later: Collection[str]) -> tuple[dict[str, Any], dict[str, str]]:
-        none = "" if self.parameters else "No code cell tagged 'parameters' sets any: tag the cell that does."
-        problems, checked = dict[str, str](), dict[str, Any]()
-        given = {**{name: value for name, value in self.defaults().items() if _is_reference(value)}, **given}
+        checked, problems = dict[str, Any](), dict[str, str]()
+        given = {name: value for name, value in self.defaults().items() if _is_reference(value)} | dict(given)
         for name in dict.fromkeys([*self.parameters, *given, *later]):
             parameter = self.parameters.get(name)
             if parameter is None:
-                hint = none or did_you_mean(name, self.parameters)
+                none = "No code cell tagged 'parameters' sets any: tag the cell that does."
+                hint = did_you_mean(name, self.parameters) if self.parameters else none
                 problems[name] = f"'{name}' is not one of its parameters. {hint}"
             elif secret := _secret(parameter, given.get(name)):
                 problems[name] = (
@@ -147,11 +143,11 @@ class Schema:
                 )
             elif name in given:
                 try:
-                    checked[name] = convert(values.plain(given[name]), parameter.type)
+                    checked[name] = convert(values.plain(given[name]), parameter.type, parameter.kind)
                 except TypeError as error:
-                    inferred = not parameter.annotated and parameter.type is not Any
-                    way_out = f"the type comes from the default: to change it, annotate `{name}: TYPE = "
-                    problems[name] = f"'{name}': {error}{f'; {way_out}{parameter.code}`' if inferred else ''}"
+                    inferred = not parameter.annotation and parameter.type is not Any
+                    way_out = f"; the type comes from the default: to change it, annotate `{name}: TYPE = "
+                    problems[name] = f"'{name}': {error}" + (f"{way_out}{parameter.code}`" if inferred else "")
             elif not parameter.code and name not in later:
                 problems[name] = f"'{name}' ({parameter.kind}) has no default and was not given"
         return checked, problems
@@ -168,15 +164,15 @@ class Schema:
         >>> Schema.parse("wait: float = 10  # [min] at most", "n.ipynb").json_schema()["properties"]
         {'wait': {'type': 'number', 'default': 10, 'description': 'at most', 'x-unit': 'min'}}
         """
-        properties = {}
+        properties, known = {}, self.defaults()
         for name, parameter in self.parameters.items():
             stated = {"type": "string", "pattern": f"^{REFERENCE.pattern}$"}
             if not _secret(parameter, parameter.default):
                 stated = _json_type(parameter.type)
-            with contextlib.suppress(TypeError, ValueError):  # a default that JSON cannot hold
-                if parameter.code and parameter.default is not COMPUTED:
-                    default = json.dumps(parameter.default, default=_json_default, allow_nan=False)
-                    stated["default"] = json.loads(default)
+            if name in known:
+                with contextlib.suppress(TypeError, ValueError):  # a default that JSON cannot hold
+                    text = json.dumps(known[name], default=_json_value, allow_nan=False)
+                    stated["default"] = json.loads(text)
             words = {"description": parameter.help, "x-unit": parameter.unit}
             properties[name] = stated | {key: said for key, said in words.items() if said}
         return {
@@ -264,21 +260,22 @@ def _path(text: str) -> Path:
     return Path(text)
 
 
-def _comments(code: str) -> dict[int, str]:
+def _parameters(code: str) -> dict[str, Parameter]:
     tokens = tokenize.generate_tokens(io.StringIO(code).readline)
-    return {token.start[0]: token.string.lstrip("# ").strip() for token in tokens if token.type == tokenize.COMMENT}
-
-
-def _parameters(statements: list[ast.stmt], comments: Mapping[int, str]) -> dict[str, Parameter]:
+    comments = {token.start[0]: token.string.lstrip("# ").strip() for token in tokens if token.type == tokenize.COMMENT}
     found: dict[str, Parameter] = {}
-    for statement in statements:
-        assigned: dict[str, ast.expr | None] = {}
-        annotation = None
+    for statement in ast.parse(code).body:
+        annotation = getattr(statement, "annotation", None)
+        targets: list[ast.expr] = [statement.target] if isinstance(statement, ast.AnnAssign) else []
         if isinstance(statement, ast.Assign):
-            for target in statement.targets:
-                assigned |= _targets(target, statement.value)
-        elif isinstance(statement, ast.AnnAssign):
-            assigned, annotation = _targets(statement.target, statement.value), statement.annotation
+            targets = statement.targets
+        # Of several names that are set at once, the values are known only when the cell runs.
+        assigned = {
+            node.id: statement.value if node is target else target  # type: ignore[attr-defined]
+            for target in targets
+            for node in ast.walk(target)
+            if isinstance(node, ast.Name)
+        }
         for node in ast.walk(statement):
             # A later statement may change it, so its value is known only when the cell runs.
             if isinstance(node, ast.Name) and node.id in found.keys() - assigned.keys():
@@ -286,28 +283,16 @@ def _parameters(statements: list[ast.stmt], comments: Mapping[int, str]) -> dict
                 if not isinstance(node.ctx, ast.Load) or isinstance(known.default, list | dict | set):
                     found[node.id] = replace(known, default=COMPUTED)
         for name, value in assigned.items():
-            default = _default(value)
+            default = COMPUTED
+            with contextlib.suppress(ValueError, TypeError, ArithmeticError, RecursionError):
+                default = values.evaluate(value) if value else None
             inferred = Any if default in (None, COMPUTED) else _type(default)
             kind = _annotation(annotation) if annotation else inferred
             words = comments.get(statement.end_lineno or 0) or comments.get(statement.lineno, "")
             unit, words = re.fullmatch(r"(?:\[([^],]+)\]\s*)?(.*)", words).groups("")  # type: ignore[union-attr]
-            code = ast.unparse(value) if value else ""
-            found[name] = Parameter(name, kind, default, words, code, annotation is not None, unit)
+            written, code = (ast.unparse(node) if node else "" for node in (annotation, value))
+            found[name] = Parameter(name, kind, default, words, code, written, unit)
     return found
-
-
-def _targets(target: ast.expr, value: ast.expr | None) -> dict[str, ast.expr | None]:
-    """The names that an assignment sets; of several at once, the values are known only when the cell runs."""
-    if isinstance(target, ast.Name):
-        return {target.id: value}
-    return {node.id: target for node in ast.walk(target) if isinstance(node, ast.Name)}
-
-
-def _default(value: ast.expr | None) -> Any:
-    try:
-        return values.evaluate(value) if value else None
-    except (ValueError, TypeError, ArithmeticError, RecursionError):
-        return COMPUTED
 
 
 def _type(value: object) -> type:
@@ -322,68 +307,51 @@ def _annotation(node: ast.expr) -> Any:
         case ast.Name(id=name) | ast.Attribute(attr=name):
             return _TYPES.get(name, Any)
         case ast.BinOp(left=left, op=ast.BitOr(), right=right):
-            return _union(left, right)
+            return Union.__getitem__((_annotation(left), _annotation(right)))  # a plain `|` cannot join two Nones
         case ast.Subscript(value=ast.Name(id=name) | ast.Attribute(attr=name), slice=inner):
             parts = inner.elts if isinstance(inner, ast.Tuple) else [inner]
             if name == "Literal":
                 return Literal[tuple(part.value for part in parts if isinstance(part, ast.Constant))]
+            inside = tuple(... if ast.unparse(part) == "..." else _annotation(part) for part in parts)
             if name in ("Optional", "Union"):
-                return _union(*parts, *[ast.Constant(None)] * (name == "Optional"))
+                return Union.__getitem__((*inside, type(None)) if name == "Optional" else inside)
             if name in _TYPES:
-                inside = tuple(... if ast.unparse(part) == "..." else _annotation(part) for part in parts)
                 return types.GenericAlias(_TYPES[name], inside)
     return Any
 
 
-def _union(*parts: ast.expr) -> Any:
-    return Union.__getitem__(tuple(_annotation(part) for part in parts))  # a plain `|` cannot join two Nones
-
-
-def _words(kind: Any) -> str:
-    origin, inside = get_origin(kind), get_args(kind)
-    if origin is Literal:
-        return " | ".join(repr(word) for word in inside)
-    if origin is Union:
-        return " | ".join(_words(part) for part in inside)
-    if origin is not None:
-        return f"{origin.__name__}[{', '.join('...' if part is ... else _words(part) for part in inside)}]"
-    return {Any: "any", type(None): "None"}.get(kind) or str(kind.__name__)
-
-
-_JSON: dict[Any, dict[str, Any]] = {
-    Any: {},
-    bool: {"type": "boolean"},
-    int: {"type": "integer"},
-    float: {"type": "number"},
-    str: {"type": "string"},
-    Path: {"type": "string"},
-    dict: {"type": "object"},
-    type(None): {"type": "null"},
-    datetime.date: {"type": "string", "format": "date"},
-    datetime.datetime: {"type": "string", "format": "date-time"},
-    **{kind: {"type": "array"} for kind in (list, tuple)},
-    **{kind: {"type": "array", "items": {"not": {"type": ["array", "object"]}}} for kind in (set, frozenset)},
-}
+_JSON = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null", dict: "object"}
+_JSON |= dict.fromkeys((list, tuple, set, frozenset), "array")
+_JSON |= dict.fromkeys((Path, datetime.date, datetime.datetime), "string")
+_FORMATS = {datetime.date: "date", datetime.datetime: "date-time"}
 
 
 def _json_type(kind: Any) -> dict[str, Any]:
     """The JSON Schema of the JSON values that ``convert`` accepts for a type."""
     wanted, inside = get_origin(kind) or kind, get_args(kind)
+    if kind is Any:
+        return {}
     if wanted is Literal:
         return {"enum": list(inside)}
     if wanted is Union:
         return {"anyOf": [_json_type(part) for part in inside]}
-    stated = dict(_JSON.get(wanted, {"not": {}}))
+    if wanted not in _JSON:
+        return {"not": {}}
+    stated: dict[str, Any] = {"type": _JSON[wanted]}
+    if wanted in _FORMATS:
+        stated["format"] = _FORMATS[wanted]
     if wanted is dict and inside:
         stated |= {"propertyNames": _json_type(inside[0]), "additionalProperties": _json_type(inside[-1])}
     elif wanted is tuple and inside and inside[-1] is not ...:
         stated |= {"prefixItems": [_json_type(part) for part in inside], "items": False, "minItems": len(inside)}
     elif inside:
         stated["items"] = _json_type(inside[0])
+    elif wanted in (set, frozenset):
+        stated["items"] = {"not": {"type": ["array", "object"]}}
     return stated
 
 
-def _json_default(value: object) -> object:
+def _json_value(value: object) -> object:
     return list(value) if isinstance(value, set | frozenset) else str(value)
 
 
@@ -397,14 +365,14 @@ _CHANGES: dict[tuple[type, Any], Any] = {
 }
 
 
-def convert(value: Any, kind: Any) -> Any:
-    """Convert a plain value to a type without loss; TypeError says what was expected and what was given.
+def convert(value: Any, kind: Any, words: str) -> Any:
+    """Convert a plain value to a type, called ``words``, without loss; TypeError says what was expected and given.
 
-    >>> convert(3, float), convert("2026-01-02", datetime.date), convert([1, 2], tuple)
+    >>> convert(3, float, "float"), convert("2026-01-02", datetime.date, "date"), convert([1, 2], tuple, "tuple")
     (3.0, datetime.date(2026, 1, 2), (1, 2))
     """
     if isinstance(value, values.Text):
-        return _read(value, kind)
+        return _read(value, kind, words)
     wanted, inside, came = get_origin(kind) or kind, get_args(kind), _type(value)
     if kind is Any or (wanted is Literal and any(value == word and came is type(word) for word in inside)):
         return value
@@ -412,17 +380,24 @@ def convert(value: Any, kind: Any) -> Any:
         # An exact match first: in `float | int` a 3 stays an int.
         for choice in sorted(inside, key=lambda choice: came not in (choice, get_origin(choice))):
             with contextlib.suppress(TypeError):
-                return convert(value, choice)
+                return convert(value, choice, words)
     try:
         changed = value if came is wanted else _CHANGES[came, wanted](value)
     except (KeyError, ValueError, OverflowError):
-        said = values.shortened(repr(value), 60)
-        raise TypeError(f"expected {_words(kind)}, got {said} ({_words(type(value))})") from None
-    return _convert_items(changed, wanted, inside) if inside else changed
+        raise TypeError(f"expected {words}, got {values.shortened(repr(value), 60)} ({came.__name__})") from None
+    item = f"an item of {words}"
+    if wanted is dict and inside:
+        pairs = changed.items()
+        return {convert(key, inside[0], item): convert(content, inside[-1], item) for key, content in pairs}
+    if wanted is tuple and inside and inside[-1] is not ...:
+        if len(changed) != len(inside):
+            raise TypeError(f"expected {words}, got {len(changed)} items: {values.shortened(repr(value), 60)}")
+        return tuple(convert(part, one, item) for part, one in zip(changed, inside, strict=True))
+    return wanted(convert(part, inside[0], item) for part in changed) if inside else changed
 
 
-def _read(text: str, kind: Any) -> Any:
-    """Read a command-line text as a value of this type; TypeError says what was expected and what was given."""
+def _read(text: str, kind: Any, words: str) -> Any:
+    """Read a command-line text as a value of this type; TypeError says what was expected and given."""
     meant: list[Any] = [values.literal(str(text)), str(text)]
     if isinstance(meant[0], float) and meant[0].is_integer():  # 1e5
         meant.insert(1, int(meant[0]))
@@ -430,15 +405,5 @@ def _read(text: str, kind: Any) -> Any:
         meant.append([values.Text(part.strip()) for part in text.strip(" [](){}").split(",") if part.strip()])
     for value in meant:
         with contextlib.suppress(TypeError):
-            return convert(value, kind)
-    raise TypeError(f"expected {_words(kind)}, got {values.shortened(repr(str(text)), 60)}")
-
-
-def _convert_items(items: Any, wanted: Any, inside: tuple[Any, ...]) -> Any:
-    if wanted is dict:
-        return {convert(key, inside[0]): convert(item, inside[-1]) for key, item in items.items()}
-    if wanted is tuple and inside[-1] is not ...:
-        if len(items) != len(inside):
-            raise TypeError(f"expected {len(inside)} items, got {len(items)}: {items!r}")
-        return tuple(convert(item, part) for item, part in zip(items, inside, strict=True))
-    return wanted(convert(item, inside[0]) for item in items)
+            return convert(value, kind, words)
+    raise TypeError(f"expected {words}, got {values.shortened(repr(text), 60)}")

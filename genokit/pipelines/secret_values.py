@@ -10,13 +10,14 @@ import base64
 import html
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
 
 from genokit.config import Settings
 from genokit.errors import InvalidParameters, NotFound
+from genokit.pipelines import values
 from genokit.secret_kinds import REFERENCE, secret_name
 
 SHORTEST = 8  # characters; a shorter value would be found in many places where it is no secret
@@ -58,17 +59,18 @@ def known() -> dict[str, str]:
         for part in {value, *value.splitlines()}:
             if len(part) >= SHORTEST and not REFERENCE.fullmatch(part):
                 found |= dict.fromkeys(_forms(part), f"secret://{name}")
-    return dict(sorted(found.items(), key=lambda one: -len(one[0])))
+    return {form: found[form] for form in sorted(found, key=len, reverse=True)}
 
 
-def _forms(value: str) -> Iterator[str]:
-    """How a text may stand in another: as it is, escaped, or in base64, wherever in it it begins."""
-    yield from (value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], repr(value)[1:-1])
+def _forms(value: str) -> list[str]:
+    """How a text may stand in another: as it is, escaped, or in base64, at any offset."""
     data = value.encode(errors="replace")
-    yield from (html.escape(value), quote(value, safe=""), repr(data)[2:-1])
+    literals = [json.dumps(value), json.dumps(value, ensure_ascii=False), repr(value), repr(data)[1:]]
+    forms = [value, html.escape(value), quote(value, safe=""), *(literal[1:-1] for literal in literals)]
     for shift in range(3):
         inner = base64.b64encode(b" " * shift + data).decode()[(8 * shift + 5) // 6 : 8 * (shift + len(data)) // 6]
-        yield from (inner, inner.replace("+", "-").replace("/", "_"))
+        forms += [inner, inner.replace("+", "-").replace("/", "_")]
+    return forms
 
 
 def redacted(value: Any, secrets: Mapping[str, str] | None = None) -> Any:
@@ -78,16 +80,14 @@ def redacted(value: Any, secrets: Mapping[str, str] | None = None) -> Any:
     {'url': ['https://me:secret://PASSWORD@host'], 'n': 3}
     """
     secrets = known() if secrets is None else secrets
-    if not secrets:
-        return value
-    if isinstance(value, dict):
-        return type(value)({redacted(key, secrets): redacted(item, secrets) for key, item in value.items()})
-    if isinstance(value, list | tuple | set | frozenset):
-        return type(value)(redacted(item, secrets) for item in value)
-    text = before = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-    for form, instead in secrets.items():
-        text = text.replace(form, instead)
-    return value if text == before else Path(text) if isinstance(value, Path) else text
+
+    def clean(item: Any) -> Any:
+        text = before = item.decode(errors="replace") if isinstance(item, bytes) else str(item)
+        for form, instead in secrets.items():
+            text = text.replace(form, instead)
+        return item if text == before else Path(text) if isinstance(item, Path) else text
+
+    return values.mapped(value, clean, object) if secrets else value
 
 
 class Redacted:

@@ -13,7 +13,7 @@ import enum
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -26,7 +26,7 @@ TYPES: dict[str, Any] = {
     "Path": Path,
     **{kind.__name__: kind for kind in (bool, bytes, dict, float, frozenset, int, list, set, str, tuple)},
 }
-_BASES: tuple[Any, ...] = (int, float, bytes)
+_SCALARS: tuple[Any, ...] = (int, float, bytes, str)
 _TAG = "$python"
 _SECRET = "_genokit_secret"  # reads a secret inside the kernel
 _DEEPEST = 50  # Python parses 200 nested parentheses
@@ -60,51 +60,48 @@ def plain(value: object, depth: int = 0) -> Any:
     """
     if depth > _DEEPEST:
         raise TypeError(f"it is nested more than {_DEEPEST} levels deep: write it to a file and use the file's path")
-    if isinstance(value, enum.Enum):
-        return plain(value.value, depth + 1)
     value = _unwrapped(value)
-    kind = type(value)
     if value is None or isinstance(value, bool | Text | datetime.date | datetime.timedelta):
         return value
     if isinstance(value, PurePath):
         return Path(value)
     if isinstance(value, int) and int(value).bit_length() > _LONGEST_INT:
         raise TypeError("an integer with that many digits is too large for a value: write it to a file")
-    for base in _BASES:  # a subclass becomes what it holds
-        if isinstance(value, base):
-            return base(value)
-    if isinstance(value, str):
-        if re.search("[\ud800-\udfff]", value):
-            raise TypeError("it contains half a character (a lone surrogate): use the whole character, or bytes")
-        return str.__str__(value)
+    if isinstance(value, str) and re.search("[\ud800-\udfff]", value):
+        raise TypeError("it contains half a character (a lone surrogate): use the whole character, or bytes")
     if isinstance(value, dict):
         return {plain(key, depth + 1): plain(item, depth + 1) for key, item in value.items()}
+    for scalar in _SCALARS:  # a subclass becomes what it holds
+        if isinstance(value, scalar):
+            return scalar(value)
     for container in (list, tuple, set, frozenset):
         if isinstance(value, container):
             return container(plain(item, depth + 1) for item in value)
     raise TypeError(
-        f"a {kind.__name__} cannot be written as one line of Python: use numbers, text, dates, paths, lists or dicts"
+        f"a {type(value).__name__} cannot be written as one line of Python: use numbers, text, dates, paths, lists or "
+        "dicts"
     )
 
 
 def _unwrapped(value: Any) -> Any:
-    """A numpy or pandas scalar as Python's own type; TypeError for a table or an array."""
-    kind = type(value)
-    if kind.__name__ in ("NAType", "NaTType", "MaskedConstant"):
+    """What an enum's member or a scalar of numpy or pandas holds; TypeError for a table or an array."""
+    if isinstance(value, enum.Enum):
+        value = value.value
+    name, shape = type(value).__name__, getattr(value, "shape", None)
+    if name in ("NAType", "NaTType", "MaskedConstant"):
         return None
-    shape = getattr(value, "shape", None)
     if isinstance(shape, tuple) and shape:
-        raise TypeError(f"a {kind.__name__} is too large for a value: write it to a file and use the file's path")
+        raise TypeError(f"a {name} is too large for a value: write it to a file and use the file's path")
     if hasattr(value, "to_pytimedelta"):  # pandas
         return value.to_pytimedelta()
     if hasattr(value, "to_pydatetime"):
         return value.to_pydatetime(warn=False)
     if shape != () or not hasattr(value, "item"):
         return value
-    if getattr(value.dtype, "kind", "") in ("m", "M"):  # nanoseconds would come out as a bare integer
-        value = value.astype(f"{value.dtype.kind}8[us]")
-    item = value.item()
-    return float(value) if type(item) is kind and value.dtype.kind == "f" else item  # longdouble
+    kind = getattr(value.dtype, "kind", "")
+    if kind in ("m", "M"):  # nanoseconds would become a bare integer
+        value = value.astype(f"{kind}8[us]")
+    return float(value) if kind == "f" else value.item()
 
 
 def source(value: object) -> str:
@@ -146,20 +143,17 @@ def assignments(parameters: Mapping[str, Any]) -> str:
     return "# Parameters\n" + "".join(needed) + body
 
 
-def mapped(value: object, change: Callable[[Path], Path]) -> Any:
-    """The value with every path in it changed.
+def mapped(value: Any, change: Callable[[Any], Any], kind: type = Path) -> Any:
+    """The value with everything of one type in it changed, by default every path.
 
     >>> mapped({"reads": [Path("a.fq")]}, lambda path: "data" / path)
     {'reads': [PosixPath('data/a.fq')]}
     """
-    match value:
-        case Path():
-            return change(value)
-        case dict():
-            return {mapped(key, change): mapped(item, change) for key, item in value.items()}
-        case list() | tuple() | set() | frozenset():
-            return type(value)(mapped(item, change) for item in value)
-    return value
+    if isinstance(value, dict):
+        return type(value)({mapped(key, change, kind): mapped(item, change, kind) for key, item in value.items()})
+    if isinstance(value, list | tuple | set | frozenset):
+        return type(value)(mapped(item, change, kind) for item in value)
+    return change(value) if isinstance(value, kind) else value
 
 
 def relocated(value: object, old: Path, new: Path) -> Any:
@@ -242,19 +236,19 @@ def evaluate(node: ast.expr) -> Any:
     raise ValueError(f"{ast.unparse(node)} is not a literal")
 
 
-def paths(value: object) -> Iterator[Path]:
+def paths(value: object) -> list[Path]:
     """Every path in a value, in the same order each time.
 
-    >>> list(paths({"table": Path("t.csv"), "n": [1, {Path("b"), Path("a")}]}))
+    >>> paths({"table": Path("t.csv"), "n": [1, {Path("b"), Path("a")}]})
     [PosixPath('t.csv'), PosixPath('a'), PosixPath('b')]
     """
-    if isinstance(value, Path):
-        yield value
-    elif isinstance(value, dict):
-        yield from paths([*value, *value.values()])
-    elif isinstance(value, list | tuple | set | frozenset):
-        for item in sorted(value, key=repr) if isinstance(value, set | frozenset) else value:
-            yield from paths(item)
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    if isinstance(value, set | frozenset):
+        value = sorted(value, key=repr)
+    if isinstance(value, list | tuple):
+        return [path for item in value for path in paths(item)]
+    return [value] if isinstance(value, Path) else []
 
 
 def shortened(text: str, most: int) -> str:
