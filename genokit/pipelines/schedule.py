@@ -80,10 +80,10 @@ class Schedule:
                     self._start(pool)
                     graph.update([*self.sent, *(name for future, name in self.here.items() if future.running())])
                     self._wait()
-                    bar.update(sum(state != "NOT_RUN" for state, _ in self.ended.outcomes.values()) - bar.n)
                     now = itertools.islice({**self.seen, **self.sent}.values(), SHOWN)
                     cells = (f"{one.name} {sum(cell.done for cell in one.steps)}/{len(one.steps)}" for one in now)
-                    bar.set_postfix_str(", ".join(cells))
+                    bar.set_postfix_str(", ".join(cells), refresh=False)
+                    bar.update(sum(state != "NOT_RUN" for state, _ in self.ended.outcomes.values()) - bar.n)
             except BaseException:  # the kernels must not outlive us
                 self.stop.set()
                 for name, sent in self.sent.items():
