@@ -19,7 +19,7 @@ from embedded import served, through
 
 from genokit import Batch, Pipeline, Run, Settings, backends, run
 from genokit.errors import ConfigError, InvalidParameters, NotebookFailed, PipelineFailed
-from genokit.pipelines import execute, folder, plan, remote, runs
+from genokit.pipelines import execute, folder, follow, plan, remote, runs
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -81,6 +81,7 @@ def test_a_notebook_runs_as_a_job_and_all_that_it_made_comes_back(write: Write, 
     assert Run.load(ended.path) == ended
     assert nbformat.read(ended.notebook, 4).cells[1].source == "# Parameters\nsample = 'a'\nseed = 4"
     assert json.loads((ended.path / "ro-crate-metadata.json").read_text())
+    assert follow(replace(ended, state="RUNNING"), settings=settings).outputs == ended.outputs
     job = Batch(settings=settings).job(ended.job)
     assert (job.queue, job.status) == ("lowPriority", "SUCCEEDED")
     assert "calls of a" in str(job.log())

@@ -3,7 +3,7 @@
 from genokit.pipelines.cache import clean
 from genokit.pipelines.comparison import Comparison, Reproduction, compare, reproduce
 from genokit.pipelines.crate import verify, why
-from genokit.pipelines.execute import run
+from genokit.pipelines.execute import follow, run
 from genokit.pipelines.folder import Run, runs
 from genokit.pipelines.pipeline import Pipeline
 from genokit.pipelines.recording import record
@@ -20,6 +20,7 @@ __all__ = [
     "Schema",
     "clean",
     "compare",
+    "follow",
     "parameters",
     "record",
     "reproduce",

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from genokit import __version__, backends, display
 from genokit.config import Settings
-from genokit.errors import InvalidNotebook, NotFound
+from genokit.errors import GenokitError, InvalidNotebook, NotFound
 from genokit.files import NOTED, sha256, write_atomic
 from genokit.pipelines import cache as caching
 from genokit.pipelines import crate, html, outcome, processes, recording, remote, values
@@ -153,16 +153,17 @@ def run(
     node = executable()
     folder = folder.absolute() if folder else folders.fresh(settings.made("runs"), begun.name)
     begun = replace(begun, path=folder, cwd=str(cwd))
+    reuse = cache and not fresh
     if queue:
-        task = remote.NotebookJob(begun, cwd, timeout_s=timeout_s, cell_timeout_s=cell_timeout_s)
-        on = Queue(queue, vcpus, memory_gib, gpus, retry)
-        return _run_on(task, on, settings, cache=cache and not fresh, progress=progress, stop=stop, watch=watch)
+        job = remote.NotebookJob(begun, cwd, timeout_s=timeout_s, cell_timeout_s=cell_timeout_s)
+        sent = remote.start(job, Queue(queue, vcpus, memory_gib, gpus, retry), backends.clients(settings), cache=reuse)
+        return follow(sent, settings=settings, progress=progress, stop=stop, watch=watch)
     with contextlib.ExitStack() as alone:
         depends = (
             functools.partial(caching.ingredients, begun, settings, cwd, before or {}) if cache else dict[str, str]
         )
         begun = replace(begun, ingredients=depends())
-        if cache and not fresh:
+        if reuse:
             alone.enter_context(caching.only_one(caching.key(begun), settings.runs, stop))
             stored, reason = caching.find(settings.runs, begun)
             if stored:
@@ -200,26 +201,56 @@ def run(
     return ended
 
 
-def _run_on(
-    task: remote.NotebookJob,
-    on: Queue,
-    settings: Settings,
+def follow(
+    run: Run,
     *,
-    cache: bool,
-    progress: bool,
-    stop: threading.Event,
-    watch: Callable[[Run], None] | None,
+    settings: Settings | None = None,
+    progress: bool = True,
+    stop: threading.Event | None = None,
+    watch: Callable[[Run], None] | None = None,
 ) -> Run:
-    """Run a notebook as a Batch job and wait for it."""
+    """Wait for a run that is a Batch job, and fetch its results.
+
+    Parameters
+    ----------
+    run : Run
+        A run with ``queue=``, such as ``Run.load(folder)`` of one whose caller was interrupted.
+    settings : Settings, optional
+        The account of the job. Default: ``Settings.load()``.
+    progress : bool, default True
+        Show a progress bar.
+    stop : threading.Event, optional
+        Setting this event ends the waiting; the job goes on.
+    watch : callable, optional
+        Called with the run as it is, again and again.
+
+    Returns
+    -------
+    Run
+        The successful run.
+
+    Raises
+    ------
+    NotebookFailed
+        The notebook did not run to the end.
+    GenokitError
+        The run is not a Batch job.
+
+    Examples
+    --------
+    >>> import nbformat, tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> nbformat.write(nbformat.v4.new_notebook(), folder / "empty.ipynb")
+    >>> settings = Settings(home=folder / "kit")
+    >>> ended = run(folder / "empty.ipynb", queue="lowPriority", settings=settings, progress=False)
+    >>> follow(ended, settings=settings).state
+    'SUCCEEDED'
+    """
     from genokit.bars import Bar
 
-    clients = backends.clients(settings)
-    task = remote.identified(task, clients, {}, fresh=not cache)
-    ended, reason = remote.restored(task.begun, clients) if cache else (None, "")
-    if ended:
-        return ended
-    task = replace(task, begun=replace(task.begun, reason=reason))
-    (run,) = remote.send([task], on, clients)
+    if not run.job:
+        raise GenokitError(f"The run {run.name} is not a Batch job, so there is nothing to wait for.")
+    clients, stop = backends.clients(settings), stop or threading.Event()
     with Bar(desc=run.name, unit="cell", bar_format=CELLS, disable=not progress) as bar:
         while run.state == "RUNNING" and not stop.wait(clients.backend.poll_s):
             (run,) = remote.look([run], clients)

@@ -62,6 +62,13 @@ def identified(task: NotebookJob, clients: Clients, before: Mapping[str, str], *
     return replace(task, begun=replace(begun, address=address, process=None))
 
 
+def start(task: NotebookJob, on: Queue, clients: Clients, *, cache: bool) -> Run:
+    """Start a job for one notebook; with the cache, return an equal run that succeeded or goes on."""
+    task = identified(task, clients, {}, fresh=not cache)
+    ended, reason = restored(task.begun, clients) if cache else (None, "")
+    return ended or send([replace(task, begun=replace(task.begun, reason=reason))], on, clients)[0]
+
+
 def send(tasks: Sequence[NotebookJob], on: Queue, clients: Clients, after: Collection[str] = ()) -> list[Run]:
     """Submit tasks of one notebook as one job, an array if there are several; returns their runs, which are RUNNING.
 
