@@ -248,7 +248,7 @@ def follow(
     """
     from genokit.bars import Bar
 
-    if not run.job:
+    if run.state == "RUNNING" and not run.job:
         raise GenokitError(f"The run {run.name} is not a Batch job, so there is nothing to wait for.")
     clients, stop = backends.clients(settings), stop or threading.Event()
     with Bar(desc=run.name, unit="cell", bar_format=CELLS, disable=not progress) as bar:
