@@ -299,5 +299,5 @@ def test_in_a_live_notebook_the_graph_fills_in_while_the_pipeline_runs(files: Fi
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
-    assert shown[0] == "display_data: 0 of 2 notebooks have ended"
-    assert list(dict.fromkeys(shown[1:])) == [f"update_display_data: {n} of 2 notebooks have ended" for n in (1, 2)]
+    assert shown[0] == "display_data: 0 of 2 notebooks succeeded"
+    assert list(dict.fromkeys(shown[1:])) == [f"update_display_data: {n} of 2 notebooks succeeded" for n in (1, 2)]

@@ -1,7 +1,7 @@
 """Notebooks as reproducible pipelines: ``run`` one, ``record`` its results, combine several in a ``Pipeline``."""
 
 from genokit.pipelines.cache import clean
-from genokit.pipelines.comparison import Comparison, Reproduction, compare, reproduce
+from genokit.pipelines.comparison import Comparison, compare, reproduce
 from genokit.pipelines.crate import verify, why
 from genokit.pipelines.execute import follow, run
 from genokit.pipelines.folder import Run, runs
@@ -15,7 +15,6 @@ __all__ = [
     "Parameter",
     "Pipeline",
     "PipelineRun",
-    "Reproduction",
     "Run",
     "Schema",
     "clean",

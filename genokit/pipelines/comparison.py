@@ -23,38 +23,60 @@ from genokit.pipelines.plan import Input
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-COLUMNS = ["what", "a", "b", "equal", "absolute", "relative"]
-Row = tuple[str, object, object, bool, float | None, float | None]
+COLUMNS = ["notebook", "what", "a", "b", "equal", "absolute", "relative"]
+Row = tuple[object, ...]
+Distance = tuple[float | None, float | None]
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs, side by side.
+    """Runs side by side: two, or the runs of a crate and new runs of the same notebooks.
 
     Attributes
     ----------
-    a, b : Run
-        The runs.
+    runs : list of tuple of Run
+        Each two runs, a and b.
     table : DataFrame
-        One row each for the state, every parameter, output and figure, and the code: what, a, b, equal, and how far
-        apart they are. Of numbers: ``absolute``, and ``relative`` to the one of a, the largest of several. Of figures:
-        ``absolute``, the mean difference of their pixels from 0 to 1, and ``relative``, the share of pixels that
-        differ. Of files their contents are compared.
+        One row for each thing compared: notebook, what, a, b, equal, and how far apart a and b are. Of numbers:
+        ``absolute``, and ``relative`` to the one of a, the largest of several. Of figures: ``absolute``, the mean
+        difference of their pixels from 0 to 1, and ``relative``, the share of pixels that differ. Files are compared
+        by their content.
     """
 
-    a: Run
-    b: Run
+    runs: list[tuple[Run, Run]]
     table: DataFrame = field(repr=False)
+
+    @property
+    def equal(self) -> bool:
+        """Whether everything in the table is equal."""
+        return bool(self.table["equal"].all())
+
+    @property
+    def packages(self) -> list[str]:
+        """Installed packages that differ: "- numpy==2.0" in a, "+ numpy==2.1" in b."""
+        before, after = ((run.path / crate.PACKAGES).read_text().splitlines() for run in self.runs[0])
+        differ = sorted({*before} ^ {*after}, key=lambda line: (line.partition("==")[0].casefold(), line in after))
+        return [f"{'+' if line in after else '-'} {line}" for line in differ]
+
+    def __repr__(self) -> str:
+        names = ", ".join(a.name for a, _ in self.runs)
+        return f"<Comparison of {names}: {self.table['equal'].sum()} of {len(self.table)} are equal>"
 
     def _repr_html_(self) -> str:
         differ = ", ".join(self.table["what"][~self.table["equal"]]) or "nothing"
-        rows = [("a", self.a.path), ("b", self.b.path), ("Different", differ)]
         pictures = [
-            [display.image(one.png, one.heading or "figure", scale=one.scale) if one else None for one in pair]
-            for pair in zip_longest(self.a.figures, self.b.figures)
+            [a.name, *(one and display.image(one.png, one.heading or "figure", scale=one.scale) for one in pair)]
+            for a, b in self.runs
+            for pair in zip_longest(a.figures, b.figures)
         ]
-        fold = {"All": display.table(self.table), "Figures": display.table(pictures, columns=["a", "b"])}
-        return display.card(f"{self.a.name} and {self.b.name}", rows, fold=fold)
+        fold = {
+            "All": display.table(self.table, most=500),
+            "Figures": display.table(pictures, columns=["notebook", "a", "b"]),
+            "Folders": display.table([(a.name, a.path, b.path) for a, b in self.runs], columns=["notebook", "a", "b"]),
+            "Packages that differ": display.log("\n".join(self.packages) or "none"),
+        }
+        rows = {"Equal": f"{self.table['equal'].sum()} of {len(self.table)}", "Different": differ}
+        return display.card("Comparison", rows, status="verified" if self.equal else "mismatch", fold=fold)
 
 
 def compare(a: Run, b: Run) -> Comparison:
@@ -68,7 +90,7 @@ def compare(a: Run, b: Run) -> Comparison:
     Returns
     -------
     Comparison
-        A card; ``.table`` is a DataFrame.
+        A card; ``.table`` is a DataFrame, ``.packages`` the installed packages that differ.
 
     Raises
     ------
@@ -90,136 +112,89 @@ def compare(a: Run, b: Run) -> Comparison:
     1  parameter epochs          1         20  False
     2              code    1 cells    1 cells   True
     """
+    return _compared([(a, b)])
+
+
+def _compared(runs: list[tuple[Run, Run]]) -> Comparison:
     from genokit.frames import Frame
 
-    rows: list[Row] = [("state", a.state, b.state, a.state == b.state, None, None)]
+    rows = [(a.name, *row) for a, b in runs for row in _rows(a, b)]
+    return Comparison(runs, Frame(rows, columns=COLUMNS).astype({"absolute": float, "relative": float}))
+
+
+def _rows(a: Run, b: Run) -> Iterator[Row]:
+    yield "state", a.state, b.state, a.state == b.state, None, None
     for kind, one, other in (("parameter", a.parameters, b.parameters), ("output", a.outputs, b.outputs)):
         for name in {**one, **other}:
-            rows.append(_values(f"{kind} {name}", one.get(name), other.get(name), (a, b)))
+            pair = one.get(name), other.get(name)
+            contents = [_content(value, run) for value, run in zip(pair, (a, b), strict=True)]
+            # NaN is not equal to itself, but its source is.
+            same = contents[0] == contents[1] or values.source(contents[0]) == values.source(contents[1])
+            yield f"{kind} {name}", *pair, same, *_distance(*contents)
     code = [[notebooks.text(cell) for cell in notebooks.executed(notebooks.load(run.notebook))] for run in (a, b)]
-    said = [f"{len(cells)} cells" for cells in code]
-    rows.append(("code", said[0], said[1], code[0] == code[1], None, None))
-    for number, pair in enumerate(zip_longest(a.figures, b.figures), 1):
-        rows.append(_figures(f"figure {number}", *pair))
-    return Comparison(a, b, Frame(rows, columns=COLUMNS).astype({"absolute": float, "relative": float}))
-
-
-def _values(what: str, one: Any, other: Any, runs: tuple[Run, Run]) -> Row:
-    contents = [_content(value, run) for value, run in zip((one, other), runs, strict=True)]
-    same = contents[0] == contents[1] or values.source(contents[0]) == values.source(contents[1])  # NaN is not itself
-    distances = list(_distances(*contents))
-    absolute, relative = (max((one[i] for one in distances), default=None) for i in (0, 1))
-    return what, one, other, same, absolute, relative
+    yield "code", f"{len(code[0])} cells", f"{len(code[1])} cells", code[0] == code[1], None, None
+    for number, figures in enumerate(zip_longest(a.figures, b.figures), 1):
+        yield f"figure {number}", *_compared_figures(*figures)
 
 
 def _content(value: Any, run: Run) -> Any:
-    """A value, with each file in it as the hash of its content when the run ended, or now."""
-    if isinstance(value, list | tuple):
-        return [_content(one, run) for one in value]
-    if isinstance(value, dict):
-        return {key: _content(one, run) for key, one in value.items()}
-    if not isinstance(value, Path):
-        return value
-    path = run.source.parent / value
-    return run.data.get(str(path)) or (sha256(path) if path.is_file() else value)
+    """A value in which the hash of a file's content, when the run ended or now, stands for its path."""
+
+    def content(path: Path) -> object:
+        place = Path(run.cwd or run.source.parent) / path
+        return run.data.get(str(place)) or (sha256(place) if place.is_file() else path)
+
+    return values.mapped(value, content)
 
 
-def _distances(one: Any, other: Any) -> Iterator[tuple[float, float]]:
+def _distance(one: Any, other: Any) -> Distance:
     """How far apart the numbers in two values of the same form are: absolute, and relative to the first."""
-    numbers = [isinstance(value, int | float) and not isinstance(value, bool) for value in (one, other)]
-    if all(numbers):
-        apart = 0.0 if one == other or (one != one and other != other) else abs(one - other)
-        yield apart, apart / abs(one) if one and apart else math.inf if apart else 0.0
-    elif isinstance(one, list | tuple) and isinstance(other, list | tuple) and len(one) == len(other):
-        for pair in zip(one, other, strict=True):
-            yield from _distances(*pair)
-    elif isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
-        for key, value in one.items():
-            yield from _distances(value, other[key])
+    before, after = dict(_numbers(one)), dict(_numbers(other))
+    if not before or before.keys() != after.keys():
+        return None, None
+    pairs = [(n, after[place]) for place, n in before.items()]
+    absolute = [0.0 if n == m or (math.isnan(n) and math.isnan(m)) else abs(n - m) for n, m in pairs]
+    relative = [apart and (apart / abs(n) if n else math.inf) for apart, (n, _) in zip(absolute, pairs, strict=True)]
+    return max(absolute), max(relative)
 
 
-def _figures(what: str, one: notebooks.Figure | None, other: notebooks.Figure | None) -> Row:
+def _numbers(value: Any, place: tuple[object, ...] = ()) -> Iterator[tuple[object, Any]]:
+    """The numbers in a value, each with its place."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        yield place, value
+    elif isinstance(value, dict | list | tuple):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _numbers(item, (*place, key))
+
+
+def _compared_figures(one: notebooks.Figure | None, other: notebooks.Figure | None) -> Row:
     import numpy as np
+    from PIL import ImageChops
 
-    pixels = [_pixels(figure) for figure in (one, other)]
-    sizes = ["" if one is None else f"{one.shape[1]} x {one.shape[0]}" for one in pixels]
-    same = one is not None and other is not None and one.png == other.png
-    if pixels[0] is None or pixels[1] is None:
-        return what, sizes[0], sizes[1], same, None, None
-    paper = np.zeros((2, *np.max([picture.shape for picture in pixels], axis=0)))  # around the smaller one
-    for sheet, picture in zip(paper, pixels, strict=True):
-        sheet[: picture.shape[0], : picture.shape[1]] = picture
-    apart = abs(paper[0] - paper[1])
-    relative = float((apart > 0).any(axis=2).mean())
-    return what, sizes[0], sizes[1], relative == 0, float(apart.mean()), relative
+    pictures = [_picture(figure) for figure in (one, other)]
+    sizes = [f"{picture.width} x {picture.height}" if picture else "" for picture in pictures]
+    if None in pictures:
+        return *sizes, bool(one and other and one.png == other.png), None, None
+    whole = (0, 0, *np.max([picture.size for picture in pictures], axis=0))
+    apart = np.asarray(ImageChops.difference(*(picture.crop(whole) for picture in pictures)))
+    share = float(apart.any(axis=2).mean())
+    return *sizes, share == 0, float(apart.mean()) / 255, share
 
 
-def _pixels(figure: notebooks.Figure | None) -> Any:
-    """The pixels of a PNG or JPEG with their opacity, from 0 to 1; None for any other picture."""
-    import numpy as np
+def _picture(figure: notebooks.Figure | None) -> Any:
+    """A PNG or JPEG with its opacity; None for any other picture."""
     from PIL import Image
 
     with contextlib.suppress(OSError, ValueError):
-        if figure:
-            with Image.open(io.BytesIO(figure.png)) as picture:
-                return np.asarray(picture.convert("RGBA"), dtype=float) / 255
+        return figure and Image.open(io.BytesIO(figure.png)).convert("RGBA")
     return None
 
 
-@dataclass(frozen=True)
-class Reproduction:
-    """A crate that was run again.
-
-    Attributes
-    ----------
-    path : Path
-        The crate's folder.
-    comparisons : list of Comparison
-        The recorded run (a) and the new one (b), for each notebook.
-    packages : list of str
-        Installed packages that differ: "- numpy==2.0" then, "+ numpy==2.1" now.
-    """
-
-    path: Path
-    comparisons: list[Comparison]
-    packages: list[str]
-
-    @property
-    def table(self) -> DataFrame:
-        """One row per result: notebook, and the columns of a comparison."""
-        import pandas as pd
-
-        tables = [one.table.assign(notebook=one.a.name) for one in self.comparisons]
-        whole = pd.concat(tables, ignore_index=True)[["notebook", *COLUMNS]]
-        results = whole["what"].str.contains("^(?:state|output|figure)")
-        return whole[results].reset_index(drop=True)
-
-    @property
-    def equal(self) -> bool:
-        """Whether every result is equal."""
-        return bool(self.table["equal"].all())
-
-    def __repr__(self) -> str:
-        table = self.table
-        return f"<Reproduction of {self.path.name}: {table['equal'].sum()} of {len(table)} results are equal>"
-
-    def _repr_html_(self) -> str:
-        table = self.table
-        rows: list[tuple[str, object]] = [("Crate", self.path)]
-        rows.append(("Equal", f"{table['equal'].sum()} of {len(table)} results"))
-        rows.append(("Packages", f"{len(self.packages)} lines differ" if self.packages else "the same"))
-        fold: dict[str, object] = {"Results": display.table(table, most=500)}
-        if self.packages:
-            fold["Packages that differ"] = display.log("\n".join(self.packages))
-        fold |= {f"{one.a.name} side by side": display.Html(one._repr_html_()) for one in self.comparisons}
-        return display.card("Reproduction", rows, status="verified" if self.equal else "mismatch", fold=fold)
-
-
-def reproduce(folder: str | Path, settings: Settings | None = None) -> Reproduction:
+def reproduce(folder: str | Path, settings: Settings | None = None) -> Comparison:
     """Run a crate again, from the notebooks and the parameters that it holds, and compare the results.
 
-    The notebooks run in their own folders, if these still exist, with the packages that are installed now. In a
-    pipeline, results that one notebook passed to another are passed anew.
+    Each notebook runs in the working folder that its run had, if that still exists, with the packages that are
+    installed now. In a pipeline, a notebook gets the new results of those before it.
 
     Parameters
     ----------
@@ -230,15 +205,16 @@ def reproduce(folder: str | Path, settings: Settings | None = None) -> Reproduct
 
     Returns
     -------
-    Reproduction
-        A card; ``.table`` is a DataFrame, ``.equal`` says whether all results are equal.
+    Comparison
+        A card with the recorded runs (a) and the new ones (b); ``.table`` has a row for each state, output and figure,
+        ``.equal`` says whether all are equal.
 
     Raises
     ------
     NotFound
-        The folder is no crate.
+        The folder is not an RO-Crate.
     GenokitError
-        The crate has no run, or a notebook or an input has changed since; nothing was run.
+        The crate holds no run, or a notebook or an input file has changed since; nothing was run.
 
     Examples
     --------
@@ -252,51 +228,43 @@ def reproduce(folder: str | Path, settings: Settings | None = None) -> Reproduct
     >>> again.equal, list(again.table["what"])
     (True, ['state', 'output answer'])
     """
+    import genokit
+
     folder = Path(folder).expanduser().absolute()
     files = crate.verify(folder)
     changed = files["path"][(files["role"] == "used") & (files["state"] != "unchanged")]
     if len(changed):
-        raise GenokitError(f"{folder} cannot be reproduced: {', '.join(changed)} changed or is missing since that run.")
-    settings, old, inputs = settings or Settings.load(), dict[str, Run](), dict[str, Mapping[str, Input]]()
+        raise GenokitError(
+            f"{folder} cannot be reproduced. These files have changed or are missing since that run: "
+            f"{', '.join(changed)}. Restore them, or run the notebook again."
+        )
+    old, inputs, new = dict[str, Run](), dict[str, Mapping[str, Input]](), dict[str, Run]()
     if (folder / RECORD).is_file():
         old[folder.name] = Run.load(folder)
-    else:
-        todo = plan.read(folder / crate.workflow(folder))
-        old = {name: Run.load(folder / name) for name in todo.needed if (folder / name / RECORD).is_file()}
-        inputs = {name: todo[name].inputs for name in old}
-    new, comparisons = dict[str, Run](), []
+    for file in folder.glob("*.toml"):  # the folder of a pipeline has one
+        todo = plan.read(file)
+        old |= {name: Run.load(folder / name) for name in todo.needed if (folder / name / RECORD).is_file()}
+        inputs |= {name: todo[name].inputs for name in old}
     for name, run in old.items():
-        new[name] = _again(run, _passed(run, inputs.get(name, {}), old, new), settings)
-        comparisons.append(compare(run, new[name]))
-    if not comparisons:
-        raise GenokitError(f"{folder} cannot be reproduced: no notebook has run.")
-    return Reproduction(folder, comparisons, _packages(next(iter(old.values()))))
+        given = {**run.parameters, **_passed(run, inputs.get(name, {}), old, new)}
+        cwd = next(place for place in (Path(run.cwd or run.source.parent), run.path) if place.is_dir())
+        try:
+            new[name] = genokit.run(run.path / SOURCE, given, name=run.name, settings=settings, cwd=cwd)
+        except NotebookFailed as error:
+            new[name] = cast(Run, error.run)
+    if not new:
+        raise GenokitError(f"{folder} cannot be reproduced: it holds no run of a notebook.")
+    found = _compared([(old[name], new[name]) for name in old])
+    results = found.table["what"].str.contains("^(?:state|output|figure)")
+    return replace(found, table=found.table[results].reset_index(drop=True))
 
 
 def _passed(run: Run, inputs: Mapping[str, Input], old: Mapping[str, Run], new: Mapping[str, Run]) -> dict[str, Any]:
-    """The parameters of a run, with the new results of other notebooks where it was given their old ones."""
-    given = dict(run.parameters)
+    """The new results of other notebooks, for the parameters that had their old ones."""
+    passed = {}
     for parameter, (names, output, several) in inputs.items():
         pairs = [[runs[name].outputs.get(output) for name in names if name in runs] for runs in (old, new)]
         before, after = pairs if several else [values[0] if values else None for values in pairs]
-        if given.get(parameter) == before and after is not None:
-            given[parameter] = after
-    return given
-
-
-def _again(run: Run, parameters: Mapping[str, Any], settings: Settings) -> Run:
-    """A new run of the notebook that a run has stored, in the folder of that notebook."""
-    import genokit
-
-    cwd = run.source.parent if run.source.parent.is_dir() else run.path
-    try:
-        again = genokit.run(run.path / SOURCE, parameters, name=run.name, settings=settings, cwd=cwd)
-    except NotebookFailed as error:
-        again = cast(Run, error.run)
-    return replace(again, source=run.source)
-
-
-def _packages(run: Run) -> list[str]:
-    then, now = (run.path / crate.PACKAGES).read_text().splitlines(), crate.packages().splitlines()
-    both = sorted({*then} ^ {*now}, key=lambda line: (line.partition("==")[0].casefold(), line in now))
-    return [f"{'+' if line in now else '-'} {line}" for line in both]
+        if run.parameters.get(parameter) == before and after is not None:
+            passed[parameter] = after
+    return passed

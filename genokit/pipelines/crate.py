@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import datetime
 import functools
 import getpass
 import io
@@ -18,7 +17,8 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
@@ -60,85 +60,102 @@ class Crate:
 
     def add(self, identity: str, kind: str | list[str], **properties: Any) -> Reference:
         """Describe an entity, unless it is described already; returns a reference to it."""
-        given = {name: value for name, value in properties.items() if value not in (None, "", [])}
-        self.entities.setdefault(identity, {"@id": identity, "@type": kind, **given})
+        entity: dict[str, Any] = {"@id": identity, "@type": kind}
+        for name, value in properties.items():
+            if value not in (None, "", []):
+                single = isinstance(value, list) and len(value) == 1
+                entity[name] = value[0] if single else value.isoformat() if isinstance(value, datetime) else value
+        self.entities.setdefault(identity, entity)
         return {"@id": identity}
 
     def file(self, path: Path, kind: str | list[str] = "File", **properties: Any) -> Reference:
-        """Describe a file with its hash: one of the folder by its relative path, any other by its URI."""
+        """Describe a file with its hash, or a folder: one in the crate by its relative path, any other by its URI."""
         inside = path.is_relative_to(self.folder)
         identity = quote(path.relative_to(self.folder).as_posix()) if inside else path.as_uri()
-        guessed = TYPES.get(path.suffix) or mimetypes.guess_type(path.name)[0]
-        size = str(path.stat().st_size)
-        described = {"name": path.name, "sha256": sha256(path), "contentSize": size, "encodingFormat": guessed}
-        return self.add(identity, kind, **described | properties)
+        if path.is_dir():
+            return self.add(f"{identity}/", "Dataset", name=path.name)
+        if identity not in self.entities:
+            guessed = TYPES.get(path.suffix) or mimetypes.guess_type(path.name)[0]
+            about = {"name": path.name, "encodingFormat": guessed, "contentSize": str(path.stat().st_size)}
+            self.add(identity, kind, **about | properties, sha256=sha256(path))
+        return {"@id": identity}
 
-    def path(self, path: Path) -> Reference:
-        """Describe a file with its hash, or a folder."""
-        return self.file(path) if path.is_file() else self.add(f"{path.as_uri()}/", "Dataset", name=path.name)
+    def values(self, group: str, given: Mapping[str, Any], units: Mapping[str, str] | None = None) -> list[Reference]:
+        """Describe parameters or recorded results as strict JSON, and of which parameter each is the value."""
+        found = []
+        for name, value in given.items():
+            identity, kind = f"#{group}-{quote(name)}", KINDS.get(type(value), "Text")
+            form = self.add(f"{identity}-form", "FormalParameter", name=name, additionalType=kind)
+            about = {"name": name, "value": _text(value), "unitText": (units or {}).get(name), "exampleOfWork": form}
+            found.append(self.add(identity, "PropertyValue", **about))
+        return found
 
-    def value(self, group: str, name: str, value: object, **properties: Any) -> Reference:
-        """Describe a parameter or a recorded result, as strict JSON, and what it is a value of."""
-        kind = KINDS.get(type(value), "Text")
-        form = self.add(f"#{group}-{quote(name)}-form", "FormalParameter", name=name, additionalType=kind)
-        text = value if isinstance(value, str) else json.dumps(values.to_json(value), allow_nan=False)
-        properties |= {"name": name, "value": text, "exampleOfWork": form}
-        return self.add(f"#{group}-{quote(name)}", "PropertyValue", **properties)
+    def agent(self) -> Reference:
+        """Who runs it: the person with the ORCID iD in GENOKIT_ORCID, or else this user."""
+        orcid = os.environ.get("GENOKIT_ORCID")
+        return self.add(f"https://orcid.org/{orcid}" if orcid else "#agent", "Person", name=getpass.getuser())
 
-    def forms(self, references: Sequence[Reference]) -> list[Reference]:
-        """What values are values of."""
-        return [self.entities[one["@id"]]["exampleOfWork"] for one in references]
+    def action(self, identity: str, error: str | None, **properties: Any) -> Reference:
+        """Describe what was done, who did it, and how it ended."""
+        status = f"http://schema.org/{'Failed' if error else 'Completed'}ActionStatus"
+        return self.add(identity, "CreateAction", agent=self.agent(), actionStatus=status, error=error, **properties)
 
-    def save(self, profiles: Sequence[str], **root: Any) -> None:
-        """Write the metadata. What is a file of the folder is one of its parts."""
-        parts = [{"@id": one["@id"]} for one in self.entities.values() if "File" in one["@type"]]
+    def table(self, runs: Sequence[Run]) -> Reference:
+        """Write and describe a table with a row for each recorded result; files with their hash and size in bytes."""
+        rows: list[tuple[object, ...]] = [("notebook", "name", "kind", "value", "sha256", "bytes")]
+        for run in runs:
+            for name, value in run.outputs.items():
+                kind, about = KINDS.get(type(value), "Text").lower(), dict[str, Any]()
+                if isinstance(value, Path) and (path := _folder(run) / value).is_file():
+                    kind, about = "file", self.entities[self.file(path)["@id"]]
+                rows.append((run.name, name, kind, _text(value), about.get("sha256"), about.get("contentSize")))
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        return self.file(write_atomic(self.folder / OUTPUTS, redacted(text.getvalue()), private=True))
+
+    def save(self, runs: Sequence[Run], profiles: Sequence[str], name: str, description: str, **root: Any) -> None:
+        """Write the table of results and the metadata. What is a file is part of the folder."""
+        self.table(runs)
+        files = [one["@id"] for one in self.entities.values() if one["@type"] == "Dataset" or "File" in one["@type"]]
         kinds = ["CreativeWork", *(["Profile"] if VERSION > "1.1" else [])]  # a term that came later
-        conforms = [self.add(one, kinds, name=one, version=one.rpartition("/")[2]) for one in profiles]
-        terms = self.add("#terms", "CreativeWork", name="As stated by the owners of the data and the notebooks")
-        self.add("./", "Dataset", conformsTo=conforms, hasPart=parts, license=terms, author=_agent(self), **root)
-        specification = SPECIFICATION.format(VERSION)
-        specifications = [specification, *([WORKFLOW_PROFILE] if "mainEntity" in root else [])]
-        about = {"about": {"@id": "./"}, "conformsTo": [{"@id": one} for one in specifications]}
-        self.add(METADATA, "CreativeWork", **about)
-        graph = [{key: _single(value) for key, value in one.items()} for one in self.entities.values()]
-        graph = redacted(graph)
-        content = json.dumps(
-            {"@context": [f"{specification}/context", TERMS], "@graph": graph}, indent=1, allow_nan=False
+        self.add(
+            "./",
+            "Dataset",
+            name=name,
+            description=description,
+            datePublished=max((run.ended for run in runs if run.ended), default=datetime.now(UTC)),
+            conformsTo=[self.add(one, kinds, name=one, version=one.rpartition("/")[2]) for one in profiles],
+            license=self.add("#terms", "CreativeWork", name="As stated by the owners of the data and the notebooks"),
+            author=self.agent(),
+            hasPart=[{"@id": one} for one in files],
+            **root,
         )
-        write_atomic(self.folder / METADATA, content + "\n", private=True)
-
-
-def _single(value: Any) -> Any:
-    return value[0] if isinstance(value, list) and len(value) == 1 else value
+        specification = SPECIFICATION.format(VERSION)
+        conforms = [specification, *({WORKFLOW_PROFILE} & {*profiles})]
+        self.add(METADATA, "CreativeWork", about={"@id": "./"}, conformsTo=[{"@id": one} for one in conforms])
+        content = {"@context": [f"{specification}/context", TERMS], "@graph": redacted([*self.entities.values()])}
+        text = json.dumps(content, indent=1, allow_nan=False) + "\n"
+        write_atomic(self.folder / METADATA, text, private=True)
 
 
 def write_run(run: Run) -> None:
     """Describe a run's folder."""
     crate = Crate(run.path)
-    _write_outputs(crate, [run])
-    crate.save(
-        [PROFILE.format("process")],
-        name=f"Run {run.name}",
-        description=f"One run of the notebook {run.source.name}: {run.state}.",
-        datePublished=(run.ended or run.started).isoformat(),
-        mentions=_action(crate, run),
-    )
+    action = _action(crate, run)
+    about = f"One run of the notebook {run.source.name}: {run.state}."
+    crate.save([run], [PROFILE.format("process")], f"Run {run.name}", about, mentions=action)
 
 
 def write_pipeline(ended: PipelineRun) -> None:
     """Describe a pipeline's folder with its runs: the file as a workflow, each notebook as one of its steps."""
-    crate, kit = Crate(ended.path), PACKAGE.format("genokit", __version__)
+    crate, runs, kit = Crate(ended.path), list(ended.runs.values()), PACKAGE.format("genokit", __version__)
     actions, controls, steps, tools = [], [], [], []
     for position, (name, run) in enumerate(ended.runs.items(), 1):
-        action = _action(crate, run, ended.plan[name].inputs)
-        tool = crate.entities[action["@id"]]["instrument"]
-        step = crate.add(f"#step-{name}", "HowToStep", name=name, position=str(position), workExample=tool)
-        control = {"name": f"Start {name}", "instrument": step, "object": action}
+        actions.append(_action(crate, run, ended.plan[name].inputs))
+        tools.append(crate.entities[actions[-1]["@id"]]["instrument"])
+        steps.append(crate.add(f"#step-{name}", "HowToStep", name=name, position=str(position), workExample=tools[-1]))
+        control = {"name": f"Start {name}", "instrument": steps[-1], "object": actions[-1]}
         controls.append(crate.add(f"#control-{name}", "ControlAction", **control))
-        actions.append(action)
-        steps.append(step)
-        tools.append(tool)
-    _write_outputs(crate, list(ended.runs.values()))
     main = crate.file(
         ended.path / ended.plan.file.name,
         ["File", "SoftwareSourceCode", "ComputationalWorkflow", "HowTo"],
@@ -148,131 +165,79 @@ def write_pipeline(ended: PipelineRun) -> None:
         hasPart=tools,
         step=steps,
     )
+    about = f"One run of the pipeline {ended.plan.title}: {ended.done} notebooks succeeded."
+    times = {
+        "startTime": min((run.started for run in runs), default=None),
+        "endTime": max((run.ended for run in runs if run.ended), default=None),
+    }
     bad = [f"{name} {state}: {why}" for name, (state, why) in ended.outcomes.items() if state != "SUCCEEDED"]
-    started = min((run.started for run in ended.runs.values()), default=None)
-    stopped = max((run.ended for run in ended.runs.values() if run.ended), default=None)
-    times = {"startTime": started and started.isoformat(), "endTime": stopped and stopped.isoformat()}
-    whole = crate.add(
+    whole = crate.action(
         f"#{ended.path.name}",
-        "CreateAction",
+        "; ".join(bad),
         name=f"Run of the pipeline {ended.plan.name}",
-        description=f"{ended.done} notebooks succeeded.",
+        description=about,
         instrument=main,
-        agent=_agent(crate),
-        result=[crate.file(ended.report)],
+        result=crate.file(ended.report),
         **times,
-        **_status("; ".join(bad)),
     )
     engine = crate.add(kit, "SoftwareApplication", name="genokit", version=__version__, url=kit)
-    crate.add(
-        "#engine", "OrganizeAction", name="Run notebooks", instrument=engine, object=controls, result=whole, **times
-    )
-    crate.save(
-        [*(PROFILE.format(one) for one in ("process", "workflow", "provenance")), WORKFLOW_PROFILE],
-        name=f"Pipeline {ended.plan.name}",
-        description=f"One run of the pipeline {ended.plan.title}: {ended.done} notebooks succeeded.",
-        datePublished=(stopped or datetime.datetime.now(datetime.UTC)).isoformat(),
-        mainEntity=main,
-        mentions=[whole, *actions],
-    )
+    started = {"name": "Run notebooks", "instrument": engine, "object": controls, "result": whole}
+    crate.add("#engine", "OrganizeAction", **started, **times)
+    profiles = [*(PROFILE.format(one) for one in ("process", "workflow", "provenance")), WORKFLOW_PROFILE]
+    crate.save(runs, profiles, f"Pipeline {ended.plan.name}", about, mainEntity=main, mentions=[whole, *actions])
 
 
 def _action(crate: Crate, run: Run, inputs: Mapping[str, Input] | None = None) -> Reference:
     """Describe what one run did: the notebook, its inputs by hash, its results, who ran it, and how it ended."""
-    required = [
+    packages = [
         crate.add(url := PACKAGE.format(name, number), "SoftwareApplication", name=name, version=number, url=url)
         for name, number in run.versions.items()
     ]
-    given = [
-        crate.value(f"{run.name}-parameter", name, value, unitText=run.units.get(name))
-        for name, value in run.parameters.items()
-    ]
-    results = [crate.value(f"{run.name}-result", name, value) for name, value in run.outputs.items()]
+    given = crate.values(f"{run.name}-parameter", run.parameters, run.units)
+    results = crate.values(f"{run.name}-result", run.outputs)
     source = crate.file(
         run.path / SOURCE,
         ["File", "SoftwareSourceCode"],
         name=run.source.name,
         version=_commit(run.source.parent) or run.source_sha256,
-        softwareRequirements=[*required, crate.file(run.path / PACKAGES)],
-        input=crate.forms(given),
-        output=crate.forms(results),
+        softwareRequirements=[*packages, crate.file(run.path / PACKAGES)],
+        input=[{"@id": f"{one['@id']}-form"} for one in given],
+        output=[{"@id": f"{one['@id']}-form"} for one in results],
     )
-    passed = [
-        {"@id": identity}
-        for names, output, _ in (inputs or {}).values()
-        for identity in (f"#{name}-result-{quote(output)}" for name in names)
-        if identity in crate.entities
-    ]
-    made = [run.notebook, run.html, *sorted((run.path / FILES).rglob("*")), *_paths(run, run.outputs)]
-    files = [crate.path(path) for path in dict.fromkeys(made) if path and path.exists()]
-    used = [crate.path(path) for path in _paths(run, run.parameters)]
-    used += [_data_set(crate, Path(path), content) for path, content in run.data.items() if path.endswith(MANIFEST)]
-    where = f"as the Batch job {run.job}" if run.job else f"on {platform.platform()} with {os.cpu_count()} CPUs"
-    return crate.add(
+    passed = [f"#{name}-result-{quote(output)}" for names, output, _ in (inputs or {}).values() for name in names]
+    named, recorded = ([_folder(run) / path for path in values.paths(dict(of))] for of in (run.parameters, run.outputs))
+    used = [crate.file(path) for path in named if path.exists()]
+    for path, content in run.data.items():
+        if path.endswith(MANIFEST):  # of a data set that was fetched; with the hash that it had then
+            about = {"name": MANIFEST, "description": f"Describes the data set {Path(path).parent.name}."}
+            used.append(crate.add(Path(path).as_uri(), "File", **about, sha256=content))
+    made = [run.notebook, run.html, *sorted((run.path / FILES).rglob("*")), *recorded]
+    how = f"Executed on {platform.platform()} with {os.cpu_count()} CPUs."
+    if run.job:
+        how = f"Executed as the Batch job {run.job}."
+    if run.cached_from:
+        how = f"Restored from {run.cached_from}; nothing was executed."
+    return crate.action(
         f"#{run.path.name}",
-        "CreateAction",
+        run.error,
         name=f"Run {run.source.name}",
+        description=how,
         instrument=source,
-        agent=_agent(crate),
-        description=f"Restored from {run.cached_from}, nothing was executed."
-        if run.cached_from
-        else f"Executed by papermill in a new kernel {where}.",
-        isBasedOn=_original(crate, run, source),
-        startTime=run.started.isoformat(),
-        endTime=run.ended and run.ended.isoformat(),
-        object=[*given, *passed, *used],
-        result=[*files, *results],
-        **_status(run.error),
+        isBasedOn=crate.file(Path(run.cached_from)) if run.cached_from and os.path.isdir(run.cached_from) else None,
+        startTime=run.started,
+        endTime=run.ended,
+        object=[*given, *({"@id": one} for one in passed if one in crate.entities), *used],
+        result=[*(crate.file(path) for path in made if path and path.exists()), *results],
     )
 
 
-def _paths(run: Run, named: Mapping[str, Any]) -> list[Path]:
-    """The files and folders that values name, of which some may be relative to the notebook's folder."""
-    places = (run.source.parent / path for path in values.paths(dict(named)))
-    return [path for path in dict.fromkeys(places) if path.exists()]
+def _folder(run: Run) -> Path:
+    """The working folder, to which the paths of a run may be relative."""
+    return Path(run.cwd or run.source.parent)
 
 
-def _data_set(crate: Crate, descriptor: Path, content: str) -> Reference:
-    """A data set that a run fetched: its manifest with the hash that it had then, which has those of the files."""
-    about = {"name": descriptor.name, "description": f"Describes the data set {descriptor.parent.name}."}
-    return crate.add(descriptor.as_uri(), "File", **about, sha256=content, encodingFormat="application/json")
-
-
-def _original(crate: Crate, run: Run, source: Reference) -> Reference | None:
-    """The run whose results were restored."""
-    with contextlib.suppress(GenokitError):  # deleted
-        if run.cached_from:
-            first = Run.load(run.cached_from)
-            times = {"startTime": first.started.isoformat(), "endTime": first.ended and first.ended.isoformat()}
-            about = {"name": f"Run {first.source.name}", "instrument": source, "agent": _agent(crate), **times}
-            return crate.add(f"{first.path.as_uri()}/#{first.path.name}", "CreateAction", **about, **_status(None))
-    return None
-
-
-def _write_outputs(crate: Crate, runs: Sequence[Run]) -> None:
-    """Write a table with a row for each recorded result; files with their hash and size in bytes."""
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(["notebook", "name", "kind", "value", "sha256", "bytes"])
-    for run in runs:
-        for name, value in run.outputs.items():
-            path = run.source.parent / value if isinstance(value, Path) else None
-            about = (sha256(path), path.stat().st_size) if path and path.is_file() else ("", "")
-            kind = "file" if path and path.is_file() else "path" if path else KINDS.get(type(value), "Text").lower()
-            shown = value if isinstance(value, str | Path) else json.dumps(values.to_json(value))
-            table.writerow([run.name, name, kind, shown, *about])
-    crate.file(write_atomic(crate.folder / OUTPUTS, redacted(text.getvalue()), private=True))
-
-
-def _status(error: str | None) -> dict[str, Any]:
-    state = "http://schema.org/FailedActionStatus" if error else "http://schema.org/CompletedActionStatus"
-    return {"actionStatus": state, "error": error}
-
-
-def _agent(crate: Crate) -> Reference:
-    """Who ran it: the person with the ORCID iD in GENOKIT_ORCID, or else this user."""
-    orcid = os.environ.get("GENOKIT_ORCID")
-    return crate.add(f"https://orcid.org/{orcid}" if orcid else "#agent", "Person", name=getpass.getuser())
+def _text(value: object) -> str:
+    return str(value) if isinstance(value, str | Path) else json.dumps(values.to_json(value), allow_nan=False)
 
 
 def _commit(folder: Path) -> str | None:
@@ -309,11 +274,11 @@ def verify(folder: str | Path) -> DataFrame:
     Raises
     ------
     NotFound
-        The folder is no crate.
+        The folder is not an RO-Crate.
     GenokitError
         Its metadata cannot be read.
     """
-    import pandas as pd
+    from genokit.frames import Frame
 
     folder, rows = Path(folder).expanduser().absolute(), []
     for name, role, recorded in files(folder):
@@ -322,21 +287,16 @@ def verify(folder: str | Path) -> DataFrame:
         if path.is_file() and (name.startswith("file://") or path.resolve().is_relative_to(folder.resolve())):
             state = "unchanged" if sha256(path) == recorded else "changed"
         rows.append((name, state, role, recorded))
-    return pd.DataFrame(rows, columns=["path", "state", "role", "sha256"])
+    return Frame(rows, columns=["path", "state", "role", "sha256"])
 
 
 def files(folder: Path) -> list[tuple[str, str, str]]:
     """The files that a crate describes: path or URI, role ("made", "used" or "") and SHA-256."""
-    entities = read(folder)
-    roles = dict(sorted((pair for one in entities for pair in _roles(one)), key=lambda pair: pair[1], reverse=True))
+    entities, roles = read(folder), dict[str, str]()
+    actions = [one for one in entities if one.get("@type") == "CreateAction"]
+    for member, role in (("instrument", "used"), ("object", "used"), ("result", "made")):
+        roles |= {one["@id"]: role for action in actions for one in _several(action.get(member, []))}
     return [(unquote(one["@id"]), roles.get(one["@id"], ""), one["sha256"]) for one in entities if "sha256" in one]
-
-
-def _roles(action: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The things that an action used and made."""
-    if action.get("@type") == "CreateAction":
-        for member, role in (("instrument", "used"), ("object", "used"), ("result", "made")):
-            yield from ((one["@id"], role) for one in _several(action.get(member)))
 
 
 def why(file: str | Path, *, settings: Settings | None = None) -> DataFrame:
@@ -359,36 +319,24 @@ def why(file: str | Path, *, settings: Settings | None = None) -> DataFrame:
     NotFound
         There is no such file.
     """
-    import pandas as pd
+    from genokit.frames import Frame
 
     path = Path(file).expanduser()
     if not path.is_file():
         raise NotFound(f"The file {path} does not exist.")
-    wanted, rows = sha256(path), []
-    for metadata in sorted((settings or Settings.load()).runs.glob(f"**/{RECORD}"), reverse=True):
+    wanted, rows = sha256(path), dict[tuple[str, str, str], None]()
+    for record in sorted((settings or Settings.load()).runs.glob(f"**/{RECORD}"), reverse=True):
         with contextlib.suppress(GenokitError):  # a damaged crate is no answer
-            found = {entity["@id"]: entity for entity in read(metadata.parent)}
-            action = found.get(f"#{metadata.parent.name}", {})
-            for role in ("made", "used"):
-                things = [found.get(one, {}) for one, has in _roles(action) if has == role]
-                if any(one.get("sha256") == wanted or _has(one, wanted) for one in things):
-                    notebook = found[action["instrument"]["@id"]]["name"]
-                    rows.append((role, notebook, str(metadata.parent)))
-    return pd.DataFrame(rows, columns=["role", "notebook", "path"])
+            for name, role, recorded in sorted(files(record.parent), key=lambda one: one[1]):
+                if role and (recorded == wanted or _describes(name, wanted)):
+                    rows[role, Run.load(record.parent).source.name, str(record.parent)] = None
+    return Frame(list(rows), columns=["role", "notebook", "path"])
 
 
-def _has(entity: Mapping[str, Any], wanted: str) -> bool:
-    """Whether an entity is the manifest of a data set, still there, with a file of this hash."""
-    path = Path(unquote(entity.get("@id", "")).removeprefix("file://"))
+def _describes(name: str, wanted: str) -> bool:
+    """Whether this is the manifest of a data set, still there, with a file of this hash."""
+    path = Path(name.removeprefix("file://"))
     return path.name == MANIFEST and path.is_file() and wanted in path.read_text(encoding="utf-8", errors="replace")
-
-
-def workflow(folder: Path) -> str:
-    """The name of the pipeline's file in a pipeline's crate. Raises NotFound, GenokitError."""
-    for entity in read(folder):
-        if "mainEntity" in entity:
-            return unquote(entity["mainEntity"]["@id"])
-    raise GenokitError(f"{folder} is the crate of neither a run nor a pipeline.")
 
 
 def _several(value: Any) -> list[Any]:

@@ -11,7 +11,7 @@ from genokit.errors import GenokitError
 from genokit.files import write_atomic
 from genokit.pipelines import crate
 from genokit.pipelines import folder as folders
-from genokit.pipelines.report import PipelineRun, overview, summary
+from genokit.pipelines.report import PipelineRun, overview, picture, summary
 from genokit.pipelines.secret_values import redacted
 
 
@@ -37,16 +37,11 @@ def write(ended: PipelineRun) -> None:
 
 def _drawn(ended: PipelineRun) -> display.Html:
     """The graph and the timeline."""
-    from matplotlib import pyplot as plt
-
     from genokit.plots.pipelines import graph, timeline
 
-    table, shown = ended.notebooks, []
-    for draw, words in ((graph, "Which notebook needs which"), (timeline, "When each notebook waited (pale) and ran")):
-        figure = draw(table).figure
-        shown.append(display.figure(figure, words, caption=words))  # type: ignore[arg-type]
-        plt.close(figure)  # type: ignore[arg-type]
-    return display.stack(*shown)
+    table = ended.notebooks
+    parts = {"Which notebook needs which": graph, "When each notebook waited (pale) and ran": timeline}
+    return display.stack(*(picture(draw(table), words, caption=words) for words, draw in parts.items()))
 
 
 def _provenance(ended: PipelineRun) -> display.Html:

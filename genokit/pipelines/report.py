@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,8 @@ from genokit.pipelines.plan import Plan
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from pandas import DataFrame
+
+COLUMNS = ["notebook", "group", "file", "needs", "state", "restored", "ready", "started", "ended", "duration_s"]
 
 
 @dataclass
@@ -69,36 +71,23 @@ class PipelineRun:
 
     @property
     def notebooks(self) -> DataFrame:
-        """One row per notebook: notebook, group, file, needs, state, restored, duration_s; ready, started, ended (UTC).
+        """One row per notebook: notebook, group, file, needs, state, restored; ready, started, ended (UTC), duration_s.
 
         It was ready when the last of those that it needs had ended.
         """
         from genokit.frames import Frame
 
         begun = min((run.started for run in self.runs.values()), default=None)
-        rows: list[dict[str, Any]] = [
-            {
-                "notebook": name,
-                "group": name,
-                "file": run.source.name,
-                "needs": [],
-                "state": run.state,
-                "restored": True,
-            }
-            for name, run in self.earlier.items()
-        ]
+        rows: list[tuple[object, ...]] = []
+        for name, run in self.earlier.items():
+            rows.append((name, name, run.source.name, [], run.state, True, *[None] * 4))
         for step in self.plan.steps:
-            run, state = self.runs.get(step.name), self.outcomes[step.name][0]
+            its = self.runs.get(step.name)
             before = [one.ended for need in step.needs if (one := self.runs.get(need)) and one.ended]
-            row: dict[str, Any] = {
-                "notebook": step.name,
-                "group": step.group,
-                "file": step.path.name,
-                "needs": step.needs,
-            }
-            row |= {"state": state, "restored": bool(run and run.cached_from), "ready": max(before, default=begun)}
-            rows.append(row | {name: getattr(run, name, None) for name in ("duration_s", "started", "ended")})
-        return Frame(rows)
+            what = (step.name, step.group, step.path.name, step.needs, self.outcomes[step.name][0])
+            times = (its.started, its.ended, its.duration_s) if its else [None] * 3
+            rows.append((*what, bool(its and its.cached_from), max(before, default=begun), *times))
+        return Frame(rows, columns=COLUMNS)
 
     def plot(self, *, ax: Axes | None = None) -> Axes:
         """Draw the notebooks with what they need, their states and durations."""
@@ -125,34 +114,34 @@ class LiveGraph:
 
     def __init__(self, ended: PipelineRun, *, shown: bool) -> None:
         self.ended, self.shown = ended, shown and live.is_interactive()
-        self._handle: Any = None
         self._drawn: tuple[float, list[str]] = (0.0, [])
 
     def update(self, running: Collection[str] | None = None) -> None:
         """Draw again if a state has changed, at most once a second; without ``running``, for the last time."""
-        over = [*self.ended.runs, *self.ended.problems]
+        now = self.ended
+        if running is not None:
+            never = {step.name for step in now.plan.steps} - now.runs.keys()
+            waiting = {name: ("RUNNING" if name in running else "PENDING", "") for name in never}
+            now = replace(now, problems=waiting | now.problems)
+        states = [state for state, _ in now.outcomes.values()]
         at, drawn = self._drawn
-        now = [*over, "" if running is None else "running", *sorted(running or ())]
-        if not self.shown or now == drawn or (running is not None and time.monotonic() - at < 1):
+        if not self.shown or states == drawn or (running is not None and time.monotonic() - at < 1):
             return
         from IPython.display import display as show
-        from matplotlib import pyplot as plt
 
-        from genokit.plots.pipelines import graph
+        words = f"{now.done} notebooks succeeded"
+        data = {"text/html": picture(now.plot(), words), "text/plain": words}
+        show(data, raw=True, display_id=now.path.name, update=bool(drawn))
+        self._drawn = (time.monotonic(), states)
 
-        table = self.ended.notebooks
-        for row, name in enumerate(table["notebook"]):
-            if running is not None and name not in [*over, *self.ended.earlier]:
-                table.loc[row, "state"] = "RUNNING" if name in running else "PENDING"
-        figure = graph(table, title=self.ended.plan.title).figure
-        words = f"{len(over)} of {len(self.ended.plan.steps)} notebooks have ended"
-        data = {"text/html": display.figure(figure, words), "text/plain": words}  # type: ignore[arg-type]
-        plt.close(figure)  # type: ignore[arg-type]
-        if self._handle:
-            self._handle.update(data, raw=True)
-        else:
-            self._handle = show(data, raw=True, display_id=True)
-        self._drawn = (time.monotonic(), now)
+
+def picture(ax: Axes, words: str, *, caption: str = "") -> display.Html:
+    """A figure as HTML, described by ``words``; it is closed."""
+    from matplotlib import pyplot as plt
+
+    html = display.figure(ax.figure, words, caption=caption)  # type: ignore[arg-type]
+    plt.close(ax.figure)  # type: ignore[arg-type]
+    return html
 
 
 def summary(ended: PipelineRun) -> list[tuple[str, object]]:
