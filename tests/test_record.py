@@ -167,6 +167,8 @@ def test_a_table_with_a_secret_or_without_a_parquet_form_is_refused(monkeypatch:
     monkeypatch.setenv("LAB_TOKEN", "hunter2-hunter2")
     with pytest.raises(InvalidParameters, match="the table contains a secret"):
         genokit.record("table", pd.DataFrame({"a": ["x hunter2-hunter2"]}))
+    with pytest.raises(InvalidParameters, match=r"'api_key' looks like a secret"):
+        genokit.record("api_key", pd.DataFrame({"a": [1]}))
     with pytest.raises(InvalidParameters, match=r"^record\('table', ...\): "):
         genokit.record("table", pd.DataFrame({"a": [object()]}))
 

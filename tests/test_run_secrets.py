@@ -250,7 +250,7 @@ def test_a_secret_is_a_text_of_the_environment_or_of_a_private_file(
     ):
         run(notebook, given, settings=settings, progress=False)
     path = keep(settings, "LAB", "x" * 12, mode=0o644)
-    with pytest.raises(InvalidParameters, match=r"others may read the file .*chmod 600"):
+    with pytest.raises(InvalidParameters, match=r"other users may read the file .*chmod 600"):
         run(notebook, given, settings=settings, progress=False)
     assert list(settings.runs.glob("*/*")) == []
     path.chmod(0o600)

@@ -1,4 +1,4 @@
-"""A form for a notebook's parameters: a widget for each, and a button that runs the notebook with what they say."""
+"""A form for a notebook's parameters: a field for each, and a button that runs the notebook with their values."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _WIDGETS: dict[Any, tuple[Any, Any]] = {
 
 
 class Form:
-    """The widgets of a form in ``box``; ``run`` is the last run that was started with it and has ended.
+    """``box`` holds the form's widgets; ``run`` is the last run that it started, once that has ended.
 
-    Where no widget can live, as under papermill, it is a table of the parameters.
+    Where widgets do not work, as under papermill, a table of the parameters is shown.
     """
 
     def __init__(self, schema: Any, known: Mapping[str, Any], settings: Settings | None = None) -> None:
@@ -62,13 +62,13 @@ class Form:
 
     def _ipython_display_(self) -> None:
         if not live.is_interactive():
-            raise NotImplementedError  # IPython's word for: take the other forms
-        again = live.quiet("Run the cell again for the form.")
+            raise NotImplementedError  # tells IPython to use the other representations
+        again = live.quiet("Run the cell again to show the form.")
         live.show(self.box, display.stack(display.Html(self._repr_html_()), again), repr(self))
 
     @property
     def given(self) -> dict[str, Any]:
-        """The values of the fields; an empty field leaves its parameter to the notebook, unless that is a text."""
+        """The values of the fields; a parameter whose field was emptied keeps the notebook's default."""
         found = {}
         for name, field in self._fields.items():
             if name in self._known and field.value == self._shown[name]:
@@ -93,7 +93,7 @@ class Form:
         if not self._start.disabled:
             self._stop.clear()
             self._end.disabled = False
-            self._below.value = live.view(live.quiet("The kernel starts."))
+            self._below.value = live.view(live.quiet("Starting the kernel."))
             threading.Thread(target=self._run, args=(self.given,), name="genokit form", daemon=True).start()
             self._check()
 
@@ -119,7 +119,7 @@ class Form:
 
 
 def _field(parameter: Any, value: Any) -> Any:
-    """The widget for a parameter's type; a text, read as on the command line, for a type or a value without one."""
+    """The widget for a parameter's type; else a text field, whose content is read as on the command line."""
     shape: dict[str, Any] = {"description": parameter.name, "style": {"description_width": "130px"}}
     shape["layout"] = {"width": "360px"}
     if get_origin(parameter.type) is Literal and value in (words := get_args(parameter.type)):

@@ -54,14 +54,14 @@ def export(node: Any, title: str) -> str:
 
 @functools.cache
 def exporter() -> Any:
-    """nbconvert's exporter, whose templates take longer to compile than most notebooks take to be exported."""
+    """nbconvert's exporter, made once: its templates take longer to compile than most notebooks to be exported."""
     from nbconvert.exporters import HTMLExporter
     from traitlets.config import Config
 
     template = Path(__file__).with_name("notebook.html.j2").read_text(encoding="utf-8")
     config = Config({"NbConvertBase": {"display_data_priority": _KINDS}})
     exporter = HTMLExporter(config=config, log=notebooks.quiet, raw_template=template, embed_images=True)
-    exporter.register_filter("clean_html", lambda part: part)  # all of the page is cleaned later
+    exporter.register_filter("clean_html", lambda part: part)  # the whole page is cleaned later
     return exporter
 
 
@@ -71,7 +71,7 @@ def _clean(page: BeautifulSoup) -> None:
 
     for text in page.find_all(string=lambda text: isinstance(text, PreformattedString)):
         if not isinstance(text, Doctype):
-            text.extract()  # comments and the like, whose end parsers disagree about
+            text.extract()  # comments and the like: parsers disagree about where they end
     for element in page.find_all(True):
         if _OUT.fullmatch(element.name):
             element.extract()

@@ -1,9 +1,10 @@
-"""A notebook file: what can be read from it without a heavy library, and the copy that a run executes."""
+"""A notebook file: read without a heavy library, and the copy that a run executes."""
 
 from __future__ import annotations
 
 import ast
 import base64
+import contextlib
 import itertools
 import json
 import logging
@@ -29,7 +30,7 @@ INJECTED = "injected-parameters"
 MARKER = "genokit-stopped"
 _INSERTED = {INJECTED, MARKER, "papermill-error-cell-tag"}
 
-# For the libraries below: the run itself reports what they would log.
+# For libraries that a run calls: the run itself reports what they would log.
 quiet = logging.getLogger("genokit.pipelines.quiet")
 quiet.disabled = True
 
@@ -190,7 +191,7 @@ def is_code(cell: Json) -> bool:
 
 @dataclass
 class Cell:
-    """What one code cell did. ``number`` counts the code cells of the source notebook; the injected cell is 0."""
+    """A code cell and how it ended. ``number`` counts the code cells of the source notebook; the injected cell is 0."""
 
     number: int
     source: str
@@ -234,12 +235,15 @@ def figures(content: Json) -> Iterator[Figure]:
             for line in re.findall(r"^#{1,6}\s+(\S.*)", text(cell), re.MULTILINE):
                 heading = re.sub(r"[*_`]", "", line).strip("# \t")
         for picture, scale in itertools.chain.from_iterable(map(_pictures, cell.get("outputs") or [])):
-            data = picture.encode("utf-8", "replace") if picture.startswith("<") else _decoded(picture)
+            data = picture.encode("utf-8", "replace")
+            if not picture.startswith("<"):
+                with contextlib.suppress(ValueError):
+                    data = base64.b64decode(picture)
             if data.startswith((b"\x89PNG", b"\xff\xd8\xff", b"<")):  # skip what is not a picture
                 yield Figure(data, heading, scale)
 
 
-# A card may hold a picture too, with twice as many points as it is shown with.
+# A picture in a card has twice as many pixels as it is shown with.
 _INLINE = re.compile(r'<img\b[^<>]*?src="data:image/png;base64,([^"]+)"')
 
 
@@ -250,13 +254,6 @@ def _pictures(output: Json) -> list[tuple[str, float]]:
         if kind in data:
             return [(_joined(data[kind]).strip(), 1.0)]
     return [(picture, 0.5) for picture in _INLINE.findall(_joined(data.get("text/html", "")))]
-
-
-def _decoded(picture: str) -> bytes:
-    try:
-        return base64.b64decode(picture)
-    except ValueError:
-        return b""
 
 
 def _joined(content: Any) -> str:

@@ -1,4 +1,4 @@
-"""``record("accuracy", 0.98)``: the results that a notebook hands to whoever runs it, written and read."""
+"""``record("accuracy", 0.98)``: the named results of a notebook, written and read."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ from genokit.pipelines import values
 from genokit.pipelines.secret_values import redacted
 from genokit.secret_kinds import secret_name
 
-RECORD = "application/vnd.genokit.record+json"
 FILE = "records.jsonl"  # in the folder of the run, while it runs
-FILES = "files"  # in a run folder: what the notebook recorded or printed that is no small value
-LARGEST = 1_000_000  # characters of a value or of what a cell prints; all that is longer goes into a file
-KEPT = 64_000  # characters of what a cell printed that stay in the notebook
+FILES = "files"  # in a run folder: recorded tables, large values and long outputs
+LARGEST = 1_000_000  # characters; a longer value or output is written to a file
+KEPT = 64_000  # characters of a long output that stay in the notebook
 
 
 def record(name: str, value: object, *, not_secret: bool = False) -> None:
@@ -36,7 +35,7 @@ def record(name: str, value: object, *, not_secret: bool = False) -> None:
         An identifier. If a name is recorded twice, the last value counts.
     value : object
         Numbers, text, dates, paths, or lists and dicts of them; numpy and pandas scalars become plain Python. In a run,
-        a DataFrame is written to ``files/NAME.parquet`` in the run folder, and what takes more than 1 MB as JSON to
+        a DataFrame is written to ``files/NAME.parquet`` in the run folder, and a value of more than 1 MB in JSON to
         ``files/NAME.json``; the output is then the file's path.
     not_secret : bool, default False
         Allow a name that looks like a secret, such as ``token``.
@@ -57,31 +56,31 @@ def record(name: str, value: object, *, not_secret: bool = False) -> None:
     shell = (loaded := sys.modules.get("IPython")) and loaded.get_ipython()
     # An attribute of this kernel, not an environment variable, which notebooks run from this one would inherit.
     folder = getattr(shell, "genokit_run", None)
+    is_table = hasattr(value, "to_parquet")
     try:
-        if hasattr(value, "to_parquet"):
-            value = _write_table(name, value, folder)
-        plain = values.plain(value)
+        plain = None if is_table else values.plain(value)
+        if not not_secret and (secret := secret_name(name, plain)):
+            raise ValueError(
+                f"'{secret}' looks like a secret and was not recorded, because records are stored. If it is not a "
+                "secret: record(..., not_secret=True)"
+            )
+        if is_table:
+            plain = _write_table(name, value, folder)
     except (TypeError, ValueError) as error:
         raise InvalidParameters(f"record('{name}', ...): {error}.") from None
-    if not not_secret and (secret := secret_name(name, plain)):
-        raise InvalidParameters(
-            f"record('{name}', ...): '{secret}' looks like a secret and was not recorded, because records are stored. "
-            "If it is not a secret: record(..., not_secret=True)."
-        )
     name, plain = redacted((name, plain))
     if len(text := json.dumps(values.to_json(plain), allow_nan=False)) > LARGEST:
         plain = _write(folder, f"{name}.json", text)
     if shell:
         from IPython.display import display
 
-        recorded = {"name": name, "value": values.to_json(plain)}
         if folder:
-            _keep(Path(folder), recorded)
-        display({RECORD: recorded, "text/plain": f"{name} = {values.shortened(repr(plain), 200)}"}, raw=True)
+            _keep(Path(folder), {"name": name, "value": values.to_json(plain)})
+        display({"text/plain": f"{name} = {values.shortened(repr(plain), 200)}"}, raw=True)
 
 
 def _write(folder: str | None, name: str, content: str | bytes) -> Path:
-    """Write a file into the folder of this kernel's run; without a run nothing is written. Returns its path."""
+    """Write a file into the folder of this kernel's run, if there is one. Returns its path."""
     path = Path(folder or "", FILES, name)
     return write_atomic(path, content, private=True) if folder else path
 
@@ -93,7 +92,7 @@ def _write_table(name: str, table: Any, folder: str | None) -> Path:
 
 
 def move_long(cell: Any, number: int, folder: Path) -> None:
-    """Write what a cell printed into files of its run, if that is long; the notebook keeps the end."""
+    """Move the long outputs of a cell into files of its run; the notebook keeps the end of each."""
     for name in ("stdout", "stderr"):
         streams = [out for out in cell.outputs if out.get("name") == name]
         text = redacted("".join(out.text for out in streams))

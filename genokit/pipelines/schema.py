@@ -132,7 +132,7 @@ class Schema:
         for name in dict.fromkeys([*self.parameters, *given, *later]):
             parameter = self.parameters.get(name)
             if parameter is None:
-                none = "No code cell tagged 'parameters' sets any: tag the cell that does."
+                none = "No code cell tagged 'parameters' sets one. Tag the cell that sets the parameters."
                 hint = did_you_mean(name, self.parameters) if self.parameters else none
                 problems[name] = f"'{name}' is not one of its parameters. {hint}"
             elif secret := _secret(parameter, given.get(name)):
@@ -159,16 +159,15 @@ class Schema:
     def json_schema(self) -> dict[str, Any]:
         """The parameters as a JSON Schema (draft 2020-12), for forms and editors; units are under ``x-unit``.
 
-        JSON has no type for lengths of time and bytes, so their parameters accept no JSON value.
+        JSON has no type for durations and bytes, so parameters of these types accept no JSON value.
 
         >>> Schema.parse("wait: float = 10  # [min] at most", "n.ipynb").json_schema()["properties"]
         {'wait': {'type': 'number', 'default': 10, 'description': 'at most', 'x-unit': 'min'}}
         """
         properties, known = {}, self.defaults()
         for name, parameter in self.parameters.items():
-            stated = {"type": "string", "pattern": f"^{REFERENCE.pattern}$"}
-            if not _secret(parameter, parameter.default):
-                stated = _json_type(parameter.type)
+            refers = {"type": "string", "pattern": f"^{REFERENCE.pattern}$"}
+            stated = refers if _secret(parameter, parameter.default) else _json_type(parameter.type)
             if name in known:
                 with contextlib.suppress(TypeError, ValueError):  # a default that JSON cannot hold
                     text = json.dumps(known[name], default=_json_value, allow_nan=False)
@@ -190,24 +189,26 @@ class Schema:
         Parameters
         ----------
         known : mapping of str to object, optional
-            Values for a start in place of the defaults.
+            Initial values that replace the defaults.
         settings : Settings, optional
             Settings to run with. Default: ``Settings.load()``.
 
         Returns
         -------
         Form
-            The form; ``.run`` is the last run that it started and that has ended.
+            The form; ``.run`` is the last run that it started, once that has ended.
 
         Raises
         ------
         InvalidParameters
-            The schema is of no notebook, or a value is not of its parameter's type.
+            The schema was not read from a notebook file, or a value has the wrong type.
         """
         from genokit.pipelines.form import Form
 
         if self.path is None:
-            raise InvalidParameters(f"{self.title} is no file: use parameters('x.ipynb').form() for a notebook's form.")
+            raise InvalidParameters(
+                f"{self.title} is not a notebook file. For the form of one: parameters('x.ipynb').form()."
+            )
         return Form(self, {**self.defaults(), **self.check(known or {}, later=self.parameters)}, settings)
 
     def __repr__(self) -> str:
@@ -256,7 +257,7 @@ def _is_reference(value: object) -> bool:
 
 def _path(text: str) -> Path:
     if _is_reference(text):
-        raise ValueError("a secret is no path")
+        raise ValueError("a secret is not a path")
     return Path(text)
 
 
@@ -372,7 +373,10 @@ def convert(value: Any, kind: Any, words: str) -> Any:
     (3.0, datetime.date(2026, 1, 2), (1, 2))
     """
     if isinstance(value, values.Text):
-        return _read(value, kind, words)
+        for meant in values.meanings(value):
+            with contextlib.suppress(TypeError):
+                return convert(meant, kind, words)
+        raise TypeError(f"expected {words}, got {values.shortened(repr(value), 60)}")
     wanted, inside, came = get_origin(kind) or kind, get_args(kind), _type(value)
     if kind is Any or (wanted is Literal and any(value == word and came is type(word) for word in inside)):
         return value
@@ -394,16 +398,3 @@ def convert(value: Any, kind: Any, words: str) -> Any:
             raise TypeError(f"expected {words}, got {len(changed)} items: {values.shortened(repr(value), 60)}")
         return tuple(convert(part, one, item) for part, one in zip(changed, inside, strict=True))
     return wanted(convert(part, inside[0], item) for part in changed) if inside else changed
-
-
-def _read(text: str, kind: Any, words: str) -> Any:
-    """Read a command-line text as a value of this type; TypeError says what was expected and given."""
-    meant: list[Any] = [values.literal(str(text)), str(text)]
-    if isinstance(meant[0], float) and meant[0].is_integer():  # 1e5
-        meant.insert(1, int(meant[0]))
-    if not re.search(r"[\[({'\"].*[\[({'\"]", text):  # a,b
-        meant.append([values.Text(part.strip()) for part in text.strip(" [](){}").split(",") if part.strip()])
-    for value in meant:
-        with contextlib.suppress(TypeError):
-            return convert(value, kind, words)
-    raise TypeError(f"expected {words}, got {values.shortened(repr(text), 60)}")

@@ -1,7 +1,7 @@
-"""Secrets of notebooks: read in the kernel alone, and kept out of every file that a run writes.
+"""Secrets of notebooks: read only in the kernel, and kept out of every file that a run writes.
 
-A parameter holds ``secret://NAME``. Where its value would be written, be it printed, raised or recorded, ``secret://NAME``
-is written instead; so are the values of environment variables whose names look like secrets.
+A parameter holds ``secret://NAME``. Where the secret would be written because a cell prints, raises or records it,
+``secret://NAME`` is written instead. Environment variables whose names look like secrets are replaced in the same way.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from genokit.errors import InvalidParameters, NotFound
 from genokit.pipelines import values
 from genokit.secret_kinds import REFERENCE, secret_name
 
-SHORTEST = 8  # characters; a shorter value would be found in many places where it is no secret
+SHORTEST = 8  # characters; a shorter value may occur by chance in text that is not secret
 _read = dict[str, str]()  # what this process has read, by name
 
 
@@ -30,28 +30,29 @@ def secret(name: str, settings: Settings | None = None) -> str:
     Raises
     ------
     NotFound
-        There is neither.
+        Neither exists.
     InvalidParameters
-        Others may read the file, or the value is too short to be recognized in what a notebook prints.
+        Other users may read the file, or the value is too short to be recognized in a notebook's output.
     """
     path = (settings or Settings.load()).home / "secrets" / name
     value = os.environ.get(name, "")
     if not value and path.is_file():
         if path.stat().st_mode & 0o077:
-            raise InvalidParameters(f"secret://{name}: others may read the file {path}. Run: chmod 600 '{path}'")
+            raise InvalidParameters(f"secret://{name}: other users may read the file {path}. Run: chmod 600 '{path}'")
         value = path.read_text(encoding="utf-8").strip()
     if not value:
         raise NotFound(f"secret://{name} has no value. Set the environment variable {name}, or write the file {path}.")
     if len(value) < SHORTEST:
         raise InvalidParameters(
-            f"secret://{name} has fewer than {SHORTEST} characters, too few to be kept out of files. Use a longer one."
+            f"secret://{name} has fewer than {SHORTEST} characters. That is too few to recognize it in outputs: use a "
+            "longer one."
         )
     _read[name] = value
     return value
 
 
 def known() -> dict[str, str]:
-    """What must not be written: each form of each secret that this process knows, with what to write instead."""
+    """Every form of every secret that this process knows, and the text that replaces it."""
     found = dict[str, str]()
     # A shell's PWD and OLDPWD are folders.
     environ = {name: text for name, text in os.environ.items() if secret_name(name) and name not in ("PWD", "OLDPWD")}
@@ -63,7 +64,7 @@ def known() -> dict[str, str]:
 
 
 def _forms(value: str) -> list[str]:
-    """How a text may stand in another: as it is, escaped, or in base64, at any offset."""
+    """How a text may occur in another: as it is, escaped, or in base64, at any offset."""
     data = value.encode(errors="replace")
     literals = [json.dumps(value), json.dumps(value, ensure_ascii=False), repr(value), repr(data)[1:]]
     forms = [value, html.escape(value), quote(value, safe=""), *(literal[1:-1] for literal in literals)]
@@ -74,7 +75,7 @@ def _forms(value: str) -> list[str]:
 
 
 def redacted(value: Any, secrets: Mapping[str, str] | None = None) -> Any:
-    """The same text, number, path or container, with each form of a secret replaced; by default of all that are known.
+    """The value with each form of a secret in it replaced; by default, of all secrets that this process knows.
 
     >>> redacted({"url": ["https://me:hunter22@host"], "n": 3}, {"hunter22": "secret://PASSWORD"})
     {'url': ['https://me:secret://PASSWORD@host'], 'n': 3}

@@ -1,7 +1,7 @@
 """The values that pass between notebooks: plain Python that can be written as source code and read back.
 
-A value may be a numpy scalar, a Path, a pandas Timestamp and the like. It becomes plain Python, is written into the
-notebook as source and into ``run.json`` as strict JSON, and is read back equal.
+A value may be a numpy scalar, a Path, a pandas Timestamp and the like. It becomes plain Python. It is written into the
+notebook as source code and into ``run.json`` as strict JSON, and the value that is read back is equal to it.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import enum
 import json
 import math
 import re
+import types
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePath
 from typing import Any
@@ -37,19 +38,24 @@ class Text(str):
     """A value as typed on a command line; the parameter's type decides how it is read."""
 
 
-def literal(text: str) -> Any:
-    """The value of a literal in JSON or Python, or else the text itself.
+def meanings(text: str) -> list[Any]:
+    """What a text on a command line can mean: a literal in JSON or Python, the text itself, or items between commas.
 
-    >>> literal("3"), literal("[0.1, 0.2]"), literal("true"), literal("None"), literal('{"a": 1}'), literal("mnist")
-    (3, [0.1, 0.2], True, None, {'a': 1}, 'mnist')
+    >>> meanings("true"), meanings("1e3"), meanings("a, b")
+    ([True, 'true', ['true']], [1000.0, 1000, '1e3', ['1e3']], ['a, b', ['a', 'b']])
     """
-    if text.strip().lower() in ("inf", "-inf", "nan"):
-        return float(text)
-    for read in (json.loads, ast.literal_eval):
+    found: list[Any] = [str(text)]
+    if not re.search(r"[\[({'\"].*[\[({'\"]", text):
+        found.append([Text(part.strip()) for part in text.strip(" [](){}").split(",") if part.strip()])
+    word = text.strip()
+    is_float = word.lower() in ("inf", "-inf", "nan")
+    for read in [float] if is_float else [json.loads, ast.literal_eval]:
         with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
-            value = read(text.strip())
-            return text if isinstance(value, bytes | complex) or value is ... else value
-    return text
+            value = read(word)
+            if isinstance(value, float) and value.is_integer():
+                return [value, int(value), *found]
+            return found if isinstance(value, bytes | complex | types.EllipsisType) else [value, *found]
+    return found
 
 
 def plain(value: object, depth: int = 0) -> Any:
@@ -71,7 +77,7 @@ def plain(value: object, depth: int = 0) -> Any:
         raise TypeError("it contains half a character (a lone surrogate): use the whole character, or bytes")
     if isinstance(value, dict):
         return {plain(key, depth + 1): plain(item, depth + 1) for key, item in value.items()}
-    for scalar in _SCALARS:  # a subclass becomes what it holds
+    for scalar in _SCALARS:  # an instance of a subclass becomes one of the base class
         if isinstance(value, scalar):
             return scalar(value)
     for container in (list, tuple, set, frozenset):
@@ -84,7 +90,7 @@ def plain(value: object, depth: int = 0) -> Any:
 
 
 def _unwrapped(value: Any) -> Any:
-    """What an enum's member or a scalar of numpy or pandas holds; TypeError for a table or an array."""
+    """The content of an enum's member or of a numpy or pandas scalar; TypeError for a table or an array."""
     if isinstance(value, enum.Enum):
         value = value.value
     name, shape = type(value).__name__, getattr(value, "shape", None)
@@ -144,7 +150,7 @@ def assignments(parameters: Mapping[str, Any]) -> str:
 
 
 def mapped(value: Any, change: Callable[[Any], Any], kind: type = Path) -> Any:
-    """The value with everything of one type in it changed, by default every path.
+    """The value, with ``change`` applied to everything of one type in it, by default to every path.
 
     >>> mapped({"reads": [Path("a.fq")]}, lambda path: "data" / path)
     {'reads': [PosixPath('data/a.fq')]}
@@ -166,7 +172,7 @@ def relocated(value: object, old: Path, new: Path) -> Any:
 
 
 def secrets(value: object) -> list[str]:
-    """The names of the secrets that a value refers to.
+    """The names of the secrets that a value refers to, once for each reference.
 
     >>> secrets({"login": ["me", "secret://PASSWORD"]})
     ['PASSWORD']
