@@ -48,8 +48,8 @@ def meanings(text: str) -> list[Any]:
     if not re.search(r"[\[({'\"].*[\[({'\"]", text):
         found.append([Text(part.strip()) for part in text.strip(" [](){}").split(",") if part.strip()])
     word = text.strip()
-    is_float = word.lower() in ("inf", "-inf", "nan")
-    for read in [float] if is_float else [json.loads, ast.literal_eval]:
+    readers: list[Callable[[str], Any]] = [json.loads, ast.literal_eval]
+    for read in [float] if word.lower() in ("inf", "-inf", "nan") else readers:
         with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
             value = read(word)
             if isinstance(value, float) and value.is_integer():
