@@ -64,7 +64,7 @@ PAPERMILL_S: list[Any] = [
     ("simple_execute", {"msg": 'do\\ not\\ "crash"'}, None, [(1, DONE), (2, DONE), (3, DONE), (None, DONE)]),
     ("broken1", {}, "assert False", [(None, DONE), (1, DONE), *[(None, DONE)] * 2, (2, "failed"), (None, LEFT)]),
     ("line_magic_error", {}, "In \\[1\\]", [(1, "failed"), (None, LEFT)]),
-    ("no_parameters", {"msg": "Hello"}, None, [(1, DONE), (2, DONE), (3, DONE), (None, DONE)]),
+    pytest.param("no_parameters", {"msg": "Hello"}, None, [(1, DONE), (2, DONE), (3, DONE), (None, DONE)], marks=slow),
     pytest.param("broken2", {}, "In \\[2\\]", ENDED, marks=slow),
     pytest.param("nb_version_4.4", {"var": 7}, None, [(1, DONE), (2, DONE), (3, DONE)], marks=slow),
     pytest.param("blank-vscode", {"var": "It works"}, None, [(1, DONE), (None, DONE)], marks=slow),
@@ -101,7 +101,9 @@ TIMES_OUT = "import time\ntime.sleep(600)"
 ENDINGS: list[Any] = [
     ("TIMED_OUT", TIMES_OUT, {"execution_timeout": 1}, "the cell's limit of 1.0 s"),
     ("KERNEL_DIED", "import os\nos.kill(os.getpid(), 9)", {}, "killed by SIGKILL: out of memory"),
-    ("EXITED_EARLY", "import sys\nsys.exit(0)", {}, "called sys.exit, 1 cell after it did not run"),
+    pytest.param(
+        "EXITED_EARLY", "import sys\nsys.exit(0)", {}, "called sys.exit, 1 cell after it did not run", marks=slow
+    ),
     pytest.param("KERNEL_DIED", "import os\nos._exit(9)", {}, "exit code 9", marks=slow),
     pytest.param("TIMED_OUT", TIMES_OUT, {"timeout_s": 2}, "the run's limit of 2.0 s", marks=slow),
     pytest.param("EXITED_EARLY", "exit()", {}, "called sys.exit", marks=slow),
@@ -177,12 +179,14 @@ def test_what_cannot_run_is_refused_before_anything_is_written(write: Write, tmp
     ]
 
 
+@slow
 def test_papermill_s_command_saves_and_logs_every_cell_in_the_folder_it_was_told(write: Write, tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "check.txt").write_text("exists")
     write(
         "#tags parameters\nout = ''",
         "import json, os, sys\nassert os.path.isfile('check.txt')\nprint('seen'); print('trouble', file=sys.stderr)",
+        "import time\ntime.sleep(1)\n"
         "done = [cell['metadata']['papermill']['status'] for cell in json.load(open(out))['cells']]\nprint(done)",
     )
     command = [sys.executable, "-m", "papermill", "--engine", "genokit", "in.ipynb", "out.ipynb", "--cwd", "work"]
@@ -190,7 +194,7 @@ def test_papermill_s_command_saves_and_logs_every_cell_in_the_folder_it_was_told
     ended = subprocess.run(
         [*command, *options, "--report-mode"], cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    assert (tmp_path / "said.txt").read_text() == f"seen\n{[DONE, DONE, DONE, 'running']}\n"
+    assert (tmp_path / "said.txt").read_text() == f"seen\n{[DONE, LEFT, DONE, 'running']}\n"
     assert "trouble" in ended.stderr
     assert "Run folder: " in ended.stderr
     node = nbformat.read(tmp_path / "out.ipynb", as_version=4)
@@ -225,7 +229,8 @@ def test_an_output_on_s3_goes_through_the_kit_s_own_clients(write: Write) -> Non
     assert cells(stored) == [(1, DONE)]
 
 
-@pytest.mark.parametrize("fails", [False, pytest.param(True, marks=slow)])
+@slow
+@pytest.mark.parametrize("fails", [False, True])
 def test_a_notebook_runs_as_a_job_whose_cells_come_back_as_they_end(fails: bool, write: Write, tmp_path: Path) -> None:
     first = "#tags parameters\nepochs: int = 1\nqueue = ''"
     notebook, out = write(first, "print(queue, 2 * epochs)", "1 / 0" if fails else "1", "2"), tmp_path / "out.ipynb"

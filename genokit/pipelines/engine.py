@@ -14,7 +14,6 @@ import math
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -22,7 +21,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
 from queue import Empty
-from typing import Any
+from typing import IO, Any
 
 import psutil  # type: ignore[import-untyped]
 import zmq
@@ -61,13 +60,11 @@ class Execution:
         path: Path,
         *,
         template: KernelTemplate | None = None,
-        log_output: bool = False,
-        manager: Any = None,
+        log: tuple[IO[str] | None, IO[str] | None] = (None, None),
     ) -> None:
         self.node = node
         self.path = path
         self.template = template
-        self.log_output = log_output
         self.cells = notebooks.code_cells(node)
         self.since: float | None = None  # when the current cell started
         self.traceback = ""
@@ -78,7 +75,7 @@ class Execution:
         self.over = threading.Event()
         self.over.set()  # nothing to wait for until it starts
         self._next_save = 0.0
-        self._manager = manager or NotebookExecutionManager(node, progress_bar=False)
+        self._files = [Redacted(file) if file else None for file in log]
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # has no name: what is secret in it is in no file
         self._client: Any = None
         self._kernel: Any = None
@@ -86,8 +83,6 @@ class Execution:
 
     def start(self, *, cwd: Path, environ: Mapping[str, str]) -> None:
         """Start executing."""
-        self.node.metadata["papermill"] = self._manager.nb.metadata.get("papermill", {})
-        self._manager.notebook_start(nb=self.node)
         self.over.clear()
         threading.Thread(target=self._run, args=(cwd, environ), name=f"run {cwd.name}", daemon=True).start()
 
@@ -114,9 +109,6 @@ class Execution:
         if self._client:
             for index in self.cells:
                 self._settle(index)
-        stopped = [self.node.cells[index] for index, cell in self.cells.items() if not cell.done]
-        if stopped and "papermill" in stopped[0].metadata:  # which says "completed", whatever happened
-            self._manager.cell_exception(stopped[0])
 
     def _run(self, cwd: Path, environ: Mapping[str, str]) -> None:
         try:
@@ -155,16 +147,17 @@ class Execution:
             self.over.set()
 
     def _new_client(self) -> Any:
-        files = (sys.stdout, sys.stderr) if self.log_output else (None, None)
-        stdout_file, stderr_file = getattr(self._manager, "files", files)
+        self.node.metadata["papermill"] = {}
+        manager = NotebookExecutionManager(self.node, progress_bar=False)
+        manager.notebook_start()
         return _Client(
-            self._manager,
+            manager,
             km=self._kernel,
             log=notebooks.quiet,
             shell_timeout_interval=1,
             iopub_timeout=600,  # seconds in which output may still arrive after a cell has ended
-            stdout_file=Redacted(stdout_file) if stdout_file else None,
-            stderr_file=Redacted(stderr_file) if stderr_file else None,
+            stdout_file=self._files[0],
+            stderr_file=self._files[1],
             on_notebook_start=self._kernel_ready,
             on_cell_execute=self._cell_started,
             on_cell_executed=self._cell_ended,

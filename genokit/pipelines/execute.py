@@ -15,13 +15,14 @@ import math
 import os
 import platform
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from genokit import __version__, backends, display
 from genokit.config import Settings
@@ -54,7 +55,7 @@ def run(
     timeout_s: float | None = None,
     progress: bool = True,
     cwd: str | Path | None = None,
-    log_output: bool = False,
+    log_output: bool | tuple[IO[str] | None, IO[str] | None] = False,
     folder: Path | None = None,
     stop: threading.Event | None = None,
     cache: bool = False,
@@ -66,7 +67,6 @@ def run(
     memory_gib: float = 2,
     gpus: int = 0,
     retry: int | str | None = None,
-    manager: Any = None,
     template: KernelTemplate | None = None,
 ) -> Run:
     """Run a notebook from top to bottom in a new kernel and save everything in a run folder.
@@ -92,8 +92,8 @@ def run(
         Show a progress bar.
     cwd : str or Path, optional
         Working folder of the kernel. Default: the notebook's folder.
-    log_output : bool, default False
-        Also print here what the cells print, as it arrives.
+    log_output : bool or tuple of file, default False
+        Also print here what the cells print, as it arrives; or write it to two files, for output and errors.
     folder : Path, optional
         The run folder. Default: a new folder in ``settings.runs``.
     stop : threading.Event, optional
@@ -107,7 +107,7 @@ def run(
     before : mapping of str to str, optional
         With the cache, the identity of each notebook that ran before this one, as a pipeline knows it.
     watch : callable, optional
-        Called with the run as it is, each time that a cell has started or ended.
+        Called with the run as it is, each time that a cell has started or ended, and every five seconds.
     queue : str, optional
         Run the notebook as a Batch job in this job queue, and wait for it. The job gets the project's code, and the
         results come back into the run folder. If this process ends, the job goes on; with the cache, the same call
@@ -116,8 +116,6 @@ def run(
         What the job gets: 1 vCPU, 2 GiB of memory and no GPU by default.
     retry : int or str, optional
         Number of attempts of the job, or "spot", as in :meth:`genokit.Batch.submit`. Default: one.
-    manager : papermill.engines.NotebookExecutionManager, optional
-        papermill's own record of an execution, which takes over the notebook and is told of every cell.
     template : KernelTemplate, optional
         Fork the kernel from this template, as a pipeline does. Default: the kernel is a new process.
 
@@ -177,7 +175,8 @@ def run(
         from genokit.bars import Bar
         from genokit.pipelines.engine import Execution
 
-        execution = Execution(node, begun.notebook, template=template, log_output=log_output, manager=manager)
+        log = (sys.stdout, sys.stderr) if log_output is True else log_output or (None, None)
+        execution = Execution(node, begun.notebook, template=template, log=log)
         clock, why = time.monotonic(), "interrupted"
         with ended_in_order():
             try:
@@ -337,15 +336,16 @@ def _watch(
     watch: Callable[[], None] | None,
 ) -> str:
     """Wait until the execution ends or must be stopped; returns the reason to stop it, or ""."""
-    begun, shown, drawn = time.monotonic(), None, 0.0
+    begun, shown, drawn, told = time.monotonic(), None, 0.0, 0.0
     while True:
         over, now = execution.over.wait(0.05), time.monotonic()
         changed = shown != (shown := [cell.state for cell in execution.cells.values()])
         if over or now - drawn > (0.2 if changed else 1.0):
             show_cells(bar, execution.cells.values())
             drawn = now
-        if watch and changed:
+        if watch and (changed or now - told > 5.0):
             watch()
+            told = now
         if over:
             return ""
         if stop.is_set():

@@ -1,19 +1,21 @@
 """``papermill --engine genokit in.ipynb out.ipynb -p epochs 3``: the kit's ``run`` by papermill's command and function.
 
-papermill loads this module whenever it is imported itself, so nothing here imports papermill at once.
+papermill's own record of the notebook follows the run, here or as a Batch job, by the ``watch`` of ``run``. papermill
+loads this module whenever it is imported itself, so nothing here imports papermill at once.
 """
 
 from __future__ import annotations
 
 import contextlib
-import copy
 import functools
+import itertools
 import os
 import shutil
 import sys
 import types
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from genokit import storage
 from genokit.config import Settings
@@ -49,7 +51,7 @@ class GenokitEngine:
     '# Parameters\\nrate = 1.0'
     """
 
-    on: tuple[str, ...] = ()  # which of papermill's parameters say where to run
+    on: ClassVar[Mapping[str, Any]] = {}  # those of papermill's parameters that say where to run, and their defaults
 
     @staticmethod
     def nb_kernel_name(nb: Any, name: str | None = None) -> str:
@@ -58,8 +60,8 @@ class GenokitEngine:
 
     @staticmethod
     def nb_language(nb: Any, language: str | None = None) -> str:
-        """The language in which papermill writes parameters."""
-        return language or nb.metadata.get("language_info", {}).get("name") or "python"
+        """The language in which papermill writes parameters: always Python."""
+        return "python"
 
     @classmethod
     def execute_notebook(
@@ -104,118 +106,116 @@ class GenokitEngine:
 
         if kernel_name not in ("python3", nb.metadata.get("kernelspec", {}).get("name")):
             logger.warning(f"The kernel '{kernel_name}' is not used: the notebook runs with {sys.executable}.")
-        hidden = all(cell.metadata.get("jupyter", {}).get("source_hidden") for cell in _code(nb))
-        start = cls._prepared(nb, input_path, allow_errors)
-        start = functools.partial(start, cell_timeout_s=execution_timeout, timeout_s=timeout_s)
-        target, folder = str(nb.metadata.papermill.get("output_path")), start.keywords["folder"]
+        ready, folder = _prepared(nb, input_path, cls.on, allow_errors)
         logger.info(f"Run folder:      {folder}")
+        target = str(nb.metadata.papermill.get("output_path"))
         if target.startswith("s3://"):  # this address only: papermill's other engines keep their own S3
             papermill_io.register(target, _ON_S3)
         manager = NotebookExecutionManager(nb, output_path, log_output, progress_bar, autosave_cell_every)
-        log = sys.stderr if log_output else None  # not standard output, where papermill may write the notebook
-        manager.files = (stdout_file or log, stderr_file or log)
-        manager.save = functools.partial(_save, manager)
         manager.notebook_start()
+        follow = functools.partial(_follow, manager)
+        log = sys.stderr if log_output else None  # not standard output, where papermill may write the notebook
+        files = (stdout_file or log, stderr_file or log)
         try:
-            cls._run(start, manager)
+            follow(ready(watch=follow, log_output=files, cell_timeout_s=execution_timeout, timeout_s=timeout_s))
         except NotebookFailed as error:
+            follow(error.run)
             if error.run.state != "FAILED" or not any(cell.state == "failed" for cell in error.run.steps):
                 raise  # else papermill raises its own error
         finally:
-            manager.nb.metadata["genokit"] = {"run": folder.name}
-            for cell in _code(manager.nb):
-                if hidden:  # papermill's report mode
-                    cell.metadata["jupyter"] = {"source_hidden": True}
-                if cell.metadata.papermill.status != manager.FAILED:
-                    cell.outputs = [_harmless(output) for output in cell.outputs]
-            manager.nb = redacted(manager.nb)
+            own = [cell for cell in nb.cells if cell.cell_type == "code" and not _injected(cell)]
+            for cell in [cell for cell in own if cell.metadata.papermill.status != manager.COMPLETED][:1]:
+                manager.cell_exception(cell)
             manager.cleanup_pbar()
             manager.notebook_complete()
-        return manager.nb
-
-    @classmethod
-    def _prepared(cls, nb: Any, input_path: Any, allow_errors: bool) -> functools.partial[Run]:
-        """The run of a notebook that can run, of which papermill has written nothing yet."""
-        name = Path(input_path).stem if isinstance(input_path, str) and input_path.endswith(".ipynb") else "notebook"
-        # Without an injected cell, the parameters are left from an earlier execution.
-        injected = any(notebooks.INJECTED in notebooks.tags(cell) for cell in nb.cells)
-        try:
-            given = values.from_json(values.plain(nb.metadata.papermill.get("parameters", {}) if injected else {}))
-        except TypeError as error:
-            raise InvalidParameters(f"The parameters cannot be written into the notebook: {error}.") from None
-        nb.metadata.papermill["parameters"] = values.to_json(given)  # papermill could not write a date
-        declared = Schema.of(nb, name).parameters
-        on = {one: given[one] for one in cls.on if one in given}
-        given = {one: value for one, value in given.items() if one not in on or one in declared}
-        folder = folders.fresh(Settings.load().made("runs"), name)
-        try:
-            source, given = _source(nb, input_path, given, folder, allow_errors)
-            nb.cells = prepared(source, given, name)[1]().cells
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-        return functools.partial(run, source, given, name=name, folder=folder, cwd=os.getcwd(), progress=False, **on)
-
-    @staticmethod
-    def _run(start: functools.partial[Run], manager: Any) -> None:
-        start(manager=manager)
+        return nb
 
 
 class GenokitBatchEngine(GenokitEngine):
-    """papermill's engine ``genokit-batch``: the notebook is a Batch job, whose cells papermill shows as they end.
+    """papermill's engine ``genokit-batch``: runs the notebook as a Batch job; papermill shows each cell when it ends.
 
-    The parameters ``queue`` (default highPriority), ``vcpus``, ``memory_gib``, ``gpus`` and ``retry`` are the job's, as
-    in :func:`genokit.run`; the notebook gets those that it declares too.
+    The parameters ``queue`` (default highPriority), ``vcpus``, ``memory_gib``, ``gpus`` and ``retry`` describe the job,
+    as in :func:`genokit.run`. The notebook gets those that it declares too.
     """
 
-    on = ("queue", "vcpus", "memory_gib", "gpus", "retry")
-
-    @staticmethod
-    def _run(start: functools.partial[Run], manager: Any) -> None:
-        follow = functools.partial(_follow, manager)
-        try:
-            follow(start(**{"queue": "highPriority", "watch": follow, **start.keywords}))
-        except NotebookFailed as error:
-            follow(error.run)
-            raise
-        finally:
-            for cell in [cell for cell in _own(manager.nb) if cell.metadata.papermill.status != manager.COMPLETED][:1]:
-                manager.cell_exception(cell)
+    on = types.MappingProxyType({"queue": "highPriority", "vcpus": 1, "memory_gib": 2, "gpus": 0, "retry": None})
 
 
-def _save(manager: Any, **_: Any) -> None:
-    """Save the notebook as papermill does, but without secrets."""
-    nb, manager.nb = manager.nb, redacted(manager.nb)
+def _prepared(
+    nb: Any, input_path: Any, on: Mapping[str, Any], allow_errors: bool
+) -> tuple[functools.partial[Run], Path]:
+    """A run that can start, and its folder; papermill has written nothing yet."""
+    from papermill.iorw import papermill_io
+
+    file = input_path if isinstance(input_path, str) and input_path.endswith(".ipynb") else ""
+    name = Path(file).stem or "notebook"
+    folder = folders.fresh(Settings.load().made("runs"), name)
+    injected = [cell for cell in nb.cells if _injected(cell)]
     try:
-        type(manager).save(manager)
-    finally:
-        manager.nb = nb
+        # Without an injected cell, the parameters are left from an earlier execution.
+        given = values.plain(nb.metadata.papermill.parameters if injected else {})
+    except TypeError as error:
+        raise InvalidParameters(f"The parameters cannot be written into the notebook: {error}.") from None
+    nb.metadata.papermill["parameters"] = redacted(values.to_json(given))  # papermill could not write a date
+    nb.metadata["genokit"] = {"run": folder.name}
+    where = {option: given.get(option, default) for option, default in on.items()}
+    declared = Schema.of(nb, name).parameters
+    given = {option: value for option, value in given.items() if option not in on or option in declared}
+    tagged = any(notebooks.sets_parameters(cell) for cell in nb.cells)
+    report = all(cell.metadata.get("jupyter", {}).get("source_hidden") for cell in _code(nb))
+    local = papermill_io.get_handler("local")
+    local.cwd(base := local.cwd(None))  # papermill's working folder may be another one now
+    path = Path(base, file)
+    try:
+        if allow_errors or (given and not tagged) or not path.is_file():  # run a copy in the run folder
+            for cell in nb.cells if allow_errors else []:
+                cell.metadata.tags.append(notebooks.MAY_RAISE)
+            if given and not tagged:  # where papermill has put them
+                injected[0].metadata.tags, injected[0].source = [notebooks.PARAMETERS], values.assignments(given)
+                given = {}
+            notebooks.write(nb, path := folder / SOURCE)
+        nb.cells = redacted(prepared(path, given, name)[1]().cells)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    for cell in _code(nb) if report else []:
+        cell.metadata["jupyter"] = {"source_hidden": True}
+    ready = functools.partial(run, path, given, name=name, folder=folder, cwd=os.getcwd(), progress=False, **where)
+    return ready, folder
 
 
 def _follow(manager: Any, run: Run) -> None:
-    """Bring papermill's notebook to where a run is that goes on elsewhere."""
+    """Bring papermill's notebook to where a run is, when a cell has started or ended, and now and then in between."""
     import nbformat
 
-    own = _own(manager.nb)
+    cells = _code(manager.nb)
+    done = len(list(itertools.takewhile(lambda step: step.done, run.steps)))
+    begun = done + any(step.state in ("running", "failed") for step in run.steps)
+    started = [cell for cell in cells[:begun] if cell.metadata.papermill.status == manager.PENDING]
+    ended = [cell for cell in cells[:done] if cell.metadata.papermill.status != manager.COMPLETED]
+    idle_s = (manager.now() - manager.last_save_time).total_seconds()
+    if not (started or ended or run.ended or 0 < manager.autosave_cell_every <= idle_s):
+        return
     with contextlib.suppress(NotFound):  # it has written nothing yet
-        text = storage.read(storage.join(str(run.address), run.notebook.name)).decode()
-        for cell, executed in zip(own, _own(nbformat.reads(text, as_version=4)), strict=False):
-            cell.outputs, cell.execution_count = executed.outputs, executed.execution_count
-    for cell, step in zip(own, run.steps, strict=False):
-        status = cell.metadata.papermill.status
-        if status == manager.PENDING and step.state != "pending":
-            manager.cell_start(cell)
-        if status != manager.COMPLETED and step.done:
-            manager.cell_complete(cell)
+        text = storage.read(storage.join(str(run.address or run.path), run.notebook.name)).decode()
+        for cell, executed in zip(cells, _code(nbformat.v4.reads(text)), strict=False):
+            cell.execution_count, cell.outputs = executed.execution_count, executed.outputs
+            if notebooks.MAY_RAISE in notebooks.tags(cell):
+                cell.outputs = [_harmless(output) for output in cell.outputs]
+    for cell in started:
+        manager.cell_start(cell)
+    for cell in ended:
+        manager.cell_complete(cell)
+    manager.autosave_cell()
 
 
 def _code(nb: Any) -> list[Any]:
-    return [cell for cell in nb.cells if cell.cell_type == "code"]
+    """The code cells: first those that the source notebook has too, then the injected ones."""
+    return sorted([cell for cell in nb.cells if cell.cell_type == "code"], key=_injected)
 
 
-def _own(nb: Any) -> list[Any]:
-    """The code cells that the source notebook has too."""
-    return [cell for cell in _code(nb) if notebooks.INJECTED not in notebooks.tags(cell)]
+def _injected(cell: Any) -> bool:
+    return notebooks.INJECTED in notebooks.tags(cell)
 
 
 def _harmless(output: Any) -> Any:
@@ -223,27 +223,3 @@ def _harmless(output: Any) -> Any:
     if output.output_type != "error":
         return output
     return type(output)(output_type="stream", name="stderr", text="\n".join(output.traceback) + "\n")
-
-
-def _source(
-    nb: Any, input_path: Any, given: dict[str, Any], folder: Path, allow_errors: bool
-) -> tuple[Path, dict[str, Any]]:
-    """The notebook to run and its parameters: the file that papermill has read, or a copy in the run folder."""
-    from papermill.iorw import LocalHandler, papermill_io
-
-    handler = papermill_io.get_handler(input_path)
-    tagged = any(notebooks.sets_parameters(cell) for cell in nb.cells)
-    if isinstance(handler, LocalHandler) and (tagged or not given) and not allow_errors:
-        handler.cwd(base := handler.cwd(None))  # papermill's working folder may be another one now
-        if (path := Path(base or "", input_path)).is_file():
-            return path, given
-    nb = copy.deepcopy(nb)
-    del nb.metadata["papermill"]
-    for cell in nb.cells:
-        cell.metadata.pop("papermill", None)
-        if allow_errors:
-            cell.metadata.tags.append(notebooks.MAY_RAISE)
-        if given and not tagged and notebooks.INJECTED in cell.metadata.tags:  # where papermill has put them
-            cell.metadata.tags, cell.source = [notebooks.PARAMETERS], values.assignments(given)
-    notebooks.write(nb, folder / SOURCE)
-    return folder / SOURCE, given if tagged else {}
