@@ -44,7 +44,7 @@ def test_the_failed_child_of_an_array_fails_in_the_same_way_here(batch: Batch, t
     assert debug.left_out == ("API_KEY", "PASSWORD")
     assert "API_KEY, PASSWORD" in debug._repr_html_()
     refused = subprocess.run(debug.command, shell=True, capture_output=True, text=True)
-    assert "API_KEY: looks like a secret and is not written here: export it" in refused.stderr
+    assert "API_KEY: looks like a secret and was not saved. Export it" in refused.stderr
     environ = {**os.environ, "API_KEY": "hunter2", "PASSWORD": "hunter3"}
     again = subprocess.run(debug.command, shell=True, capture_output=True, text=True, env=environ)
     assert (again.returncode, again.stdout.strip(), again.stderr) == (1, str(job.child(1).log()), "")

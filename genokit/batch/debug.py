@@ -19,7 +19,7 @@ from genokit.errors import InvalidRequest
 from genokit.files import private_folder, write_atomic
 from genokit.secret_kinds import secret_name, secret_text
 
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*").fullmatch
 
 
 @dataclass(frozen=True)
@@ -78,24 +78,32 @@ def debug(clients: Clients, job: Mapping[str, Any], folder: Path) -> DebugFolder
     """Write what a job was given into a new folder, with a script that repeats the job here. Raises InvalidRequest."""
     if folder.exists() and os.listdir(folder):
         raise InvalidRequest(f"The folder '{folder}' is not empty. Name a new one.")
-    its, index = job.get("container", {}), str(job.get("arrayProperties", {}).get("index", 0))
-    code, table, words = None, None, list(its.get("command", []))
+    container, index = job.get("container", {}), str(job.get("arrayProperties", {}).get("index", 0))
+    code, table, words = None, None, list(container.get("command", []))
     if not words:
         raise InvalidRequest(f"Job '{job['jobName']}' has no command of its own: its image or its nodes have.")
-    environ = {one["name"]: one["value"] for one in its.get("environment", [])} | clients.settings.environ()
-    environ |= {"AWS_BATCH_JOB_ID": job["jobId"], "AWS_BATCH_JOB_ARRAY_INDEX": index}
-    place, given = private_folder(folder, data=True), dict(job.get("parameters", {}))
     if tuple(words[: len(job_command.BEGIN)]) == job_command.BEGIN:
         code, table, words = job_command.parsed(words[len(job_command.BEGIN) :])
-    if table:
-        row = rows.load(clients, table)[int(index)]
-        given, environ["AWS_BATCH_JOB_ARRAY_INDEX"] = given | row, str(rows.number(row, int(index)))
+    place, given = private_folder(folder, data=True), dict(job.get("parameters", {}))
     if code:
         place = unpack(clients, code, folder / "code")
+    if table:
+        row = rows.load(clients, table)[int(index)]
+        given, index = given | row, str(rows.number(row, int(index)))
+    environ = {one["name"]: one["value"] for one in container.get("environment", [])} | clients.settings.environ()
+    environ |= {"AWS_BATCH_JOB_ID": job["jobId"], "AWS_BATCH_JOB_ARRAY_INDEX": index}
     kept, left_out = without_secrets(environ)
-    secret = [*left_out, *(one["name"] for one in its.get("secrets", []) if _VARIABLE.fullmatch(one["name"]))]
-    command = " ".join([_word(word, given, secret) for word in words])
-    script = write_atomic(folder / "run.sh", _script(job, place, kept, secret, command), private=True)
+    secret = [*left_out, *(one["name"] for one in container.get("secrets", []))]
+    command = [_word(word, given, secret) for word in words]
+    about = f"Job {job['jobName']} ({job['jobId']}) {job['status']}: {job.get('statusReason', 'no reason given')}"
+    lines = [
+        f"#!/bin/sh\n# {' '.join(display.plain(about).split())}\nset -eu\ncd {shlex.quote(str(place))}",
+        *(f"export {name}={shlex.quote(value)}" for name, value in kept.items() if _VARIABLE(name)),
+        *(f': "${{{name}:?looks like a secret and was not saved. Export it}}"' for name in filter(_VARIABLE, secret)),
+        f'export PATH={shlex.quote(os.path.dirname(sys.executable))}:"$PATH" PYTHONPATH="$PWD:${{PYTHONPATH:-}}"',
+        f"exec {' '.join(command)}\n",
+    ]
+    script = write_atomic(folder / "run.sh", "\n".join(lines), private=True)
     script.chmod(0o700)
     return DebugFolder(folder, shlex.quote(str(script)), tuple(secret))
 
@@ -109,24 +117,3 @@ def _word(word: str, given: Mapping[str, str], secret: list[str]) -> str:
         return shlex.quote(value)
     secret.append(re.sub(r"\W", "_", name, flags=re.ASCII).upper() or "SECRET")
     return f'"${{{secret[-1]}}}"'
-
-
-def _script(job: Mapping[str, Any], place: Path, environ: Mapping[str, str], secret: list[str], command: str) -> str:
-    about = f"Job {job['jobName']} ({job['jobId']}) {job['status']}: {job.get('statusReason', 'no reason given')}"
-    image = job.get("container", {}).get("image", "")
-    path = shlex.quote(os.path.dirname(sys.executable))
-    lines = [
-        "#!/bin/sh",
-        _comment(about),
-        _comment(f'In its image: docker run -it --rm -v "$PWD":/work -w /work {shlex.quote(image)} COMMAND'),
-        f"set -eu\ncd {shlex.quote(str(place))}",
-        *(f"export {name}={shlex.quote(value)}" for name, value in environ.items() if _VARIABLE.fullmatch(name)),
-        *(f': "${{{name}:?looks like a secret and is not written here: export it}}"' for name in secret),
-        f'export PATH={path}:"$PATH" PYTHONPATH="$PWD:${{PYTHONPATH:-}}"',
-        f"exec {command}",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _comment(text: str) -> str:
-    return "# " + " ".join(display.plain(text).split())

@@ -17,8 +17,7 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 from queue import Empty
 from typing import IO, Any
@@ -79,7 +78,7 @@ class Execution:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # has no name: what is secret in it is in no file
         self._client: Any = None
         self._kernel: Any = None
-        self._process: subprocess.Popen[bytes] | ForkedKernel | None = None
+        self.process: subprocess.Popen[bytes] | ForkedKernel | None = None
 
     def start(self, *, cwd: Path, environ: Mapping[str, str]) -> None:
         """Start executing."""
@@ -91,11 +90,6 @@ class Execution:
         if (before := time.monotonic()) >= self._next_save:
             notebooks.write(node or self.node, self.path)
             self._next_save = before + max(1.0, 11 * (time.monotonic() - before))
-
-    @property
-    def left(self) -> int:
-        """How many cells have not ended."""
-        return sum(not cell.done for cell in self.cells.values())
 
     def stop(self, grace_s: float = 10.0) -> None:
         """Kill the kernel if it still runs and wait for the thread, for at most ``grace_s`` seconds."""
@@ -127,10 +121,9 @@ class Execution:
                     client_factory=_Connection,
                     log=notebooks.quiet,
                 )
-                if self.template:
-                    spec = self._kernel.kernel_spec
-                    self._kernel.provisioner = _Forking(kernel_id="", kernel_spec=spec, parent=self._kernel)
-                    self._kernel.provisioner.template = self.template
+                spec = self._kernel.kernel_spec
+                self._kernel.provisioner = _Process(kernel_id="", kernel_spec=spec, parent=self._kernel)
+                self._kernel.provisioner.execution = self
                 try:
                     self._client = self._new_client()
                     self._client.execute(
@@ -138,7 +131,7 @@ class Execution:
                     )
                 finally:
                     self._kill()
-                    self.exit_code = self._process.wait() if self._process else None
+                    self.exit_code = self.process.wait() if self.process else None
                     runner.run(self._kernel._async_cleanup_resources())
         except BaseException as error:  # handed to the waiting thread
             if not str(error).startswith("Kernel died"):  # the exit code says more about that
@@ -155,6 +148,7 @@ class Execution:
             km=self._kernel,
             log=notebooks.quiet,
             shell_timeout_interval=1,
+            timeout_func=lambda cell: 1,
             iopub_timeout=600,  # seconds in which output may still arrive after a cell has ended
             stdout_file=self._files[0],
             stderr_file=self._files[1],
@@ -164,12 +158,9 @@ class Execution:
         )
 
     def _kernel_ready(self, notebook: Any) -> None:
-        self._find_process()
         self._autosave()
         # By default we, too, would drop messages, even the one that says the cell has ended.
         self._client.kc.iopub_channel.socket.set(zmq.RCVHWM, 0)
-        shell = self._client.kc.shell_channel
-        shell.get_msg = partial(_next_message, shell.get_msg)
         self._client.kc.execute(f"{_PREPARE}{str(self.path.parent)!r}", silent=True)
 
     def _autosave(self) -> None:
@@ -206,30 +197,27 @@ class Execution:
         self._client.settle(self.node.cells[index])
         recording.move_long(self.node.cells[index], self.cells[index].number, self.path.parent)
 
-    def _find_process(self) -> None:
-        provisioner = getattr(self._kernel, "provisioner", None)
-        self._process = self._process or getattr(provisioner, "process", None)
-
     def _kill(self) -> None:
         """Kill the kernel, even one that is still starting, and every process in its session."""
-        self._find_process()
-        if self._process is not None:
+        if self.process is not None:
             for pid in psutil.pids():  # its process group is not enough: a shell gives each of its jobs another one
                 with contextlib.suppress(ProcessLookupError, PermissionError):
-                    if os.getsid(pid) == self._process.pid:
+                    if os.getsid(pid) == self.process.pid:
                         os.kill(pid, signal.SIGKILL)
 
 
-class _Forking(LocalProvisioner):  # type: ignore[misc]
-    """Starts a kernel as a fork of a template, or as a new process if that is not possible."""
+class _Process(LocalProvisioner):  # type: ignore[misc]
+    """Starts a kernel as a fork of the template, or as a new process if there is none or it cannot fork."""
 
-    template: KernelTemplate
+    execution: Execution
 
     async def launch_kernel(self, cmd: list[str], **how: Any) -> Any:
         """Start the kernel."""
-        self.process = self.template.fork(cmd, how["cwd"], how["env"], how["stdout"].fileno())
+        if template := self.execution.template:
+            self.process = template.fork(cmd, how["cwd"], how["env"], how["stdout"].fileno())
         if self.process is None:
-            return await super().launch_kernel(cmd, **how)
+            await super().launch_kernel(cmd, **how)
+        self.execution.process = self.process
         self.pid = self.pgid = self.process.pid
         return self.connection_info
 
@@ -252,6 +240,9 @@ class _Connection(AsyncKernelClient):  # type: ignore[misc]
 class _Client(PapermillNotebookClient):  # type: ignore[misc]
     """papermill's client in linear time: nbclient processes the whole text of a cell again for every message."""
 
+    async def _async_handle_timeout(self, timeout: float, cell: Any = None) -> None:
+        """Go on waiting: nbclient can miss that the reply of a cell with an Output widget has arrived, so ask again."""
+
     def output(self, outs: list[Any], msg: Any, display_id: str | None, cell_index: int) -> Any:
         """Add an output to a cell; text is collected in a list until :meth:`settle`."""
         out = super().output(outs, msg, display_id, cell_index)
@@ -267,16 +258,3 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
         for out in itertools.chain.from_iterable(cell.get("outputs", ()) for cell in cells):
             if isinstance(out.get("text"), list):
                 out.text = notebooks.on_screen("".join(out.text))
-
-
-async def _next_message(get_msg: Callable[..., Awaitable[Any]], timeout: float | None = None) -> Any:
-    """Wait for a message, but look for it five times a second.
-
-    nbclient sends the state of an Output widget past the asyncio socket, which can then miss that a reply has arrived.
-    """
-    while True:
-        try:
-            return await get_msg(timeout=0.2 if timeout is None else timeout)
-        except Empty:
-            if timeout is not None:
-                raise

@@ -63,12 +63,11 @@ def debug(
     """A copy of a notebook with these parameters, that begins with what was ``said`` of it and works in ``cwd``."""
     content = notebooks.injected(notebooks.load(source), parameters)
     environ, left_out = without_secrets(settings.environ())
-    setup = ["# As in the run", "import os", f"os.chdir({cwd!r})"]
-    setup += [f"os.environ[{name!r}] = {value!r}" for name, value in environ.items()]
+    setup = f"# As in the run\nimport os\nos.chdir({cwd!r})\nos.environ.update({environ!r})"
     content["cells"] = [
         notebooks.new_cell(content, "markdown", said, notebooks.MARKER),
-        notebooks.new_cell(content, "code", "\n".join(setup), notebooks.MARKER),
-        *(cell | {"outputs": []} if "outputs" in cell else cell for cell in content["cells"]),
+        notebooks.new_cell(content, "code", setup, notebooks.MARKER),
+        *content["cells"],
     ]
     _write(content, target, private=True)
     words = [sys.executable, "-m", "jupyterlab", str(target), *(["--allow-root"] if os.geteuid() == 0 else [])]

@@ -3,6 +3,9 @@
 A forked kernel is ready in a third of the time of a new one. The template runs no code of a notebook, opens no socket
 of a kernel, and forks only while it has a single thread. Each kernel gets the working folder, environment and log of
 its own run. When the process that started the template ends, the template ends, and with it its kernels.
+
+multiprocessing's fork server cannot do this: it imports the main script of its owner and takes over the owner's search
+path, it forks although it has threads, and its children outlive it.
 """
 
 from __future__ import annotations
