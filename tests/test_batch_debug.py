@@ -49,7 +49,7 @@ def test_the_failed_child_of_an_array_fails_in_the_same_way_here(batch: Batch, t
     again = subprocess.run(debug.command, shell=True, capture_output=True, text=True, env=environ)
     assert (again.returncode, again.stdout.strip(), again.stderr) == (1, str(job.child(1).log()), "")
 
-    (debug.path / "code" / "helper.py").write_text("NAME = 'mended'\n")
+    (debug.path / "code" / "helper.py").write_text("NAME = 'it is mended'\n")
     assert "mended" in subprocess.run(debug.command, shell=True, capture_output=True, text=True, env=environ).stdout
     with pytest.raises(InvalidRequest, match="is not empty"):
         job.debug(debug.path)

@@ -213,12 +213,13 @@ class _Process(LocalProvisioner):  # type: ignore[misc]
 
     async def launch_kernel(self, cmd: list[str], **how: Any) -> Any:
         """Start the kernel."""
-        if template := self.execution.template:
-            self.process = template.fork(cmd, how["cwd"], how["env"], how["stdout"].fileno())
-        if self.process is None:
+        template = self.execution.template
+        forked = template.fork(cmd, how["cwd"], how["env"], how["stdout"].fileno()) if template else None
+        if forked:
+            self.process, self.pid, self.pgid = forked, forked.pid, forked.pid
+        else:
             await super().launch_kernel(cmd, **how)
         self.execution.process = self.process
-        self.pid = self.pgid = self.process.pid
         return self.connection_info
 
 
