@@ -369,7 +369,10 @@ def card(run: Run, *, seen_from: Path | None = None) -> display.Html:
         rows.append(("Time", display.seconds(run.duration_s)))
     if run.error:
         rows.append(("Error", run.error))
-    rows += [*run.outputs.items(), ("Notebook", lab.link(run.notebook, seen_from))]
+    for name, value in run.outputs.items():
+        ours = isinstance(value, Path) and value.is_relative_to(run.path)
+        rows.append((name, lab.link(value, seen_from) if ours else value))
+    rows.append(("Notebook", lab.link(run.notebook, seen_from)))
     if run.html:
         rows.append(("HTML", lab.link(run.html, seen_from)))
     given = [(name, value, run.units.get(name)) for name, value in run.parameters.items()]
