@@ -165,7 +165,7 @@ class Pipeline:
                 schedule.Schedule(ended, settings, fresh=fresh, warm=warm).run(progress)
             finally:  # an interrupted pipeline has a report too
                 ended.duration_s = time.monotonic() - begun
-                ended.runs = {step.name: ended.runs[step.name] for step in todo.steps if step.name in ended.runs}
+                ended.runs = {name: ended.runs[name] for name in needed if name in ended.runs}
                 page.write(ended)
                 write_atomic(ended.path / todo.file.name, redacted(todo.file.read_bytes()), private=True)
                 crate.write_pipeline(ended)
