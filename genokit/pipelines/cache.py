@@ -21,7 +21,7 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,8 @@ from genokit.pipelines import notebook as notebooks
 from genokit.pipelines.folder import Run
 
 FOLDER = ".cache"  # in the runs folder
+IMPORTS = (ast.Import, ast.ImportFrom)
+Remembered = Callable[[Path, Callable[[Path], Any]], Any]
 
 
 def ingredients(run: Run, settings: Settings, cwd: Path, before: Mapping[str, str]) -> dict[str, str]:
@@ -48,13 +50,14 @@ def ingredients(run: Run, settings: Settings, cwd: Path, before: Mapping[str, st
     for number, cell in enumerate(cells, 1):
         means = [notebooks.sets_parameters(cell), notebooks.MAY_RAISE in notebooks.tags(cell)]
         found[f"code cell {number}"] = _digest([notebooks.text(cell), *means])
-    with _Memory(settings.runs) as memory:
+    with _memory(settings.runs) as remembered:
         for name, value in run.parameters.items():
             named = values.mapped(value, functools.partial(_in_its_run, settings.runs))
             found[f"parameter '{name}'"] = _digest(values.source(named))
             if paths := list(values.paths(value)):
-                found[f"the data of parameter '{name}'"] = _digest([_content(cwd / path, memory) for path in paths])
-        found |= _modules([notebooks.text(cell) for cell in cells], cwd, memory)
+                contents = [_content(cwd / path, remembered) for path in paths]
+                found[f"the data of parameter '{name}'"] = _digest(contents)
+        found |= _modules([notebooks.text(cell) for cell in cells], cwd, remembered)
     apart = ("runs", "cache", "mirrors", "timeout_s", "retention_days")
     found["the settings"] = _digest({name: str(value) for name, value in settings.items() if name not in apart})
     found["the working folder"] = _digest(str(cwd))
@@ -85,31 +88,34 @@ def sealed(run: Run, settings: Settings, cwd: Path, depends: Callable[[], Mappin
 
 def recorded(run: Run, runs: Path, cwd: Path) -> dict[str, str]:
     """The files that a run recorded, each with a hash of its content."""
-    with _Memory(runs) as memory:
-        paths = [cwd / path for value in run.outputs.values() for path in values.paths(value)]
-        return {str(path): _content(path, memory) for path in paths}
+    with _memory(runs) as remembered:
+        paths = [cwd / path for path in values.paths(dict(run.outputs))]
+        return {str(path): _content(path, remembered) for path in paths}
 
 
 def find(runs: Path, begun: Run) -> tuple[Run | None, str]:
     """The finished run that can stand for this one; else None and the reason in a sentence."""
     stored = _entry(runs, key(begun))
-    if stored and stored.state == "SUCCEEDED" and key(stored) == key(begun):
-        with _Memory(runs) as memory:
-            changed = [path for path, content in stored.data.items() if _content(Path(path), memory) != content]
+    if stored:
+        with _memory(runs) as remembered:
+            changed = [path for path, content in stored.data.items() if _content(Path(path), remembered) != content]
         if changed:
             return None, f"{changed[0]} changed"
         if all((stored.path / name).is_file() for name in (folders.SOURCE, crate.PACKAGES)):
             with contextlib.suppress(GenokitError):
                 notebooks.load(stored.notebook)
                 return stored, ""
-    last = last_run(runs, begun.source, begun.name, as_job=bool(begun.address))
-    return None, _difference(last, begun) if last else "it has not run before"
+    last = last_run(runs, begun.source, begun.name)
+    if not last:
+        return None, "it has not run before"
+    if bool(last.address) != bool(begun.address):
+        return None, f"its last run was {'a' if last.address else 'no'} Batch job"
+    return None, _difference(last, begun)
 
 
-def last_run(runs: Path, source: Path, name: str, *, as_job: bool | None = None) -> Run | None:
-    """The last run of this name and notebook that succeeded: as a Batch job, here, or either."""
-    found = _entry(runs, _digest([str(source), name, as_job]))
-    return found if found and found.state == "SUCCEEDED" else None
+def last_run(runs: Path, source: Path, name: str) -> Run | None:
+    """The last run of this name and notebook that succeeded."""
+    return _entry(runs, _digest([str(source), name]))
 
 
 def restore(stored: Run, begun: Run, runs: Path) -> Run:
@@ -138,8 +144,7 @@ def restore(stored: Run, begun: Run, runs: Path) -> Run:
 
 def enter(run: Run, runs: Path) -> None:
     """Enter a run that is about to be saved as SUCCEEDED into the index: once it is saved, it will be found."""
-    last = [_digest([str(run.source), run.name, as_job]) for as_job in (None, bool(run.address))]
-    for name in (key(run), *last):
+    for name in (key(run), _digest([str(run.source), run.name])):
         write_atomic(runs / FOLDER / f"{name}.json", json.dumps({"run": os.path.relpath(run.path, runs)}), private=True)
 
 
@@ -182,67 +187,63 @@ def clean(
     []
     """
     settings = settings or Settings.load()
-    found: dict[Path, set[str]] = {}
-    for path, state in folders.runs(settings)[["path", "state"]].itertuples(index=False):
-        found.setdefault(settings.runs / Path(path).relative_to(settings.runs).parts[0], set()).add(state)
-    ended = sorted((one.stat().st_mtime, one) for one, states in found.items() if "RUNNING" not in states)
-    sizes = {one: sum(file.stat().st_size for file in one.rglob("*") if file.is_file()) for one in found}
+    table = folders.runs(settings)
+    tops = table["path"].map(lambda path: settings.runs / Path(path).relative_to(settings.runs).parts[0])
+    sizes = {one: sum(file.stat().st_size for file in one.rglob("*") if file.is_file()) for one in tops}
+    ended = {*tops} - {*tops[table["state"] == "RUNNING"]}
     deleted = []
-    for changed, one in ended:
+    for changed, one in sorted((one.stat().st_mtime, one) for one in ended):
         if time.time() - changed > older_than_days * 86400 or sum(sizes.values()) > larger_than_gb * 1e9:
             shutil.rmtree(one)
             deleted.append(one)
             del sizes[one]
-    for entry in (settings.runs / FOLDER).glob("*.lock"):
+    for entry in (settings.runs / FOLDER).glob("*.json"):  # what was read from files too, which is read again
         if not _entry(settings.runs, entry.stem):
             entry.unlink(missing_ok=True)
-            entry.with_suffix(".json").unlink(missing_ok=True)
     return deleted
 
 
 def _entry(runs: Path, name: str) -> Run | None:
+    """The run of an entry, if it succeeded."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, GenokitError):  # deleted or damaged
-        return Run.load(runs / json.loads((runs / FOLDER / f"{name}.json").read_text())["run"])
+        run = Run.load(runs / json.loads((runs / FOLDER / f"{name}.json").read_text())["run"])
+        return run if run.state == "SUCCEEDED" else None
     return None
 
 
 def _difference(last: Run, now: Run) -> str:
+    """Why two runs differ, such as "code cell 1 changed"."""
     before, after, found = last.ingredients, now.ingredients, []
     for what in {**after, **before}:
-        if what not in before or what not in after:
-            found.append(f"{what} is {'new' if what in after else 'gone'}")
-        elif before[what] != after[what]:
-            found.append(f"{what} changed")
+        if before.get(what) != after.get(what):
+            how = "was added" if what not in before else "was removed" if what not in after else "changed"
+            found.append(f"{what} {how}")
     more = f" and {len(found) - 3} more" if len(found) > 3 else ""
     return ", ".join(found[:3]) + more or "the stored run is gone or damaged"
 
 
-class _Memory:
-    """What was read from files before, by a hash of their path, size and time of change."""
+@contextlib.contextmanager
+def _memory(runs: Path) -> Iterator[Remembered]:
+    """Gives a function that reads a file, unless one of its path, size and time of change was read before."""
+    stored, known = runs / FOLDER / "files.json", dict[str, Any]()
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        known.update(json.loads(stored.read_text()))
+    before = len(known)
 
-    def __init__(self, runs: Path) -> None:
-        self.path, self.known, self.new = runs / FOLDER / "files.json", dict[str, Any](), dict[str, Any]()
-
-    def __enter__(self) -> _Memory:
-        with contextlib.suppress(OSError, ValueError, TypeError):
-            self.known.update(json.loads(self.path.read_text()))
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self.new and self.path.parent.parent.exists():
-            write_atomic(self.path, json.dumps(self.known), private=True)
-
-    def of(self, path: Path, read: Callable[[Path], Any]) -> Any:
-        """What ``read`` gives for a file, which is read only if it has changed."""
+    def remembered(path: Path, read: Callable[[Path], Any]) -> Any:
         stat = path.stat()
         name = _digest([read.__name__, str(path), stat.st_size, stat.st_mtime_ns])
-        if name in self.known:
-            return self.known[name]
+        if name in known:
+            return known[name]
         found = read(path)
         # A file that changed a moment ago may change again within a tick of the clock.
         if time.time_ns() - stat.st_mtime_ns > 2e9:
-            self.known[name] = self.new[name] = found
+            known[name] = found
         return found
+
+    yield remembered
+    if len(known) > before and runs.exists():
+        write_atomic(stored, json.dumps(known), private=True)
 
 
 def _digest(value: object) -> str:
@@ -255,39 +256,42 @@ def _in_its_run(runs: Path, path: Path) -> Path:
     return Path(*parts[parts.index(folders.FILES) :]) if folders.FILES in parts else path
 
 
-def _content(path: Path, memory: _Memory) -> str:
+def _content(path: Path, remembered: Remembered) -> str:
     """A hash of a file's or folder's content; what cannot be read is never the same."""
     try:
         if not path.is_dir():
-            return str(memory.of(path, sha256)) if path.is_file() else "missing"
+            return str(remembered(path, sha256)) if path.is_file() else "missing"
         files = sorted(file for file in path.rglob("*") if file.is_file())
         if len(files) > 10_000:  # their content would take too long
             return _digest([[str(f), f.stat().st_size, f.stat().st_mtime_ns] for f in files])
-        return _digest([[str(file.relative_to(path)), memory.of(file, sha256)] for file in files])
+        return _digest([[str(file.relative_to(path)), remembered(file, sha256)] for file in files])
     except OSError:
         return secrets.token_hex()
 
 
-def _modules(code: list[str], cwd: Path, memory: _Memory) -> dict[str, str]:
-    """The project's modules that code imports, directly or not, each with its hash."""
+def _modules(cells: list[str], cwd: Path, remembered: Remembered) -> dict[str, str]:
+    """The project's modules that cells import, directly or not, each with its hash."""
     project = project_of(cwd)
     places = [place for place in {cwd, project, *map(Path, filter(None, sys.path))} if _in_project(place, project)]
-    todo, seen, found = [], set[Any](), dict[str, str]()
-    inside = functools.cache(lambda folder: frozenset(os.listdir(folder)) if os.path.isdir(folder) else frozenset())
-    for cell in code:
-        with contextlib.suppress(SyntaxError, ValueError, RecursionError):
-            todo += [(name, cwd) for name in _imported(ast.parse(notebooks.python(cell)))]
+    todo = [(name, cwd) for cell in cells for name in _imported(cell)]
+    seen, found = set[Any](), dict[str, str]()
+    names = functools.cache(lambda folder: frozenset(os.listdir(folder)) if os.path.isdir(folder) else frozenset())
     while todo:
         name, folder = todo.pop()
         rest = name.lstrip(".")
         dots = len(name) - len(rest)
         for place in [folder, *folder.parents][dots - 1 : dots] if dots else places:
-            for path in [] if (place, rest) in seen else _files(str(place), rest, inside):
-                if path not in seen and _in_project(file := Path(path), project):
-                    seen.add(path)
-                    found[f"module {file.relative_to(project)}"] = _content(file, memory)
-                    todo += [(other, file.parent) for other in memory.of(file, _imports)]
+            parts, inside = [] if (place, rest) in seen else rest.split("."), str(place)
             seen.add((place, rest))
+            for part in parts:  # the packages that a module is in count too
+                files = [f"{inside}/{part}.py"] if f"{part}.py" in names(inside) else []
+                inside = f"{inside}/{part}"
+                files += [f"{inside}/__init__.py"] if "__init__.py" in names(inside) else []
+                for file in map(Path, files):
+                    if file not in seen and _in_project(file, project):
+                        seen.add(file)
+                        found[f"module {file.relative_to(project)}"], imports = remembered(file, _module)
+                        todo += [(other, file.parent) for other in imports]
     return found
 
 
@@ -302,33 +306,21 @@ def _in_project(path: Path, project: Path) -> bool:
     return path.is_relative_to(project) and not {"site-packages", ".venv"} & set(path.relative_to(project).parts)
 
 
-def _files(folder: str, name: str, inside: Callable[[str], Collection[str]]) -> Iterator[str]:
-    """The files of a module and of the packages that it is in; ``inside``: the names in a folder."""
-    for part in filter(str.isidentifier, name.split(".")):
-        if f"{part}.py" in inside(folder):
-            yield f"{folder}/{part}.py"
-        if part not in inside(folder):
-            return
-        folder = f"{folder}/{part}"
-        if "__init__.py" in inside(folder):
-            yield f"{folder}/__init__.py"
+def _module(path: Path) -> tuple[str, list[str]]:
+    """A hash of a module, and what it imports."""
+    return sha256(path), _imported(path.read_text(encoding="utf-8", errors="replace"))
 
 
-def _imports(path: Path) -> list[str]:
-    """The modules that a file imports, those that it imports later included."""
-    with contextlib.suppress(SyntaxError, ValueError, RecursionError, OSError):
-        return sorted(set(_imported(ast.parse(path.read_bytes()))))
-    return []
-
-
-def _imported(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            module = "." * node.level + (node.module or "")
-            yield from (f"{module}.{alias.name}" if node.module else module + alias.name for alias in node.names)
-            yield module
-        elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
-            called = getattr(node.func, "attr", getattr(node.func, "id", ""))  # importlib.import_module("lab.reads")
-            yield from [str(node.args[0].value)] if called in ("import_module", "__import__") else []
+def _imported(code: str) -> list[str]:
+    """The modules that code imports, those that it imports later included."""
+    found = set[str]()
+    with contextlib.suppress(SyntaxError, ValueError, RecursionError):
+        for node in ast.walk(ast.parse(notebooks.python(code))):
+            if isinstance(node, IMPORTS):
+                dots, package = "." * getattr(node, "level", 0), getattr(node, "module", None)
+                found |= {dots + ".".join(filter(None, (package, alias.name))) for alias in node.names}
+            elif isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+                called = getattr(node.func, "attr", getattr(node.func, "id", ""))
+                if called in ("import_module", "__import__"):  # such as importlib.import_module("lab.reads")
+                    found.add(str(node.args[0].value))
+    return sorted(found)
