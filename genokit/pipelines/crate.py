@@ -47,7 +47,7 @@ PROFILE = "https://w3id.org/ro/wfrun/{}/0.5"
 WORKFLOW_PROFILE = "https://w3id.org/workflowhub/workflow-ro-crate/1.0"
 PACKAGE = "pkg:pypi/{}@{}"  # https://github.com/package-url/purl-spec
 TYPES = {".ipynb": "application/x-ipynb+json", ".toml": "application/toml"}
-KINDS = {bool: "Boolean", int: "Integer", float: "Float"}  # of values, in schema.org's words; all others are text
+KINDS = {bool: "boolean", int: "integer", float: "float"}  # of recorded results; all others are text
 Reference = dict[str, str]
 
 
@@ -80,14 +80,12 @@ class Crate:
             self.add(identity, kind, **about | properties, sha256=sha256(path))
         return {"@id": identity}
 
-    def values(self, group: str, given: Mapping[str, Any], units: Mapping[str, str] | None = None) -> list[Reference]:
-        """Describe parameters or recorded results as strict JSON, and of which parameter each is the value."""
+    def values(self, group: str, given: Mapping[str, Any], units: Mapping[str, str]) -> list[Reference]:
+        """Describe parameters or recorded results."""
         found = []
         for name, value in given.items():
-            identity, kind = f"#{group}-{quote(name)}", KINDS.get(type(value), "Text")
-            form = self.add(f"{identity}-form", "FormalParameter", name=name, additionalType=kind)
-            about = {"name": name, "value": _text(value), "unitText": (units or {}).get(name), "exampleOfWork": form}
-            found.append(self.add(identity, "PropertyValue", **about))
+            about = {"name": name, "value": _text(value), "unitText": units.get(name)}
+            found.append(self.add(f"#{group}-{quote(name)}", "PropertyValue", **about))
         return found
 
     def agent(self) -> Reference:
@@ -105,7 +103,7 @@ class Crate:
         rows: list[tuple[object, ...]] = [("notebook", "name", "kind", "value", "sha256", "bytes")]
         for run in runs:
             for name, value in run.outputs.items():
-                kind, about = KINDS.get(type(value), "Text").lower(), dict[str, Any]()
+                kind, about = KINDS.get(type(value), "text"), dict[str, Any]()
                 if isinstance(value, Path) and (path := _folder(run) / value).is_file():
                     kind, about = "file", self.entities[self.file(path)["@id"]]
                 rows.append((run.name, name, kind, _text(value), about.get("sha256"), about.get("contentSize")))
@@ -166,10 +164,6 @@ def write_pipeline(ended: PipelineRun) -> None:
         step=steps,
     )
     about = f"One run of the pipeline {ended.plan.title}: {ended.done} notebooks succeeded."
-    times = {
-        "startTime": min((run.started for run in runs), default=None),
-        "endTime": max((run.ended for run in runs if run.ended), default=None),
-    }
     bad = [f"{name} {state}: {why}" for name, (state, why) in ended.outcomes.items() if state != "SUCCEEDED"]
     whole = crate.action(
         f"#{ended.path.name}",
@@ -178,31 +172,25 @@ def write_pipeline(ended: PipelineRun) -> None:
         description=about,
         instrument=main,
         result=crate.file(ended.report),
-        **times,
+        startTime=min((run.started for run in runs), default=None),
+        endTime=max((run.ended for run in runs if run.ended), default=None),
     )
     engine = crate.add(kit, "SoftwareApplication", name="genokit", version=__version__, url=kit)
-    started = {"name": "Run notebooks", "instrument": engine, "object": controls, "result": whole}
-    crate.add("#engine", "OrganizeAction", **started, **times)
+    crate.add("#engine", "OrganizeAction", name="Run notebooks", instrument=engine, object=controls, result=whole)
     profiles = [*(PROFILE.format(one) for one in ("process", "workflow", "provenance")), WORKFLOW_PROFILE]
     crate.save(runs, profiles, f"Pipeline {ended.plan.name}", about, mainEntity=main, mentions=[whole, *actions])
 
 
 def _action(crate: Crate, run: Run, inputs: Mapping[str, Input] | None = None) -> Reference:
     """Describe what one run did: the notebook, its inputs by hash, its results, who ran it, and how it ended."""
-    packages = [
-        crate.add(url := PACKAGE.format(name, number), "SoftwareApplication", name=name, version=number, url=url)
-        for name, number in run.versions.items()
-    ]
     given = crate.values(f"{run.name}-parameter", run.parameters, run.units)
-    results = crate.values(f"{run.name}-result", run.outputs)
+    results = crate.values(f"{run.name}-result", run.outputs, {})
     source = crate.file(
         run.path / SOURCE,
         ["File", "SoftwareSourceCode"],
         name=run.source.name,
         version=_commit(run.source.parent) or run.source_sha256,
-        softwareRequirements=[*packages, crate.file(run.path / PACKAGES)],
-        input=[{"@id": f"{one['@id']}-form"} for one in given],
-        output=[{"@id": f"{one['@id']}-form"} for one in results],
+        softwareRequirements=crate.file(run.path / PACKAGES),
     )
     passed = [f"#{name}-result-{quote(output)}" for names, output, _ in (inputs or {}).values() for name in names]
     named, recorded = ([_folder(run) / path for path in values.paths(dict(of))] for of in (run.parameters, run.outputs))
@@ -212,9 +200,8 @@ def _action(crate: Crate, run: Run, inputs: Mapping[str, Input] | None = None) -
             about = {"name": MANIFEST, "description": f"Describes the data set {Path(path).parent.name}."}
             used.append(crate.add(Path(path).as_uri(), "File", **about, sha256=content))
     made = [run.notebook, run.html, *sorted((run.path / FILES).rglob("*")), *recorded]
-    how = f"Executed on {platform.platform()} with {os.cpu_count()} CPUs."
-    if run.job:
-        how = f"Executed as the Batch job {run.job}."
+    where = f"as the Batch job {run.job}" if run.job else f"on {platform.platform()} with {os.cpu_count()} CPUs"
+    how = f"Executed with Python {run.versions.get('python', '')} {where}."
     if run.cached_from:
         how = f"Restored from {run.cached_from}; nothing was executed."
     return crate.action(
