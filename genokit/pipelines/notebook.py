@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import base64
 import contextlib
-import itertools
 import json
 import logging
 import re
@@ -234,7 +233,8 @@ def figures(content: Json) -> Iterator[Figure]:
         if cell.get("cell_type") == "markdown":
             for line in re.findall(r"^#{1,6}\s+(\S.*)", text(cell), re.MULTILINE):
                 heading = re.sub(r"[*_`]", "", line).strip("# \t")
-        for picture, scale in itertools.chain.from_iterable(map(_pictures, cell.get("outputs") or [])):
+        pictures = [picture for output in cell.get("outputs") or [] for picture in _pictures(output)]
+        for picture, scale in pictures:
             data = picture.encode("utf-8", "replace")
             if not picture.startswith("<"):
                 with contextlib.suppress(ValueError):

@@ -128,7 +128,8 @@ class Schema:
 
     def _checked(self, given: Mapping[str, object], later: Collection[str]) -> tuple[dict[str, Any], dict[str, str]]:
         checked, problems = dict[str, Any](), dict[str, str]()
-        given = {name: value for name, value in self.defaults().items() if _is_reference(value)} | dict(given)
+        references = {name: value for name, value in self.defaults().items() if REFERENCE.fullmatch(str(value))}
+        given = references | dict(given)
         for name in dict.fromkeys([*self.parameters, *given, *later]):
             parameter = self.parameters.get(name)
             if parameter is None:
@@ -251,12 +252,8 @@ def _secret(parameter: Parameter, value: object) -> str | None:
     return secret_name(parameter.name, value) or (parameter.name if secret_text(repr(value).encode()) else None)
 
 
-def _is_reference(value: object) -> bool:
-    return isinstance(value, str) and REFERENCE.fullmatch(value) is not None
-
-
 def _path(text: str) -> Path:
-    if _is_reference(text):
+    if REFERENCE.fullmatch(text):
         raise ValueError("a secret is not a path")
     return Path(text)
 
