@@ -63,7 +63,7 @@ ENDED = [(1, DONE), (2, "failed"), (None, LEFT)]
 PAPERMILL_S: list[Any] = [
     ("simple_execute", {"msg": 'do\\ not\\ "crash"'}, None, [(1, DONE), (2, DONE), (3, DONE), (None, DONE)]),
     ("broken1", {}, "assert False", [(None, DONE), (1, DONE), *[(None, DONE)] * 2, (2, "failed"), (None, LEFT)]),
-    ("line_magic_error", {}, "In \\[1\\]", [(1, "failed"), (None, LEFT)]),
+    pytest.param("line_magic_error", {}, "In \\[1\\]", [(1, "failed"), (None, LEFT)], marks=slow),
     pytest.param("no_parameters", {"msg": "Hello"}, None, [(1, DONE), (2, DONE), (3, DONE), (None, DONE)], marks=slow),
     pytest.param("broken2", {}, "In \\[2\\]", ENDED, marks=slow),
     pytest.param("nb_version_4.4", {"var": 7}, None, [(1, DONE), (2, DONE), (3, DONE)], marks=slow),
@@ -99,7 +99,7 @@ def test_papermill_s_own_notebooks_end_as_papermill_says(
 
 TIMES_OUT = "import time\ntime.sleep(600)"
 ENDINGS: list[Any] = [
-    ("TIMED_OUT", TIMES_OUT, {"execution_timeout": 1}, "the cell's limit of 1.0 s"),
+    pytest.param("TIMED_OUT", TIMES_OUT, {"execution_timeout": 1}, "the cell's limit of 1.0 s", marks=slow),
     ("KERNEL_DIED", "import os\nos.kill(os.getpid(), 9)", {}, "killed by SIGKILL: out of memory"),
     pytest.param(
         "EXITED_EARLY", "import sys\nsys.exit(0)", {}, "called sys.exit, 1 cell after it did not run", marks=slow

@@ -1,4 +1,4 @@
-"""Into a failed step: a new folder in which it can be repeated and changed, with its command, environment and code."""
+"""Debug a failed step: a new folder with its code, environment and command, where it can be changed and repeated."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class DebugFolder:
     command : str
         The shell line that repeats the step, or opens its notebook.
     left_out : tuple of str
-        Variables of the environment that look like secrets, so they are not in the folder.
+        Names of the values that look like secrets; they were not saved.
     notebook : Html or None
         A link to the notebook to debug.
 
@@ -61,7 +61,7 @@ class DebugFolder:
 
 
 def without_secrets(environ: Mapping[str, str]) -> tuple[dict[str, str], tuple[str, ...]]:
-    """The variables that may be written down, and the names of those that look like secrets.
+    """The variables that may be saved, and the names of those that look like secrets.
 
     >>> without_secrets({"RATE": "0.1", "API_KEY": "x", "MIRROR": "https://me:x@mirror.org"})
     ({'RATE': '0.1'}, ('API_KEY', 'MIRROR'))
@@ -75,13 +75,13 @@ def without_secrets(environ: Mapping[str, str]) -> tuple[dict[str, str], tuple[s
 
 
 def debug(clients: Clients, job: Mapping[str, Any], folder: Path) -> DebugFolder:
-    """Write what a job was given into a new folder, with a script that repeats the job here. Raises InvalidRequest."""
+    """Save a job's code and a script that repeats the job on this machine in a new folder. Raises InvalidRequest."""
     if folder.exists() and os.listdir(folder):
         raise InvalidRequest(f"The folder '{folder}' is not empty. Name a new one.")
     container, index = job.get("container", {}), str(job.get("arrayProperties", {}).get("index", 0))
     code, table, words = None, None, list(container.get("command", []))
     if not words:
-        raise InvalidRequest(f"Job '{job['jobName']}' has no command of its own: its image or its nodes have.")
+        raise InvalidRequest(f"Job '{job['jobName']}' has no command to repeat: its image or its nodes define it.")
     if tuple(words[: len(job_command.BEGIN)]) == job_command.BEGIN:
         code, table, words = job_command.parsed(words[len(job_command.BEGIN) :])
     place, given = private_folder(folder, data=True), dict(job.get("parameters", {}))
@@ -109,7 +109,7 @@ def debug(clients: Clients, job: Mapping[str, Any], folder: Path) -> DebugFolder
 
 
 def _word(word: str, given: Mapping[str, str], secret: list[str]) -> str:
-    """A word of the command, quoted for a shell; what looks like a secret is a variable, added to ``secret``."""
+    """A word of the command, quoted for a shell; a secret becomes a variable, whose name is added to ``secret``."""
     stands_for = word.startswith((job_command.REFERENCE, job_command.FIELD))
     name = word.partition("::")[2] if stands_for else ""
     value = given.get(name, word)

@@ -48,9 +48,9 @@ AUTOSAVE_S = 5.0  # between two saves while cells run
 
 
 class Execution:
-    """A notebook and its kernel: a separate thread executes and writes here; the calling thread reads and stops it.
+    """Executes a notebook in a separate thread, which the calling thread watches and stops.
 
-    The separate thread has its own event loop, so that a Jupyter kernel, which has one already, can run a notebook.
+    The thread has its own event loop, so that a Jupyter kernel, which has one already, can run a notebook.
     """
 
     def __init__(
@@ -164,7 +164,7 @@ class Execution:
         self._client.kc.execute(f"{_PREPARE}{str(self.path.parent)!r}", silent=True)
 
     def _autosave(self) -> None:
-        """Save now and again, also while a cell prints nothing; in the thread that changes the notebook."""
+        """Save every few seconds, even while a cell prints nothing. Runs in the thread that changes the notebook."""
         node = copy.deepcopy(self.node)
         self._client.settle(*node.cells)
         self.save(node)
@@ -224,10 +224,10 @@ class _Process(LocalProvisioner):  # type: ignore[misc]
 
 
 class _Connection(AsyncKernelClient):  # type: ignore[misc]
-    """jupyter_client's connection, but a kernel that has answered is not watched for another 0.2 s."""
+    """jupyter_client's connection, without its wait of 0.2 s after the kernel has answered."""
 
     async def wait_for_ready(self, timeout: float | None = None) -> None:
-        """Wait until the kernel answers and its output is heard."""
+        """Wait until the kernel answers and its output arrives."""
         deadline = time.monotonic() + (timeout or math.inf)
         while await self.is_alive() and time.monotonic() < deadline:
             self.kernel_info()
@@ -242,7 +242,7 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
     """papermill's client in linear time: nbclient processes the whole text of a cell again for every message."""
 
     async def _async_handle_timeout(self, timeout: float, cell: Any = None) -> None:
-        """Go on waiting: nbclient can miss that the reply of a cell with an Output widget has arrived, so ask again."""
+        """Keep waiting: nbclient can miss the reply of a cell with an Output widget, so it looks again every second."""
 
     def output(self, outs: list[Any], msg: Any, display_id: str | None, cell_index: int) -> Any:
         """Add an output to a cell; text is collected in a list until :meth:`settle`."""
@@ -255,7 +255,7 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
         return out
 
     def settle(self, *cells: Any) -> None:
-        """Bring the cells' outputs into the form that a notebook file has."""
+        """Convert the cells' outputs to the form of a notebook file."""
         for out in itertools.chain.from_iterable(cell.get("outputs", ()) for cell in cells):
             if isinstance(out.get("text"), list):
                 out.text = notebooks.on_screen("".join(out.text))

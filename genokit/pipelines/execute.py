@@ -93,7 +93,7 @@ def run(
     cwd : str or Path, optional
         Working folder of the kernel. Default: the notebook's folder.
     log_output : bool or tuple of file, default False
-        Also print here what the cells print, as it arrives; or write it to two files, for output and errors.
+        Print what the cells print, as it arrives. A pair of open files gets the output and the errors instead.
     folder : Path, optional
         The run folder. Default: a new folder in ``settings.runs``.
     stop : threading.Event, optional
@@ -107,7 +107,7 @@ def run(
     before : mapping of str to str, optional
         With the cache, the identity of each notebook that ran before this one, as a pipeline knows it.
     watch : callable, optional
-        Called with the run as it is, each time that a cell has started or ended, and every five seconds.
+        Called with the current state of the run when a cell starts or ends, and every five seconds.
     queue : str, optional
         Run the notebook as a Batch job in this job queue, and wait for it. The job gets the project's code, and the
         results come back into the run folder. If this process ends, the job goes on; with the cache, the same call

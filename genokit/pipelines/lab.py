@@ -1,4 +1,4 @@
-"""What is opened in JupyterLab: a run's notebook, a copy to debug, and a pipeline's notebook with its real inputs."""
+"""Open notebooks in JupyterLab: a run's, a copy to debug, or a pipeline's with its real inputs."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _in_lab(notebook: Path) -> tuple[str, str] | None:
 def debug(
     source: Path, target: Path, parameters: Mapping[str, Any], cwd: str, said: str, settings: Settings
 ) -> DebugFolder:
-    """A copy of a notebook with these parameters, that begins with what was ``said`` of it and works in ``cwd``."""
+    """Copy a notebook with these parameters; the copy begins with the text ``said`` and works in the folder ``cwd``."""
     content = notebooks.injected(notebooks.load(source), parameters)
     environ, left_out = without_secrets(settings.environ())
     setup = f"# As in the run\nimport os\nos.chdir({cwd!r})\nos.environ.update({environ!r})"

@@ -1,7 +1,7 @@
 """``papermill --engine genokit in.ipynb out.ipynb -p epochs 3``: the kit's ``run`` by papermill's command and function.
 
-papermill's own record of the notebook follows the run, here or as a Batch job, by the ``watch`` of ``run``. papermill
-loads this module whenever it is imported itself, so nothing here imports papermill at once.
+The engines call ``run`` and update papermill's notebook whenever a cell starts or ends, here or in a Batch job.
+papermill imports this module when it is imported itself, so this module imports papermill only inside functions.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class GenokitEngine:
     '# Parameters\\nrate = 1.0'
     """
 
-    on: ClassVar[Mapping[str, Any]] = {}  # those of papermill's parameters that say where to run, and their defaults
+    on: ClassVar[Mapping[str, Any]] = {}  # parameters that say where to run, with their defaults
 
     @staticmethod
     def nb_kernel_name(nb: Any, name: str | None = None) -> str:
@@ -105,7 +105,7 @@ class GenokitEngine:
         from papermill.log import logger
 
         if kernel_name not in ("python3", nb.metadata.get("kernelspec", {}).get("name")):
-            logger.warning(f"The kernel '{kernel_name}' is not used: the notebook runs with {sys.executable}.")
+            logger.warning(f"The kernel '{kernel_name}' is ignored: genokit runs the notebook with {sys.executable}.")
         ready, folder = _prepared(nb, input_path, cls.on, allow_errors)
         logger.info(f"Run folder:      {folder}")
         target = str(nb.metadata.papermill.get("output_path"))
@@ -144,7 +144,7 @@ class GenokitBatchEngine(GenokitEngine):
 def _prepared(
     nb: Any, input_path: Any, on: Mapping[str, Any], allow_errors: bool
 ) -> tuple[functools.partial[Run], Path]:
-    """A run that can start, and its folder; papermill has written nothing yet."""
+    """Check the notebook before papermill writes anything; returns the run to start and its folder."""
     from papermill.iorw import papermill_io
 
     file = input_path if isinstance(input_path, str) and input_path.endswith(".ipynb") else ""
@@ -185,7 +185,7 @@ def _prepared(
 
 
 def _follow(manager: Any, run: Run) -> None:
-    """Bring papermill's notebook to where a run is, when a cell has started or ended, and now and then in between."""
+    """Update papermill's notebook from a run when a cell has started or ended, and as often as papermill autosaves."""
     import nbformat
 
     cells = _code(manager.nb)
@@ -196,7 +196,7 @@ def _follow(manager: Any, run: Run) -> None:
     idle_s = (manager.now() - manager.last_save_time).total_seconds()
     if not (started or ended or run.ended or 0 < manager.autosave_cell_every <= idle_s):
         return
-    with contextlib.suppress(NotFound):  # it has written nothing yet
+    with contextlib.suppress(NotFound):  # a job that has written nothing yet
         text = storage.read(storage.join(str(run.address or run.path), run.notebook.name)).decode()
         for cell, executed in zip(cells, _code(nbformat.v4.reads(text)), strict=False):
             cell.execution_count, cell.outputs = executed.execution_count, executed.outputs
@@ -219,7 +219,7 @@ def _injected(cell: Any) -> bool:
 
 
 def _harmless(output: Any) -> Any:
-    """An error that was allowed, as text: papermill takes every error among the outputs for a failure."""
+    """Turn an allowed error into text, because papermill counts every error among the outputs as a failure."""
     if output.output_type != "error":
         return output
     return type(output)(output_type="stream", name="stderr", text="\n".join(output.traceback) + "\n")

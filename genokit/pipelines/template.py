@@ -4,8 +4,8 @@ A forked kernel is ready in a third of the time of a new one. The template runs 
 of a kernel, and forks only while it has a single thread. Each kernel gets the working folder, environment and log of
 its own run. When the process that started the template ends, the template ends, and with it its kernels.
 
-multiprocessing's fork server cannot do this: it imports the main script of its owner and takes over the owner's search
-path, it forks although it has threads, and its children outlive it.
+multiprocessing's fork server is no replacement: it imports its owner's main script, inherits its owner's search path,
+forks even with several threads, and its children outlive it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class KernelTemplate:
             self._process.wait()
 
     def start(self) -> None:
-        """Start the process unless it was started; what it imports it imports while this one goes on."""
+        """Start the process unless it was started; it imports its modules in the background."""
         with self._starting:
             if self._process is None:
                 self._process = subprocess.Popen(
@@ -67,13 +67,13 @@ class KernelTemplate:
                 self._theirs.close()
 
     def fork(self, command: Sequence[str], cwd: str, environ: Mapping[str, str], log: int) -> ForkedKernel | None:
-        """Start a kernel; None if it must be started in another way.
+        """Fork a kernel; returns None if it must start as a new process.
 
         ``log`` is the open file for what it prints outside its cells.
         """
         self.start()
         ours, theirs = Pipe()
-        with contextlib.suppress(OSError, EOFError):  # it has ended, such as where forking is not safe
+        with contextlib.suppress(OSError, EOFError):  # the template has ended, for example because forking was not safe
             with theirs:
                 socket.send_fds(self._socket, [b"fork"], [theirs.fileno(), log])
             ours.send((command, cwd, dict(environ)))
@@ -108,7 +108,7 @@ class ForkedKernel:
 
 
 def main(requests: socket.socket) -> None:
-    """Fork a kernel for each request and tell its exit code, until the process that asks has ended or needs no more."""
+    """Fork a kernel for each request and report its exit code, until the owner ends or closes its socket."""
     owner, before = os.getppid(), dict(os.environ)
     os.environ["JPY_PARENT_PID"] = str(os.getpid())  # as ipykernel reads it: a kernel ends when this process is gone
     for name in IMPORTS:
@@ -155,7 +155,7 @@ def _be_kernel(
 
 
 def _tell(process: int, asked: Connection) -> None:
-    # It stays a zombie, so that no other process gets its number while somebody may still signal it.
+    # It stays a zombie so that no other process gets its PID while somebody may still signal it.
     ended = os.waitid(os.P_PIDFD, process, os.WEXITED | os.WNOWAIT)
     os.close(process)
     if ended:
