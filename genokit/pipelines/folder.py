@@ -356,6 +356,12 @@ def output_of(run: Run, name: str, wanted_by: str) -> Any:
     return run.outputs[name]
 
 
+def shown_outputs(run: Run, seen_from: Path | None = None) -> dict[str, object]:
+    """The outputs as a card shows them: files of the run's folder as links."""
+    ours = {name for name, value in run.outputs.items() if isinstance(value, Path) and value.is_relative_to(run.path)}
+    return {name: lab.link(value, seen_from) if name in ours else value for name, value in run.outputs.items()}
+
+
 def card(run: Run, *, seen_from: Path | None = None) -> display.Html:
     """The run as a card: state, times, outputs, files; its links are relative to the folder ``seen_from``."""
     rows: list[tuple[str, object]] = [("Cells", _done(run)), ("Started", run.started)]
@@ -369,10 +375,7 @@ def card(run: Run, *, seen_from: Path | None = None) -> display.Html:
         rows.append(("Time", display.seconds(run.duration_s)))
     if run.error:
         rows.append(("Error", run.error))
-    for name, value in run.outputs.items():
-        ours = isinstance(value, Path) and value.is_relative_to(run.path)
-        rows.append((name, lab.link(value, seen_from) if ours else value))
-    rows.append(("Notebook", lab.link(run.notebook, seen_from)))
+    rows += [*shown_outputs(run, seen_from).items(), ("Notebook", lab.link(run.notebook, seen_from))]
     if run.html:
         rows.append(("HTML", lab.link(run.html, seen_from)))
     given = [(name, value, run.units.get(name)) for name, value in run.parameters.items()]

@@ -31,7 +31,7 @@ def write(ended: PipelineRun) -> None:
         shown = folders.card(one, seen_from=ended.path) if one else display.card("No run", {"Why": why}, status=state)
         sections.append((name, shown))
     sections.append(("Provenance", _provenance(ended)))
-    lead = display.card("Run", [*summary(ended), ("Folder", ended.path.name)], status=ended.state)
+    lead = display.card("Run", [*summary(ended, seen_from=ended.path), ("Folder", ended.path.name)], status=ended.state)
     write_atomic(ended.report, redacted(display.page(ended.plan.title, sections, lead=lead)), private=True)
 
 

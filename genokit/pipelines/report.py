@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from genokit import display, live
 from genokit.pipelines import lab
-from genokit.pipelines.folder import Run
+from genokit.pipelines.folder import Run, shown_outputs
 from genokit.pipelines.plan import Plan
 
 if TYPE_CHECKING:
@@ -144,12 +144,14 @@ def picture(ax: Axes, words: str, *, caption: str = "") -> display.Html:
     return html
 
 
-def summary(ended: PipelineRun) -> list[tuple[str, object]]:
-    """How it went, and what was recorded."""
+def summary(ended: PipelineRun, *, seen_from: Path | None = None) -> list[tuple[str, object]]:
+    """How it went, and what was recorded; its links are relative to the folder ``seen_from``."""
     rows: list[tuple[str, object]] = [("Notebooks", f"{ended.done} succeeded")]
     rows.append(("Time", display.seconds(ended.duration_s)))
     rows += [(name, why) for name, (state, why) in ended.outcomes.items() if state != "SUCCEEDED"]
-    return rows + [(f"{name}.{key}", value) for name, run in ended.runs.items() for key, value in run.outputs.items()]
+    for name, run in ended.runs.items():
+        rows += [(f"{name}.{key}", value) for key, value in shown_outputs(run, seen_from).items()]
+    return rows
 
 
 def overview(ended: PipelineRun) -> display.Html:
