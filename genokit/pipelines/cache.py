@@ -70,12 +70,12 @@ def key(run: Run) -> str:
 
 
 def identity(run: Run) -> str:
-    """The hash of all that a run depended on, for the runs after it; of a job, as it is known before it ends."""
+    """The hash of all that a run depended on, for the runs after it; for a job, without the data that it used."""
     return key(run) if run.address else _digest([key(run), sorted(run.data.values())])
 
 
 def sealed(run: Run, settings: Settings, cwd: Path, depends: Callable[[], Mapping[str, str]]) -> Run:
-    """A run that is about to be saved, with the data that it used; entered into the index unless something changed."""
+    """The run with the data that it used, ready to save; it enters the index unless something changed meanwhile."""
     with contextlib.suppress(GenokitError, OSError, ValueError):  # such as a notebook that was deleted meanwhile
         if run.state == "SUCCEEDED":
             fetched = [json.loads(line) for line in (run.path / NOTED).read_bytes().splitlines()]
@@ -94,7 +94,7 @@ def recorded(run: Run, runs: Path, cwd: Path) -> dict[str, str]:
 
 
 def find(runs: Path, begun: Run) -> tuple[Run | None, str]:
-    """The finished run that can stand for this one; else None and the reason in a sentence."""
+    """The finished run whose results can be restored for this one; else None and the reason in a sentence."""
     stored = _entry(runs, key(begun))
     if stored:
         with _memory(runs) as remembered:
@@ -109,7 +109,7 @@ def find(runs: Path, begun: Run) -> tuple[Run | None, str]:
     if not last:
         return None, "it has not run before"
     if bool(last.address) != bool(begun.address):
-        return None, f"its last run was {'a' if last.address else 'no'} Batch job"
+        return None, f"its last run was {'' if last.address else 'not '}a Batch job"
     return None, _difference(last, begun)
 
 
@@ -143,21 +143,21 @@ def restore(stored: Run, begun: Run, runs: Path) -> Run:
 
 
 def enter(run: Run, runs: Path) -> None:
-    """Enter a run that is about to be saved as SUCCEEDED into the index: once it is saved, it will be found."""
+    """Enter a run that succeeded into the index; it is found once it is saved."""
     for name in (key(run), _digest([str(run.source), run.name])):
         write_atomic(runs / FOLDER / f"{name}.json", json.dumps({"run": os.path.relpath(run.path, runs)}), private=True)
 
 
 @contextlib.contextmanager
 def only_one(name: str, runs: Path, stop: threading.Event) -> Iterator[None]:
-    """A lock, such as for a key, so that identical runs execute once; waits for it until ``stop`` is set."""
+    """Hold a lock so that identical runs execute once; waits for it until ``stop`` is set."""
     with open(private_folder(runs / FOLDER) / f"{name}.lock", "ab") as file:
         while True:
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             if stop.wait(0.1):
-                raise GenokitError("interrupted while it waited for another run of the same notebook")
+                raise GenokitError("Interrupted while waiting for another run of the same notebook.")
         yield
 
 
@@ -204,7 +204,7 @@ def clean(
 
 
 def _entry(runs: Path, name: str) -> Run | None:
-    """The run of an entry, if it succeeded."""
+    """The run that an entry of the index names, if it succeeded."""
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError, GenokitError):  # deleted or damaged
         run = Run.load(runs / json.loads((runs / FOLDER / f"{name}.json").read_text())["run"])
         return run if run.state == "SUCCEEDED" else None
@@ -257,7 +257,7 @@ def _in_its_run(runs: Path, path: Path) -> Path:
 
 
 def _content(path: Path, remembered: Remembered) -> str:
-    """A hash of a file's or folder's content; what cannot be read is never the same."""
+    """A hash of the content of a file or folder; for one that cannot be read, a new one each time."""
     try:
         if not path.is_dir():
             return str(remembered(path, sha256)) if path.is_file() else "missing"

@@ -89,7 +89,7 @@ class Crate:
         return found
 
     def agent(self) -> Reference:
-        """Who runs it: the person with the ORCID iD in GENOKIT_ORCID, or else this user."""
+        """Describe who runs it: the person with the ORCID iD in GENOKIT_ORCID, or else this user."""
         orcid = os.environ.get("GENOKIT_ORCID")
         return self.add(f"https://orcid.org/{orcid}" if orcid else "#agent", "Person", name=getpass.getuser())
 
@@ -112,7 +112,7 @@ class Crate:
         return self.file(write_atomic(self.folder / OUTPUTS, redacted(text.getvalue()), private=True))
 
     def save(self, runs: Sequence[Run], profiles: Sequence[str], name: str, description: str, **root: Any) -> None:
-        """Write the table of results and the metadata. What is a file is part of the folder."""
+        """Write the table of results and the metadata; all files and folders are parts of the crate."""
         self.table(runs)
         files = [one["@id"] for one in self.entities.values() if one["@type"] == "Dataset" or "File" in one["@type"]]
         kinds = ["CreativeWork", *(["Profile"] if VERSION > "1.1" else [])]  # a term that came later
@@ -228,12 +228,11 @@ def _text(value: object) -> str:
 
 
 def _commit(folder: Path) -> str | None:
-    """The commit of the folder's git repository, "-dirty" behind it where files differ; None without a repository."""
+    """The commit of the folder's git repository, with "-dirty" if files differ from it; None without a repository."""
     command = ["git", "-C", str(folder), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
+    with contextlib.suppress(OSError):  # git is not installed
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
+    return None
 
 
 @functools.cache
