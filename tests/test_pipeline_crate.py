@@ -90,6 +90,7 @@ def test_the_crate_of_a_run_says_what_was_run_on_what_by_whom_and_what_came_of_i
     assert (action["@type"], action["actionStatus"]) == ("CreateAction", "http://schema.org/CompletedActionStatus")
     assert (source["name"], source["sha256"]) == ("double.ipynb", sha256(done.source))
     assert action["agent"] == {"@id": "https://orcid.org/0000-0002-1825-0097"}
+    assert action["description"].endswith("Settings that differ from their defaults: home.")
     named = {one["@id"]: found[one["@id"]] for one in action["object"]}
     assert named["#double-parameter-n"]["value"] == "21"
     assert named[(tmp_path / "x.csv").as_uri()]["sha256"] == sha256(tmp_path / "x.csv")

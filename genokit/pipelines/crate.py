@@ -204,6 +204,8 @@ def _action(crate: Crate, run: Run, inputs: Mapping[str, Input] | None = None) -
     how = f"Executed with Python {run.versions.get('python', '')} {where}."
     if run.cached_from:
         how = f"Restored from {run.cached_from}; nothing was executed."
+    if run.settings:
+        how += f" Settings that differ from their defaults: {run.settings}."
     return crate.action(
         f"#{run.path.name}",
         run.error,

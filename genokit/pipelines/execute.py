@@ -150,7 +150,8 @@ def run(
     begun, executable = prepared(path, parameters or {}, name or path.stem)
     node = executable()
     folder = folder.absolute() if folder else folders.fresh(settings.made("runs"), begun.name)
-    begun = replace(begun, path=folder, cwd=str(cwd))
+    changed = [setting for setting, origin in settings.origins.items() if origin != "default"]
+    begun = replace(begun, path=folder, cwd=str(cwd), settings=", ".join(changed))
     reuse = cache and not fresh
     if queue:
         job = remote.NotebookJob(begun, cwd, timeout_s=timeout_s, cell_timeout_s=cell_timeout_s)

@@ -72,6 +72,8 @@ class Run:
         Machine, PID and start time of the process that ran it.
     job : str or None
         The id of the Batch job that runs it, if one does; ``address``, the folder on S3 for its results.
+    settings : str
+        The names of the settings that differ from their defaults.
 
     Examples
     --------
@@ -103,6 +105,7 @@ class Run:
     job: str | None = None
     address: str | None = None
     cwd: str = ""
+    settings: str = ""
 
     @property
     def notebook(self) -> Path:
