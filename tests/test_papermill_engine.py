@@ -179,6 +179,7 @@ def test_what_cannot_run_is_refused_before_anything_is_written(write: Write, tmp
     ]
 
 
+@pytest.mark.slow
 @slow
 def test_papermill_s_command_saves_and_logs_every_cell_in_the_folder_it_was_told(write: Write, tmp_path: Path) -> None:
     (tmp_path / "work").mkdir()
@@ -201,6 +202,7 @@ def test_papermill_s_command_saves_and_logs_every_cell_in_the_folder_it_was_told
     assert all(cell.metadata.jupyter.source_hidden for cell in node.cells)
 
 
+@pytest.mark.slow
 def test_a_notebook_that_is_no_file_runs_from_a_copy_and_an_output_of_none_is_not_written(tmp_path: Path) -> None:
     node = execute(nbformat.read(NOTEBOOKS / "simple_execute.ipynb", as_version=4), None, {"msg": "Hello"})
     ran = Run.load(Settings.load().runs / node.metadata.genokit.run)
@@ -209,6 +211,7 @@ def test_a_notebook_that_is_no_file_runs_from_a_copy_and_an_output_of_none_is_no
     assert again.parameters == {"msg": "again"}
 
 
+@pytest.mark.slow
 def test_no_secret_reaches_papermill_s_output_or_error(
     write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,6 +225,7 @@ def test_no_secret_reaches_papermill_s_output_or_error(
     assert "hunter2" not in (tmp_path / "out.ipynb").read_text()
 
 
+@pytest.mark.slow
 def test_an_output_on_s3_goes_through_the_kit_s_own_clients(write: Write) -> None:
     address = f"s3://{backends.clients().bucket}/out.ipynb"
     execute(write("print(1)"), address)
@@ -229,6 +233,7 @@ def test_an_output_on_s3_goes_through_the_kit_s_own_clients(write: Write) -> Non
     assert cells(stored) == [(1, DONE)]
 
 
+@pytest.mark.slow
 @slow
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_notebook_runs_as_a_job_whose_cells_come_back_as_they_end(fails: bool, write: Write, tmp_path: Path) -> None:
@@ -251,6 +256,7 @@ def test_a_notebook_runs_as_a_job_whose_cells_come_back_as_they_end(fails: bool,
     assert found[2].metadata.papermill.start_time
 
 
+@pytest.mark.slow
 def test_a_job_that_cannot_be_submitted_leaves_no_cell_marked_as_completed(write: Write, tmp_path: Path) -> None:
     with pytest.raises(GenokitError, match="nowhere"):
         execute(write("1"), tmp_path / "out.ipynb", {"queue": "nowhere"}, engine_name="genokit-batch", cwd=tmp_path)

@@ -183,6 +183,7 @@ def test_a_changed_file_and_folder_of_a_path_parameter_are_seen(write: Write, se
     assert [reason(), reason()] == ["the data of parameter 'more' changed", "restored"]
 
 
+@pytest.mark.slow
 def test_a_changed_manifest_and_a_changed_recorded_file_are_seen(
     write: Write, settings: Settings, tmp_path: Path
 ) -> None:

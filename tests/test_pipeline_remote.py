@@ -106,6 +106,7 @@ def test_with_the_cache_the_same_run_is_restored_and_a_changed_module_runs_it_ag
     assert (changed.outputs["total"], changed.reason) == (100, "module lab/constants.py changed")
 
 
+@pytest.mark.slow
 def test_a_failure_in_a_job_comes_back_with_its_notebook(write: Write, settings: Settings) -> None:
     notebook = write("bad", "x = 1", "raise ValueError('no reads')")
     with pytest.raises(NotebookFailed, match=r"code cell 2, line 1 .*: ValueError: no reads") as raised:

@@ -128,6 +128,7 @@ def test_large_values_and_tables_go_to_files_and_a_restored_run_has_its_own(tmp_
     assert genokit.run(notebook, settings=settings, progress=False, cache=True).cached_from == str(first.path)
 
 
+@pytest.mark.slow
 def test_a_notebook_that_takes_a_recorded_file_is_restored_although_it_lies_in_another_run(tmp_path: Path) -> None:
     book(tmp_path / "big.ipynb", BIG)
     book(tmp_path / "rows.ipynb", "import genokit, pandas as pd\ngenokit.record('rows', len(pd.read_parquet(table)))",
@@ -145,6 +146,7 @@ def test_a_notebook_that_takes_a_recorded_file_is_restored_although_it_lies_in_a
     assert set(pipeline.run(dry_run=True)["action"]) == {"restore"}
 
 
+@pytest.mark.slow
 def test_what_a_cell_prints_above_a_megabyte_goes_to_a_file_and_its_end_stays(tmp_path: Path) -> None:
     code = "import sys\nfor n in range(150_000): print(f'line {n}')\nprint('short', file=sys.stderr)"
     ends = f"{code}\nraise ValueError('at the end')"

@@ -235,6 +235,7 @@ def test_nothing_is_written_when_nothing_was_run(write: Write, settings: Setting
     assert not settings.runs.exists()
 
 
+@pytest.mark.slow
 def test_a_notebook_runs_notebooks(write: Write, settings: Settings) -> None:
     write("inner", PARAMETERS, "import genokit\ngenokit.record('twice', epochs * 2)")
     outer = write(
@@ -334,6 +335,7 @@ MUCH = {
 }
 
 
+@pytest.mark.slow
 def test_large_output_is_complete_and_in_order_and_takes_linear_time(write: Write, settings: Settings) -> None:
     begun = time.monotonic()
     ended = run(write("much", *MUCH), settings=settings, progress=False, timeout_s=120)
@@ -367,6 +369,7 @@ def test_a_record_survives_a_cleared_output(write: Write, settings: Settings) ->
     assert failed(notebook, settings).run.outputs == {"a": 4, "b": (1, 2), "c": 3, "d": 5}
 
 
+@pytest.mark.slow
 def test_output_widgets_never_keep_a_run_waiting(write: Write, settings: Settings) -> None:
     cells = (f"with Output():\n    print({number})" for number in range(60))
     notebook = write("widgets", "from ipywidgets import Output", *cells)

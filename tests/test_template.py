@@ -95,6 +95,7 @@ def test_forked_kernels_share_no_state(ran: Ran) -> None:
     assert "(deleted)" in files[1]
 
 
+@pytest.mark.slow
 def test_processes_threads_and_figures_work_in_a_forked_kernel(ran: Ran) -> None:
     done = ran(
         "import multiprocessing as mp, subprocess, sys, math\nfrom concurrent.futures import ThreadPoolExecutor",
@@ -112,6 +113,7 @@ def test_processes_threads_and_figures_work_in_a_forked_kernel(ran: Ran) -> None
     assert len(done.figures) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "state", "said"),
     [
@@ -132,6 +134,7 @@ def test_the_death_of_a_forked_kernel_is_told(ran: Ran, code: str, state: str, s
     assert said in str(raised.value.run.error)
 
 
+@pytest.mark.slow
 def test_a_template_that_cannot_fork_makes_new_processes(
     ran: Ran, forking: KernelTemplate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -157,6 +160,7 @@ with KernelTemplate() as one:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("victim", ["owner", "template"])
 def test_kernels_end_with_their_template_and_it_with_its_owner(tmp_path: Path, victim: str) -> None:
     pids = tmp_path / "pids"
