@@ -18,7 +18,7 @@ import pytest
 from embedded import served, through
 
 from genokit import Batch, Pipeline, Run, Settings, backends, run
-from genokit.errors import ConfigError, InvalidParameters, NotebookFailed, PipelineFailed
+from genokit.errors import ConfigError, GenokitError, InvalidParameters, NotebookFailed, PipelineFailed
 from genokit.pipelines import execute, folder, follow, plan, remote, runs
 
 pytestmark = pytest.mark.timeout(120)
@@ -134,6 +134,10 @@ def test_a_killed_job_is_no_success(write: Write, settings: Settings) -> None:
     while not (listed := batch.jobs(status="RUNNING")).size:
         time.sleep(0.1)
     assert runs(settings)["state"].tolist() == ["RUNNING"]
+    gone = threading.Event()
+    gone.set()
+    with pytest.raises(GenokitError, match=r"Stopped waiting for long: its Batch job .* goes on"):
+        follow(Run.load(runs(settings)["path"][0]), settings=settings, stop=gone, progress=False)
     Run.load(runs(settings)["path"][0]).stop(settings)
     waits.join()
     assert (raised[0].run.state, batch.job(listed["job_id"][0]).status) == ("FAILED", "FAILED")

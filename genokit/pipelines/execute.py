@@ -234,7 +234,7 @@ def follow(
     NotebookFailed
         The notebook did not run to the end.
     GenokitError
-        The run is not a Batch job.
+        The run is not a Batch job, or ``stop`` was set.
 
     Examples
     --------
@@ -257,6 +257,8 @@ def follow(
             show_cells(bar, run.steps)
             if watch:
                 watch(run)
+    if run.state == "RUNNING":
+        raise GenokitError(f"Stopped waiting for {run.name}: its Batch job {run.job} goes on, and follow waits again.")
     if run.state != "SUCCEEDED":
         raise outcome.failure(run)
     return run
