@@ -276,6 +276,17 @@ def test_a_run_whose_process_was_killed_is_not_shown_as_running(write: Write, se
     assert "process that ran it has ended" in (left.error or "")
 
 
+def test_a_run_that_has_ended_is_not_stopped_in_the_process_that_has_its_number_now(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        process = (socket.gethostname(), other.pid, psutil.Process(other.pid).create_time() - 60)
+        started = datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)
+        stale = Run(tmp_path, "long", "RUNNING", tmp_path / "long.ipynb", "5e", started, process=process)
+        with pytest.raises(GenokitError, match="The run long runs no longer: its process has ended"):
+            stale.stop()
+        other.communicate(b"\n")
+    assert other.returncode == 0
+
+
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NotFound, match="is not a run folder"):
         Run.load(tmp_path / "nothing")

@@ -25,6 +25,8 @@ def stop(machine: str, pid: int, created: float) -> str:
     """Interrupt a process; returns why it cannot be, or ""."""
     if machine != socket.gethostname():
         return f"on {machine}: stop it there"
+    if gone(machine, pid, created):
+        return "no longer: its process has ended"
     if pid == os.getpid():
         return "in this process: interrupt it"
     # A terminal's process may ignore an interrupt, and a Jupyter kernel must survive.
