@@ -42,11 +42,6 @@ class NotebookJob:
     timeout_s: float | None = None
     cell_timeout_s: float | None = None
 
-    @property
-    def before(self) -> list[Run]:
-        """The runs whose outputs it takes."""
-        return [run for runs, _, _ in self.inputs.values() for run in runs]
-
 
 def identified(task: NotebookJob, clients: Clients, before: Mapping[str, str], *, fresh: bool) -> NotebookJob:
     """The task with all that its results depend on, and so its address; ``fresh``: an address of its own."""
@@ -72,65 +67,70 @@ def start(task: NotebookJob, on: Queue, clients: Clients, *, cache: bool) -> Run
 def send(tasks: Sequence[NotebookJob], on: Queue, clients: Clients, after: Collection[str] = ()) -> list[Run]:
     """Submit tasks of one notebook as one job, an array if there are several; returns their runs, which are RUNNING.
 
-    A task whose job has not failed gets that job. ``after``: the ids of the jobs that must succeed before.
+    If a job for a task exists and has not failed, it is used. ``after``: ids of jobs that must succeed first.
     """
     with cache.only_one("jobs", clients.settings.runs, threading.Event()):
-        return _send(tasks, on, clients, after)
+        jobs = _jobs([task.begun for task in tasks], clients)
+        new = [task for task in tasks if task.begun.address not in jobs]
+        if new:
+            jobs |= _submit(new, on, clients, after)
+    return [replace(task.begun, job=jobs[str(task.begun.address)]).save() for task in tasks]
 
 
-def _send(tasks: Sequence[NotebookJob], on: Queue, clients: Clients, after: Collection[str]) -> list[Run]:
-    batch = Batch(clients)
-    jobs = [_job(task.begun, clients) for task in tasks]
-    new = [task for task, job in zip(tasks, jobs, strict=True) if job is None]
-    if new:
-        for task in new:
-            _request(task, clients)
-        command = ["python", "-m", "genokit.pipelines", "Ref::run"]
-        kind = "genokit-notebook-gpu" if on.gpus else "genokit-notebook"
-        known = [{"name": name, "valueFrom": arn} for name, arn in on.secrets.items()]
-        container = {"secrets": known} if known else None
-        definition = batch.define(kind, command=command, image=on.image, gpus=on.gpus, container=container)
-        rows: list[Mapping[str, object]] = [{"run": task.begun.address} for task in new]
-        job = batch.submit(
-            definition,
-            queue=on.queue,
-            name=re.sub(r"[^\w-]+", "-", new[0].begun.name).strip("-_")[:60] or "run",
-            parameters=None if len(new) > 1 else {"run": str(new[0].begun.address)},
-            each=rows if len(new) > 1 else None,
-            after=[Job(clients, one) for one in sorted({one.partition(":")[0] for one in after})] or None,
-            code=cache.project_of(new[0].cwd),
-            vcpus=on.vcpus,
-            memory_gib=on.memory_gib,
-            retry=on.retry,
-            timeout_min=on.timeout_min,
-            again=True,
-        )
-        ids = iter([f"{job.id}:{index}" for index in range(len(new))] if len(new) > 1 else [job.id])
-        jobs = [one or next(ids) for one in jobs]
-    sent = [replace(task.begun, job=job) for task, job in zip(tasks, jobs, strict=True)]
-    for run in sent:
-        storage.write(storage.join(str(run.address), JOB), json.dumps({"job": run.job}), clients=clients)
-        run.save()
-    return sent
+def _submit(tasks: Sequence[NotebookJob], on: Queue, clients: Clients, after: Collection[str]) -> dict[str, str]:
+    """Submit a job; returns its id, or that of the child of an array, by the address of each run."""
+    for task in tasks:
+        _request(task, clients)
+    batch, kind = Batch(clients), "genokit-notebook-gpu" if on.gpus else "genokit-notebook"
+    known = [{"name": name, "valueFrom": arn} for name, arn in on.secrets.items()]
+    definition = batch.define(
+        kind,
+        command=["python", "-m", "genokit.pipelines", "Ref::run"],
+        image=on.image,
+        gpus=on.gpus,
+        container={"secrets": known} if known else None,
+    )
+    rows = [{"run": str(task.begun.address)} for task in tasks]
+    job = batch.submit(
+        definition,
+        queue=on.queue,
+        name=re.sub(r"[^\w-]+", "-", tasks[0].begun.name).strip("-_")[:60] or "run",
+        parameters=None if len(rows) > 1 else rows[0],
+        each=rows if len(rows) > 1 else None,
+        after=[Job(clients, one) for one in sorted({one.partition(":")[0] for one in after})] or None,
+        code=cache.project_of(tasks[0].cwd),
+        vcpus=on.vcpus,
+        memory_gib=on.memory_gib,
+        retry=on.retry,
+        timeout_min=on.timeout_min,
+        again=True,
+    )
+    ids = [f"{job.id}:{index}" for index in range(len(rows))] if len(rows) > 1 else [job.id]
+    jobs = dict(zip([row["run"] for row in rows], ids, strict=True))
+    for address, one in jobs.items():
+        storage.write(storage.join(address, JOB), json.dumps({"job": one}), clients=clients)
+    return jobs
 
 
-def _job(run: Run, clients: Clients) -> str | None:
-    """The job that executes or has executed the same run, if it has not failed."""
-    found = _read(run, JOB, clients)
-    if found is None:
-        return None
-    job: str = json.loads(found)["job"]
-    status = {one["jobId"]: one["status"] for one in described(clients, [job])}.get(job, "FAILED")
-    # A job that succeeded, but whose results have been deleted, is of no use.
-    return None if status == "FAILED" or (status == "SUCCEEDED" and _read(run, RECORD, clients) is None) else job
+def _jobs(runs: Sequence[Run], clients: Clients) -> dict[str, str]:
+    """The existing jobs for these runs by address, without those that failed or whose results have been deleted."""
+    notes = [(run, _read(run, JOB, clients)) for run in runs]
+    jobs = [(run, str(json.loads(note)["job"])) for run, note in notes if note]
+    statuses = {one["jobId"]: one["status"] for one in described(clients, [job for _, job in jobs])}
+    found = {}
+    for run, job in jobs:
+        status = statuses.get(job, "FAILED")
+        if status != "FAILED" and (status != "SUCCEEDED" or _read(run, RECORD, clients) is not None):
+            found[str(run.address)] = job
+    return found
 
 
 def _request(task: NotebookJob, clients: Clients) -> None:
-    """Write down what the job runs, and what it needs that it could not find."""
+    """Write the request to the run's address, and upload what the job needs."""
     begun, project = task.begun, cache.project_of(task.cwd)
     if not task.begun.source.is_relative_to(project):
         raise InvalidParameters(f"{begun.source} is not in {project}, the project that its job gets. Move it there.")
-    for run in task.before:
+    for run in (run for runs, _, _ in task.inputs.values() for run in runs):
         if run.state == "SUCCEEDED" and _read(run, RECORD, clients) is None:
             upload(run.path, str(run.address), clients)  # deleted since
     files: dict[str, str] = {}

@@ -96,10 +96,9 @@ class Schedule:
         """Start every notebook that can; a job can as soon as those that it needs are jobs too."""
         ready: dict[str, list[PlannedNotebook]] = {}
         known = self._known()
+        self.left = [step for step in self.left if not self._cannot_run(step)]
         for step in list(self.left):
-            if missing := self._missing(step):
-                self.ended.problems[step.name] = ("NOT_RUN", f"{' and '.join(missing)} did not succeed")
-            elif all(name in known for name in step.needs) and not step.on:
+            if all(name in known for name in step.needs) and not step.on:
                 self.here[pool.submit(self._run_here, step)] = step.name
             elif all(name in known or name in self.sent for name in step.needs) and step.on:
                 ready.setdefault(step.group, []).append(step)
@@ -112,11 +111,13 @@ class Schedule:
     def _known(self) -> dict[str, Run]:
         return {**self.ended.earlier, **self.ended.runs}
 
-    def _missing(self, step: PlannedNotebook) -> list[str]:
-        """The notebooks that this one needs and that did not succeed."""
-        ends = {name: found.state for name, found in self.ended.runs.items()}
-        ends |= {name: state for name, (state, _) in self.ended.problems.items()}
-        return [name for name in step.needs if ends.get(name, "SUCCEEDED") != "SUCCEEDED"]
+    def _cannot_run(self, step: PlannedNotebook) -> bool:
+        """Whether a notebook that this one needs did not succeed; if so, this is recorded."""
+        runs, problems = self.ended.runs, self.ended.problems
+        failed = [name for name in step.needs if name in problems or (name in runs and runs[name].state != "SUCCEEDED")]
+        if failed:
+            problems[step.name] = ("NOT_RUN", f"{' and '.join(failed)} did not succeed")
+        return bool(failed)
 
     def _wait(self) -> None:
         poll_s = self.clients.backend.poll_s if self.sent else 1.0
@@ -126,15 +127,9 @@ class Schedule:
             del self.here[future]
             future.result()
         for one in remote.look(list(self.sent.values()), self.clients) if self.sent else ():
-            step = self.ended.plan[one.name]
-            self.sent[one.name] = one
-            if missing := self._missing(step):
-                self.ended.problems[one.name] = ("NOT_RUN", f"{' and '.join(missing)} did not succeed")
-            elif one.state != "RUNNING":
-                self.ended.runs[one.name] = one
-            else:
-                continue
             del self.sent[one.name]
+            if not self._cannot_run(self.ended.plan[one.name]):
+                (self.sent if one.state == "RUNNING" else self.ended.runs)[one.name] = one
 
     def _run_here(self, step: PlannedNotebook) -> None:
         """Run one notebook in this thread."""
