@@ -57,6 +57,7 @@ class Crate:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.entities: dict[str, dict[str, Any]] = {}
+        self.commit = functools.cache(_commit)  # git takes a while, and a pipeline's notebooks share a repository
 
     def add(self, identity: str, kind: str | list[str], **properties: Any) -> Reference:
         """Describe an entity, unless it is described already; returns a reference to it."""
@@ -158,7 +159,7 @@ def write_pipeline(ended: PipelineRun) -> None:
         ended.path / ended.plan.file.name,
         ["File", "SoftwareSourceCode", "ComputationalWorkflow", "HowTo"],
         name=ended.plan.title,
-        version=_commit(ended.plan.file.parent) or sha256(ended.plan.file),
+        version=crate.commit(ended.plan.file.parent) or sha256(ended.plan.file),
         programmingLanguage=crate.add("#pipeline-file", "ComputerLanguage", name="genokit pipeline", url=kit),
         hasPart=tools,
         step=steps,
@@ -189,7 +190,7 @@ def _action(crate: Crate, run: Run, inputs: Mapping[str, Input] | None = None) -
         run.path / SOURCE,
         ["File", "SoftwareSourceCode"],
         name=run.source.name,
-        version=_commit(run.source.parent) or run.source_sha256,
+        version=crate.commit(run.source.parent) or run.source_sha256,
         softwareRequirements=crate.file(run.path / PACKAGES),
     )
     passed = [f"#{name}-result-{quote(output)}" for names, output, _ in (inputs or {}).values() for name in names]

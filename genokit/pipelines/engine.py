@@ -165,9 +165,10 @@ class Execution:
 
     def _autosave(self) -> None:
         """Save every few seconds, even while a cell prints nothing. Runs in the thread that changes the notebook."""
-        node = copy.deepcopy(self.node)
-        self._client.settle(*node.cells)
-        self.save(node)
+        if time.monotonic() >= self._next_save:  # copying a large notebook takes a while
+            node = copy.deepcopy(self.node)
+            self._client.settle(*node.cells)
+            self.save(node)
         asyncio.get_running_loop().call_later(AUTOSAVE_S, self._autosave)
 
     def _cell_started(self, cell: Any, cell_index: int) -> None:

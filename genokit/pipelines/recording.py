@@ -95,7 +95,7 @@ def move_long(cell: Any, number: int, folder: Path) -> None:
     """Move the long outputs of a cell into files of its run; the notebook keeps the end of each."""
     for name in ("stdout", "stderr"):
         streams = [out for out in cell.outputs if out.get("name") == name]
-        text = redacted("".join(out.text for out in streams))
+        text = redacted("".join(out.text for out in streams)) if streams else ""
         if len(text) > LARGEST:
             path = _write(str(folder), f"cell-{number}-{name}.txt", text.encode(errors="replace"))
             for out in streams:
