@@ -1,7 +1,7 @@
 """What a Batch job does that runs a notebook: ``python -m genokit.pipelines s3://bucket/notebooks/KEY``.
 
-It begins in the project's code. While the notebook runs, its record and the notebook as far as it got are at the run's
-address; in the end all files of the run folder are.
+The job starts in the folder of the project's code. While the notebook runs, the job uploads the record and the notebook
+so far to the run's address, and at the end all files of the run folder.
 """
 
 from __future__ import annotations

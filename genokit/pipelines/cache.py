@@ -70,12 +70,12 @@ def key(run: Run) -> str:
 
 
 def identity(run: Run) -> str:
-    """The hash of all that a run depended on, for the runs after it; for a job, without the data that it used."""
+    """A hash of everything a run depended on, for the runs that follow it. A job's leaves out the data that it used."""
     return key(run) if run.address else _digest([key(run), sorted(run.data.values())])
 
 
 def sealed(run: Run, settings: Settings, cwd: Path, depends: Callable[[], Mapping[str, str]]) -> Run:
-    """The run with the data that it used, ready to save; it enters the index unless something changed meanwhile."""
+    """Add the data that a run used, and index the run unless something has changed since it began. Returns the run."""
     with contextlib.suppress(GenokitError, OSError, ValueError):  # such as a notebook that was deleted meanwhile
         if run.state == "SUCCEEDED":
             fetched = [json.loads(line) for line in (run.path / NOTED).read_bytes().splitlines()]
@@ -143,14 +143,14 @@ def restore(stored: Run, begun: Run, runs: Path) -> Run:
 
 
 def enter(run: Run, runs: Path) -> None:
-    """Enter a run that succeeded into the index; it is found once it is saved."""
+    """Add a run that succeeded to the index. Others find it as soon as it is saved."""
     for name in (key(run), _digest([str(run.source), run.name])):
         write_atomic(runs / FOLDER / f"{name}.json", json.dumps({"run": os.path.relpath(run.path, runs)}), private=True)
 
 
 @contextlib.contextmanager
 def only_one(name: str, runs: Path, stop: threading.Event) -> Iterator[None]:
-    """Hold a lock so that identical runs execute once; waits for it until ``stop`` is set."""
+    """Hold a lock so that identical runs execute only once. Setting ``stop`` ends the wait for it."""
     with open(private_folder(runs / FOLDER) / f"{name}.lock", "ab") as file:
         while True:
             with contextlib.suppress(BlockingIOError):
@@ -224,7 +224,7 @@ def _difference(last: Run, now: Run) -> str:
 
 @contextlib.contextmanager
 def _memory(runs: Path) -> Iterator[Remembered]:
-    """Gives a function that reads a file, unless one of its path, size and time of change was read before."""
+    """Yield a function that reads a file only if its path, size or modification time is new."""
     stored, known = runs / FOLDER / "files.json", dict[str, Any]()
     with contextlib.suppress(OSError, ValueError, TypeError):
         known.update(json.loads(stored.read_text()))
@@ -251,13 +251,13 @@ def _digest(value: object) -> str:
 
 
 def _in_its_run(runs: Path, path: Path) -> Path:
-    """The path of a file that a notebook recorded without its run: its content counts, not which run has it."""
+    """The path of a recorded file without its run folder: what counts is its content, not which run wrote it."""
     parts = path.relative_to(runs).parts if path.is_relative_to(runs) else ()
     return Path(*parts[parts.index(folders.FILES) :]) if folders.FILES in parts else path
 
 
 def _content(path: Path, remembered: Remembered) -> str:
-    """A hash of the content of a file or folder; for one that cannot be read, a new one each time."""
+    """A hash of a file's or folder's content. If it cannot be read, the hash is a new one each time."""
     try:
         if not path.is_dir():
             return str(remembered(path, sha256)) if path.is_file() else "missing"
@@ -312,7 +312,7 @@ def _module(path: Path) -> tuple[str, list[str]]:
 
 
 def _imported(code: str) -> list[str]:
-    """The modules that code imports, those that it imports later included."""
+    """The modules that code imports, including those imported inside functions."""
     found = set[str]()
     with contextlib.suppress(SyntaxError, ValueError, RecursionError):
         for node in ast.walk(ast.parse(notebooks.python(code))):

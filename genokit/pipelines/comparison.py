@@ -138,7 +138,7 @@ def _rows(a: Run, b: Run) -> Iterator[Row]:
 
 
 def _content(value: Any, run: Run) -> Any:
-    """A value in which the hash of a file's content, when the run ended or now, stands for its path."""
+    """The value, with each file's path replaced by a hash of its content, taken when the run ended or else now."""
 
     def content(path: Path) -> object:
         place = Path(run.cwd or run.source.parent) / path
@@ -260,7 +260,7 @@ def reproduce(folder: str | Path, settings: Settings | None = None) -> Compariso
 
 
 def _passed(run: Run, inputs: Mapping[str, Input], old: Mapping[str, Run], new: Mapping[str, Run]) -> dict[str, Any]:
-    """The new results of other notebooks, for the parameters that had their old ones."""
+    """The parameters that came from other notebooks, with those notebooks' new results."""
     passed = {}
     for parameter, (names, output, several) in inputs.items():
         pairs = [[runs[name].outputs.get(output) for name in names if name in runs] for runs in (old, new)]

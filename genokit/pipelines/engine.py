@@ -39,8 +39,8 @@ from genokit.pipelines import recording, values
 from genokit.pipelines.secret_values import Redacted, redacted
 from genokit.pipelines.template import ForkedKernel, KernelTemplate
 
-# By default the kernel queues a thousand messages and drops the rest, and as it ends it often waits ten seconds for a
-# thread that it has stopped, until it is killed.
+# By default the kernel drops messages when a thousand are queued. When it ends, it often waits ten seconds for a
+# thread that it has already stopped.
 _PREPARE = f"""(lambda t: t.schedule(lambda: t.socket.set({int(zmq.SNDHWM)}, 0)))(get_ipython().kernel.iopub_thread)
 __import__("atexit").register(setattr, type(__import__("sys").stdout), "flush_timeout", 0.1)
 get_ipython().genokit_run = """
@@ -159,7 +159,7 @@ class Execution:
 
     def _kernel_ready(self, notebook: Any) -> None:
         self._autosave()
-        # By default we, too, would drop messages, even the one that says the cell has ended.
+        # By default this end drops messages too, even the one that says that the cell has ended.
         self._client.kc.iopub_channel.socket.set(zmq.RCVHWM, 0)
         self._client.kc.execute(f"{_PREPARE}{str(self.path.parent)!r}", silent=True)
 
@@ -208,7 +208,7 @@ class Execution:
 
 
 class _Process(LocalProvisioner):  # type: ignore[misc]
-    """Starts a kernel as a fork of the template, or as a new process if there is none or it cannot fork."""
+    """Forks a kernel from the template if possible, or else starts a new process."""
 
     execution: Execution
 
@@ -225,7 +225,7 @@ class _Process(LocalProvisioner):  # type: ignore[misc]
 
 
 class _Connection(AsyncKernelClient):  # type: ignore[misc]
-    """jupyter_client's connection, without its wait of 0.2 s after the kernel has answered."""
+    """jupyter_client's connection, but it does not wait 0.2 s after the kernel has answered."""
 
     async def wait_for_ready(self, timeout: float | None = None) -> None:
         """Wait until the kernel answers and its output arrives."""

@@ -267,9 +267,9 @@ def follow(
 def prepared(
     path: Path, parameters: Mapping[str, object], name: str, later: Collection[str] = ()
 ) -> tuple[Run, Callable[[], Any]]:
-    """The record of a run that could begin now, without a folder, and what makes the notebook to execute.
+    """Check everything and return a run that could start now, and a function that makes the notebook to execute.
 
-    ``later`` names parameters whose values come from notebooks that have not ended.
+    The run has no folder yet. ``later`` names parameters whose values come from notebooks that have not ended.
     """
     content = notebooks.read(path)
     if kind := secret_text(path.read_bytes()):
@@ -320,7 +320,7 @@ def ended_in_order() -> Iterator[None]:
 
 
 def show_cells(bar: Any, cells: Collection[notebooks.Cell]) -> None:
-    """Bring a bar to where a run is: how many of its cells are done, and what runs."""
+    """Show on a bar how many cells are done, and which one is running."""
     bar.total, bar.n = len(cells) or None, sum(cell.done for cell in cells)
     running = (values.shortened(cell.source, 40) for cell in cells if cell.state == "running")
     bar.set_postfix_str(next(running, ""))

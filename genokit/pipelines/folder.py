@@ -295,9 +295,9 @@ class Run:
         return lab.debug(self.path / SOURCE, target, self.parameters, cwd, said, settings or Settings.load())
 
     def stop(self, settings: Settings | None = None) -> None:
-        """Stop a run that goes on: terminate its Batch job, or interrupt the process that runs it.
+        """Stop a run that has not ended: terminate its Batch job, or interrupt the process that runs it.
 
-        What it has done so far is kept. A process that runs a pipeline stops all notebooks that it runs.
+        What it has done so far is kept. If the process runs a pipeline, all of its notebooks stop.
 
         Parameters
         ----------
@@ -307,7 +307,7 @@ class Run:
         Raises
         ------
         GenokitError
-            The run does not go on, or it runs in this process or on another machine.
+            The run has ended, or it runs in this process or on another machine.
 
         Examples
         --------
@@ -335,7 +335,7 @@ class Run:
 
 
 def parsed(stored: Mapping[str, Any], path: Path) -> Run:
-    """The run whose record is ``stored`` and whose folder is ``path``; raises for a damaged record."""
+    """Make a run from its stored record and its folder. Raises an error if the record is damaged."""
     ended, process, duration_s = stored["ended"], stored["process"], stored["duration_s"]
     read = {
         "path": path,
@@ -352,7 +352,7 @@ def parsed(stored: Mapping[str, Any], path: Path) -> Run:
 
 
 def output_of(run: Run, name: str, wanted_by: str) -> Any:
-    """What a run recorded under a name; raises GenokitError if it did not."""
+    """What a run recorded under this name. Raises GenokitError if it recorded nothing."""
     if name not in run.outputs:
         what = f"'{wanted_by}' needs '{run.name}.{name}', but {run.name} did not record it."
         raise GenokitError(f"{what} Call record('{name}', ...) in it. {did_you_mean(name, run.outputs)}")

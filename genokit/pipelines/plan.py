@@ -52,7 +52,7 @@ class Queue:
 
 
 class Input(NamedTuple):
-    """A parameter's source: an output of other notebooks; of several, the parameter is the list of their outputs."""
+    """Where a parameter's value comes from: an output of another notebook, or a list of several notebooks' outputs."""
 
     notebooks: tuple[str, ...]
     output: str
@@ -61,7 +61,7 @@ class Input(NamedTuple):
 
 @dataclass(frozen=True)
 class PlannedNotebook:
-    """One notebook of a pipeline; of a notebook with a matrix, one combination. ``group``: its name in the file."""
+    """One notebook of a pipeline, or one combination of its matrix. ``group`` is its name in the file."""
 
     name: str
     group: str
@@ -79,7 +79,7 @@ class PlannedNotebook:
         return list(dict.fromkeys([*self.after, *(name for source in self.inputs.values() for name in source[0])]))
 
     def with_queue(self, queue: str | None) -> PlannedNotebook:
-        """The same notebook on a queue, unless its file says where it runs."""
+        """The same notebook, to run on this queue unless the file says where it runs."""
         on = self.on or (Queue(queue) if queue else None)
         return replace(self, on=None if on and on.queue == HERE else on)
 
@@ -103,7 +103,7 @@ class Plan:
         return next(step for step in self.steps if step.name == name)
 
     def named(self, name: str) -> list[str]:
-        """The notebook of this name, or all combinations of a matrix; raises InvalidParameters if there is none."""
+        """Find notebooks by name; the name of a matrix finds all of its combinations. Raises InvalidParameters."""
         found = [step.name for step in self.steps if name in (step.name, step.group)]
         if not found:
             known = dict.fromkeys(known for step in self.steps for known in (step.group, step.name))
@@ -219,7 +219,7 @@ def _sources(table: Mapping[str, Any]) -> list[str]:
 
 
 def _combinations(table: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Each combination of a notebook's matrix by a name of its own: the values if they can be one, else numbers."""
+    """Name each combination of a notebook's matrix by its values or, if they do not make a name, by number."""
     matrix = table.get("matrix", {})
     found = [dict(zip(matrix, values, strict=True)) for values in itertools.product(*matrix.values())]
     names = ["-".join([table["name"], *map(str, values.values())]) for values in found]

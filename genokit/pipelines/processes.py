@@ -1,4 +1,4 @@
-"""The process that runs a notebook: named so that another one can tell whether it has ended, and can stop it."""
+"""The process that runs a notebook: whether it has ended, and how another process can stop it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def gone(machine: str, pid: int, created: float) -> bool:
 
 
 def stop(machine: str, pid: int, created: float) -> str:
-    """Interrupt a process; returns why it cannot be, or ""."""
+    """Interrupt a process. Returns the reason if that is impossible, else ""."""
     if machine != socket.gethostname():
         return f"on {machine}: stop it there"
     if gone(machine, pid, created):

@@ -1,9 +1,9 @@
 """Notebooks as Batch jobs: what a job is given, where it leaves its results, and how they come back.
 
-Each run has an address on S3, ``s3://bucket/notebooks/KEY``, whose key is the hash of all that its results depend on,
-the notebooks before it included. ``request.json`` says what to run, ``job.json`` which job does; the job writes the
-files of its run folder there, ``run.json`` last. So a job needs nobody who waits for it, a notebook after it finds its
-inputs, and whoever asks for the same run again finds its job or its results.
+Each run has an address on S3, ``s3://bucket/notebooks/KEY``. The key is a hash of everything its results depend on,
+including the notebooks before it. ``request.json`` says what to run and ``job.json`` names the job, which writes the
+files of its run folder there, ``run.json`` last. So nobody has to wait for a job, the next notebook finds its inputs,
+and anyone who starts the same run again gets its job or its results.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ REQUEST, JOB, ERROR = "request.json", "job.json", "error.txt"
 
 @dataclass(frozen=True)
 class NotebookJob:
-    """A run for a job. ``inputs``: by parameter the runs before it, which of their outputs, and if it is a list."""
+    """A run to execute as a job. ``inputs``: for each parameter, earlier runs, their output, and if it is a list."""
 
     begun: Run
     cwd: Path
@@ -44,7 +44,7 @@ class NotebookJob:
 
 
 def identified(task: NotebookJob, clients: Clients, before: Mapping[str, str], *, fresh: bool) -> NotebookJob:
-    """The task with all that its results depend on, and so its address; ``fresh``: an address of its own."""
+    """Work out what a task's results depend on, and so its address. With ``fresh`` the address is always a new one."""
     begun = task.begun
     found = cache.ingredients(begun, clients.settings, task.cwd, before)
     del found["the working folder"], found["the settings"]  # a job has its own
@@ -58,7 +58,7 @@ def identified(task: NotebookJob, clients: Clients, before: Mapping[str, str], *
 
 
 def start(task: NotebookJob, on: Queue, clients: Clients, *, cache: bool) -> Run:
-    """Start a job for one notebook; with the cache, return an equal run that succeeded or goes on."""
+    """Start a job for one notebook. With the cache, an identical run that succeeded or is running is returned."""
     task = identified(task, clients, {}, fresh=not cache)
     ended, reason = restored(task.begun, clients) if cache else (None, "")
     return ended or send([replace(task, begun=replace(task.begun, reason=reason))], on, clients)[0]
@@ -113,7 +113,7 @@ def _submit(tasks: Sequence[NotebookJob], on: Queue, clients: Clients, after: Co
 
 
 def _jobs(runs: Sequence[Run], clients: Clients) -> dict[str, str]:
-    """The existing jobs for these runs by address, without those that failed or whose results have been deleted."""
+    """The jobs that already exist for these runs, by address. Failed jobs and deleted results do not count."""
     notes = [(run, _read(run, JOB, clients)) for run in runs]
     jobs = [(run, str(json.loads(note)["job"])) for run, note in notes if note]
     statuses = {one["jobId"]: one["status"] for one in described(clients, [job for _, job in jobs])}
@@ -136,7 +136,7 @@ def _request(task: NotebookJob, clients: Clients) -> None:
     files: dict[str, str] = {}
 
     def reachable(value: Path) -> Path:
-        """A path as the job can use it: a file is uploaded unless jobs see this machine's folders."""
+        """A path that the job can use. Files are uploaded if jobs do not see this machine's folders."""
         path = (task.cwd / value).absolute()
         if not path.exists():
             return value
@@ -189,7 +189,7 @@ def fetch(address: str, folder: Path, clients: Clients) -> None:
 
 
 def look(runs: Sequence[Run], clients: Clients) -> list[Run]:
-    """The runs as they are now: with the cells done so far, or ended and with all of their files."""
+    """Look at the jobs and return the runs as they are now. The files of a run that has ended are fetched."""
     jobs = {one["jobId"]: one for one in described(clients, [str(run.job) for run in runs])}
     return [_seen(run, jobs.get(str(run.job)), clients) for run in runs]
 
@@ -209,7 +209,7 @@ def _seen(run: Run, job: Mapping[str, Any] | None, clients: Clients) -> Run:
 
 
 def collect(run: Run, clients: Clients) -> Run:
-    """Fetch the files of a run that has ended, and enter it into the cache if it succeeded."""
+    """Fetch the files of a run that has ended, and add it to the cache if it succeeded."""
     fetch(str(run.address), run.path, clients)
     its = Run.load(run.path)
     ended = replace(
@@ -232,7 +232,7 @@ def collect(run: Run, clients: Clients) -> Run:
 
 
 def find(run: Run, clients: Clients) -> tuple[Run | None, str]:
-    """An equal run that succeeded, here or at its address, whoever started it; else None and the reason."""
+    """Find an identical run that succeeded, in the runs folder or on S3; else return None and the reason."""
     stored, reason = cache.find(clients.settings.runs, run)
     its = None if stored else _recorded(run, clients)
     if its and its.state == "SUCCEEDED":
@@ -247,7 +247,7 @@ def _recorded(run: Run, clients: Clients) -> Run | None:
 
 
 def restored(run: Run, clients: Clients) -> tuple[Run | None, str]:
-    """The run with the results of an equal one that succeeded; else None and the reason."""
+    """Restore the results of an identical run that succeeded; else return None and the reason."""
     stored, reason = find(run, clients)
     if stored and stored.path == run.path:
         return replace(collect(run, clients), cached_from=run.address).save(), ""

@@ -110,7 +110,7 @@ class PipelineRun:
 
 
 class LiveGraph:
-    """The graph of a pipeline that fills in while it runs, where a person watches; elsewhere nothing is shown."""
+    """The graph of a pipeline in an interactive notebook: it fills in while the pipeline runs."""
 
     def __init__(self, ended: PipelineRun, *, shown: bool) -> None:
         self.ended, self.shown = ended, shown and live.is_interactive()

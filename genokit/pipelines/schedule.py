@@ -1,4 +1,4 @@
-"""The notebooks of a pipeline in their order: here as many at once as fit, and as Batch jobs."""
+"""Run the notebooks of a pipeline in order, on this machine and as Batch jobs, as many at once as possible."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Schedule:
         self.stop = threading.Event()
 
     def run(self, progress: bool) -> None:
-        """Run all notebooks; after an interrupt, those here are stopped, and jobs go on."""
+        """Run all notebooks. An interrupt stops those on this machine; jobs keep running."""
         from genokit.bars import Bar
 
         graph = LiveGraph(self.ended, shown=progress)
@@ -93,7 +93,7 @@ class Schedule:
         graph.update()
 
     def _start(self, pool: ThreadPoolExecutor) -> None:
-        """Start every notebook that can; a job can as soon as those that it needs are jobs too."""
+        """Start every notebook that is ready. A job may be submitted while the jobs that it needs are still running."""
         ready: dict[str, list[PlannedNotebook]] = {}
         known = self._known()
         self.left = [step for step in self.left if not self._cannot_run(step)]
@@ -161,7 +161,7 @@ class Schedule:
             self.seen.pop(step.name, None)
 
     def _send(self, steps: Sequence[PlannedNotebook]) -> None:
-        """Submit the combinations of one notebook as jobs, but those whose results exist."""
+        """Submit the combinations of one notebook as jobs, except those whose results exist."""
         tasks = []
         for step in steps:
             try:
@@ -193,7 +193,7 @@ def _at_once() -> int:
 def _task(
     step: PlannedNotebook, known: Mapping[str, Run], clients: backends.Clients, *, fresh: bool = False
 ) -> remote.NotebookJob:
-    """The notebook as a task for a job: what other jobs recorded is known by their address, all else by its value."""
+    """Make a job's task from a notebook. Results of other jobs are passed by address, all else by value."""
     inputs = {}
     for parameter, (names, output, several) in step.inputs.items():
         if all(known[name].address for name in names):
@@ -205,14 +205,14 @@ def _task(
 
 
 def _before(step: PlannedNotebook, known: Mapping[str, Run]) -> dict[str, str]:
-    """The identities of the notebooks that have no results that this one takes, but may change what it reads."""
+    """The identities of the notebooks in ``after``: this one takes none of their results, but may read their files."""
     return {name: cache.identity(known[name]) for name in step.after}
 
 
 def inputs_of(
     step: PlannedNotebook, known: Mapping[str, Run], besides: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """What the notebook's inputs are, but those ``besides``; raises GenokitError if one was not recorded."""
+    """The values of a notebook's inputs, except those ``besides``. Raises GenokitError if one was not recorded."""
     found = {}
     for parameter, (names, output, several) in step.inputs.items():
         if parameter not in (besides or {}):

@@ -302,12 +302,12 @@ FILTERS = {
 
 
 def cancel_job(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
-    """Cancel a job that has not started, giving a reason. A job that has started continues."""
+    """Cancel a job if it has not started yet. A job that has started keeps running."""
     return _stop(caller, "cancel", request, store.WAITING)
 
 
 def terminate_job(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
-    """A job that has not ended will FAIL with the reason: its process gets SIGTERM, and 30 s later SIGKILL."""
+    """Stop a job: its process gets SIGTERM, then SIGKILL after 30 s, and the job ends as FAILED."""
     return _stop(caller, "terminate", request, store.LIVE)
 
 

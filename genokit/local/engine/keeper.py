@@ -116,7 +116,7 @@ def is_alive(file: Path) -> bool:
 
 
 def read(file: Path) -> dict[str, Any]:
-    """What a keeper has recorded so far, empty if it has not taken its attempt. Unreadable lines are skipped."""
+    """Read what a keeper has recorded so far; it is empty until the keeper starts the attempt. Skips damaged lines."""
     try:
         process, *lines = file.read_bytes().split(b"\n")
     except OSError:  # a crash of the machine may keep the store and lose the file

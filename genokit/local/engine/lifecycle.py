@@ -221,7 +221,7 @@ def obey(db: sqlite3.Connection, home: Path, ended: Ended) -> None:
 
 
 def parts(db: sqlite3.Connection, job_id: str) -> list[sqlite3.Row]:
-    """The job and its children that have not ended."""
+    """The unfinished ones among a job and its children."""
     live = f"select * from jobs where (id = :id or parent = :id) and {store.IS_LIVE}"
     return db.execute(live, {"id": job_id}).fetchall()
 

@@ -87,7 +87,7 @@ def locked_text(file: Path) -> str | None:
 
 
 def lock_holder(file: Path) -> int | None:
-    """The PID of the process that holds a lock, 0 if it has not written it yet, or None if the lock is free.
+    """The PID of the process that holds a lock; 0 if it has not written its PID yet, None if nobody holds the lock.
 
     A PID alone proves nothing, because PIDs are reused."""
     text = locked_text(file)

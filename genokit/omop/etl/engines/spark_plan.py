@@ -42,7 +42,7 @@ class Waiting:
 
 
 def failure(plan: str, otherwise: str, hint: str, clients: Clients | None = None) -> TransformFailed:
-    """Why a job failed, without patient values: the reason it wrote beside its plan, or else ``otherwise``."""
+    """The error for a failed job, without patient values. If the job wrote no reason, it says ``otherwise``."""
     try:
         left = json.loads(storage.read(f"{plan}.failed", clients=clients))
     except NotFound:
