@@ -27,7 +27,7 @@ compile = printf 'hatchling\neditables\npip\n' | uv pip compile pyproject.toml -
 
 .DEFAULT_GOAL = help
 .NOTPARALLEL:
-.PHONY: help kit dev demo lab notebooks test test-browser test-clients test-containers test-gpu test-policies test-pythons test-spark check format bench image lock clean
+.PHONY: help kit dev demo lab notebooks test test-browser test-clients test-containers test-gpu test-policies test-pythons test-spark test-torch check format bench image lock clean
 
 help: # lists the targets
 	@echo "genokit: make TARGET"
@@ -49,10 +49,10 @@ notebooks: kit ## run every notebook from its first cell to its last
 	@for notebook in notebooks/*.ipynb; do $(py) -m genokit run "$$notebook" $(ARGS) || exit 1; done
 
 test: dev ## run the tests; ARGS="-k batch" selects some
-	@$(py) -m pytest -n 3 --dist worksteal -m "not slow and not aws and not containers and not gpu and not policies and not browser and not spark and not clients" $(ARGS)
+	@$(py) -m pytest -n 3 --dist worksteal -m "not slow and not aws and not containers and not gpu and not policies and not browser and not spark and not clients and not torch" $(ARGS)
 
 test-slow: dev ## run the slow tests: whole notebooks, an epoch of training, Batch's one-minute timeout
-	@$(py) -m pytest -n 3 --dist worksteal -m "slow and not aws" $(ARGS)
+	@$(py) -m pytest -n 3 --dist worksteal -m "slow and not aws and not torch" $(ARGS)
 
 test-containers: dev ## run the tests that need docker or podman; as root, docker is started if it is not running
 	@tests/with-engine $(py) -m pytest -m containers tests/test_local_containers.py $(ARGS)
@@ -72,6 +72,10 @@ test-spark: dev ## compare Spark's rows with DuckDB's on a real Spark, in a sepa
 	@command -v java >/dev/null || { echo "genokit: make test-spark needs Java 17 or 21" >&2; exit 1; }
 	@environments/setup .venv-spark spark
 	@$(py) -m pytest -m spark tests/test_omop_spark.py $(ARGS)
+
+test-torch: ## run the tests that need PyTorch or onnxruntime, in a separate environment; TORCH=1 allows a large download
+	@environments/setup-torch .venv-torch
+	@.venv-torch/bin/python -m pytest -m torch tests $(ARGS)
 
 test-browser: dev ## drive the monitor and the explorer in a real JupyterLab, in headless Chromium (Debian: apt-get install chromium)
 	@command -v chromium >/dev/null || { echo "genokit: make test-browser needs chromium" >&2; exit 1; }
@@ -117,6 +121,6 @@ lock: ## rebuild the lock files from pyproject.toml (needs uv); ARGS=--upgrade u
 		--custom-compile-command "make lock" -q $(ARGS) -o environments/spark.lock
 
 clean: ## remove virtual environments and caches that make created
-	rm -rf .venv .venv-3.* .venv-clients .venv-policies .venv-spark dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf .venv .venv-3.* .venv-clients .venv-policies .venv-spark .venv-torch dist .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 	find genokit tests -name __pycache__ -type d -prune -exec rm -rf {} +
 	@echo "Kept: runs/ (your runs) and ~/.genokit (jobs, logs, fetched data). Delete them by hand when nobody needs them."

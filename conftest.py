@@ -26,7 +26,15 @@ hypothesis_settings.register_profile("genokit", deadline=None)
 hypothesis_settings.load_profile("genokit")
 
 # How long a test of a marker may take, where pyproject's default is too short; a mark of its own goes first.
-LIMITS_S = {"slow": 1800, "spark": 1800, "browser": 900, "containers": 900, "policies": 900, "clients": 2400}
+LIMITS_S = {
+    "slow": 1800,
+    "spark": 1800,
+    "browser": 900,
+    "containers": 900,
+    "policies": 900,
+    "torch": 900,
+    "clients": 2400,
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
