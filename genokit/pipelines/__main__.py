@@ -19,10 +19,12 @@ from typing import Any
 
 from genokit import backends, storage
 from genokit.backends import Clients
+from genokit.config import Settings
 from genokit.errors import GenokitError, NotebookFailed
 from genokit.pipelines import remote, values
-from genokit.pipelines.execute import run
-from genokit.pipelines.folder import FILES, RECORD, Run, output_of
+from genokit.pipelines.execute import perform
+from genokit.pipelines.folder import FILES, RECORD, Run
+from genokit.pipelines.task import Input, NotebookTask
 
 
 def main(address: str) -> int:
@@ -32,22 +34,12 @@ def main(address: str) -> int:
     with tempfile.TemporaryDirectory(prefix="run-") as place:
         folder = Path(place)
         try:
-            notebook = project / request["notebook"]
-            notebook.parent.mkdir(parents=True, exist_ok=True)
-            notebook.write_text(request["source"], encoding="utf-8")
-            ended = run(
-                notebook,
-                _parameters(request, folder, clients),
-                name=request["name"],
-                cwd=project / request["cwd"],
-                timeout_s=request["timeout_s"],
-                cell_timeout_s=request["cell_timeout_s"],
-                progress=False,
-                log_output=True,
-                folder=folder / "run",
-                watch=_Uploads(address, clients),
-            )
-            _keep_files(ended, project / request["cwd"]).save()
+            task, known = _task(request, project, folder, clients)
+            task.path.parent.mkdir(parents=True, exist_ok=True)
+            task.path.write_text(request["source"], encoding="utf-8")
+            watch = _Uploads(address, clients)
+            ended = perform(task, Settings.load(), known, folder=folder / "run", log_output=True, watch=watch)
+            _keep_files(ended, task.cwd).save()
         except GenokitError as error:
             if not isinstance(error, NotebookFailed):
                 storage.write(storage.join(address, remote.ERROR), str(error), clients=clients)
@@ -58,23 +50,26 @@ def main(address: str) -> int:
     return 0
 
 
-def _parameters(request: Mapping[str, Any], folder: Path, clients: Clients) -> dict[str, Any]:
-    """The parameters of a request, with what other notebooks recorded and with the files that were uploaded."""
+def _task(
+    request: Mapping[str, Any], project: Path, folder: Path, clients: Clients
+) -> tuple[NotebookTask, dict[str, Run]]:
+    """The task of a request with the files that were uploaded, and the runs whose outputs it takes by their address."""
     local: dict[Path, Path] = {}
     for number, (path, address) in enumerate(request["files"].items()):
         local[Path(path)] = folder / "given" / str(number) / Path(path).name
         storage.write(local[Path(path)], storage.read(address, clients=clients))
-    found: dict[str, Any] = values.mapped(values.from_json(request["parameters"]), lambda path: local.get(path, path))
-    before: dict[str, Run] = {}
-    for parameter, (addresses, output, several) in request["inputs"].items():
-        for address in addresses:
-            if address not in before:
-                fetched = folder / "before" / address.rpartition("/")[2]
-                remote.fetch(address, fetched, clients)
-                before[address] = Run.load(fetched)
-        outputs = [output_of(before[address], output, request["name"]) for address in addresses]
-        found[parameter] = outputs if several else outputs[0]
-    return found
+    stated = request["task"]
+    changed = {
+        "path": project / stated["path"],
+        "cwd": project / stated["cwd"],
+        "parameters": values.mapped(values.from_json(stated["parameters"]), lambda path: local.get(path, path)),
+        "inputs": {name: Input(*source) for name, source in stated["inputs"].items()},
+    }
+    task, known = NotebookTask(**stated | changed), dict[str, Run]()
+    for address in task.needs:
+        remote.fetch(address, fetched := folder / "before" / address.rpartition("/")[2], clients)
+        known[address] = Run.load(fetched)
+    return task, known
 
 
 class _Uploads:

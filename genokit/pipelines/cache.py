@@ -34,24 +34,23 @@ from genokit.pipelines import crate, values
 from genokit.pipelines import folder as folders
 from genokit.pipelines import notebook as notebooks
 from genokit.pipelines.folder import Run
+from genokit.pipelines.task import CheckedNotebook
 
 FOLDER = ".cache"  # in the runs folder
 IMPORTS = (ast.Import, ast.ImportFrom)
 Remembered = Callable[[Path, Callable[[Path], Any]], Any]
 
 
-def ingredients(run: Run, settings: Settings, cwd: Path, before: Mapping[str, str]) -> dict[str, str]:
-    """A hash of each thing that a run depends on, by what it is called in a sentence.
-
-    ``before`` has the identity of each notebook that must run before this one.
-    """
-    cells = notebooks.executed(notebooks.load(run.source))
+def ingredients(ready: CheckedNotebook, settings: Settings) -> dict[str, str]:
+    """A hash of each thing that a run depends on, by what it is called in a sentence."""
+    task, cwd = ready.task, ready.task.cwd
+    cells = notebooks.executed(notebooks.load(task.path))
     found = {"the environment": _digest([platform.python_version(), __version__, crate.packages()])}
     for number, cell in enumerate(cells, 1):
         means = [notebooks.sets_parameters(cell), notebooks.MAY_RAISE in notebooks.tags(cell)]
         found[f"code cell {number}"] = _digest([notebooks.text(cell), *means])
     with _memory(settings.runs) as remembered:
-        for name, value in run.parameters.items():
+        for name, value in ready.begun.parameters.items():
             named = values.mapped(value, functools.partial(_in_its_run, settings.runs))
             found[f"parameter '{name}'"] = _digest(values.source(named))
             if paths := list(values.paths(value)):
@@ -61,7 +60,8 @@ def ingredients(run: Run, settings: Settings, cwd: Path, before: Mapping[str, st
     apart = ("runs", "cache", "mirrors", "timeout_s", "retention_days")
     found["the settings"] = _digest({name: str(value) for name, value in settings.items() if name not in apart})
     found["the working folder"] = _digest(str(cwd))
-    return found | {f"notebook '{name}' before it": identity for name, identity in before.items()}
+    # It takes none of the results of these, but may read their files.
+    return found | {f"notebook '{name}' before it": identity(ready.known[name]) for name in task.after}
 
 
 def key(run: Run) -> str:
@@ -74,22 +74,22 @@ def identity(run: Run) -> str:
     return key(run) if run.address else _digest([key(run), sorted(run.data.values())])
 
 
-def sealed(run: Run, settings: Settings, cwd: Path, depends: Callable[[], Mapping[str, str]]) -> Run:
+def sealed(run: Run, settings: Settings, depends: Callable[[], Mapping[str, str]]) -> Run:
     """Add the data that a run used, and index the run unless something has changed since it began. Returns the run."""
     with contextlib.suppress(GenokitError, OSError, ValueError):  # such as a notebook that was deleted meanwhile
         if run.state == "SUCCEEDED":
             fetched = [json.loads(line) for line in (run.path / NOTED).read_bytes().splitlines()]
             data = {one["manifest"]: one["sha256"] for one in fetched}
-            run = replace(run, data=data | recorded(run, settings.runs, cwd))
+            run = replace(run, data=data | recorded(run, settings.runs))
             if run.ingredients and depends() == run.ingredients:
                 enter(run, settings.runs)
     return run
 
 
-def recorded(run: Run, runs: Path, cwd: Path) -> dict[str, str]:
+def recorded(run: Run, runs: Path) -> dict[str, str]:
     """The files that a run recorded, each with a hash of its content."""
     with _memory(runs) as remembered:
-        paths = [cwd / path for path in values.paths(dict(run.outputs))]
+        paths = [folders.working_folder(run) / path for path in values.paths(dict(run.outputs))]
         return {str(path): _content(path, remembered) for path in paths}
 
 

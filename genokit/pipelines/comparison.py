@@ -17,8 +17,8 @@ from genokit.errors import GenokitError, NotebookFailed
 from genokit.files import sha256
 from genokit.pipelines import crate, plan, values
 from genokit.pipelines import notebook as notebooks
-from genokit.pipelines.folder import RECORD, SOURCE, Run
-from genokit.pipelines.plan import Input
+from genokit.pipelines.folder import RECORD, SOURCE, Run, working_folder
+from genokit.pipelines.task import Input
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -141,7 +141,7 @@ def _content(value: Any, run: Run) -> Any:
     """The value, with each file's path replaced by a hash of its content, taken when the run ended or else now."""
 
     def content(path: Path) -> object:
-        place = Path(run.cwd or run.source.parent) / path
+        place = working_folder(run) / path
         return run.data.get(str(place)) or (sha256(place) if place.is_file() else path)
 
     return values.mapped(value, content)
@@ -247,7 +247,7 @@ def reproduce(folder: str | Path, settings: Settings | None = None) -> Compariso
         inputs |= {name: todo[name].inputs for name in old}
     for name, run in old.items():
         given = {**run.parameters, **_passed(run, inputs.get(name, {}), old, new)}
-        cwd = next(place for place in (Path(run.cwd or run.source.parent), run.path) if place.is_dir())
+        cwd = next(place for place in (working_folder(run), run.path) if place.is_dir())
         try:
             new[name] = genokit.run(run.path / SOURCE, given, name=run.name, settings=settings, cwd=cwd)
         except NotebookFailed as error:

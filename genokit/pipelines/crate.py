@@ -28,14 +28,14 @@ from genokit.config import Settings
 from genokit.errors import GenokitError, NotFound
 from genokit.files import sha256, write_atomic
 from genokit.pipelines import values
-from genokit.pipelines.folder import FILES, RECORD, SOURCE, Run
+from genokit.pipelines.folder import FILES, RECORD, SOURCE, Run, working_folder
 from genokit.pipelines.secret_values import redacted
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from genokit.pipelines.plan import Input
     from genokit.pipelines.report import PipelineRun
+    from genokit.pipelines.task import Input
 
 METADATA = "ro-crate-metadata.json"
 PACKAGES = "environment.txt"
@@ -105,7 +105,7 @@ class Crate:
         for run in runs:
             for name, value in run.outputs.items():
                 kind, about = KINDS.get(type(value), "text"), dict[str, Any]()
-                if isinstance(value, Path) and (path := _folder(run) / value).is_file():
+                if isinstance(value, Path) and (path := working_folder(run) / value).is_file():
                     kind, about = "file", self.entities[self.file(path)["@id"]]
                 rows.append((run.name, name, kind, _text(value), about.get("sha256"), about.get("contentSize")))
         text = io.StringIO()
@@ -194,7 +194,8 @@ def _action(crate: Crate, run: Run, inputs: Mapping[str, Input] | None = None) -
         softwareRequirements=crate.file(run.path / PACKAGES),
     )
     passed = [f"#{name}-result-{quote(output)}" for names, output, _ in (inputs or {}).values() for name in names]
-    named, recorded = ([_folder(run) / path for path in values.paths(dict(of))] for of in (run.parameters, run.outputs))
+    place = working_folder(run)
+    named, recorded = ([place / path for path in values.paths(dict(of))] for of in (run.parameters, run.outputs))
     used = [crate.file(path) for path in named if path.exists()]
     for path, content in run.data.items():
         if path.endswith(MANIFEST):  # of a data set that was fetched; with the hash that it had then
@@ -219,11 +220,6 @@ def _action(crate: Crate, run: Run, inputs: Mapping[str, Input] | None = None) -
         object=[*given, *({"@id": one} for one in passed if one in crate.entities), *used],
         result=[*(crate.file(path) for path in made if path and path.exists()), *results],
     )
-
-
-def _folder(run: Run) -> Path:
-    """The working folder, to which the paths of a run may be relative."""
-    return Path(run.cwd or run.source.parent)
 
 
 def _text(value: object) -> str:

@@ -11,37 +11,33 @@ import copy
 import datetime
 import functools
 import logging
-import math
 import os
-import platform
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from genokit import __version__, backends, display
+from genokit import backends, display
 from genokit.config import Settings
-from genokit.errors import GenokitError, InvalidNotebook, NotFound
-from genokit.files import NOTED, sha256, write_atomic
+from genokit.errors import GenokitError, NotFound
+from genokit.files import NOTED, write_atomic
 from genokit.pipelines import cache as caching
-from genokit.pipelines import crate, html, outcome, processes, recording, remote, values
+from genokit.pipelines import crate, html, outcome, recording, remote, values
 from genokit.pipelines import folder as folders
 from genokit.pipelines import notebook as notebooks
 from genokit.pipelines.folder import Run
-from genokit.pipelines.plan import Queue
-from genokit.pipelines.schema import Schema
 from genokit.pipelines.secret_values import redacted, secret
-from genokit.secret_kinds import secret_text
+from genokit.pipelines.task import NONE, NotebookTask, Queue, checked
 
 if TYPE_CHECKING:
     from genokit.pipelines.engine import Execution
     from genokit.pipelines.template import KernelTemplate
 
+Log = tuple[IO[str] | None, IO[str] | None]  # files for a notebook's output and errors
 CELLS = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"  # of a bar that counts cells
 
 
@@ -55,19 +51,16 @@ def run(
     timeout_s: float | None = None,
     progress: bool = True,
     cwd: str | Path | None = None,
-    log_output: bool | tuple[IO[str] | None, IO[str] | None] = False,
-    folder: Path | None = None,
+    log_output: bool | Log = False,
     stop: threading.Event | None = None,
     cache: bool = False,
     fresh: bool = False,
-    before: Mapping[str, str] | None = None,
     watch: Callable[[Run], None] | None = None,
     queue: str | None = None,
     vcpus: float = 1,
     memory_gib: float = 2,
     gpus: int = 0,
     retry: int | str | None = None,
-    template: KernelTemplate | None = None,
 ) -> Run:
     """Run a notebook from top to bottom in a new kernel and save everything in a run folder.
 
@@ -94,8 +87,6 @@ def run(
         Working folder of the kernel. Default: the notebook's folder.
     log_output : bool or tuple of file, default False
         Print what the cells print, as it arrives. A pair of open files gets the output and the errors instead.
-    folder : Path, optional
-        The run folder. Default: a new folder in ``settings.runs``.
     stop : threading.Event, optional
         Setting this event interrupts the run.
     cache : bool, default False
@@ -104,8 +95,6 @@ def run(
         project's modules that the notebook imports, the installed packages, the settings and the fetched data sets.
     fresh : bool, default False
         With the cache, execute in any case.
-    before : mapping of str to str, optional
-        With the cache, the identity of each notebook that ran before this one, as a pipeline knows it.
     watch : callable, optional
         Called with the current state of the run when a cell starts or ends, and every five seconds.
     queue : str, optional
@@ -116,8 +105,6 @@ def run(
         What the job gets: 1 vCPU, 2 GiB of memory and no GPU by default.
     retry : int or str, optional
         Number of attempts of the job, or "spot", as in :meth:`genokit.Batch.submit`. Default: one.
-    template : KernelTemplate, optional
-        Fork the kernel from this template, as a pipeline does. Default: the kernel is a new process.
 
     Returns
     -------
@@ -142,25 +129,42 @@ def run(
     >>> done.state, done.outputs
     ('SUCCEEDED', {'twice': 42})
     """
-    settings, stop = settings or Settings.load(), stop or threading.Event()
     path = Path(notebook).expanduser().absolute()
     cwd = Path(cwd or path.parent).expanduser().absolute()
     if not cwd.is_dir():
         raise NotFound(f"The working folder {cwd} does not exist.")
-    begun, executable = prepared(path, parameters or {}, name or path.stem)
-    node = executable()
-    folder = folder.absolute() if folder else folders.fresh(settings.made("runs"), begun.name)
-    changed = [setting for setting, origin in settings.origins.items() if origin != "default"]
-    begun = replace(begun, path=folder, cwd=str(cwd), settings=", ".join(changed))
-    reuse = cache and not fresh
-    if queue:
-        job = remote.NotebookJob(begun, cwd, timeout_s=timeout_s, cell_timeout_s=cell_timeout_s)
-        sent = remote.start(job, Queue(queue, vcpus, memory_gib, gpus, retry), backends.clients(settings), cache=reuse)
+    on = Queue(queue, vcpus, memory_gib, gpus, retry) if queue else None
+    task = NotebookTask(name or path.stem, path, cwd, parameters or {}, timeout_s, cell_timeout_s, on)
+    how: dict[str, Any] = {"progress": progress, "log_output": log_output, "cache": cache, "fresh": fresh}
+    return perform(task, settings or Settings.load(), stop=stop, watch=watch, **how)
+
+
+def perform(
+    task: NotebookTask,
+    settings: Settings,
+    known: Mapping[str, Run] = NONE,
+    *,
+    folder: Path | None = None,
+    progress: bool = False,
+    log_output: bool | Log = False,
+    stop: threading.Event | None = None,
+    cache: bool = False,
+    fresh: bool = False,
+    watch: Callable[[Run], None] | None = None,
+    template: KernelTemplate | None = None,
+) -> Run:
+    """Do what ``run`` promises, also for a notebook of a pipeline, with the ``known`` runs before it.
+
+    ``folder`` is the run folder, by default a new one in ``settings.runs``. The kernel is forked from the ``template``.
+    """
+    ready = checked(task, settings, known, folder or folders.fresh(settings.runs, task.name))
+    node, begun, reuse = ready.node(), ready.begun, cache and not fresh
+    stop, _ = stop or threading.Event(), settings.made("runs")
+    if task.on:
+        sent = remote.start(ready, backends.clients(settings), fresh=not reuse)
         return follow(sent, settings=settings, progress=progress, stop=stop, watch=watch)
     with contextlib.ExitStack() as alone:
-        depends = (
-            functools.partial(caching.ingredients, begun, settings, cwd, before or {}) if cache else dict[str, str]
-        )
+        depends = functools.partial(caching.ingredients, ready, settings) if cache else dict[str, str]
         begun = replace(begun, ingredients=depends())
         if reuse:
             alone.enter_context(caching.only_one(caching.key(begun), settings.runs, stop))
@@ -182,19 +186,19 @@ def run(
         with ended_in_order():
             try:
                 begun.save()
-                write_atomic(begun.path / folders.SOURCE, redacted(path.read_bytes()), private=True)
+                write_atomic(begun.path / folders.SOURCE, redacted(task.path.read_bytes()), private=True)
                 write_atomic(begun.path / crate.PACKAGES, crate.packages(), private=True)
                 write_atomic(begun.path / NOTED, b"", private=True)
                 execution.save()
                 environ = {**os.environ, **settings.environ(), "GENOKIT_RUN": str(begun.path)}
-                execution.start(cwd=cwd, environ=environ)
+                execution.start(cwd=task.cwd, environ=environ)
                 html.exporter()  # takes half a second the first time, while the kernel starts
                 with Bar(desc=begun.name, unit="cell", bar_format=CELLS, disable=not progress) as bar:
                     watch = functools.partial(_as_it_is, begun, execution, watch) if watch else None
-                    why = _watch(execution, bar, cell_timeout_s or math.inf, timeout_s or math.inf, stop, watch)
+                    why = _watch(execution, bar, task, stop, watch)
             finally:  # above all on an interrupt: the kernel must not outlive us, and the record must be true
                 execution.stop()
-                seal = functools.partial(caching.sealed, settings=settings, cwd=cwd, depends=depends)
+                seal = functools.partial(caching.sealed, settings=settings, depends=depends)
                 ended = _finish(begun, execution, why, time.monotonic() - clock, seal)
     if ended.state != "SUCCEEDED":
         raise outcome.failure(ended)
@@ -264,38 +268,6 @@ def follow(
     return run
 
 
-def prepared(
-    path: Path, parameters: Mapping[str, object], name: str, later: Collection[str] = ()
-) -> tuple[Run, Callable[[], Any]]:
-    """Check everything and return a run that could start now, and a function that makes the notebook to execute.
-
-    The run has no folder yet. ``later`` names parameters whose values come from notebooks that have not ended.
-    """
-    content = notebooks.read(path)
-    if kind := secret_text(path.read_bytes()):
-        raise InvalidNotebook(
-            f"{path} contains {kind}, which a run would copy; nothing was run. Remove it from cells and outputs, and "
-            "give a parameter the value 'secret://NAME' instead."
-        )
-    schema = Schema.of(content, path.name)
-    given = schema.check(parameters, later=later)
-    begun = Run(
-        path=Path(),
-        name=name,
-        state="RUNNING",
-        source=path,
-        source_sha256=sha256(path),
-        started=_now(),
-        parameters=redacted(
-            {name: value for name, value in {**schema.defaults(), **given}.items() if name not in later}
-        ),
-        versions=_versions(),
-        process=processes.this_process(),
-        units={name: parameter.unit for name, parameter in schema.parameters.items() if parameter.unit},
-    )
-    return begun, functools.partial(notebooks.executable, path, content, given)
-
-
 @contextlib.contextmanager
 def ended_in_order() -> Iterator[None]:
     """Within this context SIGTERM and SIGHUP raise SystemExit, so that kernels are stopped and records written.
@@ -331,12 +303,7 @@ def _as_it_is(begun: Run, execution: Execution, watch: Callable[[Run], None]) ->
 
 
 def _watch(
-    execution: Execution,
-    bar: Any,
-    cell_timeout_s: float,
-    timeout_s: float,
-    stop: threading.Event,
-    watch: Callable[[], None] | None,
+    execution: Execution, bar: Any, task: NotebookTask, stop: threading.Event, watch: Callable[[], None] | None
 ) -> str:
     """Wait until the execution ends or must be stopped; returns the reason to stop it, or ""."""
     begun, shown, drawn, told = time.monotonic(), None, 0.0, 0.0
@@ -353,10 +320,12 @@ def _watch(
             return ""
         if stop.is_set():
             return "interrupted"
-        if now - begun > timeout_s:
-            return "the run's limit of " + display.seconds(timeout_s)
-        if now - (execution.since or now) > cell_timeout_s:
-            return "the cell's limit of " + display.seconds(cell_timeout_s)
+        for whose, limit_s, since in (
+            ("run", task.timeout_s, begun),
+            ("cell", task.cell_timeout_s, execution.since or now),
+        ):
+            if limit_s and now - since > limit_s:
+                return f"the {whose}'s limit of {display.seconds(limit_s)}"
 
 
 def _finish(begun: Run, execution: Execution, why: str, duration_s: float, seal: Callable[[Run], Run]) -> Run:
@@ -366,7 +335,7 @@ def _finish(begun: Run, execution: Execution, why: str, duration_s: float, seal:
     ended = replace(
         begun,
         state=how,
-        ended=_now(),
+        ended=datetime.datetime.now(datetime.UTC),
         duration_s=round(duration_s, 3),
         outputs=redacted(recording.kept(begun.path)),
         steps=tuple(cell for cell in execution.cells.values() if cell.number),
@@ -387,13 +356,3 @@ def _finish(begun: Run, execution: Execution, why: str, duration_s: float, seal:
             (begun.path / file).unlink(missing_ok=True)
         crate.write_run(ended)
     return ended
-
-
-def _now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.UTC)
-
-
-@functools.cache
-def _versions() -> dict[str, str]:
-    packages = ("papermill", "nbclient", "ipykernel", "numpy")
-    return {"python": platform.python_version(), "genokit": __version__} | {name: version(name) for name in packages}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from genokit import display
 from genokit.config import Settings
-from genokit.errors import GenokitError, InvalidNotebook, NotFound, did_you_mean
+from genokit.errors import GenokitError, InvalidNotebook, NotFound
 from genokit.files import write_atomic
 from genokit.pipelines import lab, processes, recording, values
 from genokit.pipelines import notebook as notebooks
@@ -290,9 +290,9 @@ class Run:
         NotFound, InvalidNotebook
             The run folder holds no notebook.
         """
-        cwd, said = self.cwd or str(self.source.parent), notebooks.banner(self.state, self.error)
+        said, settings = notebooks.banner(self.state, self.error), settings or Settings.load()
         target = self.path.with_name(f"debug-{fresh(self.path, self.name).name}") / self.source.name
-        return lab.debug(self.path / SOURCE, target, self.parameters, cwd, said, settings or Settings.load())
+        return lab.debug(self.path / SOURCE, target, self.parameters, working_folder(self), said, settings)
 
     def stop(self, settings: Settings | None = None) -> None:
         """Stop a run that has not ended: terminate its Batch job, or interrupt the process that runs it.
@@ -351,12 +351,9 @@ def parsed(stored: Mapping[str, Any], path: Path) -> Run:
     return Run(**{**stored, **read})
 
 
-def output_of(run: Run, name: str, wanted_by: str) -> Any:
-    """What a run recorded under this name. Raises GenokitError if it recorded nothing."""
-    if name not in run.outputs:
-        what = f"'{wanted_by}' needs '{run.name}.{name}', but {run.name} did not record it."
-        raise GenokitError(f"{what} Call record('{name}', ...) in it. {did_you_mean(name, run.outputs)}")
-    return run.outputs[name]
+def working_folder(run: Run) -> Path:
+    """The working folder of a run's kernel, to which its paths may be relative."""
+    return Path(run.cwd or run.source.parent)
 
 
 def shown_outputs(run: Run, seen_from: Path | None = None) -> dict[str, object]:

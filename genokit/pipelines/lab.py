@@ -58,12 +58,12 @@ def _in_lab(notebook: Path) -> tuple[str, str] | None:
 
 
 def debug(
-    source: Path, target: Path, parameters: Mapping[str, Any], cwd: str, said: str, settings: Settings
+    source: Path, target: Path, parameters: Mapping[str, Any], cwd: Path, said: str, settings: Settings
 ) -> DebugFolder:
     """Copy a notebook with these parameters; the copy begins with the text ``said`` and works in the folder ``cwd``."""
     content = notebooks.injected(notebooks.load(source), parameters)
     environ, left_out = without_secrets(settings.environ())
-    setup = f"# As in the run\nimport os\nos.chdir({cwd!r})\nos.environ.update({environ!r})"
+    setup = f"# As in the run\nimport os\nos.chdir({str(cwd)!r})\nos.environ.update({environ!r})"
     content["cells"] = [
         notebooks.new_cell(content, "markdown", said, notebooks.MARKER),
         notebooks.new_cell(content, "code", setup, notebooks.MARKER),

@@ -9,11 +9,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-import os
 import shutil
 import sys
 import types
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,10 +23,11 @@ from genokit.errors import InvalidParameters, NotebookFailed, NotFound
 from genokit.pipelines import folder as folders
 from genokit.pipelines import notebook as notebooks
 from genokit.pipelines import values
-from genokit.pipelines.execute import prepared, run
+from genokit.pipelines.execute import perform
 from genokit.pipelines.folder import SOURCE, Run
 from genokit.pipelines.schema import Schema
 from genokit.pipelines.secret_values import redacted
+from genokit.pipelines.task import NotebookTask, Queue, checked
 
 _ON_S3 = types.SimpleNamespace(
     read=lambda path: storage.read(path).decode(),
@@ -106,7 +107,8 @@ class GenokitEngine:
 
         if kernel_name not in ("python3", nb.metadata.get("kernelspec", {}).get("name")):
             logger.warning(f"The kernel '{kernel_name}' is ignored: genokit runs the notebook with {sys.executable}.")
-        ready, folder = _prepared(nb, input_path, cls.on, allow_errors)
+        task, folder = _prepared(nb, input_path, cls.on, allow_errors)
+        task = replace(task, timeout_s=timeout_s, cell_timeout_s=execution_timeout)
         logger.info(f"Run folder:      {folder}")
         target = str(nb.metadata.papermill.get("output_path"))
         if target.startswith("s3://"):  # this address only: papermill's other engines keep their own S3
@@ -117,7 +119,7 @@ class GenokitEngine:
         log = sys.stderr if log_output else None  # not standard output, where papermill may write the notebook
         files = (stdout_file or log, stderr_file or log)
         try:
-            follow(ready(watch=follow, log_output=files, cell_timeout_s=execution_timeout, timeout_s=timeout_s))
+            follow(perform(task, Settings.load(), folder=folder, watch=follow, log_output=files))
         except NotebookFailed as error:
             follow(error.run)
             if error.run.state != "FAILED" or not any(cell.state == "failed" for cell in error.run.steps):
@@ -141,15 +143,14 @@ class GenokitBatchEngine(GenokitEngine):
     on = types.MappingProxyType({"queue": "highPriority", "vcpus": 1, "memory_gib": 2, "gpus": 0, "retry": None})
 
 
-def _prepared(
-    nb: Any, input_path: Any, on: Mapping[str, Any], allow_errors: bool
-) -> tuple[functools.partial[Run], Path]:
-    """Check the notebook before papermill writes anything; returns the run to start and its folder."""
+def _prepared(nb: Any, input_path: Any, on: Mapping[str, Any], allow_errors: bool) -> tuple[NotebookTask, Path]:
+    """Check the notebook before papermill writes anything; returns what to run and the run folder."""
     from papermill.iorw import papermill_io
 
     file = input_path if isinstance(input_path, str) and input_path.endswith(".ipynb") else ""
     name = Path(file).stem or "notebook"
-    folder = folders.fresh(Settings.load().made("runs"), name)
+    settings = Settings.load()
+    folder = folders.fresh(settings.made("runs"), name)
     injected = [cell for cell in nb.cells if _injected(cell)]
     try:
         # Without an injected cell, the parameters are left from an earlier execution.
@@ -165,23 +166,24 @@ def _prepared(
     report = all(cell.metadata.get("jupyter", {}).get("source_hidden") for cell in _code(nb))
     local = papermill_io.get_handler("local")
     local.cwd(base := local.cwd(None))  # papermill's working folder may be another one now
-    path = Path(base, file)
+    task = NotebookTask(name, Path(base, file), Path.cwd(), on=Queue(**where) if where else None)
     try:
-        if allow_errors or (given and not tagged) or not path.is_file():  # run a copy in the run folder
+        if allow_errors or (given and not tagged) or not task.path.is_file():  # run a copy in the run folder
             for cell in nb.cells if allow_errors else []:
                 cell.metadata.tags.append(notebooks.MAY_RAISE)
             if given and not tagged:  # where papermill has put them
                 injected[0].metadata.tags, injected[0].source = [notebooks.PARAMETERS], values.assignments(given)
                 given = {}
-            notebooks.write(nb, path := folder / SOURCE)
-        nb.cells = redacted(prepared(path, given, name)[1]().cells)
+            task = replace(task, path=folder / SOURCE)
+            notebooks.write(nb, task.path)
+        task = replace(task, parameters=given)
+        nb.cells = redacted(checked(task, settings).node().cells)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     for cell in _code(nb) if report else []:
         cell.metadata["jupyter"] = {"source_hidden": True}
-    ready = functools.partial(run, path, given, name=name, folder=folder, cwd=os.getcwd(), progress=False, **where)
-    return ready, folder
+    return task, folder
 
 
 def _follow(manager: Any, run: Run) -> None:

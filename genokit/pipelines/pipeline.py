@@ -155,7 +155,7 @@ class Pipeline:
             from genokit.pipelines import lab
 
             step = todo[edit]
-            return lab.edit(step.path, {**step.parameters, **schedule.inputs_of(step, earlier)})
+            return lab.edit(step.path, {**step.parameters, **step.taken(earlier)})
         if dry_run:
             return schedule.dry_run(todo, settings, earlier, fresh=fresh)
         ended = PipelineRun(folders.fresh(settings.made("runs"), todo.name), todo, earlier=earlier)

@@ -21,73 +21,17 @@ import json
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from genokit.errors import ConfigError, InvalidParameters, NotFound, did_you_mean
 from genokit.pipelines import notebook as notebooks
 from genokit.pipelines.schema import Schema
+from genokit.pipelines.task import Input, NotebookTask, Queue
 
-HERE = "here"  # in place of a queue: on this machine
 SCHEMA = Path(__file__).with_name("pipeline.schema.json")
-
-
-@dataclass(frozen=True)
-class Queue:
-    """Where a notebook runs as a Batch job, and what the job gets, in the words of :meth:`genokit.Batch.submit`.
-
-    ``secrets``: the ARN in AWS Secrets Manager by the environment variable that the job gets.
-    """
-
-    queue: str
-    vcpus: float = 1
-    memory_gib: float = 2
-    gpus: int = 0
-    retry: int | str | None = None
-    timeout_min: float | None = None
-    image: str = "genokit"
-    secrets: Mapping[str, str] = field(default_factory=dict)
-
-
-class Input(NamedTuple):
-    """Where a parameter's value comes from: an output of another notebook, or a list of several notebooks' outputs."""
-
-    notebooks: tuple[str, ...]
-    output: str
-    several: bool = False
-
-
-@dataclass(frozen=True)
-class PlannedNotebook:
-    """One notebook of a pipeline, or one combination of its matrix. ``group`` is its name in the file."""
-
-    name: str
-    group: str
-    path: Path
-    after: tuple[str, ...] = ()
-    parameters: Mapping[str, Any] = field(default_factory=dict)
-    inputs: Mapping[str, Input] = field(default_factory=dict)
-    timeout_s: float | None = None
-    cell_timeout_s: float | None = None
-    on: Queue | None = None
-
-    @property
-    def needs(self) -> list[str]:
-        """The notebooks that must succeed before this one: those in ``after`` and those whose outputs it takes."""
-        return list(dict.fromkeys([*self.after, *(name for source in self.inputs.values() for name in source[0])]))
-
-    def with_queue(self, queue: str | None) -> PlannedNotebook:
-        """The same notebook, to run on this queue unless the file says where it runs."""
-        on = self.on or (Queue(queue) if queue else None)
-        return replace(self, on=None if on and on.queue == HERE else on)
-
-    def with_parameters(self, given: Mapping[str, object]) -> PlannedNotebook:
-        """The same notebook with other parameters, which replace inputs; it still waits for the same notebooks."""
-        left = {parameter: source for parameter, source in self.inputs.items() if parameter not in given}
-        after = [name for parameter in self.inputs.keys() & given for name in self.inputs[parameter].notebooks]
-        return replace(self, after=(*self.after, *after), inputs=left, parameters={**self.parameters, **given})
 
 
 @dataclass(frozen=True)
@@ -97,9 +41,9 @@ class Plan:
     file: Path
     name: str
     title: str
-    steps: tuple[PlannedNotebook, ...]
+    steps: tuple[NotebookTask, ...]
 
-    def __getitem__(self, name: str) -> PlannedNotebook:
+    def __getitem__(self, name: str) -> NotebookTask:
         return next(step for step in self.steps if step.name == name)
 
     def named(self, name: str) -> list[str]:
@@ -121,12 +65,7 @@ class Plan:
     def with_parameters(self, given: Mapping[str, Mapping[str, object]]) -> Plan:
         """The plan with other parameters for some of its notebooks; raises InvalidParameters for an unknown name."""
         changes = {one: values for name, values in given.items() for one in self.named(name)}
-        return replace(
-            self,
-            steps=tuple(
-                step.with_parameters(changes[step.name]) if step.name in changes else step for step in self.steps
-            ),
-        )
+        return replace(self, steps=tuple(step.with_parameters(changes.get(step.name, {})) for step in self.steps))
 
     def check(self) -> None:
         """Raise InvalidParameters with all notebooks' problems."""
@@ -153,18 +92,13 @@ def read(path: Path) -> Plan:
     except ValueError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from None
     _validate(path, stated)
-    tables = {table["name"]: table for table in stated["notebook"]}
-    if len(tables) < len(stated["notebook"]):
-        names = [table["name"] for table in stated["notebook"]]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ConfigError(f"{path}: two notebooks are named '{twice}'. Rename one.")
+    tables: dict[str, dict[str, Any]] = {}
+    for table in stated["notebook"]:
+        if tables.setdefault(table["name"], table) is not table:
+            raise ConfigError(f"{path}: two notebooks are named '{table['name']}'. Rename one.")
     _check_order(path, tables)
     combined = {name: _combinations(table) for name, table in tables.items()}
-    steps = [
-        _step(path, table, name, values, combined)
-        for table in stated["notebook"]
-        for name, values in combined[table["name"]].items()
-    ]
+    steps = [_step(path, tables[group], name, combined) for group, names in combined.items() for name in names]
     return Plan(path, stated["name"], stated.get("title", stated["name"]), tuple(steps))
 
 
@@ -199,7 +133,10 @@ def _validate(path: Path, stated: dict[str, Any]) -> None:
 
 
 def _check_order(path: Path, tables: Mapping[str, Mapping[str, Any]]) -> None:
-    order = {name: [*table.get("after", ()), *_sources(table)] for name, table in tables.items()}
+    order = {}
+    for name, table in tables.items():
+        sources = [reference.partition(".")[0] for reference in table.get("inputs", {}).values()]
+        order[name] = [*table.get("after", ()), *sources]
     for name, needs in order.items():
         for other in needs:
             if other not in order:
@@ -214,10 +151,6 @@ def _check_order(path: Path, tables: Mapping[str, Mapping[str, Any]]) -> None:
         ) from None
 
 
-def _sources(table: Mapping[str, Any]) -> list[str]:
-    return [reference.partition(".")[0] for reference in table.get("inputs", {}).values()]
-
-
 def _combinations(table: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Name each combination of a notebook's matrix by its values or, if they do not make a name, by number."""
     matrix = table.get("matrix", {})
@@ -229,12 +162,10 @@ def _combinations(table: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _step(
-    path: Path,
-    table: dict[str, Any],
-    name: str,
-    values: Mapping[str, Any],
-    combined: Mapping[str, Mapping[str, Mapping[str, Any]]],
-) -> PlannedNotebook:
+    path: Path, table: dict[str, Any], name: str, combined: Mapping[str, Mapping[str, Mapping[str, Any]]]
+) -> NotebookTask:
+    values = combined[table["name"]][name]
+
     def matching(group: str) -> tuple[tuple[str, ...], bool]:
         """The combinations of another notebook with the same values, and whether there can be several."""
         others = combined[group]
@@ -250,14 +181,15 @@ def _step(
         group, _, output = reference.partition(".")
         names, several = matching(group)
         inputs[parameter] = Input(names, output, several)
-    where = table.get("on")
-    return PlannedNotebook(
-        name=name,
-        group=table["name"],
-        path=(path.parent / table["path"]).resolve(),
-        after=tuple(one for group in table.get("after", ()) for one in matching(group)[0]),
+    where, file = table.get("on"), (path.parent / table["path"]).resolve()
+    return NotebookTask(
+        name,
+        file,
+        file.parent,
         parameters={**table.get("parameters", {}), **values},
         inputs=inputs,
+        after=tuple(one for group in table.get("after", ()) for one in matching(group)[0]),
+        group=table["name"],
         timeout_s=table.get("timeout_s"),
         cell_timeout_s=table.get("cell_timeout_s"),
         on=Queue(where) if isinstance(where, str) else where and Queue(**where),

@@ -13,9 +13,9 @@ import re
 import secrets
 import threading
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from genokit import storage
 from genokit.backends import Clients
@@ -26,61 +26,61 @@ from genokit.files import sha256, write_atomic
 from genokit.pipelines import cache, crate, values
 from genokit.pipelines import folder as folders
 from genokit.pipelines.folder import RECORD, Run
-from genokit.pipelines.plan import Queue
 from genokit.pipelines.secret_values import redacted
+from genokit.pipelines.task import CheckedNotebook, Queue
 
 REQUEST, JOB, ERROR = "request.json", "job.json", "error.txt"
 
 
-@dataclass(frozen=True)
-class NotebookJob:
-    """A run to execute as a job. ``inputs``: for each parameter, earlier runs, their output, and if it is a list."""
-
-    begun: Run
-    cwd: Path
-    inputs: Mapping[str, tuple[Sequence[Run], str, bool]] = field(default_factory=dict)
-    timeout_s: float | None = None
-    cell_timeout_s: float | None = None
-
-
-def identified(task: NotebookJob, clients: Clients, before: Mapping[str, str], *, fresh: bool) -> NotebookJob:
-    """Work out what a task's results depend on, and so its address. With ``fresh`` the address is always a new one."""
-    begun = task.begun
-    found = cache.ingredients(begun, clients.settings, task.cwd, before)
-    del found["the working folder"], found["the settings"]  # a job has its own
-    for parameter, (runs, output, _) in task.inputs.items():
-        found[f"input '{parameter}'"] = json.dumps([[run.address for run in runs], output])
-    if fresh:
-        found["asked to run anew"] = secrets.token_hex(8)
-    begun = replace(begun, ingredients=found)
-    address = f"s3://{clients.bucket}/notebooks/{cache.key(begun)}"
-    return replace(task, begun=replace(begun, address=address, process=None))
+def identified(ready: CheckedNotebook, clients: Clients, *, fresh: bool = False) -> CheckedNotebook:
+    """Work out what a run depends on and, of a job, its address. With ``fresh`` the address is always a new one."""
+    found = cache.ingredients(ready, clients.settings)
+    begun = replace(ready.begun, ingredients=found)
+    if ready.task.on:
+        del found["the working folder"], found["the settings"]  # a job has its own
+        for parameter, (names, output, _) in ready.later.items():
+            found[f"input '{parameter}'"] = json.dumps([[ready.known[name].address for name in names], output])
+        if fresh:
+            found["asked to run anew"] = secrets.token_hex(8)
+        begun = replace(begun, address=f"s3://{clients.bucket}/notebooks/{cache.key(begun)}", process=None)
+    return replace(ready, begun=begun)
 
 
-def start(task: NotebookJob, on: Queue, clients: Clients, *, cache: bool) -> Run:
-    """Start a job for one notebook. With the cache, an identical run that succeeded or is running is returned."""
-    task = identified(task, clients, {}, fresh=not cache)
-    ended, reason = restored(task.begun, clients) if cache else (None, "")
-    return ended or send([replace(task, begun=replace(task.begun, reason=reason))], on, clients)[0]
+def start(ready: CheckedNotebook, clients: Clients, *, fresh: bool) -> Run:
+    """Start a job for one notebook, unless ``restored`` finds its results or there is a job for it."""
+    ready, ended = restored(ready, clients, fresh=fresh)
+    return ended or send([ready], clients)[0]
 
 
-def send(tasks: Sequence[NotebookJob], on: Queue, clients: Clients, after: Collection[str] = ()) -> list[Run]:
+def restored(ready: CheckedNotebook, clients: Clients, *, fresh: bool) -> tuple[CheckedNotebook, Run | None]:
+    """Identify a run, and restore the results of an identical one that succeeded, but not with ``fresh``."""
+    begun = (ready := identified(ready, clients, fresh=fresh)).begun
+    stored, reason = (None, "") if fresh else find(begun, clients)
+    if not stored:
+        return replace(ready, begun=replace(begun, reason=reason)), None
+    if stored.path == begun.path:
+        return ready, replace(collect(begun, clients), cached_from=begun.address).save()
+    return ready, cache.restore(stored, begun, clients.settings.runs)
+
+
+def send(tasks: Sequence[CheckedNotebook], clients: Clients, after: Collection[str] = ()) -> list[Run]:
     """Submit tasks of one notebook as one job, an array if there are several; returns their runs, which are RUNNING.
 
     If a job for a task exists and has not failed, it is used. ``after``: ids of jobs that must succeed first.
     """
     with cache.only_one("jobs", clients.settings.runs, threading.Event()):
-        jobs = _jobs([task.begun for task in tasks], clients)
-        new = [task for task in tasks if task.begun.address not in jobs]
+        jobs = _jobs([one.begun for one in tasks], clients)
+        new = [one for one in tasks if one.begun.address not in jobs]
         if new:
-            jobs |= _submit(new, on, clients, after)
-    return [replace(task.begun, job=jobs[str(task.begun.address)]).save() for task in tasks]
+            jobs |= _submit(new, clients, after)
+    return [replace(one.begun, job=jobs[str(one.begun.address)]).save() for one in tasks]
 
 
-def _submit(tasks: Sequence[NotebookJob], on: Queue, clients: Clients, after: Collection[str]) -> dict[str, str]:
+def _submit(tasks: Sequence[CheckedNotebook], clients: Clients, after: Collection[str]) -> dict[str, str]:
     """Submit a job; returns its id, or that of the child of an array, by the address of each run."""
-    for task in tasks:
-        _request(task, clients)
+    for one in tasks:
+        _request(one, clients)
+    task, on = tasks[0].task, cast(Queue, tasks[0].task.on)
     batch, kind = Batch(clients), "genokit-notebook-gpu" if on.gpus else "genokit-notebook"
     known = [{"name": name, "valueFrom": arn} for name, arn in on.secrets.items()]
     definition = batch.define(
@@ -90,15 +90,15 @@ def _submit(tasks: Sequence[NotebookJob], on: Queue, clients: Clients, after: Co
         gpus=on.gpus,
         container={"secrets": known} if known else None,
     )
-    rows = [{"run": str(task.begun.address)} for task in tasks]
+    rows = [{"run": str(one.begun.address)} for one in tasks]
     job = batch.submit(
         definition,
         queue=on.queue,
-        name=re.sub(r"[^\w-]+", "-", tasks[0].begun.name).strip("-_")[:60] or "run",
+        name=re.sub(r"[^\w-]+", "-", task.name).strip("-_")[:60] or "run",
         parameters=None if len(rows) > 1 else rows[0],
         each=rows if len(rows) > 1 else None,
         after=[Job(clients, one) for one in sorted({one.partition(":")[0] for one in after})] or None,
-        code=cache.project_of(tasks[0].cwd),
+        code=cache.project_of(task.cwd),
         vcpus=on.vcpus,
         memory_gib=on.memory_gib,
         retry=on.retry,
@@ -107,8 +107,8 @@ def _submit(tasks: Sequence[NotebookJob], on: Queue, clients: Clients, after: Co
     )
     ids = [f"{job.id}:{index}" for index in range(len(rows))] if len(rows) > 1 else [job.id]
     jobs = dict(zip([row["run"] for row in rows], ids, strict=True))
-    for address, one in jobs.items():
-        storage.write(storage.join(address, JOB), json.dumps({"job": one}), clients=clients)
+    for address, its in jobs.items():
+        storage.write(storage.join(address, JOB), json.dumps({"job": its}), clients=clients)
     return jobs
 
 
@@ -125,12 +125,12 @@ def _jobs(runs: Sequence[Run], clients: Clients) -> dict[str, str]:
     return found
 
 
-def _request(task: NotebookJob, clients: Clients) -> None:
+def _request(ready: CheckedNotebook, clients: Clients) -> None:
     """Write the request to the run's address, and upload what the job needs."""
-    begun, project = task.begun, cache.project_of(task.cwd)
-    if not task.begun.source.is_relative_to(project):
-        raise InvalidParameters(f"{begun.source} is not in {project}, the project that its job gets. Move it there.")
-    for run in (run for runs, _, _ in task.inputs.values() for run in runs):
+    task, begun, project = ready.task, ready.begun, cache.project_of(ready.task.cwd)
+    if not task.path.is_relative_to(project):
+        raise InvalidParameters(f"{task.path} is not in {project}, the project that its job gets. Move it there.")
+    for run in (ready.known[name] for names, *_ in ready.later.values() for name in names):
         if run.state == "SUCCEEDED" and _read(run, RECORD, clients) is None:
             upload(run.path, str(run.address), clients)  # deleted since
     files: dict[str, str] = {}
@@ -150,16 +150,19 @@ def _request(task: NotebookJob, clients: Clients) -> None:
                 storage.write_if_absent(files[str(path)], content, clients=clients)
         return path
 
+    inputs = {name: ([ready.known[one].address for one in names], *how) for name, (names, *how) in ready.later.items()}
     request = {
-        "name": begun.name,
-        "notebook": begun.source.relative_to(project).as_posix(),
-        "source": redacted(begun.source.read_text(encoding="utf-8")),
-        "cwd": task.cwd.relative_to(project).as_posix(),
-        "parameters": values.to_json(values.mapped(dict(begun.parameters), reachable)),
+        "source": redacted(task.path.read_text(encoding="utf-8")),
         "files": files,
-        "inputs": {name: [[run.address for run in runs], *rest] for name, (runs, *rest) in task.inputs.items()},
-        "timeout_s": task.timeout_s,
-        "cell_timeout_s": task.cell_timeout_s,
+        "task": {
+            "name": task.name,
+            "path": task.path.relative_to(project).as_posix(),
+            "cwd": task.cwd.relative_to(project).as_posix(),
+            "parameters": values.to_json(values.mapped(dict(begun.parameters), reachable)),
+            "inputs": inputs,
+            "timeout_s": task.timeout_s,
+            "cell_timeout_s": task.cell_timeout_s,
+        },
     }
     storage.write(storage.join(str(begun.address), REQUEST), json.dumps(request), clients=clients)
 
@@ -214,7 +217,7 @@ def collect(run: Run, clients: Clients) -> Run:
     its = Run.load(run.path)
     ended = replace(
         its,
-        data={**its.data, **cache.recorded(its, clients.settings.runs, run.path)},
+        data={**its.data, **cache.recorded(replace(its, cwd=str(run.path)), clients.settings.runs)},
         name=run.name,
         source=run.source,
         cwd=run.cwd,
@@ -234,7 +237,7 @@ def collect(run: Run, clients: Clients) -> Run:
 def find(run: Run, clients: Clients) -> tuple[Run | None, str]:
     """Find an identical run that succeeded, in the runs folder or on S3; else return None and the reason."""
     stored, reason = cache.find(clients.settings.runs, run)
-    its = None if stored else _recorded(run, clients)
+    its = _recorded(run, clients) if run.address and not stored else None
     if its and its.state == "SUCCEEDED":
         return replace(run, outputs=its.outputs, state=its.state), ""
     return stored, reason
@@ -244,11 +247,3 @@ def _recorded(run: Run, clients: Clients) -> Run | None:
     """The run as its job recorded it so far."""
     record = _read(run, RECORD, clients)
     return folders.parsed(json.loads(record), run.path) if record else None
-
-
-def restored(run: Run, clients: Clients) -> tuple[Run | None, str]:
-    """Restore the results of an identical run that succeeded; else return None and the reason."""
-    stored, reason = find(run, clients)
-    if stored and stored.path == run.path:
-        return replace(collect(run, clients), cached_from=run.address).save(), ""
-    return (cache.restore(stored, run, clients.settings.runs) if stored else None), reason

@@ -11,18 +11,18 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import replace
 from graphlib import TopologicalSorter
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from genokit import backends
 from genokit.config import Settings
 from genokit.errors import GenokitError, NotebookFailed
-from genokit.pipelines import cache, remote
-from genokit.pipelines.execute import prepared, run
-from genokit.pipelines.folder import Run, output_of
-from genokit.pipelines.plan import Plan, PlannedNotebook
+from genokit.pipelines import remote
+from genokit.pipelines.execute import perform
+from genokit.pipelines.folder import Run
+from genokit.pipelines.plan import Plan
 from genokit.pipelines.report import LiveGraph, PipelineRun
+from genokit.pipelines.task import NotebookTask, checked
 from genokit.pipelines.template import KernelTemplate
 
 if TYPE_CHECKING:
@@ -41,12 +41,8 @@ def dry_run(todo: Plan, settings: Settings, earlier: Mapping[str, Run], *, fresh
         unknown = [need for need in step.needs if need not in known]
         if unknown:
             why = f"{unknown[0]} runs before it"
-        elif not fresh and step.on:
-            stored, why = remote.find(_task(step, known, clients).begun, clients)
         elif not fresh:
-            begun, _ = prepared(step.path, {**step.parameters, **inputs_of(step, known)}, name)
-            depends = cache.ingredients(begun, settings, step.path.parent, _before(step, known))
-            stored, why = cache.find(settings.runs, replace(begun, ingredients=depends))
+            stored, why = remote.find(remote.identified(checked(step, settings, known), clients).begun, clients)
         if stored:
             known[name] = stored
         rows.append((name, "restore", "nothing changed") if stored else (name, "run", why))
@@ -94,7 +90,7 @@ class Schedule:
 
     def _start(self, pool: ThreadPoolExecutor) -> None:
         """Start every notebook that is ready. A job may be submitted while the jobs that it needs are still running."""
-        ready: dict[str, list[PlannedNotebook]] = {}
+        ready: dict[str, list[NotebookTask]] = {}
         known = self._known()
         self.left = [step for step in self.left if not self._cannot_run(step)]
         for step in list(self.left):
@@ -111,7 +107,7 @@ class Schedule:
     def _known(self) -> dict[str, Run]:
         return {**self.ended.earlier, **self.ended.runs}
 
-    def _cannot_run(self, step: PlannedNotebook) -> bool:
+    def _cannot_run(self, step: NotebookTask) -> bool:
         """Whether a notebook that this one needs did not succeed; if so, this is recorded."""
         runs, problems = self.ended.runs, self.ended.problems
         failed = [name for name in step.needs if name in problems or (name in runs and runs[name].state != "SUCCEEDED")]
@@ -131,25 +127,19 @@ class Schedule:
             if not self._cannot_run(self.ended.plan[one.name]):
                 (self.sent if one.state == "RUNNING" else self.ended.runs)[one.name] = one
 
-    def _run_here(self, step: PlannedNotebook) -> None:
+    def _run_here(self, step: NotebookTask) -> None:
         """Run one notebook in this thread."""
         if self.stop.is_set():
             return
-        known = self._known()
         try:
-            self.ended.runs[step.name] = run(
-                step.path,
-                {**step.parameters, **inputs_of(step, known)},
-                name=step.name,
-                settings=self.settings,
-                cell_timeout_s=step.cell_timeout_s,
-                timeout_s=step.timeout_s,
-                progress=False,
+            self.ended.runs[step.name] = perform(
+                step,
+                self.settings,
+                self._known(),
                 folder=self.ended.path / step.name,
                 stop=self.stop,
                 cache=True,
                 fresh=self.fresh,
-                before=_before(step, known),
                 template=self.template,
                 watch=functools.partial(self.seen.__setitem__, step.name),
             )
@@ -160,26 +150,24 @@ class Schedule:
         finally:
             self.seen.pop(step.name, None)
 
-    def _send(self, steps: Sequence[PlannedNotebook]) -> None:
+    def _send(self, steps: Sequence[NotebookTask]) -> None:
         """Submit the combinations of one notebook as jobs, except those whose results exist."""
-        tasks = []
+        tasks, known = [], {**self._known(), **self.sent}
         for step in steps:
             try:
-                task = _task(step, {**self._known(), **self.sent}, self.clients, fresh=self.fresh)
-                begun = replace(task.begun, path=self.ended.path / step.name)
-                restored, reason = (None, "") if self.fresh else remote.restored(begun, self.clients)
+                ready = checked(step, self.settings, known, self.ended.path / step.name)
+                ready, restored = remote.restored(ready, self.clients, fresh=self.fresh)
                 if restored:
                     self.ended.runs[step.name] = restored
                 else:
-                    tasks.append(replace(task, begun=replace(begun, reason=reason)))
+                    tasks.append(ready)
             except GenokitError as error:
                 self.ended.problems[step.name] = ("FAILED", str(error))
-        if tasks and (on := steps[0].on):
-            after = {str(self.sent[name].job) for step in steps for name in step.needs if name in self.sent}
-            try:
-                self.sent |= {sent.name: sent for sent in remote.send(tasks, on, self.clients, after)}
-            except GenokitError as error:
-                self.ended.problems |= {task.begun.name: ("FAILED", str(error)) for task in tasks}
+        after = {str(self.sent[name].job) for step in steps for name in step.needs if name in self.sent}
+        try:
+            self.sent |= {sent.name: sent for sent in remote.send(tasks, self.clients, after)}
+        except GenokitError as error:
+            self.ended.problems |= {one.task.name: ("FAILED", str(error)) for one in tasks}
 
 
 def _at_once() -> int:
@@ -188,34 +176,3 @@ def _at_once() -> int:
 
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return int(max(1, min(cpus, psutil.virtual_memory().available // 2**30)))
-
-
-def _task(
-    step: PlannedNotebook, known: Mapping[str, Run], clients: backends.Clients, *, fresh: bool = False
-) -> remote.NotebookJob:
-    """Make a job's task from a notebook. Results of other jobs are passed by address, all else by value."""
-    inputs = {}
-    for parameter, (names, output, several) in step.inputs.items():
-        if all(known[name].address for name in names):
-            inputs[parameter] = ([known[name] for name in names], output, several)
-    given = {**step.parameters, **inputs_of(step, known, besides=inputs)}
-    begun, _ = prepared(step.path, given, step.name, later=inputs)
-    task = remote.NotebookJob(begun, step.path.parent, inputs, step.timeout_s, step.cell_timeout_s)
-    return remote.identified(task, clients, _before(step, known), fresh=fresh)
-
-
-def _before(step: PlannedNotebook, known: Mapping[str, Run]) -> dict[str, str]:
-    """The identities of the notebooks in ``after``: this one takes none of their results, but may read their files."""
-    return {name: cache.identity(known[name]) for name in step.after}
-
-
-def inputs_of(
-    step: PlannedNotebook, known: Mapping[str, Run], besides: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """The values of a notebook's inputs, except those ``besides``. Raises GenokitError if one was not recorded."""
-    found = {}
-    for parameter, (names, output, several) in step.inputs.items():
-        if parameter not in (besides or {}):
-            outputs = [output_of(known[name], output, step.name) for name in names]
-            found[parameter] = outputs if several else outputs[0]
-    return found
