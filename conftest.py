@@ -18,6 +18,7 @@ from seeds import ALL, seeds
 import genokit
 from genokit import Settings, backends
 
+os.environ["OMP_NUM_THREADS"] = "1"  # workers of the tests share the cores, and weights depend on the number of threads
 USERS_CACHE = Settings.load().cache  # fetched data are verified, so tests share them with their user
 
 

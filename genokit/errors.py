@@ -21,6 +21,7 @@
       HashMismatch         bytes do not have the expected hash       .expected .got
       InvalidParameters    unknown name, wrong type, out of range    lists everything that is wrong
       InvalidCheckpoint    a file that is not a complete checkpoint
+      TrainingStopped      a training that was asked to stop before its end
       InvalidNotebook      a file that is not a notebook this kit can run
       NotebookFailed       .run .cell .path
       PipelineFailed       .runs
@@ -182,6 +183,10 @@ class InvalidParameters(GenokitError):
 
 class InvalidCheckpoint(GenokitError):
     """A file is not a complete checkpoint of this kit."""
+
+
+class TrainingStopped(GenokitError):
+    """A training was asked to stop before its end."""
 
 
 class InvalidNotebook(GenokitError):

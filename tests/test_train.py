@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import random
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +17,7 @@ import pytest
 from small_mnist import small_mnist
 
 from genokit import Manifest, train
-from genokit.errors import InvalidManifest, InvalidParameters, NotFound
+from genokit.errors import InvalidManifest, InvalidParameters, NotFound, TrainingStopped
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +28,7 @@ def few(mnist, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def history(few, tmp_path_factory):
-    checkpoint = tmp_path_factory.mktemp("checkpoints") / "two-epochs.ckpt"
+    checkpoint = tmp_path_factory.mktemp("checkpoints") / "two-epochs.safetensors"
     return train.fit(few, train.Parameters(epochs=2), checkpoint=checkpoint, progress=False), checkpoint
 
 
@@ -35,7 +38,7 @@ def command(dataset, out: Path, *options: str) -> list[str]:
 
 @pytest.mark.slow
 def test_one_epoch_on_all_of_mnist_reaches_0975(mnist, tmp_path):
-    history = train.fit(mnist, checkpoint=tmp_path / "lenet.ckpt")
+    history = train.fit(mnist, checkpoint=tmp_path / "lenet.safetensors")
     if mnist.sample:  # the machine could not get all four files
         assert "sample" in repr(history)
         assert history.validation_accuracy > 0.9
@@ -103,12 +106,68 @@ def test_an_interrupted_and_resumed_training_gives_the_same_weights(few, history
                 break
         _, errors = interrupted.communicate(timeout=240)
     assert interrupted.returncode == 130
-    assert errors.startswith("Interrupted.")
+    assert errors.startswith("TrainingStopped: The training was stopped in epoch 2 of 2, after ")
     assert train.load(tmp_path / "b").epoch == 1
+    assert train.load(tmp_path / "b").batch > 0
 
     resumed = train.fit(few, train.Parameters(epochs=2), checkpoint=tmp_path / "b", resume=True, progress=False)
     assert resumed.model.sha256 == history[0].model.sha256
     assert len(resumed.table) == 2
+
+
+@pytest.mark.slow
+def test_a_training_killed_at_twenty_random_moments_ends_with_the_weights_of_one_that_was_not(few, tmp_path):
+    options = ("--epochs", "2", "--batch-size", "8", "--shift", "1", "--schedule", "cosine", "--threads", "1")
+    whole = train.fit(few, train.Parameters(epochs=2, batch_size=8, shift=1, schedule="cosine", threads=1))
+    dice, kills = random.Random(1), 0
+    while kills < 20:
+        out = tmp_path / str(kills)
+        while not (out / "lenet.safetensors").exists() or train.load(out).epoch < 2:
+            running = subprocess.Popen(
+                command(few, out, *options, "--resume", "--save-batches", "5"), stdout=subprocess.PIPE, text=True
+            )
+            sent = None
+            running.stdout.readline()  # the training begins
+            time.sleep(dice.uniform(0, 2))
+            if kills < 20 and running.poll() is None:
+                sent = dice.choice([signal.SIGTERM, signal.SIGKILL])
+                running.send_signal(sent)
+            running.communicate()
+            kills += running.returncode != 0
+            assert running.returncode in {signal.SIGTERM: (0, 143), signal.SIGKILL: (0, -9), None: (0,)}[sent]
+        assert train.load(out).sha256 == whole.model.sha256
+        assert [row["epoch"] for row in train.load(out).epochs] == [0, 1]
+
+
+def test_a_training_stops_when_told_and_resumes_in_the_middle_of_an_epoch(few, tmp_path):
+    parameters, stop = train.Parameters(batch_size=100, shift=2), threading.Event()
+    stop.set()
+    with pytest.raises(TrainingStopped, match=r"epoch 1 of 1, after 1 of its batches.*Nothing was saved"):
+        train.fit(few, parameters, stop=stop, progress=False)
+    with pytest.raises(TrainingStopped, match=r"saved in .*half\.safetensors: resume=True continues"):
+        train.fit(few, parameters, checkpoint=tmp_path / "half.safetensors", stop=stop, progress=False)
+    assert train.load(tmp_path / "half.safetensors").batch == 1
+    resumed = train.fit(few, parameters, checkpoint=tmp_path / "half.safetensors", resume=True, progress=False)
+    straight = train.fit(few, parameters, progress=False)
+    assert resumed.model.sha256 == straight.model.sha256
+    assert np.allclose(resumed.table[["loss", "accuracy"]], straight.table[["loss", "accuracy"]])
+
+
+def test_a_checkpoint_within_an_epoch_is_written_every_so_many_batches_or_minutes(few, tmp_path):
+    seen = []
+
+    class Watch(threading.Event):  # asked after every batch
+        def is_set(self) -> bool:
+            seen.append(train.load(tmp_path).batch if (tmp_path / "lenet.safetensors").exists() else None)
+            return False
+
+    tmp_path.mkdir(exist_ok=True)
+    p = train.Parameters(batch_size=100)
+    train.fit(few, p, checkpoint=tmp_path / "lenet.safetensors", save_batches=4, stop=Watch(), progress=False)
+    assert set(seen) == {None, 4, 8, 0}
+    seen.clear()
+    train.fit(few, p, checkpoint=tmp_path / "lenet.safetensors", save_min=1e-9, stop=Watch(), progress=False)
+    assert set(seen) == {0, *range(1, 10)}
 
 
 def test_a_finished_training_resumed_returns_at_once(few, history):
@@ -128,9 +187,9 @@ def test_other_parameters_or_data_cannot_be_resumed(few, mnist, history):
 
 def test_without_momentum_none_is_stored(few, tmp_path):
     parameters = train.Parameters(momentum=0, batch_size=500)
-    history = train.fit(few, parameters, checkpoint=tmp_path / "plain.ckpt", progress=False)
-    assert train.load(tmp_path / "plain.ckpt").momentum == {}
-    assert train.load(tmp_path / "plain.ckpt").sha256 == history.model.sha256
+    history = train.fit(few, parameters, checkpoint=tmp_path / "plain.safetensors", progress=False)
+    assert train.load(tmp_path / "plain.safetensors").momentum == {}
+    assert train.load(tmp_path / "plain.safetensors").sha256 == history.model.sha256
 
 
 def test_the_bar_shows_accuracy_and_speed(few, capsys):
@@ -167,7 +226,7 @@ def test_data_without_digits_are_refused_before_anything_is_written(tmp_path):
     with pytest.raises(
         InvalidManifest, match=r"'notes' cannot train LeNet: expected the resources train-images.*got notes"
     ):
-        train.fit(notes, checkpoint=tmp_path / "out" / "lenet.ckpt")
+        train.fit(notes, checkpoint=tmp_path / "out" / "lenet.safetensors")
     assert not (tmp_path / "out").exists()
 
 
@@ -181,14 +240,14 @@ def test_data_without_digits_are_refused_before_anything_is_written(tmp_path):
 )
 def test_a_training_that_diverges_or_does_not_learn_says_so(few, tmp_path, caplog, learning_rate, epochs, said):
     parameters = train.Parameters(epochs=epochs, learning_rate=learning_rate)
-    history = train.fit(few, parameters, checkpoint=tmp_path / "bad.ckpt", progress=False)
-    loaded = train.load(tmp_path / "bad.ckpt")
+    history = train.fit(few, parameters, checkpoint=tmp_path / "bad.safetensors", progress=False)
+    loaded = train.load(tmp_path / "bad.safetensors")
     assert history.problem.startswith(said)
     assert history.problem in caplog.text
     for shown in (history._repr_html_(), loaded._repr_html_(), loaded.history._repr_html_()):
         assert said in shown
     assert said.partition(":")[0] in repr(history)
-    resumed = train.fit(few, parameters, checkpoint=tmp_path / "bad.ckpt", resume=True, progress=False)
+    resumed = train.fit(few, parameters, checkpoint=tmp_path / "bad.safetensors", resume=True, progress=False)
     assert resumed.problem == history.problem
 
 

@@ -48,7 +48,7 @@ def test_a_job_gives_the_same_weights_as_fit(few, account):
 
 
 def model_path(job):
-    return Path(job.parameters["out"]) / "lenet.ckpt"
+    return Path(job.parameters["out"]) / "lenet.safetensors"
 
 
 def test_an_impossible_training_is_refused_before_submission(few, account):

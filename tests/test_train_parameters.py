@@ -24,7 +24,8 @@ def test_all_invalid_parameters_are_listed_at_once():
 @pytest.mark.parametrize(
     ("name", "value"),
     [("epochs", 1.5), ("epochs", None), ("learning_rate", math.nan), ("learning_rate", math.inf), ("batch_size", -1),
-     ("weight_decay", -1e-9), ("seed", 2**32), ("threads", 0), ("engine", "torch"), ("final_rate", [])],
+     ("weight_decay", -1e-9), ("seed", 2**32), ("threads", -1), ("engine", "jax"),
+     ("shift", 9), ("schedule", "step"), ("precision", "int8"), ("final_rate", [])],
 )  # fmt: skip
 def test_values_out_of_range_or_of_the_wrong_type_are_refused(name, value):
     with pytest.raises(InvalidParameters, match=name):

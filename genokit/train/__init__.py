@@ -1,4 +1,4 @@
-"""LeNet on MNIST with MXNet: train it here or as a job, plot the training, save and use the model.
+"""LeNet on MNIST with MXNet or PyTorch: train it here or as a job, plot the training, save and use the model.
 
 >>> from genokit import train
 >>> train.Parameters(epochs=3).seed
@@ -13,17 +13,19 @@ from genokit.train.parameters import Parameters
 
 if TYPE_CHECKING:
     from genokit.train.digits import Digits, load_digits
+    from genokit.train.engines import choose_engine
     from genokit.train.job import submit
     from genokit.train.loop import fit
     from genokit.train.model import History, Model, load
     from genokit.train.network import lenet
 
-__all__ = ["Digits", "History", "Model", "Parameters", "fit", "lenet", "load", "load_digits", "submit"]
+__all__ = ["Digits", "History", "Model", "Parameters", "choose_engine", "fit", "lenet", "load", "load_digits", "submit"]
 
 _HOMES = {
     "Digits": "digits",
     "History": "model",
     "Model": "model",
+    "choose_engine": "engines",
     "fit": "loop",
     "lenet": "network",
     "load": "model",

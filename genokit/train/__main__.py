@@ -6,7 +6,9 @@ import argparse
 import dataclasses
 import logging
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 
 from genokit.errors import GenokitError
@@ -14,19 +16,31 @@ from genokit.train import Parameters
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train, with MXNet's progress lines on standard output; returns the exit code."""
+    """Train, with MXNet's progress lines on standard output; returns the exit code.
+
+    SIGTERM (the notice of a Spot reclaim or of a timeout) and Ctrl-C save a checkpoint after the current batch and end
+    with 143 or 130, as the signal itself would: ``submit`` has jobs that end with 143 tried again.
+    """
+    ended: list[int] = []
+    stop = threading.Event()
+
+    def end(number: int, _frame: object) -> None:
+        ended.append(number)
+        stop.set()
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        _train(_parsed(arguments))
+        _train(_parsed(arguments), stop)
     except GenokitError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("Interrupted. The checkpoint holds the last complete epoch: --resume continues from it.", file=sys.stderr)
-        return 130
+        return 128 + ended[0] if ended else 1
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
     return 0
 
 
-def _train(given: argparse.Namespace) -> None:
+def _train(given: argparse.Namespace, stop: threading.Event) -> None:
     from genokit.data import Manifest
     from genokit.train.checkpoint import FILE
     from genokit.train.loop import fit, logger
@@ -35,9 +49,11 @@ def _train(given: argparse.Namespace) -> None:
     logger.addHandler(logging.StreamHandler(sys.stdout))
     logger.setLevel(logging.INFO)
     dataset = Manifest(given.data).fetch(progress=False)
-    target = os.path.join(given.out, FILE)  # also right on S3
-    history = fit(dataset, parameters, checkpoint=target, resume=given.resume, progress=False)
-    print(f"Checkpoint {target}, weights sha256 {history.model.sha256}")
+    history = fit(
+        dataset, parameters, checkpoint=os.path.join(given.out, FILE), resume=given.resume, save_min=given.save_min,
+        save_batches=given.save_batches, stop=stop, progress=False,
+    )  # fmt: skip
+    print(f"Checkpoint {os.path.join(given.out, FILE)}, weights sha256 {history.model.sha256}")
     if history.sample:
         print("The data are a sample of MNIST: validation uses images held out of it, not MNIST's test set.")
 
@@ -49,6 +65,8 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--data", required=True, help="name or path of the data set's manifest, such as mnist")
     parser.add_argument("--out", required=True, help="folder for the checkpoint, here or s3://bucket/folder")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in OUT, if it exists")
+    parser.add_argument("--save-min", type=float, default=5, metavar="float", help="minutes between checkpoints")
+    parser.add_argument("--save-batches", type=int, default=0, metavar="int", help="batches between checkpoints")
     for field in dataclasses.fields(Parameters):
         name, kind = f"--{field.name.replace('_', '-')}", type(field.default)
         parser.add_argument(name, type=kind, metavar=kind.__name__, default=field.default)

@@ -1,21 +1,22 @@
-"""Checkpoints: a training in one file, with all that is needed to resume it or to use the model elsewhere.
+"""Checkpoints: a training in one safetensors file, with all that is needed to resume it or to use the model elsewhere.
 
-The file is a zip with ``checkpoint.json`` and one .npy array for each weight and its momentum. Nothing in it is
-pickled or compressed, and no more is read than a checkpoint can hold: a file from a stranger can be opened without
-running code or filling the memory.
+The tensors are the weights, named as in the network, and ``momentum.`` before the same name for their momentum; one
+field of the metadata, ``genokit``, holds the rest as JSON, with a hash of the tensors. Any program that reads
+safetensors (https://github.com/huggingface/safetensors) reads the weights. Nothing in the format can run code.
 """
 
 from __future__ import annotations
 
-import io
+import hashlib
 import json
 import os
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
 
 from genokit import storage
 from genokit.errors import InvalidCheckpoint, NotFound
@@ -23,16 +24,21 @@ from genokit.train import training_log
 from genokit.train.network import SHAPES, Weights
 from genokit.train.parameters import Parameters
 
-FORMAT = 1
-FILE = "lenet.ckpt"
-MOST_RECORD = 16 * 2**20  # bytes of checkpoint.json, enough for 10,000 epochs
-MOST = MOST_RECORD + 2**22  # bytes of the file: weights and momentum are 3.5 MB
-FIELDS = {"parameters": dict, "epoch": int, "data": dict, "epochs": list, "batches": list, "versions": dict}
+FORMAT = 2
+FILE = "lenet.safetensors"
+MOST = 2**24 + 2**22  # bytes of the file: 3.5 MB of weights and momentum, and a history of 10,000 epochs
+FIELDS = {"parameters": dict, "epoch": int, "batch": int, "sums": list, "data": dict, "epochs": list, "batches": list,
+          "versions": dict}  # fmt: skip
+MOMENTUM = "momentum."
 
 
 def write(target: str | os.PathLike[str], training: Mapping[str, Any]) -> str:
     """Write the fields of a Model atomically to a path or to s3://bucket/key; returns the address."""
-    return storage.write(locate(target), _encode(training))
+    tensors = training["weights"] | {MOMENTUM + name: array for name, array in training["momentum"].items()}
+    record = {name: training[name] for name in FIELDS} | {"parameters": training["parameters"].to_dict()}
+    record |= {"network": "lenet", "format": FORMAT, "sha256": _sha256(tensors)}
+    # One field of metadata: safetensors writes several in no fixed order, and equal trainings should give equal bytes.
+    return storage.write(locate(target), save_tensors(tensors, {"genokit": json.dumps(record)}))
 
 
 def read(target: str | os.PathLike[str]) -> dict[str, Any]:
@@ -52,12 +58,12 @@ def read(target: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def locate(target: str | os.PathLike[str]) -> str:
-    """The address of a checkpoint: the target itself, or ``lenet.ckpt`` in it if it is a folder.
+    """The address of a checkpoint: the target itself, or ``lenet.safetensors`` in it if it is a folder.
 
     On S3 a last part without a dot counts as a folder.
 
-    >>> locate("s3://bucket/runs/7"), locate("s3://bucket/best.ckpt")
-    ('s3://bucket/runs/7/lenet.ckpt', 's3://bucket/best.ckpt')
+    >>> locate("s3://bucket/runs/7"), locate("s3://bucket/best.safetensors")
+    ('s3://bucket/runs/7/lenet.safetensors', 's3://bucket/best.safetensors')
     """
     where = os.fspath(target)
     if storage.is_s3(where):
@@ -67,31 +73,16 @@ def locate(target: str | os.PathLike[str]) -> str:
     return str(path / FILE if path.is_dir() else path)
 
 
-def _encode(training: Mapping[str, Any]) -> bytes:
-    record = {"format": FORMAT, "network": "lenet", **training, "parameters": training["parameters"].to_dict()}
-    arrays = {kind: record.pop(kind) for kind in ("weights", "momentum")}
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        # ZipInfo has a fixed date, so that equal trainings give equal bytes.
-        archive.writestr(zipfile.ZipInfo("checkpoint.json"), json.dumps(record, indent=1))
-        for kind, named in arrays.items():
-            for name, array in named.items():
-                with archive.open(zipfile.ZipInfo(f"{kind}/{name}.npy"), "w") as file:
-                    np.save(file, array, allow_pickle=False)
-    return buffer.getvalue()
-
-
 def _decode(data: bytes) -> dict[str, Any]:
     """The fields of a Model in the bytes of a file; ValueError says what was expected and what was found."""
     if len(data) > MOST:
         raise ValueError(f"expected at most {MOST:,} bytes, got more")
     try:
-        archive = zipfile.ZipFile(io.BytesIO(data))
-        record = json.loads(_member(archive, "checkpoint.json"))
-    except Exception as error:  # zipfile raises a dozen kinds of errors for a foreign file
-        raise ValueError(
-            f"expected a zip with checkpoint.json and arrays, got {len(data):,} bytes ({error})"
-        ) from error
+        tensors = load_tensors(data)  # checks the header, and every tensor's place in the file
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        record = json.loads(header["__metadata__"]["genokit"])
+    except Exception as error:  # the file may hold anything
+        raise ValueError(f"expected a safetensors file of genokit, got {len(data):,} bytes ({error})") from error
     about = (record.get("network"), record.get("format")) if isinstance(record, dict) else "none"
     if about != ("lenet", FORMAT):
         raise ValueError(f"expected a checkpoint of ('lenet', {FORMAT}), got {about}, of another version of genokit")
@@ -105,28 +96,25 @@ def _decode(data: bytes) -> dict[str, Any]:
         for name in ("title", "version", "sha256"):
             str(record["data"][name])
     except Exception as error:  # the rows may hold anything
-        raise ValueError(f"checkpoint.json is not valid: {error}") from error
-    momentum = _arrays(archive, "momentum") if parameters.momentum else {}
-    return {name: record[name] for name in FIELDS} | {"weights": _arrays(archive, "weights"), "momentum": momentum}
+        raise ValueError(f"its record is not valid: {error}") from error
+    begun = parameters.momentum and (record["epoch"] or record["batch"])
+    weights, momentum = _arrays(tensors, ""), _arrays(tensors, MOMENTUM) if begun else {}
+    if _sha256(tensors) != record.get("sha256"):
+        raise ValueError("its weights differ from the hash in it: the file is damaged")
+    return {name: record[name] for name in FIELDS} | {"weights": weights, "momentum": momentum}
 
 
-def _member(archive: zipfile.ZipFile, name: str) -> bytes:
-    one, most = archive.getinfo(name), MOST_RECORD if name == "checkpoint.json" else MOST
-    if one.compress_type != zipfile.ZIP_STORED or one.file_size > most:
-        raise ValueError(f"{name} is compressed or larger than {most:,} bytes")
-    return archive.read(one)
-
-
-def _arrays(archive: zipfile.ZipFile, kind: str) -> Weights:
-    arrays = {}
+def _arrays(tensors: Weights, prefix: str) -> Weights:
     for name, shape in SHAPES.items():
-        file = f"{kind}/{name}.npy"
-        try:
-            npy = io.BytesIO(_member(archive, file))
-            array = np.lib.format.read_array(npy, allow_pickle=False)
-        except Exception as error:  # the header may hold anything
-            raise ValueError(f"{file} is missing or not a plain array: {error}") from error
-        if array.shape != shape or array.dtype != np.float32 or npy.read(1):
-            raise ValueError(f"expected {file} as float32 {shape}, got {array.dtype} {array.shape}")
-        arrays[name] = array
-    return arrays
+        array = tensors.get(prefix + name)
+        if array is None or array.shape != shape or array.dtype != np.float32:
+            got = "none" if array is None else f"{array.dtype} {array.shape}"
+            raise ValueError(f"expected {prefix + name} as float32 {shape}, got {got}")
+    return {name: tensors[prefix + name] for name in SHAPES}
+
+
+def _sha256(tensors: Weights) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        digest.update(name.encode() + tensors[name].astype("<f4").tobytes())
+    return digest.hexdigest()

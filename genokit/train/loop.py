@@ -5,19 +5,23 @@ from __future__ import annotations
 import logging
 import math
 import os
+import threading
 import time
-from types import ModuleType
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genokit.errors import InvalidParameters, NotFound
-from genokit.train import network
+from genokit.bars import Bar
+from genokit.errors import InvalidParameters, NotFound, TrainingStopped
+from genokit.train import engines
 from genokit.train.checkpoint import locate
 from genokit.train.digits import Digits, load_digits
-from genokit.train.model import History, Model, load
-from genokit.train.mxnet import context
-from genokit.train.mxnet import load as load_mxnet
+from genokit.train.engines import Engine
+from genokit.train.model import NONE, History, Model, load, package_versions
+from genokit.train.network import first_weights, log_softmax
 from genokit.train.parameters import Parameters
 from genokit.train.training_log import batch_line, epoch_lines, header_lines
 
@@ -36,6 +40,9 @@ def fit(
     *,
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
+    save_min: float = 5,
+    save_batches: int = 0,
+    stop: threading.Event | None = None,
     progress: bool = True,
 ) -> History:
     """Train LeNet on a data set of digits.
@@ -47,10 +54,18 @@ def fit(
     parameters : Parameters, optional
         Everything else that determines the weights. Default: ``Parameters()``.
     checkpoint : str or path, optional
-        A file, a folder, or s3://bucket/key, written atomically after every epoch. An interrupted training leaves the
-        checkpoint of its last complete epoch.
+        A file, a folder, or s3://bucket/key, written atomically after every epoch, every ``save_min`` minutes and
+        every ``save_batches`` batches. An interrupted training leaves its last checkpoint.
     resume : bool, default False
-        Resume from the checkpoint, if it exists. The weights are the same, bit for bit, as without the interruption.
+        Resume from the checkpoint, if it exists, at the batch that it holds. The weights are the same, bit for bit, as
+        without the interruption. Where ``parameters`` leave the engine or the threads open, the checkpoint's are used.
+    save_min : float, default 5
+        Minutes between checkpoints within an epoch.
+    save_batches : int, default 0
+        Batches between checkpoints within an epoch. 0: only ``save_min`` counts.
+    stop : threading.Event, optional
+        Set it in another thread or in a signal handler: after the current batch the training saves its checkpoint and
+        raises TrainingStopped.
     progress : bool, default True
         Show a progress bar per epoch.
 
@@ -71,8 +86,10 @@ def fit(
         The checkpoint to resume from is damaged.
     ConfigError
         The checkpoint's folder cannot be written.
+    TrainingStopped
+        ``stop`` was set.
     MissingDependency
-        MXNet, or a GPU for ``device="gpu"``, is not available.
+        The engine, or a GPU for ``device="gpu"``, is not available.
 
     Examples
     --------
@@ -80,92 +97,86 @@ def fit(
 
         from genokit import Manifest, train
 
-        history = train.fit(Manifest("mnist").fetch(), train.Parameters(epochs=3, seed=7), checkpoint="lenet.ckpt")
+        history = train.fit(Manifest("mnist").fetch(), train.Parameters(epochs=3, seed=7), checkpoint="lenet.safetensors")
         history.plot()
     """
-    p = parameters or Parameters()
     digits = load_digits(dataset)
     data = {name: getattr(dataset, name) for name in ("name", "title", "version", "sha256", "sample")}
     data |= {"images": len(digits.images), "validation_images": len(digits.test_images)}
-    model = _start(p, data, checkpoint, resume)
+    model = _start(parameters or Parameters(), data, checkpoint, resume)
+    p, saved, stopped = model.parameters, time.monotonic(), stop or threading.Event()
     _log(*header_lines(p, data))
 
-    mx = load_mxnet(p.threads)
-    device = context(mx, p.device)
-    net = network.lenet(mx)
-    network.set_weights(mx, net, model.weights, device)
-    net.hybridize(static_alloc=True)
-    start = model.momentum or {name: np.zeros(shape) for name, shape in network.SHAPES.items()}
-    momentum = {name: mx.nd.array(array, ctx=device) for name, array in start.items()}
-    for epoch in range(model.epoch, p.epochs):
-        if not model.history.finite:
-            break
-        row, groups = _epoch(mx, device, net, momentum, digits, p, epoch, progress)
-        kept = {name: array.asnumpy() for name, array in momentum.items()} if p.momentum else {}
-        epochs, batches = [*model.epochs, row], [*model.batches, *groups]
-        model = Model(p, epoch + 1, data, epochs, batches, network.get_weights(net), kept)
-        if checkpoint is not None:
-            model.save(checkpoint)
+    def is_due(batch: int) -> bool:
+        """Whether to save now, in the middle of an epoch."""
+        waited = time.monotonic() - saved >= save_min * 60
+        wanted = checkpoint is not None and (waited or (save_batches and batch % save_batches == 0))
+        return bool(wanted) or stopped.is_set()
+
+    engine = engines.start(p, digits, model.weights, model.momentum)
+    while model.epoch < p.epochs and model.history.finite:
+        with Bar(
+            total=len(digits.labels), initial=model.batch * p.batch_size, desc=f"Epoch {model.epoch + 1}/{p.epochs}",
+            unit=" images", disable=not progress,
+        ) as bar:  # fmt: skip
+            whole = False
+            while not whole:
+                model = _train(engine, digits, model, is_due, bar)
+                if checkpoint is not None:
+                    model.save(checkpoint)
+                    saved = time.monotonic()
+                whole = model.batch == 0
+                if stopped.is_set() and model.epoch < p.epochs:
+                    raise TrainingStopped(_stopped(model, checkpoint))
     history = model.history
     if history.problem:
         logger.warning(history.problem)
     return history
 
 
-def _epoch(
-    mx: ModuleType, device: Any, net: Any, momentum: Row, digits: Digits, p: Parameters, epoch: int, progress: bool
-) -> tuple[Row, list[Row]]:
-    """Train for one epoch, in place, and validate; returns the epoch's row and the rows of its groups of batches."""
-    from genokit.bars import Bar
-
-    images, labels = digits.images, digits.labels  # uint8 (N, 28, 28), uint8 (N,)
-    weights = net.collect_params()
-    loss_of = mx.gluon.loss.SoftmaxCrossEntropyLoss()
-    loss_of.hybridize()
-    steps = math.ceil(len(labels) / p.batch_size)
+def _train(engine: Engine, digits: Digits, model: Model, is_due: Callable[[int], bool], bar: Bar) -> Model:
+    """Train to the end of the model's epoch, or until a checkpoint is due; returns the model as it is then."""
+    p, epoch, count = model.parameters, model.epoch, len(digits.labels)
+    steps = math.ceil(count / p.batch_size)
     group = min(100, max(1, steps // 8))
-    order = np.random.RandomState([p.seed, epoch]).permutation(len(labels))
-    seen: list[tuple[float, ...]] = []  # of each batch: images, the sum of their losses, right answers, seconds
-    groups: list[Row] = []
-    before = time.perf_counter()
-    with Bar(total=len(labels), desc=f"Epoch {epoch + 1}/{p.epochs}", unit=" images", disable=not progress) as bar:
-        for batch in range(steps):
-            rows = order[batch * p.batch_size :][: p.batch_size]  # (B,), fewer in the last batch
-            x = mx.nd.array(network.to_input(images[rows]), ctx=device)  # (B, 1, 28, 28), 0 to 1
-            y = mx.nd.array(labels[rows], ctx=device)  # (B,)
-            with mx.autograd.record():
-                out = net(x)  # (B, 10)
-                loss = loss_of(out, y)  # (B,)
-            loss.backward()
-            step = {"lr": p.learning_rate_at(epoch * steps + batch, steps), "momentum": p.momentum,
-                    "wd": p.weight_decay, "rescale_grad": 1 / len(rows)}  # fmt: skip
-            for name, w in weights.items():
-                mx.nd.sgd_mom_update(w.data(), w.grad(), momentum[name], out=w.data(), **step)
-            # Reading waits for this batch. Otherwise MXNet queues hundreds, and an interrupt waits for all of them.
-            right = (out.asnumpy().argmax(axis=1) == labels[rows]).sum()
-            now = time.perf_counter()
-            seen.append((len(rows), loss.asnumpy().sum(), right, now - before))
-            before = now
-            bar.update(len(rows))
-            if batch and batch % group == 0:
-                groups.append({"epoch": epoch, "batch": batch, **_means(seen[-group:])})
+    # Drawn anew for each epoch, so that a training resumes in the middle of one without the state of a generator.
+    order = np.random.RandomState([p.seed, epoch]).permutation(count)
+    shifts = np.random.RandomState([p.seed, epoch, 1]).randint(-p.shift, p.shift + 1, (count, 2)) if p.shift else None
+    sums, groups = np.array(model.sums), []  # images, their losses, right answers, seconds
+    done, before, due = model.batch, time.perf_counter(), False
+    while done < steps and not due:
+        rows = order[done * p.batch_size :][: p.batch_size]  # (B,), fewer in the last batch
+        moved = None if shifts is None else shifts[rows]
+        engine.step(rows, moved, p.learning_rate_at(epoch * steps + done, steps))
+        bar.update(len(rows))
+        done += 1
+        due = is_due(done)
+        if done % group == 0 or done == steps or due:  # reading waits for the device
+            part = np.append(engine.sums(), time.perf_counter() - before)
+            before, sums = time.perf_counter(), sums + part
+            if done % group == 0:
+                groups.append({"epoch": epoch, "batch": done, **_means(part)})
                 bar.set_postfix_str(f"accuracy {groups[-1]['accuracy']:.4f}", refresh=False)
                 _log(batch_line(groups[-1]))
-        row = {"epoch": epoch, **_means(seen), **_validation(mx, device, net, digits)}
-        bar.set_postfix_str(f"accuracy {row['accuracy']:.4f}, validation {row['validation_accuracy']:.4f}")
+    kept: Row = {"batches": [*model.batches, *groups], "weights": engine.weights(), "versions": package_versions()}
+    kept["momentum"] = engine.momentum() if p.momentum else {}
+    if done < steps:
+        return replace(model, batch=done, sums=sums.tolist(), **kept)
+    row = {"epoch": epoch, **_means(sums), **_validation(engine, digits)}
+    bar.set_postfix_str(f"accuracy {row['accuracy']:.4f}, validation {row['validation_accuracy']:.4f}")
     _log(*epoch_lines(row))
-    return row, groups
+    return replace(model, epoch=epoch + 1, batch=0, sums=NONE, epochs=[*model.epochs, row], **kept)
 
 
-def _means(seen: list[tuple[float, ...]]) -> Row:
-    images, loss, right, seconds = np.sum(seen, axis=0).tolist()
+def _means(sums: np.ndarray) -> Row:
+    images, loss, right, seconds = sums.tolist()
     return {"loss": loss / images, "accuracy": right / images, "seconds": seconds, "samples_per_s": images / seconds}
 
 
-def _validation(mx: ModuleType, device: Any, net: Any, digits: Digits) -> Row:
+def _validation(engine: Engine, digits: Digits) -> Row:
     labels = digits.test_labels  # (N,)
-    logits = network.logits(mx, net, digits.test_images, device)  # (N, 10)
-    loss = -network.log_softmax(logits)[np.arange(len(labels)), labels].mean()
+    logits = engine.logits(digits.test_images)  # (N, 10)
+    loss = -log_softmax(logits)[np.arange(len(labels)), labels].mean()
     return {"validation_loss": float(loss), "validation_accuracy": float((logits.argmax(axis=1) == labels).mean())}
 
 
@@ -174,25 +185,32 @@ def _log(*lines: str) -> None:
         logger.info(line)
 
 
+def _stopped(model: Model, checkpoint: str | os.PathLike[str] | None) -> str:
+    at = f"in epoch {model.epoch + 1} of {model.parameters.epochs}, after {model.batch} of its batches"
+    if checkpoint is None:
+        return f"The training was stopped {at}. Nothing was saved: fit(..., checkpoint=path) saves."
+    return f"The training was stopped {at}, and saved in {locate(checkpoint)}: resume=True continues from there."
+
+
 def _start(p: Parameters, data: Row, target: str | os.PathLike[str] | None, resume: bool) -> Model:
     """The model to start from: a new one, or the checkpoint's if it belongs to this training."""
-    fresh = Model(p, 0, data, [], [], network.first_weights(p.seed), {})
-    if not resume:
-        return fresh
-    if target is None:
-        raise InvalidParameters(
-            "resume=True needs a checkpoint to resume from: fit(..., checkpoint=path, resume=True)."
-        )
-    try:
-        found = load(target)
-    except NotFound:
-        return fresh
+    found = None
+    if resume:
+        if target is None:
+            raise InvalidParameters(
+                "resume=True needs a checkpoint to resume from: fit(..., checkpoint=path, resume=True)."
+            )
+        with suppress(NotFound):
+            found = load(target)
+    p = engines.settle(p, found.parameters.to_dict() if found else None)
+    if found is None:
+        return Model(p, 0, 0, NONE, data, [], [], first_weights(p.seed), {})
     here = {**p.to_dict(), "data": data["sha256"]}
     there = {**found.parameters.to_dict(), "data": found.data["sha256"]}
     differ = [f"{name} is {there[name]!r} there and {here[name]!r} here" for name in here if here[name] != there[name]]
     if differ:
         raise InvalidParameters(
-            f"{locate(target)} was trained with other parameters or data: {'; '.join(differ)}. Use those, as in "
+            f"{locate(target or '')} was trained with other parameters or data: {'; '.join(differ)}. Use those, as in "
             "train.load(...).parameters, or another checkpoint; resume=False starts again and replaces it."
         )
     return found

@@ -28,11 +28,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def _versions() -> dict[str, str]:
+NONE = (0.0,) * 4  # images, losses, right answers and seconds of no batch
+
+
+def package_versions() -> dict[str, str]:
     """Versions of everything that affects the weights."""
-    mxnet = getattr(sys.modules.get("mxnet"), "__version__", "not loaded")
+    engines = {name: str(getattr(sys.modules[name], "__version__", "")) for name in ("mxnet", "torch")
+               if name in sys.modules}  # fmt: skip
     return {"genokit": __version__, "python": platform.python_version(), "machine": platform.machine(),
-            "numpy": np.__version__, "mxnet": mxnet}  # fmt: skip
+            "numpy": np.__version__} | engines  # fmt: skip
 
 
 class History:
@@ -184,6 +188,10 @@ class Model:
         The parameters of its training.
     epoch : int
         How many epochs it was trained.
+    batch : int
+        How many batches of the next epoch it was trained: 0 but in the checkpoint of an interrupted training.
+    sums : sequence of float
+        Images, the sum of their losses, right answers and seconds in these batches.
     data : mapping
         Name, title, version and sha256 of the data.
     epochs, batches : sequence of mapping
@@ -196,12 +204,14 @@ class Model:
 
     parameters: Parameters
     epoch: int
+    batch: int
+    sums: Sequence[float]
     data: Mapping[str, Any]
     epochs: Sequence[Mapping[str, Any]]
     batches: Sequence[Mapping[str, Any]]
     weights: Weights
     momentum: Weights
-    versions: Mapping[str, str] = field(default_factory=_versions)
+    versions: Mapping[str, str] = field(default_factory=package_versions)
 
     @property
     def history(self) -> History:
@@ -264,7 +274,7 @@ def load(path: str | os.PathLike[str]) -> Model:
     Parameters
     ----------
     path : str or path
-        A checkpoint, or a folder with lenet.ckpt in it; both may be on S3 (s3://bucket/key).
+        A checkpoint, or a folder with lenet.safetensors in it; both may be on S3 (s3://bucket/key).
 
     Returns
     -------

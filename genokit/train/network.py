@@ -102,13 +102,39 @@ def to_input(images: np.ndarray) -> np.ndarray:
     return images.astype(np.float32)[:, None] * np.float32(1 / 255)
 
 
-def logits(mx: ModuleType, net: Any, images: np.ndarray, device: Any) -> np.ndarray:
-    """The network's output for each image: uint8 (N, 28, 28) -> float32 (N, 10)."""
+def padded(images: np.ndarray, shift: int) -> np.ndarray:
+    """The images with a margin of paper, from which ``crops`` cuts them: uint8 (N, 28 + 2 shift, 28 + 2 shift)."""
+    return np.pad(images, ((0, 0), (shift, shift), (shift, shift))) if shift else images
+
+
+def crops(padded: Any, rows: Any, shifts: Any, side: Any) -> Any:
+    """Rows of padded images, each shifted by its own (down, right) pixels; arrays of NumPy or of PyTorch.
+
+    ``shifts`` is int (B, 2), or None for images without a margin; ``side`` is 0 to 27 plus the margin's width.
+
+    >>> one = np.zeros((1, 28, 28), np.uint8); one[0, 5, 7] = 255
+    >>> moved = crops(padded(one, 2), np.array([0]), np.array([[2, -1]]), np.arange(28) + 2)
+    >>> np.argwhere(moved[0]).tolist()
+    [[7, 6]]
+    """
+    if shifts is None:
+        return padded[rows]
+    down, right = (side - shifts[:, axis, None] for axis in (0, 1))  # (B, 28)
+    return padded[rows[:, None, None], down[:, :, None], right[:, None, :]]
+
+
+def check_images(images: np.ndarray) -> None:
+    """Raise InvalidParameters unless these are uint8 (N, 28, 28)."""
     if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (28, 28):
         raise InvalidParameters(
             f"images must be uint8 (N, 28, 28), 0 to 255, got {images.dtype} {images.shape}. "
             "For a single image use images[:1]."
         )
+
+
+def logits(mx: ModuleType, net: Any, images: np.ndarray, device: Any) -> np.ndarray:
+    """The network's output for each image: uint8 (N, 28, 28) -> float32 (N, 10)."""
+    check_images(images)
     parts = [np.zeros((0, 10), np.float32)]
     for start in range(0, len(images), AT_ONCE):
         x = mx.nd.array(to_input(images[start : start + AT_ONCE]), ctx=device)

@@ -16,8 +16,9 @@ from genokit.errors import InvalidParameters, did_you_mean
 class Parameters:
     """Everything besides the data that determines the weights.
 
-    On the CPU, equal parameters on equal data give equal weights, bit for bit; other kinds of processors, for which
-    MXNet uses other kernels, may differ in the last bits. The defaults reach an accuracy of 0.98 on MNIST in one epoch.
+    On the CPU, equal parameters on equal data give equal weights, bit for bit, once ``engine`` and ``threads`` are
+    chosen; a trained model's parameters state the choice. Other kinds of processors, for which the engines use other
+    kernels, may differ in the last bits. The defaults reach an accuracy of 0.98 on MNIST in one epoch.
 
     Parameters
     ----------
@@ -28,21 +29,30 @@ class Parameters:
     learning_rate : float, default 0.05
         Peak learning rate of stochastic gradient descent, reached at the end of the warm-up.
     final_rate : float, default 0.4
-        Learning rate at the last step, as a fraction of ``learning_rate``; the decay is linear.
+        Learning rate at the last step, as a fraction of ``learning_rate``.
+    schedule : str, default "linear"
+        How the learning rate falls after the warm-up: "linear" or "cosine".
     warmup_steps : int, default 200
         Steps of linear warm-up; at most a quarter of an epoch is used.
     momentum : float, default 0.9
         Momentum, at least 0 and below 1.
     weight_decay : float, default 1e-4
         L2 penalty on all weights.
+    shift : int, default 0
+        Each training image is shifted at random by up to so many pixels in each direction, 0 to 8: anew in every epoch.
     seed : int, default 1
-        Seed of the initial weights and of the order of images.
-    threads : int, default 1
-        OpenMP threads, 1 to 1,024. The number changes the last bits of the weights, so it is not "all cores".
+        Seed of the initial weights, the order of images and their shifts.
+    workers : int, default 1
+        Processes that share each batch, 1 to 64: see ``submit``.
+    threads : int, default 0
+        OpenMP threads of each process, up to 1,024. 0: as many as OMP_NUM_THREADS says, or else as this process has
+        cores, at most 8. The number changes the last bits of the weights.
+    precision : str, default "float32"
+        "float32", or with PyTorch "bfloat16": convolutions and products of matrices in 16 bits, weights in 32.
     device : str, default "cpu"
         "cpu" or "gpu".
-    engine : str, default "mxnet"
-        "mxnet".
+    engine : str, default "auto"
+        "mxnet", "torch" (PyTorch), or "auto": see ``train.choose_engine``.
 
     Raises
     ------
@@ -64,13 +74,17 @@ class Parameters:
     batch_size: int = 64
     learning_rate: float = 0.05
     final_rate: float = 0.4
+    schedule: str = "linear"
     warmup_steps: int = 200
     momentum: float = 0.9
     weight_decay: float = 1e-4
+    shift: int = 0
     seed: int = 1
-    threads: int = 1
+    workers: int = 1
+    threads: int = 0
+    precision: str = "float32"
     device: str = "cpu"
-    engine: str = "mxnet"
+    engine: str = "auto"
 
     def __post_init__(self) -> None:
         wrong = []
@@ -134,6 +148,8 @@ class Parameters:
         if step < warmup:
             return self.learning_rate * (step + 1) / warmup
         way = (step - warmup) / max(1, steps_per_epoch * self.epochs - warmup)
+        if self.schedule == "cosine":
+            way = (1 - math.cos(math.pi * way)) / 2
         return self.learning_rate * (1 - (1 - self.final_rate) * way)
 
 
@@ -146,10 +162,17 @@ _RANGES: dict[str, tuple[type[int] | type[float], float, float]] = {
     "warmup_steps": (int, 0, 10**9),
     "momentum": (float, 0, 1),
     "weight_decay": (float, 0, math.inf),
+    "shift": (int, 0, 9),
     "seed": (int, 0, 2**32),
-    "threads": (int, 1, 1025),
+    "workers": (int, 1, 65),
+    "threads": (int, 0, 1025),
 }
-_CHOICES = {"device": ("cpu", "gpu"), "engine": ("mxnet",)}
+_CHOICES = {
+    "schedule": ("linear", "cosine"),
+    "precision": ("float32", "bfloat16"),
+    "device": ("cpu", "gpu"),
+    "engine": ("auto", "mxnet", "torch"),
+}
 
 
 def _wording(kind: type, low: float, below: float) -> str:

@@ -1,0 +1,104 @@
+"""The choice of an engine: MXNet or PyTorch, and the number of its threads."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from importlib.util import find_spec
+from typing import Protocol
+
+import numpy as np
+
+from genokit.errors import InvalidParameters
+from genokit.train.digits import Digits
+from genokit.train.network import Weights
+from genokit.train.parameters import Parameters
+
+MOST_THREADS = 8  # LeNet gains nothing from more
+
+
+class Engine(Protocol):
+    """Weights on a device, and the steps that train them. The images stay on the device too."""
+
+    def step(self, rows: np.ndarray, shifts: np.ndarray | None, rate: float) -> None:
+        """Train on the images in these rows, each shifted by its (down, right) pixels: int (B,), int (B, 2)."""
+
+    def sums(self) -> np.ndarray:
+        """(images, sum of their losses, right answers) since the last call; waits for the device."""
+
+    def weights(self) -> Weights:
+        """A copy of the weights."""
+
+    def momentum(self) -> Weights:
+        """A copy of their momentum."""
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        """The network's output: uint8 (N, 28, 28) -> float32 (N, 10)."""
+
+
+def start(p: Parameters, digits: Digits, weights: Weights, momentum: Weights) -> Engine:
+    """The engine that these parameters name, with weights and images on its device; raises MissingDependency."""
+    if p.engine == "torch":
+        from genokit.train.torch_engine import TorchEngine
+
+        return TorchEngine(p, digits, weights, momentum)
+    from genokit.train.mxnet_engine import MxnetEngine
+
+    return MxnetEngine(p, digits, weights, momentum)
+
+
+def choose_engine(device: str = "cpu") -> str:
+    """The engine that ``engine="auto"`` stands for on this machine.
+
+    MXNet, unless only PyTorch is installed, or both are and PyTorch is the faster one: on a GPU, because MXNet's last
+    release has no code for the H100 and later, and on CPUs without AVX-512. ``tests/benchmarks/bench_train.py``
+    compares them on this machine.
+
+    Parameters
+    ----------
+    device : str, default "cpu"
+        "cpu" or "gpu".
+
+    Returns
+    -------
+    str
+        "mxnet" or "torch".
+
+    Examples
+    --------
+    >>> choose_engine() in ("mxnet", "torch")
+    True
+    """
+    if find_spec("torch") is None:
+        return "mxnet"
+    faster = "torch" if device == "gpu" or not _has_avx512() else "mxnet"
+    return faster if find_spec("mxnet") else "torch"
+
+
+def settle(p: Parameters, like: Mapping[str, object] | None = None) -> Parameters:
+    """The parameters with engine and threads chosen: as in ``like``, a checkpoint's, or else for this process."""
+    like = like or {}
+    engine = p.engine if p.engine != "auto" else like.get("engine") or choose_engine(p.device)
+    threads = p.threads or like.get("threads") or _threads(str(engine))
+    if p.precision == "bfloat16" and engine == "mxnet":
+        raise InvalidParameters("precision='bfloat16' needs PyTorch: use engine='torch', or precision='float32'.")
+    return p.replace(engine=engine, threads=threads)
+
+
+def _threads(engine: str) -> int:
+    if engine == "mxnet" and "mxnet" in sys.modules:
+        from genokit.train.mxnet import threads_running
+
+        return threads_running()
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(given) if given.isdecimal() and int(given) else min(MOST_THREADS, cores)
+
+
+def _has_avx512() -> bool:
+    try:
+        with open("/proc/cpuinfo") as file:
+            return "avx512f" in file.read()
+    except OSError:  # not Linux: MXNet has no wheels there either
+        return False

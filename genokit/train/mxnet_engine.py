@@ -1,0 +1,67 @@
+"""LeNet's training in MXNet."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from genokit.train import network
+from genokit.train.digits import Digits
+from genokit.train.mxnet import context, load
+from genokit.train.network import SHAPES, Weights
+from genokit.train.parameters import Parameters
+
+
+class MxnetEngine:
+    """The network as a hybridized gluon block with static memory, and one fused update of all weights."""
+
+    def __init__(self, p: Parameters, digits: Digits, weights: Weights, momentum: Weights) -> None:
+        self.mx = mx = load(p.threads)
+        self.parameters, self.labels = p, digits.labels
+        self.images, self.side = network.padded(digits.images, p.shift), np.arange(28) + p.shift
+        self.device = context(mx, p.device)
+        self.net = network.lenet(mx)
+        network.set_weights(mx, self.net, weights, self.device)
+        self.net.hybridize(static_alloc=True, static_shape=False)
+        self.loss_of = mx.gluon.loss.SoftmaxCrossEntropyLoss()
+        self.loss_of.hybridize()
+        self.own = [one.data() for one in self.net.collect_params().values()]
+        self.gradients = [one.grad() for one in self.net.collect_params().values()]
+        self.moments = [
+            mx.nd.array(momentum[name]) if momentum else mx.nd.zeros(shape) for name, shape in SHAPES.items()
+        ]
+        self.moments = [array.as_in_context(self.device) for array in self.moments]
+        self.seen: list[tuple[Any, Any, np.ndarray]] = []  # of each batch: losses, logits, labels
+
+    def step(self, rows: np.ndarray, shifts: np.ndarray | None, rate: float) -> None:
+        mx, p = self.mx, self.parameters
+        images, labels = network.crops(self.images, rows, shifts, self.side), self.labels[rows]
+        x = mx.nd.array(network.to_input(images), ctx=self.device)  # (B, 1, 28, 28), 0 to 1
+        y = mx.nd.array(labels, ctx=self.device)  # (B,)
+        with mx.autograd.record():
+            out = self.net(x)  # (B, 10)
+            loss = self.loss_of(out, y)  # (B,)
+        loss.backward()
+        arrays = [one for three in zip(self.own, self.gradients, self.moments, strict=True) for one in three]
+        count = len(self.own)
+        mx.nd.multi_sgd_mom_update(*arrays, lrs=[rate] * count, wds=[p.weight_decay] * count, momentum=p.momentum,
+                                   rescale_grad=1 / len(rows), num_weights=count, out=self.own)  # fmt: skip
+        self.seen.append((loss, out, labels))
+        # Otherwise MXNet queues hundreds of batches, and an interrupt waits for all of them.
+        self.own[0].wait_to_read()
+
+    def sums(self) -> np.ndarray:
+        seen, self.seen = self.seen, []
+        losses = sum(float(loss.asnumpy().sum()) for loss, _, _ in seen)
+        right = sum(int((out.asnumpy().argmax(axis=1) == labels).sum()) for _, out, labels in seen)
+        return np.array([sum(len(labels) for _, _, labels in seen), losses, right], float)
+
+    def weights(self) -> Weights:
+        return network.get_weights(self.net)
+
+    def momentum(self) -> Weights:
+        return {name: array.asnumpy() for name, array in zip(SHAPES, self.moments, strict=True)}
+
+    def logits(self, images: np.ndarray) -> np.ndarray:
+        return network.logits(self.mx, self.net, images, self.device)
