@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from genokit import Settings, plots, run
+from genokit.errors import InvalidParameters
 from genokit.plots import paper, pipelines
 
 TABLE = pd.DataFrame(
@@ -69,6 +70,124 @@ def test_digits_show_mistakes_only_when_there_are_predictions():
     assert plots.digits(images, labels, labels).get_title().startswith("0 mistakes")
 
 
+TRIALS = pd.DataFrame(
+    {"rate": [0.001, 0.1, 0.01, np.nan], "batch": [64, 64, 128, 128], "engine": ["mxnet", None, "numpy", "mxnet"],
+     "shuffle": [True, False, True, True], "accuracy": [0.5, 0.9, np.nan, 0.8]}, index=["a", "b", "c", "d"]
+)  # fmt: skip
+PARAMETERS = ["rate", "batch", "engine", "shuffle"]
+
+
+def drawn(ax):
+    """The lines of the trials: the failed ones, the others from the worst to the best, and the best again."""
+    return [line.get_ydata().round(3).tolist() for line in ax.lines]
+
+
+def test_each_trial_is_a_line_across_axes_with_scales_of_their_own():
+    ax = plots.parallel_coordinates(TRIALS, PARAMETERS, "accuracy", unit="%")
+    axes = [one for one in ax.figure.axes if one.bbox.bounds == ax.bbox.bounds and one is not ax]
+    assert [one.get_yscale() for one in axes] == ["log", "linear", "linear", "linear"]
+    assert [text.get_text() for text in axes[2].get_yticklabels()] == ["mxnet", "numpy"]
+    assert [text.get_text() for text in axes[3].get_yticklabels()] == ["False", "True"]
+    low, high = 0.06 / 1.12, 1.06 / 1.12  # of an axis; above and below is a margin of 6 % of the values' range
+    expected = np.array(
+        [[0.5, 1, 1, 1],  # c, failed
+         [0, 0, 0, 1],  # a, the worst
+         [np.nan, 1, 0, 1],  # d
+         [1, 0, np.nan, 0]]  # b, the best
+    )  # fmt: skip
+    np.testing.assert_allclose(drawn(ax), np.vstack([expected, expected[-1:]]) * (high - low) + low, atol=1e-3)
+    failed, *_, best = ax.lines
+    assert (failed.get_linestyle(), failed.get_color()) == ("--", paper.INK)
+    assert (best.get_marker(), best.get_linewidth()) == ("*", 3)
+    assert ax.get_title("left") == "4 trials, 1 failed; best: b with 90 %"
+
+
+def test_the_colours_of_a_sweep_have_the_results_unit_and_end_where_outliers_begin():
+    losses = pd.DataFrame({"rate": range(9), "loss": [*np.linspace(0.1, 0.8, 8), 1e6]})
+    ax = plots.parallel_coordinates(losses, ["rate"], "loss", unit="nats", largest=False)
+    (bar,) = [one for one in ax.figure.axes if one.get_ylabel()]
+    assert bar.get_ylabel() == "loss (nats)"
+    assert bar.get_ylim() == pytest.approx((0.1, 0.7 + 1.5 * 0.4))
+    assert ax.get_title("left") == "9 trials; best: 0 with 0.1 nats"
+    worst, *_, best = [line.get_color() for line in ax.lines[:-1]]
+    assert mpl.colors.to_hex(worst).upper() == "#0072B2"
+    assert mpl.colors.to_hex(best).upper() == "#D55E00"
+
+
+def test_a_sweep_is_drawn_of_no_trial_of_one_of_failed_ones_and_of_hundreds():
+    assert "No trials" in plots.parallel_coordinates(TRIALS[:0], PARAMETERS, "accuracy").texts[0].get_text()
+    one = plots.parallel_coordinates(TRIALS[:1], PARAMETERS, "accuracy")
+    assert one.get_title("left") == "1 trial; best: a with 0.5"
+    assert drawn(one) == [[0.5] * 4] * 2
+    failed = TRIALS.assign(accuracy=[np.inf, -np.inf, np.nan, np.nan], rate=np.nan, batch=[1, np.inf, 2, 3])
+    assert plots.parallel_coordinates(failed, PARAMETERS, "accuracy").get_title("left") == "4 trials, 4 failed"
+    random = np.random.RandomState(0)
+    many = pd.DataFrame({"rate": 10 ** random.uniform(-4, 0, 400), "name": [f"trial {i}" for i in range(400)]})
+    many = many.assign(accuracy=random.uniform(size=400)).convert_dtypes()
+    ax = plots.parallel_coordinates(many, ["rate", "name"], "accuracy")
+    assert len(ax.lines) == 401
+    for figure in (one.figure, ax.figure):
+        figure.canvas.draw()
+
+
+def test_a_column_that_a_sweep_lacks_is_named():
+    with pytest.raises(InvalidParameters, match=r"no column 'rates'\. Did you mean 'rate'\?"):
+        plots.parallel_coordinates(TRIALS, ["rates"], "accuracy")
+
+
+def curve(*accuracies):
+    return pd.DataFrame({"epoch": range(len(accuracies)), "validation_accuracy": accuracies}, dtype=float)
+
+
+def test_learning_curves_count_completed_epochs_and_draw_the_best_trial_last_and_strong():
+    tables = {"a": curve(0.5, 0.9), "b": curve(0.6, np.nan, 0.95), "c": curve(0.97, 0.1), "d": curve(np.nan)}
+    ax = plots.learning_curves(tables)
+    *pale, best = ax.lines
+    assert [line.get_ydata()[-1] for line in pale] == [0.1, 0.9]
+    assert best.get_xdata().tolist() == [1, 2, 3]
+    np.testing.assert_array_equal(best.get_ydata(), [0.6, np.nan, 0.95])
+    assert best.get_linewidth() > 2 * pale[0].get_linewidth()
+    assert ax.get_title("left") == "4 trials, 1 failed; best: b with 95 %"
+
+
+def test_learning_curves_are_drawn_of_no_epoch_of_one_trial_and_of_hundreds():
+    assert "No trial" in plots.learning_curves([curve(), curve(np.nan)]).texts[0].get_text()
+    assert plots.learning_curves([curve(0.5)]).get_title("left") == "1 trial; best: 0 with 50 %"
+    assert len(plots.learning_curves([curve(0.5, i / 300) for i in range(300)]).lines) == 300
+
+
+def test_a_reliability_diagram_has_the_expected_calibration_error_computed_by_hand():
+    confidence = np.array([0.9, 0.85, 0.65, 0.55, 0.6])
+    probabilities = np.column_stack([confidence, 1 - confidence])
+    ax = plots.reliability_diagram(np.array([0, 1, 0, 1, 0]), probabilities, bins=5)
+    # Of (0.4, 0.6] one of two is right, of (0.6, 0.8] one of one, of (0.8, 1] one of two.
+    bars = {(round(bar.get_x(), 3), round(bar.get_height(), 3)) for bar in ax.patches[:3]}
+    assert bars == {(0.4, 0.5), (0.6, 1), (0.8, 0.5)}
+    gaps = [round(bar.get_height(), 3) for bar in ax.patches[3:]]
+    assert gaps == [0.075, -0.35, 0.375]
+    (below,) = ax.child_axes
+    assert [bar.get_height() for bar in below.patches] == [2, 1, 2]
+    error = (2 * 0.075 + 0.35 + 2 * 0.375) / 5
+    assert ax.get_title() == f"expected calibration error {100 * error:.2f} %\n5 predictions in 5 bins"
+
+
+def test_calibrated_probabilities_have_no_calibration_error_to_speak_of():
+    random = np.random.RandomState(0)
+    probabilities = random.dirichlet(np.ones(10) / 3, 50_000).astype(np.float32)
+    truth = (probabilities.cumsum(axis=1) < random.uniform(size=(50_000, 1))).sum(axis=1)
+    error = float(plots.reliability_diagram(truth, probabilities).get_title().split()[3])
+    assert error < 1
+
+
+def test_a_reliability_diagram_leaves_out_what_is_not_a_probability_and_counts_it():
+    truth, sure = np.array([0, 1, 0]), np.array([[1.0, 0], [0, 1], [np.nan, np.nan]])
+    ax = plots.reliability_diagram(truth, sure)
+    assert ax.get_title().endswith("0.00 %\n2 predictions in 15 bins, 1 without probabilities left out")
+    assert "No predictions" in plots.reliability_diagram(truth, sure * np.nan).texts[0].get_text()
+    with pytest.raises(InvalidParameters, match=r"got \(2,\) and \(3, 2\)"):
+        plots.reliability_diagram(truth[:2], sure)
+
+
 def test_figures_are_transparent_and_legible_on_light_and_dark_backgrounds():
     from matplotlib import pyplot as plt
     from matplotlib.colors import to_rgb
@@ -81,7 +200,9 @@ def test_figures_are_transparent_and_legible_on_light_and_dark_backgrounds():
     with plt.style.context("dark_background"):
         loss, _ = plots.learning_curve(TABLE)
         ax = plots.confusion_matrix(np.array([0, 1]), np.array([0, 1]))
-    for one in (loss, ax):
+        sweep = plots.parallel_coordinates(TRIALS, PARAMETERS, "accuracy")
+        reliability = plots.reliability_diagram(np.array([0, 1]), np.eye(2))
+    for one in (loss, ax, sweep, reliability):
         assert one.figure.get_facecolor()[3] == one.get_facecolor()[3] == 0
         assert _fetch_figure_metadata(one.figure) is None, "JupyterLab would put a slab under it"
         ink = light(one.xaxis.label.get_color())
