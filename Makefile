@@ -55,7 +55,7 @@ test-slow: dev ## run the slow tests: whole notebooks, an epoch of training, Bat
 	@$(py) -m pytest -n 3 --dist worksteal -m "slow and not aws and not torch" $(ARGS)
 
 test-containers: dev ## run the tests that need docker or podman; as root, docker is started if it is not running
-	@tests/with-engine $(py) -m pytest -m containers tests/test_local_containers.py $(ARGS)
+	@tests/with-engine $(py) -m pytest -m containers tests/test_local_containers.py tests/test_stacks_image.py $(ARGS)
 
 test-gpu: dev ## run the tests that need an NVIDIA GPU
 	@$(py) -m pytest -m gpu tests/test_gpu.py $(ARGS)
@@ -102,7 +102,7 @@ bench: dev ## run the benchmarks; with Java also on Spark
 	@! command -v java >/dev/null || environments/setup .venv-spark spark
 	@for bench in tests/benchmarks/bench_*.py; do echo "== $$bench" && $(py) "$$bench" $(ARGS) || exit 1; done
 
-image: ## build the job image genokit:cpu with docker or podman; ENGINE=gpu builds genokit:gpu, BASE= selects another base
+image: ## build the job image genokit:cpu with docker or podman; ENGINE=gpu or gpu-torch builds another, BASE= selects another base
 	@engine=`command -v docker || command -v podman` || { echo "genokit: make image needs docker or podman" >&2; exit 1; }; \
 	"$$engine" build -f environments/Dockerfile -t "genokit:$(ENGINE)" --build-arg ENGINE="$(ENGINE)" \
 		$(if $(BASE),--build-arg BASE="$(BASE)") $(ARGS) .
@@ -113,6 +113,9 @@ lock: ## rebuild the lock files from pyproject.toml (needs uv); ARGS=--upgrade u
 	@$(compile) --extra lab --extra dev -c environments/kit.lock -o environments/dev.lock
 	@uv pip compile environments/gpu.in --no-deps --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \
 		--custom-compile-command "make lock" -q $(ARGS) -o environments/gpu.lock
+	@uv pip compile environments/gpu-torch.in -c environments/kit.lock --python-version 3.11 --python-platform x86_64-manylinux_2_28 \
+		--generate-hashes --no-annotate --no-emit-index-url --custom-compile-command "make lock" -q $(ARGS) \
+		-o environments/gpu-torch.lock
 	@uv pip compile environments/policies.in --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \
 		--custom-compile-command "make lock" -q $(ARGS) -o environments/policies.lock
 	@uv pip compile environments/clients.in --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from genokit.pipelines import Run as Run
     from genokit.pipelines import record as record
     from genokit.pipelines import run as run
+    from genokit.stacks import Image as Image
     from genokit.stacks import Stack as Stack
 
 __version__ = "0.1.0"
@@ -36,6 +37,7 @@ _HOMES = {
     "ConceptSet": "genokit.omop.concepts",
     "Dataset": "genokit.data",
     "GenokitError": "genokit.errors",
+    "Image": "genokit.stacks",
     "Job": "genokit.batch",
     "JobDefinition": "genokit.batch",
     "Manifest": "genokit.data",

@@ -16,6 +16,7 @@ examples:
   genokit clean --runs --older-than 90                  delete the runs of more than 90 days ago
   genokit jobs --status RUNNING                         list the jobs of the account
   genokit stack diff batch spot_max_vcpus=64            show what a change of the AWS stack would do
+  genokit image publish gpu-torch                       build an image for jobs and publish it where they find it
   genokit local status                                  show the state of the embedded account and its jobs
   genokit local serve                                   accept requests from boto3, the AWS CLI and other AWS clients
 
@@ -141,6 +142,10 @@ def _parser() -> argparse.ArgumentParser:
     says = "also if that removes or replaces resources with data or jobs"
     stack.add_argument("--replace", action="store_true", help=says)
     stack.add_argument("--confirm", metavar="STACK", help="the stack's name, to remove it and everything in it")
+    image = add(_image, "build the kit's image for jobs and publish it where they find it")
+    image.add_argument("action", choices=("publish",))
+    image.add_argument("name", nargs="?", default="cpu", help="cpu (the default), gpu or gpu-torch")
+    image.add_argument("--again", action="store_true", help="build it even if its files have not changed")
     local = add(_local, "show, stop, clear or serve the embedded account")
     says = "show its state; end its jobs and its supervisor; also delete its jobs and logs; or accept other AWS clients"
     local.add_argument("action", choices=("status", "stop", "clean", "serve"), help=says)
@@ -321,6 +326,12 @@ def _stack(options: Options) -> None:
         else:
             change = stack.deploy if action == "deploy" else stack.update
             _print_outputs(change(replace=options.replace, **parameters).outputs)
+
+
+def _image(options: Options) -> None:
+    from genokit import Image
+
+    Image(options.name).publish(again=options.again)
 
 
 def _local(options: Options) -> None:

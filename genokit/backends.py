@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from genokit.config import Settings, check_home
-from genokit.errors import ConfigError, InvalidRequest, renamed
+from genokit.errors import AccessDenied, ConfigError, InvalidRequest, renamed
 from genokit.refusals import translated_errors as translated_errors
 
 if TYPE_CHECKING:
@@ -129,15 +129,40 @@ class Clients:
         return self.output("Bucket")
 
     def container(self, image: str, *, gpus: int = 0) -> dict[str, Any]:
-        """The containerProperties for an image; ``genokit`` is this kit's own, on AWS from the stack's repository."""
-        if self.backend is HERE or image != "genokit":
+        """The containerProperties for an image.
+
+        ``genokit``, or ``genokit:gpu-torch`` to name one, is the kit's own. On AWS it is the image in the stack's
+        repository, by its digest if it has been published and the user may look it up, else by its tag.
+        """
+        own = re.fullmatch(r"genokit(?::([a-z-]+))?", image)
+        if self.backend is HERE or not (own or "@sha256:" in image):
+            return {"image": image}
+        repository = self.outputs().get("Repository")
+        if own:
+            image = f"{repository}:genokit-{own[1]}" if own[1] else self.output("ImageGpu" if gpus else "ImageCpu")
+            with suppress(AccessDenied):
+                if image.startswith(f"{repository}:") and (digest := self.image_digest(image)):
+                    image = f"{repository}@{digest}"
+        elif not image.startswith(f"{repository}@"):
             return {"image": image}
         return {
-            "image": self.output("ImageGpu" if gpus else "ImageCpu"),
+            "image": image,
             "jobRoleArn": self.output("JobRole"),
             "executionRoleArn": self.output("ExecutionRole"),
             "logConfiguration": {"logDriver": "awslogs", "options": {"awslogs-group": self.output("LogGroup")}},
         }
+
+    def image_digest(self, image: str) -> str:
+        """The digest of an image in ECR, given by repository and tag; empty if there is none. Raises AccessDenied."""
+        repository, _, tag = image.rpartition(":")
+        asked = {"repositoryName": repository.partition("/")[2], "imageIds": [{"imageTag": tag}]}
+        try:
+            with translated_errors(f"image '{image}'"):
+                return str(self.client("ecr").describe_images(**asked)["imageDetails"][0]["imageDigest"])
+        except InvalidRequest as error:
+            if error.code != "ImageNotFoundException":
+                raise
+            return ""
 
     def job_environment(self) -> dict[str, str]:
         """The variables by which the kit inside a job finds the same account."""

@@ -9,6 +9,7 @@
       ServiceError         throttled, unreachable, or broken         .code
       ConfirmationNeeded   data or jobs would be lost                .losses
       StackFailed          .stack .resource .reason                  the first to fail
+      BuildFailed          .last_lines                       an image could not be built or pushed
       JobFailed            .job .exit_code .reason .last_lines
       JobTimeout           a job that has not ended in time          .job
       InvalidProject       a folder that cannot be shipped as code
@@ -109,6 +110,13 @@ class StackFailed(GenokitError):
     stack: str
     resource: str = ""
     reason: str = ""
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class BuildFailed(GenokitError):
+    """A container image could not be built or pushed."""
+
+    last_lines: Sequence[str] = ()
 
 
 @dataclass(eq=False, repr=False, kw_only=True)

@@ -111,8 +111,11 @@ def _plain(call: Call) -> Iterator[Need]:
         yield Need(action, _arn(service, f"log-group:{group}:log-stream:{asked['logStreamName']}"))
     elif service == "sqs":
         yield Need(action, _arn(service, _last(asked["QueueUrl"])))
-    elif service == "ecr":
+    elif service == "ecr" and "repositoryName" in asked:
         yield Need(action, _arn(service, f"repository/{asked['repositoryName']}"))
+    elif service == "codebuild":
+        project = asked.get("projectName") or asked["ids"][0].partition(":")[0]
+        yield Need(action, _arn(service, f"project/{project}"))
     elif service == "iam":
         yield Need(action, f"arn:aws:iam::{ACCOUNT}:role/{asked['RoleName']}")
     elif call.operation == "DescribeClusters":

@@ -51,6 +51,7 @@ REFS = {
     "AWS::RedshiftServerless::Namespace": "{NamespaceName}",
     "AWS::Lambda::Function": "{FunctionName}",
     "AWS::Athena::WorkGroup": "{Name}",
+    "AWS::CodeBuild::Project": "{Name}",
     "AWS::Glue::Database": "{Name}",
 }
 

@@ -49,7 +49,7 @@ def genokit(*arguments: str, **options) -> subprocess.Popen:
 
 COMMANDS = [
     *("doctor", "fetch", "verify", "freeze", "run", "schema", "pipeline", "runs", "diff", "clean", "jobs"),
-    *("stack", "local"),
+    *("stack", "image", "local"),
 ]
 
 

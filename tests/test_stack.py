@@ -418,7 +418,7 @@ def test_a_kernel_killed_at_any_moment_leaves_a_stack_that_can_be_deployed(accou
         assert status in ("NOT_DEPLOYED", "REVIEW_IN_PROGRESS", "CREATE_COMPLETE")
     stack = Stack(settings=account).deploy()
     assert stack.status in ("CREATE_COMPLETE", "UPDATE_COMPLETE")
-    assert len(stack.resources()) == 37
+    assert len(stack.resources()) == 40
 
 
 def test_of_two_kernels_that_deploy_at_once_one_is_told_to_look_again(small, account):

@@ -30,6 +30,7 @@ PARLIAMENT = {
     ("deployer", "MISMATCHED_TYPE_BUT_USABLE"): "iam:PermissionsBoundary, which IAM's reference compares as a string",
     ("boundary", "CREDENTIALS_EXPOSURE"): "ecr:GetAuthorizationToken: ECS and instances log in to pull images",
     ("boundary", "RESOURCE_STAR"): "what AWS's own policy allows an instance, whose cluster Batch names",
+    ("BuildRole", "CREDENTIALS_EXPOSURE"): "ecr:GetAuthorizationToken: a build logs in to push its image",
     ("ExecutionRole", "CREDENTIALS_EXPOSURE"): "ecr:GetAuthorizationToken: ECS logs in to pull images",
     (
         "omop user",

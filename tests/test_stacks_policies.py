@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import boto3
 import cfnlint
 import pytest
 from embedded import Box, served, through
+from moto import mock_aws
 from recorded import (
     NEWER,
     Call,
@@ -27,6 +29,7 @@ from recorded import (
     resource_types,
 )
 from template import ACCOUNT, OMOP, PATH, REGION, STACK, Template
+from test_stacks_image import Aws, by_codebuild, own_tag, small_checkout, stand_in
 from test_stacks_template import submitted
 
 from genokit import Settings, backends
@@ -36,7 +39,8 @@ from genokit.batch.diagnose import explain
 from genokit.batch.logs import LogStream
 from genokit.batch.monitor import watch
 from genokit.batch.shipping import archive, bootstrap, rows
-from genokit.stacks import Stack
+from genokit.stacks import Image, Stack
+from genokit.stacks.image import pack
 
 template = Template(DataBuckets="arn:aws:s3:::1000genomes")
 DEPLOYER = [json.loads(file.read_text()) for file in sorted((PATH.parent / "policies").glob("deployer*.json"))]
@@ -59,7 +63,7 @@ ALL = {
     "user": user,
     "deployer": lambda: Policy(*DEPLOYER),
     "boundary": lambda: Policy(BOUNDARY),
-    **{name: lambda name=name: role(name) for name in ("JobRole", "ExecutionRole", "SubmitRole")},
+    **{name: lambda name=name: role(name) for name in ("JobRole", "ExecutionRole", "BuildRole", "SubmitRole")},
 }
 
 # --- driven: a stack comes, a notebook works with it, and it goes
@@ -103,6 +107,7 @@ def driven(tmp_path_factory) -> Iterator[Driven]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("working-folder"))
         driven.drive("JobRole", lambda clients: job(clients, tmp_path_factory.mktemp("code")))
+    driven.drive("deployer", lambda clients: publish(clients, tmp_path_factory.mktemp("image")))
     driven.drive("deployer", remove)
     yield driven
     backends.account(driven.embedded.settings).stop()
@@ -193,6 +198,21 @@ def job(clients: Listening, folder: Path) -> None:
     rows.load(clients, given)
 
 
+def publish(clients: Listening, folder: Path) -> None:
+    """An image by docker, and one by CodeBuild: moto answers for ECR, Stubber for CodeBuild and its log."""
+    checkout = small_checkout(folder / "checkout")
+    with pytest.MonkeyPatch.context() as patch, mock_aws():
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.setenv(name, "testing")
+        for service in ("ecr", "codebuild", "logs"):
+            clients.services[service] = listen(service, boto3.client(service, REGION), clients.calls)
+        aws = Aws(clients, stand_in(folder, patch))
+        Image("cpu", clients=clients, folder=checkout).publish()
+        patch.setenv("PATH", str(folder))
+        by_codebuild(aws, pack(checkout), own_tag(checkout, "gpu"), name="gpu")
+        Image("gpu", clients=clients, folder=checkout).publish()
+
+
 def remove(clients: Listening) -> None:
     """A change looked at, an update, and the end, with a job that still waits and files in two versions."""
     stack = Stack("batch", clients=clients)
@@ -229,6 +249,10 @@ REASONS = {
         None: "ECS acts under this role before a job's first line, with the actions that its documentation names: "
         "https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task_execution_IAM_role.html",
     },
+    "BuildRole": {
+        None: "the commands of the project's buildspec run under this role, with the actions that pushing wants: "
+        "https://docs.aws.amazon.com/AmazonECR/latest/userguide/image-push-iam.html",
+    },
     "SubmitRole": {
         "logs:CreateLogStream": "Lambda writes the function's log under this role",
         "logs:PutLogEvents": "Lambda writes the function's log under this role",
@@ -244,7 +268,7 @@ def test_every_call_is_allowed(driven, who):
     assert not denied, f"{who} may not"
 
 
-@pytest.mark.parametrize("who", ["user", "SubmitRole", "JobRole", "ExecutionRole"])
+@pytest.mark.parametrize("who", ["user", "SubmitRole", "JobRole", "ExecutionRole", "BuildRole"])
 def test_nothing_is_granted_that_is_not_used_or_has_no_reason(driven, who):
     policy, reasons = ALL[who](), REASONS.get(who, {})
     for need in driven.needs(who) if who in driven.calls else []:
@@ -466,10 +490,14 @@ DEPLOYERS_OWN = {
     "ec2:DescribeAvailabilityZones": "the template asks which zones there are (Fn::GetAZs)",
     **dict.fromkeys(
         (
-            "ecr:GetAuthorizationToken", "ecr:InitiateLayerUpload", "ecr:UploadLayerPart", "ecr:CompleteLayerUpload",
-            "ecr:BatchCheckLayerAvailability", "ecr:PutImage", "ecr:BatchGetImage",
+            "ecr:InitiateLayerUpload", "ecr:UploadLayerPart", "ecr:CompleteLayerUpload",
+            "ecr:BatchCheckLayerAvailability",
         ),
         "who deploys builds the images and pushes them: docker push",
+    ),
+    **dict.fromkeys(
+        ("codebuild:BatchGetProjects", "codebuild:CreateProject", "codebuild:DeleteProject", "codebuild:UpdateProject"),
+        "CloudFormation makes, reads, changes and removes the project; its schema names no actions",
     ),
     "s3:DeleteObject": "a bucket is emptied of objects that were put before it had versions, too",
 }  # fmt: skip

@@ -90,7 +90,8 @@ class Batch:
         command
             The command as a list of words. A word ``Ref::x`` is replaced by the parameter ``x``.
         image
-            The container image. Default ``genokit``: this Python environment here, the stack's image on AWS.
+            The container image. Default ``genokit``: this Python environment here; on AWS the stack's image, by the
+            digest that was published last. ``genokit:gpu-torch`` names another image of the kit.
         vcpus, memory_gib, gpus
             What each job gets. Default: 1 vCPU, 2 GiB of memory, no GPU.
         parameters

@@ -1,6 +1,7 @@
-"""What jobs on AWS stand on, as CloudFormation templates, and ``Stack``, which deploys, changes and removes them."""
+"""What jobs on AWS stand on: templates, ``Stack``, which deploys and removes them, and ``Image``, what jobs run in."""
 
 from genokit.stacks.changes import Change, Changes
+from genokit.stacks.image import Image
 from genokit.stacks.stack import Stack
 
-__all__ = ["Change", "Changes", "Stack"]
+__all__ = ["Change", "Changes", "Image", "Stack"]

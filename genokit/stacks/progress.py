@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from genokit.backends import Clients, translated_errors
@@ -60,6 +61,19 @@ def follow(clients: Clients, stack: str, known: set[str], total: int) -> tuple[s
                 status = found  # once more: the events that came with it
                 continue
             time.sleep(clients.backend.poll_s / 2)
+
+
+def follow_lines(title: str, lines: Iterable[str]) -> list[str]:
+    """Show the lines of a log as they come, each in place of the one before; returns the last twenty."""
+    from genokit.bars import Bar
+
+    last = deque[str](maxlen=20)
+    with Bar(desc=title, unit="line", leave=False) as bar:
+        for line in filter(None, (plain(line).strip() for line in lines)):
+            last.append(line)
+            bar.set_postfix_str(line[:70], refresh=False)
+            bar.update()
+    return list(last)
 
 
 def first_failure(events: list[Event]) -> Event | None:

@@ -236,7 +236,7 @@ class Stack:
         Examples
         --------
         >>> Stack("batch", stack_name="genokit-new").diff(spot_max_vcpus=64)
-        <Changes genokit-new: 37 to add>
+        <Changes genokit-new: 40 to add>
         """
         found = self._deployment.settled()
         given = templates.given(self.name, parameters, found if keep else None)
