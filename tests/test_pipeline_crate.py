@@ -109,6 +109,14 @@ def test_a_failed_run_has_a_crate_too_with_its_error(settings: Settings, write: 
     assert "ValueError: no reads" in action["error"]
 
 
+def test_the_crate_of_a_job_that_was_killed_before_it_wrote_anything_names_its_missing_files(tmp_path: Path) -> None:
+    now = datetime.datetime.now(datetime.UTC)
+    crate.write_run(Run(tmp_path, "a", "FAILED", tmp_path / "a.ipynb", "5e", now, error="the Batch job ended").save())
+    graph = {entity["@id"]: entity for entity in crate.read(tmp_path)}
+    assert graph[f"#{tmp_path.name}"]["error"] == "the Batch job ended"
+    assert "sha256" not in graph["source.ipynb"]
+
+
 def test_verify_finds_what_was_changed_and_what_is_missing(settings: Settings, write: Write, tmp_path: Path) -> None:
     done = run(write("double", PARAMETERS, MAKES), {"x": tmp_path / "x.csv"}, settings=settings)
     assert set(crate.verify(done.path).state) == {"unchanged"}

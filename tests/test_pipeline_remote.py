@@ -19,7 +19,7 @@ from embedded import served, through
 
 from genokit import Batch, Pipeline, Run, Settings, backends, run
 from genokit.errors import ConfigError, GenokitError, InvalidParameters, NotebookFailed, PipelineFailed
-from genokit.pipelines import folder, follow, plan, remote, runs, task
+from genokit.pipelines import folders, follow, plan, remote, runs
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -265,9 +265,9 @@ def test_over_the_wire_a_file_is_uploaded_and_a_folder_is_refused(write: Write, 
         clients.stack_outputs[aws.stack] = {"Bucket": "genokit", "ImageCpu": "genokit", "LogGroup": "/jobs", **roles}
 
         def sent(path: Path) -> Run:
-            on = task.Queue("lowPriority")
-            reads = task.NotebookTask("reads", notebook, notebook.parent, {"reads": path}, on=on)
-            ready = task.checked(reads, aws, folder=folder.fresh(settings.made("runs"), "reads"))
+            on = plan.Queue("lowPriority")
+            reads = plan.NotebookTask("reads", notebook, notebook.parent, {"reads": path}, on=on)
+            ready = plan.checked(reads, aws, folder=folders.fresh(settings.made("runs"), "reads"))
             return remote.send([remote.identified(ready, clients)], clients)[0]
 
         one = sent(reads)
@@ -311,7 +311,7 @@ def test_a_combination_takes_the_outputs_of_the_same_values(write: Write) -> Non
         *(f"check-{number}" for number in range(1, 5)),
         "all",
     ]
-    assert planned["check-3"].inputs["n"] == task.Input(("calls-b",), "total", several=False)
+    assert planned["check-3"].inputs["n"] == plan.Input(("calls-b",), "total", several=False)
     assert planned["all"].inputs["n"].several
     assert planned.named("calls") == ["calls-a", "calls-b"]
     with pytest.raises(ConfigError, match="no combination of its matrix has the same values"):

@@ -27,7 +27,7 @@ from genokit.errors import GenokitError, InvalidNotebook, InvalidParameters, Not
 from genokit.pipelines import Run, engine, recording, runs
 from genokit.pipelines.engine import Execution
 from genokit.pipelines.execute import CELLS, show_cells
-from genokit.pipelines.notebook import Cell, figures
+from genokit.pipelines.notebooks import Cell, figures
 
 PARAMETERS = "#tags parameters\nepochs: int = 3  # passes\nrate = 0.5\nstart = None\n"
 Write = Callable[..., Path]

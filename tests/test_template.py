@@ -19,7 +19,7 @@ from genokit import Settings
 from genokit.errors import NotebookFailed
 from genokit.pipelines import Run, template
 from genokit.pipelines.execute import perform
-from genokit.pipelines.task import NotebookTask
+from genokit.pipelines.plan import NotebookTask, checked
 from genokit.pipelines.template import KernelTemplate
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="kernels are forked on Linux")
@@ -43,8 +43,8 @@ def ran(tmp_path: Path, forking: KernelTemplate) -> Ran:
         path.parent.mkdir(exist_ok=True)
         cells = [nbformat.v4.new_code_cell(source) for source in ("from genokit import record", *sources)]
         nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
-        task = NotebookTask("note", path, path.parent)
-        return perform(task, settings, template=forking if forked else None)
+        ready = checked(NotebookTask("note", path, path.parent), settings)
+        return perform(ready, template=forking if forked else None)
 
     return execute
 
@@ -151,7 +151,8 @@ def test_a_template_that_cannot_fork_makes_new_processes(
         assert unsafe.fork([sys.executable, "-m", "ipykernel_launcher"], "/", {}, 2) is None
         path = tmp_path / "n.ipynb"
         nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1")]), path)
-        assert perform(NotebookTask("n", path, tmp_path), Settings(home=tmp_path), template=unsafe).state == "SUCCEEDED"
+        ready = checked(NotebookTask("n", path, tmp_path), Settings(home=tmp_path))
+        assert perform(ready, template=unsafe).state == "SUCCEEDED"
 
 
 OWNER = """
@@ -159,11 +160,11 @@ import sys, threading
 from pathlib import Path
 from genokit import Settings
 from genokit.pipelines.execute import perform
-from genokit.pipelines.task import NotebookTask
+from genokit.pipelines.plan import NotebookTask, checked
 from genokit.pipelines.template import KernelTemplate
 path = Path(sys.argv[1])
 with KernelTemplate() as one:
-    perform(NotebookTask(path.stem, path, path.parent), Settings(home=sys.argv[2]), template=one)
+    perform(checked(NotebookTask(path.stem, path, path.parent), Settings(home=sys.argv[2])), template=one)
 """
 
 

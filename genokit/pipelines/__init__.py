@@ -4,7 +4,7 @@ from genokit.pipelines.cache import clean
 from genokit.pipelines.comparison import Comparison, compare, reproduce
 from genokit.pipelines.crate import verify, why
 from genokit.pipelines.execute import follow, run
-from genokit.pipelines.folder import Run, runs
+from genokit.pipelines.folders import Run, runs
 from genokit.pipelines.pipeline import Pipeline
 from genokit.pipelines.recording import record
 from genokit.pipelines.report import PipelineRun

@@ -21,10 +21,10 @@ from genokit import backends, storage
 from genokit.backends import Clients
 from genokit.config import Settings
 from genokit.errors import GenokitError, NotebookFailed
-from genokit.pipelines import remote, values
+from genokit.pipelines import recording, remote, values
 from genokit.pipelines.execute import perform
-from genokit.pipelines.folder import FILES, RECORD, Run
-from genokit.pipelines.task import Input, NotebookTask
+from genokit.pipelines.folders import RECORD, Run
+from genokit.pipelines.plan import Input, NotebookTask, checked
 
 
 def main(address: str) -> int:
@@ -38,7 +38,7 @@ def main(address: str) -> int:
             task.path.parent.mkdir(parents=True, exist_ok=True)
             task.path.write_text(request["source"], encoding="utf-8")
             watch = _Uploads(address, clients)
-            ended = perform(task, Settings.load(), known, folder=folder / "run", log_output=True, watch=watch)
+            ended = perform(checked(task, Settings.load(), known, folder / "run"), log_output=True, watch=watch)
             _keep_files(ended, task.cwd).save()
         except GenokitError as error:
             if not isinstance(error, NotebookFailed):
@@ -94,7 +94,7 @@ def _keep_files(ended: Run, cwd: Path) -> Run:
         whole = (cwd / path).absolute()
         if not whole.exists() or whole.is_relative_to(ended.path):
             return path
-        target = ended.path / FILES / whole.name
+        target = ended.path / recording.FILES / whole.name
         while target.exists():
             target = target.with_name(f"{target.stem}-2{target.suffix}")
         if whole.is_dir():

@@ -30,20 +30,18 @@ from genokit import __version__
 from genokit.config import FILE, Settings
 from genokit.errors import GenokitError
 from genokit.files import NOTED, private_folder, sha256, write_atomic
-from genokit.pipelines import crate, values
-from genokit.pipelines import folder as folders
-from genokit.pipelines import notebook as notebooks
-from genokit.pipelines.folder import Run
-from genokit.pipelines.task import CheckedNotebook
+from genokit.pipelines import crate, folders, notebooks, recording, values
+from genokit.pipelines.folders import Run
+from genokit.pipelines.plan import CheckedNotebook
 
 FOLDER = ".cache"  # in the runs folder
 IMPORTS = (ast.Import, ast.ImportFrom)
 Remembered = Callable[[Path, Callable[[Path], Any]], Any]
 
 
-def ingredients(ready: CheckedNotebook, settings: Settings) -> dict[str, str]:
+def ingredients(ready: CheckedNotebook) -> dict[str, str]:
     """A hash of each thing that a run depends on, by what it is called in a sentence."""
-    task, cwd = ready.task, ready.task.cwd
+    task, settings, cwd = ready.task, ready.settings, ready.task.cwd
     cells = notebooks.executed(notebooks.load(task.path))
     found = {"the environment": _digest([platform.python_version(), __version__, crate.packages()])}
     for number, cell in enumerate(cells, 1):
@@ -123,16 +121,15 @@ def restore(stored: Run, begun: Run, runs: Path) -> Run:
     for file in stored.path.rglob("*"):
         if file.is_file() and file.name not in (folders.RECORD, crate.METADATA):
             write_atomic(begun.path / file.relative_to(stored.path), file.read_bytes(), private=True)
+    moved = functools.partial(values.relocated, old=stored.path, new=begun.path)
     restored = replace(
         begun,
         state="SUCCEEDED",
         ended=begun.started,
         duration_s=0.0,
-        outputs=values.relocated(dict(stored.outputs), stored.path, begun.path),
+        outputs=moved(dict(stored.outputs)),
         steps=stored.steps,
-        data={
-            str(values.relocated(Path(name), stored.path, begun.path)): content for name, content in stored.data.items()
-        },
+        data={str(moved(Path(name))): content for name, content in stored.data.items()},
         job=stored.job,
         address=stored.address,
         cached_from=stored.cached_from or str(stored.path),
@@ -253,7 +250,7 @@ def _digest(value: object) -> str:
 def _in_its_run(runs: Path, path: Path) -> Path:
     """The path of a recorded file without its run folder: what counts is its content, not which run wrote it."""
     parts = path.relative_to(runs).parts if path.is_relative_to(runs) else ()
-    return Path(*parts[parts.index(folders.FILES) :]) if folders.FILES in parts else path
+    return Path(*parts[parts.index(recording.FILES) :]) if recording.FILES in parts else path
 
 
 def _content(path: Path, remembered: Remembered) -> str:
@@ -275,20 +272,17 @@ def _modules(cells: list[str], cwd: Path, remembered: Remembered) -> dict[str, s
     places = [place for place in {cwd, project, *map(Path, filter(None, sys.path))} if _in_project(place, project)]
     todo = [(name, cwd) for cell in cells for name in _imported(cell)]
     seen, found = set[Any](), dict[str, str]()
-    names = functools.cache(lambda folder: frozenset(os.listdir(folder)) if os.path.isdir(folder) else frozenset())
     while todo:
         name, folder = todo.pop()
         rest = name.lstrip(".")
         dots = len(name) - len(rest)
         for place in [folder, *folder.parents][dots - 1 : dots] if dots else places:
-            parts, inside = [] if (place, rest) in seen else rest.split("."), str(place)
+            parts = [] if (place, rest) in seen else rest.split(".")
             seen.add((place, rest))
-            for part in parts:  # the packages that a module is in count too
-                files = [f"{inside}/{part}.py"] if f"{part}.py" in names(inside) else []
-                inside = f"{inside}/{part}"
-                files += [f"{inside}/__init__.py"] if "__init__.py" in names(inside) else []
-                for file in map(Path, files):
-                    if file not in seen and _in_project(file, project):
+            for depth in range(len(parts)):  # the packages that a module is in count too
+                inside = place.joinpath(*parts[: depth + 1])
+                for file in (inside.with_name(f"{inside.name}.py"), inside / "__init__.py"):
+                    if file not in seen and file.is_file() and _in_project(file, project):
                         seen.add(file)
                         found[f"module {file.relative_to(project)}"], imports = remembered(file, _module)
                         todo += [(other, file.parent) for other in imports]

@@ -15,10 +15,9 @@ from genokit import display
 from genokit.config import Settings
 from genokit.errors import GenokitError, NotebookFailed
 from genokit.files import sha256
-from genokit.pipelines import crate, plan, values
-from genokit.pipelines import notebook as notebooks
-from genokit.pipelines.folder import RECORD, SOURCE, Run, working_folder
-from genokit.pipelines.task import Input
+from genokit.pipelines import crate, notebooks, plan, values
+from genokit.pipelines.folders import RECORD, SOURCE, Run, working_folder
+from genokit.pipelines.plan import Input
 
 if TYPE_CHECKING:
     from pandas import DataFrame

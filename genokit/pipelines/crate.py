@@ -23,19 +23,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
-from genokit import __version__
 from genokit.config import Settings
 from genokit.errors import GenokitError, NotFound
 from genokit.files import sha256, write_atomic
-from genokit.pipelines import values
-from genokit.pipelines.folder import FILES, RECORD, SOURCE, Run, working_folder
+from genokit.pipelines import recording, values
+from genokit.pipelines.folders import RECORD, SOURCE, Run, working_folder
 from genokit.pipelines.secret_values import redacted
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from genokit.pipelines.report import PipelineRun
-    from genokit.pipelines.task import Input
+    from genokit.pipelines.plan import Input
 
 METADATA = "ro-crate-metadata.json"
 PACKAGES = "environment.txt"
@@ -77,8 +75,10 @@ class Crate:
             return self.add(f"{identity}/", "Dataset", name=path.name)
         if identity not in self.entities:
             guessed = TYPES.get(path.suffix) or mimetypes.guess_type(path.name)[0]
-            about = {"name": path.name, "encodingFormat": guessed, "contentSize": str(path.stat().st_size)}
-            self.add(identity, kind, **about | properties, sha256=sha256(path))
+            about = {"name": path.name, "encodingFormat": guessed, **properties}
+            if path.is_file():  # a job that was killed may have left nothing
+                about |= {"contentSize": str(path.stat().st_size), "sha256": sha256(path)}
+            self.add(identity, kind, **about)
         return {"@id": identity}
 
     def values(self, group: str, given: Mapping[str, Any], units: Mapping[str, str]) -> list[Reference]:
@@ -140,49 +140,12 @@ class Crate:
 def write_run(run: Run) -> None:
     """Describe a run's folder."""
     crate = Crate(run.path)
-    action = _action(crate, run)
+    action = described(crate, run)
     about = f"One run of the notebook {run.source.name}: {run.state}."
     crate.save([run], [PROFILE.format("process")], f"Run {run.name}", about, mentions=action)
 
 
-def write_pipeline(ended: PipelineRun) -> None:
-    """Describe a pipeline's folder with its runs: the file as a workflow, each notebook as one of its steps."""
-    crate, runs, kit = Crate(ended.path), list(ended.runs.values()), PACKAGE.format("genokit", __version__)
-    actions, controls, steps, tools = [], [], [], []
-    for position, (name, run) in enumerate(ended.runs.items(), 1):
-        actions.append(_action(crate, run, ended.plan[name].inputs))
-        tools.append(crate.entities[actions[-1]["@id"]]["instrument"])
-        steps.append(crate.add(f"#step-{name}", "HowToStep", name=name, position=str(position), workExample=tools[-1]))
-        control = {"name": f"Start {name}", "instrument": steps[-1], "object": actions[-1]}
-        controls.append(crate.add(f"#control-{name}", "ControlAction", **control))
-    main = crate.file(
-        ended.path / ended.plan.file.name,
-        ["File", "SoftwareSourceCode", "ComputationalWorkflow", "HowTo"],
-        name=ended.plan.title,
-        version=crate.commit(ended.plan.file.parent) or sha256(ended.plan.file),
-        programmingLanguage=crate.add("#pipeline-file", "ComputerLanguage", name="genokit pipeline", url=kit),
-        hasPart=tools,
-        step=steps,
-    )
-    about = f"One run of the pipeline {ended.plan.title}: {ended.done} notebooks succeeded."
-    bad = [f"{name} {state}: {why}" for name, (state, why) in ended.outcomes.items() if state != "SUCCEEDED"]
-    whole = crate.action(
-        f"#{ended.path.name}",
-        "; ".join(bad),
-        name=f"Run of the pipeline {ended.plan.name}",
-        description=about,
-        instrument=main,
-        result=crate.file(ended.report),
-        startTime=min((run.started for run in runs), default=None),
-        endTime=max((run.ended for run in runs if run.ended), default=None),
-    )
-    engine = crate.add(kit, "SoftwareApplication", name="genokit", version=__version__, url=kit)
-    crate.add("#engine", "OrganizeAction", name="Run notebooks", instrument=engine, object=controls, result=whole)
-    profiles = [*(PROFILE.format(one) for one in ("process", "workflow", "provenance")), WORKFLOW_PROFILE]
-    crate.save(runs, profiles, f"Pipeline {ended.plan.name}", about, mainEntity=main, mentions=[whole, *actions])
-
-
-def _action(crate: Crate, run: Run, inputs: Mapping[str, Input] | None = None) -> Reference:
+def described(crate: Crate, run: Run, inputs: Mapping[str, Input] | None = None) -> Reference:
     """Describe what one run did: the notebook, its inputs by hash, its results, who ran it, and how it ended."""
     given = crate.values(f"{run.name}-parameter", run.parameters, run.units)
     results = crate.values(f"{run.name}-result", run.outputs, {})
@@ -201,7 +164,7 @@ def _action(crate: Crate, run: Run, inputs: Mapping[str, Input] | None = None) -
         if path.endswith(MANIFEST):  # of a data set that was fetched; with the hash that it had then
             about = {"name": MANIFEST, "description": f"Describes the data set {Path(path).parent.name}."}
             used.append(crate.add(Path(path).as_uri(), "File", **about, sha256=content))
-    made = [run.notebook, run.html, *sorted((run.path / FILES).rglob("*")), *recorded]
+    made = [run.notebook, run.html, *sorted((run.path / recording.FILES).rglob("*")), *recorded]
     where = f"as the Batch job {run.job}" if run.job else f"on {platform.platform()} with {os.cpu_count()} CPUs"
     how = f"Executed with Python {run.versions.get('python', '')} {where}."
     if run.cached_from:
@@ -266,7 +229,7 @@ def verify(folder: str | Path) -> DataFrame:
     from genokit.frames import Frame
 
     folder, rows = Path(folder).expanduser().absolute(), []
-    for name, role, recorded in files(folder):
+    for name, role, recorded in files(read(folder)):
         path = Path(name.removeprefix("file://")) if name.startswith("file://") else folder / name
         state = "missing"
         if path.is_file() and (name.startswith("file://") or path.resolve().is_relative_to(folder.resolve())):
@@ -275,12 +238,13 @@ def verify(folder: str | Path) -> DataFrame:
     return Frame(rows, columns=["path", "state", "role", "sha256"])
 
 
-def files(folder: Path) -> list[tuple[str, str, str]]:
+def files(entities: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
     """The files that a crate describes: path or URI, role ("made", "used" or "") and SHA-256."""
-    entities, roles = read(folder), dict[str, str]()
+    roles = dict[str, str]()
     actions = [one for one in entities if one.get("@type") == "CreateAction"]
     for member, role in (("instrument", "used"), ("object", "used"), ("result", "made")):
-        roles |= {one["@id"]: role for action in actions for one in _several(action.get(member, []))}
+        found = [action.get(member) or [] for action in actions]
+        roles |= {one["@id"]: role for some in found for one in (some if isinstance(some, list) else [some])}
     return [(unquote(one["@id"]), roles.get(one["@id"], ""), one["sha256"]) for one in entities if "sha256" in one]
 
 
@@ -312,7 +276,7 @@ def why(file: str | Path, *, settings: Settings | None = None) -> DataFrame:
     wanted, rows = sha256(path), dict[tuple[str, str, str], None]()
     for record in sorted((settings or Settings.load()).runs.glob(f"**/{RECORD}"), reverse=True):
         with contextlib.suppress(GenokitError):  # a damaged crate is no answer
-            for name, role, recorded in sorted(files(record.parent), key=lambda one: one[1]):
+            for name, role, recorded in sorted(files(read(record.parent)), key=lambda one: one[1]):
                 if role and (recorded == wanted or _describes(name, wanted)):
                     rows[role, Run.load(record.parent).source.name, str(record.parent)] = None
     return Frame(list(rows), columns=["role", "notebook", "path"])
@@ -322,10 +286,6 @@ def _describes(name: str, wanted: str) -> bool:
     """Whether this is the manifest of a data set, still there, with a file of this hash."""
     path = Path(name.removeprefix("file://"))
     return path.name == MANIFEST and path.is_file() and wanted in path.read_text(encoding="utf-8", errors="replace")
-
-
-def _several(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def read(folder: Path) -> list[dict[str, Any]]:

@@ -12,12 +12,14 @@ import copy
 import itertools
 import math
 import os
+import re
 import signal
 import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from queue import Empty
 from typing import IO, Any
@@ -34,8 +36,7 @@ from papermill.clientwrap import PapermillNotebookClient
 from papermill.engines import NotebookExecutionManager
 
 from genokit import display
-from genokit.pipelines import notebook as notebooks
-from genokit.pipelines import recording, values
+from genokit.pipelines import notebooks, recording, values
 from genokit.pipelines.secret_values import Redacted, redacted
 from genokit.pipelines.template import ForkedKernel, KernelTemplate
 
@@ -47,38 +48,33 @@ get_ipython().genokit_run = """
 AUTOSAVE_S = 5.0  # between two saves while cells run
 
 
+@dataclass
 class Execution:
     """Executes a notebook in a separate thread, which the calling thread watches and stops.
 
-    The thread has its own event loop, so that a Jupyter kernel, which has one already, can run a notebook.
+    The thread has its own event loop, so that a Jupyter kernel, which has one already, can run a notebook. ``path`` is
+    the executed notebook, and ``files`` get what its cells print.
     """
 
-    def __init__(
-        self,
-        node: Any,
-        path: Path,
-        *,
-        template: KernelTemplate | None = None,
-        log: tuple[IO[str] | None, IO[str] | None] = (None, None),
-    ) -> None:
-        self.node = node
-        self.path = path
-        self.template = template
-        self.cells = notebooks.code_cells(node)
-        self.since: float | None = None  # when the current cell started
-        self.traceback = ""
-        self.log = ""  # what the kernel printed outside its cells, once it has been stopped
-        self.error: BaseException | None = None
-        self.exit_code: int | None = None
+    node: Any
+    path: Path
+    template: KernelTemplate | None = None
+    files: Sequence[IO[str] | None] = (None, None)
+    since: float | None = field(default=None, init=False)  # when the current cell started
+    traceback: str = field(default="", init=False)
+    log: str = field(default="", init=False)  # what the kernel printed outside its cells, once it has been stopped
+    error: BaseException | None = field(default=None, init=False)
+    exit_code: int | None = field(default=None, init=False)
+    process: subprocess.Popen[bytes] | ForkedKernel | None = field(default=None, init=False)
+
+    def __post_init__(self) -> None:
+        self.cells = notebooks.code_cells(self.node)
         # Wait for this, not the thread: before Python 3.12 a join that Ctrl-C interrupts reports the thread as ended.
         self.over = threading.Event()
         self.over.set()  # nothing to wait for until it starts
         self._next_save = 0.0
-        self._files = [Redacted(file) if file else None for file in log]
         self._log = tempfile.TemporaryFile()  # noqa: SIM115  # has no name: what is secret in it is in no file
         self._client: Any = None
-        self._kernel: Any = None
-        self.process: subprocess.Popen[bytes] | ForkedKernel | None = None
 
     def start(self, *, cwd: Path, environ: Mapping[str, str]) -> None:
         """Start executing."""
@@ -103,6 +99,39 @@ class Execution:
         if self._client:
             for index in self.cells:
                 self._settle(index)
+
+    @property
+    def steps(self) -> tuple[notebooks.Cell, ...]:
+        """The cells of the source notebook as they are now."""
+        return tuple(cell for cell in self.cells.values() if cell.number)
+
+    def outcome(self, why: str) -> tuple[str, str | None]:
+        """The final state and a line that explains it. ``why`` is what stopped it from outside ("" if nothing did).
+
+        It is decided from what was observed, never from what papermill wrote into the notebook.
+        """
+        unfinished = [index for index, cell in self.cells.items() if not cell.done]
+        if not unfinished:
+            return "SUCCEEDED", None
+        cell = self.cells[unfinished[0]]
+        where = f"code cell {cell.number} `{cell.source}`" if cell.number else "the injected parameters"
+        left = f"{len(unfinished) - 1} cell{'' if len(unfinished) == 2 else 's'} after it did not run"
+        if why == "interrupted":
+            return "FAILED", f"interrupted in {where}"
+        if why:
+            return "TIMED_OUT", f"{where} was running when {why} was reached"
+        if cell.state == "failed":
+            if cell.error in ("SystemExit", "SystemExit: 0", "SystemExit: None"):
+                return "EXITED_EARLY", f"{where} called sys.exit, {left}"
+            line = _line(self.traceback, self.node.cells[unfinished[0]])
+            return "FAILED", f"{f'code cell {cell.number}, {line}' if line else where}: {cell.error}"
+        lines = self.log.strip().splitlines()
+        last = f" (its last output: {' / '.join(lines[-3:])[-300:]})" if lines else ""
+        if self.error is not None:
+            return "FAILED", f"the executor stopped at {where}: {self.error!r}{last}"
+        if self.exit_code == 0:
+            return "EXITED_EARLY", f"{where} ended the kernel, {left}"
+        return "KERNEL_DIED", f"in {where} the kernel {_death(self.exit_code)}{last}"
 
     def _run(self, cwd: Path, environ: Mapping[str, str]) -> None:
         try:
@@ -150,8 +179,8 @@ class Execution:
             shell_timeout_interval=1,
             timeout_func=lambda cell: 1,
             iopub_timeout=600,  # seconds in which output may still arrive after a cell has ended
-            stdout_file=self._files[0],
-            stderr_file=self._files[1],
+            stdout_file=self.files[0] and Redacted(self.files[0]),
+            stderr_file=self.files[1] and Redacted(self.files[1]),
             on_notebook_start=self._kernel_ready,
             on_cell_execute=self._cell_started,
             on_cell_executed=self._cell_ended,
@@ -260,3 +289,20 @@ class _Client(PapermillNotebookClient):  # type: ignore[misc]
         for out in itertools.chain.from_iterable(cell.get("outputs", ()) for cell in cells):
             if isinstance(out.get("text"), list):
                 out.text = notebooks.on_screen("".join(out.text))
+
+
+def _line(traceback: str, cell: notebooks.Json) -> str:
+    """The line of the cell that failed; "" if the traceback does not say."""
+    # The last frame may lie in a function of an earlier cell; the first is in this one.
+    found = re.search(r"Cell In\[\d+\], line (\d+)", traceback)
+    number = int(found[1]) if found else 0
+    lines = notebooks.text(cell).splitlines()
+    return f"line {number} `{lines[number - 1].strip()[:80]}`" if 0 < number <= len(lines) else ""
+
+
+def _death(code: int | None) -> str:
+    if code is None:
+        return "did not start"
+    if code > 0:
+        return f"ended with exit code {code}"
+    return f"was killed by {signal.Signals(-code).name}{': out of memory?' if code == -9 else ''}"

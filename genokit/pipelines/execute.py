@@ -23,20 +23,19 @@ from typing import IO, TYPE_CHECKING, Any
 
 from genokit import backends, display
 from genokit.config import Settings
-from genokit.errors import GenokitError, NotFound
+from genokit.errors import GenokitError, NotebookFailed, NotFound
 from genokit.files import NOTED, write_atomic
 from genokit.pipelines import cache as caching
-from genokit.pipelines import crate, html, outcome, recording, remote, values
-from genokit.pipelines import folder as folders
-from genokit.pipelines import notebook as notebooks
-from genokit.pipelines.folder import Run
+from genokit.pipelines import crate, folders, html, notebooks, recording, remote, values
+from genokit.pipelines.folders import Run
+from genokit.pipelines.plan import CheckedNotebook, NotebookTask, Queue, checked
 from genokit.pipelines.secret_values import redacted, secret
-from genokit.pipelines.task import NONE, NotebookTask, Queue, checked
 
 if TYPE_CHECKING:
     from genokit.pipelines.engine import Execution
     from genokit.pipelines.template import KernelTemplate
 
+Watch = Callable[[Run], None]
 Log = tuple[IO[str] | None, IO[str] | None]  # files for a notebook's output and errors
 CELLS = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"  # of a bar that counts cells
 
@@ -55,7 +54,7 @@ def run(
     stop: threading.Event | None = None,
     cache: bool = False,
     fresh: bool = False,
-    watch: Callable[[Run], None] | None = None,
+    watch: Watch | None = None,
     queue: str | None = None,
     vcpus: float = 1,
     memory_gib: float = 2,
@@ -135,36 +134,30 @@ def run(
         raise NotFound(f"The working folder {cwd} does not exist.")
     on = Queue(queue, vcpus, memory_gib, gpus, retry) if queue else None
     task = NotebookTask(name or path.stem, path, cwd, parameters or {}, timeout_s, cell_timeout_s, on)
-    how: dict[str, Any] = {"progress": progress, "log_output": log_output, "cache": cache, "fresh": fresh}
-    return perform(task, settings or Settings.load(), stop=stop, watch=watch, **how)
+    ready, stop = checked(task, settings or Settings.load()), stop or threading.Event()
+    return perform(ready, stop, progress=progress, log_output=log_output, cache=cache, fresh=fresh, watch=watch)
 
 
 def perform(
-    task: NotebookTask,
-    settings: Settings,
-    known: Mapping[str, Run] = NONE,
+    ready: CheckedNotebook,
+    stop: threading.Event | None = None,
     *,
-    folder: Path | None = None,
     progress: bool = False,
     log_output: bool | Log = False,
-    stop: threading.Event | None = None,
     cache: bool = False,
     fresh: bool = False,
-    watch: Callable[[Run], None] | None = None,
+    watch: Watch | None = None,
     template: KernelTemplate | None = None,
 ) -> Run:
-    """Do what ``run`` promises, also for a notebook of a pipeline, with the ``known`` runs before it.
-
-    ``folder`` is the run folder, by default a new one in ``settings.runs``. The kernel is forked from the ``template``.
-    """
-    ready = checked(task, settings, known, folder or folders.fresh(settings.runs, task.name))
-    node, begun, reuse = ready.node(), ready.begun, cache and not fresh
-    stop, _ = stop or threading.Event(), settings.made("runs")
+    """Do what ``run`` promises, also for a notebook of a pipeline. The kernel is forked from the ``template``."""
+    task, settings, begun, node = ready.task, ready.settings, ready.begun, ready.node()
+    stop, reuse = stop or threading.Event(), cache and not fresh
+    settings.made("runs")
     if task.on:
         sent = remote.start(ready, backends.clients(settings), fresh=not reuse)
         return follow(sent, settings=settings, progress=progress, stop=stop, watch=watch)
     with contextlib.ExitStack() as alone:
-        depends = functools.partial(caching.ingredients, ready, settings) if cache else dict[str, str]
+        depends = functools.partial(caching.ingredients, ready) if cache else dict[str, str]
         begun = replace(begun, ingredients=depends())
         if reuse:
             alone.enter_context(caching.only_one(caching.key(begun), settings.runs, stop))
@@ -181,7 +174,7 @@ def perform(
         from genokit.pipelines.engine import Execution
 
         log = (sys.stdout, sys.stderr) if log_output is True else log_output or (None, None)
-        execution = Execution(node, begun.notebook, template=template, log=log)
+        execution = Execution(node, begun.notebook, template, log)
         clock, why = time.monotonic(), "interrupted"
         with ended_in_order():
             try:
@@ -194,14 +187,13 @@ def perform(
                 execution.start(cwd=task.cwd, environ=environ)
                 html.exporter()  # takes half a second the first time, while the kernel starts
                 with Bar(desc=begun.name, unit="cell", bar_format=CELLS, disable=not progress) as bar:
-                    watch = functools.partial(_as_it_is, begun, execution, watch) if watch else None
-                    why = _watch(execution, bar, task, stop, watch)
+                    why = _watch(execution, begun, task, bar, stop, watch)
             finally:  # above all on an interrupt: the kernel must not outlive us, and the record must be true
                 execution.stop()
                 seal = functools.partial(caching.sealed, settings=settings, depends=depends)
                 ended = _finish(begun, execution, why, time.monotonic() - clock, seal)
     if ended.state != "SUCCEEDED":
-        raise outcome.failure(ended)
+        raise _failure(ended)
     return ended
 
 
@@ -211,7 +203,7 @@ def follow(
     settings: Settings | None = None,
     progress: bool = True,
     stop: threading.Event | None = None,
-    watch: Callable[[Run], None] | None = None,
+    watch: Watch | None = None,
 ) -> Run:
     """Wait for a run that is a Batch job, and fetch its results.
 
@@ -264,7 +256,7 @@ def follow(
     if run.state == "RUNNING":
         raise GenokitError(f"Stopped waiting for {run.name}: its Batch job {run.job} goes on, and follow waits again.")
     if run.state != "SUCCEEDED":
-        raise outcome.failure(run)
+        raise _failure(run)
     return run
 
 
@@ -298,15 +290,11 @@ def show_cells(bar: Any, cells: Collection[notebooks.Cell]) -> None:
     bar.set_postfix_str(next(running, ""))
 
 
-def _as_it_is(begun: Run, execution: Execution, watch: Callable[[Run], None]) -> None:
-    watch(replace(begun, steps=tuple(cell for cell in execution.cells.values() if cell.number)))
-
-
 def _watch(
-    execution: Execution, bar: Any, task: NotebookTask, stop: threading.Event, watch: Callable[[], None] | None
+    execution: Execution, run: Run, task: NotebookTask, bar: Any, stop: threading.Event, watch: Watch | None
 ) -> str:
     """Wait until the execution ends or must be stopped; returns the reason to stop it, or ""."""
-    begun, shown, drawn, told = time.monotonic(), None, 0.0, 0.0
+    first, shown, drawn, told = time.monotonic(), None, 0.0, 0.0
     while True:
         over, now = execution.over.wait(0.05), time.monotonic()
         changed = shown != (shown := [cell.state for cell in execution.cells.values()])
@@ -314,35 +302,33 @@ def _watch(
             show_cells(bar, execution.cells.values())
             drawn = now
         if watch and (changed or now - told > 5.0):
-            watch()
+            watch(replace(run, steps=execution.steps))
             told = now
         if over:
             return ""
         if stop.is_set():
             return "interrupted"
-        for whose, limit_s, since in (
-            ("run", task.timeout_s, begun),
-            ("cell", task.cell_timeout_s, execution.since or now),
-        ):
-            if limit_s and now - since > limit_s:
-                return f"the {whose}'s limit of {display.seconds(limit_s)}"
+        if task.timeout_s and now - first > task.timeout_s:
+            return "the run's limit of " + display.seconds(task.timeout_s)
+        if task.cell_timeout_s and now - (execution.since or now) > task.cell_timeout_s:
+            return "the cell's limit of " + display.seconds(task.cell_timeout_s)
 
 
 def _finish(begun: Run, execution: Execution, why: str, duration_s: float, seal: Callable[[Run], Run]) -> Run:
     """Decide how the run ended, and write the executed notebook, its HTML and, last, the record."""
     node = redacted(copy.deepcopy(execution.node))
-    how, error = outcome.decide(execution, why)
+    how, error = execution.outcome(why)
     ended = replace(
         begun,
         state=how,
         ended=datetime.datetime.now(datetime.UTC),
         duration_s=round(duration_s, 3),
         outputs=redacted(recording.kept(begun.path)),
-        steps=tuple(cell for cell in execution.cells.values() if cell.number),
+        steps=execution.steps,
         error=error and redacted(error),
         traceback=execution.traceback,
     )
-    outcome.stamp(node, ended)
+    _stamp(node, ended)
     notebooks.write(node, ended.notebook)
     if how == "KERNEL_DIED":
         write_atomic(begun.path / "kernel.log", execution.log, private=True)
@@ -350,9 +336,29 @@ def _finish(begun: Run, execution: Execution, why: str, duration_s: float, seal:
         write_atomic(begun.path / "notebook.html", html.export(node, begun.name), private=True)
     except Exception:  # a failed HTML export must not fail the run
         logging.getLogger(__name__).warning("%s could not be exported to HTML", ended.notebook, exc_info=True)
-    finally:
+    finally:  # also when an interrupt comes only now
         ended = seal(ended).save()
         for file in (recording.FILE, NOTED):  # now stored in run.json
             (begun.path / file).unlink(missing_ok=True)
         crate.write_run(ended)
     return ended
+
+
+def _stamp(node: Any, run: Run) -> None:
+    """Write the real outcome into the executed notebook, instead of papermill's, and as text for whoever opens it."""
+    from nbformat import from_dict
+
+    node.metadata["genokit"] = {"run": run.path.name, "state": run.state, "version": run.versions["genokit"]}
+    for part in (node, *node.cells):
+        part.metadata.pop("papermill", None)
+    if run.error:
+        told = notebooks.banner(run.state, run.error)
+        node.cells.insert(0, from_dict(notebooks.new_cell(node, "markdown", told, notebooks.MARKER)))
+
+
+def _failure(run: Run) -> NotebookFailed:
+    """The error for a run that did not reach its end: what happened, where, and what to do next."""
+    words = f"{run.source.name} {run.state}: {run.error}\n  Kept: {run.notebook}\n"
+    words += "  Next: fix it and run it again. error.run.debug() opens it with the values that it had."
+    cell = next((cell.number for cell in run.steps if not cell.done), None)
+    return NotebookFailed(words, run=run, cell=cell, path=run.notebook)

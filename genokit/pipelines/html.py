@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genokit import display
-from genokit.pipelines import notebook as notebooks
+from genokit.pipelines import notebooks
 
 if TYPE_CHECKING:
     from bs4 import BeautifulSoup

@@ -17,7 +17,7 @@ from genokit import display
 from genokit.batch.debug import DebugFolder, without_secrets
 from genokit.config import Settings
 from genokit.files import write_atomic
-from genokit.pipelines import notebook as notebooks
+from genokit.pipelines import notebooks
 from genokit.pipelines.schema import Schema
 
 

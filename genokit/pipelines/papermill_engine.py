@@ -20,14 +20,12 @@ from typing import Any, ClassVar
 from genokit import storage
 from genokit.config import Settings
 from genokit.errors import InvalidParameters, NotebookFailed, NotFound
-from genokit.pipelines import folder as folders
-from genokit.pipelines import notebook as notebooks
-from genokit.pipelines import values
+from genokit.pipelines import folders, notebooks, values
 from genokit.pipelines.execute import perform
-from genokit.pipelines.folder import SOURCE, Run
+from genokit.pipelines.folders import SOURCE, Run
+from genokit.pipelines.plan import CheckedNotebook, NotebookTask, Queue, checked
 from genokit.pipelines.schema import Schema
 from genokit.pipelines.secret_values import redacted
-from genokit.pipelines.task import NotebookTask, Queue, checked
 
 _ON_S3 = types.SimpleNamespace(
     read=lambda path: storage.read(path).decode(),
@@ -107,9 +105,8 @@ class GenokitEngine:
 
         if kernel_name not in ("python3", nb.metadata.get("kernelspec", {}).get("name")):
             logger.warning(f"The kernel '{kernel_name}' is ignored: genokit runs the notebook with {sys.executable}.")
-        task, folder = _prepared(nb, input_path, cls.on, allow_errors)
-        task = replace(task, timeout_s=timeout_s, cell_timeout_s=execution_timeout)
-        logger.info(f"Run folder:      {folder}")
+        ready = _prepared(nb, input_path, cls.on, allow_errors, (timeout_s, execution_timeout))
+        logger.info(f"Run folder:      {ready.begun.path}")
         target = str(nb.metadata.papermill.get("output_path"))
         if target.startswith("s3://"):  # this address only: papermill's other engines keep their own S3
             papermill_io.register(target, _ON_S3)
@@ -119,7 +116,7 @@ class GenokitEngine:
         log = sys.stderr if log_output else None  # not standard output, where papermill may write the notebook
         files = (stdout_file or log, stderr_file or log)
         try:
-            follow(perform(task, Settings.load(), folder=folder, watch=follow, log_output=files))
+            follow(perform(ready, watch=follow, log_output=files))
         except NotebookFailed as error:
             follow(error.run)
             if error.run.state != "FAILED" or not any(cell.state == "failed" for cell in error.run.steps):
@@ -143,8 +140,10 @@ class GenokitBatchEngine(GenokitEngine):
     on = types.MappingProxyType({"queue": "highPriority", "vcpus": 1, "memory_gib": 2, "gpus": 0, "retry": None})
 
 
-def _prepared(nb: Any, input_path: Any, on: Mapping[str, Any], allow_errors: bool) -> tuple[NotebookTask, Path]:
-    """Check the notebook before papermill writes anything; returns what to run and the run folder."""
+def _prepared(
+    nb: Any, input_path: Any, on: Mapping[str, Any], allow_errors: bool, limits_s: tuple[float | None, float | None]
+) -> CheckedNotebook:
+    """Check the notebook before papermill writes anything."""
     from papermill.iorw import papermill_io
 
     file = input_path if isinstance(input_path, str) and input_path.endswith(".ipynb") else ""
@@ -166,7 +165,7 @@ def _prepared(nb: Any, input_path: Any, on: Mapping[str, Any], allow_errors: boo
     report = all(cell.metadata.get("jupyter", {}).get("source_hidden") for cell in _code(nb))
     local = papermill_io.get_handler("local")
     local.cwd(base := local.cwd(None))  # papermill's working folder may be another one now
-    task = NotebookTask(name, Path(base, file), Path.cwd(), on=Queue(**where) if where else None)
+    task = NotebookTask(name, Path(base, file), Path.cwd(), given, *limits_s, Queue(**where) if where else None)
     try:
         if allow_errors or (given and not tagged) or not task.path.is_file():  # run a copy in the run folder
             for cell in nb.cells if allow_errors else []:
@@ -176,14 +175,14 @@ def _prepared(nb: Any, input_path: Any, on: Mapping[str, Any], allow_errors: boo
                 given = {}
             task = replace(task, path=folder / SOURCE)
             notebooks.write(nb, task.path)
-        task = replace(task, parameters=given)
-        nb.cells = redacted(checked(task, settings).node().cells)
+        ready = checked(replace(task, parameters=given), settings, folder=folder)
+        nb.cells = redacted(ready.node().cells)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
     for cell in _code(nb) if report else []:
         cell.metadata["jupyter"] = {"source_hidden": True}
-    return task, folder
+    return ready
 
 
 def _follow(manager: Any, run: Run) -> None:

@@ -14,9 +14,7 @@ from typing import TYPE_CHECKING, Any
 from genokit import display
 from genokit.config import Settings
 from genokit.errors import GenokitError, PipelineFailed
-from genokit.files import write_atomic
-from genokit.pipelines import cache, crate, page, plan, schedule
-from genokit.pipelines import folder as folders
+from genokit.pipelines import cache, folders, plan, report, schedule
 from genokit.pipelines.execute import ended_in_order
 from genokit.pipelines.plan import Plan
 from genokit.pipelines.report import PipelineRun
@@ -166,9 +164,7 @@ class Pipeline:
             finally:  # an interrupted pipeline has a report too
                 ended.duration_s = time.monotonic() - begun
                 ended.runs = {name: ended.runs[name] for name in needed if name in ended.runs}
-                page.write(ended)
-                write_atomic(ended.path / todo.file.name, redacted(todo.file.read_bytes()), private=True)
-                crate.write_pipeline(ended)
+                report.write(ended)
         if ended.state != "SUCCEEDED":
             raise _failure(ended)
         return ended

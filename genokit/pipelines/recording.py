@@ -56,16 +56,18 @@ def record(name: str, value: object, *, not_secret: bool = False) -> None:
     shell = (loaded := sys.modules.get("IPython")) and loaded.get_ipython()
     # An attribute of this kernel, not an environment variable, which notebooks run from this one would inherit.
     folder = getattr(shell, "genokit_run", None)
-    is_table = hasattr(value, "to_parquet")
+    table: Any = value if hasattr(value, "to_parquet") else None
     try:
-        plain = None if is_table else values.plain(value)
+        plain = values.plain(value) if table is None else None
         if not not_secret and (secret := secret_name(name, plain)):
             raise ValueError(
                 f"'{secret}' looks like a secret and was not recorded, because records are stored. If it is not a "
                 "secret: record(..., not_secret=True)"
             )
-        if is_table:
-            plain = _write_table(name, value, folder)
+        if table is not None:
+            if redacted(text := table.select_dtypes(exclude="number").to_csv()) != text:
+                raise ValueError("the table contains a secret: remove it")
+            plain = _write(folder, f"{name}.parquet", table.to_parquet())
     except (TypeError, ValueError) as error:
         raise InvalidParameters(f"record('{name}', ...): {error}.") from None
     name, plain = redacted((name, plain))
@@ -83,12 +85,6 @@ def _write(folder: str | None, name: str, content: str | bytes) -> Path:
     """Write a file into the folder of this kernel's run, if there is one. Returns its path."""
     path = Path(folder or "", FILES, name)
     return write_atomic(path, content, private=True) if folder else path
-
-
-def _write_table(name: str, table: Any, folder: str | None) -> Path:
-    if redacted(text := table.select_dtypes(exclude="number").to_csv()) != text:
-        raise ValueError("the table contains a secret: remove it")
-    return _write(folder, f"{name}.parquet", table.to_parquet())
 
 
 def move_long(cell: Any, number: int, folder: Path) -> None:

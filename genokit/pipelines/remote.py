@@ -23,18 +23,17 @@ from genokit.batch import Batch, Job
 from genokit.batch.listing import described
 from genokit.errors import InvalidParameters, NotFound
 from genokit.files import sha256, write_atomic
-from genokit.pipelines import cache, crate, values
-from genokit.pipelines import folder as folders
-from genokit.pipelines.folder import RECORD, Run
+from genokit.pipelines import cache, crate, folders, values
+from genokit.pipelines.folders import RECORD, Run
+from genokit.pipelines.plan import CheckedNotebook, Queue
 from genokit.pipelines.secret_values import redacted
-from genokit.pipelines.task import CheckedNotebook, Queue
 
 REQUEST, JOB, ERROR = "request.json", "job.json", "error.txt"
 
 
 def identified(ready: CheckedNotebook, clients: Clients, *, fresh: bool = False) -> CheckedNotebook:
     """Work out what a run depends on and, of a job, its address. With ``fresh`` the address is always a new one."""
-    found = cache.ingredients(ready, clients.settings)
+    found = cache.ingredients(ready)
     begun = replace(ready.begun, ingredients=found)
     if ready.task.on:
         del found["the working folder"], found["the settings"]  # a job has its own
@@ -215,18 +214,12 @@ def collect(run: Run, clients: Clients) -> Run:
     """Fetch the files of a run that has ended, and add it to the cache if it succeeded."""
     fetch(str(run.address), run.path, clients)
     its = Run.load(run.path)
+    known = ("name", "source", "cwd", "ingredients", "reason", "job", "address", "process")  # better here than there
     ended = replace(
         its,
         data={**its.data, **cache.recorded(replace(its, cwd=str(run.path)), clients.settings.runs)},
-        name=run.name,
-        source=run.source,
-        cwd=run.cwd,
         parameters={**its.parameters, **run.parameters},
-        ingredients=run.ingredients,
-        reason=run.reason,
-        job=run.job,
-        address=run.address,
-        process=None,
+        **{name: getattr(run, name) for name in known},
     ).save()
     if ended.state == "SUCCEEDED":
         cache.enter(ended, clients.settings.runs)

@@ -19,10 +19,9 @@ from genokit.config import Settings
 from genokit.errors import GenokitError, NotebookFailed
 from genokit.pipelines import remote
 from genokit.pipelines.execute import perform
-from genokit.pipelines.folder import Run
-from genokit.pipelines.plan import Plan
+from genokit.pipelines.folders import Run
+from genokit.pipelines.plan import NotebookTask, Plan, checked
 from genokit.pipelines.report import LiveGraph, PipelineRun
-from genokit.pipelines.task import NotebookTask, checked
 from genokit.pipelines.template import KernelTemplate
 
 if TYPE_CHECKING:
@@ -133,11 +132,8 @@ class Schedule:
             return
         try:
             self.ended.runs[step.name] = perform(
-                step,
-                self.settings,
-                self._known(),
-                folder=self.ended.path / step.name,
-                stop=self.stop,
+                checked(step, self.settings, self._known(), self.ended.path / step.name),
+                self.stop,
                 cache=True,
                 fresh=self.fresh,
                 template=self.template,

@@ -22,8 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin
 from genokit import display
 from genokit.config import Settings
 from genokit.errors import InvalidParameters, did_you_mean
-from genokit.pipelines import notebook as notebooks
-from genokit.pipelines import values
+from genokit.pipelines import notebooks, values
 from genokit.pipelines.secret_values import redacted
 from genokit.secret_kinds import REFERENCE, secret_name, secret_text
 
@@ -319,8 +318,7 @@ def _annotation(node: ast.expr) -> Any:
 
 
 _JSON = {bool: "boolean", int: "integer", float: "number", str: "string", type(None): "null", dict: "object"}
-_JSON |= dict.fromkeys((list, tuple, set, frozenset), "array")
-_JSON |= dict.fromkeys((Path, datetime.date, datetime.datetime), "string")
+_JSON |= {Path: "string", **dict.fromkeys((list, tuple, set, frozenset), "array")}
 _FORMATS = {datetime.date: "date", datetime.datetime: "date-time"}
 
 
@@ -333,11 +331,11 @@ def _json_type(kind: Any) -> dict[str, Any]:
         return {"enum": list(inside)}
     if wanted is Union:
         return {"anyOf": [_json_type(part) for part in inside]}
+    if wanted in _FORMATS:
+        return {"type": "string", "format": _FORMATS[wanted]}
     if wanted not in _JSON:
         return {"not": {}}
     stated: dict[str, Any] = {"type": _JSON[wanted]}
-    if wanted in _FORMATS:
-        stated["format"] = _FORMATS[wanted]
     if wanted is dict and inside:
         stated |= {"propertyNames": _json_type(inside[0]), "additionalProperties": _json_type(inside[-1])}
     elif wanted is tuple and inside and inside[-1] is not ...:

@@ -16,8 +16,7 @@ from genokit import display
 from genokit.config import Settings
 from genokit.errors import GenokitError, InvalidNotebook, NotFound
 from genokit.files import write_atomic
-from genokit.pipelines import lab, processes, recording, values
-from genokit.pipelines import notebook as notebooks
+from genokit.pipelines import lab, notebooks, processes, recording, values
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from genokit.pipelines.form import Form
 
 RECORD, SOURCE = "run.json", "source.ipynb"
-FILES = recording.FILES
 _HERE = Path("$run")  # the run folder, in its record
 
 
@@ -364,17 +362,16 @@ def shown_outputs(run: Run, seen_from: Path | None = None) -> dict[str, object]:
 
 def card(run: Run, *, seen_from: Path | None = None) -> display.Html:
     """The run as a card: state, times, outputs, files; its links are relative to the folder ``seen_from``."""
-    rows: list[tuple[str, object]] = [("Cells", _done(run)), ("Started", run.started)]
-    if run.cached_from:
-        rows.append(("Cache", f"Restored from {Path(run.cached_from).name}, nothing was executed"))
-    elif run.reason:
-        rows.append(("Cache", f"Executed because {run.reason}"))
-    if run.job:
-        rows.append(("Batch job", run.job))
-    if run.duration_s is not None:
-        rows.append(("Time", display.seconds(run.duration_s)))
-    if run.error:
-        rows.append(("Error", run.error))
+    cache = f"Restored from {Path(run.cached_from).name}, nothing was executed" if run.cached_from else ""
+    about = {
+        "Cells": _done(run),
+        "Started": run.started,
+        "Cache": cache or (run.reason and f"Executed because {run.reason}"),
+        "Batch job": run.job,
+        "Time": None if run.duration_s is None else display.seconds(run.duration_s),
+        "Error": run.error,
+    }
+    rows = [(name, value) for name, value in about.items() if value]
     rows += [*shown_outputs(run, seen_from).items(), ("Notebook", lab.link(run.notebook, seen_from))]
     if run.html:
         rows.append(("HTML", lab.link(run.html, seen_from)))
