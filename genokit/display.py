@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 from urllib.parse import quote
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from pandas import DataFrame
 
@@ -115,6 +116,15 @@ def figure(fig: Figure, alt: str, *, caption: str = "") -> Html:
     # Twice the dots for sharp screens; no Software entry, so that the same figure gives the same bytes.
     fig.savefig(buffer, format="png", dpi=192, bbox_inches="tight", metadata={"Software": None})
     return image(buffer.getvalue(), alt, scale=0.5, caption=caption)
+
+
+def drawn(ax: Axes, alt: str, *, caption: str = "") -> Html:
+    """The figure of these axes as an image inside the HTML, described by ``alt``; it is closed."""
+    from matplotlib import pyplot as plt
+
+    html = figure(ax.figure, alt, caption=caption)  # type: ignore[arg-type]
+    plt.close(ax.figure)  # type: ignore[arg-type]
+    return html
 
 
 def image(png: bytes, alt: str, *, scale: float = 1.0, caption: str = "") -> Html:

@@ -165,6 +165,17 @@ def download(name: str, content: str, words: str) -> Html:
     return Html(f'<a class="gk-save" download="{escape(name)}" href="data:text/csv;base64,{data}">{escape(words)}</a>')
 
 
+def replaced(shown: Any, html: Html, words: str) -> Any:
+    """Show HTML in place of what ``shown`` is the handle of, or below if it is None; returns the handle."""
+    from IPython.display import display
+
+    data = {"text/html": html, "text/plain": words}
+    if shown is None:
+        return display(data, raw=True, display_id=True)
+    shown.update(data, raw=True)
+    return shown
+
+
 def is_interactive() -> bool:
     """Whether a view can be updated after it is shown: in a kernel that a person's notebook is connected to.
 

@@ -62,7 +62,9 @@ def test_a_fit_logs_every_epoch(few, history):
 def test_the_model_is_as_accurate_as_its_history_says(few, history):
     digits = train.load_digits(few)
     model = history[0].model
-    assert model.evaluate(digits.test_images, digits.test_labels) == pytest.approx(history[0].validation_accuracy)
+    assert model.evaluate(digits.test_images, digits.test_labels).accuracy == pytest.approx(
+        history[0].validation_accuracy
+    )
     probabilities = model.probabilities(digits.test_images[:7])
     assert probabilities.shape == (7, 10)
     assert probabilities.sum(axis=1) == pytest.approx(np.ones(7), abs=1e-5)

@@ -44,7 +44,8 @@ def test_a_job_gives_the_same_weights_as_fit(few, account):
     assert again.parameters["out"] == job.parameters["out"]
     assert again.status == "SUCCEEDED", again.log()
     assert model.sha256 in again.log()
-    assert "Epoch[" not in again.log()
+    assert again.log().count("Epoch[1] Validation-accuracy") == 1  # told again, not trained again
+    assert len(train.History.from_log(again.log())) == 2
 
 
 def model_path(job):
@@ -62,14 +63,12 @@ def test_an_impossible_training_is_refused_before_submission(few, account):
     assert len(batch.jobs()) == 0
 
 
-def test_a_job_on_aws_needs_an_address_for_its_checkpoint(few, tmp_path):
+def test_a_job_on_aws_keeps_its_checkpoint_in_the_stacks_bucket(few, tmp_path):
     keys = {"aws_access_key_id": "x", "aws_secret_access_key": "x", "region_name": "us-east-1"}
     client, formation = boto3.client("batch", **keys), boto3.client("cloudformation", **keys)
     batch = Batch(Clients(Settings(home=tmp_path, backend="aws"), batch=client, cloudformation=formation))
     arn = "arn:aws:batch:us-east-1:123456789012:job-definition/lenet:1"
     with Stubber(client) as stubber, Stubber(formation) as formed:
-        with pytest.raises(InvalidParameters, match=r"on AWS.*submit\(\.\.\., out='s3://bucket/folder'\)"):
-            train.submit(few, batch=batch)
         formed.add_response("describe_stacks", {"Stacks": [stack()]}, {"StackName": "genokit-batch"})
         stubber.add_response("describe_job_definitions", {"jobDefinitions": []})
         stubber.add_response(
@@ -82,12 +81,19 @@ def test_a_job_on_aws_needs_an_address_for_its_checkpoint(few, tmp_path):
         stubber.add_response("describe_job_queues", {"jobQueues": [queue]})
         stubber.add_response("describe_compute_environments", {"computeEnvironments": [place]})
         given = {
-            "jobName": ANY, "jobQueue": "gpu", "jobDefinition": arn, "parameters": ANY, "containerOverrides": {},
+            "jobName": ANY, "jobQueue": "gpu", "jobDefinition": arn, "parameters": Bucket(), "containerOverrides": {},
             "propagateTags": True, "tags": ANY,
         }  # fmt: skip
         stubber.add_response("submit_job", {"jobName": "lenet", "jobId": "ab12"}, given)
-        assert train.submit(few, queue="gpu", out="s3://lab/7", batch=batch).id == "ab12"
+        assert train.submit(few, queue="gpu", batch=batch).id == "ab12"
         stubber.assert_no_pending_responses()
+
+
+class Bucket:
+    """Parameters whose checkpoint is in the stack's bucket."""
+
+    def __eq__(self, parameters):
+        return parameters["out"].startswith("s3://bucket/train/lenet-")
 
 
 def stack():

@@ -14,23 +14,46 @@ from genokit.train.parameters import Parameters
 if TYPE_CHECKING:
     from genokit.train.digits import Digits, load_digits
     from genokit.train.engines import choose_engine
-    from genokit.train.job import submit
+    from genokit.train.job import follow, submit
     from genokit.train.loop import fit
     from genokit.train.model import History, Model, load
     from genokit.train.network import lenet
+    from genokit.train.prediction import predict, predictions
+    from genokit.train.sweeps import Sweep, sweep
 
-__all__ = ["Digits", "History", "Model", "Parameters", "choose_engine", "fit", "lenet", "load", "load_digits", "submit"]
+__all__ = [
+    "Digits",
+    "History",
+    "Model",
+    "Parameters",
+    "Sweep",
+    "choose_engine",
+    "fit",
+    "follow",
+    "lenet",
+    "load",
+    "load_digits",
+    "predict",
+    "predictions",
+    "submit",
+    "sweep",
+]
 
 _HOMES = {
     "Digits": "digits",
     "History": "model",
     "Model": "model",
+    "Sweep": "sweeps",
     "choose_engine": "engines",
     "fit": "loop",
+    "follow": "job",
     "lenet": "network",
     "load": "model",
     "load_digits": "digits",
+    "predict": "prediction",
+    "predictions": "prediction",
     "submit": "job",
+    "sweep": "sweeps",
 }
 
 

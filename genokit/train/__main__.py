@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 import logging
-import os
 import signal
 import sys
 import threading
@@ -41,19 +41,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _train(given: argparse.Namespace, stop: threading.Event) -> None:
+    from genokit import storage
     from genokit.data import Manifest
     from genokit.train.checkpoint import FILE
     from genokit.train.loop import fit, logger
+    from genokit.train.sweeps import trial
 
+    data, out, until = given.data, given.out, None
     parameters = Parameters(**{field.name: getattr(given, field.name) for field in dataclasses.fields(Parameters)})
+    if given.sweep:
+        plan = json.loads(storage.read(given.sweep[0]))
+        one, until = trial(plan, int(given.sweep[1]), int(given.sweep[2]))
+        if one is None:
+            print("Nothing to train: the round before has fewer trials with a result.")
+            return
+        data, out, parameters = plan["data"], one["out"], Parameters.from_dict(one["parameters"])
     logger.addHandler(logging.StreamHandler(sys.stdout))
     logger.setLevel(logging.INFO)
-    dataset = Manifest(given.data).fetch(progress=False)
     history = fit(
-        dataset, parameters, checkpoint=os.path.join(given.out, FILE), resume=given.resume, save_min=given.save_min,
-        save_batches=given.save_batches, stop=stop, progress=False,
+        Manifest(data).fetch(progress=False), parameters, checkpoint=f"{out}/{FILE}", until=until,
+        resume=given.resume or bool(given.sweep), save_min=given.save_min, save_batches=given.save_batches, stop=stop,
+        progress=False,
     )  # fmt: skip
-    print(f"Checkpoint {os.path.join(given.out, FILE)}, weights sha256 {history.model.sha256}")
+    print(f"Checkpoint {out}/{FILE}, weights sha256 {history.model.sha256}")
     if history.sample:
         print("The data are a sample of MNIST: validation uses images held out of it, not MNIST's test set.")
 
@@ -62,9 +72,11 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "python -m genokit.train", description="Train LeNet on digits.", allow_abbrev=False
     )
-    parser.add_argument("--data", required=True, help="name or path of the data set's manifest, such as mnist")
-    parser.add_argument("--out", required=True, help="folder for the checkpoint, here or s3://bucket/folder")
+    needed = "--sweep" not in (sys.argv if arguments is None else arguments)
+    parser.add_argument("--data", required=needed, help="name or path of the data set's manifest, such as mnist")
+    parser.add_argument("--out", required=needed, help="folder for the checkpoint, here or s3://bucket/folder")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in OUT, if it exists")
+    parser.add_argument("--sweep", nargs=3, metavar=("PLAN", "ROUND", "PLACE"), help="a trial of train.sweep instead")
     parser.add_argument("--save-min", type=float, default=5, metavar="float", help="minutes between checkpoints")
     parser.add_argument("--save-batches", type=int, default=0, metavar="int", help="batches between checkpoints")
     for field in dataclasses.fields(Parameters):

@@ -26,7 +26,8 @@ from genokit.train.parameters import Parameters
 
 FORMAT = 2
 FILE = "lenet.safetensors"
-MOST = 2**24 + 2**22  # bytes of the file: 3.5 MB of weights and momentum, and a history of 10,000 epochs
+MOST_RECORD = 2**24  # bytes of a record with a history of 10,000 epochs
+MOST = MOST_RECORD + 2**22  # bytes of the file: 3.5 MB are weights and momentum
 FIELDS = {"parameters": dict, "epoch": int, "batch": int, "sums": list, "data": dict, "epochs": list, "batches": list,
           "versions": dict}  # fmt: skip
 MOMENTUM = "momentum."
@@ -55,6 +56,20 @@ def read(target: str | os.PathLike[str]) -> dict[str, Any]:
             f"{where} is not a valid checkpoint: {error}. "
             "Use another file, or train again: train.fit(..., checkpoint=...) replaces it."
         ) from error
+
+
+def read_record(target: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the rows of a checkpoint and no weights, of however many trials; {} where there is none that is whole."""
+    try:
+        data = storage.read(locate(target), at_most=2**16)
+        end = 8 + int.from_bytes(data[:8], "little")
+        if len(data) < end <= MOST_RECORD:
+            data = storage.read(locate(target), at_most=end)
+        header = json.loads(data[8:end])
+        record = json.loads(header["__metadata__"]["genokit"])
+        return dict(record) if (record["network"], record["format"]) == ("lenet", FORMAT) else {}
+    except (NotFound, ValueError, LookupError, TypeError):
+        return {}
 
 
 def locate(target: str | os.PathLike[str]) -> str:

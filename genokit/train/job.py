@@ -3,16 +3,29 @@
 from __future__ import annotations
 
 import os
+import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from genokit import storage
+from genokit import live, storage
+from genokit.display import drawn
 from genokit.errors import InvalidParameters
+from genokit.train.model import History
 from genokit.train.parameters import Parameters
 
 if TYPE_CHECKING:
     from genokit.batch import Batch, Job
     from genokit.data import Dataset
+
+# A Spot host is reclaimed, or SIGTERM has ended the training, which saved its checkpoint: it goes on in a new attempt.
+INTERRUPTED = {
+    "attempts": 10,
+    "evaluateOnExit": [
+        {"onStatusReason": "Host EC2*", "action": "RETRY"},
+        {"onExitCode": "143", "action": "RETRY"},
+        {"onReason": "*", "action": "EXIT"},
+    ],
+}
 
 
 def submit(
@@ -23,14 +36,19 @@ def submit(
     gpus: int = 0,
     vcpus: float = 1,
     memory_gib: float = 2,
+    image: str = "genokit",
+    timeout_min: float | None = None,
+    save_min: float = 5,
     out: str | os.PathLike[str] | None = None,
     batch: Batch | None = None,
     **changes: Any,
 ) -> Job:
     """Submit the training of ``fit`` as a Batch job.
 
-    The job fetches the data set by its manifest, prints MXNet's progress lines, which ``History.from_log(job.log())``
-    reads, and writes a checkpoint after each epoch, which ``train.load(job.parameters["out"])`` loads.
+    The job fetches the data set by its manifest, prints MXNet's progress lines, which ``train.follow(job)`` draws, and
+    writes checkpoints, from which ``train.load(job.parameters["out"])`` loads model and history. If a Spot host is
+    reclaimed, or the job's process gets SIGTERM otherwise, it saves a checkpoint first, and its next attempt, up to the
+    tenth, goes on at the same batch.
 
     Parameters
     ----------
@@ -43,13 +61,18 @@ def submit(
     gpus : int, default 0
         Number of GPUs; 1 trains on the GPU.
     vcpus : float, default 1
-        Number of vCPUs. More of them train faster only with more ``threads``, which change the last bits of the result.
+        Number of vCPUs; ``threads`` follow it unless they are given.
     memory_gib : float, default 2
         Memory, in GiB.
+    image : str, default "genokit"
+        The container image: the kit's own, with MXNet for CPUs or, with ``gpus``, for GPUs; or another with the kit.
+    timeout_min : float, optional
+        The longest time that an attempt may take, in minutes, at least 1. Default: no limit.
+    save_min : float, default 5
+        Minutes between checkpoints within an epoch.
     out : str or path, optional
         Folder for the checkpoint, which may be on S3 (s3://bucket/folder). A job with an existing checkpoint resumes
-        from it. Default: a new folder in ``settings.home/train``; on AWS it must be given, because a job's container
-        is removed when the job ends.
+        from it. Default: a new folder in ``settings.home/train``, or on AWS in the stack's bucket.
     batch : Batch, optional
         Where to submit. Default: ``Batch()``.
     **changes
@@ -63,39 +86,85 @@ def submit(
     Raises
     ------
     InvalidParameters
-        A parameter is invalid, ``gpus`` is missing for ``device="gpu"``, there are fewer ``vcpus`` than ``threads``, or
-        ``out`` is missing on AWS. ``Batch.submit`` may raise further errors.
+        A parameter is invalid, ``gpus`` is missing for ``device="gpu"``, or there are fewer ``vcpus`` than ``threads``.
+        ``Batch.submit`` may raise further errors.
+    ConfigError
+        On AWS, no ``out`` is given and the stack is not deployed.
     """
     from genokit.batch import Batch
 
     batch = batch or Batch()
     parameters = (parameters or Parameters()).replace(**({"device": "gpu"} if gpus else {}), **changes)
+    parameters = parameters.replace(threads=parameters.threads or max(1, int(vcpus)))
     if parameters.device == "gpu" and not gpus:
         raise InvalidParameters("device='gpu' needs a GPU: submit(..., gpus=1, queue='gpu').")
-    if parameters.threads > vcpus:
+    if parameters.threads > max(1, vcpus):
         raise InvalidParameters(
             f"threads={parameters.threads} need as many vCPUs, got vcpus={vcpus:g}. "
             f"Use submit(..., vcpus={parameters.threads})."
         )
     name = f"lenet-{uuid.uuid4().hex[:8]}"
-    given = {"data": dataset.ref, "out": _out(out, batch, name)}
+    given = {"data": dataset.ref, "out": address(out, batch, name), "save-min": f"{save_min:g}"}
     settings = {key: str(value) for key, value in parameters.to_dict().items()}
     command = ["python", "-m", "genokit.train", "--resume"]
     for key in (*given, *settings):
         command += [f"--{key.replace('_', '-')}", f"Ref::{key}"]
     definition = batch.define(
-        "lenet", command=command, vcpus=vcpus, memory_gib=memory_gib, gpus=gpus, parameters=settings
-    )
+        "lenet-gpu" if gpus else "lenet", command=command, image=image, vcpus=vcpus, memory_gib=memory_gib, gpus=gpus,
+        parameters=settings, timeout_min=timeout_min, retry=INTERRUPTED,
+    )  # fmt: skip
     return batch.submit(definition, queue=queue, name=name, parameters={**given, **settings}, again=True)
 
 
-def _out(out: str | os.PathLike[str] | None, batch: Batch, name: str) -> str:
-    if batch.clients.backend.shares_folders:
-        where = os.fspath(out or batch.clients.settings.home / "train" / name)
-        return where if storage.is_s3(where) else os.path.abspath(where)  # the job has its own working folder
-    if out is None:
-        raise InvalidParameters(
-            f"The checkpoint would be lost with the job's container: jobs run {batch.clients.place} and share no "
-            "folder with this machine. Give a permanent address: submit(..., out='s3://bucket/folder')."
-        )
-    return os.fspath(out)
+def address(out: str | os.PathLike[str] | None, batch: Batch, name: str) -> str:
+    """The absolute address of a job's results: ``out``, or else a folder here and the stack's bucket on AWS."""
+    if not batch.clients.backend.shares_folders:
+        return f"s3://{batch.clients.bucket}/train/{name}" if out is None else os.fspath(out)
+    where = os.fspath(out or batch.clients.settings.home / "train" / name)
+    return where if storage.is_s3(where) else os.path.abspath(where)  # the job has its own working folder
+
+
+def follow(job: Job, *, every_s: float = 2) -> History:
+    """Draw the learning curve of a training job while it runs, and return its history when it has ended.
+
+    The curve is read from the job's log, here and from CloudWatch. Outside an interactive notebook the log's lines are
+    printed instead. An interrupt stops the drawing; the job continues.
+
+    Parameters
+    ----------
+    job : Job
+        A job of ``submit``, or any job that logs in MXNet's format.
+    every_s : float, default 2
+        Seconds between two looks at the log.
+
+    Returns
+    -------
+    History
+        As in ``History.from_log``; the model is in ``train.load(job.parameters["out"])``.
+
+    Raises
+    ------
+    JobFailed
+        The job has FAILED.
+
+    Examples
+    --------
+    ::
+
+        job = train.submit(digits, epochs=20, queue="gpu", gpus=1)
+        history = train.follow(job)
+    """
+    if not live.is_interactive():
+        job.tail()
+    shown, seen = None, -1
+    while True:
+        ended = job.status in ("SUCCEEDED", "FAILED")  # before the log is read, so that no line is missed
+        history = History.from_log(str(job.log()))
+        rows = len(history) + len(history.batches)
+        if live.is_interactive() and rows != seen and rows:
+            words = f"{job.name} {job.status}: {history!r}"
+            shown, seen = live.replaced(shown, drawn(history.plot()[0], words), words), rows
+        if ended:
+            job.raise_for_status()
+            return history
+        time.sleep(every_s)

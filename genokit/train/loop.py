@@ -40,6 +40,7 @@ def fit(
     *,
     checkpoint: str | os.PathLike[str] | None = None,
     resume: bool = False,
+    until: int | None = None,
     save_min: float = 5,
     save_batches: int = 0,
     stop: threading.Event | None = None,
@@ -59,6 +60,9 @@ def fit(
     resume : bool, default False
         Resume from the checkpoint, if it exists, at the batch that it holds. The weights are the same, bit for bit, as
         without the interruption. Where ``parameters`` leave the engine or the threads open, the checkpoint's are used.
+    until : int, optional
+        Train to the end of this epoch only, counted from 1, on the way to all of ``parameters.epochs``: with ``resume``
+        a later call goes on. Default: all epochs.
     save_min : float, default 5
         Minutes between checkpoints within an epoch.
     save_batches : int, default 0
@@ -97,7 +101,8 @@ def fit(
 
         from genokit import Manifest, train
 
-        history = train.fit(Manifest("mnist").fetch(), train.Parameters(epochs=3, seed=7), checkpoint="lenet.safetensors")
+        digits = Manifest("mnist").fetch()
+        history = train.fit(digits, train.Parameters(epochs=3, seed=7), checkpoint="lenet.safetensors")
         history.plot()
     """
     digits = load_digits(dataset)
@@ -105,7 +110,8 @@ def fit(
     data |= {"images": len(digits.images), "validation_images": len(digits.test_images)}
     model = _start(parameters or Parameters(), data, checkpoint, resume)
     p, saved, stopped = model.parameters, time.monotonic(), stop or threading.Event()
-    _log(*header_lines(p, data))
+    _log(*header_lines(p, data), *map(batch_line, model.batches))  # of a resumed training, the log tells it all again
+    _log(*(line for row in model.epochs for line in epoch_lines(row)))
 
     def is_due(batch: int) -> bool:
         """Whether to save now, in the middle of an epoch."""
@@ -114,7 +120,7 @@ def fit(
         return bool(wanted) or stopped.is_set()
 
     engine = engines.start(p, digits, model.weights, model.momentum)
-    while model.epoch < p.epochs and model.history.finite:
+    while model.epoch < min(until or p.epochs, p.epochs) and model.history.finite:
         with Bar(
             total=len(digits.labels), initial=model.batch * p.batch_size, desc=f"Epoch {model.epoch + 1}/{p.epochs}",
             unit=" images", disable=not progress,

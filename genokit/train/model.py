@@ -9,7 +9,6 @@ import platform
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,10 +17,12 @@ from genokit import __version__
 from genokit.display import card, seconds
 from genokit.errors import InvalidParameters, NotFound
 from genokit.plots import learning_curve
-from genokit.train import checkpoint, network, training_log
-from genokit.train.digits import CLASSES
-from genokit.train.mxnet import load as load_mxnet
+from genokit.train import checkpoint, engines, network, training_log
+from genokit.train.digits import CLASSES, Digits
+from genokit.train.evaluation import Evaluation
 from genokit.train.network import Weights
+from genokit.train.numpy_network import numpy_logits
+from genokit.train.onnx import to_onnx
 from genokit.train.parameters import Parameters
 
 if TYPE_CHECKING:
@@ -180,7 +181,7 @@ class History:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Model:
-    """A trained LeNet. It computes on the CPU, wherever it was trained.
+    """A trained LeNet. It predicts with NumPy alone, wherever and with whatever engine it was trained.
 
     Attributes
     ----------
@@ -228,35 +229,70 @@ class Model:
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Predict the digit on each image: uint8 (N, 28, 28) -> int64 (N,); raises InvalidParameters."""
-        return np.asarray(self._logits(images).argmax(axis=1))
+        return np.asarray(self.logits(images).argmax(axis=1))
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Predict the probability of each digit: uint8 (N, 28, 28) -> float32 (N, 10); rows add up to 1."""
-        return np.asarray(np.exp(network.log_softmax(self._logits(images))))
+        return np.asarray(np.exp(network.log_softmax(self.logits(images))))
 
-    def evaluate(self, images: np.ndarray, labels: np.ndarray) -> float:
-        """The accuracy, 0 to 1: the fraction of images whose digit is predicted correctly."""
+    def logits(self, images: np.ndarray, engine: str = "numpy") -> np.ndarray:
+        """Compute the network's output for each image, with any engine and wherever the model was trained.
+
+        Parameters
+        ----------
+        images : ndarray
+            uint8 (N, 28, 28), from 0 (paper) to 255 (ink).
+        engine : str, default "numpy"
+            "numpy", which needs no other package; "mxnet" or "torch". They differ by less than 1e-5.
+
+        Returns
+        -------
+        ndarray
+            float32 (N, 10).
+
+        Raises
+        ------
+        InvalidParameters
+            The images have another type or shape, or there is no such engine.
+        MissingDependency
+            The engine is not installed.
+        """
+        images = np.asarray(images)
+        if engine == "numpy":
+            return numpy_logits(self.weights, images)
+        none = np.zeros((0, 28, 28), np.uint8)
+        p = engines.settle(Parameters(engine=engine))
+        return engines.start(p, Digits(none, none[:, 0, 0], none, none[:, 0, 0]), self.weights, {}).logits(images)
+
+    def evaluate(self, images: np.ndarray, labels: np.ndarray) -> Evaluation:
+        """Compare predictions with labels: accuracy, confusion matrix and calibration.
+
+        Parameters
+        ----------
+        images : ndarray
+            uint8 (N, 28, 28), from 0 (paper) to 255 (ink).
+        labels : ndarray
+            The digit on each image, (N,).
+
+        Raises
+        ------
+        InvalidParameters
+            There is not one label per image, or the images have another type or shape.
+        """
         if len(images) != len(labels) or not len(labels):
             raise InvalidParameters(
                 f"evaluate needs one label per image, got {len(images)} images and {len(labels)} labels."
             )
-        return float((self.predict(images) == labels).mean())
+        return Evaluation(np.asarray(labels), self.probabilities(images))
+
+    def to_onnx(self, path: str | os.PathLike[str]) -> str:
+        """Write the network as an ONNX file, to a path or to s3://bucket/key; returns the address."""
+        about = {"parameters": self.parameters.to_dict(), "data": dict(self.data), "weights_sha256": self.sha256}
+        return to_onnx(self.weights, path, about)
 
     def save(self, path: str | os.PathLike[str]) -> str:
         """Write a checkpoint atomically to a path or to s3://bucket/key; returns the address."""
         return checkpoint.write(path, {each.name: getattr(self, each.name) for each in fields(self)})
-
-    def _logits(self, images: np.ndarray) -> np.ndarray:
-        mx = load_mxnet()
-        return network.logits(mx, self._net, np.asarray(images), mx.cpu())
-
-    @cached_property
-    def _net(self) -> Any:
-        mx = load_mxnet()
-        net = network.lenet(mx)
-        network.set_weights(mx, net, self.weights, mx.cpu())
-        net.hybridize()
-        return net
 
     def __repr__(self) -> str:
         epochs = f"{self.epoch} epoch{'' if self.epoch == 1 else 's'}"

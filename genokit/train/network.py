@@ -1,4 +1,4 @@
-"""LeNet, the network: its architecture, its initial weights, its predictions."""
+"""LeNet, the network: its architecture, its initial weights, its input."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SHAPES: dict[str, tuple[int, ...]] = {
     "dense2_bias": (10,),
 }
 
-# Batch size for predictions: large enough to be fast, small enough to need only 30 MB.
+# Images in one step of a prediction: large enough to be fast, small enough to need only 30 MB.
 AT_ONCE = 500
 
 
@@ -130,16 +130,6 @@ def check_images(images: np.ndarray) -> None:
             f"images must be uint8 (N, 28, 28), 0 to 255, got {images.dtype} {images.shape}. "
             "For a single image use images[:1]."
         )
-
-
-def logits(mx: ModuleType, net: Any, images: np.ndarray, device: Any) -> np.ndarray:
-    """The network's output for each image: uint8 (N, 28, 28) -> float32 (N, 10)."""
-    check_images(images)
-    parts = [np.zeros((0, 10), np.float32)]
-    for start in range(0, len(images), AT_ONCE):
-        x = mx.nd.array(to_input(images[start : start + AT_ONCE]), ctx=device)
-        parts.append(net(x).asnumpy())
-    return np.concatenate(parts)
 
 
 def log_softmax(values: np.ndarray) -> np.ndarray:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from genokit.errors import InvalidParameters
-from genokit.train.network import Weights, to_input
+from genokit.train.network import Weights, check_images, to_input
 
 AT_ONCE = 50  # images: the windows of a batch, 7 MB, stay near the processor
 
@@ -37,11 +36,7 @@ def numpy_logits(weights: Weights, images: np.ndarray) -> np.ndarray:
     >>> numpy_logits(first_weights(1), np.zeros((3, 28, 28), np.uint8)).shape
     (3, 10)
     """
-    if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (28, 28):
-        raise InvalidParameters(
-            f"images must be uint8 (N, 28, 28), 0 to 255, got {images.dtype} {images.shape}. "
-            "For a single image use images[:1]."
-        )
+    check_images(images)
     parts = [_forward(weights, images[start : start + AT_ONCE]) for start in range(0, len(images), AT_ONCE)]
     return np.concatenate([np.zeros((0, 10), np.float32), *parts])
 

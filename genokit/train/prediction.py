@@ -1,0 +1,139 @@
+"""Predictions for a whole data set, as an array job over its parts."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import uuid
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from genokit import storage
+from genokit.train.checkpoint import locate
+from genokit.train.digits import CLASSES, load_digits
+from genokit.train.job import address
+from genokit.train.model import load
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from genokit.batch import Batch, Job
+    from genokit.data import Dataset
+
+
+def predict(
+    model: str | os.PathLike[str],
+    dataset: Dataset,
+    *,
+    shards: int = 2,
+    queue: str = "highPriority",
+    vcpus: float = 1,
+    memory_gib: float = 2,
+    out: str | os.PathLike[str] | None = None,
+    batch: Batch | None = None,
+) -> Job:
+    """Predict the digit on every image of a data set, as an array job with one child for each part of the images.
+
+    Parameters
+    ----------
+    model : str or path
+        A checkpoint, or a folder with one, that the job can read: on AWS on S3.
+    dataset : Dataset
+        Digits, as for ``fit``: training and test images are predicted.
+    shards : int, default 2
+        Number of parts, 2 to 10,000. Here as many run at once as fit.
+    queue, vcpus, memory_gib
+        As in ``submit``, for each part.
+    out : str or path, optional
+        Folder for the predictions. Default: a new one in ``settings.home/train``, or on AWS in the stack's bucket.
+    batch : Batch, optional
+        Where to submit. Default: ``Batch()``.
+
+    Returns
+    -------
+    Job
+        ``train.predictions(job)`` reads its results when it has ended.
+
+    Raises
+    ------
+    NotFound, InvalidCheckpoint
+        There is no model at this address.
+
+    Examples
+    --------
+    ::
+
+        job = train.predict("s3://lab/lenet.safetensors", digits, shards=20).wait()
+        train.predictions(job).query("predicted != label")
+    """
+    from genokit.batch import Batch
+
+    batch = batch or Batch()
+    load(model)  # so that a wrong address is refused here
+    command = ["python", "-m", "genokit.train.prediction", "Ref::model", "Ref::data", "Ref::shards", "Ref::out"]
+    definition = batch.define("lenet-predict", command=command, vcpus=vcpus, memory_gib=memory_gib)
+    name = f"predict-{uuid.uuid4().hex[:8]}"
+    given = {"model": locate(model), "data": dataset.ref, "shards": str(shards), "out": address(out, batch, name)}
+    return batch.submit(definition, queue=queue, name=name, parameters=given, size=shards, again=True)
+
+
+def predictions(job: Job) -> pd.DataFrame:
+    """Read what a job of ``predict`` has written.
+
+    Parameters
+    ----------
+    job : Job
+        A job that has SUCCEEDED.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row an image, in the data set's order: ``part`` ("train" or "test"), ``image`` (its number there, from 0),
+        ``label``, ``predicted``, and the probability of each digit, ``p0`` to ``p9``.
+
+    Raises
+    ------
+    JobFailed
+        The job, or one of its children, has FAILED.
+    """
+    import pandas as pd
+
+    job.wait().raise_for_status()
+    count, folder = int(job.parameters["shards"]), job.parameters["out"]
+    parts = [pd.read_csv(io.BytesIO(storage.read(f"{folder}/{_file(shard)}"))) for shard in range(count)]
+    return pd.concat(parts, ignore_index=True)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Predict one part: the command of the job's children."""
+    import pandas as pd
+
+    from genokit.data import Manifest
+
+    parser = argparse.ArgumentParser("python -m genokit.train.prediction", description="Predict a part of the images.")
+    for name in ("model", "data", "shards", "out"):
+        parser.add_argument(name)
+    given = parser.parse_args(arguments)
+    shard, shards = int(os.environ["AWS_BATCH_JOB_ARRAY_INDEX"]), int(given.shards)
+    digits = load_digits(Manifest(given.data).fetch(progress=False))
+    table = pd.DataFrame({
+        "part": ["train"] * len(digits.labels) + ["test"] * len(digits.test_labels),
+        "image": [*range(len(digits.labels)), *range(len(digits.test_labels))],
+        "label": np.concatenate([digits.labels, digits.test_labels]),
+    })  # fmt: skip
+    own = np.array_split(np.arange(len(table)), shards)[shard]
+    probabilities = load(given.model).probabilities(np.concatenate([digits.images, digits.test_images])[own])
+    table = table.iloc[own].assign(predicted=probabilities.argmax(axis=1))
+    table[[f"p{digit}" for digit in range(CLASSES)]] = probabilities.round(6)
+    storage.write(f"{given.out}/{_file(shard)}", table.to_csv(index=False))
+    print(f"{len(own):,} images predicted, {int((table['predicted'] == table['label']).sum()):,} as labelled")
+
+
+def _file(shard: int) -> str:
+    return f"predictions-{shard:05}.csv"
+
+
+if __name__ == "__main__":
+    main()
