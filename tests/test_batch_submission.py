@@ -84,6 +84,43 @@ def test_spot_tries_again_after_a_reclaim_and_not_after_a_failure(batch: Batch) 
 # --- arrays without rows
 
 
+def test_the_nodes_of_a_job_run_together_and_its_log_and_exit_code_are_the_main_nodes(batch: Batch) -> None:
+    script = (
+        "echo node $AWS_BATCH_JOB_NODE_INDEX of $AWS_BATCH_JOB_NUM_NODES $0 $GREETING; exit $AWS_BATCH_JOB_NODE_INDEX"
+    )
+    wait = f"{script.partition(';')[0]}; sleep 0.5; exit 7"
+    command = ["sh", "-c", f'if test "$AWS_BATCH_JOB_NODE_INDEX" = 0; then {wait}; else {script}; fi', "Ref::who"]
+    nodes = batch.define("gang", command=command, nodes=2, vcpus=0.5, memory_gib=0.1, parameters={"who": "us"})
+    assert batch.definition("gang").nodes == 2
+    assert "Nodes" in nodes._repr_html_()
+    job = batch.submit(nodes, environment={"GREETING": "hello"}, memory_gib=0.2).wait()
+    assert (job.status, job.exit_code) == ("FAILED", 7)
+    assert job.log()[:] == "node 0 of 2 us hello"
+    out = io.StringIO()
+    job.tail(out)
+    assert "node 0 of 2 us hello" in out.getvalue()
+    other = batch.job(f"{job.id}#1")
+    assert (other.log()[:], other.exit_code) == ("node 1 of 2 us hello", 1)
+    assert batch.submit(nodes, retry=2).wait().attempts["exit_code"].tolist() == [7, 7]
+
+
+def test_what_aws_does_not_offer_for_several_nodes_is_refused(batch: Batch) -> None:
+    nodes = batch.define("gang", command=["true"], nodes=2, vcpus=0.5, memory_gib=0.1)
+    for refused in ({"each": [{"a": 1}, {"a": 2}]}, {"size": 3}):
+        with pytest.raises(InvalidRequest, match="'gang' has 2 nodes, and AWS Batch has no arrays of multi-node jobs"):
+            batch.submit(nodes, **refused)
+    for call in (
+        lambda: batch.submit(nodes, retry="spot"),
+        lambda: batch.define("gang", command=["true"], nodes=2, retry="spot"),
+    ):
+        with pytest.raises(InvalidRequest, match="nodes=2: AWS runs multi-node jobs on On-Demand instances only"):
+            call()
+    with pytest.raises(InvalidRequest, match="numNodes"):
+        batch.define("gang", command=["true"], nodes=0)
+    with pytest.raises(InvalidRequest, match=r"cannot run:\n.*4000 vCPU of"):
+        batch.submit(nodes, vcpus=2000)
+
+
 def test_an_array_is_a_job_with_children(batch: Batch) -> None:
     odd = batch.define("odd", command=["sh", "-c", "exit $(( AWS_BATCH_JOB_ARRAY_INDEX % 2 ))"], memory_gib=0.05)
     job = batch.submit(odd, size=4)

@@ -33,9 +33,11 @@ class JobDefinition:
     image, command
         The container image and the words of the command; of several containers, those of the first.
     vcpus, memory_gib, gpus
-        What each job gets.
+        What each job gets, or each of its nodes.
     described
         The definition in AWS's words, as DescribeJobDefinitions returns it.
+    nodes
+        The number of nodes of a multi-node parallel job; 1 for any other.
 
     https://docs.aws.amazon.com/batch/latest/userguide/job_definition_parameters.html
     """
@@ -49,6 +51,7 @@ class JobDefinition:
     memory_gib: float
     gpus: int
     described: Mapping[str, Any] = field(repr=False, compare=False)
+    nodes: int = 1
 
     @property
     def capacity(self) -> requirements.Capacity:
@@ -65,6 +68,7 @@ class JobDefinition:
             "vCPU": f"{self.vcpus:g}",
             "Memory": f"{self.memory_gib:g} GiB",
             "GPU": self.gpus,
+            **({"Nodes": f"{self.nodes}, each with the above"} if self.nodes > 1 else {}),
             "ARN": self.arn,
         }
         return card(f"Job definition {self.name}:{self.revision}", rows)
@@ -182,6 +186,31 @@ def limits(timeout_min: float | None, retry: int | str | Mapping[str, Any] | Non
     return request
 
 
+def properties(nodes: int, container: Mapping[str, Any], retry: object) -> dict[str, Any]:
+    """The type of a definition and its containerProperties, or those of its equal nodes, the first being the main one.
+
+    Raises InvalidRequest for retry="spot" with nodes, which never run on Spot instances.
+    https://docs.aws.amazon.com/batch/latest/userguide/multi-node-parallel-jobs.html
+
+    >>> properties(4, {"image": "lenet"}, 2)["nodeProperties"]["nodeRangeProperties"]
+    [{'targetNodes': '0:', 'container': {'image': 'lenet'}}]
+    """
+    if nodes == 1:
+        return {"type": "container", "containerProperties": container}
+    refuse_spot(nodes, retry)
+    ranges = [{"targetNodes": "0:", "container": container}]
+    return {"type": "multinode", "nodeProperties": {"numNodes": nodes, "mainNode": 0, "nodeRangeProperties": ranges}}
+
+
+def refuse_spot(nodes: int, retry: object) -> None:
+    """Raise InvalidRequest for retry="spot" with several nodes."""
+    if nodes > 1 and retry == "spot":
+        raise InvalidRequest(
+            f"retry='spot' with nodes={nodes}: AWS runs multi-node jobs on On-Demand instances only, which are not "
+            "reclaimed. Give a number of attempts, or a retryStrategy."
+        )
+
+
 def pairs(environment: Mapping[str, str] | None) -> list[dict[str, str]]:
     """Environment variables as AWS writes them. Raises InvalidRequest for a name that no variable can have.
 
@@ -262,4 +291,5 @@ def of(described: Mapping[str, Any]) -> JobDefinition:
         memory_gib=capacity.memory_gib,
         gpus=capacity.gpus,
         described=described,
+        nodes=described.get("nodeProperties", {}).get("numNodes", 1),
     )

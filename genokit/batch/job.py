@@ -17,7 +17,7 @@ from genokit.batch.definition import whole
 from genokit.batch.diagnose.explain import Explanation, explain
 from genokit.batch.diagnose.known_reasons import failure
 from genokit.batch.job_state import ENDED, JobState, detailed, took_s
-from genokit.batch.logs import LogStream, log_stream
+from genokit.batch.logs import LogStream, log_stream, with_log
 from genokit.display import Html, Log, card, log, plain, seconds
 from genokit.errors import JobFailed, JobTimeout, NotFound, renamed
 
@@ -259,7 +259,7 @@ class Job:
 
     def _streams(self) -> list[LogStream]:
         """The log streams of all attempts that have begun, oldest first."""
-        state = self._state
+        state = detailed(with_log(self._clients, self.detail))
         names = dict.fromkeys([*(one.stream for one in state.attempts), state.stream])
         return [LogStream(self._clients, name, group=state.group) for name in names if name]
 

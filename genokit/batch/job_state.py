@@ -96,15 +96,19 @@ def detailed(detail: Mapping[str, Any]) -> JobState:
     >>> detailed({"jobId": "7", "jobName": "align", "status": "RUNNING", "createdAt": 5, "container": size}).capacity
     Capacity(vcpus=2.0, memory_mib=512.0, gpus=0)
     """
-    container = detail.get("container") or {}
+    attempts = detail.get("attempts", [])
+    # A job of several nodes has no container of its own: its attempts are those of its main node.
+    ended = attempts[-1].get("container", {}) if attempts and "nodeProperties" in detail else {}
+    container = detail.get("container") or ended
     request = requested(detail)
     summary = (detail.get("arrayProperties") or {}).get("statusSummary") or {}
     return replace(
         listed(detail, str(detail.get("jobQueue", "")).rpartition("/")[2]),
         reason=reason(detail.get("statusReason"), container.get("reason")),
+        exit_code=container.get("exitCode"),
         counts=all_statuses(summary),
         capacity=request.total if request else Capacity(),
-        attempts=tuple(map(_attempt, detail.get("attempts", []))),
+        attempts=tuple(map(_attempt, attempts)),
         stream=container.get("logStreamName", ""),
         group=container.get("logConfiguration", {}).get("options", {}).get("awslogs-group", LOG_GROUP),
         described=True,

@@ -96,5 +96,14 @@ class LogStream:
 
 def log_stream(clients: Clients, detail: Mapping[str, Any]) -> LogStream | None:
     """The log stream of the newest attempt of a job as described; None before the job runs."""
-    job = detailed(detail)
+    job = detailed(with_log(clients, detail))
     return LogStream(clients, job.stream, group=job.group) if job.stream else None
+
+
+def with_log(clients: Clients, detail: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The job that writes a job's log: its main node where it has nodes, or else the job itself."""
+    if nodes := detail.get("nodeProperties"):
+        with translated_errors(f"job '{detail['jobId']}'"):
+            found = clients.batch.describe_jobs(jobs=[f"{detail['jobId']}#{nodes['mainNode']}"])["jobs"]
+        return found[0] if found else detail  # AWS may know of the nodes only when they start
+    return detail

@@ -100,6 +100,17 @@ def capacity(container: Mapping[str, Any], overrides: Mapping[str, Any] | None =
     return Capacity(float(values["VCPU"]), float(values["MEMORY"]), int(values.get("GPU") or 0))
 
 
+def overridden(request: Mapping[str, Any]) -> dict[str, Any]:
+    """What a SubmitJob request changes of its definition's container, or of those of all nodes.
+
+    >>> overridden({"nodeOverrides": {"nodePropertyOverrides": [{"containerOverrides": {"command": ["true"]}}]}})
+    {'command': ['true']}
+    """
+    for one in request.get("nodeOverrides", {}).get("nodePropertyOverrides", []):
+        return dict(one.get("containerOverrides", {}))
+    return dict(request.get("containerOverrides", {}))
+
+
 def containers(described: Mapping[str, Any]) -> list[dict[str, Any]]:
     """All containers of a job definition, or of a job as described."""
     return [container for together, _ in _nodes(described) for container in together if container]

@@ -75,6 +75,7 @@ class Batch:
         vcpus: float = 1,
         memory_gib: float = 2,
         gpus: int = 0,
+        nodes: int = 1,
         parameters: Mapping[str, str] | None = None,
         environment: Mapping[str, str] | None = None,
         timeout_min: float | None = None,
@@ -93,7 +94,13 @@ class Batch:
             The container image. Default ``genokit``: this Python environment here; on AWS the stack's image, by the
             digest that was published last. ``genokit:gpu-torch`` names another image of the kit.
         vcpus, memory_gib, gpus
-            What each job gets. Default: 1 vCPU, 2 GiB of memory, no GPU.
+            What each job gets, or each node of one. Default: 1 vCPU, 2 GiB of memory, no GPU.
+        nodes
+            The nodes of a multi-node parallel job, 1 to 1,000, which run the command together and find one another by
+            AWS_BATCH_JOB_NODE_INDEX, AWS_BATCH_JOB_NUM_NODES and, but on the main node 0,
+            AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS. The job ends with its main node, whose log and exit code are
+            the job's; ``batch.job(job.id + "#1")`` is node 1. On AWS each node is an instance of its own, never a Spot
+            instance. Default: 1, a job without nodes.
         parameters
             Default values of the command's ``Ref::`` words. Default: none.
         environment
@@ -101,8 +108,8 @@ class Batch:
         timeout_min
             The longest time that an attempt may take, in minutes, at least 1. Default: no limit.
         retry
-            The number of attempts, 1 to 10; ``"spot"``: up to 5, repeated only where the host is reclaimed; or AWS's
-            retryStrategy. Default: one attempt.
+            The number of attempts, 1 to 10; ``"spot"``: up to 5, repeated only where the host is reclaimed, not for
+            several nodes; or AWS's retryStrategy. Default: one attempt. All nodes start again if the main one fails.
         container
             Further containerProperties in AWS's words, which take precedence. Default: none.
 
@@ -116,16 +123,19 @@ class Batch:
         own_environment = {**self.clients.job_environment(), **definitions.members("environment", environment)}
         request = {
             "jobDefinitionName": name,
-            "type": "container",
             "parameters": definitions.texts("parameters", parameters),
             "propagateTags": True,
-            "containerProperties": {
-                "command": definitions.words(name, command),
-                "resourceRequirements": definitions.resources(vcpus, memory_gib, gpus),
-                "environment": definitions.pairs(own_environment),
-                **self.clients.container(image, gpus=gpus),
-                **definitions.members("container", container),
-            },
+            **definitions.properties(
+                definitions.whole("nodes", nodes),
+                {
+                    "command": definitions.words(name, command),
+                    "resourceRequirements": definitions.resources(vcpus, memory_gib, gpus),
+                    "environment": definitions.pairs(own_environment),
+                    **self.clients.container(image, gpus=gpus),
+                    **definitions.members("container", container),
+                },
+                retry,
+            ),
             **definitions.limits(timeout_min, retry),
         }
         return definitions.registered(self.clients, request)
@@ -176,7 +186,7 @@ class Batch:
         Parameters
         ----------
         definition
-            What to run: a definition, or the name of one (its newest revision).
+            What to run: a definition, or the name of one (its newest revision). One of several nodes makes no array.
         queue
             The job queue. Default ``"highPriority"``.
         name
@@ -243,9 +253,9 @@ class Batch:
             "jobQueue": queue,
             "jobDefinition": known.arn,
             "parameters": definitions.texts("parameters", parameters),
-            "containerOverrides": {member: value for member, value in overrides.items() if value},
             "propagateTags": True,
-            **submission.array(rows, None if only is not None and each is None else size),
+            **submission.overrides(known, {member: value for member, value in overrides.items() if value}, retry),
+            **submission.array(known, rows, None if only is not None and each is None else size),
             **submission.dependencies(after, after_each),
             **definitions.limits(timeout_min, retry),
         }

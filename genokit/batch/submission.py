@@ -15,19 +15,30 @@ from typing import TYPE_CHECKING, Any
 
 from genokit.backends import Clients
 from genokit.batch import listing
-from genokit.batch.definition import CONTENT, texts, whole
+from genokit.batch.definition import CONTENT, JobDefinition, refuse_spot, texts, whole
 from genokit.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from genokit.batch.job import Job
 
 
-def array(rows: Sequence[object] | None, size: int | None) -> dict[str, Any]:
-    """arrayProperties, where there is more than one child: Batch knows no array of one.
+def overrides(definition: JobDefinition, changes: dict[str, Any], retry: object) -> dict[str, Any]:
+    """The changes to a definition's container, or to those of all its nodes. Raises InvalidRequest."""
+    refuse_spot(definition.nodes, retry)
+    if "nodeProperties" not in definition.described:
+        return {"containerOverrides": changes}
+    ranges = definition.described["nodeProperties"]["nodeRangeProperties"]
+    each = [{"targetNodes": one["targetNodes"], "containerOverrides": changes} for one in ranges]
+    return {"nodeOverrides": {"nodePropertyOverrides": each}} if changes else {}
 
-    >>> array([{}, {}, {}], None), array([{}], None)
-    ({'arrayProperties': {'size': 3}}, {})
-    """
+
+def array(definition: JobDefinition, rows: Sequence[object] | None, size: int | None) -> dict[str, Any]:
+    """arrayProperties, where there is more than one child: Batch knows no array of one."""
+    if "nodeProperties" in definition.described and (rows is not None or size is not None):
+        raise InvalidRequest(
+            f"'{definition.name}' has {definition.nodes} nodes, and AWS Batch has no arrays of multi-node jobs. "
+            "Submit a job for each row, without each, only and size."
+        )
     if rows is not None and size is not None:
         raise InvalidRequest("Give each=rows or size=number, not both: each row is a child.")
     children = len(rows) if rows is not None else None if size is None else whole("size", size)

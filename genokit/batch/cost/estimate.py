@@ -47,7 +47,8 @@ class Estimate:
 
     def _repr_html_(self) -> Html:
         job, takes = self.definition, seconds(60 * self.minutes)
-        rows: dict[str, object] = {"Each job": f"{job.capacity} for {takes}", "Runs": self.place}
+        nodes = f" on each of {job.nodes} nodes" if job.nodes > 1 else ""
+        rows: dict[str, object] = {"Each job": f"{job.capacity}{nodes} for {takes}", "Runs": self.place}
         if self.usd:
             rows |= {f"Costs in {name}": dollars(span) for name, span in self.usd.items()}
             rows |= {"Prices from": self.sources, "Unknown": "; ".join(self.unknown) or "nothing"}
@@ -78,7 +79,7 @@ def estimate(
     usd, sources, unknown = {}, list[str](), list[str]()
     for place in places if charged else ():
         fit, missing = prices.offers(definition.capacity, [place], priced)
-        usd[f"{place.name} ({place.type})"] = total(definition.capacity, fit, minutes / 60, size)
+        usd[f"{place.name} ({place.type})"] = total(definition.capacity, fit, minutes / 60, size * definition.nodes)
         sources += [f"{price.source} ({price.as_of})" for _, price in fit]
         unknown += missing
     return Estimate(

@@ -38,7 +38,7 @@ def check(
     """
     queues = resources.queues(clients) if queues is None else queues
     known = {} if known is None else known
-    overrides, containers = request.get("containerOverrides", {}), requirements.containers(definition)
+    overrides, containers = requirements.overridden(request), requirements.containers(definition)
     if overrides.get("command"):
         containers = [{**container, "command": overrides["command"]} for container in containers]
     name = request["jobQueue"].rpartition("/")[2]
@@ -134,7 +134,7 @@ def _words(
 def _secrets(request: Mapping[str, Any], containers: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
     pairs = [
         (f"environment variable '{pair['name']}'", pair["name"], pair.get("value", ""))
-        for container in (*containers, request.get("containerOverrides", {}))
+        for container in (*containers, requirements.overridden(request))
         for pair in container.get("environment", [])
     ]
     pairs += [(f"parameter '{name}'", name, value) for name, value in request.get("parameters", {}).items()]
