@@ -28,7 +28,7 @@ from template import ACCOUNT, REGION, STACK, Template
 from genokit import Batch, Image, Settings, backends
 from genokit.__main__ import main
 from genokit.errors import BuildFailed, ConfigError, InvalidParameters, NotFound
-from genokit.stacks.image import pack
+from genokit.stacks.image import _engine, pack
 
 ROOT = Path(__file__).parents[1]
 REPOSITORY = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com/{STACK}"
@@ -516,10 +516,12 @@ def base() -> Iterator[None]:
             link = tarfile.TarInfo(f"bin/{tool}")
             link.type, link.linkname = tarfile.SYMTYPE, "busybox"
             tar.addfile(link)
-    engine = shutil.which("docker") or shutil.which("podman") or "docker"
+    engine, users_own = _engine(), Image("cpu").reference
     subprocess.run([engine, "import", "-", "genokit-test:1"], input=packed.getvalue(), check=True, capture_output=True)
     yield
-    subprocess.run([engine, "rmi", "--force", "genokit:cpu", "genokit-test:1"], check=True, capture_output=True)
+    subprocess.run([engine, "rmi", "--force", "genokit:cpu", "genokit-test:1"], check=False, capture_output=True)
+    if users_own:
+        subprocess.run([engine, "tag", users_own, "genokit:cpu"], check=True, capture_output=True)
 
 
 @pytest.mark.containers
@@ -529,11 +531,9 @@ def test_an_image_built_by_a_real_engine_has_the_files_that_the_engine_itself_wo
 ) -> None:
     image = Image("cpu", settings=account, folder=checkout).publish()
     batch = Batch(settings=account)
-    # busybox has no entry for the kit's own users: the job only lists what was copied.
     find = ["sh", "-c", "find /build -type f | sort"]
     found = [batch.submit(batch.define("files", command=find, image=image.reference, memory_gib=0.1)).wait(60).log()]
-    engine = shutil.which("docker") or shutil.which("podman") or "docker"
-    direct = [engine, "build", f"--file={checkout}/environments/Dockerfile", "--tag=genokit:cpu", str(checkout)]
+    direct = [_engine(), "build", f"--file={checkout}/environments/Dockerfile", "--tag=genokit:cpu", str(checkout)]
     subprocess.run(direct, check=True, capture_output=True)
     by_engine = Image("cpu", settings=account, folder=checkout).reference
     found.append(batch.submit(batch.define("files", command=find, image=by_engine, memory_gib=0.1)).wait(60).log())

@@ -68,7 +68,7 @@ def follow_lines(title: str, lines: Iterable[str]) -> list[str]:
     from genokit.bars import Bar
 
     last = deque[str](maxlen=20)
-    with Bar(desc=title, unit="line", leave=False) as bar:
+    with Bar(desc=title, unit=" lines", leave=False) as bar:
         for line in filter(None, (plain(line).strip() for line in lines)):
             last.append(line)
             bar.set_postfix_str(line[:70], refresh=False)

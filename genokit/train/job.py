@@ -65,7 +65,8 @@ def submit(
     memory_gib : float, default 2
         Memory, in GiB.
     image : str, default "genokit"
-        The container image: the kit's own, with MXNet for CPUs or, with ``gpus``, for GPUs; or another with the kit.
+        The container image: the kit's own, with MXNet for CPUs or, with ``gpus``, for GPUs; ``genokit:gpu-torch``,
+        with PyTorch; or another with the kit.
     timeout_min : float, optional
         The longest time that an attempt may take, in minutes, at least 1. Default: no limit.
     save_min : float, default 5
