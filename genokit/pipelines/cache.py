@@ -272,17 +272,20 @@ def _modules(cells: list[str], cwd: Path, remembered: Remembered) -> dict[str, s
     places = [place for place in {cwd, project, *map(Path, filter(None, sys.path))} if _in_project(place, project)]
     todo = [(name, cwd) for cell in cells for name in _imported(cell)]
     seen, found = set[Any](), dict[str, str]()
+    names = functools.cache(lambda folder: frozenset(os.listdir(folder)) if os.path.isdir(folder) else frozenset())
     while todo:
         name, folder = todo.pop()
         rest = name.lstrip(".")
         dots = len(name) - len(rest)
         for place in [folder, *folder.parents][dots - 1 : dots] if dots else places:
-            parts = [] if (place, rest) in seen else rest.split(".")
+            parts, inside = [] if (place, rest) in seen else rest.split("."), str(place)
             seen.add((place, rest))
-            for depth in range(len(parts)):  # the packages that a module is in count too
-                inside = place.joinpath(*parts[: depth + 1])
-                for file in (inside.with_name(f"{inside.name}.py"), inside / "__init__.py"):
-                    if file not in seen and file.is_file() and _in_project(file, project):
+            for part in parts:  # the packages that a module is in count too
+                files = [f"{inside}/{part}.py"] if f"{part}.py" in names(inside) else []
+                inside = f"{inside}/{part}"
+                files += [f"{inside}/__init__.py"] if "__init__.py" in names(inside) else []
+                for file in map(Path, files):
+                    if file not in seen and _in_project(file, project):
                         seen.add(file)
                         found[f"module {file.relative_to(project)}"], imports = remembered(file, _module)
                         todo += [(other, file.parent) for other in imports]

@@ -159,13 +159,14 @@ def _prepared(
     nb.metadata.papermill["parameters"] = redacted(values.to_json(given))  # papermill could not write a date
     nb.metadata["genokit"] = {"run": folder.name}
     where = {option: given.get(option, default) for option, default in on.items()}
+    job = Queue(**where) if where.get("queue") else None
     declared = Schema.of(nb, name).parameters
     given = {option: value for option, value in given.items() if option not in on or option in declared}
     tagged = any(notebooks.sets_parameters(cell) for cell in nb.cells)
     report = all(cell.metadata.get("jupyter", {}).get("source_hidden") for cell in _code(nb))
     local = papermill_io.get_handler("local")
     local.cwd(base := local.cwd(None))  # papermill's working folder may be another one now
-    task = NotebookTask(name, Path(base, file), Path.cwd(), given, *limits_s, Queue(**where) if where else None)
+    task = NotebookTask(name, Path(base, file), Path.cwd(), given, *limits_s, job)
     try:
         if allow_errors or (given and not tagged) or not task.path.is_file():  # run a copy in the run folder
             for cell in nb.cells if allow_errors else []:
