@@ -77,7 +77,7 @@ test-torch: ## run the tests that need PyTorch or onnxruntime, in a separate env
 	@environments/setup-torch .venv-torch
 	@.venv-torch/bin/python -m pytest -m torch tests $(ARGS)
 
-test-browser: dev ## drive the monitor and the explorer in a real JupyterLab, in headless Chromium (Debian: apt-get install chromium)
+test-browser: dev ## drive the monitor, the explorer and the other widgets in a real JupyterLab, in headless Chromium (Debian: apt-get install chromium)
 	@command -v chromium >/dev/null || { echo "genokit: make test-browser needs chromium" >&2; exit 1; }
 	@$(py) -m pytest -m browser tests/browser $(ARGS)
 

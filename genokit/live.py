@@ -125,9 +125,9 @@ def panel(title: str, *parts: Html) -> Html:
     return Html(f'<section class="gk-panel"><h4>{escape(title)}</h4>{"".join(map(bare, parts))}</section>')
 
 
-def bars(rows: Sequence[tuple[str, Sequence[float]]], keys: Sequence[str] = ()) -> Html:
-    """Numbers as bars: (name, one number for each of ``keys``, each with its own colour)."""
-    most = max((n for _, numbers in rows for n in numbers if n == n), default=0) or 1
+def bars(rows: Sequence[tuple[str, Sequence[float]]], keys: Sequence[str] = (), most: float = 0) -> Html:
+    """Numbers as bars: (name, one number for each of ``keys``, each with its own colour); ``most`` is a full bar."""
+    most = most or max((n for _, numbers in rows for n in numbers if n == n), default=0) or 1
     legend = "".join(
         f'<li><span class="gk-key" style="background:{_HUES[i % len(_HUES)]}"></span>{escape(key)}</li>'
         for i, key in enumerate(keys)

@@ -13,6 +13,7 @@ from genokit.train.parameters import Parameters
 
 if TYPE_CHECKING:
     from genokit.train.digits import Digits, load_digits
+    from genokit.train.drawing import Drawing, draw
     from genokit.train.engines import choose_engine
     from genokit.train.job import follow, submit
     from genokit.train.loop import fit
@@ -23,11 +24,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Digits",
+    "Drawing",
     "History",
     "Model",
     "Parameters",
     "Sweep",
     "choose_engine",
+    "draw",
     "fit",
     "follow",
     "lenet",
@@ -41,10 +44,12 @@ __all__ = [
 
 _HOMES = {
     "Digits": "digits",
+    "Drawing": "drawing",
     "History": "model",
     "Model": "model",
     "Sweep": "sweeps",
     "choose_engine": "engines",
+    "draw": "drawing",
     "fit": "loop",
     "follow": "job",
     "lenet": "network",
