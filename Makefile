@@ -27,7 +27,7 @@ compile = printf 'hatchling\neditables\npip\n' | uv pip compile pyproject.toml -
 
 .DEFAULT_GOAL = help
 .NOTPARALLEL:
-.PHONY: help kit dev demo lab notebooks test test-browser test-clients test-containers test-gpu test-policies test-pythons test-spark test-torch check format bench image lock clean
+.PHONY: help kit dev demo lab notebooks test test-browser test-clients test-containers test-gpu bench-gpu test-policies test-pythons test-spark test-torch check format bench image lock clean
 
 help: # lists the targets
 	@echo "genokit: make TARGET"
@@ -57,8 +57,15 @@ test-slow: dev ## run the slow tests: whole notebooks, an epoch of training, Bat
 test-containers: dev ## run the tests that need docker or podman; as root, docker is started if it is not running
 	@tests/with-engine $(py) -m pytest -m containers tests/test_local_containers.py tests/test_stacks_image.py $(ARGS)
 
-test-gpu: dev ## run the tests that need an NVIDIA GPU
-	@$(py) -m pytest -m gpu tests/test_gpu.py $(ARGS)
+test-gpu: ## run the tests that need an NVIDIA GPU, with PyTorch in a separate environment; without a GPU it says that they did not run
+	@if nvidia-smi -L >/dev/null 2>&1; then TORCH=1 environments/setup-torch .venv-torch && \
+		.venv-torch/bin/python -m pytest -m gpu tests/test_gpu.py tests/test_train_gpu.py $(ARGS); \
+	else echo "genokit: no NVIDIA GPU here: the tests of GPUs did not run"; fi
+
+bench-gpu: ## measure training on an NVIDIA GPU; without one it says that it did not run
+	@if nvidia-smi -L >/dev/null 2>&1; then TORCH=1 environments/setup-torch .venv-torch && \
+		.venv-torch/bin/python tests/benchmarks/bench_gpu.py $(ARGS); \
+	else echo "genokit: no NVIDIA GPU here: bench_gpu did not run"; fi
 
 test-policies: dev ## run parliament and checkov on the stack's policies and template, in a separate environment
 	@environments/setup .venv-policies policies

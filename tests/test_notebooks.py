@@ -14,7 +14,7 @@ from genokit import Settings, run
 FOLDER = Path(__file__).parent.parent / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 # Given to a notebook that has a parameter of this name.
-SMALL = {"epochs": 1}
+SMALL = {"epochs": 1, "images": 1000}
 
 each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 

@@ -29,6 +29,7 @@ def digits(
     """
     import numpy as np
 
+    labels, predictions = np.asarray(labels), None if predictions is None else np.asarray(predictions)
     chosen = np.arange(len(labels)) if predictions is None else np.flatnonzero(labels != predictions)
     shown = chosen[:most]
     columns = max(1, min(10, len(shown)))

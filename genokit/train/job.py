@@ -36,7 +36,7 @@ def submit(
     gpus: int = 0,
     vcpus: float = 1,
     memory_gib: float = 2,
-    image: str = "genokit",
+    image: str | None = None,
     timeout_min: float | None = None,
     save_min: float = 5,
     out: str | os.PathLike[str] | None = None,
@@ -64,9 +64,9 @@ def submit(
         Number of vCPUs; ``threads`` follow it unless they are given.
     memory_gib : float, default 2
         Memory, in GiB.
-    image : str, default "genokit"
-        The container image: the kit's own, with MXNet for CPUs or, with ``gpus``, for GPUs; ``genokit:gpu-torch``,
-        with PyTorch; or another with the kit.
+    image : str, optional
+        The container image. Default: the kit's own, with MXNet for CPUs or, with ``gpus``, for GPUs; with ``gpus`` and
+        ``engine="torch"`` the one that ``Image("gpu-torch").publish()`` makes.
     timeout_min : float, optional
         The longest time that an attempt may take, in minutes, at least 1. Default: no limit.
     save_min : float, default 5
@@ -111,10 +111,15 @@ def submit(
     for key in (*given, *settings):
         command += [f"--{key.replace('_', '-')}", f"Ref::{key}"]
     definition = batch.define(
-        "lenet-gpu" if gpus else "lenet", command=command, image=image, vcpus=vcpus, memory_gib=memory_gib, gpus=gpus,
-        parameters=settings, timeout_min=timeout_min, retry=INTERRUPTED,
+        "lenet-gpu" if gpus else "lenet", command=command, image=image or own_image(parameters), parameters=settings,
+        vcpus=vcpus, memory_gib=memory_gib, gpus=gpus, timeout_min=timeout_min, retry=INTERRUPTED,
     )  # fmt: skip
     return batch.submit(definition, queue=queue, name=name, parameters={**given, **settings}, again=True)
+
+
+def own_image(p: Parameters) -> str:
+    """The kit's image that has the engine of these parameters for their device."""
+    return "genokit:gpu-torch" if (p.engine, p.device) == ("torch", "gpu") else "genokit"
 
 
 def address(out: str | os.PathLike[str] | None, batch: Batch, name: str) -> str:

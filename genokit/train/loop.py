@@ -105,7 +105,9 @@ def fit(
         history = train.fit(digits, train.Parameters(epochs=3, seed=7), checkpoint="lenet.safetensors")
         history.plot()
     """
-    digits = load_digits(dataset)
+    digits, wanted = load_digits(dataset), (parameters or Parameters()).images
+    if wanted:
+        digits = digits._replace(images=digits.images[:wanted], labels=digits.labels[:wanted])
     data = {name: getattr(dataset, name) for name in ("name", "title", "version", "sha256", "sample")}
     data |= {"images": len(digits.images), "validation_images": len(digits.test_images)}
     model = _start(parameters or Parameters(), data, checkpoint, resume)

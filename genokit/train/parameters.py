@@ -24,6 +24,8 @@ class Parameters:
     ----------
     epochs : int, default 1
         Passes over the training images, 1 to 10,000.
+    images : int, default 0
+        Train on the first so many images only. 0: on all.
     batch_size : int, default 64
         Images per step, 1 to 65,536.
     learning_rate : float, default 0.05
@@ -71,6 +73,7 @@ class Parameters:
     """
 
     epochs: int = 1
+    images: int = 0
     batch_size: int = 64
     learning_rate: float = 0.05
     final_rate: float = 0.4
@@ -156,6 +159,7 @@ class Parameters:
 # Name -> type, minimum, exclusive upper bound.
 _RANGES: dict[str, tuple[type[int] | type[float], float, float]] = {
     "epochs": (int, 1, 10_001),
+    "images": (int, 0, 2**31),
     "batch_size": (int, 1, 65_537),
     "learning_rate": (float, 0, math.inf),
     "final_rate": (float, 0, math.inf),

@@ -19,7 +19,7 @@ from genokit.display import Html, card, drawn, stack
 from genokit.errors import InvalidParameters, NotFound
 from genokit.plots import learning_curves, parallel_coordinates
 from genokit.train import checkpoint
-from genokit.train.job import INTERRUPTED, address
+from genokit.train.job import INTERRUPTED, address, own_image
 from genokit.train.model import History, Model, load
 from genokit.train.parameters import Parameters
 
@@ -44,7 +44,7 @@ def sweep(
     gpus: int = 0,
     vcpus: float = 1,
     memory_gib: float = 2,
-    image: str = "genokit",
+    image: str | None = None,
     out: str | os.PathLike[str] | None = None,
     batch: Batch | None = None,
     **axes: Any,
@@ -114,7 +114,7 @@ def sweep(
     definition = batch.define(
         "lenet-sweep-gpu" if gpus else "lenet-sweep",
         command=["python", "-m", "genokit.train", "--sweep", "Ref::plan", "Ref::round", "Ref::place"],
-        image=image, gpus=gpus, vcpus=vcpus, memory_gib=memory_gib, retry=INTERRUPTED,
+        image=image or own_image(base), gpus=gpus, vcpus=vcpus, memory_gib=memory_gib, retry=INTERRUPTED,
     )  # fmt: skip
     jobs: list[Job] = []
     known = batch.jobs(queue=queue)
@@ -204,10 +204,15 @@ class Sweep:
 
     def best(self) -> Model:
         """The model with the highest validation accuracy. Raises NotFound if no trial has completed an epoch."""
+        return load(self.best_address)
+
+    @property
+    def best_address(self) -> str:
+        """The folder of the best model's checkpoint, for ``train.load`` and ``train.predict``."""
         table = self.table()["validation_accuracy"].dropna()
         if table.empty:
             raise NotFound("No trial of this sweep has completed an epoch. Wait with follow(), or see table().")
-        return load(self.plan["trials"][table.idxmax()]["out"])
+        return str(self.plan["trials"][table.idxmax()]["out"])
 
     def plot(self) -> tuple[Axes, Axes]:
         """The trials as parallel coordinates, and their learning curves, in two figures."""
