@@ -125,7 +125,7 @@ def test_what_the_ci_chooses_tests_by_is_there() -> None:
 
 
 @pytest.mark.parametrize("python", PYTHONS)
-@pytest.mark.parametrize(("lock", "extras"), [("kit", ["lab"]), ("dev", ["lab", "dev"])])
+@pytest.mark.parametrize(("lock", "extras"), [("kit", ["lab", "genomics"]), ("dev", ["lab", "genomics", "dev"])])
 def test_the_locks_hold_what_pyproject_asks_for(lock: str, extras: list[str], python: str) -> None:
     pins = {pin.name.lower(): version for pin, version, _ in locked(lock) if applies(pin.marker, python)}
     asked = PROJECT["dependencies"] + [line for extra in extras for line in PROJECT["optional-dependencies"][extra]]

@@ -29,7 +29,7 @@ LEAVES = {
     "secret_kinds",
 }
 SERVICES = {"batch", "data", "stacks"}
-APPLICATIONS = {"omop", "pipelines", "train"}
+APPLICATIONS = {"genomics", "omop", "pipelines", "train"}
 
 # A room may import itself and these; services and applications never their own kind.
 MAY = {
