@@ -166,10 +166,10 @@ def test_a_checkpoint_within_an_epoch_is_written_every_so_many_batches_or_minute
     tmp_path.mkdir(exist_ok=True)
     p = train.Parameters(batch_size=100)
     train.fit(few, p, checkpoint=tmp_path / "lenet.safetensors", save_batches=4, stop=Watch(), progress=False)
-    assert set(seen) == {None, 4, 8, 0}
+    assert [*dict.fromkeys(seen), train.load(tmp_path).batch] == [None, 4, 8, 0]
     seen.clear()
     train.fit(few, p, checkpoint=tmp_path / "lenet.safetensors", save_min=1e-9, stop=Watch(), progress=False)
-    assert set(seen) == {0, *range(1, 10)}
+    assert set(seen) == {0, *range(1, 10)}  # 0 is the checkpoint of before
 
 
 def test_a_finished_training_resumed_returns_at_once(few, history):

@@ -6,13 +6,15 @@ import argparse
 import dataclasses
 import json
 import logging
+import os
 import signal
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 
-from genokit.errors import GenokitError
-from genokit.train import Parameters
+from genokit.errors import GenokitError, NotFound, TrainingStopped
+from genokit.train import Parameters, engines, workers
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,23 +32,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        _train(_parsed(arguments), stop)
+        code = _train(sys.argv[1:] if arguments is None else arguments, stop)
+    except TrainingStopped as error:
+        code = 128 + signal.SIGTERM  # another worker may have got the signal
+        if os.environ.get("RANK", "0") == "0":
+            print(f"{type(error).__name__}: {error}", file=sys.stderr)
     except GenokitError as error:
+        code = 1
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 128 + ended[0] if ended else 1
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    return 0
+    return 128 + ended[0] if code and ended else code
 
 
-def _train(given: argparse.Namespace, stop: threading.Event) -> None:
+def _train(arguments: Sequence[str], stop: threading.Event) -> int:
     from genokit import storage
     from genokit.data import Manifest
-    from genokit.train.checkpoint import FILE
+    from genokit.train.checkpoint import FILE, read
     from genokit.train.loop import fit, logger
     from genokit.train.sweeps import trial
 
+    given = _parsed(arguments)
     data, out, until = given.data, given.out, None
     parameters = Parameters(**{field.name: getattr(given, field.name) for field in dataclasses.fields(Parameters)})
     if given.sweep:
@@ -54,25 +61,34 @@ def _train(given: argparse.Namespace, stop: threading.Event) -> None:
         one, until = trial(plan, int(given.sweep[1]), int(given.sweep[2]))
         if one is None:
             print("Nothing to train: the round before has fewer trials with a result.")
-            return
+            return 0
         data, out, parameters = plan["data"], one["out"], Parameters.from_dict(one["parameters"])
-    logger.addHandler(logging.StreamHandler(sys.stdout))
-    logger.setLevel(logging.INFO)
+    dataset, rank = Manifest(data).fetch(progress=False), workers.rank(parameters)
+    if rank is None:
+        like: dict[str, object] = {}
+        with suppress(NotFound):
+            like = read(f"{out}/{FILE}")["parameters"].to_dict() if given.resume else like
+        return workers.launch(engines.settle(parameters, like), arguments, stop)
+    if rank == 0:
+        logger.addHandler(logging.StreamHandler(sys.stdout))
+        logger.setLevel(logging.INFO)
     history = fit(
-        Manifest(data).fetch(progress=False), parameters, checkpoint=f"{out}/{FILE}", until=until,
+        dataset, parameters, checkpoint=f"{out}/{FILE}", until=until,
         resume=given.resume or bool(given.sweep), save_min=given.save_min, save_batches=given.save_batches, stop=stop,
         progress=False,
     )  # fmt: skip
-    print(f"Checkpoint {out}/{FILE}, weights sha256 {history.model.sha256}")
-    if history.sample:
+    if rank == 0:
+        print(f"Checkpoint {out}/{FILE}, weights sha256 {history.model.sha256}")
+    if rank == 0 and history.sample:
         print("The data are a sample of MNIST: validation uses images held out of it, not MNIST's test set.")
+    return 0
 
 
-def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         "python -m genokit.train", description="Train LeNet on digits.", allow_abbrev=False
     )
-    needed = "--sweep" not in (sys.argv if arguments is None else arguments)
+    needed = "--sweep" not in arguments
     parser.add_argument("--data", required=needed, help="name or path of the data set's manifest, such as mnist")
     parser.add_argument("--out", required=needed, help="folder for the checkpoint, here or s3://bucket/folder")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in OUT, if it exists")
@@ -86,4 +102,4 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    workers.leave(main)

@@ -21,11 +21,17 @@ MOST_THREADS = 8  # LeNet gains nothing from more
 class Engine(Protocol):
     """Weights on a device, and the steps that train them. The images stay on the device too."""
 
-    def step(self, rows: np.ndarray, shifts: np.ndarray | None, rate: float) -> None:
-        """Train on the images in these rows, each shifted by its (down, right) pixels: int (B,), int (B, 2)."""
+    def step(self, rows: np.ndarray, shifts: np.ndarray | None, rate: float, batch: int) -> None:
+        """Train on the images in these rows, each shifted by its (down, right) pixels: int (B,), int (B, 2).
+
+        The rows are one worker's share of a batch of so many images; their gradients are summed over the workers.
+        """
 
     def sums(self) -> np.ndarray:
-        """(images, sum of their losses, right answers) since the last call; waits for the device."""
+        """This worker's (images, sum of their losses, right answers) since the last call; waits for the device."""
+
+    def total(self, numbers: np.ndarray) -> np.ndarray:
+        """The sum of these numbers over the workers, who all call this together."""
 
     def weights(self) -> Weights:
         """A copy of the weights."""
@@ -91,6 +97,11 @@ def _threads(engine: str) -> int:
         from genokit.train.mxnet import threads_running
 
         return threads_running()
+    return default_threads()
+
+
+def default_threads() -> int:
+    """As many as OMP_NUM_THREADS says, or else as this process has cores, at most 8."""
     given = os.environ.get("OMP_NUM_THREADS", "")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return int(given) if given.isdecimal() and int(given) else min(MOST_THREADS, cores)

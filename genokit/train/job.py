@@ -77,7 +77,9 @@ def submit(
     batch : Batch, optional
         Where to submit. Default: ``Batch()``.
     **changes
-        Single parameters to change, as in ``submit(digits, epochs=20)``.
+        Single parameters to change, as in ``submit(digits, epochs=20)``. With ``workers=2`` the job has two nodes that
+        train together, each with ``vcpus``, ``memory_gib`` and ``gpus``; on AWS it needs a queue with On-Demand
+        instances, and with MXNet a ``timeout_min``, because worker 0 waits for a node that was lost.
 
     Returns
     -------
@@ -112,7 +114,8 @@ def submit(
         command += [f"--{key.replace('_', '-')}", f"Ref::{key}"]
     definition = batch.define(
         "lenet-gpu" if gpus else "lenet", command=command, image=image or own_image(parameters), parameters=settings,
-        vcpus=vcpus, memory_gib=memory_gib, gpus=gpus, timeout_min=timeout_min, retry=INTERRUPTED,
+        vcpus=vcpus, memory_gib=memory_gib, gpus=gpus, nodes=parameters.workers, timeout_min=timeout_min,
+        retry=INTERRUPTED,
     )  # fmt: skip
     return batch.submit(definition, queue=queue, name=name, parameters={**given, **settings}, again=True)
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from genokit.bars import Bar
 from genokit.errors import InvalidParameters, NotFound, TrainingStopped
-from genokit.train import engines
+from genokit.train import engines, workers
 from genokit.train.checkpoint import locate
 from genokit.train.digits import Digits, load_digits
 from genokit.train.engines import Engine
@@ -105,21 +105,31 @@ def fit(
         history = train.fit(digits, train.Parameters(epochs=3, seed=7), checkpoint="lenet.safetensors")
         history.plot()
     """
-    digits, wanted = load_digits(dataset), (parameters or Parameters()).images
+    parameters = parameters or Parameters()
+    count, rank = parameters.workers, workers.rank(parameters)
+    if rank is None:
+        raise InvalidParameters(
+            f"workers={count} need a process each, and fit trains in this one. Use train.submit(..., workers={count}), "
+            f"or in a terminal: python -m genokit.train --workers {count}"
+        )
+    digits, wanted = load_digits(dataset), parameters.images
     if wanted:
         digits = digits._replace(images=digits.images[:wanted], labels=digits.labels[:wanted])
     data = {name: getattr(dataset, name) for name in ("name", "title", "version", "sha256", "sample")}
     data |= {"images": len(digits.images), "validation_images": len(digits.test_images)}
-    model = _start(parameters or Parameters(), data, checkpoint, resume)
-    p, saved, stopped = model.parameters, time.monotonic(), stop or threading.Event()
+    model = _start(parameters, data, checkpoint, resume)
+    p, saved, stop = model.parameters, time.monotonic(), stop or threading.Event()
     _log(*header_lines(p, data), *map(batch_line, model.batches))  # of a resumed training, the log tells it all again
     _log(*(line for row in model.epochs for line in epoch_lines(row)))
 
-    def is_due(batch: int) -> bool:
-        """Whether to save now, in the middle of an epoch."""
-        waited = time.monotonic() - saved >= save_min * 60
-        wanted = checkpoint is not None and (waited or (save_batches and batch % save_batches == 0))
-        return bool(wanted) or stopped.is_set()
+    def is_due(batch: int, is_read: bool) -> tuple[bool, bool]:
+        """Whether to save now, in the middle of an epoch, and whether to stop.
+
+        Several workers have to agree on what depends on the time, and do so where they add up what they have read.
+        """
+        counted = checkpoint is not None and bool(save_batches) and batch % save_batches == 0
+        waited = checkpoint is not None and time.monotonic() - saved >= save_min * 60
+        return (counted or waited, stop.is_set()) if p.workers == 1 or is_read else (counted, False)
 
     engine = engines.start(p, digits, model.weights, model.momentum)
     while model.epoch < min(until or p.epochs, p.epochs) and model.history.finite:
@@ -129,12 +139,12 @@ def fit(
         ) as bar:  # fmt: skip
             whole = False
             while not whole:
-                model = _train(engine, digits, model, is_due, bar)
-                if checkpoint is not None:
+                model, stopped = _train(engine, digits, model, rank, is_due, bar)
+                if checkpoint is not None and rank == 0:
                     model.save(checkpoint)
-                    saved = time.monotonic()
+                saved = time.monotonic()
                 whole = model.batch == 0
-                if stopped.is_set() and model.epoch < p.epochs:
+                if stopped and model.epoch < p.epochs:
                     raise TrainingStopped(_stopped(model, checkpoint))
     history = model.history
     if history.problem:
@@ -142,8 +152,13 @@ def fit(
     return history
 
 
-def _train(engine: Engine, digits: Digits, model: Model, is_due: Callable[[int], bool], bar: Bar) -> Model:
-    """Train to the end of the model's epoch, or until a checkpoint is due; returns the model as it is then."""
+def _train(
+    engine: Engine, digits: Digits, model: Model, rank: int, is_due: Callable[[int, bool], tuple[bool, bool]], bar: Bar
+) -> tuple[Model, bool]:
+    """Train to the end of the model's epoch, or until a checkpoint is due.
+
+    Returns the model as it is then, and whether the training is to stop.
+    """
     p, epoch, count = model.parameters, model.epoch, len(digits.labels)
     steps = math.ceil(count / p.batch_size)
     group = min(100, max(1, steps // 8))
@@ -151,16 +166,20 @@ def _train(engine: Engine, digits: Digits, model: Model, is_due: Callable[[int],
     order = np.random.RandomState([p.seed, epoch]).permutation(count)
     shifts = np.random.RandomState([p.seed, epoch, 1]).randint(-p.shift, p.shift + 1, (count, 2)) if p.shift else None
     sums, groups = np.array(model.sums), []  # images, their losses, right answers, seconds
-    done, before, due = model.batch, time.perf_counter(), False
-    while done < steps and not due:
+    done, before, save, stop = model.batch, time.perf_counter(), False, False
+    while done < steps and not save and not stop:
         rows = order[done * p.batch_size :][: p.batch_size]  # (B,), fewer in the last batch
-        moved = None if shifts is None else shifts[rows]
-        engine.step(rows, moved, p.learning_rate_at(epoch * steps + done, steps))
+        share = rows[rank :: p.workers]
+        moved = None if shifts is None else shifts[share]
+        engine.step(share, moved, p.learning_rate_at(epoch * steps + done, steps), len(rows))
         bar.update(len(rows))
         done += 1
-        due = is_due(done)
-        if done % group == 0 or done == steps or due:  # reading waits for the device
-            part = np.append(engine.sums(), time.perf_counter() - before)
+        is_read = done % group == 0 or done == steps
+        save, stop = is_due(done, is_read)
+        if is_read or save or stop:  # reading waits for the device
+            *read, saves, stops = engine.total(np.array([*engine.sums(), save, stop]))
+            save, stop = saves > 0, stops > 0  # as any worker says
+            part = np.array([*read, time.perf_counter() - before])
             before, sums = time.perf_counter(), sums + part
             if done % group == 0:
                 groups.append({"epoch": epoch, "batch": done, **_means(part)})
@@ -169,11 +188,11 @@ def _train(engine: Engine, digits: Digits, model: Model, is_due: Callable[[int],
     kept: Row = {"batches": [*model.batches, *groups], "weights": engine.weights(), "versions": package_versions()}
     kept["momentum"] = engine.momentum() if p.momentum else {}
     if done < steps:
-        return replace(model, batch=done, sums=sums.tolist(), **kept)
-    row = {"epoch": epoch, **_means(sums), **_validation(engine, digits)}
+        return replace(model, batch=done, sums=sums.tolist(), **kept), stop
+    row = {"epoch": epoch, **_means(sums), **_validation(engine, digits, slice(rank, None, p.workers))}
     bar.set_postfix_str(f"accuracy {row['accuracy']:.4f}, validation {row['validation_accuracy']:.4f}")
     _log(*epoch_lines(row))
-    return replace(model, epoch=epoch + 1, batch=0, sums=NONE, epochs=[*model.epochs, row], **kept)
+    return replace(model, epoch=epoch + 1, batch=0, sums=NONE, epochs=[*model.epochs, row], **kept), stop
 
 
 def _means(sums: np.ndarray) -> Row:
@@ -181,11 +200,13 @@ def _means(sums: np.ndarray) -> Row:
     return {"loss": loss / images, "accuracy": right / images, "seconds": seconds, "samples_per_s": images / seconds}
 
 
-def _validation(engine: Engine, digits: Digits) -> Row:
-    labels = digits.test_labels  # (N,)
-    logits = engine.logits(digits.test_images)  # (N, 10)
-    loss = -log_softmax(logits)[np.arange(len(labels)), labels].mean()
-    return {"validation_loss": float(loss), "validation_accuracy": float((logits.argmax(axis=1) == labels).mean())}
+def _validation(engine: Engine, digits: Digits, share: slice) -> Row:
+    labels = digits.test_labels[share]  # (N,)
+    logits = engine.logits(digits.test_images[share])  # (N, 10)
+    loss = -log_softmax(logits)[np.arange(len(labels)), labels].sum(dtype=float)
+    right = (logits.argmax(axis=1) == labels).sum()
+    means = engine.total(np.array([loss, right])) / len(digits.test_labels)
+    return {"validation_loss": float(means[0]), "validation_accuracy": float(means[1])}
 
 
 def _log(*lines: str) -> None:

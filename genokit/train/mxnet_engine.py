@@ -32,10 +32,34 @@ class MxnetEngine:
             mx.nd.array(momentum[name]) if momentum else mx.nd.zeros(shape) for name, shape in SHAPES.items()
         ]
         self.moments = [array.as_in_context(self.device) for array in self.moments]
+        self.store = self._store() if p.workers > 1 else None
+        self.totals: dict[int, int] = {}  # the store's keys, by the count of numbers
         self.seen: list[tuple[Any, Any, np.ndarray]] = []  # of each batch: losses, logits, labels
 
-    def step(self, rows: np.ndarray, shifts: np.ndarray | None, rate: float) -> None:
+    def _store(self) -> Any:
+        """The KVStore that sums over the workers."""
+        store = self.mx.kv.create("dist_sync")
+        store.init(list(range(len(self.gradients))), self.gradients)
+        return store
+
+    def step(self, rows: np.ndarray, shifts: np.ndarray | None, rate: float, batch: int) -> None:
         mx, p = self.mx, self.parameters
+        if len(rows):
+            self._differentiate(rows, shifts)
+        else:  # a last batch may have fewer images than there are workers
+            for gradient in self.gradients:
+                gradient[:] = 0
+        if self.store:
+            self.store.pushpull(list(range(len(self.gradients))), self.gradients, out=self.gradients)
+        arrays = [one for three in zip(self.own, self.gradients, self.moments, strict=True) for one in three]
+        count = len(self.own)
+        mx.nd.multi_sgd_mom_update(*arrays, lrs=[rate] * count, wds=[p.weight_decay] * count, momentum=p.momentum,
+                                   rescale_grad=1 / batch, num_weights=count, out=self.own)  # fmt: skip
+        # Otherwise MXNet queues hundreds of batches, and an interrupt waits for all of them.
+        self.own[0].wait_to_read()
+
+    def _differentiate(self, rows: np.ndarray, shifts: np.ndarray | None) -> None:
+        mx = self.mx
         images, labels = network.crops(self.images, rows, shifts, self.side), self.labels[rows]
         x = mx.nd.array(network.to_input(images), ctx=self.device)  # (B, 1, 28, 28), 0 to 1
         y = mx.nd.array(labels, ctx=self.device)  # (B,)
@@ -43,19 +67,23 @@ class MxnetEngine:
             out = self.net(x)  # (B, 10)
             loss = self.loss_of(out, y)  # (B,)
         loss.backward()
-        arrays = [one for three in zip(self.own, self.gradients, self.moments, strict=True) for one in three]
-        count = len(self.own)
-        mx.nd.multi_sgd_mom_update(*arrays, lrs=[rate] * count, wds=[p.weight_decay] * count, momentum=p.momentum,
-                                   rescale_grad=1 / len(rows), num_weights=count, out=self.own)  # fmt: skip
         self.seen.append((loss, out, labels))
-        # Otherwise MXNet queues hundreds of batches, and an interrupt waits for all of them.
-        self.own[0].wait_to_read()
 
     def sums(self) -> np.ndarray:
         seen, self.seen = self.seen, []
         losses = sum(float(loss.asnumpy().sum()) for loss, _, _ in seen)
         right = sum(int((out.asnumpy().argmax(axis=1) == labels).sum()) for _, out, labels in seen)
         return np.array([sum(len(labels) for _, _, labels in seen), losses, right], float)
+
+    def total(self, numbers: np.ndarray) -> np.ndarray:
+        if not self.store:
+            return numbers
+        array = self.mx.nd.array(numbers, dtype=np.float64)
+        if len(numbers) not in self.totals:
+            self.totals[len(numbers)] = len(self.gradients) + len(self.totals)
+            self.store.init(self.totals[len(numbers)], array)
+        self.store.pushpull(self.totals[len(numbers)], array, out=array)
+        return np.asarray(array.asnumpy())
 
     def weights(self) -> Weights:
         return network.get_weights(self.net)

@@ -17,8 +17,10 @@ class Parameters:
     """Everything besides the data that determines the weights.
 
     On the CPU, equal parameters on equal data give equal weights, bit for bit, once ``engine`` and ``threads`` are
-    chosen; a trained model's parameters state the choice. Other kinds of processors, for which the engines use other
-    kernels, may differ in the last bits. The defaults reach an accuracy of 0.98 on MNIST in one epoch.
+    chosen; a trained model's parameters state the choice. Several workers sum gradients in another order, so their
+    weights equal those of one worker within rounding errors only; with MXNet and more than two, the order varies. Other
+    kinds of processors, for which the engines use other kernels, may differ in the last bits. The defaults reach an
+    accuracy of 0.98 on MNIST in one epoch.
 
     Parameters
     ----------
@@ -45,7 +47,9 @@ class Parameters:
     seed : int, default 1
         Seed of the initial weights, the order of images and their shifts.
     workers : int, default 1
-        Processes that share each batch, 1 to 64: see ``submit``.
+        Processes that share each batch and make the same updates, 1 to 64. More than 1 need ``submit``, or
+        ``python -m genokit.train --workers 2``, which starts them on this machine. They are faster only where a batch
+        takes much longer than the exchange of 1.7 MB of gradients: with a ``batch_size`` of 128 for each, or more.
     threads : int, default 0
         OpenMP threads of each process, up to 1,024. 0: as many as OMP_NUM_THREADS says, or else as this process has
         cores, at most 8. The number changes the last bits of the weights.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -26,6 +27,9 @@ class TorchEngine:
             )
         torch.set_num_threads(p.threads)
         torch.backends.cudnn.deterministic = True
+        if p.workers > 1:
+            torch.distributed.init_process_group("nccl" if p.device == "gpu" else "gloo")
+            atexit.register(torch.distributed.destroy_process_group)
         self.parameters = p
         self.device = torch.device("cuda" if p.device == "gpu" else "cpu")
         self.images = self._there(padded(digits.images, p.shift))  # uint8
@@ -36,16 +40,16 @@ class TorchEngine:
         self.totals = torch.zeros(3, dtype=torch.float64, device=self.device)
         self._graphed: Callable[[Any, Any, float], None] | None = None
 
-    def step(self, rows: np.ndarray, shifts: np.ndarray | None, rate: float) -> None:
+    def step(self, rows: np.ndarray, shifts: np.ndarray | None, rate: float, batch: int) -> None:
         there = self.torch.from_numpy(rows).to(self.device)
         moved = None if shifts is None else self.torch.from_numpy(shifts).to(self.device)
-        if self.device.type == "cuda" and len(rows) == self.parameters.batch_size:
+        if self.device.type == "cuda" and batch == self.parameters.batch_size:
             self._graphed = self._graphed or self._captured(there, moved)
             self._graphed(there, moved, rate)
         else:
-            self._update(there, moved, self.torch.tensor(rate, device=self.device))
+            self._update(there, moved, self.torch.tensor(rate, device=self.device), batch)
 
-    def _update(self, rows: Any, shifts: Any, rate: Any) -> None:
+    def _update(self, rows: Any, shifts: Any, rate: Any, batch: int) -> None:
         torch, p = self.torch, self.parameters
         labels = self.labels[rows]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=p.precision == "bfloat16"):
@@ -53,8 +57,13 @@ class TorchEngine:
         loss = torch.nn.functional.cross_entropy(out.float(), labels, reduction="sum")
         gradients = torch.autograd.grad(loss, self.own)
         with torch.no_grad():
+            if p.workers > 1:  # in one message
+                flat = torch.cat([each.flatten() for each in gradients])
+                torch.distributed.all_reduce(flat)
+                parts = flat.split([each.numel() for each in gradients])
+                gradients = [part.view_as(each) for part, each in zip(parts, gradients, strict=True)]
             # As MXNet's sgd_mom_update: the learning rate goes into the momentum.
-            torch._foreach_div_(gradients, len(rows))
+            torch._foreach_div_(gradients, batch)
             torch._foreach_add_(gradients, self.own, alpha=p.weight_decay)
             torch._foreach_mul_(gradients, rate)
             torch._foreach_mul_(self.moments, p.momentum)
@@ -64,17 +73,17 @@ class TorchEngine:
 
     def _captured(self, rows: Any, shifts: Any) -> Callable[[Any, Any, float], None]:
         """The step as one CUDA graph, which costs one launch instead of some fifty."""
-        torch = self.torch
+        torch, p = self.torch, self.parameters
         still = [each.clone() for each in (*self.own, *self.moments, self.totals)]
         at, moved, rate = rows.clone(), None if shifts is None else shifts.clone(), torch.zeros((), device=self.device)
         stream = torch.cuda.Stream()
         with torch.cuda.stream(stream):
             for _ in range(3):  # cuDNN and cuBLAS choose and reserve before the capture
-                self._update(at, moved, rate)
+                self._update(at, moved, rate, p.batch_size)
         torch.cuda.current_stream().wait_stream(stream)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
-            self._update(at, moved, rate)
+            self._update(at, moved, rate, p.batch_size)
         with torch.no_grad():
             for each, was in zip((*self.own, *self.moments, self.totals), still, strict=True):
                 each.copy_(was)
@@ -101,6 +110,13 @@ class TorchEngine:
         sums = self.totals.cpu().numpy().copy()
         self.totals.zero_()
         return np.asarray(sums)
+
+    def total(self, numbers: np.ndarray) -> np.ndarray:
+        if self.parameters.workers == 1:
+            return numbers
+        there = self._there(numbers)
+        self.torch.distributed.all_reduce(there)
+        return np.asarray(there.cpu().numpy())
 
     def weights(self) -> Weights:
         return {name: one.detach().cpu().numpy().copy() for name, one in zip(SHAPES, self.own, strict=True)}
