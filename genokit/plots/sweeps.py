@@ -89,7 +89,8 @@ def parallel_coordinates(
             ax.plot(heights[order[-1]], "-*", color=VALIDATION, lw=3, ms=13, clip_on=False)
             if worst != best:
                 extend = "neither" if end == worst else "min" if largest else "max"
-                ax.figure.colorbar(shades, ax=ax, extend=extend, pad=0.1, label=colour_by + (unit and f" ({unit})"),
+                label = colour_by.replace("_", " ") + (unit and f" ({unit})")
+                ax.figure.colorbar(shades, ax=ax, extend=extend, pad=0.1, label=label,
                                    format=ticker.PercentFormatter(1.0, symbol="") if unit == "%" else None)  # fmt: skip
         ax.set(xlim=(0, max(1, len(columns) - 1)), ylim=(0, 1), yticks=[])
         ax.set_xticks(range(len(columns)), labels=columns)
@@ -134,7 +135,7 @@ def learning_curves(tables: Mapping[str, DataFrame] | Sequence[DataFrame], *, ax
     order = sorted(last, key=lambda name: last[name])
     with axes_on_clear_paper(ax, 7, 4) as ax:
         for name in order[:-1]:
-            ax.plot(curves[name], color=TRAINING, lw=1, alpha=min(0.6, max(0.2, 15 / len(last))))
+            ax.plot(curves[name], color=TRAINING, lw=1, marker=".", alpha=min(0.6, max(0.2, 15 / len(last))))
         ax.plot(curves[order[-1]], color=VALIDATION, lw=2.5, marker="o")
         ax.set(xlabel="completed epochs", ylabel="validation accuracy (%)", xlim=(0, None))
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))

@@ -16,6 +16,7 @@ import numpy as np
 
 from genokit import live, storage
 from genokit.display import Html, card, drawn, stack
+from genokit.display import table as table_of
 from genokit.errors import InvalidParameters, NotFound
 from genokit.plots import learning_curves, parallel_coordinates
 from genokit.train import checkpoint
@@ -185,7 +186,7 @@ class Sweep:
         -------
         pandas.DataFrame
             One row a trial: the parameters that vary, ``status`` (of its job; STOPPED if others went on instead), the
-            completed ``epochs``, ``loss``, ``accuracy``, ``validation_loss``, ``validation_accuracy`` and ``seconds``
+            completed ``epochs``, ``validation_accuracy``, ``validation_loss``, ``accuracy``, ``loss`` and ``seconds``
             of all of them, and ``reason`` (of a failure, or what went wrong with the training).
         """
         from pandas import DataFrame
@@ -220,7 +221,7 @@ class Sweep:
         curves = [
             History(checkpoint.read_record(trial["out"]).get("epochs", [])).table for trial in self.plan["trials"]
         ]
-        return parallel_coordinates(table, self.axes, "validation_accuracy"), learning_curves(curves)
+        return parallel_coordinates(table, self.axes, "validation_accuracy", unit="%"), learning_curves(curves)
 
     def follow(self, *, every_s: float = 2) -> Sweep:
         """Wait until all trials have ended; in an interactive notebook, draw table and figures anew meanwhile.
@@ -236,7 +237,7 @@ class Sweep:
             words = repr(self)
             if live.is_interactive() and words != before:
                 figures = [drawn(ax, words) for ax in self.plot()]
-                shown, before = live.replaced(shown, stack(Html(self._repr_html_()), *figures), words), words
+                shown, before = live.replaced(shown, stack(self._repr_html_(), *figures), words), words
             if ended:
                 return self
             time.sleep(every_s)
@@ -257,11 +258,11 @@ class Sweep:
         best = table["validation_accuracy"].max()
         return f"<Sweep of {len(table)} trials: {counts}; best validation accuracy {best:.4f}>"
 
-    def _repr_html_(self) -> str:
+    def _repr_html_(self) -> Html:
         table = self.table().sort_values("validation_accuracy", ascending=False)
         best = "none yet" if table["validation_accuracy"].isna().all() else f"{table['validation_accuracy'].max():.4f}"
         rows = {"trials": len(table), "best validation accuracy": best}
-        return card("Sweep", rows, fold={"Trials": table.round(4).reset_index()})
+        return stack(card("Sweep", rows), table_of(table.round(4).reset_index(), most=20))
 
 
 def participants(plan: Mapping[str, Any], number: int) -> list[int]:
@@ -299,7 +300,7 @@ def _row(one: Mapping[str, Any], status: str, reason: str) -> dict[str, Any]:
     last = table.iloc[-1].to_dict() if len(table) else {}
     if status == "SUCCEEDED" and history.finite and len(table) < epochs:
         status = "STOPPED"
-    measures = ("loss", "accuracy", "validation_loss", "validation_accuracy")
+    measures = ("validation_accuracy", "validation_loss", "accuracy", "loss")
     problem = reason if status == "FAILED" else history.problem or ""
     return {"status": status, "epochs": len(table), **{name: last.get(name, math.nan) for name in measures},
             "seconds": float(table["seconds"].sum()), "reason": problem}  # fmt: skip
