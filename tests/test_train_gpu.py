@@ -32,7 +32,7 @@ def test_steps_on_the_gpu_lead_to_the_weights_of_steps_on_the_cpu(few, shift):
     for count in (64, 64, 40, 64):
         rows, shifts = dice.permutation(1000)[:count], dice.randint(-shift, shift + 1, (count, 2)) if shift else None
         for engine in made:
-            engine.step(rows, shifts, 0.01)
+            engine.step(rows, shifts, 0.01, len(rows))
     cpu, gpu = made
     assert all(np.abs(array - gpu.weights()[name]).max() < 1e-3 for name, array in cpu.weights().items())
     assert all(np.abs(array - gpu.momentum()[name]).max() < 1e-3 for name, array in cpu.momentum().items())

@@ -44,7 +44,7 @@ def test_the_same_steps_lead_to_the_same_weights_and_momentum(few, shift):
     for _ in range(5):
         rows, shifts = dice.permutation(1000)[:64], dice.randint(-shift, shift + 1, (64, 2)) if shift else None
         for engine in (mxnet, torch):
-            engine.step(rows, shifts, 0.01)
+            engine.step(rows, shifts, 0.01, len(rows))
     for kept in ("weights", "momentum"):
         for name, array in getattr(mxnet, kept)().items():
             assert np.abs(array - getattr(torch, kept)()[name]).max() < 1e-4, (kept, name)

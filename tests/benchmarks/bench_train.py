@@ -1,12 +1,17 @@
 """What the kit's training costs: samples a second of ``train.fit`` beside a bare gluon loop on the same images.
 
-    python tests/benchmarks/bench_train.py [images]
+    python tests/benchmarks/bench_train.py [images [workers]]
+
+Then two workers beside one, each with one thread: batches of 256, epochs interleaved, and the machine's load, because
+other programs slow two workers more than one.
 
 The bare loop has the same network, batches, optimizer and threads and nothing else: no metrics, no bar, no history.
 """
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -59,12 +64,26 @@ def fitted(dataset: Dataset, parameters: train.Parameters, progress: bool) -> fl
     return float(train.fit(dataset, parameters, progress=progress).table["samples_per_s"].iloc[-1])
 
 
+def shared(dataset: Dataset, folder: Path, workers: int) -> float:
+    """Samples a second of ``python -m genokit.train`` with so many workers of one thread each, in its best epoch."""
+    words = ["--data", dataset.ref, "--out", str(folder), "--workers", str(workers), "--threads", "1"]
+    words += ["--batch-size", "256", "--epochs", "4"]
+    subprocess.run([sys.executable, "-m", "genokit.train", *words], check=True, stdout=subprocess.DEVNULL)
+    return float(train.load(folder).history.table["samples_per_s"].max())
+
+
 def main() -> None:
     wanted = int(sys.argv[1]) if len(sys.argv) > 1 else 6400
     digits = train.load_digits(Manifest("mnist").fetch(progress=False))
     with tempfile.TemporaryDirectory() as folder:
         small = small_mnist(digits, Path(folder), wanted, 500)
-        table(train.load_digits(small), small)
+        if "workers" not in sys.argv:
+            table(train.load_digits(small), small)
+        (Path(folder) / "out").mkdir()
+        speeds = [[shared(small, Path(folder) / "out", workers) for workers in (1, 2)] for _ in range(3)]
+        one, two = (max(column) for column in zip(*speeds, strict=True))
+        print(f"{'one worker':36}{one:12,.0f}\n{'two workers':36}{two:12,.0f}   {two / one:.2f} times as fast")
+        print(f"best of 3 runs each; load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
 
 
 def table(digits: Digits, dataset: Dataset) -> None:
