@@ -24,6 +24,7 @@
       InvalidCheckpoint    a file that is not a complete checkpoint
       TrainingStopped      a training that was asked to stop before its end
       InvalidNotebook      a file that is not a notebook this kit can run
+      StepFailed           a step of the genomics workflow           .path .reason
       NotebookFailed       .run .cell .path
       PipelineFailed       .runs
 
@@ -195,6 +196,14 @@ class InvalidCheckpoint(GenokitError):
 
 class TrainingStopped(GenokitError):
     """A training was asked to stop before its end."""
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class StepFailed(GenokitError):
+    """A step of the genomics workflow could not make its outputs; ``path`` is the file because of which."""
+
+    path: str
+    reason: str
 
 
 class InvalidNotebook(GenokitError):

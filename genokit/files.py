@@ -7,10 +7,11 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 import stat
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 # The first line of the .gitignore in a folder of data: git ignores such a folder, and so does shipping code.
 MARK = "# Data, not code: kept out of git and of what genokit ships to jobs."
@@ -55,11 +56,12 @@ def restrict(path: Path) -> Path:
 
 
 def write_atomic(
-    path: str | os.PathLike[str], data: bytes | str, *, private: bool = False, replace: bool = True
+    path: str | os.PathLike[str], data: bytes | str | IO[bytes], *, private: bool = False, replace: bool = True
 ) -> Path:
     """Write a file so that readers see the old one or the whole new one, even after a power cut. Returns the path.
 
-    The folder is made if it is missing; text is written as UTF-8 with its line ends as they are. A new file has the
+    ``data`` may be an open file, which is read to its end in pieces. The folder is made if it is missing; text is
+    written as UTF-8 with its line ends as they are. A new file has the
     usual mode, or 0600 in a folder of 0700 if it is ``private``. With ``replace=False`` an existing file stays as it
     is: raises FileExistsError.
 
@@ -78,7 +80,10 @@ def write_atomic(
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private or path.exists() else 0o666)
     try:
         with open(handle, "wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
+            if isinstance(data, (bytes, str)):
+                file.write(data.encode() if isinstance(data, str) else data)
+            else:
+                shutil.copyfileobj(data, file)
             file.flush()
             os.fsync(file.fileno())
         if replace:

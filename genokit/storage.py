@@ -106,6 +106,33 @@ def read(address: Address, *, at_most: int | None = None, clients: backends.Clie
         return file.read(-1 if at_most is None else at_most)
 
 
+def local(address: Address, folder: Path, *, clients: backends.Clients | None = None) -> Path:
+    """A file as a path on this machine: where it is, or else a copy in ``folder``, which is read in pieces.
+
+    Parameters
+    ----------
+    address : path or str
+        A path on this machine or ``s3://bucket/key``.
+    folder : Path
+        Where the copy of a file on S3 is made, under its own name.
+    clients : Clients, optional
+        Whose S3. Default: the settings' own.
+
+    Raises
+    ------
+    NotFound, ConfigError, AccessDenied, ServiceError
+        There is no such file, or it cannot be read.
+    """
+    if is_s3(address):
+        with _s3(address, clients) as (s3, where):
+            folder.mkdir(parents=True, exist_ok=True)
+            copy = folder / where["Key"].rpartition("/")[2]
+            s3.download_file(where["Bucket"], where["Key"], str(copy))
+            return copy
+    with _local(address, "read") as path, path.open("rb"):
+        return path.absolute()
+
+
 def write(address: Address, data: Content, *, private: bool = False, clients: backends.Clients | None = None) -> str:
     """Write a file whole or not at all, replacing an older one. Missing folders are created.
 
@@ -135,8 +162,33 @@ def write(address: Address, data: Content, *, private: bool = False, clients: ba
             s3.put_object(**where, Body=data.encode() if isinstance(data, str) else data)
     else:
         with _local(address, "written") as path:
-            write_atomic(path, _whole(data), private=private)
+            write_atomic(path, data, private=private)
     return os.fspath(address)
+
+
+def upload(path: Path, address: Address, *, clients: backends.Clients | None = None) -> str:
+    """Write a copy of a file of any size, whole or not at all, replacing an older one.
+
+    Parameters
+    ----------
+    path : Path
+        The file on this machine.
+    address : path or str
+        Where the copy is written: a path on this machine or ``s3://bucket/key``.
+    clients : Clients, optional
+        Whose S3. Default: the settings' own.
+
+    Returns
+    -------
+    str
+        The address. Raises as ``write``.
+    """
+    if is_s3(address):
+        with _s3(address, clients) as (s3, where):
+            s3.upload_file(str(path), **where)  # in parts: one request holds 5 GB at most
+        return os.fspath(address)
+    with path.open("rb") as file:
+        return write(address, file)
 
 
 def write_if_absent(
@@ -167,7 +219,7 @@ def write_if_absent(
     with _local(address, "written") as path:
         damaged = sha256 is not None and path.exists() and file_sha256(path) != sha256
         try:
-            write_atomic(path, _whole(data), replace=damaged)
+            write_atomic(path, data, replace=damaged)
         except FileExistsError:
             return False
     return True
@@ -227,10 +279,6 @@ def delete(address: Address, *, clients: backends.Clients | None = None) -> None
 
 def _is_safe(name: str) -> bool:
     return not ({"", ".", ".."} & set(name.split("/")) or "\\" in name or "\0" in name)
-
-
-def _whole(data: Content) -> bytes | str:
-    return data if isinstance(data, (bytes, str)) else data.read()
 
 
 @contextmanager

@@ -188,3 +188,15 @@ def test_calls_without_clients_share_those_of_the_settings_until_signing_in_fail
     with pytest.raises(ConfigError, match="there are no credentials"):
         storage.read(address)
     assert storage._own_clients.cache_info().currsize == 0
+
+
+def test_a_file_of_any_size_is_copied_to_and_from_an_address(tmp_path, account):
+    clients = backends.clients(account)
+    (tmp_path / "big").write_bytes(os.urandom(9 * 2**20))  # more than one part of an upload
+    for folder in (f"s3://{clients.bucket}/copies", str(tmp_path / "copies")):
+        assert storage.upload(tmp_path / "big", f"{folder}/big", clients=clients) == f"{folder}/big"
+        copy = storage.local(f"{folder}/big", tmp_path / "copied", clients=clients)
+        assert copy.read_bytes() == (tmp_path / "big").read_bytes()
+        assert copy.is_relative_to(tmp_path / ("copied" if storage.is_s3(folder) else "copies"))
+        with pytest.raises(NotFound, match="absent"):
+            storage.local(f"{folder}/absent", tmp_path, clients=clients)

@@ -5,6 +5,19 @@
 'simulate'
 """
 
-from genokit.genomics.simulate import simulate
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from genokit.genomics.simulation import simulate
 
 __all__ = ["simulate"]
+
+
+def __getattr__(name: str) -> object:
+    from importlib import import_module
+
+    if name in __all__:
+        return getattr(import_module("genokit.genomics.simulation"), name)
+    raise AttributeError(f"module 'genokit.genomics' has no attribute '{name}'")

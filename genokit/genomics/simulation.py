@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from genokit.data import Dataset, Manifest
 from genokit.errors import ConfirmationNeeded, InvalidParameters
 from genokit.files import write_atomic
-from genokit.genomics.names import check_sample
+from genokit.genomics.step import check_name
 
 MARK = "simulated.json"
 COLUMNS = ("patient", "sample", "lane", "fastq_1", "fastq_2")  # of the sample sheet, as nf-core/sarek has them
@@ -121,7 +121,7 @@ def simulate(
     ...     cohort.title, cohort["reference"].name
     ('Simulated cohort: 1 sample, seed 7', 'reference.fa')
     """
-    names = [f"S{n + 1}" for n in range(samples)] if isinstance(samples, int) else list(map(check_sample, samples))
+    names = [f"S{n + 1}" for n in range(samples)] if isinstance(samples, int) else list(map(check_name, samples))
     wrong = not names or len({*names}) < len(names) or seed < 0
     if wrong or not (1 <= contigs <= 1000 and bases >= 10_000 * contigs and coverage > 0 and 1 <= lanes <= 999):
         raise InvalidParameters(

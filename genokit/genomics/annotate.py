@@ -1,0 +1,39 @@
+"""``python -m genokit.genomics.annotate``: what each variant of a sample does to the genes, by bcftools csq."""
+
+from __future__ import annotations
+
+import sys
+
+from genokit.genomics.step import Step, fault, main, text
+
+OPTIONS = {
+    "vcf": {"required": True, "help": "VCF of the sample, bgzipped, with its index (.tbi) beside it"},
+    "genes": {"required": True, "help": "gene models in GFF3, as Ensembl writes them, gzip or not"},
+    "reference": {"required": True, "help": "FASTA of the reference, gzip or not"},
+}
+
+
+def annotate(step: Step) -> None:
+    """Annotate a sample's variants. Raises StepFailed."""
+    import pysam
+
+    given = step.given
+    reference, vcf = step.reference(given.reference), step.input(given.vcf, ".tbi")
+    genes, out = step.input(given.genes), step.out / f"{step.sample}.annotated.vcf.gz"
+    try:
+        with pysam.VariantFile(str(vcf)) as file:
+            heads = [record for record in file.header.records if record.key == "contig"]
+            reference.check(given.vcf, {record["ID"]: record.get("md5") for record in heads})
+            if next(iter(file), None) is None:
+                raise fault(given.vcf, "it has no variants")
+    except ValueError as error:
+        raise fault(given.vcf, f"it is not a VCF ({error})") from error
+    with text(genes) as lines:
+        if not any(line.partition("\t")[0] in reference.sequences for line in lines):
+            raise fault(given.genes, f"no gene in it is on a sequence of '{given.reference}'")
+    step.do(given.vcf, ("bcftools", "csq", "-f", reference.fasta, "-g", genes, "-p", "a", "-Oz", "-o", out, vcf))
+    step.do(given.vcf, ("bcftools", "index", "-t", out))
+
+
+if __name__ == "__main__":
+    sys.exit(main("annotate", "Say what a sample's variants do to the genes.", OPTIONS, annotate, None))

@@ -1,0 +1,56 @@
+"""``python -m genokit.genomics.call``: a BAM to the small variants of a sample, normalised, by bcftools."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import deque
+from pathlib import Path
+
+from genokit.genomics.step import Step, Tools, main
+
+WINDOW = 10_000_000  # bases called by one process: the same whatever the number of threads, and so are the results
+QUALITY = 20  # of a variant, Phred-scaled: below it, at 30x, more are false than true
+OPTIONS = {
+    "bam": {"required": True, "help": "BAM of the sample, with its index beside it"},
+    "reference": {"required": True, "help": "FASTA of the reference that the BAM was aligned to, gzip or not"},
+}
+
+
+def call(step: Step) -> None:
+    """Call a sample's SNVs and indels. Raises StepFailed."""
+    given = step.given
+    reference = step.reference(given.reference)
+    bam = step.bam(given.bam, reference)
+    vcf, running = step.out / f"{step.sample}.vcf.gz", deque[Tools]()
+    parts: list[Path] = []
+    windows = [f"{name}:{start + 1}-{min(start + WINDOW, length)}"
+               for name, (length, _) in reference.sequences.items() for start in range(0, length, WINDOW)]  # fmt: skip
+    for window in windows:
+        if len(running) == step.threads:
+            running.popleft().finish()
+        parts.append(step.folder / f"{len(parts)}.bcf")
+        pile = ("bcftools", "mpileup", "-X", "illumina", "-q", 20, "-Q", 13, "-a", "AD,DP", "-r", window)
+        running.append(step.start(
+            given.bam, (*pile, "-f", reference.fasta, "-Ou", "-o", "/dev/stdout", bam),
+            ("bcftools", "call", "-mv", "-a", "GQ", "-Ob", "-o", parts[-1], "-"),
+        ))  # fmt: skip
+    for tools in running:
+        tools.finish()
+    listed, whole, head = step.folder / "parts.txt", step.folder / "whole.bcf", step.folder / "head.txt"
+    listed.write_text("".join(f"{part}\n" for part in parts))
+    step.do(
+        given.bam, ("bcftools", "concat", "-f", listed, "-Ou", "-o", "/dev/stdout"),
+        ("bcftools", "norm", "-f", reference.fasta, "-m", "-any", "-d", "exact", "-Ob", "-o", whole, "-"),
+    )  # fmt: skip
+    # The next step has to know which reference this was.
+    step.do(given.bam, ("bcftools", "view", "-h", whole, "-o", head))
+    contig = re.compile(r"^(##contig=<ID=([^,>]+)[^>]*)>", re.MULTILINE)
+    head.write_text(contig.sub(lambda m: f"{m[1]},md5={reference.sequences[m[2]][1]}>", head.read_text()))
+    step.do(given.bam, ("bcftools", "reheader", "-h", head, "-o", step.folder / "named.bcf", whole))
+    step.do(given.bam, ("bcftools", "view", "-i", f"QUAL>={QUALITY}", "-Oz", "-o", vcf, step.folder / "named.bcf"))
+    step.do(given.bam, ("bcftools", "index", "-t", vcf))
+
+
+if __name__ == "__main__":
+    sys.exit(main("call", "Call a sample's SNVs and indels.", OPTIONS, call, None))

@@ -1,0 +1,256 @@
+"""A step of the workflow as a command: inputs from here or S3, a working folder of its own, outputs that are whole.
+
+The tools are processes. Whatever ends the step, SIGTERM too, ends them, and removes the working folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import gzip
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import FrameType
+from typing import IO, Any, NamedTuple
+
+from genokit import files, storage
+from genokit.errors import AccessDenied, ConfigError, GenokitError, InvalidParameters, NotFound, StepFailed
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+PYSAM = (sys.executable, "-P", str(Path(__file__).with_name("pysam_command.py")))
+FULL = re.compile("No space left|File too large|write failed|writing|failed to write", re.IGNORECASE)
+STOPPING = (signal.SIGTERM, signal.SIGINT)
+SUM = ".sha256"  # what is added to an output's name for the file with its checksum
+
+
+def check_name(name: str) -> str:
+    """The name of a sample or lane, if it is allowed. Raises InvalidParameters.
+
+    >>> check_name("NA12878")
+    'NA12878'
+    """
+    if not NAME.fullmatch(name):
+        raise InvalidParameters(
+            f"{name!r} cannot be the name of a sample or lane. Use up to 100 letters, digits, '.', '_' and '-', and "
+            "begin with a letter or digit."
+        )
+    return name
+
+
+class Reference(NamedTuple):
+    """A reference's address, its FASTA in the working folder with its index, and each sequence's length and M5."""
+
+    address: str
+    fasta: Path
+    sequences: dict[str, tuple[int, str]]
+
+    def check(self, address: str, found: Mapping[str, str | None]) -> None:
+        """Raise StepFailed unless a file was made with this reference; ``found`` has the M5 of its sequences."""
+        for name, md5 in found.items():
+            expected = self.sequences.get(name, (0, "no such sequence"))[1]
+            if md5 != expected:
+                raise fault(address, f"it was made with another reference than '{self.address}': the M5 of sequence "
+                            f"'{name}' is {md5 or 'not given'}, expected {expected}")  # fmt: skip
+
+
+def fault(address: object, reason: str) -> StepFailed:
+    """The error that names a file and what is wrong with it."""
+    return StepFailed(f"'{address}' cannot be used: {reason}.", path=str(address), reason=reason)
+
+
+def text(path: Path) -> IO[str]:
+    """Open a file of ASCII text, gzip or not."""
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    return gzip.open(path, "rt", encoding="ascii") if packed else path.open(encoding="ascii")
+
+
+class Tools:
+    """Commands of samtools and bcftools side by side, each reading what the one before writes.
+
+    ``about`` is the file that an error names. With ``feed``, ``stdin`` is the first command's input.
+    """
+
+    def __init__(self, folder: Path, about: str, *commands: Sequence[object], feed: bool = False) -> None:
+        self.folder, self.about, self.commands = folder, about, commands
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.said: list[Future[bytes]] = []
+        self._readers = ThreadPoolExecutor(len(commands))
+        source: Any = subprocess.PIPE if feed else subprocess.DEVNULL
+        for command in commands:
+            out = subprocess.DEVNULL if command is commands[-1] else subprocess.PIPE
+            process = subprocess.Popen(
+                [*PYSAM, *map(str, command)], stdin=source, stdout=out, stderr=subprocess.PIPE, cwd=folder
+            )
+            if self.processes and source:
+                source.close()  # the process before gets a broken pipe if this one ends
+            self.processes.append(process)
+            self.said.append(self._readers.submit(_read, process.stderr))
+            source = process.stdout
+        self.stdin = self.processes[0].stdin
+
+    def finish(self) -> None:
+        """Wait for the commands. Raises StepFailed with what the first that failed has said."""
+        if self.stdin:
+            with contextlib.suppress(BrokenPipeError):  # the command that ended says why
+                self.stdin.close()
+        codes = [process.wait() for process in self.processes]
+        self._readers.shutdown()
+        said = [future.result().decode(errors="replace").split("\n") for future in self.said]
+        if any(codes):
+            lines = [line for own, code in zip(said, codes, strict=True) if code for line in own if line.strip()]
+            lines = [line for line in lines if not line.startswith("[W::")][-6:]
+            if FULL.search("".join(lines)):
+                lines.append(f"the scratch folder '{self.folder.parent}' may be full")
+            name = next(" ".join(map(str, c[:2])) for c, code in zip(self.commands, codes, strict=True) if code)
+            reason = f"{name} failed with exit code {max(codes, key=abs)}: {'; '.join(lines)}"
+            raise StepFailed(f"'{self.about}': {reason}", path=self.about, reason=reason)
+
+    def end(self) -> None:
+        """Kill what still runs."""
+        for process in self.processes:
+            process.kill()
+            process.wait()
+        for pipe in (self.stdin, self.processes[-1].stdout):
+            with contextlib.suppress(OSError):  # what is still in the pipe has no reader
+                if pipe:
+                    pipe.close()
+
+
+def _read(file: IO[bytes] | None) -> bytes:
+    assert file
+    with file:
+        return file.read()
+
+
+class Step:
+    """A run of a step: ``folder`` is its own working folder, and ``out`` in it has the outputs to publish."""
+
+    def __init__(self, given: argparse.Namespace, folder: Path) -> None:
+        self.given, self.folder, self.out, self.threads = given, folder, folder / "out", given.threads
+        self.sample = check_name(given.sample)
+        self.out.mkdir()
+        self.running: list[Tools] = []
+
+    def start(self, about: str, *commands: Sequence[object], feed: bool = False) -> Tools:
+        """Start commands in the working folder."""
+        self.running = [one for one in self.running if any(p.poll() is None for p in one.processes)]
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)  # no process is started and not known
+        try:
+            self.running.append(Tools(self.folder, about, *commands, feed=feed))
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return self.running[-1]
+
+    def do(self, about: str, *commands: Sequence[object]) -> None:
+        """Run commands to their end."""
+        self.start(about, *commands).finish()
+
+    def input(self, address: str, *beside: str) -> Path:
+        """A file under its own name in a folder of its own in the working folder, with the files beside it.
+
+        ``beside`` has endings, such as ".bai". Where there is a checksum beside a file, it has to hold.
+        """
+        place = Path(tempfile.mkdtemp(dir=self.folder))
+        for one in (address, *(f"{address}{ending}" for ending in beside)):
+            path = storage.local(one, place)
+            with contextlib.suppress(NotFound, AccessDenied):  # S3 denies what is absent to those who may not list
+                expected = storage.read(f"{one}{SUM}", at_most=64).decode(errors="replace")
+                if files.sha256(path) != expected:
+                    raise fault(one, f"its SHA-256 is not the one in '{one}{SUM}'")
+            if not path.stat().st_size:
+                raise fault(one, "it is empty")
+            if path.parent != place:
+                (place / path.name).symlink_to(path)
+        return place / address.rstrip("/").rpartition("/")[2]
+
+    def reference(self, address: str) -> Reference:
+        """The reference, indexed, with the M5 of its sequences."""
+        fasta = self.folder / "reference.fa"
+        with text(self.input(address)) as source, fasta.open("w") as file:
+            shutil.copyfileobj(source, file)
+        self.do(address, ("samtools", "faidx", fasta))
+        self.do(address, ("samtools", "dict", fasta, "-o", self.folder / "reference.dict"))
+        lines = (self.folder / "reference.dict").read_text().splitlines()
+        fields = [dict(part.split(":", 1) for part in line.split("\t")[1:]) for line in lines if line[:3] == "@SQ"]
+        return Reference(address, fasta, {one["SN"]: (int(one["LN"]), one["M5"]) for one in fields})
+
+    def bam(self, address: str, reference: Reference) -> Path:
+        """A BAM with its index, which was aligned to this reference."""
+        import pysam
+
+        path = self.input(address, ".bai")
+        self.do(address, ("samtools", "quickcheck", path))
+        with pysam.AlignmentFile(str(path)) as file:
+            reference.check(address, {one["SN"]: one.get("M5") for one in file.header.to_dict().get("SQ", [])})
+            if not file.mapped:
+                raise fault(address, "no read in it is aligned")
+        return path
+
+    def publish(self) -> None:
+        """Write every output, each whole, and then their checksums; if one cannot be written, none is left."""
+        made = sorted(self.out.iterdir())
+        places = [storage.join(self.given.out, path.name) for path in made]
+        for place in places:
+            storage.delete(place + SUM)
+        try:
+            for path, place in zip(made, places, strict=True):
+                storage.upload(path, place)
+            for path, place in zip(made, places, strict=True):
+                storage.write(place + SUM, f"{files.sha256(path)}  {path.name}\n")
+        except BaseException:
+            for place in places:
+                storage.delete(place)
+                storage.delete(place + SUM)
+            raise
+
+
+def main(
+    name: str, about: str, options: Mapping[str, Mapping[str, Any]], work: Callable[[Step], None],
+    arguments: Sequence[str] | None,
+) -> int:  # fmt: skip
+    """Run a step as a command; returns the exit code: 0, 1 with the error on standard error, or 128 and the signal."""
+    parser = argparse.ArgumentParser(f"python -m genokit.genomics.{name}", description=about, allow_abbrev=False)
+    for option, how in options.items():
+        parser.add_argument(f"--{option}", **how)
+    parser.add_argument("--sample", required=True, help="name of the sample")
+    parser.add_argument("--out", required=True, help="folder for the results, here or s3://bucket/folder")
+    parser.add_argument("--scratch", default=tempfile.gettempdir(), help="folder in which to make a working folder")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="the job's vCPUs (default: 1)")
+    given = parser.parse_args(arguments)
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        for one in before:
+            signal.signal(one, signal.SIG_IGN)  # cleaning up is not to be interrupted
+        raise SystemExit(128 + number)
+
+    before = {number: signal.getsignal(number) for number in STOPPING}
+    step = None
+    try:
+        with tempfile.TemporaryDirectory(prefix=f"genokit-{name}-", dir=given.scratch) as folder:
+            for number in before:
+                signal.signal(number, stop)
+            try:
+                step = Step(given, Path(folder))
+                work(step)
+                step.publish()
+            finally:
+                for tools in step.running if step else ():
+                    tools.end()
+        return 0
+    except GenokitError as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+    except OSError as error:
+        where = f"'{error.filename}'" if error.filename else f"the scratch folder '{given.scratch}'"
+        sys.stderr.write(f"{ConfigError.__name__}: {where} cannot be used: {error.strerror or error}.\n")
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return 1
