@@ -183,12 +183,12 @@ def upload(path: Path, address: Address, *, clients: backends.Clients | None = N
     str
         The address. Raises as ``write``.
     """
-    if is_s3(address):
-        with _s3(address, clients) as (s3, where):
-            s3.upload_file(str(path), **where)  # in parts: one request holds 5 GB at most
-        return os.fspath(address)
     with path.open("rb") as file:
-        return write(address, file)
+        if not is_s3(address):
+            return write(address, file)
+        with _s3(address, clients) as (s3, where):
+            s3.upload_fileobj(file, **where)  # in parts: one request holds 5 GB at most
+    return os.fspath(address)
 
 
 def write_if_absent(

@@ -257,7 +257,7 @@ def flipped_bit(reads: list[Path], folder: Path) -> list[Path]:
 @pytest.mark.parametrize(
     ("damage", "file", "reason"),
     [
-        (cut_gzip, "half.fastq.gz", "reads its data are damaged or cut short"),
+        (cut_gzip, "half.fastq.gz", "its data are damaged or cut short"),
         (empty_file, "empty.fastq.gz", "it is empty"),
         (no_reads, "none0.fastq.gz", "it has no reads"),
         (other_names, "swapped.fastq.gz", "read 11 is 'S1:L001:000000011'"),
@@ -318,6 +318,21 @@ def test_genes_of_other_sequences_and_variants_that_are_none_are_failures(bench,
     assert "mouse.gff3' cannot be used: no gene in it is on a sequence of" in fails("annotate", *mouse, *reference)
 
 
+@pytest.mark.parametrize(
+    ("fasta", "reason"),
+    [
+        (b"not a FASTA\n", "Format error"),
+        (b">c1\nACGT\n>c1\nACGA\n", "two of its sequences have the same name"),
+        (gzip.compress(b">c1\nACGT\n", mtime=0)[:-9], "damaged or cut short"),
+    ],
+)
+def test_a_damaged_reference_is_named_with_the_reason(bench, tmp_path, fails, fasta, reason):
+    (tmp_path / "bad.fa").write_bytes(fasta)
+    error = fails("stats", "--bam", bench.results / "align/S1.bam", "--reference", tmp_path / "bad.fa")
+    assert error.startswith(f"StepFailed: '{tmp_path / 'bad.fa'}'")
+    assert reason in error
+
+
 def test_a_name_that_could_lead_elsewhere_is_refused(bench, tmp_path):
     options = ["--bam", bench.results / "align/S1.bam", "--reference", bench.cohort["reference"]]
     line = command(tmp_path / "scratch", "stats", *options, out=tmp_path / "out")
@@ -328,14 +343,16 @@ def test_a_name_that_could_lead_elsewhere_is_refused(bench, tmp_path):
     assert not list((tmp_path / "scratch").iterdir())
 
 
-def test_a_scratch_without_room_is_named_and_left_empty(bench, tmp_path):
-    """As on a full disk, a write fails: no process may make a file of more than 100 KiB."""
+@pytest.mark.parametrize("kib", [35, 100])  # the index has no room, or the sorted reads
+def test_a_scratch_without_room_is_named_and_left_empty(bench, tmp_path, kib):
+    """As on a full disk, a write fails: no process may make a larger file."""
     options = ["--reads", *bench.reads(), "--reference", bench.cohort["reference"]]
     line = command(tmp_path / "scratch", "align", *options, out=tmp_path / "out")
-    limited = ["bash", "-c", 'ulimit -f 100; exec "$@"', "-", *line]
+    limited = ["bash", "-c", f'ulimit -f {kib}; exec "$@"', "-", *line]
     done = subprocess.run(limited, capture_output=True, text=True)
     assert done.returncode == 1
-    assert f"the scratch folder '{tmp_path / 'scratch'}'" in done.stderr
+    assert f"'{tmp_path / 'scratch'}'" in done.stderr
+    assert ("has no room for the index of" if kib == 35 else "may be full") in done.stderr
     assert "Traceback" not in done.stderr
     assert not list((tmp_path / "scratch").iterdir())
     assert not (tmp_path / "out").exists()

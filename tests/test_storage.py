@@ -200,3 +200,5 @@ def test_a_file_of_any_size_is_copied_to_and_from_an_address(tmp_path, account):
         assert copy.is_relative_to(tmp_path / ("copied" if storage.is_s3(folder) else "copies"))
         with pytest.raises(NotFound, match="absent"):
             storage.local(f"{folder}/absent", tmp_path, clients=clients)
+    with pytest.raises(NotFound, match="no-such-bucket"):
+        storage.upload(tmp_path / "big", "s3://no-such-bucket/big", clients=clients)

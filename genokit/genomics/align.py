@@ -6,6 +6,7 @@ minibwa aligns in this process; samtools pairs, sorts and marks duplicates while
 from __future__ import annotations
 
 import contextlib
+import shutil
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -15,7 +16,7 @@ from typing import Any
 
 from genokit.errors import InvalidParameters
 from genokit.genomics.fastq import Read, templates
-from genokit.genomics.step import Step, check_name, main
+from genokit.genomics.step import Step, check_name, fault, main
 
 BATCH = 1000  # templates aligned in one go
 PAIRED, PROPER, UNMAPPED, REVERSE, FIRST, SECOND, SUPPLEMENTARY = 0x1, 0x2, 0x4, 0x10, 0x40, 0x80, 0x800
@@ -43,6 +44,10 @@ def align(step: Step) -> None:
     reads = [[step.input(address) for address in files] for files in given.reads]
     reference = step.reference(given.reference)
     minibwa.Index.build(str(reference.fasta), str(step.folder / "index"), threads=step.threads)
+    # On a full disk minibwa writes a part of the index and says nothing, and most reads are then not aligned.
+    bases = sum(length for length, _ in reference.sequences.values())
+    if (step.folder / "index.mbw").stat().st_size < 2 * bases or shutil.disk_usage(step.folder).free < 2**20:
+        raise fault(given.scratch, f"it has no room for the index of '{given.reference}'")
     index = minibwa.Index.load(str(step.folder / "index"))
     bam, metrics = step.out / f"{step.sample}.bam", step.out / f"{step.sample}.markdup.txt"
     tools = step.start(

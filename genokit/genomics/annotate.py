@@ -28,7 +28,7 @@ def annotate(step: Step) -> None:
                 raise fault(given.vcf, "it has no variants")
     except ValueError as error:
         raise fault(given.vcf, f"it is not a VCF ({error})") from error
-    with text(genes) as lines:
+    with text(genes, given.genes) as lines:
         if not any(line.partition("\t")[0] in reference.sequences for line in lines):
             raise fault(given.genes, f"no gene in it is on a sequence of '{given.reference}'")
     step.do(given.vcf, ("bcftools", "csq", "-f", reference.fasta, "-g", genes, "-p", "a", "-Oz", "-o", out, vcf))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -36,13 +34,9 @@ def templates(paths: Sequence[Path], addresses: Sequence[str]) -> Iterator[list[
 
 
 def _reads(path: Path, address: str) -> Iterator[Read]:
-    number = 0
-    try:
-        with text(path) as lines:
-            for number, head in enumerate(lines, 1):
-                bases, plus, quality = (next(lines, "").rstrip() for _ in range(3))
-                if head[0] != "@" or len(head) < 3 or plus[:1] != "+" or len(bases) != len(quality) or not bases:
-                    raise fault(address, f"its read {number:,} is not four lines of FASTQ, or is cut short")
-                yield Read(head[1:].split(None, 1)[0].removesuffix("/1").removesuffix("/2"), bases, quality)
-    except (EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError) as error:
-        raise fault(address, f"after {number:,} reads its data are damaged or cut short ({error})") from error
+    with text(path, address) as lines:
+        for number, head in enumerate(lines, 1):
+            bases, plus, quality = (next(lines, "").rstrip() for _ in range(3))
+            if not head[1:].strip() or head[0] != "@" or plus[:1] != "+" or len(bases) != len(quality) or not bases:
+                raise fault(address, f"its read {number:,} is not four lines of FASTQ, or is cut short")
+            yield Read(head[1:].split(None, 1)[0].removesuffix("/1").removesuffix("/2"), bases, quality)

@@ -49,11 +49,11 @@ CHUNK = 50_000  # pairs made at once
 
 
 class Contig(NamedTuple):
-    """A sequence of the reference, its repeats as (start, unit, end), and where variants cannot be called."""
+    """A sequence of the reference, its repeats as (start, length of the unit), and where variants cannot be called."""
 
     name: str
     bases: Bases
-    repeats: list[tuple[int, int, int]]
+    repeats: list[tuple[int, int]]
     hard: list[tuple[int, int]]
 
 
@@ -197,7 +197,7 @@ def _contig(rng: Generator, name: str, length: int, families: list[Bases], genes
     # One slot of the contig holds at most one thing, so that nothing is written over.
     slots = rng.permutation(np.arange(1000, length - 5000, 2000))
     hard: list[tuple[int, int]] = [(0, 500), (length - 500, length)]
-    repeats: list[tuple[int, int, int]] = []
+    repeats: list[tuple[int, int]] = []
     if length >= 50_000:
         size = min(1500, length // 20)
         first, second, slots = slots[0], slots[1], slots[2:]
@@ -210,7 +210,7 @@ def _contig(rng: Generator, name: str, length: int, families: list[Bases], genes
             unit = _random(rng, int(rng.integers(1, 7)), 0.4)
             repeat = np.tile(unit, int(rng.integers(6, 12 + 12 // len(unit))))
             bases[start : start + len(repeat)] = repeat
-            repeats.append((start, len(unit), start + len(repeat)))
+            repeats.append((start, len(unit)))
     return Contig(name, bases, repeats, hard)
 
 
@@ -266,7 +266,7 @@ def _sites(rng: Generator, contig: Contig) -> list[Site]:
     for n in range(round(length / INDEL_EVERY / CARRIED)):
         start, size = int(rng.integers(1, length - 100)), min(int(rng.geometric(0.3)), LONGEST_INDEL)
         if n % 3 == 0 and contig.repeats:
-            start, unit, _ = contig.repeats[int(rng.integers(len(contig.repeats)))]
+            start, unit = contig.repeats[int(rng.integers(len(contig.repeats)))]
             size = unit * int(rng.integers(1, 3))
             inserted = bases[start : start + size].tobytes()
         else:

@@ -14,7 +14,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
@@ -65,11 +66,16 @@ def fault(address: object, reason: str) -> StepFailed:
     return StepFailed(f"'{address}' cannot be used: {reason}.", path=str(address), reason=reason)
 
 
-def text(path: Path) -> IO[str]:
-    """Open a file of ASCII text, gzip or not."""
+@contextlib.contextmanager
+def text(path: Path, address: str) -> Iterator[IO[str]]:
+    """Read a file of ASCII text, gzip or not. Raises StepFailed where it is damaged."""
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
-    return gzip.open(path, "rt", encoding="ascii") if packed else path.open(encoding="ascii")
+    try:
+        with gzip.open(path, "rt", encoding="ascii") if packed else path.open(encoding="ascii") as lines:
+            yield lines
+    except (EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError) as error:
+        raise fault(address, f"its data are damaged or cut short ({error})") from error
 
 
 class Tools:
@@ -136,6 +142,8 @@ class Step:
     def __init__(self, given: argparse.Namespace, folder: Path) -> None:
         self.given, self.folder, self.out, self.threads = given, folder, folder / "out", given.threads
         self.sample = check_name(given.sample)
+        if self.threads < 1:
+            raise InvalidParameters(f"--threads must be at least 1, got {self.threads}.")
         self.out.mkdir()
         self.running: list[Tools] = []
 
@@ -174,12 +182,14 @@ class Step:
     def reference(self, address: str) -> Reference:
         """The reference, indexed, with the M5 of its sequences."""
         fasta = self.folder / "reference.fa"
-        with text(self.input(address)) as source, fasta.open("w") as file:
+        with text(self.input(address), address) as source, fasta.open("w") as file:
             shutil.copyfileobj(source, file)
         self.do(address, ("samtools", "faidx", fasta))
         self.do(address, ("samtools", "dict", fasta, "-o", self.folder / "reference.dict"))
         lines = (self.folder / "reference.dict").read_text().splitlines()
         fields = [dict(part.split(":", 1) for part in line.split("\t")[1:]) for line in lines if line[:3] == "@SQ"]
+        if len({one["SN"] for one in fields}) < len(fields):
+            raise fault(address, "two of its sequences have the same name")
         return Reference(address, fasta, {one["SN"]: (int(one["LN"]), one["M5"]) for one in fields})
 
     def bam(self, address: str, reference: Reference) -> Path:
