@@ -17,6 +17,25 @@ OPTIONS = {
 }
 
 
+def windows(lengths: dict[str, int], size: int = WINDOW) -> list[str]:
+    """The sequences cut into regions as bcftools takes them, each of at most ``size`` bases; small ones share one.
+
+    >>> windows({"chr1": 250, "HLA:1": 30, "HLA:2": 30}, 100)
+    ['{chr1}:1-100', '{chr1}:101-200', '{chr1}:201-250,{HLA:1}:1-30', '{HLA:2}:1-30']
+    """
+    found: list[list[str]] = []
+    room = 0
+    for name, length in lengths.items():
+        for start in range(0, length, size):
+            end = min(start + size, length)
+            if end - start > room:
+                found.append([])
+                room = size
+            found[-1].append(f"{{{name}}}:{start + 1}-{end}")
+            room -= end - start
+    return [",".join(regions) for regions in found]
+
+
 def call(step: Step) -> None:
     """Call a sample's SNVs and indels. Raises StepFailed."""
     given = step.given
@@ -24,9 +43,7 @@ def call(step: Step) -> None:
     bam = step.bam(given.bam, reference)
     vcf, running = step.out / f"{step.sample}.vcf.gz", deque[Tools]()
     parts: list[Path] = []
-    windows = [f"{name}:{start + 1}-{min(start + WINDOW, length)}"
-               for name, (length, _) in reference.sequences.items() for start in range(0, length, WINDOW)]  # fmt: skip
-    for window in windows:
+    for window in windows({name: length for name, (length, _) in reference.sequences.items()}):
         if len(running) == step.threads:
             running.popleft().finish()
         parts.append(step.folder / f"{len(parts)}.bcf")

@@ -221,11 +221,8 @@ def _gene(rng: Generator, contig: str, bases: Bases, start: int, lines: list[str
     sizes[-1] += -sizes.sum() % 3
     coding = np.frombuffer(("ATG" + "".join(rng.choice(CODONS, sizes.sum() // 3 - 2)) + "TAA").encode(), np.uint8)
     edges = np.cumsum([0, *sizes])
-    introns = np.cumsum([0, *rng.integers(70, 150, count - 1)])
-    exons = [
-        (start + int(a) + int(gap), start + int(b) + int(gap))
-        for (a, b), gap in zip(pairwise(edges), introns, strict=True)
-    ]
+    shift = start + np.cumsum([0, *rng.integers(70, 150, count - 1)])
+    exons = list(zip((edges[:-1] + shift).tolist(), (edges[1:] + shift).tolist(), strict=True))
     end, spliced = exons[-1][1], coding if strand == "+" else COMPLEMENT[coding][::-1]
     donor, acceptor = (b"GT", b"AG") if strand == "+" else (b"CT", b"AC")
     for (a, b), (low, high) in zip(pairwise(edges), exons, strict=True):
