@@ -179,6 +179,17 @@ def test_a_result_does_not_depend_on_the_number_of_threads(bench, tmp_path):
         assert list(map(str, one)) == list(map(str, two))
 
 
+def test_names_of_sequences_may_have_colons_and_stars(bench, tmp_path):
+    reference = tmp_path / "hla.fa"
+    reference.write_text(bench.cohort["reference"].read_text().replace(">chr2", ">HLA-A*01:01"))
+    given = ("--reference", reference)
+    made = run(tmp_path / "scratch", "align", "--reads", *bench.reads(), *given, out=tmp_path / "bam")
+    done = run(tmp_path / "scratch", "call", "--bam", made.out / "S1.bam", *given, out=tmp_path / "vcf")
+    assert done.code == 0, done.error
+    with pysam.VariantFile(str(done.out / "S1.vcf.gz")) as file:
+        assert {one.chrom for one in file} == {"chr1", "HLA-A*01:01"}
+
+
 def test_single_reads_are_aligned_without_mates(bench, tmp_path):
     first = rewritten(bench.reads()[0], lambda lines: lines[:400], tmp_path / "one.fq.gz")
     plain = tmp_path / "plain.fq"

@@ -18,10 +18,10 @@ OPTIONS = {
 
 
 def windows(lengths: dict[str, int], size: int = WINDOW) -> list[str]:
-    """The sequences cut into regions as bcftools takes them, each of at most ``size`` bases; small ones share one.
+    """The sequences cut into windows of at most ``size`` bases; each is a file of regions for bcftools.
 
-    >>> windows({"chr1": 250, "HLA:1": 30, "HLA:2": 30}, 100)
-    ['{chr1}:1-100', '{chr1}:101-200', '{chr1}:201-250,{HLA:1}:1-30', '{HLA:2}:1-30']
+    >>> windows({"chr1": 150, "HLA:1": 30, "HLA:2": 30}, 100)
+    ['chr1\\t1\\t100\\n', 'chr1\\t101\\t150\\nHLA:1\\t1\\t30\\n', 'HLA:2\\t1\\t30\\n']
     """
     found: list[list[str]] = []
     room = 0
@@ -31,9 +31,9 @@ def windows(lengths: dict[str, int], size: int = WINDOW) -> list[str]:
             if end - start > room:
                 found.append([])
                 room = size
-            found[-1].append(f"{{{name}}}:{start + 1}-{end}")
+            found[-1].append(f"{name}\t{start + 1}\t{end}\n")
             room -= end - start
-    return [",".join(regions) for regions in found]
+    return ["".join(regions) for regions in found]
 
 
 def call(step: Step) -> None:
@@ -47,7 +47,9 @@ def call(step: Step) -> None:
         if len(running) == step.threads:
             running.popleft().finish()
         parts.append(step.folder / f"{len(parts)}.bcf")
-        pile = ("bcftools", "mpileup", "-X", "illumina", "-q", 20, "-Q", 13, "-a", "AD,DP", "-r", window)
+        regions = parts[-1].with_suffix(".txt")  # not an option: a name may have a colon
+        regions.write_text(window)
+        pile = ("bcftools", "mpileup", "-X", "illumina", "-q", 20, "-Q", 13, "-a", "AD,DP", "-R", regions)
         running.append(step.start(
             given.bam, (*pile, "-f", reference.fasta, "-Ou", "-o", "/dev/stdout", bam),
             ("bcftools", "call", "-mv", "-a", "GQ", "-Ob", "-o", parts[-1], "-"),
