@@ -72,6 +72,7 @@ def test_a_sweep_trains_every_combination_once_and_shows_failures_beside_success
     assert list(more.table()["status"]) == ["SUCCEEDED"] * 3
 
 
+@pytest.mark.slow
 def test_halving_stops_the_worse_trials_and_goes_on_with_the_better(few, account, tmp_path):
     found = train.sweep(
         few, epochs=4, halving=2, batch_size=16, learning_rate=[1e-5, 0.05, 1e-4, 0.1], out=tmp_path,
@@ -89,6 +90,7 @@ def test_halving_stops_the_worse_trials_and_goes_on_with_the_better(few, account
     assert trial(found.plan, 2, 1) == (None, 0)
 
 
+@pytest.mark.slow
 def test_a_failed_trial_is_shown_with_its_reason_and_run_again_alone(few, account, tmp_path):
     batch = Batch(settings=account)
     blocked = train.sweep(few, batch_size=128, seed=[1, 2], out=tmp_path / "one", batch=batch)

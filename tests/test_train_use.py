@@ -58,6 +58,7 @@ def test_a_data_set_is_predicted_in_parts(few, model, account, tmp_path):
         train.predict(tmp_path / "none.safetensors", few, batch=Batch(settings=account))
 
 
+@pytest.mark.slow
 def test_a_job_that_gets_sigterm_saves_and_its_next_attempt_goes_on(few, account):
     job = train.submit(few, epochs=4, batch_size=4, save_min=60, batch=Batch(settings=account))
     out = job.parameters["out"]

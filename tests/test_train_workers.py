@@ -53,7 +53,7 @@ def assert_gone(found: list[int]) -> None:
     wait_until(lambda: not any(map(is_running, found)), within_s=10)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("engine", SLOW_ENGINES)
 def test_two_workers_train_as_one_does_at_the_same_batch(few, tmp_path, engine):
     launcher = start(few, tmp_path, engine, "--epochs", "4")
     out, err = launcher.communicate()
