@@ -141,6 +141,20 @@ def test_a_training_killed_at_twenty_random_moments_ends_with_the_weights_of_one
         assert [row["epoch"] for row in train.load(out).epochs] == [0, 1]
 
 
+@pytest.mark.slow
+def test_a_training_repeats_bit_for_bit_with_each_number_of_threads(few, tmp_path):
+    reached = set()
+    for threads in ("1", "2"):
+        for out in ("a", "b"):
+            words = command(few, tmp_path / threads / out, "--threads", threads)
+            subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+        models = [train.load(tmp_path / threads / out) for out in ("a", "b")]
+        assert models[0].sha256 == models[1].sha256
+        assert models[0].parameters.threads == int(threads)
+        reached.add(round(models[0].history.validation_accuracy, 1))
+    assert len(reached) == 1  # other bits, the same learning
+
+
 def test_a_training_stops_when_told_and_resumes_in_the_middle_of_an_epoch(few, tmp_path):
     parameters, stop = train.Parameters(batch_size=100, shift=2), threading.Event()
     stop.set()
