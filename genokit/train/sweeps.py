@@ -218,9 +218,7 @@ class Sweep:
     def plot(self) -> tuple[Axes, Axes]:
         """The trials as parallel coordinates, and their learning curves, in two figures."""
         table = self.table()
-        curves = [
-            History(checkpoint.read_record(trial["out"]).get("epochs", [])).table for trial in self.plan["trials"]
-        ]
+        curves = [_history(trial).table for trial in self.plan["trials"]]
         return parallel_coordinates(table, self.axes, "validation_accuracy", unit="%"), learning_curves(curves)
 
     def follow(self, *, every_s: float = 2) -> Sweep:
@@ -255,13 +253,11 @@ class Sweep:
     def __repr__(self) -> str:
         table = self.table()
         counts = ", ".join(f"{count} {status}" for status, count in table["status"].value_counts().items())
-        best = table["validation_accuracy"].max()
-        return f"<Sweep of {len(table)} trials: {counts}; best validation accuracy {best:.4f}>"
+        return f"<Sweep of {len(table)} trials: {counts}; best validation accuracy {_best(table)}>"
 
     def _repr_html_(self) -> Html:
         table = self.table().sort_values("validation_accuracy", ascending=False)
-        best = "none yet" if table["validation_accuracy"].isna().all() else f"{table['validation_accuracy'].max():.4f}"
-        rows = {"trials": len(table), "best validation accuracy": best}
+        rows = {"trials": len(table), "best validation accuracy": _best(table)}
         return stack(card("Sweep", rows), table_of(table.round(4).reset_index(), most=20))
 
 
@@ -271,9 +267,8 @@ def participants(plan: Mapping[str, Any], number: int) -> list[int]:
         return list(range(len(plan["trials"])))
     until = {place: _until(plan, place, number - 1) for place in participants(plan, number - 1)}
     reached = {place: _accuracy(plan["trials"][place], epochs) for place, epochs in until.items()}
-    return sorted((place for place in reached if reached[place] >= 0), key=lambda place: (-reached[place], place))[
-        : plan["rounds"][number]
-    ]
+    ranked = sorted((place for place in reached if reached[place] >= 0), key=lambda place: (-reached[place], place))
+    return ranked[: plan["rounds"][number]]
 
 
 def trial(plan: Mapping[str, Any], number: int, place: int) -> tuple[Mapping[str, Any] | None, int]:
@@ -304,6 +299,11 @@ def _row(one: Mapping[str, Any], status: str, reason: str) -> dict[str, Any]:
     problem = reason if status == "FAILED" else history.problem or ""
     return {"status": status, "epochs": len(table), **{name: last.get(name, math.nan) for name in measures},
             "seconds": float(table["seconds"].sum()), "reason": problem}  # fmt: skip
+
+
+def _best(table: pd.DataFrame) -> str:
+    known = table["validation_accuracy"].dropna()
+    return f"{known.max():.4f}" if len(known) else "none yet"
 
 
 def _drawn(dice: np.random.RandomState, values: Sequence[Any]) -> Any:
