@@ -54,38 +54,29 @@ def start(p: Parameters, digits: Digits, weights: Weights, momentum: Weights) ->
     return MxnetEngine(p, digits, weights, momentum)
 
 
-def choose_engine(device: str = "cpu") -> str:
-    """The engine that ``engine="auto"`` stands for on this machine.
+def choose_engine() -> str:
+    """The engine that ``engine="auto"`` stands for on this machine: PyTorch where it is installed, or else MXNet.
 
-    MXNet, unless only PyTorch is installed, or both are and PyTorch is the faster one: on a GPU, because MXNet's last
-    release has no code for the H100 and later, and on CPUs without AVX-512. ``tests/benchmarks/bench_train.py``
-    compares them on this machine.
-
-    Parameters
-    ----------
-    device : str, default "cpu"
-        "cpu" or "gpu".
+    PyTorch is the faster one, and on GPUs from the H100 on the only one. ``tests/benchmarks/bench_train.py`` compares
+    them on this machine.
 
     Returns
     -------
     str
-        "mxnet" or "torch".
+        "torch" or "mxnet".
 
     Examples
     --------
     >>> choose_engine() in ("mxnet", "torch")
     True
     """
-    if find_spec("torch") is None:
-        return "mxnet"
-    faster = "torch" if device == "gpu" or not _has_avx512() else "mxnet"
-    return faster if find_spec("mxnet") else "torch"
+    return "torch" if find_spec("torch") else "mxnet"
 
 
 def settle(p: Parameters, like: Mapping[str, object] | None = None) -> Parameters:
     """The parameters with engine and threads chosen: as in ``like``, a checkpoint's, or else for this process."""
     like = like or {}
-    engine = p.engine if p.engine != "auto" else like.get("engine") or choose_engine(p.device)
+    engine = p.engine if p.engine != "auto" else like.get("engine") or choose_engine()
     threads = p.threads or like.get("threads") or _threads(str(engine))
     if p.precision == "bfloat16" and engine == "mxnet":
         raise InvalidParameters("precision='bfloat16' needs PyTorch: use engine='torch', or precision='float32'.")
@@ -105,11 +96,3 @@ def default_threads() -> int:
     given = os.environ.get("OMP_NUM_THREADS", "")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return int(given) if given.isdecimal() and int(given) else min(MOST_THREADS, cores)
-
-
-def _has_avx512() -> bool:
-    try:
-        with open("/proc/cpuinfo") as file:
-            return "avx512f" in file.read()
-    except OSError:  # not Linux: MXNet has no wheels there either
-        return False
