@@ -118,6 +118,7 @@ class LiveGraph:
 
     def __init__(self, ended: PipelineRun, *, shown: bool) -> None:
         self.ended, self.shown = ended, shown and live.is_interactive()
+        self._handle: Any = None
         self._drawn: tuple[float, list[str]] = (0.0, [])
 
     def update(self, running: Collection[str] | None = None) -> None:
@@ -131,21 +132,9 @@ class LiveGraph:
         at, drawn = self._drawn
         if not self.shown or states == drawn or (running is not None and time.monotonic() - at < 1):
             return
-        from IPython.display import display as show
-
         words = f"{now.done} notebooks succeeded"
-        data = {"text/html": _picture(now.plot(), words), "text/plain": words}
-        show(data, raw=True, display_id=now.path.name, update=bool(drawn))
+        self._handle = live.replaced(self._handle, display.drawn(now.plot(), words), words)
         self._drawn = (time.monotonic(), states)
-
-
-def _picture(ax: Axes, words: str, *, caption: str = "") -> display.Html:
-    """A figure as HTML, described by ``words``; it is closed."""
-    from matplotlib import pyplot as plt
-
-    html = display.figure(ax.figure, words, caption=caption)  # type: ignore[arg-type]
-    plt.close(ax.figure)  # type: ignore[arg-type]
-    return html
 
 
 def _summary(ended: PipelineRun, *, seen_from: Path | None = None) -> list[tuple[str, object]]:
@@ -202,7 +191,7 @@ def _drawn(ended: PipelineRun) -> display.Html:
 
     table = ended.notebooks
     parts = {"Which notebook needs which": graph, "When each notebook waited (pale) and ran": timeline}
-    return display.stack(*(_picture(draw(table), words, caption=words) for words, draw in parts.items()))
+    return display.stack(*(display.drawn(draw(table), words, caption=words) for words, draw in parts.items()))
 
 
 def _provenance(ended: PipelineRun, made: crate.Crate, actions: Mapping[str, crate.Reference]) -> display.Html:
