@@ -7,8 +7,8 @@ import pytest
 
 from genokit import train
 from genokit.errors import InvalidParameters
-from genokit.train import network
-from genokit.train.mxnet import load
+from genokit.train import engines, network
+from genokit.train.digits import Digits
 from genokit.train.numpy_network import AT_ONCE, numpy_logits
 
 WEIGHTS = network.first_weights(1)
@@ -36,10 +36,9 @@ def by_definition(weights: network.Weights, images: np.ndarray) -> np.ndarray:
 
 
 def with_mxnet(weights: network.Weights, images: np.ndarray) -> np.ndarray:
-    mx = load()
-    net = network.lenet(mx)
-    network.set_weights(mx, net, weights, mx.cpu())
-    return network.logits(mx, net, images, mx.cpu())
+    none = np.zeros((0, 28, 28), np.uint8)
+    p = engines.settle(train.Parameters(engine="mxnet"))
+    return engines.start(p, Digits(none, none[:, 0, 0], none, none[:, 0, 0]), weights, {}).logits(images)
 
 
 def test_the_logits_are_those_of_mxnet(mnist) -> None:
