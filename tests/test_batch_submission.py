@@ -489,6 +489,11 @@ def test_odd_input_is_refused_in_words_that_name_it(batch: Batch) -> None:
             batch.submit(known, check=False, **wrong)
 
 
+def test_an_image_that_is_no_text_is_refused(batch: Batch) -> None:
+    with pytest.raises(InvalidRequest, match="image must be of type str, but is 5"):
+        batch.define("task", command=["true"], image=5)  # type: ignore[arg-type]
+
+
 def test_a_definition_that_is_not_named_is_not_guessed(batch: Batch) -> None:
     batch.define("task", command=["true"], memory_gib=0.1)
     for reference in ("", ":1", "x/task", "arn:aws:batch:us-east-1:123456789012:job-definition/task:1"):

@@ -120,6 +120,7 @@ class Batch:
 
         https://docs.aws.amazon.com/batch/latest/APIReference/API_RegisterJobDefinition.html
         """
+        definitions.must_be("image", image, str)
         own_environment = {**self.clients.job_environment(), **definitions.members("environment", environment)}
         request = {
             "jobDefinitionName": name,
