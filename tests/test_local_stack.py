@@ -244,6 +244,15 @@ def test_of_two_change_sets_the_later_is_the_one_that_counts(cloud):
     assert cloud.api.describe_stacks(StackName="s")["Stacks"][0]["StackStatus"] == "CREATE_COMPLETE"
 
 
+@pytest.mark.parametrize(("files", "ends"), [((), "CREATE_COMPLETE"), (("a",), "ROLLBACK_COMPLETE")])
+def test_the_empty_bucket_that_a_killed_creation_leaves_is_no_obstacle_but_one_with_files_is(cloud, files, ends):
+    cloud.clients.s3.create_bucket(Bucket="s-b")
+    for key in files:
+        cloud.clients.s3.put_object(Bucket="s-b", Key=key, Body=b"a")
+    assert cloud.become("Resources: {B: {Type: AWS::S3::Bucket}}", "CREATE") == ends
+    assert cloud.clients.s3.list_objects_v2(Bucket="s-b")["KeyCount"] == len(files)
+
+
 def test_a_rollback_takes_buckets_away_too(cloud):
     body = "Resources: {B: {Type: AWS::S3::Bucket}, X: {Type: AWS::Batch::JobQueue, DependsOn: B, Properties: {}}}"
     assert cloud.become(body, "CREATE") == "ROLLBACK_COMPLETE"

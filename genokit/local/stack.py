@@ -95,8 +95,10 @@ def _create(caller: _Within, new: Doc, old: Doc | None) -> None:
     """
     name = _last(new["physical"])
     if new["type"] == BUCKET and old is None:
-        calls.create_bucket(Objects(caller.home), {"Bucket": name})
-        caller.undo.callback(Objects(caller.home).remove, name)
+        objects = Objects(caller.home)
+        objects.remove(name)  # an empty one: a creation that was killed leaves it, and its stack knows nothing of it
+        calls.create_bucket(objects, {"Bucket": name})
+        caller.undo.callback(objects.remove, name)
     elif new["type"] == DEFINITION:
         caller.call("register_job_definition", {**new["properties"], "jobDefinitionName": name})
     elif new["type"] in KINDS:
