@@ -9,6 +9,7 @@ import os
 import secrets
 import shutil
 import stat
+from collections.abc import Iterator
 from itertools import takewhile
 from pathlib import Path
 from typing import IO, Any
@@ -53,6 +54,36 @@ def restrict(path: Path) -> Path:
     if mode & 0o077:
         path.chmod(mode & 0o700)
     return path
+
+
+@contextlib.contextmanager
+def replaced_folder(place: Path, *, private: bool = False) -> Iterator[Path]:
+    """Fill a new folder that takes the place of ``place`` when the block ends; an error leaves the old one alone.
+
+    With ``private`` the folder is one of ``private_folder``, marked as data.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with replaced_folder(Path(folder) / "data") as new:
+    ...         _ = (new / "a.txt").write_text("α")
+    ...     os.listdir(folder)
+    ['data']
+    """
+    place = place.absolute()
+    staged = place.with_name(f".{place.name[:40]}.{secrets.token_hex(6)}.part")
+    old = staged.with_suffix(".old")
+    if private:
+        private_folder(staged, data=True)
+    else:
+        staged.mkdir(parents=True)
+    try:
+        yield staged
+        if place.exists():
+            place.replace(old)
+        staged.replace(place)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
 
 
 def write_atomic(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from genokit.files import sha256, write_atomic
+from genokit.files import replaced_folder, sha256, write_atomic
 
 ROOT = Path(__file__).parents[1]
 
@@ -89,3 +89,15 @@ def test_a_name_as_long_as_the_file_system_takes_can_be_written(tmp_path):
 def test_the_hash_is_that_of_the_bytes(tmp_path):
     data = os.urandom(300_000)
     assert sha256(write_atomic(tmp_path / "a", data)) == hashlib.sha256(data).hexdigest()
+
+
+def test_a_folder_is_replaced_whole_or_stays_as_it_was(tmp_path):
+    place = tmp_path / "data"
+    for text in ("old", "new"):
+        with replaced_folder(place) as staged:
+            (staged / "a.txt").write_text(text)
+    with pytest.raises(ValueError, match="half"), replaced_folder(place) as staged:
+        (staged / "a.txt").write_text("half")
+        raise ValueError("half")
+    assert (place / "a.txt").read_text() == "new"
+    assert [one.name for one in tmp_path.iterdir()] == ["data"]

@@ -12,8 +12,6 @@ import gzip
 import io
 import json
 import os
-import shutil
-import uuid
 import zlib
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -26,7 +24,7 @@ from numpy.typing import NDArray
 
 from genokit.data import Dataset, Manifest
 from genokit.errors import ConfirmationNeeded, InvalidParameters
-from genokit.files import write_atomic
+from genokit.files import replaced_folder, write_atomic
 from genokit.genomics.step import check_name
 
 MARK = "simulated.json"
@@ -133,20 +131,13 @@ def simulate(
     if place.exists() and (not place.is_dir() or (any(place.iterdir()) and not (place / MARK).is_file())):
         message = f"'{place}' has files other than a simulated cohort, which would be lost. Name a new folder."
         raise ConfirmationNeeded(message, losses=[str(place)])
-    staged = place.with_name(f".{place.name[:40]}.{uuid.uuid4().hex[:8]}.part")
-    (staged / "reads").mkdir(parents=True)
-    try:
+    with replaced_folder(place) as staged:
+        (staged / "reads").mkdir()
         _write(staged, names, seed, bases // contigs, contigs, coverage, lanes)
         about = {"simulated": True, "samples": names, "seed": seed, "bases": bases, "contigs": contigs}
         write_atomic(staged / MARK, json.dumps(about | {"coverage": coverage, "lanes": lanes}) + "\n")
         title = f"Simulated cohort: {len(names)} sample{'s' * (len(names) > 1)}, seed {seed}"
         Manifest.freeze(staged, "simulated-cohort", title=title, licence="CC0-1.0")
-        if place.exists():
-            place.replace(staged.with_suffix(".old"))
-        staged.replace(place)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
-        shutil.rmtree(staged.with_suffix(".old"), ignore_errors=True)
     return Manifest(place).fetch(progress=False)
 
 

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from genokit.errors import ConfirmationNeeded, InvalidParameters
-from genokit.files import private_folder, restrict, write_atomic
+from genokit.files import private_folder, replaced_folder, restrict, write_atomic
 from genokit.omop.etl.mimic3 import mimic3, quoted
 from genokit.omop.etl.source import MARK, Source
 
@@ -121,19 +119,10 @@ def synthetic(
     means = {name: events.mean * (density if events.dense else 1) for name, events in EVENTS.items()}
     if chartevents_per_stay is not None:
         means["chartevents"] = chartevents_per_stay
-    staged = place.absolute().with_name(f".{place.name[:40]}.{uuid.uuid4().hex[:8]}.part")
-    old = staged.with_suffix(".old")
-    private_folder(staged, data=True)
-    try:
+    with replaced_folder(place, private=True) as staged:
         rows = _write(staged, persons, seed, means, format, threads, progress)
         about = {"synthetic": True, "persons": persons, "seed": seed, "density": density, "rows": rows}
         write_atomic(staged / MARK, json.dumps(about, indent=1) + "\n", private=True)
-        if place.exists():
-            place.replace(old)
-        staged.replace(place)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
     return Source(place)
 
 
