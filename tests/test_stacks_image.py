@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tarfile
 import warnings
 import zipfile
@@ -400,8 +401,6 @@ def test_the_buildspec_builds_and_pushes_an_archive_of_the_right_hash_only(
     checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: bool
 ) -> None:
     """The shell of the template's buildspec, run by bash, with programs that stand in for docker and the AWS CLI."""
-    if shutil.which("unzip") is None:
-        pytest.skip("unzip is not installed")
     import yaml
 
     [project] = Template().of("CodeBuild::Project").values()
@@ -415,6 +414,10 @@ def test_the_buildspec_builds_and_pushes_an_archive_of_the_right_hash_only(
         f'case $1 in s3) cp {tmp_path}/archive "$last" ;; ecr) echo secret ;; esac\n'
     )
     (tmp_path / "bin" / "aws").chmod(0o755)
+    if shutil.which("unzip") is None:  # CodeBuild's image has it, this machine need not
+        unzip = tmp_path / "bin" / "unzip"
+        unzip.write_text(f'#!/bin/sh\n[ "$1" = -q ] && shift\nexec {sys.executable} -m zipfile -e "$1" "${{3:-.}}"\n')
+        unzip.chmod(0o755)
     context = pack(checkout)
     (tmp_path / "archive").write_bytes(context if whole else context + b"!")
     variables = {"BUCKET": "b", "REPOSITORY": REPOSITORY, "TAG": "genokit-cpu-1", "ENGINE": "cpu"}

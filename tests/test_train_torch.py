@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 
@@ -10,7 +12,7 @@ import pytest
 from small_mnist import small_mnist
 
 from genokit import train
-from genokit.errors import InvalidParameters, MissingDependency
+from genokit.errors import InvalidParameters
 from genokit.train import engines
 from genokit.train.network import first_weights
 
@@ -105,10 +107,9 @@ def test_an_open_choice_resumes_with_the_engine_of_the_checkpoint(few, tmp_path)
         train.fit(few, p.replace(engine="mxnet"), checkpoint=tmp_path, resume=True, progress=False)
 
 
-def test_a_missing_gpu_is_an_error_with_a_way_out(few):
-    import torch
-
-    if torch.cuda.is_available():
-        pytest.skip("this machine has a GPU: make test-gpu")
-    with pytest.raises(MissingDependency, match=r"PyTorch finds no GPU.*device='cpu'"):
-        train.fit(few, train.Parameters(engine="torch", device="gpu"), progress=False)
+def test_a_missing_gpu_is_an_error_with_a_way_out(few, tmp_path):
+    words = ["--data", few.ref, "--out", str(tmp_path), "--engine", "torch", "--device", "gpu"]
+    hidden = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}  # also where this machine has a GPU
+    done = subprocess.run([sys.executable, "-m", "genokit.train", *words], capture_output=True, text=True, env=hidden)
+    assert done.returncode == 1
+    assert re.search(r"MissingDependency: .*PyTorch finds no GPU.*device='cpu'", done.stderr)
