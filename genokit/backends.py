@@ -153,7 +153,7 @@ class Clients:
         }
 
     def image_digest(self, image: str) -> str:
-        """The digest of an image in ECR, given by repository and tag; empty if there is none. Raises AccessDenied."""
+        """Look up the digest of ``repository:tag`` in ECR; "" if the tag does not exist. Raises AccessDenied."""
         repository, _, tag = image.rpartition(":")
         asked = {"repositoryName": repository.partition("/")[2], "imageIds": [{"imageTag": tag}]}
         try:

@@ -45,6 +45,11 @@ OTHER_VARIABLES = ("GENOKIT_DEBUG", "GENOKIT_RUN", TRUST)
 StrPath = str | os.PathLike[str]
 
 
+def cpus() -> int:
+    """Count the CPUs that this process may use, which a cluster or a container may have restricted."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1  # macOS
+
+
 @dataclass(frozen=True)
 class Settings:
     """Where the kit works and how. Created directly, it reads nothing; ``Settings.load()`` reads environment and file.

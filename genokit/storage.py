@@ -107,7 +107,7 @@ def read(address: Address, *, at_most: int | None = None, clients: backends.Clie
 
 
 def local(address: Address, folder: Path, *, clients: backends.Clients | None = None) -> Path:
-    """A file as a path on this machine: where it is, or else a copy in ``folder``, which is read in pieces.
+    """Make a file available as a local path: the file itself, or a copy in ``folder`` if it is on S3.
 
     Parameters
     ----------

@@ -86,7 +86,8 @@ def test_halving_stops_the_worse_trials_and_goes_on_with_the_better(few, account
     won = table["epochs"].idxmax()
     straight = train.Parameters.from_dict(found.plan["trials"][won]["parameters"])
     assert found.best().sha256 == train.fit(few, straight, progress=False).model.sha256
-    assert participants(found.plan, 2) == [won]
+    histories = [train.History(train.load(one["out"]).epochs) for one in found.plan["trials"]]
+    assert participants(found.plan, 2, histories) == [won]
     assert trial(found.plan, 2, 1) == (None, 0)
 
 

@@ -162,9 +162,9 @@ class Step:
         self.start(about, *commands).finish()
 
     def input(self, address: str, *beside: str) -> Path:
-        """A file under its own name in a folder of its own in the working folder, with the files beside it.
+        """Make an input file available in a new subfolder of the working folder, together with its index files.
 
-        ``beside`` has endings, such as ".bai". Where there is a checksum beside a file, it has to hold.
+        ``beside`` lists the suffixes of the index files, such as ".bai". If there is a checksum file, it must match.
         """
         place = Path(tempfile.mkdtemp(dir=self.folder))
         for one in (address, *(f"{address}{ending}" for ending in beside)):

@@ -19,7 +19,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from genokit.config import check_home, private_home
+from genokit.config import check_home, cpus, private_home
 from genokit.errors import GenokitError
 from genokit.files import restrict
 
@@ -150,14 +150,12 @@ def create(path: Path) -> None:
 @functools.cache
 def machine() -> tuple[int, int, int]:
     """This machine's vCPUs, memory in MiB, and GPUs that its driver lists."""
-    # Where the process may run, which a cluster or a container may have narrowed; macOS cannot say.
-    vcpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     memory_mib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
     gpus = 0
     if shutil.which("nvidia-smi"):
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False, timeout=20)
         gpus = sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
-    return vcpus, memory_mib, gpus
+    return cpus(), memory_mib, gpus
 
 
 def marks(values: Sequence[object]) -> str:

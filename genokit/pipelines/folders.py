@@ -293,7 +293,7 @@ class Run:
         return lab.debug(self.path / SOURCE, target, self.parameters, working_folder(self), said, settings)
 
     def stop(self, settings: Settings | None = None) -> None:
-        """Stop a run that has not ended: terminate its Batch job, or interrupt the process that runs it.
+        """Stop a running notebook: terminate its Batch job, or interrupt its process.
 
         What it has done so far is kept. If the process runs a pipeline, all of its notebooks stop.
 

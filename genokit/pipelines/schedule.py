@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import itertools
-import os
 import sys
 import threading
 import time
@@ -15,7 +14,7 @@ from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING, cast
 
 from genokit import backends
-from genokit.config import Settings
+from genokit.config import Settings, cpus
 from genokit.errors import GenokitError, NotebookFailed
 from genokit.pipelines import remote
 from genokit.pipelines.execute import perform
@@ -170,5 +169,4 @@ def _at_once() -> int:
     """How many kernels run here at a time: each keeps a CPU busy and needs memory."""
     import psutil  # type: ignore[import-untyped]
 
-    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return int(max(1, min(cpus, psutil.virtual_memory().available // 2**30)))
+    return int(max(1, min(cpus(), psutil.virtual_memory().available // 2**30)))

@@ -256,7 +256,7 @@ def _chosen(folder: Path) -> Iterator[str]:
 
 
 def _engine() -> str:
-    """The program of a container engine that answers; empty if there is none."""
+    """Find docker or podman; "" if neither is installed and running."""
     found = filter(None, map(shutil.which, ("docker", "podman")))
     return next((program for program in found if _ask(program, "version")), "")
 

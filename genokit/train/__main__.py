@@ -51,12 +51,13 @@ def _train(arguments: Sequence[str], stop: threading.Event) -> int:
     from genokit.data import Manifest
     from genokit.train.checkpoint import FILE, read
     from genokit.train.loop import fit, logger
-    from genokit.train.sweeps import trial
 
     given = _parsed(arguments)
     data, out, until = given.data, given.out, None
     parameters = Parameters(**{field.name: getattr(given, field.name) for field in dataclasses.fields(Parameters)})
     if given.sweep:
+        from genokit.train.sweeps import trial
+
         plan = json.loads(storage.read(given.sweep[0]))
         one, until = trial(plan, int(given.sweep[1]), int(given.sweep[2]))
         if one is None:

@@ -37,7 +37,7 @@ def write(target: str | os.PathLike[str], training: Mapping[str, Any]) -> str:
     """Write the fields of a Model atomically to a path or to s3://bucket/key; returns the address."""
     tensors = training["weights"] | {MOMENTUM + name: array for name, array in training["momentum"].items()}
     record = {name: training[name] for name in FIELDS} | {"parameters": training["parameters"].to_dict()}
-    record |= {"network": "lenet", "format": FORMAT, "sha256": _sha256(tensors)}
+    record |= {"network": "lenet", "format": FORMAT, "sha256": tensors_sha256(tensors)}
     # One field of metadata: safetensors writes several in no fixed order, and equal trainings should give equal bytes.
     return storage.write(locate(target), save_tensors(tensors, {"genokit": json.dumps(record)}))
 
@@ -59,14 +59,13 @@ def read(target: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def read_record(target: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read the rows of a checkpoint and no weights, of however many trials; {} where there is none that is whole."""
+    """Read the metadata of a checkpoint without its weights; {} if there is no valid checkpoint."""
     try:
         data = storage.read(locate(target), at_most=2**16)
         end = 8 + int.from_bytes(data[:8], "little")
         if len(data) < end <= MOST_RECORD:
             data = storage.read(locate(target), at_most=end)
-        header = json.loads(data[8:end])
-        record = json.loads(header["__metadata__"]["genokit"])
+        record = _record(data)
         return dict(record) if (record["network"], record["format"]) == ("lenet", FORMAT) else {}
     except (NotFound, ValueError, LookupError, TypeError):
         return {}
@@ -88,14 +87,19 @@ def locate(target: str | os.PathLike[str]) -> str:
     return str(path / FILE if path.is_dir() else path)
 
 
+def _record(data: bytes) -> Any:
+    """The JSON in the header of a safetensors file: https://github.com/huggingface/safetensors#format"""
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    return json.loads(header["__metadata__"]["genokit"])
+
+
 def _decode(data: bytes) -> dict[str, Any]:
     """The fields of a Model in the bytes of a file; ValueError says what was expected and what was found."""
     if len(data) > MOST:
         raise ValueError(f"expected at most {MOST:,} bytes, got more")
     try:
         tensors = load_tensors(data)  # checks the header, and every tensor's place in the file
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        record = json.loads(header["__metadata__"]["genokit"])
+        record = _record(data)
     except Exception as error:  # the file may hold anything
         raise ValueError(f"expected a safetensors file of genokit, got {len(data):,} bytes ({error})") from error
     about = (record.get("network"), record.get("format")) if isinstance(record, dict) else "none"
@@ -114,7 +118,7 @@ def _decode(data: bytes) -> dict[str, Any]:
         raise ValueError(f"its record is not valid: {error}") from error
     begun = parameters.momentum and (record["epoch"] or record["batch"])
     weights, momentum = _arrays(tensors, ""), _arrays(tensors, MOMENTUM) if begun else {}
-    if _sha256(tensors) != record.get("sha256"):
+    if tensors_sha256(tensors) != record.get("sha256"):
         raise ValueError("its weights differ from the hash in it: the file is damaged")
     return {name: record[name] for name in FIELDS} | {"weights": weights, "momentum": momentum}
 
@@ -128,7 +132,8 @@ def _arrays(tensors: Weights, prefix: str) -> Weights:
     return {name: tensors[prefix + name] for name in SHAPES}
 
 
-def _sha256(tensors: Weights) -> str:
+def tensors_sha256(tensors: Weights) -> str:
+    """Hash tensors by their names and values, whatever their order."""
     digest = hashlib.sha256()
     for name in sorted(tensors):
         digest.update(name.encode() + tensors[name].astype("<f4").tobytes())

@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 
+from genokit.config import cpus
 from genokit.errors import InvalidParameters
 from genokit.train.digits import Digits
 from genokit.train.network import Weights
@@ -94,5 +95,4 @@ def _threads(engine: str) -> int:
 def default_threads() -> int:
     """As many as OMP_NUM_THREADS says, or else as this process has cores, at most 8."""
     given = os.environ.get("OMP_NUM_THREADS", "")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return int(given) if given.isdecimal() and int(given) else min(MOST_THREADS, cores)
+    return int(given) if given.isdecimal() and int(given) else min(MOST_THREADS, cpus())

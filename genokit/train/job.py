@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from genokit import live, storage
 from genokit.display import drawn
 from genokit.errors import InvalidParameters
-from genokit.train.model import History
 from genokit.train.parameters import Parameters
 
 if TYPE_CHECKING:
     from genokit.batch import Batch, Job
     from genokit.data import Dataset
+    from genokit.train.model import History
 
 # A Spot host is reclaimed, or SIGTERM has ended the training, which saved its checkpoint: it goes on in a new attempt.
 INTERRUPTED = {
@@ -163,11 +163,14 @@ def follow(job: Job, *, every_s: float = 2) -> History:
         job = train.submit(digits, epochs=20, queue="gpu", gpus=1)
         history = train.follow(job)
     """
+    from genokit.batch.job_state import ENDED
+    from genokit.train.model import History
+
     if not live.is_interactive():
         job.tail()
     shown, seen = None, -1
     while True:
-        ended = job.status in ("SUCCEEDED", "FAILED")  # before the log is read, so that no line is missed
+        ended = job.status in ENDED  # before the log is read, so that no line is missed
         history = History.from_log(str(job.log()))
         rows = len(history) + len(history.batches)
         if live.is_interactive() and rows != seen and rows:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
 import platform
@@ -222,10 +221,7 @@ class Model:
     @property
     def sha256(self) -> str:
         """A hash of all weights: equal for trainings that are equal bit for bit."""
-        digest = hashlib.sha256()
-        for name in sorted(self.weights):
-            digest.update(name.encode() + self.weights[name].astype("<f4").tobytes())
-        return digest.hexdigest()
+        return checkpoint.tensors_sha256(self.weights)
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Predict the digit on each image: uint8 (N, 28, 28) -> int64 (N,); raises InvalidParameters."""

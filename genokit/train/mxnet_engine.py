@@ -23,15 +23,18 @@ class MxnetEngine:
         self.device = context(mx, p.device)
         self.net = network.lenet(mx)
         network.set_weights(mx, self.net, weights, self.device)
-        self.net.hybridize(static_alloc=True, static_shape=False)
+        self.net.hybridize(static_alloc=True)
         self.loss_of = mx.gluon.loss.SoftmaxCrossEntropyLoss()
         self.loss_of.hybridize()
         self.own = [one.data() for one in self.net.collect_params().values()]
         self.gradients = [one.grad() for one in self.net.collect_params().values()]
         self.moments = [
-            mx.nd.array(momentum[name]) if momentum else mx.nd.zeros(shape) for name, shape in SHAPES.items()
+            mx.nd.array(momentum[name] if momentum else np.zeros(shape), ctx=self.device)
+            for name, shape in SHAPES.items()
         ]
-        self.moments = [array.as_in_context(self.device) for array in self.moments]
+        # What multi_sgd_mom_update takes: each weight, its gradient and its momentum, one after the other.
+        together = zip(self.own, self.gradients, self.moments, strict=True)
+        self.updated = [one for three in together for one in three]
         self.store = self._store() if p.workers > 1 else None
         self.totals: dict[int, int] = {}  # the store's keys, by the count of numbers
         self.seen: list[tuple[Any, Any, np.ndarray]] = []  # of each batch: losses, logits, labels
@@ -51,9 +54,8 @@ class MxnetEngine:
                 gradient[:] = 0
         if self.store:
             self.store.pushpull(list(range(len(self.gradients))), self.gradients, out=self.gradients)
-        arrays = [one for three in zip(self.own, self.gradients, self.moments, strict=True) for one in three]
         count = len(self.own)
-        mx.nd.multi_sgd_mom_update(*arrays, lrs=[rate] * count, wds=[p.weight_decay] * count, momentum=p.momentum,
+        mx.nd.multi_sgd_mom_update(*self.updated, lrs=[rate] * count, wds=[p.weight_decay] * count, momentum=p.momentum,
                                    rescale_grad=1 / batch, num_weights=count, out=self.own)  # fmt: skip
         # Otherwise MXNet queues hundreds of batches, and an interrupt waits for all of them.
         self.own[0].wait_to_read()

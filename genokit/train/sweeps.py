@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from genokit import live, storage
+from genokit.batch.job_state import ENDED
 from genokit.display import Html, card, drawn, stack
 from genokit.display import table as table_of
 from genokit.errors import InvalidParameters, NotFound
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 
     from genokit.batch import Batch, Job
     from genokit.data import Dataset
-
-ENDED = ("SUCCEEDED", "FAILED")
 
 
 def sweep(
@@ -118,10 +117,10 @@ def sweep(
         image=image or own_image(base), gpus=gpus, vcpus=vcpus, memory_gib=memory_gib, retry=INTERRUPTED,
     )  # fmt: skip
     jobs: list[Job] = []
-    known = batch.jobs(queue=queue)
+    known, histories = batch.jobs(queue=queue), _histories(plan)
     for number, size in enumerate(sizes):
         same = known[(known["name"] == f"{name}-{number}") & (known["status"] != "FAILED")]
-        places = [place for place in range(size) if number or len(_history(found[place])) < chosen[place].epochs]
+        places = [place for place in range(size) if number or len(histories[place]) < chosen[place].epochs]
         if len(same):
             jobs.append(batch.job(same["job_id"].iloc[0]))
         elif places:
@@ -189,12 +188,16 @@ class Sweep:
             completed ``epochs``, ``validation_accuracy``, ``validation_loss``, ``accuracy``, ``loss`` and ``seconds``
             of all of them, and ``reason`` (of a failure, or what went wrong with the training).
         """
+        return self._table(_histories(self.plan))
+
+    def _table(self, histories: Sequence[History]) -> pd.DataFrame:
         from pandas import DataFrame
 
-        states = self._states()
+        states = self._states(histories)
         return DataFrame([
-            {name: trial["parameters"][name] for name in self.axes} | _row(trial, *states.get(place, ("SUCCEEDED", "")))
-            for place, trial in enumerate(self.plan["trials"])
+            {name: trial["parameters"][name] for name in self.axes}
+            | _row(trial, history, *states.get(place, ("SUCCEEDED", "")))
+            for place, (trial, history) in enumerate(zip(self.plan["trials"], histories, strict=True))
         ]).rename_axis("trial")  # fmt: skip
 
     @property
@@ -217,8 +220,11 @@ class Sweep:
 
     def plot(self) -> tuple[Axes, Axes]:
         """The trials as parallel coordinates, and their learning curves, in two figures."""
-        table = self.table()
-        curves = [_history(trial).table for trial in self.plan["trials"]]
+        histories = _histories(self.plan)
+        return self._plot(self._table(histories), histories)
+
+    def _plot(self, table: pd.DataFrame, histories: Sequence[History]) -> tuple[Axes, Axes]:
+        curves = [history.table for history in histories]
         return parallel_coordinates(table, self.axes, "validation_accuracy", unit="%"), learning_curves(curves)
 
     def follow(self, *, every_s: float = 2) -> Sweep:
@@ -232,48 +238,49 @@ class Sweep:
         shown, before = None, ""
         while True:
             ended = all(job.status in ENDED for job in self.jobs)
-            words = repr(self)
-            if live.is_interactive() and words != before:
-                figures = [drawn(ax, words) for ax in self.plot()]
-                shown, before = live.replaced(shown, stack(self._repr_html_(), *figures), words), words
+            if live.is_interactive():
+                histories = _histories(self.plan)  # read once for all that is shown
+                table = self._table(histories)
+                words = _words(table)
+                if words != before:
+                    figures = [drawn(ax, words) for ax in self._plot(table, histories)]
+                    shown, before = live.replaced(shown, stack(_html(table), *figures), words), words
             if ended:
                 return self
             time.sleep(every_s)
 
-    def _states(self) -> dict[int, tuple[str, str]]:
+    def _states(self, histories: Sequence[History]) -> dict[int, tuple[str, str]]:
         """Status and reason of the trials that the jobs run, by number."""
         found: dict[int, tuple[str, str]] = {}
         for number, job in enumerate(self.jobs):
-            ranked = range(len(self.plan["trials"])) if number == 0 else participants(self.plan, number)
+            ranked = participants(self.plan, number, histories)
             for _, child in job.table().iterrows():
                 if int(child["place"]) < len(ranked):
                     found[ranked[int(child["place"])]] = (child["status"], child["reason"])
         return found
 
     def __repr__(self) -> str:
-        table = self.table()
-        counts = ", ".join(f"{count} {status}" for status, count in table["status"].value_counts().items())
-        return f"<Sweep of {len(table)} trials: {counts}; best validation accuracy {_best(table)}>"
+        return _words(self.table())
 
     def _repr_html_(self) -> Html:
-        table = self.table().sort_values("validation_accuracy", ascending=False)
-        rows = {"trials": len(table), "best validation accuracy": _best(table)}
-        return stack(card("Sweep", rows), table_of(table.round(4).reset_index(), most=20))
+        return _html(self.table())
 
 
-def participants(plan: Mapping[str, Any], number: int) -> list[int]:
+def participants(plan: Mapping[str, Any], number: int, histories: Sequence[History]) -> list[int]:
     """The trials of a round, best first: those with the highest validation accuracy in the round before."""
     if number == 0:
         return list(range(len(plan["trials"])))
-    until = {place: _until(plan, place, number - 1) for place in participants(plan, number - 1)}
-    reached = {place: _accuracy(plan["trials"][place], epochs) for place, epochs in until.items()}
-    ranked = sorted((place for place in reached if reached[place] >= 0), key=lambda place: (-reached[place], place))
-    return ranked[: plan["rounds"][number]]
+    reached: dict[int, float] = {}
+    for place in participants(plan, number - 1, histories):
+        known, epochs = histories[place].table["validation_accuracy"], _until(plan, place, number - 1)
+        if len(known) >= epochs:
+            reached[place] = float(known[epochs - 1])
+    return sorted(reached, key=lambda place: (-reached[place], place))[: plan["rounds"][number]]
 
 
 def trial(plan: Mapping[str, Any], number: int, place: int) -> tuple[Mapping[str, Any] | None, int]:
     """The trial at a place of a round, and the epoch to train it to; None where the round before has too few."""
-    ranked = participants(plan, number)
+    ranked = participants(plan, number, _histories(plan) if number else [])
     return (plan["trials"][ranked[place]], _until(plan, ranked[place], number)) if place < len(ranked) else (None, 0)
 
 
@@ -282,15 +289,8 @@ def _until(plan: Mapping[str, Any], place: int, number: int) -> int:
     return int(np.ceil(plan["trials"][place]["parameters"]["epochs"] / max(1, plan["halving"]) ** rest))
 
 
-def _accuracy(one: Mapping[str, Any], epochs: int) -> float:
-    """A trial's validation accuracy after so many epochs; -1 if it has not completed them."""
-    known = _history(one).table["validation_accuracy"]
-    return float(known[epochs - 1]) if len(known) >= epochs else -1.0
-
-
-def _row(one: Mapping[str, Any], status: str, reason: str) -> dict[str, Any]:
-    """What a trial's checkpoint says, beside its job's status."""
-    history = _history(one)
+def _row(one: Mapping[str, Any], history: History, status: str, reason: str) -> dict[str, Any]:
+    """A trial's row of the table, without its parameters."""
     table, epochs = history.table, one["parameters"]["epochs"]
     last = table.iloc[-1].to_dict() if len(table) else {}
     if status == "SUCCEEDED" and history.finite and len(table) < epochs:
@@ -299,6 +299,17 @@ def _row(one: Mapping[str, Any], status: str, reason: str) -> dict[str, Any]:
     problem = reason if status == "FAILED" else history.problem or ""
     return {"status": status, "epochs": len(table), **{name: last.get(name, math.nan) for name in measures},
             "seconds": float(table["seconds"].sum()), "reason": problem}  # fmt: skip
+
+
+def _words(table: pd.DataFrame) -> str:
+    counts = ", ".join(f"{count} {status}" for status, count in table["status"].value_counts().items())
+    return f"<Sweep of {len(table)} trials: {counts}; best validation accuracy {_best(table)}>"
+
+
+def _html(table: pd.DataFrame) -> Html:
+    table = table.sort_values("validation_accuracy", ascending=False)
+    rows = {"trials": len(table), "best validation accuracy": _best(table)}
+    return stack(card("Sweep", rows), table_of(table.round(4).reset_index(), most=20))
 
 
 def _best(table: pd.DataFrame) -> str:
@@ -320,6 +331,6 @@ def _key(p: Parameters, data: str) -> str:
     return sha256(json.dumps([p.to_dict(), data]).encode()).hexdigest()[:16]
 
 
-def _history(one: Mapping[str, Any]) -> History:
-    """The epochs that a trial has completed."""
-    return History(checkpoint.read_record(one["out"]).get("epochs", []))
+def _histories(plan: Mapping[str, Any]) -> list[History]:
+    """Read the completed epochs of every trial."""
+    return [History(checkpoint.read_record(one["out"]).get("epochs", [])) for one in plan["trials"]]

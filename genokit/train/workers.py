@@ -35,7 +35,7 @@ Processes = list[subprocess.Popen[bytes]]
 
 
 def rank(p: Parameters) -> int | None:
-    """The number of this worker, from 0; None in a process that is none."""
+    """Return this worker's rank, from 0, or None if this process is not a worker."""
     if p.workers == 1:
         return 0
     return int(os.environ["RANK"]) if os.environ.get("WORLD_SIZE") == str(p.workers) else None

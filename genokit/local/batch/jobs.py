@@ -302,7 +302,7 @@ FILTERS = {
 
 
 def cancel_job(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
-    """Cancel a job if it has not started yet. A job that has started keeps running."""
+    """Cancel a job that has not started. Jobs that are already running are not affected."""
     return _stop(caller, "cancel", request, store.WAITING)
 
 

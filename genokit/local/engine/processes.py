@@ -87,7 +87,7 @@ def locked_text(file: Path) -> str | None:
 
 
 def lock_holder(file: Path) -> int | None:
-    """The PID of the process that holds a lock; 0 if it has not written its PID yet, None if nobody holds the lock.
+    """Return the PID of the process that holds a lock: 0 if the PID is not written yet, None if the lock is free.
 
     A PID alone proves nothing, because PIDs are reused."""
     text = locked_text(file)

@@ -42,7 +42,7 @@ class Waiting:
 
 
 def failure(plan: str, otherwise: str, hint: str, clients: Clients | None = None) -> TransformFailed:
-    """The error for a failed job, without patient values. If the job wrote no reason, it says ``otherwise``."""
+    """Make the error for a failed job, without patient values. ``otherwise`` is used if the job left no reason."""
     try:
         left = json.loads(storage.read(f"{plan}.failed", clients=clients))
     except NotFound:
