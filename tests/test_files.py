@@ -96,8 +96,13 @@ def test_a_folder_is_replaced_whole_or_stays_as_it_was(tmp_path):
     for text in ("old", "new"):
         with replaced_folder(place) as staged:
             (staged / "a.txt").write_text(text)
-    with pytest.raises(ValueError, match="half"), replaced_folder(place) as staged:
-        (staged / "a.txt").write_text("half")
-        raise ValueError("half")
+
+    def fail() -> None:
+        with replaced_folder(place) as staged:
+            (staged / "a.txt").write_text("half")
+            raise ValueError("half")
+
+    with pytest.raises(ValueError, match="half"):
+        fail()
     assert (place / "a.txt").read_text() == "new"
     assert [one.name for one in tmp_path.iterdir()] == ["data"]
