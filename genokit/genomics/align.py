@@ -6,7 +6,6 @@ minibwa aligns in this process; samtools pairs, sorts and marks duplicates while
 from __future__ import annotations
 
 import contextlib
-import shutil
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,7 @@ from typing import Any
 
 from genokit.errors import InvalidParameters
 from genokit.genomics.fastq import Read, templates
-from genokit.genomics.step import Step, check_name, fault, main
+from genokit.genomics.step import Step, check_name, fault, is_full, main
 
 BATCH = 1000  # templates aligned in one go
 PAIRED, PROPER, UNMAPPED, REVERSE, FIRST, SECOND, SUPPLEMENTARY = 0x1, 0x2, 0x4, 0x10, 0x40, 0x80, 0x800
@@ -27,12 +26,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "help": "one FASTQ, or the two of a pair, gzip or not; again for each lane",
     },
     "lane": {"action": "append", "help": "name of the lane of each --reads (default: L001, L002, ...)"},
-    "reference": {"required": True, "help": "FASTA of the reference, gzip or not"},
 }  # fmt: skip
 
 
 def align(step: Step) -> None:
-    """Align the lanes of a sample. Raises StepFailed, InvalidParameters."""
+    """Align the lanes of a sample to one BAM with marked duplicates. Raises StepFailed, InvalidParameters."""
     import minibwa
 
     given = step.given
@@ -46,7 +44,7 @@ def align(step: Step) -> None:
     minibwa.Index.build(str(reference.fasta), str(step.folder / "index"), threads=step.threads)
     # On a full disk minibwa writes a part of the index and says nothing, and most reads are then not aligned.
     bases = sum(length for length, _ in reference.sequences.values())
-    if (step.folder / "index.mbw").stat().st_size < 2 * bases or shutil.disk_usage(step.folder).free < 2**20:
+    if (step.folder / "index.mbw").stat().st_size < 2 * bases or is_full(step.folder):
         raise fault(given.scratch, f"it has no room for the index of '{given.reference}'")
     index = minibwa.Index.load(str(step.folder / "index"))
     bam, metrics = step.out / f"{step.sample}.bam", step.out / f"{step.sample}.markdup.txt"
@@ -111,4 +109,4 @@ def _records(read: Read, hits: Sequence[Any], flag: int, group: str) -> Iterator
 
 
 if __name__ == "__main__":
-    sys.exit(main("align", "Align a sample's reads, and mark duplicates.", OPTIONS, align, None))
+    sys.exit(main(align, "reference", "sample", "out", more=OPTIONS))

@@ -6,12 +6,6 @@ import sys
 
 from genokit.genomics.step import Step, fault, main, text
 
-OPTIONS = {
-    "vcf": {"required": True, "help": "VCF of the sample, bgzipped, with its index (.tbi) beside it"},
-    "genes": {"required": True, "help": "gene models in GFF3, as Ensembl writes them, gzip or not"},
-    "reference": {"required": True, "help": "FASTA of the reference, gzip or not"},
-}
-
 
 def annotate(step: Step) -> None:
     """Annotate a sample's variants. Raises StepFailed."""
@@ -36,4 +30,4 @@ def annotate(step: Step) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main("annotate", "Say what a sample's variants do to the genes.", OPTIONS, annotate, None))
+    sys.exit(main(annotate, "vcf", "genes", "reference", "sample", "out"))

@@ -11,10 +11,6 @@ from genokit.genomics.step import Step, Tools, main
 
 WINDOW = 10_000_000  # bases called by one process: the same whatever the number of threads, and so are the results
 QUALITY = 20  # of a variant, Phred-scaled: below it, at 30x, more are false than true
-OPTIONS = {
-    "bam": {"required": True, "help": "BAM of the sample, with its index beside it"},
-    "reference": {"required": True, "help": "FASTA of the reference that the BAM was aligned to, gzip or not"},
-}
 
 
 def windows(lengths: dict[str, int], size: int = WINDOW) -> list[str]:
@@ -72,4 +68,4 @@ def call(step: Step) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main("call", "Call a sample's SNVs and indels.", OPTIONS, call, None))
+    sys.exit(main(call, "bam", "reference", "sample", "out"))

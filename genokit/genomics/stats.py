@@ -6,11 +6,6 @@ import sys
 
 from genokit.genomics.step import Step, main
 
-OPTIONS = {
-    "bam": {"required": True, "help": "BAM of the sample, with its index beside it"},
-    "reference": {"required": True, "help": "FASTA of the reference that the BAM was aligned to, gzip or not"},
-}
-
 
 def stats(step: Step) -> None:
     """Write samtools' stats, flagstat and coverage of a sample. Raises StepFailed."""
@@ -22,4 +17,4 @@ def stats(step: Step) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main("stats", "Write the statistics of a sample's BAM.", OPTIONS, stats, None))
+    sys.exit(main(stats, "bam", "reference", "sample", "out"))

@@ -16,7 +16,6 @@ import sys
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any, NamedTuple
@@ -29,6 +28,14 @@ PYSAM = (sys.executable, "-P", str(Path(__file__).with_name("pysam_command.py"))
 FULL = re.compile("No space left|File too large|write failed|writing|failed to write", re.IGNORECASE)
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 SUM = ".sha256"  # what is added to an output's name for the file with its checksum
+HELP = {
+    "bam": "BAM of the sample, with its index beside it",
+    "genes": "gene models in GFF3, as Ensembl writes them, gzip or not",
+    "reference": "FASTA of the reference, gzip or not; the BAM and VCF must have been made with it",
+    "vcf": "VCF of the sample, bgzipped, with its index (.tbi) beside it",
+    "sample": "name of the sample",
+    "out": "folder for the results, here or s3://bucket/folder",
+}
 
 
 def check_name(name: str) -> str:
@@ -87,18 +94,14 @@ class Tools:
     def __init__(self, folder: Path, about: str, *commands: Sequence[object], feed: bool = False) -> None:
         self.folder, self.about, self.commands = folder, about, commands
         self.processes: list[subprocess.Popen[bytes]] = []
-        self.said: list[Future[bytes]] = []
-        self._readers = ThreadPoolExecutor(len(commands))
+        self.said = [tempfile.TemporaryFile(dir=folder) for _ in commands]  # noqa: SIM115
         source: Any = subprocess.PIPE if feed else subprocess.DEVNULL
-        for command in commands:
+        for command, said in zip(commands, self.said, strict=True):
             out = subprocess.DEVNULL if command is commands[-1] else subprocess.PIPE
-            process = subprocess.Popen(
-                [*PYSAM, *map(str, command)], stdin=source, stdout=out, stderr=subprocess.PIPE, cwd=folder
-            )
+            process = subprocess.Popen([*PYSAM, *map(str, command)], stdin=source, stdout=out, stderr=said, cwd=folder)
             if self.processes and source:
                 source.close()  # the process before gets a broken pipe if this one ends
             self.processes.append(process)
-            self.said.append(self._readers.submit(_read, process.stderr))
             source = process.stdout
         self.stdin = self.processes[0].stdin
 
@@ -108,12 +111,14 @@ class Tools:
             with contextlib.suppress(BrokenPipeError):  # the command that ended says why
                 self.stdin.close()
         codes = [process.wait() for process in self.processes]
-        self._readers.shutdown()
-        said = [future.result().decode(errors="replace").split("\n") for future in self.said]
+        lines: list[str] = []
+        for file, code in zip(self.said, codes, strict=True):
+            with file:
+                file.seek(0)
+                lines += file.read().decode(errors="replace").split("\n") if code else []
         if any(codes):
-            lines = [line for own, code in zip(said, codes, strict=True) if code for line in own if line.strip()]
-            lines = [line for line in lines if not line.startswith("[W::")][-6:]
-            if FULL.search("".join(lines)):
+            lines = [line for line in lines if line.strip() and not line.startswith("[W::")][-6:]
+            if FULL.search("".join(lines)) or is_full(self.folder):
                 lines.append(f"the scratch folder '{self.folder.parent}' may be full")
             name = next(" ".join(map(str, c[:2])) for c, code in zip(self.commands, codes, strict=True) if code)
             reason = f"{name} failed with exit code {max(codes, key=abs)}: {'; '.join(lines)}"
@@ -124,16 +129,15 @@ class Tools:
         for process in self.processes:
             process.kill()
             process.wait()
-        for pipe in (self.stdin, self.processes[-1].stdout):
+        for file in (self.stdin, *self.said):
             with contextlib.suppress(OSError):  # what is still in the pipe has no reader
-                if pipe:
-                    pipe.close()
+                if file:
+                    file.close()
 
 
-def _read(file: IO[bytes] | None) -> bytes:
-    assert file
-    with file:
-        return file.read()
+def is_full(folder: Path) -> bool:
+    """Whether a folder's disk has less than a mebibyte left."""
+    return shutil.disk_usage(folder).free < 2**20
 
 
 class Step:
@@ -222,19 +226,18 @@ class Step:
             raise
 
 
-def main(
-    name: str, about: str, options: Mapping[str, Mapping[str, Any]], work: Callable[[Step], None],
-    arguments: Sequence[str] | None,
-) -> int:  # fmt: skip
-    """Run a step as a command; returns the exit code: 0, 1 with the error on standard error, or 128 and the signal."""
+def main(work: Callable[[Step], None], *options: str, more: Mapping[str, Mapping[str, Any]] | None = None) -> int:
+    """Run a step as a command; returns the exit code: 0, 1 with the error on standard error, or 128 and the signal.
+
+    ``options`` are names in ``HELP``, and ``more`` has the arguments of ``add_argument`` for others.
+    """
+    name, about = work.__name__, str(work.__doc__).partition(" Raises")[0]
     parser = argparse.ArgumentParser(f"python -m genokit.genomics.{name}", description=about, allow_abbrev=False)
-    for option, how in options.items():
+    for option, how in {**(more or {}), **{one: {"required": True, "help": HELP[one]} for one in options}}.items():
         parser.add_argument(f"--{option}", **how)
-    parser.add_argument("--sample", required=True, help="name of the sample")
-    parser.add_argument("--out", required=True, help="folder for the results, here or s3://bucket/folder")
     parser.add_argument("--scratch", default=tempfile.gettempdir(), help="folder in which to make a working folder")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="the job's vCPUs (default: 1)")
-    given = parser.parse_args(arguments)
+    given = parser.parse_args()
 
     def stop(number: int, _frame: FrameType | None) -> None:
         for one in before:
