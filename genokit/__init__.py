@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from genokit.pipelines import run as run
     from genokit.stacks import Image as Image
     from genokit.stacks import Stack as Stack
+    from genokit.workspaces import Workspace as Workspace
 
 __version__ = "0.1.0"
 
@@ -45,6 +46,7 @@ _HOMES = {
     "Run": "genokit.pipelines",
     "Settings": "genokit.config",
     "Stack": "genokit.stacks",
+    "Workspace": "genokit.workspaces",
     "load_ipython_extension": "genokit.omop.magic",  # for %load_ext genokit
     "record": "genokit.pipelines",
     "run": "genokit.pipelines",

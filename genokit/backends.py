@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import re
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
@@ -187,6 +188,14 @@ class Clients:
         if self.backend is HERE:
             return self.settings.region or "us-east-1"
         return str(self.settings.region or self.batch.meta.region_name)
+
+    @property
+    def caller(self) -> str:
+        """Who calls: the login name here; on AWS the user's name, or the session name of a role."""
+        if self.backend is HERE:
+            return getpass.getuser()
+        with translated_errors("your identity"):
+            return str(self.client("sts").get_caller_identity()["Arn"]).rpartition("/")[2]
 
     @property
     def place(self) -> str:

@@ -32,6 +32,7 @@ EXPECTED = {
     **dict.fromkeys(PATHS, "a path"),
     "backend": "'local' or 'aws'",
     "mirrors": "a list of folders and URLs",
+    "workspace": "a folder or s3://bucket/prefix",
     "timeout_s": "a number of seconds above 0",
     "retention_days": "a number of days above 0",
     "min_cell": f"a whole number of persons, {SMALLEST_CELL} or more",
@@ -83,6 +84,10 @@ class Settings:
         Days after which the embedded account deletes ended jobs, their events and logs.
     min_cell : int
         Counts of persons below it are not shown: 5 or more.
+    workspace : str, optional
+        The workspace that ``Workspace()`` opens: a folder, or ``s3://bucket/prefix``.
+    member : str, optional
+        Who you are in workspaces. Default: the login name; on AWS the session name of the role.
     origins : mapping
         Where each value came from. Filled in by ``load``.
 
@@ -113,6 +118,8 @@ class Settings:
     timeout_s: float = 10.0
     retention_days: float = 30.0
     min_cell: int = SMALLEST_CELL
+    workspace: str | None = None
+    member: str | None = None
     origins: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -331,6 +338,8 @@ def _checked(name: str, value: Any, origin: str, base: Path = Path()) -> Any:
     with contextlib.suppress(TypeError):
         if name in PATHS:
             return _absolute(value, base)
+        if name == "workspace" and "://" not in os.fspath(value):
+            return str(_absolute(value, base))
         if name == "mirrors" and not isinstance(value, (str, bytes)):
             parts = [os.fspath(part) for part in value]
             return tuple(part if "://" in part else str(_absolute(part, base)) for part in parts)

@@ -19,6 +19,7 @@
       TransformFailed      an engine could not run a table's SQL     .table
       QualityFailed        a new CDM failed mandatory checks         .quality
       QueryError           SQL that a database refuses               .sql
+      LogDamaged           a workspace's log was tampered with       .number
       HashMismatch         bytes do not have the expected hash       .expected .got
       InvalidParameters    unknown name, wrong type, out of range    lists everything that is wrong
       InvalidCheckpoint    a file that is not a complete checkpoint
@@ -77,7 +78,7 @@ class NotFound(GenokitError):
 
 @dataclass(eq=False, repr=False, kw_only=True)
 class AccessDenied(GenokitError):
-    """AWS refused the call because a permission is missing."""
+    """AWS refused the call, or a workspace the action, because a permission is missing."""
 
     action: str = ""
     resource: str = ""
@@ -184,6 +185,13 @@ class HashMismatch(GenokitError):
 
     expected: str
     got: str
+
+
+@dataclass(eq=False, repr=False, kw_only=True)
+class LogDamaged(GenokitError):
+    """An entry of a workspace's log was changed, removed, inserted or reordered; ``number`` says which."""
+
+    number: int
 
 
 class InvalidParameters(GenokitError):

@@ -40,9 +40,10 @@ MAY = {
     "storage": LEAVES | {"backends"},
     **dict.fromkeys(SERVICES, LEAVES | {"backends", "storage"}),
     **dict.fromkeys(APPLICATIONS, LEAVES | {"backends", "databases", "storage"} | SERVICES),
+    "workspaces": LEAVES | {"backends", "databases", "storage"} | SERVICES | APPLICATIONS,
     "doctor": LEAVES | {"backends"} | SERVICES | APPLICATIONS,
     "__main__": LEAVES | {"backends", "doctor"} | SERVICES | APPLICATIONS,
-    "__init__": LEAVES | SERVICES | APPLICATIONS,
+    "__init__": LEAVES | SERVICES | APPLICATIONS | {"workspaces"},
 }
 
 # Small words, so that <Job align RUNNING> in a repr is no tag.

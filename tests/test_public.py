@@ -26,6 +26,7 @@ from genokit import (
     Run,
     Settings,
     Stack,
+    Workspace,
     omop,
     storage,
     train,
@@ -53,6 +54,7 @@ PUBLIC = [
     "Run",
     "Settings",
     "Stack",
+    "Workspace",
     "__version__",
     "omop",
     "record",
@@ -138,7 +140,7 @@ def test_an_attribute_that_was_renamed_still_works_and_warns_with_its_new_name(
 
 
 CLASSES = (genokit.Batch, Job, JobDefinition, JobQueue, ComputeEnvironment, LogStream, Cdm, Cohort, Concept, ConceptSet,
-           Characterization, Stack, Image, Pipeline, Run, Manifest, Dataset)  # fmt: skip
+           Characterization, Stack, Image, Workspace, Pipeline, Run, Manifest, Dataset)  # fmt: skip
 FUNCTIONS = (genokit.run, genokit.record, train.draw, train.fit, train.submit, omop.etl, omop.quality, omop.synthetic,
              omop.vocabulary, storage.read, storage.write, storage.write_if_absent, storage.files, storage.delete,
              Settings.made)  # fmt: skip

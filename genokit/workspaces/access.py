@@ -1,0 +1,86 @@
+"""Who may do what: pure functions of the log.
+
+A member has one role at a time. Entries by somebody who had no right to write them stay in the log, and have no
+effect: every reader leaves them out, and an audit shows them with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from genokit.workspaces.kinds import CUSTODIAN, KINDS, problem
+from genokit.workspaces.log import LogEntry
+
+
+@dataclass(frozen=True)
+class Membership:
+    """A member's role, since when, granted by whom; when it expires, and the AWS principal who may act as the member.
+
+    Times are texts as in entries; ``expires`` and ``principal`` are None if there is none.
+    """
+
+    member: str
+    role: str
+    since: str
+    granted_by: str
+    expires: str | None = None
+    principal: str | None = None
+
+    def holds(self, time: str) -> bool:
+        """Whether the membership has not expired at a time."""
+        return self.expires is None or time < self.expires
+
+
+def judged(entries: Iterable[LogEntry]) -> Iterator[tuple[LogEntry, str]]:
+    """Each entry, and why it has no effect; "" if it has."""
+    members: dict[str, Membership] = {}
+    for entry in entries:
+        reason = problem(entry.kind, entry.fields) or refusal(members, entry)
+        if not reason:
+            _apply(members, entry)
+        yield entry, reason
+
+
+def members(entries: Iterable[LogEntry]) -> dict[str, Membership]:
+    """The members by name, from entries that have effect; the expired ones too."""
+    found: dict[str, Membership] = {}
+    for entry in entries:
+        _apply(found, entry)
+    return found
+
+
+def refusal(members: Mapping[str, Membership], entry: LogEntry) -> str:
+    """Why a member may not write this entry; "" if it may.
+
+    The one rule beyond the table of rights: a workspace always has a custodian whose membership does not expire.
+    """
+    if entry.kind == "created":
+        return "" if entry.number == 1 else "a workspace is created once, by its first entry"
+    me, roles = members.get(entry.member), KINDS[entry.kind].roles
+    needed = f"'{entry.kind}' needs the role {' or '.join(roles)}"
+    if me is None:
+        return f"{needed}; '{entry.member}' is not a member"
+    if not me.holds(entry.time):
+        return f"{needed}; the membership of '{entry.member}' expired on {str(me.expires)[:10]}"
+    if me.role not in roles:
+        return f"{needed}; '{entry.member}' is {me.role}"
+    if entry.kind in ("granted", "revoked"):
+        after = dict(members)
+        _apply(after, entry)
+        if not any(one.role == CUSTODIAN and one.expires is None for one in after.values()):
+            return "a workspace needs a custodian whose membership does not expire"
+        if entry.kind == "revoked" and entry["who"] not in members:
+            return f"'{entry['who']}' is not a member"
+    return ""
+
+
+def _apply(members: dict[str, Membership], entry: LogEntry) -> None:
+    by = entry.member
+    if entry.kind == "created":
+        members[by] = Membership(by, CUSTODIAN, entry.time, by)
+    elif entry.kind == "granted":
+        who = entry["who"]
+        members[who] = Membership(who, entry["role"], entry.time, by, entry["expires"], entry["principal"])
+    elif entry.kind == "revoked":
+        members.pop(entry["who"], None)

@@ -1,0 +1,77 @@
+"""The kinds of entries in a workspace's log: their fields, and the roles that may write them.
+
+This table is the schema that is checked when an entry is written and again when it is read, and it is the table of
+rights: an action of a member is an entry, and nobody does what no entry of theirs could say.
+
+A kind's fields are words ``name:type``; a ``?`` marks one that may be missing or null.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from genokit.workspaces.log import MEMBER
+
+CUSTODIAN, ANALYST, MODELLER, VIEWER = ROLES = ("custodian", "analyst", "modeller", "viewer")
+READERS = (CUSTODIAN, ANALYST)  # of data
+
+
+class EntryKind(NamedTuple):
+    """The fields of a kind of entry, and who may write it."""
+
+    fields: str
+    roles: tuple[str, ...] = (CUSTODIAN,)
+
+
+KINDS: dict[str, EntryKind] = {
+    "created": EntryKind("name:name"),
+    # Members
+    "granted": EntryKind("who:member role:role principal:text? expires:time?"),
+    "revoked": EntryKind("who:member"),
+}
+
+
+def _text(pattern: str) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, str) and re.fullmatch(pattern, value) is not None
+
+
+TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "member": (_text(MEMBER.pattern), "a member's name: lower-case letters, digits and . _ @ -, at most 64"),
+    "role": (lambda value: value in ROLES, f"one of {', '.join(ROLES)}"),
+    "name": (_text(r"[a-z0-9][a-z0-9._-]{0,63}"), "lower-case letters, digits and . _ -, at most 64"),
+    "version": (_text(r"[0-9a-zA-Z][0-9a-zA-Z.+_-]{0,63}"), "a version, such as 1.0.0"),
+    "ref": (_text(r"[a-z0-9][a-z0-9._-]{0,63}@[0-9a-zA-Z][0-9a-zA-Z.+_-]{0,63}"), "name@version"),
+    "id": (_text(r"[0-9a-f]{16}"), "an id of 16 hexadecimal digits"),
+    "sha256": (_text(r"[0-9a-f]{64}"), "a SHA-256 in hexadecimal"),
+    "time": (_text(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"), "a time in UTC, such as 2026-11-30T08:00:00.000000Z"),
+    "text": (lambda value: isinstance(value, str) and 0 < len(value) <= 10_000, "a text of 1 to 10,000 letters"),
+    "count": (lambda value: type(value) is int and value >= 0, "a whole number, 0 or more"),
+    "number": (lambda value: type(value) in (int, float), "a number"),
+    "flag": (lambda value: isinstance(value, bool), "true or false"),
+    "object": (lambda value: isinstance(value, dict), "an object"),
+    "list": (lambda value: isinstance(value, list), "a list"),
+    "texts": (lambda value: isinstance(value, list) and all(isinstance(one, str) for one in value), "a list of texts"),
+}
+
+
+def problem(kind: str, fields: Mapping[str, Any]) -> str:
+    """What is wrong with the fields of an entry of this kind; "" if nothing is.
+
+    >>> problem("granted", {"who": "anna", "role": "king"})
+    "'granted' needs role: one of custodian, analyst, modeller, viewer; it is 'king'"
+    >>> problem("granted", {"who": "anna", "role": "analyst", "expires": None})
+    ''
+    """
+    if kind not in KINDS:
+        return f"'{kind}' is not a kind of entry that this version of genokit knows"
+    expected = dict(word.split(":") for word in KINDS[kind].fields.split())
+    if unknown := sorted(fields.keys() - expected.keys()):
+        return f"'{kind}' has no field '{unknown[0]}'"
+    for name, word in expected.items():
+        valid, words = TYPES[word.removesuffix("?")]
+        value = fields.get(name)
+        if not (valid(value) or (value is None and word.endswith("?"))):
+            return f"'{kind}' needs {name}: {words}; it is {value!r}"
+    return ""
