@@ -12,63 +12,46 @@ from typing import TYPE_CHECKING
 from genokit.train.parameters import Parameters
 
 if TYPE_CHECKING:
-    from genokit.train.digits import Digits, load_digits
-    from genokit.train.drawing import Drawing, draw
-    from genokit.train.engines import choose_engine
-    from genokit.train.job import follow, submit
-    from genokit.train.loop import fit
-    from genokit.train.model import History, Model, load
-    from genokit.train.network import lenet
-    from genokit.train.prediction import predict, predictions
-    from genokit.train.sweeps import Sweep, sweep
+    from genokit.train.digits import Digits as Digits
+    from genokit.train.digits import load_digits as load_digits
+    from genokit.train.drawing import Drawing as Drawing
+    from genokit.train.drawing import draw as draw
+    from genokit.train.engines import choose_engine as choose_engine
+    from genokit.train.job import follow as follow
+    from genokit.train.job import submit as submit
+    from genokit.train.loop import fit as fit
+    from genokit.train.model import History as History
+    from genokit.train.model import Model as Model
+    from genokit.train.model import load as load
+    from genokit.train.network import lenet as lenet
+    from genokit.train.prediction import predict as predict
+    from genokit.train.prediction import predictions as predictions
+    from genokit.train.sweeps import Sweep as Sweep
+    from genokit.train.sweeps import sweep as sweep
 
-__all__ = [
-    "Digits",
-    "Drawing",
-    "History",
-    "Model",
-    "Parameters",
-    "Sweep",
-    "choose_engine",
-    "draw",
-    "fit",
-    "follow",
-    "lenet",
-    "load",
-    "load_digits",
-    "predict",
-    "predictions",
-    "submit",
-    "sweep",
-]
-
+# Loaded on first use, because MXNet's jobs need no widgets and `import genokit.train` nothing heavy.
 _HOMES = {
-    "Digits": "digits",
-    "Drawing": "drawing",
-    "History": "model",
-    "Model": "model",
-    "Sweep": "sweeps",
-    "choose_engine": "engines",
-    "draw": "drawing",
-    "fit": "loop",
-    "follow": "job",
-    "lenet": "network",
-    "load": "model",
-    "load_digits": "digits",
-    "predict": "prediction",
-    "predictions": "prediction",
-    "submit": "job",
-    "sweep": "sweeps",
+    "digits": ("Digits", "load_digits"),
+    "drawing": ("Drawing", "draw"),
+    "engines": ("choose_engine",),
+    "job": ("follow", "submit"),
+    "loop": ("fit",),
+    "model": ("History", "Model", "load"),
+    "network": ("lenet",),
+    "prediction": ("predict", "predictions"),
+    "sweeps": ("Sweep", "sweep"),
 }
+__all__ = ["Parameters", *(name for names in _HOMES.values() for name in names)]
 
 
 def __getattr__(name: str) -> object:
     from importlib import import_module
 
-    if name not in _HOMES:
-        raise AttributeError(f"module 'genokit.train' has no attribute '{name}'")
-    value = globals()[name] = getattr(import_module(f"genokit.train.{_HOMES[name]}"), name)
-    return value
+    for module, names in _HOMES.items():
+        if name in names:
+            value = globals()[name] = getattr(import_module(f"genokit.train.{module}"), name)
+            return value
+    raise AttributeError(f"module 'genokit.train' has no attribute '{name}'")
 
 
 def __dir__() -> list[str]:
