@@ -257,7 +257,7 @@ class Model:
         if engine == "numpy":
             return numpy_logits(self.weights, images)
         none = np.zeros((0, 28, 28), np.uint8)
-        p = engines.settle(Parameters(engine=engine))
+        p = engines.settle(Parameters().replace(engine=engine))
         return engines.start(p, Digits(none, none[:, 0, 0], none, none[:, 0, 0]), self.weights, {}).logits(images)
 
     def evaluate(self, images: np.ndarray, labels: np.ndarray) -> Evaluation:

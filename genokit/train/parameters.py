@@ -6,8 +6,9 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from numbers import Real
-from typing import Any
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from genokit.errors import InvalidParameters, did_you_mean
 
@@ -76,37 +77,38 @@ class Parameters:
     momentum must be a number of at least 0 and below 1, got 1.5
     """
 
-    epochs: int = 1
-    images: int = 0
-    batch_size: int = 64
-    learning_rate: float = 0.05
-    final_rate: float = 0.4
-    schedule: str = "linear"
-    warmup_steps: int = 200
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    shift: int = 0
-    seed: int = 1
-    workers: int = 1
-    threads: int = 0
-    precision: str = "float32"
-    device: str = "cpu"
-    engine: str = "auto"
+    # A number's type is followed by its minimum and its exclusive upper bound.
+    epochs: Annotated[int, 1, 10_001] = 1
+    images: Annotated[int, 0, 2**31] = 0
+    batch_size: Annotated[int, 1, 65_537] = 64
+    learning_rate: Annotated[float, 0, math.inf] = 0.05
+    final_rate: Annotated[float, 0, math.inf] = 0.4
+    schedule: Literal["linear", "cosine"] = "linear"
+    warmup_steps: Annotated[int, 0, 10**9] = 200
+    momentum: Annotated[float, 0, 1] = 0.9
+    weight_decay: Annotated[float, 0, math.inf] = 1e-4
+    shift: Annotated[int, 0, 9] = 0
+    seed: Annotated[int, 0, 2**32] = 1
+    workers: Annotated[int, 1, 65] = 1
+    threads: Annotated[int, 0, 1025] = 0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    device: Literal["cpu", "gpu"] = "cpu"
+    engine: Literal["auto", "mxnet", "torch"] = "auto"
 
     def __post_init__(self) -> None:
         wrong = []
-        for name, (kind, low, below) in _RANGES.items():
+        for name, (kind, *limits) in _allowed().items():
             value = getattr(self, name)
-            number: Any = math.nan if isinstance(value, bool) or not isinstance(value, Real) else value
-            if low <= number < below and kind(number) == number:
-                # So that 1, 1.0 and NumPy's numbers are the same parameter.
-                object.__setattr__(self, name, kind(number))
+            if isinstance(kind, str):
+                fits, expected = value in (kind, *limits), " or ".join(map(repr, (kind, *limits)))
             else:
-                wrong.append(f"{name} must be {_wording(kind, low, below)}, got {value!r}")
-        for name, choices in _CHOICES.items():
-            value = getattr(self, name)
-            if value not in choices:
-                wrong.append(f"{name} must be {' or '.join(map(repr, choices))}, got {value!r}")
+                number = math.nan if isinstance(value, bool) or not isinstance(value, Real) else value
+                fits = limits[0] <= number < limits[1] and kind(number) == number
+                expected = _wording(kind, *limits)
+            if not fits:
+                wrong.append(f"{name} must be {expected}, got {value!r}")
+            elif not isinstance(kind, str):  # so that 1, 1.0 and NumPy's numbers are the same parameter
+                object.__setattr__(self, name, kind(value))
         if wrong:
             raise InvalidParameters("\n".join(wrong))
 
@@ -160,27 +162,10 @@ class Parameters:
         return self.learning_rate * (1 - (1 - self.final_rate) * way)
 
 
-# Name -> type, minimum, exclusive upper bound.
-_RANGES: dict[str, tuple[type[int] | type[float], float, float]] = {
-    "epochs": (int, 1, 10_001),
-    "images": (int, 0, 2**31),
-    "batch_size": (int, 1, 65_537),
-    "learning_rate": (float, 0, math.inf),
-    "final_rate": (float, 0, math.inf),
-    "warmup_steps": (int, 0, 10**9),
-    "momentum": (float, 0, 1),
-    "weight_decay": (float, 0, math.inf),
-    "shift": (int, 0, 9),
-    "seed": (int, 0, 2**32),
-    "workers": (int, 1, 65),
-    "threads": (int, 0, 1025),
-}
-_CHOICES = {
-    "schedule": ("linear", "cosine"),
-    "precision": ("float32", "bfloat16"),
-    "device": ("cpu", "gpu"),
-    "engine": ("auto", "mxnet", "torch"),
-}
+@cache
+def _allowed() -> dict[str, tuple[Any, ...]]:
+    """Of each parameter the type and limits, or the words to choose from."""
+    return {name: get_args(hint) for name, hint in get_type_hints(Parameters, include_extras=True).items()}
 
 
 def _wording(kind: type, low: float, below: float) -> str:
