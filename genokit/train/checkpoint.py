@@ -14,14 +14,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from genokit import storage
 from genokit.errors import InvalidCheckpoint, NotFound
 from genokit.train import training_log
-from genokit.train.network import SHAPES, Weights
+from genokit.train.network import SHAPES, Weights, misfits
 from genokit.train.parameters import Parameters
 
 FORMAT = 2
@@ -117,19 +116,14 @@ def _decode(data: bytes) -> dict[str, Any]:
     except Exception as error:  # the rows may hold anything
         raise ValueError(f"its record is not valid: {error}") from error
     begun = parameters.momentum and (record["epoch"] or record["batch"])
-    weights, momentum = _arrays(tensors, ""), _arrays(tensors, MOMENTUM) if begun else {}
+    moving = {name: MOMENTUM + name for name in SHAPES if begun}
+    if wrong := misfits(tensors, SHAPES | {key: SHAPES[name] for name, key in moving.items()}):
+        raise ValueError(f"its tensors are not those of a LeNet: {'; '.join(wrong)}")
     if tensors_sha256(tensors) != record.get("sha256"):
         raise ValueError("its weights differ from the hash in it: the file is damaged")
-    return {name: record[name] for name in FIELDS} | {"weights": weights, "momentum": momentum}
-
-
-def _arrays(tensors: Weights, prefix: str) -> Weights:
-    for name, shape in SHAPES.items():
-        array = tensors.get(prefix + name)
-        if array is None or array.shape != shape or array.dtype != np.float32:
-            got = "none" if array is None else f"{array.dtype} {array.shape}"
-            raise ValueError(f"expected {prefix + name} as float32 {shape}, got {got}")
-    return {name: tensors[prefix + name] for name in SHAPES}
+    arrays = {"weights": {name: tensors[name] for name in SHAPES},
+              "momentum": {name: tensors[key] for name, key in moving.items()}}  # fmt: skip
+    return {name: record[name] for name in FIELDS} | arrays
 
 
 def tensors_sha256(tensors: Weights) -> str:

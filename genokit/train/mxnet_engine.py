@@ -22,12 +22,14 @@ class MxnetEngine:
         self.images, self.side = network.padded(digits.images, p.shift), np.arange(28) + p.shift
         self.device = context(mx, p.device)
         self.net = network.lenet(mx)
-        network.set_weights(mx, self.net, weights, self.device)
+        for name, parameter in self.net.collect_params().items():
+            parameter.initialize(init=mx.init.Zero(), ctx=self.device)
+            parameter.set_data(mx.nd.array(weights[name]))
         self.net.hybridize(static_alloc=True)
         self.loss_of = mx.gluon.loss.SoftmaxCrossEntropyLoss()
         self.loss_of.hybridize()
-        self.own = [one.data() for one in self.net.collect_params().values()]
-        self.gradients = [one.grad() for one in self.net.collect_params().values()]
+        self.own = [self.net.collect_params()[name].data() for name in SHAPES]
+        self.gradients = [self.net.collect_params()[name].grad() for name in SHAPES]
         self.moments = [
             mx.nd.array(momentum[name] if momentum else np.zeros(shape), ctx=self.device)
             for name, shape in SHAPES.items()
@@ -35,15 +37,11 @@ class MxnetEngine:
         # What multi_sgd_mom_update takes: each weight, its gradient and its momentum, one after the other.
         together = zip(self.own, self.gradients, self.moments, strict=True)
         self.updated = [one for three in together for one in three]
-        self.store = self._store() if p.workers > 1 else None
+        self.store = mx.kv.create("dist_sync") if p.workers > 1 else None  # sums over the workers
+        if self.store:
+            self.store.init(list(range(len(self.gradients))), self.gradients)
         self.totals: dict[int, int] = {}  # the store's keys, by the count of numbers
         self.seen: list[tuple[Any, Any, np.ndarray]] = []  # of each batch: losses, logits, labels
-
-    def _store(self) -> Any:
-        """The KVStore that sums over the workers."""
-        store = self.mx.kv.create("dist_sync")
-        store.init(list(range(len(self.gradients))), self.gradients)
-        return store
 
     def step(self, rows: np.ndarray, shifts: np.ndarray | None, rate: float, batch: int) -> None:
         mx, p = self.mx, self.parameters
@@ -63,10 +61,9 @@ class MxnetEngine:
     def _differentiate(self, rows: np.ndarray, shifts: np.ndarray | None) -> None:
         mx = self.mx
         images, labels = network.crops(self.images, rows, shifts, self.side), self.labels[rows]
-        x = mx.nd.array(network.to_input(images), ctx=self.device)  # (B, 1, 28, 28), 0 to 1
         y = mx.nd.array(labels, ctx=self.device)  # (B,)
         with mx.autograd.record():
-            out = self.net(x)  # (B, 10)
+            out = self.net(self._input(images))  # (B, 10)
             loss = self.loss_of(out, y)  # (B,)
         loss.backward()
         self.seen.append((loss, out, labels))
@@ -88,15 +85,13 @@ class MxnetEngine:
         return np.asarray(array.asnumpy())
 
     def weights(self) -> Weights:
-        return network.get_weights(self.net)
+        return {name: array.asnumpy() for name, array in zip(SHAPES, self.own, strict=True)}
 
     def momentum(self) -> Weights:
         return {name: array.asnumpy() for name, array in zip(SHAPES, self.moments, strict=True)}
 
     def logits(self, images: np.ndarray) -> np.ndarray:
-        network.check_images(images)
-        parts = [np.zeros((0, 10), np.float32)]
-        for start in range(0, len(images), network.AT_ONCE):
-            x = self.mx.nd.array(network.to_input(images[start : start + network.AT_ONCE]), ctx=self.device)
-            parts.append(self.net(x).asnumpy())
-        return np.concatenate(parts)
+        return network.in_parts(lambda part: self.net(self._input(part)).asnumpy(), images)
+
+    def _input(self, images: np.ndarray) -> Any:
+        return self.mx.nd.array(network.to_input(images), ctx=self.device)  # (B, 1, 28, 28), 0 to 1

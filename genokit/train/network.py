@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -85,18 +86,6 @@ def first_weights(seed: int) -> Weights:
     return weights
 
 
-def set_weights(mx: ModuleType, net: Any, weights: Weights, device: Any) -> None:
-    """Set a network's weights, on this device."""
-    for name, parameter in net.collect_params().items():
-        parameter.initialize(init=mx.init.Zero(), ctx=device, force_reinit=True)
-        parameter.set_data(mx.nd.array(weights[name]))
-
-
-def get_weights(net: Any) -> Weights:
-    """A network's weights, copied."""
-    return {name: parameter.data().asnumpy() for name, parameter in net.collect_params().items()}
-
-
 def to_input(images: np.ndarray) -> np.ndarray:
     """uint8 (N, 28, 28), 0 to 255 -> float32 (N, 1, 28, 28), 0 to 1."""
     return images.astype(np.float32)[:, None] * np.float32(1 / 255)
@@ -123,13 +112,23 @@ def crops(padded: Any, rows: Any, shifts: Any, side: Any) -> Any:
     return padded[rows[:, None, None], down[:, :, None], right[:, None, :]]
 
 
-def check_images(images: np.ndarray) -> None:
-    """Raise InvalidParameters unless these are uint8 (N, 28, 28)."""
+def in_parts(forward: Callable[[np.ndarray], np.ndarray], images: np.ndarray, at_once: int = AT_ONCE) -> np.ndarray:
+    """The logits of all images, so many at once: uint8 (N, 28, 28) -> float32 (N, 10). Raises InvalidParameters."""
     if images.dtype != np.uint8 or images.ndim != 3 or images.shape[1:] != (28, 28):
         raise InvalidParameters(
             f"images must be uint8 (N, 28, 28), 0 to 255, got {images.dtype} {images.shape}. "
             "For a single image use images[:1]."
         )
+    parts = [forward(images[start : start + at_once]) for start in range(0, len(images), at_once)]
+    return np.concatenate([np.zeros((0, 10), np.float32), *parts])
+
+
+def misfits(weights: Weights, shapes: Mapping[str, tuple[int, ...]] = SHAPES) -> list[str]:
+    """What keeps these arrays from being float32 arrays of just these names and shapes; none if they are."""
+    wanted = {name: f"float32 {shape}" for name, shape in shapes.items()}
+    got = {name: f"{array.dtype} {array.shape}" for name, array in weights.items()}
+    names = [name for name in sorted(wanted | got) if wanted.get(name) != got.get(name)]
+    return [f"{name}: expected {wanted.get(name, 'none')}, got {got.get(name, 'none')}" for name in names]
 
 
 def log_softmax(values: np.ndarray) -> np.ndarray:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from genokit.train.network import Weights, check_images, to_input
+from genokit.train.network import Weights, in_parts, to_input
 
 AT_ONCE = 50  # images: the windows of a batch, 7 MB, stay near the processor
 
@@ -36,9 +38,7 @@ def numpy_logits(weights: Weights, images: np.ndarray) -> np.ndarray:
     >>> numpy_logits(first_weights(1), np.zeros((3, 28, 28), np.uint8)).shape
     (3, 10)
     """
-    check_images(images)
-    parts = [_forward(weights, images[start : start + AT_ONCE]) for start in range(0, len(images), AT_ONCE)]
-    return np.concatenate([np.zeros((0, 10), np.float32), *parts])
+    return in_parts(partial(_forward, weights), images, AT_ONCE)
 
 
 def _forward(weights: Weights, images: np.ndarray) -> np.ndarray:

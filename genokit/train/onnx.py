@@ -13,7 +13,7 @@ import numpy as np
 
 from genokit import __version__, storage
 from genokit.errors import InvalidParameters
-from genokit.train.network import SHAPES, Weights
+from genokit.train.network import SHAPES, Weights, misfits
 
 IR_VERSION, OPSET = 8, 13  # of 2020: what reads ONNX today reads these
 FLOAT = 1  # TensorProto.DataType
@@ -69,15 +69,11 @@ def to_onnx(weights: Weights, address: storage.Address, about: Mapping[str, obje
     ...     os.path.getsize(to_onnx(first_weights(1), f"{folder}/lenet.onnx", {"data": "MNIST"})) // 1000
     1725
     """
-    found = {name: (array.dtype, array.shape) for name, array in weights.items()}
-    for name in sorted(found.keys() | SHAPES):
-        expected = (np.dtype(np.float32), SHAPES[name]) if name in SHAPES else None
-        if found.get(name) != expected:
-            wanted, got = (f"{one[0]} {one[1]}" if one else "none" for one in (expected, found.get(name)))
-            raise InvalidParameters(
-                f"The weights are not those of a LeNet: expected for {name!r} {wanted}, got {got}. "
-                "Give the weights of a model: train.load(path).weights."
-            )
+    if wrong := misfits(weights):
+        raise InvalidParameters(
+            f"The weights are not those of a LeNet: {'; '.join(wrong)}. "
+            "Give the weights of a model: train.load(path).weights."
+        )
     return storage.write(address, _model(weights, about))
 
 

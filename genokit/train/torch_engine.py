@@ -11,7 +11,7 @@ import numpy as np
 
 from genokit.errors import MissingDependency
 from genokit.train.digits import Digits
-from genokit.train.network import AT_ONCE, SHAPES, Weights, check_images, crops, padded
+from genokit.train.network import SHAPES, Weights, crops, in_parts, padded
 from genokit.train.parameters import Parameters
 
 
@@ -125,12 +125,8 @@ class TorchEngine:
         return {name: one.cpu().numpy().copy() for name, one in zip(SHAPES, self.moments, strict=True)}
 
     def logits(self, images: np.ndarray) -> np.ndarray:
-        check_images(images)
-        parts = [np.zeros((0, 10), np.float32)]
         with self.torch.no_grad():
-            for start in range(0, len(images), AT_ONCE):
-                parts.append(self._forward(self._there(images[start : start + AT_ONCE])).cpu().numpy())
-        return np.concatenate(parts)
+            return in_parts(lambda part: self._forward(self._there(part)).cpu().numpy(), images)
 
     def _there(self, array: np.ndarray) -> Any:
         return self.torch.from_numpy(array.copy()).to(self.device)

@@ -22,7 +22,6 @@ import numpy as np
 from genokit import Manifest, train
 from genokit.train.digits import Digits
 from genokit.train.mxnet import load
-from genokit.train.network import first_weights, set_weights
 from genokit.train.torch_engine import load as load_torch
 
 EPOCHS = 2  # the first warms up and is not counted
@@ -46,7 +45,7 @@ def gluon(digits: Digits, size: int, threads: int) -> float:
     """Samples a second of a plain loop in MXNet."""
     mx = load(threads)
     net = train.lenet(mx)
-    set_weights(mx, net, first_weights(1), mx.cpu())
+    net.initialize(mx.init.Xavier())
     net.hybridize(static_alloc=True)
     loss_of = mx.gluon.loss.SoftmaxCrossEntropyLoss()
     settings = {"learning_rate": RATE["lr"], "momentum": RATE["momentum"], "wd": RATE["weight_decay"]}
