@@ -47,18 +47,20 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, dataclass_transform
 
 from genokit.display import plain
 
-# Errors with more than a message are dataclasses, so that what they carry is named and typed once.
 
-
+@dataclass_transform(eq_default=False, kw_only_default=True)
 @dataclass(eq=False, repr=False)
 class GenokitError(Exception):
     """The root: ``except GenokitError`` catches everything the kit raises on purpose."""
 
     message: str
+
+    def __init_subclass__(cls) -> None:
+        dataclass(eq=False, repr=False, kw_only=True)(cls)  # what an error carries is named and typed once
 
     def __str__(self) -> str:
         return plain(super().__str__())  # it may quote a job's or a file's text, and goes to terminals
@@ -76,7 +78,6 @@ class NotFound(GenokitError):
     """There is no such thing."""
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class AccessDenied(GenokitError):
     """AWS refused the call, or a workspace the action, because a permission is missing."""
 
@@ -84,28 +85,24 @@ class AccessDenied(GenokitError):
     resource: str = ""
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class InvalidRequest(GenokitError):
     """The service refused the request as invalid."""
 
     code: str = ""
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class ServiceError(GenokitError):
     """The service was throttled, unreachable or broken."""
 
     code: str = ""
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class ConfirmationNeeded(GenokitError):
     """The action would lose data or jobs and needs confirmation."""
 
     losses: Sequence[str]
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class StackFailed(GenokitError):
     """A CloudFormation stack could not be changed as asked; ``resource`` is the first that failed, if one did."""
 
@@ -114,14 +111,12 @@ class StackFailed(GenokitError):
     reason: str = ""
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class BuildFailed(GenokitError):
     """A container image could not be built or pushed."""
 
     last_lines: Sequence[str] = ()
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class JobFailed(GenokitError):
     """A job ended in FAILED."""
 
@@ -131,7 +126,6 @@ class JobFailed(GenokitError):
     last_lines: Sequence[str] = ()
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class JobTimeout(GenokitError):
     """A job had not ended when the time to wait was over."""
 
@@ -146,7 +140,6 @@ class InvalidManifest(GenokitError):
     """A data manifest cannot be used as it stands."""
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class FetchFailed(GenokitError):
     """No source delivered a resource."""
 
@@ -158,28 +151,24 @@ class InvalidSource(GenokitError):
     """A source of clinical data, or a table in it, cannot be read as it stands. Names no value of any row."""
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class TransformFailed(GenokitError):
     """An engine could not make a table; tables made before stay, and so does the target."""
 
     table: str = ""
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class QualityFailed(GenokitError):
     """A new CDM failed mandatory checks and was not published."""
 
     quality: object
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class QueryError(GenokitError):
     """A database refused a query, or could not finish it."""
 
     sql: str = ""
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class HashMismatch(GenokitError):
     """A file's bytes do not have the expected hash."""
 
@@ -206,7 +195,6 @@ class TrainingStopped(GenokitError):
     """A training was asked to stop before its end."""
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class StepFailed(GenokitError):
     """A step of the genomics workflow could not make its outputs; ``path`` is the file because of which."""
 
@@ -218,7 +206,6 @@ class InvalidNotebook(GenokitError):
     """A file is not a notebook, or not one that this kit can run."""
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class NotebookFailed(GenokitError):
     """A notebook did not run to its end."""
 
@@ -227,7 +214,6 @@ class NotebookFailed(GenokitError):
     path: Path
 
 
-@dataclass(eq=False, repr=False, kw_only=True)
 class PipelineFailed(GenokitError):
     """At least one notebook of a pipeline did not run to its end."""
 
