@@ -10,14 +10,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from genokit.genomics.accuracy import compare
     from genokit.genomics.simulation import simulate
 
-__all__ = ["simulate"]
+__all__ = ["compare", "simulate"]
+
+_HOMES = {
+    "compare": "accuracy",
+    "simulate": "simulation",
+}
 
 
 def __getattr__(name: str) -> object:
     from importlib import import_module
 
-    if name in __all__:
-        return getattr(import_module("genokit.genomics.simulation"), name)
-    raise AttributeError(f"module 'genokit.genomics' has no attribute '{name}'")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'genokit.genomics' has no attribute '{name}'")
+    return getattr(import_module(f"genokit.genomics.{_HOMES[name]}"), name)
