@@ -22,14 +22,19 @@ def freeze(
     replace: bool = False,
 ) -> Path:
     """Write ``folder/datapackage.json`` with path, bytes and sha256 of every file below; see ``Manifest.freeze``."""
-    folder = Path(folder)
-    target = folder / FILE
-    if not folder.is_dir():
-        raise NotFound(f"There is no folder '{folder}'.")
+    target = Path(folder) / FILE
     if target.exists() and not replace:
         raise InvalidManifest(
             f"{target} exists. Pass replace=True to overwrite it; the sources listed in it will be lost."
         )
+    content = described(Path(folder), name, title=title, licence=licence, version=version)
+    return write_atomic(target, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def described(folder: Path, name: str, *, title: str | None, licence: str | None, version: str) -> dict[str, object]:
+    """The checked content of a descriptor for the files of a folder, which is not changed."""
+    if not folder.is_dir():
+        raise NotFound(f"There is no folder '{folder}'.")
     if licence is not None and not re.fullmatch("[-a-zA-Z0-9._]+", licence):
         raise InvalidManifest(
             f"'{licence}' is not a licence identifier. Use one from https://spdx.org, such as 'CC-BY-4.0'."
@@ -42,8 +47,8 @@ def freeze(
         content["licenses"] = [{"name": licence}]
     names = _names(paths)
     content["resources"] = [_resource(folder, path, names[path]) for path in paths]
-    parse(content, target)
-    return write_atomic(target, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    parse(content, folder / FILE)
+    return content
 
 
 def _files(folder: Path) -> list[str]:

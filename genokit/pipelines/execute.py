@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 from genokit import backends, display
 from genokit.config import Settings
@@ -38,6 +38,12 @@ if TYPE_CHECKING:
 Watch = Callable[[Run], None]
 Log = tuple[IO[str] | None, IO[str] | None]  # files for a notebook's output and errors
 CELLS = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"  # of a bar that counts cells
+
+
+class SharedPlace(Protocol):
+    """Where a run can be shared, such as a Workspace."""
+
+    def publish(self, what: Run, /) -> object: ...
 
 
 def run(
@@ -60,6 +66,7 @@ def run(
     memory_gib: float = 2,
     gpus: int = 0,
     retry: int | str | None = None,
+    workspace: SharedPlace | None = None,
 ) -> Run:
     """Run a notebook from top to bottom in a new kernel and save everything in a run folder.
 
@@ -104,6 +111,8 @@ def run(
         What the job gets: 1 vCPU, 2 GiB of memory and no GPU by default.
     retry : int or str, optional
         Number of attempts of the job, or "spot", as in :meth:`genokit.Batch.submit`. Default: one.
+    workspace : Workspace, optional
+        Share the run, if it succeeds, in this workspace. Default: none.
 
     Returns
     -------
@@ -135,7 +144,10 @@ def run(
     on = Queue(queue, vcpus, memory_gib, gpus, retry) if queue else None
     task = NotebookTask(name or path.stem, path, cwd, parameters or {}, timeout_s, cell_timeout_s, on)
     ready, stop = checked(task, settings or Settings.load()), stop or threading.Event()
-    return perform(ready, stop, progress=progress, log_output=log_output, cache=cache, fresh=fresh, watch=watch)
+    done = perform(ready, stop, progress=progress, log_output=log_output, cache=cache, fresh=fresh, watch=watch)
+    if workspace is not None:
+        workspace.publish(done)
+    return done
 
 
 def perform(

@@ -6,10 +6,10 @@ effect: every reader leaves them out, and an audit shows them with the reason.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from genokit.workspaces.kinds import CUSTODIAN, KINDS, problem
+from genokit.workspaces.kinds import ANALYST, CUSTODIAN, KINDS, READERS, problem
 from genokit.workspaces.log import LogEntry
 
 
@@ -73,6 +73,25 @@ def refusal(members: Mapping[str, Membership], entry: LogEntry) -> str:
         if entry.kind == "revoked" and entry["who"] not in members:
             return f"'{entry['who']}' is not a member"
     return ""
+
+
+def reading(entries: Sequence[LogEntry], member: str, ref: str, time: str) -> tuple[bool, str]:
+    """Whether a member may read a data set at a time, and why: custodians may, analysts who have accepted its terms."""
+    me = members(entries).get(member)
+    if me is None or not me.holds(time):
+        return False, f"'{member}' is not a member" if me is None else f"membership expired on {str(me.expires)[:10]}"
+    if me.role != ANALYST:
+        return me.role in READERS, f"{me.role}"
+    until = accepted_until(entries, member, ref)
+    if until is None:
+        return False, "analyst, terms not accepted"
+    return time < until, f"analyst, terms accepted until {until[:10]}"
+
+
+def accepted_until(entries: Iterable[LogEntry], member: str, ref: str) -> str | None:
+    """Until when a member's last acceptance of a data set's terms holds; None without one."""
+    until = [one["expires"] for one in entries if (one.kind, one.member, one["dataset"]) == ("accepted", member, ref)]
+    return str(until[-1]) if until else None
 
 
 def _apply(members: dict[str, Membership], entry: LogEntry) -> None:

@@ -8,14 +8,18 @@ A kind's fields are words ``name:type``; a ``?`` marks one that may be missing o
 
 from __future__ import annotations
 
+import functools
 import re
+import tomllib
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from genokit.workspaces.log import MEMBER
 
 CUSTODIAN, ANALYST, MODELLER, VIEWER = ROLES = ("custodian", "analyst", "modeller", "viewer")
 READERS = (CUSTODIAN, ANALYST)  # of data
+AUTHORS = (CUSTODIAN, ANALYST, MODELLER)  # of runs
 
 
 class EntryKind(NamedTuple):
@@ -25,11 +29,41 @@ class EntryKind(NamedTuple):
     roles: tuple[str, ...] = (CUSTODIAN,)
 
 
+class ReleasePolicy(NamedTuple):
+    """When a count may be released: it is ``min_cell`` or more, and rounded to a multiple of ``round_to``."""
+
+    min_cell: int
+    round_to: int = 1
+
+
+# The thresholds of the field: ACRO's; OpenSAFELY redacts 7 and fewer, then rounds to 5; DataSHIELD's nfilter.tab.
+POLICIES = {"default": ReleasePolicy(10), "opensafely": ReleasePolicy(8, 5), "datashield": ReleasePolicy(3)}
+
+
+@functools.cache
+def duo() -> dict[str, str]:
+    """The terms of the Data Use Ontology by their abbreviation: identifier and meaning."""
+    return tomllib.loads(Path(__file__).with_name("duo.toml").read_text(encoding="utf-8"))
+
+
 KINDS: dict[str, EntryKind] = {
     "created": EntryKind("name:name"),
     # Members
     "granted": EntryKind("who:member role:role principal:text? expires:time?"),
     "revoked": EntryKind("who:member"),
+    # Data sets: ``manifest`` is the hash of the datapackage.json, which has the hash of each file
+    "published": EntryKind(
+        "name:name version:version title:text licence:text? citation:text? duo:duo conditions:text? policy:policy "
+        "folder:folder manifest:sha256 files:count bytes:count practice:folder? practice_manifest:sha256?"
+    ),
+    "accepted": EntryKind("dataset:ref expires:time", READERS),
+    "fetched": EntryKind("dataset:ref", READERS),
+    # Runs of notebooks: ``manifest`` is the hash of a file with the hash of each file of the crate, and a salt, because
+    # the log is read by members who may not read the results, and a hash of few numbers can be guessed
+    "shared": EntryKind(
+        "run:id name:text notebook:text state:text outputs:texts folder:folder manifest:sha256", AUTHORS
+    ),
+    "reproduced": EntryKind("run:id equal:flag", AUTHORS),
 }
 
 
@@ -43,6 +77,12 @@ TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "name": (_text(r"[a-z0-9][a-z0-9._-]{0,63}"), "lower-case letters, digits and . _ -, at most 64"),
     "version": (_text(r"[0-9a-zA-Z][0-9a-zA-Z.+_-]{0,63}"), "a version, such as 1.0.0"),
     "ref": (_text(r"[a-z0-9][a-z0-9._-]{0,63}@[0-9a-zA-Z][0-9a-zA-Z.+_-]{0,63}"), "name@version"),
+    "folder": (_text(r"(data|practice|runs)(/[\w.@+-]*[\w@+-]){2,3}"), "a folder of the workspace"),
+    "duo": (
+        lambda value: isinstance(value, list) and value != [] and {*value} <= {*duo()},
+        "terms of DUO: see duo.toml",
+    ),
+    "policy": (lambda value: value in POLICIES, f"one of {', '.join(POLICIES)}"),
     "id": (_text(r"[0-9a-f]{16}"), "an id of 16 hexadecimal digits"),
     "sha256": (_text(r"[0-9a-f]{64}"), "a SHA-256 in hexadecimal"),
     "time": (_text(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"), "a time in UTC, such as 2026-11-30T08:00:00.000000Z"),

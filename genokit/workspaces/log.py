@@ -29,7 +29,7 @@ from typing import Any
 
 from genokit import storage
 from genokit.backends import Clients
-from genokit.errors import LogDamaged, NotFound, ServiceError
+from genokit.errors import InvalidParameters, LogDamaged, NotFound, ServiceError
 from genokit.files import write_atomic
 
 START = "0" * 64  # the hash before the first entry
@@ -198,14 +198,19 @@ class WorkspaceLog:
         """
         for _ in range(ATTEMPTS):
             entries = self.read()
-            if self._put(encoded(len(entries) + 1, entries[-1].sha256, member, kind, fields), entries, check):
+            if self._put(_next(entries, member, kind, fields), entries, check):
                 return self._entries[-1]
             time.sleep(random.random() / 50)
         raise ServiceError(f"Other members wrote to '{self.address}' {ATTEMPTS:,} times in between. Try again.")
 
+    def draft(self, member: str, kind: str, fields: Mapping[str, Any]) -> tuple[list[LogEntry], LogEntry]:
+        """All entries, and the one that would be appended now. Raises as ``read``."""
+        entries = self.read()
+        return entries, _whole(_next(entries, member, kind, fields), len(entries) + 1)
+
     def begin(self, member: str, kind: str, fields: Mapping[str, Any]) -> bool:
         """Write the first entry of a new log; False if there is one."""
-        return self._put(encoded(1, START, member, kind, fields), [], lambda entries, entry: None)
+        return self._put(_next([], member, kind, fields), [], lambda entries, entry: None)
 
     # --- behind it
 
@@ -215,9 +220,7 @@ class WorkspaceLog:
 
     def _put(self, data: bytes, entries: list[LogEntry], check: Callable[[Sequence[LogEntry], LogEntry], None]) -> bool:
         number = len(entries) + 1
-        entry = parsed(data, number)
-        if isinstance(entry, str):
-            raise ValueError(f"the new entry {entry}")
+        entry = _whole(data, number)
         check(entries, entry)
         target = storage.join(self._folder, f"{number:08}.json")
         storage.write(self._signature(entry.member, entry.sha256), b"", clients=self.clients)
@@ -283,3 +286,14 @@ class WorkspaceLog:
             "Nothing in it is used until a custodian has restored it; Workspace.audit() shows all of the damage.",
             number=damage.number,
         )
+
+
+def _next(entries: Sequence[LogEntry], member: str, kind: str, fields: Mapping[str, Any]) -> bytes:
+    return encoded(len(entries) + 1, entries[-1].sha256 if entries else START, member, kind, fields)
+
+
+def _whole(data: bytes, number: int) -> LogEntry:
+    entry = parsed(data, number)
+    if isinstance(entry, str):
+        raise InvalidParameters(f"This cannot be an entry of the log: it {entry}. An entry has at most 1 MiB.")
+    return entry
