@@ -116,8 +116,8 @@ image: ## build the job image genokit:cpu with docker or podman; ENGINE=gpu or g
 
 lock: ## rebuild the lock files from pyproject.toml (needs uv); ARGS=--upgrade upgrades all packages
 	@command -v uv >/dev/null || { echo "genokit: make lock needs uv (pip install uv)" >&2; exit 1; }
-	@$(compile) --extra lab --extra genomics -o environments/kit.lock
-	@$(compile) --extra lab --extra genomics --extra dev -c environments/kit.lock -o environments/dev.lock
+	@$(compile) --extra lab --extra genomics --extra workspaces -o environments/kit.lock
+	@$(compile) --extra lab --extra genomics --extra workspaces --extra dev -c environments/kit.lock -o environments/dev.lock
 	@uv pip compile environments/gpu.in --no-deps --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url \
 		--custom-compile-command "make lock" -q $(ARGS) -o environments/gpu.lock
 	@uv pip compile environments/gpu-torch.in -c environments/kit.lock --python-version 3.11 --python-platform x86_64-manylinux_2_28 \

@@ -23,6 +23,7 @@
       HashMismatch         bytes do not have the expected hash       .expected .got
       InvalidParameters    unknown name, wrong type, out of range    lists everything that is wrong
       InvalidCheckpoint    a file that is not a complete checkpoint
+      OutputRefused        an output of a submission that may not leave
       TrainingStopped      a training that was asked to stop before its end
       InvalidNotebook      a file that is not a notebook this kit can run
       StepFailed           a step of the genomics workflow           .path .reason
@@ -189,6 +190,10 @@ class InvalidParameters(GenokitError):
 
 class InvalidCheckpoint(GenokitError):
     """A file is not a complete checkpoint of this kit."""
+
+
+class OutputRefused(GenokitError):
+    """An output of a submission may not leave the workspace. Names no value that the submission wrote."""
 
 
 class TrainingStopped(GenokitError):

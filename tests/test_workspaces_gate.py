@@ -1,0 +1,384 @@
+"""The gate: what may leave leaves made anew, and every attempt to send more is refused in a fixed sentence."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import pickle
+import re
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+from safetensors.numpy import load, save
+
+from genokit.errors import InvalidParameters, OutputRefused
+from genokit.workspaces import gate
+
+ROW = "ANNA,1950-02-03,C50.9"  # what must not leave
+TABLE = {"type": "aggregate", "columns": {"sex": ["F", "M", "other"], "ward": "label", "n": "count", "age": "number"},
+         "counts": ["n"], "by": ["sex", "ward"]}  # fmt: skip
+DECLARED = {
+    "table.csv": TABLE,
+    "predictions.csv": {"type": "predictions", "columns": {"id": "label", "risk": "number"}},
+    "summary.json": {"type": "numbers", "keys": ["cases", "mean"]},
+    "figure.png": {"type": "figure"},
+    "model.safetensors": {"type": "model"},
+}
+GOOD = "sex,ward,n,age\nF,a,120,61.25\nM,a,98,60\nF,b,40,59\nM,b,41,58.5\n"
+
+
+def passed(folder: Path, name: str, content: bytes | str, **changes) -> gate.Passed:
+    """What the gate makes of a file."""
+    (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    with gate.opened(folder) as out:
+        return gate.check(out, gate.declare({name: {**DECLARED[name], **changes}}), rows=1000, min_cell=10)[0]
+
+
+def refused(folder: Path, name: str, content: bytes | str, **changes) -> str:
+    """The sentence that refuses a file; it holds nothing that the file holds."""
+    with pytest.raises(OutputRefused) as caught:
+        passed(folder, name, content, **changes)
+    assert "ANNA" not in str(caught.value)
+    return str(caught.value)
+
+
+def picture(size: tuple[int, int] = (8, 8), **options) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", size, "teal").save(file, format="PNG", **options)
+    return file.getvalue()
+
+
+# --- files
+
+
+def linked(folder: Path) -> None:
+    (folder / "table.csv").symlink_to("/etc/passwd")
+
+
+def dangling(folder: Path) -> None:
+    (folder / "table.csv").symlink_to(folder / "absent")
+
+
+def twice(folder: Path) -> None:
+    (folder.parent / "other").write_text(GOOD)
+    os.link(folder.parent / "other", folder / "table.csv")
+
+
+def pipe(folder: Path) -> None:
+    os.mkfifo(folder / "table.csv")
+
+
+def directory(folder: Path) -> None:
+    (folder / "table.csv").mkdir()
+
+
+def setuid(folder: Path) -> None:
+    (folder / "table.csv").write_text(GOOD)
+    (folder / "table.csv").chmod(0o4755)
+
+
+def sparse(folder: Path) -> None:
+    (folder / "table.csv").touch()
+    os.truncate(folder / "table.csv", 2**20)
+
+
+def terabyte(folder: Path) -> None:
+    (folder / "table.csv").touch()
+    os.truncate(folder / "table.csv", 2**40)
+
+
+def large(folder: Path) -> None:
+    (folder / "table.csv").write_bytes(b"x" * (17 * 2**20))
+
+
+def absent(folder: Path) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (linked, "is a link"),
+        (dangling, "is a link"),
+        (twice, "not a plain file with one name"),
+        (pipe, "not a plain file with one name"),
+        (directory, "not a plain file with one name"),
+        (setuid, "not a plain file with one name"),
+        (sparse, "has holes"),
+        (terabyte, "is larger than allowed"),
+        (large, "is larger than allowed"),
+        (absent, "is missing"),
+    ],
+)
+def test_only_a_plain_file_of_its_size_passes(make, why, tmp_path):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    make(folder)
+    with gate.opened(folder) as out, pytest.raises(OutputRefused, match=why):
+        gate.check(out, gate.declare({"table.csv": TABLE}))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [ROW, "Table.csv", "TABLE.CSV", "table.csv\n", "table.csv ", "\u202etable.csv", "tаble.csv", ".hidden", "-rf",
+     "x" * 255, "table.csv.bak", "core", "table.html", "table.svg", "a\\b", "log.txt", b"\xff\xfe.csv", "results.zip"],
+)  # fmt: skip
+def test_a_name_that_was_not_declared_is_refused_and_not_repeated(name, tmp_path):
+    (tmp_path / "table.csv").write_text(GOOD)
+    with open(os.path.join(os.fsencode(tmp_path), os.fsencode(name)), "w"):
+        pass
+    with gate.opened(tmp_path) as out, pytest.raises(OutputRefused) as caught:
+        gate.check(out, gate.declare({"table.csv": TABLE}))
+    assert str(caught.value) == "There is a file or folder that is not a declared output."
+
+
+def test_a_folder_that_is_a_link_is_not_opened(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with pytest.raises(OSError, match=r"link|directory"), gate.opened(tmp_path / "link"):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("outputs", "why"),
+    [
+        ({"a.svg": {"type": "figure"}}, "ends with .png"),
+        ({"../a.csv": TABLE}, "ends with .csv"),
+        ({"a/b.csv": TABLE}, "ends with .csv"),
+        ({"A.csv": TABLE}, "ends with .csv"),
+        ({"a.pkl": {"type": "pickle"}}, "needs a type"),
+        ({"a.csv": {"type": "aggregate", "columns": {"n": "count"}}}, "needs counts"),
+        ({"a.csv": {**TABLE, "by": ["site"]}}, "no column 'site'"),
+        ({"a.csv": {**TABLE, "columns": {"n": "text"}}}, "must be one of"),
+        ({"a.csv": {**TABLE, "counts": ["age"]}}, "needs counts"),
+        ({"a.csv": {"type": "predictions", "columns": {"risk": "number"}}}, "two columns"),
+        ({"a.json": {"type": "numbers"}}, "needs keys"),
+        ({"a.png": {"type": "figure", "columns": {}}}, "does not take 'columns'"),
+    ],
+)
+def test_a_declaration_that_would_let_anything_pass_is_refused(outputs, why):
+    with pytest.raises(InvalidParameters, match=why):
+        gate.declare(outputs)
+
+
+# --- tables
+
+
+def test_a_table_leaves_with_small_counts_hidden_and_its_numbers_rounded(tmp_path):
+    content = GOOD.replace("M,b,41,58.5", "M,b,3,58.123456789").replace("120,61.25", "120,61.123456789")
+    one = passed(tmp_path, "table.csv", content)
+    assert one.content.decode() == "sex,ward,n,age\nF,a,,\nM,a,,\nF,b,,\nM,b,,\n"  # each would give the small one back
+    assert one.hidden == 4
+    assert passed(tmp_path, "table.csv", GOOD.replace("61.25", "61.123456789")).content.decode() == GOOD.replace(
+        "61.25", "61.1235"
+    ).replace("60\n", "60\n")
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (f"sex,ward,n,age,more\nF,a,120,61,{ROW}\n", "declared columns"),
+        ("ward,sex,n,age\na,F,120,61\n", "declared columns"),
+        ("", "declared columns"),
+        ("\ufeff" + GOOD, "declared columns"),
+        (GOOD + f"{ROW},x\n", "label that was not declared"),
+        (GOOD + "F,c\n", "another number of cells"),
+        (GOOD + "F,c,12,60,extra\n", "another number of cells"),
+        (GOOD + "\n", "another number of cells"),
+        (GOOD + "F,\"=cmd|'/C calc'!A0\",12,60\n", "not a plain label"),
+        (GOOD + "F,@SUM(A1),12,60\n", "not a plain label"),
+        (GOOD + "F,+1,12,60\n", "not a plain label"),
+        (GOOD + "F,-1,12,60\n", "not a plain label"),
+        (GOOD + "F,\t=1,12,60\n", "not a plain label"),
+        (GOOD + "F,<script>alert(1)</script>'\",12,60\n".replace('"', ""), "not a plain label"),
+        (GOOD + 'F,"two\nlines",12,60\n', "not a plain label"),
+        (GOOD + "F,\u202eabc,12,60\n", "not a plain label"),
+        (GOOD + f"F,{'x' * 65},12,60\n", "not a plain label"),
+        (GOOD + "F,c,12.5,60\n", "count that is not a whole number"),
+        (GOOD + "F,c,-12,60\n", "count that is not a whole number"),
+        (GOOD + "F,c,1e300,60\n", "count that is not a whole number"),
+        (GOOD + "F,c,12,nan\n", "cell that is not a number"),
+        (GOOD + "F,c,12,inf\n", "cell that is not a number"),
+        (GOOD + "F,c,12,1_000\n", "cell that is not a number"),
+        (GOOD + "F,c,12,٣\n", "cell that is not a number"),
+        (GOOD + "F,c,12, 60\n", "cell that is not a number"),
+        (GOOD + f"F,c,12,0.{'1' * 5000}\n", "cell that is not a number"),
+        (GOOD + "F,a,120,60\n", "rows that repeat"),
+        (GOOD + "F,c,12,60\x00\n", "not a number|not a CSV"),
+        (GOOD.encode() + b"F,\xff,12,60\n", "not a CSV file in UTF-8"),
+        (GOOD + 'F,"c"x,12,60\n', "not a CSV file"),
+        (GOOD + 'F,"' + "c" * 200_000 + '",12,60\n', "not a CSV file"),
+        ("sex,ward,n,age\n" + "".join(f"F,w{i},12,60\n" for i in range(5001)), "more than 5,000 rows"),
+        (b"PK\x03\x04" + GOOD.encode(), "declared columns"),
+        (b"<svg xmlns='http://www.w3.org/2000/svg'><script/></svg>", "declared columns"),
+    ],
+)
+def test_a_table_with_anything_else_is_refused(content, why, tmp_path):
+    assert re.search(why, refused(tmp_path, "table.csv", content))
+
+
+def test_ways_to_write_the_same_table_make_the_same_bytes(tmp_path):
+    """Spaces, quotes, line ends and digits could each carry a bit a cell."""
+    other = GOOD.replace("\n", "\r\n").replace("F,a", '"F","a"')
+    other = other.replace(",98,60", ",+98,6.0e1").replace("61.25", "061.250")
+    assert passed(tmp_path, "table.csv", other).content == passed(tmp_path, "table.csv", GOOD).content
+
+
+def test_predictions_never_leave(tmp_path):
+    one = passed(tmp_path, "predictions.csv", "id,risk\np1,0.5\np2,0.25\n")
+    assert one.content == b""
+    assert one.table["risk"].tolist() == [0.5, 0.25]
+
+
+@pytest.mark.parametrize("content", ["id,risk\np1,0.5\np1,0.5\n", f"id,risk\n{ROW}\n", 'id,risk\n"p 1",0.5\n'])
+def test_predictions_with_strange_ids_are_refused(content, tmp_path):
+    refused(tmp_path, "predictions.csv", content)
+
+
+# --- numbers
+
+
+def test_numbers_leave_with_six_digits_in_the_declared_order(tmp_path):
+    one = passed(tmp_path, "summary.json", '{"mean":  1.23456789012345, "cases": 120}')
+    assert one.content == b'{"cases": 120, "mean": 1.23457}'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        json.dumps({"cases": ROW, "mean": 1}),
+        json.dumps({"cases": 1, "mean": 1, ROW: 1}),
+        json.dumps({"cases": [1, 2], "mean": 1}),
+        json.dumps({"cases": True, "mean": 1}),
+        json.dumps([1, 2]),
+        '{"cases": NaN, "mean": 1}',
+        '{"cases": 1e999, "mean": 1}',
+        f'{{"cases": {"9" * 400}, "mean": 1}}',
+        '{"cases": 1}',
+        "[" * 100_000,
+        "{",
+        "",
+        json.dumps({"cases": 1, "mean": 1}) + " " * 2**16,
+    ],
+)
+def test_a_json_with_anything_but_the_declared_numbers_is_refused(content, tmp_path):
+    refused(tmp_path, "summary.json", content)
+
+
+# --- figures
+
+
+def test_a_figure_leaves_without_metadata_and_without_what_follows_it(tmp_path):
+    info = PngInfo()
+    info.add_text("Comment", ROW)
+    info.add_itxt("XML:com.adobe.xmp", ROW)
+    exif = Image.Exif()
+    exif[0x010E] = ROW
+    private = b"prVt" + ROW.encode()
+    private = struct.pack(">I", len(ROW)) + private + struct.pack(">I", zlib.crc32(private))
+    data = picture(pnginfo=info, exif=exif.tobytes())
+    data = data[:-12] + private + data[-12:] + ROW.encode() * 100
+    assert data.count(b"ANNA") > 100
+    one = passed(tmp_path, "figure.png", data)
+    assert b"ANNA" not in one.content
+    chunks, at = [], 8
+    while at < len(one.content):
+        (length,) = struct.unpack(">I", one.content[at : at + 4])
+        chunks.append(one.content[at + 4 : at + 8])
+        at += 12 + length
+    assert set(chunks) == {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
+    with Image.open(io.BytesIO(one.content)) as image:
+        assert image.convert("RGB").getpixel((0, 0)) == (0, 128, 128)
+
+
+def test_the_lowest_bits_of_a_figure_do_not_survive(tmp_path):
+    dice = np.random.default_rng(3)
+    base = np.full((64, 64, 3), 128, np.uint8)
+    hidden = base | dice.integers(0, 2, base.shape, np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(hidden).save(file, format="PNG")
+    with Image.open(io.BytesIO(passed(tmp_path, "figure.png", file.getvalue()).content)) as image:
+        assert len(image.convert("RGB").getcolors()) <= gate.COLOURS
+    invisible = np.dstack([hidden, np.zeros((64, 64), np.uint8)])  # rows in what is transparent
+    file = io.BytesIO()
+    Image.fromarray(invisible).save(file, format="PNG")
+    with Image.open(io.BytesIO(passed(tmp_path, "figure.png", file.getvalue()).content)) as image:
+        assert image.convert("RGB").getcolors() == [(4096, (255, 255, 255))]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>",
+        b"<html><script>alert(1)</script></html>",
+        b"GIF89a",
+        picture()[:40],
+        picture((3000, 3000)),
+        b"\x89PNG\r\n\x1a\n" + ROW.encode(),
+        b"",
+    ],
+    ids=["svg", "html", "gif", "cut off", "too many pixels", "only the signature", "empty"],
+)
+def test_what_is_no_picture_of_a_reasonable_size_is_refused(content, tmp_path):
+    refused(tmp_path, "figure.png", content)
+
+
+# --- models
+
+
+def test_a_model_leaves_without_its_free_texts(tmp_path):
+    weights = {"b": np.ones(3, np.float32), "a": np.zeros((2, 2), np.float32)}
+    one = passed(tmp_path, "model.safetensors", save(weights, metadata={"note": ROW}))
+    assert b"ANNA" not in one.content
+    assert {name: value.tolist() for name, value in load(one.content).items()} == {
+        name: value.tolist() for name, value in weights.items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (pickle.dumps({"a": [1, 2]}), "not a file of safetensors"),
+        (b"", "not a file of safetensors"),
+        (struct.pack("<Q", 2**62) + b"{}", "not a file of safetensors"),
+        (save({f"{ROW}=": np.ones(1)}), "strange name"),
+        (save({f"t{i}": np.ones(1, np.int8) for i in range(1001)}), "larger than allowed|too many tensors"),
+        (save({"rows": np.ones(5000, np.float32)}), "larger than allowed"),
+        (save({"a": np.ones(1)}) + ROW.encode(), "not a file of safetensors"),
+    ],
+    ids=[
+        "pickle",
+        "empty",
+        "a header of exabytes",
+        "a row as a name",
+        "many names",
+        "large for its rows",
+        "more bytes",
+    ],
+)
+def test_a_model_that_could_hold_the_rows_is_refused(content, why, tmp_path):
+    assert re.search(why, refused(tmp_path, "model.safetensors", content))
+
+
+def test_a_compressed_archive_is_no_output_of_any_type(tmp_path):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("rows.csv", "0" * 10**7)
+    for name in DECLARED:
+        folder = tmp_path / name
+        folder.mkdir()
+        refused(folder, name, file.getvalue())
+
+
+def test_hostile_tables_are_read_in_bounded_time(tmp_path):
+    frame = pd.DataFrame({"id": [f"p{i}" for i in range(200_000)], "risk": 0.123456789})
+    one = passed(tmp_path, "predictions.csv", frame.to_csv(index=False))
+    assert len(one.table) == 200_000
