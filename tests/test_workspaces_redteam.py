@@ -60,7 +60,7 @@ def data(tmp_path_factory):
     return folder
 
 
-def told(code: str, data: Path, **limits) -> tuple[str, sandbox.Ended, list[str]]:
+def told(code: str, data: Path, **limits) -> tuple[str, sandbox.SandboxResult, list[str]]:
     """What the code printed in a sandbox, how it ended, and the names of what it wrote."""
     body = PRELUDE.format(code="\n".join(f"    {line}" for line in code.strip().splitlines()))
     command = ["python", "-I", "-S", "-c", body]

@@ -99,7 +99,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Ended:
+class SandboxResult:
     """How a command in the sandbox ended.
 
     ``exit_code`` is negative if a signal ended it, ``reason`` names the limit that it exceeded or is "", ``wall_s``
@@ -117,7 +117,7 @@ class Ended:
 @contextmanager
 def run(
     command: Sequence[str], mounts: Mapping[str, Path], *, limits: Limits | None = None, chdir: str = "/tmp"
-) -> Iterator[Ended]:
+) -> Iterator[SandboxResult]:
     """Run a command in the sandbox and yield how it ended; its results can be read until the block ends.
 
     Parameters
@@ -144,7 +144,7 @@ def run(
     with _started(checked(bubblewrap()), words, mounts, limits, chdir) as (process, handle, out, proc, log):
         reason, cpu_s, wall_s, printed = _watch(handle, out, proc, log, limits)
         process.wait()
-        yield Ended(_code(process.returncode), reason, wall_s, cpu_s, printed, out)
+        yield SandboxResult(_code(process.returncode), reason, wall_s, cpu_s, printed, out)
 
 
 @functools.cache
