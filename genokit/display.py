@@ -266,11 +266,13 @@ STATUS_COLOURS = {
 }
 
 _KINDS = {
-    "good": ("succeeded", "ok", "complete", "completed", "verified", "valid", "enabled", "passed", "done"),
+    "good": (
+        "succeeded", "finished before", "ok", "complete", "completed", "verified", "valid", "enabled", "passed", "done",
+    ),
     "bad": ("failed", "problem", "error", "kernel_died", "timed_out", "invalid", "mismatch", "wrong"),
     "warn": ("warning", "exited_early", "cancelled", "missing", "skipped", "sample"),
     "busy": ("running", "starting", "live"),
-}
+}  # fmt: skip
 _SIGNS = {"good": "✓", "bad": "✕", "warn": "!", "busy": "●", "idle": "○"}
 
 

@@ -80,6 +80,53 @@ def join(folder: Address, *names: str) -> str:
     return "/".join([base.rstrip("/"), *names] if base else names)
 
 
+def results(out: Address | None, *names: str, clients: backends.Clients) -> str:
+    """The absolute address of a job's results.
+
+    Parameters
+    ----------
+    out : path or str, optional
+        Where they are wanted. Default: the folder ``names``, here in the account's folder and on AWS in its bucket.
+    *names : str
+        The default folder.
+    clients : Clients
+        Whose account.
+
+    Raises
+    ------
+    ConfigError
+        On AWS, no ``out`` is given and the stack is not deployed.
+    """
+    if not clients.backend.shares_folders:
+        return join(f"s3://{clients.bucket}", *names) if out is None else os.fspath(out)
+    where = join(clients.settings.home, *names) if out is None else os.fspath(out)
+    return where if is_s3(where) else os.path.abspath(where)  # the job has its own working folder
+
+
+def stamp(address: Address, *, clients: backends.Clients | None = None) -> str:
+    """What tells a file from the one that replaces it, without reading it: its size, and its time here or ETag on S3.
+
+    Parameters
+    ----------
+    address : path or str
+        A path on this machine or ``s3://bucket/key``.
+    clients : Clients, optional
+        Whose S3. Default: the settings' own.
+
+    Raises
+    ------
+    NotFound, ConfigError, AccessDenied, ServiceError
+        There is no such file, or it cannot be read.
+    """
+    if is_s3(address):
+        with _s3(address, clients) as (s3, where):
+            head = s3.head_object(**where)
+            return f"{head['ContentLength']} {head['ETag']}"
+    with _local(address, "read") as path, path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        return f"{status.st_size} {status.st_mtime_ns}"
+
+
 def read(address: Address, *, at_most: int | None = None, clients: backends.Clients | None = None) -> bytes:
     """Read a file.
 

@@ -77,8 +77,14 @@ def test_spot_tries_again_after_a_reclaim_and_not_after_a_failure(batch: Batch) 
     broken = batch.define("broken", command=["false"], memory_gib=0.1, retry="spot")
     assert len(batch.submit(broken).wait(30).detail["attempts"]) == 1
     assert broken.described["retryStrategy"]["attempts"] == 5
-    with pytest.raises(InvalidRequest, match="retry must be a number of attempts, 'spot' or a retryStrategy"):
+    with pytest.raises(InvalidRequest, match="retry must be a number of attempts, 'spot' or 'interrupted', or a"):
         batch.submit(broken, retry="sometimes")
+
+
+def test_interrupted_tries_again_after_sigterm_and_not_after_a_failure(batch: Batch) -> None:
+    once = 'test "$AWS_BATCH_JOB_ATTEMPT" = 2 || exit 143; exit 1'
+    stopped = batch.define("stopped", command=["sh", "-c", once], memory_gib=0.1, retry="interrupted")
+    assert list(batch.submit(stopped).wait(30).attempts["exit_code"]) == [143, 1]
 
 
 # --- arrays without rows

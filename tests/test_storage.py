@@ -202,3 +202,20 @@ def test_a_file_of_any_size_is_copied_to_and_from_an_address(tmp_path, account):
             storage.local(f"{folder}/absent", tmp_path, clients=clients)
     with pytest.raises(NotFound, match="no-such-bucket"):
         storage.upload(tmp_path / "big", "s3://no-such-bucket/big", clients=clients)
+
+
+def test_a_stamp_changes_with_the_file_and_does_not_read_it(folder, clients):
+    address = storage.write(f"{folder}/a", b"one", clients=clients)
+    first = storage.stamp(address, clients=clients)
+    assert storage.stamp(address, clients=clients) == first
+    storage.write(address, b"two", clients=clients)
+    assert storage.stamp(address, clients=clients) != first
+    with pytest.raises(NotFound, match=r"There is no file '.*/none'"):
+        storage.stamp(f"{folder}/none", clients=clients)
+
+
+def test_results_have_an_absolute_address_of_their_own(clients, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert storage.results(None, "train", "one", clients=clients) == f"{clients.settings.home}/train/one"
+    assert storage.results("out", "train", clients=clients) == f"{tmp_path}/out"
+    assert storage.results("s3://bucket/out", "train", clients=clients) == "s3://bucket/out"

@@ -20,6 +20,9 @@ from genokit.refusals import unwritable
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 CONTENT = "genokit:content"  # the tag by which a definition, or a job, is found again
+# What is tried again, in words: a reclaimed host; besides, a program that SIGTERM has ended, and that goes on in order.
+RECLAIMED = {"onStatusReason": "Host EC2*", "action": "RETRY"}
+RETRIES = {"spot": (5, [RECLAIMED]), "interrupted": (10, [RECLAIMED, {"onExitCode": "143", "action": "RETRY"}])}
 
 
 @dataclass(frozen=True)
@@ -161,9 +164,10 @@ def resources(vcpus: float | None, memory_gib: float | None, gpus: int | None) -
 
 
 def limits(timeout_min: float | None, retry: int | str | Mapping[str, Any] | None) -> dict[str, Any]:
-    """The timeout of an attempt, and what is tried again: a number of attempts, "spot", or AWS's own retryStrategy.
+    """The timeout of an attempt, and what is tried again: a number of attempts, a word, or AWS's own retryStrategy.
 
     "spot" tries again, four times at most, when the host is taken back, and never when the program itself failed.
+    "interrupted" does so nine times at most, also when SIGTERM has ended the program.
     https://docs.aws.amazon.com/batch/latest/userguide/best-practices.html
 
     >>> limits(2, "spot")["timeout"]
@@ -174,13 +178,15 @@ def limits(timeout_min: float | None, retry: int | str | Mapping[str, Any] | Non
     request: dict[str, Any] = {}
     if timeout_min is not None:
         request["timeout"] = {"attemptDurationSeconds": round(finite("timeout_min", timeout_min) * 60)}
-    if isinstance(retry, str) and retry == "spot":
-        reclaimed = {"onStatusReason": "Host EC2*", "action": "RETRY"}
-        request["retryStrategy"] = {"attempts": 5, "evaluateOnExit": [reclaimed, {"onReason": "*", "action": "EXIT"}]}
+    if isinstance(retry, str) and retry in RETRIES:
+        attempts, rules = RETRIES[retry]
+        exits = {"onReason": "*", "action": "EXIT"}
+        request["retryStrategy"] = {"attempts": attempts, "evaluateOnExit": [*rules, exits]}
     elif isinstance(retry, Mapping):
         request["retryStrategy"] = dict(retry)
     elif isinstance(retry, str):
-        raise InvalidRequest(f"retry must be a number of attempts, 'spot' or a retryStrategy, but is {_shown(retry)}.")
+        known = f"a number of attempts, {' or '.join(map(repr, RETRIES))}, or a retryStrategy"
+        raise InvalidRequest(f"retry must be {known}, but is {_shown(retry)}.")
     elif retry is not None:
         request["retryStrategy"] = {"attempts": whole("retry", retry)}
     return request

@@ -109,7 +109,9 @@ class Batch:
             The longest time that an attempt may take, in minutes, at least 1. Default: no limit.
         retry
             The number of attempts, 1 to 10; ``"spot"``: up to 5, repeated only where the host is reclaimed, not for
-            several nodes; or AWS's retryStrategy. Default: one attempt. All nodes start again if the main one fails.
+            several nodes; ``"interrupted"``: up to 10, repeated where the host is reclaimed or SIGTERM ended the
+            program (exit code 143); or AWS's retryStrategy. Default: one attempt. All nodes start again if the main one
+            fails.
         container
             Further containerProperties in AWS's words, which take precedence. Default: none.
 

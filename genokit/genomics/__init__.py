@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from genokit.genomics.accuracy import compare
+    from genokit.genomics.sample_jobs import Workflow, workflow
     from genokit.genomics.simulation import simulate
 
-__all__ = ["compare", "simulate"]
+__all__ = ["Workflow", "compare", "simulate", "workflow"]
 
 _HOMES = {
+    "Workflow": "sample_jobs",
     "compare": "accuracy",
     "simulate": "simulation",
+    "workflow": "sample_jobs",
 }
 
 

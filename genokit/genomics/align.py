@@ -6,6 +6,7 @@ minibwa aligns in this process; samtools pairs, sorts and marks duplicates while
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -22,10 +23,14 @@ PAIRED, PROPER, UNMAPPED, REVERSE, FIRST, SECOND, SUPPLEMENTARY = 0x1, 0x2, 0x4,
 TURN = str.maketrans("ACGTacgt", "TGCAtgca")
 OPTIONS: dict[str, dict[str, Any]] = {
     "reads": {
-        "nargs": "+", "action": "append", "required": True, "metavar": "FASTQ",
+        "nargs": "+", "action": "append", "metavar": "FASTQ",
         "help": "one FASTQ, or the two of a pair, gzip or not; again for each lane",
     },
     "lane": {"action": "append", "help": "name of the lane of each --reads (default: L001, L002, ...)"},
+    "lanes": {
+        "type": lambda text: dict(json.loads(text)), "metavar": "JSON",
+        "help": 'instead of --reads and --lane: the lanes with their files, as {"L001": ["1.fastq.gz", "2.fastq.gz"]}',
+    },
 }  # fmt: skip
 
 
@@ -34,8 +39,11 @@ def align(step: Step) -> None:
     import minibwa
 
     given = step.given
+    if given.lanes:
+        given.lane, given.reads = list(given.lanes), list(given.lanes.values())
+    given.reads = given.reads or []
     lanes = [check_name(lane) for lane in given.lane or [f"L{n + 1:03d}" for n in range(len(given.reads))]]
-    if len({*lanes}) != len(given.reads) or any(len(files) > 2 for files in given.reads):
+    if not lanes or len({*lanes}) != len(given.reads) or any(len(files) > 2 for files in given.reads):
         raise InvalidParameters(
             f"--reads must have one or two files, and each --reads its own --lane; got {given.reads} for lanes {lanes}."
         )

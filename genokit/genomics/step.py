@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gzip
+import json
+import os
 import re
 import shutil
 import signal
@@ -16,6 +18,7 @@ import sys
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any, NamedTuple
@@ -27,6 +30,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 PYSAM = (sys.executable, "-P", str(Path(__file__).with_name("pysam_command.py")))
 FULL = re.compile("No space left|File too large|write failed|writing|failed to write", re.IGNORECASE)
 STOPPING = (signal.SIGTERM, signal.SIGINT)
+RECORD = "{sample}.{step}.json"  # what a step writes last: the key of what its outputs were made from, and their names
 SUM = ".sha256"  # what is added to an output's name for the file with its checksum
 HELP = {
     "bam": "BAM of the sample, with its index beside it",
@@ -98,7 +102,10 @@ class Tools:
         source: Any = subprocess.PIPE if feed else subprocess.DEVNULL
         for command, said in zip(commands, self.said, strict=True):
             out = subprocess.DEVNULL if command is commands[-1] else subprocess.PIPE
-            process = subprocess.Popen([*PYSAM, *map(str, command)], stdin=source, stdout=out, stderr=said, cwd=folder)
+            process = subprocess.Popen(
+                [*PYSAM, *map(str, command)], stdin=source, stdout=out, stderr=said, cwd=folder,
+                env=os.environ | {"TMPDIR": str(folder)},  # where pysam leaves a file if it is killed
+            )  # fmt: skip
             if self.processes and source:
                 source.close()  # the process before gets a broken pipe if this one ends
             self.processes.append(process)
@@ -143,8 +150,8 @@ def is_full(folder: Path) -> bool:
 class Step:
     """A run of a step: ``folder`` is its own working folder, and ``out`` in it has the outputs to publish."""
 
-    def __init__(self, given: argparse.Namespace, folder: Path) -> None:
-        self.given, self.folder, self.out, self.threads = given, folder, folder / "out", given.threads
+    def __init__(self, name: str, given: argparse.Namespace, folder: Path) -> None:
+        self.name, self.given, self.folder, self.out, self.threads = name, given, folder, folder / "out", given.threads
         self.sample = check_name(given.sample)
         if self.threads < 1:
             raise InvalidParameters(f"--threads must be at least 1, got {self.threads}.")
@@ -209,9 +216,11 @@ class Step:
         return path
 
     def publish(self) -> None:
-        """Write every output, each whole, and then their checksums; if one cannot be written, none is left."""
+        """Write every output, each whole, their checksums, and the record; if one cannot be written, none is left."""
         made = sorted(self.out.iterdir())
         places = [storage.join(self.given.out, path.name) for path in made]
+        record = storage.join(self.given.out, RECORD.format(sample=self.sample, step=self.name))
+        storage.delete(record)
         for place in places:
             storage.delete(place + SUM)
         try:
@@ -219,11 +228,24 @@ class Step:
                 storage.upload(path, place)
             for path, place in zip(made, places, strict=True):
                 storage.write(place + SUM, f"{files.sha256(path)}  {path.name}\n")
+            if self.given.key:
+                about = {"step": self.name, "key": self.given.key, "outputs": [path.name for path in made]}
+                storage.write(record, json.dumps(about | {"versions": versions()}, indent=1) + "\n")
         except BaseException:
             for place in places:
                 storage.delete(place)
                 storage.delete(place + SUM)
             raise
+
+
+def versions() -> dict[str, str | None]:
+    """The versions of what makes the results; None for a package that is not installed.
+
+    >>> list(versions())
+    ['genokit', 'minibwa', 'pysam']
+    """
+    names = ("genokit", "minibwa", "pysam")
+    return {name: next((one.version for one in metadata.distributions(name=name)), None) for name in names}
 
 
 def main(work: Callable[[Step], None], *options: str, more: Mapping[str, Mapping[str, Any]] | None = None) -> int:
@@ -237,6 +259,7 @@ def main(work: Callable[[Step], None], *options: str, more: Mapping[str, Mapping
         parser.add_argument(f"--{option}", **how)
     parser.add_argument("--scratch", default=tempfile.gettempdir(), help="folder in which to make a working folder")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="the job's vCPUs (default: 1)")
+    parser.add_argument("--key", default="", help="what tells these inputs from others, for the record of the outputs")
     given = parser.parse_args()
 
     def stop(number: int, _frame: FrameType | None) -> None:
@@ -251,7 +274,7 @@ def main(work: Callable[[Step], None], *options: str, more: Mapping[str, Mapping
             for number in before:
                 signal.signal(number, stop)
             try:
-                step = Step(given, Path(folder))
+                step = Step(name, given, Path(folder))
                 work(step)
                 step.publish()
             finally:

@@ -17,16 +17,6 @@ if TYPE_CHECKING:
     from genokit.data import Dataset
     from genokit.train.model import History
 
-# A Spot host is reclaimed, or SIGTERM has ended the training, which saved its checkpoint: it goes on in a new attempt.
-INTERRUPTED = {
-    "attempts": 10,
-    "evaluateOnExit": [
-        {"onStatusReason": "Host EC2*", "action": "RETRY"},
-        {"onExitCode": "143", "action": "RETRY"},
-        {"onReason": "*", "action": "EXIT"},
-    ],
-}
-
 
 def submit(
     dataset: Dataset,
@@ -107,7 +97,8 @@ def submit(
             f"Use submit(..., vcpus={parameters.threads})."
         )
     name = f"lenet-{uuid.uuid4().hex[:8]}"
-    given = {"data": dataset.ref, "out": address(out, batch, name), "save-min": f"{save_min:g}"}
+    where = storage.results(out, "train", name, clients=batch.clients)
+    given = {"data": dataset.ref, "out": where, "save-min": f"{save_min:g}"}
     settings = {key: str(value) for key, value in parameters.to_dict().items()}
     command = ["python", "-m", "genokit.train", "--resume"]
     for key in (*given, *settings):
@@ -115,7 +106,7 @@ def submit(
     definition = batch.define(
         "lenet-gpu" if gpus else "lenet", command=command, image=image or own_image(parameters), parameters=settings,
         vcpus=vcpus, memory_gib=memory_gib, gpus=gpus, nodes=parameters.workers, timeout_min=timeout_min,
-        retry=INTERRUPTED,
+        retry="interrupted",
     )  # fmt: skip
     return batch.submit(definition, queue=queue, name=name, parameters={**given, **settings}, again=True)
 
@@ -123,14 +114,6 @@ def submit(
 def own_image(p: Parameters) -> str:
     """The kit's image that has the engine of these parameters for their device."""
     return "genokit:gpu-torch" if (p.engine, p.device) == ("torch", "gpu") else "genokit"
-
-
-def address(out: str | os.PathLike[str] | None, batch: Batch, name: str) -> str:
-    """The absolute address of a job's results: ``out``, or else a folder here and the stack's bucket on AWS."""
-    if not batch.clients.backend.shares_folders:
-        return f"s3://{batch.clients.bucket}/train/{name}" if out is None else os.fspath(out)
-    where = os.fspath(out or batch.clients.settings.home / "train" / name)
-    return where if storage.is_s3(where) else os.path.abspath(where)  # the job has its own working folder
 
 
 def follow(job: Job, *, every_s: float = 2) -> History:

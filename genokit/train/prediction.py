@@ -13,7 +13,6 @@ import numpy as np
 from genokit import storage
 from genokit.train.checkpoint import locate
 from genokit.train.digits import CLASSES, load_digits
-from genokit.train.job import address
 from genokit.train.model import load
 
 if TYPE_CHECKING:
@@ -78,7 +77,8 @@ def predict(
         "lenet-predict", command=command, vcpus=vcpus, memory_gib=memory_gib, environment=threads
     )  # fmt: skip
     name = f"predict-{uuid.uuid4().hex[:8]}"
-    given = {"model": locate(model), "data": dataset.ref, "shards": str(shards), "out": address(out, batch, name)}
+    where = storage.results(out, "train", name, clients=batch.clients)
+    given = {"model": locate(model), "data": dataset.ref, "shards": str(shards), "out": where}
     return batch.submit(definition, queue=queue, name=name, parameters=given, size=shards, again=True)
 
 

@@ -21,7 +21,7 @@ from genokit.display import table as table_of
 from genokit.errors import InvalidParameters, NotFound
 from genokit.plots import learning_curves, parallel_coordinates
 from genokit.train import checkpoint
-from genokit.train.job import INTERRUPTED, address, own_image
+from genokit.train.job import own_image
 from genokit.train.model import History, Model, load
 from genokit.train.parameters import Parameters
 
@@ -104,7 +104,7 @@ def sweep(
     base = base.replace(**fixed)
     base = base.replace(threads=base.threads or max(1, int(vcpus)))
     chosen = combinations(base, {name: axes[name] for name in axes if name not in fixed}, trials, draw_seed)
-    folder = address(out, batch, "sweeps")
+    folder = storage.results(out, "train", "sweeps", clients=batch.clients)
     found = [{"out": f"{folder}/{_key(p, dataset.sha256)}", "parameters": p.to_dict()} for p in chosen]
     sizes = rounds(len(chosen), [p.epochs for p in chosen], halving)
     plan = {"data": dataset.ref, "trials": found, "halving": halving, "rounds": sizes}
@@ -114,7 +114,7 @@ def sweep(
     definition = batch.define(
         "lenet-sweep-gpu" if gpus else "lenet-sweep",
         command=["python", "-m", "genokit.train", "--sweep", "Ref::plan", "Ref::round", "Ref::place"],
-        image=image or own_image(base), gpus=gpus, vcpus=vcpus, memory_gib=memory_gib, retry=INTERRUPTED,
+        image=image or own_image(base), gpus=gpus, vcpus=vcpus, memory_gib=memory_gib, retry="interrupted",
     )  # fmt: skip
     jobs: list[Job] = []
     known, histories = batch.jobs(queue=queue), _histories(plan)

@@ -1,0 +1,117 @@
+"""What a cohort needs: for each sample and step the words of a command, and the key of what it works on."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from genokit import storage
+from genokit.backends import Clients
+from genokit.errors import InvalidParameters, NotFound, did_you_mean
+from genokit.genomics.sheet import absolute, read_sheet, stamp
+from genokit.genomics.step import RECORD, versions
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from genokit.batch import Batch, JobDefinition
+
+# Each step's folder in the results of a sample, and the step whose outputs it reads.
+STEPS = {
+    "align": ("bam", ""), "call": ("vcf", "align"), "annotate": ("annotated_vcf", "call"), "stats": ("stats", "align"),
+}  # fmt: skip
+Address = str | os.PathLike[str]
+Sizes = Mapping[str, float] | None  # of a step's jobs, by step
+Row = dict[str, str]  # the values of the words of a command; "out" and "key" say which step of which sample it is
+
+
+class Plan(NamedTuple):
+    """For each sample the row of each step, and for each step the definition of its jobs and its command.
+
+    ``arrays`` says whether the rows of several samples can be one array job.
+    """
+
+    samples: dict[str, dict[str, Row]]
+    definitions: dict[str, JobDefinition]
+    commands: dict[str, list[str]]
+    arrays: bool
+
+
+def planned(
+    sheet: pd.DataFrame | Address, reference: Address, genes: Address | None, out: Address | None, profile: str,
+    vcpus: Sizes, memory_gib: Sizes, batch: Batch,
+) -> Plan:  # fmt: skip
+    """Read the sheet, check all inputs, define the jobs. Raises as ``workflow``."""
+    clients, here = batch.clients, batch.clients.backend.shares_folders
+    profiles = tomllib.loads(Path(__file__).with_name("profiles.toml").read_text(encoding="utf-8"))
+    if profile not in profiles:
+        raise InvalidParameters(f"There is no profile '{profile}'. {did_you_mean(profile, profiles)}")
+    pip, chosen = profile == "pip", profiles[profile]
+    if strange := {*(vcpus or {}), *(memory_gib or {})} - {*(STEPS if pip else ())}:
+        known = f"has the steps {', '.join(STEPS)}" if pip else "has the sizes of the stack's job definitions"
+        raise InvalidParameters(f"vcpus and memory_gib: profile '{profile}' {known}, got {', '.join(sorted(strange))}.")
+    samples = read_sheet(sheet, clients)
+    if not pip and (many := [name for name, lanes in samples.items() if [*map(len, lanes.values())] != [2]]):
+        raise InvalidParameters(f"Profile 'posts' takes one lane of pairs a sample, unlike sample '{many[0]}'.")
+    source, models = absolute(reference), absolute(genes) if pip and genes else os.fspath(genes or "")
+    named = "cohort" if hasattr(sheet, "itertuples") else absolute(sheet)
+    results = storage.results(out, "genomics", _digest([named, source])[:12], clients=clients)
+    if not (here or storage.is_s3(results)):
+        raise InvalidParameters(f"A job on AWS cannot write to '{results}' of this machine. Give an out on S3.")
+    steps = {step: chosen[step] for step in STEPS if step != "annotate" or genes}
+    definitions = {step: _defined(batch, step, one, vcpus, memory_gib) for step, one in steps.items()}
+    common = [source, stamp(source, clients), versions() if here else {}]
+    own = {"annotate": [models, stamp(models, clients) if pip and genes else ""]}
+    plan: dict[str, dict[str, Row]] = {}
+    for sample, lanes in samples.items():
+        words = {"sample": sample, "reference": source, "references": source.rpartition("/")[0], "genes": models}
+        words |= {"folder": storage.join(results, sample)}
+        words |= {"lanes": json.dumps({lane: [*paths] for lane, paths in lanes.items()})}
+        words |= {f"fastq_{number}": path for number, path in enumerate(next(iter(lanes.values())), 1)}
+        words |= {name: where.format(**words) for name, where in chosen["files"].items()}
+        rows = plan[sample] = {}
+        for step, one in steps.items():
+            folder, before = STEPS[step]
+            made_of = rows[before]["key"] if before else lanes
+            about = [step, sample, *common, definitions[step].image, *own.get(step, []), made_of]
+            words |= {"out": storage.join(words["folder"], folder), "key": _digest(about)}
+            used = {"sample", "out", "key", *(word.removeprefix("Ref::") for word in one["command"])}
+            rows[step] = {name: words[name] for name in sorted(used & words.keys())}
+    return Plan(plan, definitions, {step: one["command"] for step, one in steps.items()}, arrays=pip)
+
+
+def finished(rows: Mapping[str, Row], clients: Clients) -> set[tuple[str, str]]:
+    """The "out" and "key" of a sample's steps whose outputs are there, made from what the plan says."""
+    there = set(storage.files(rows["align"]["out"].rpartition("/")[0], clients=clients))
+    found = set()
+    for step, row in rows.items():
+        record = storage.join(row["out"], RECORD.format(sample=row["sample"], step=step))
+        with contextlib.suppress(ValueError, KeyError):  # another's file
+            about = json.loads(storage.read(record, clients=clients)) if record in there else {"key": ""}
+            if about["key"] == row["key"] and all(storage.join(row["out"], name) in there for name in about["outputs"]):
+                found.add((row["out"], row["key"]))
+    return found
+
+
+def _defined(batch: Batch, step: str, chosen: dict[str, Any], vcpus: Sizes, memory_gib: Sizes) -> JobDefinition:
+    """The definition of a step's jobs: one of the kit's own, or the stack's for a container of the posts."""
+    if "definition" not in chosen:
+        count = (vcpus or {}).get(step, 1)
+        return batch.define(
+            f"genomics-{step}", command=chosen["command"], parameters={"threads": str(max(1, int(count)))},
+            vcpus=count, memory_gib=(memory_gib or {}).get(step, 2), retry="interrupted",
+        )  # fmt: skip
+    try:
+        return batch.definition(chosen["definition"])
+    except NotFound as error:
+        raise NotFound(f"Profile 'posts' runs the posts' containers as Stack('batch') defines them. {error}") from error
+
+
+def _digest(about: object) -> str:
+    return sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]

@@ -1,0 +1,184 @@
+"""The sample sheet: every fault is found before anything runs, and named by row and column."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from frictionless import Resource, Schema
+
+import genokit.genomics
+from genokit import Batch, Dataset, Settings, Stack, genomics, storage
+from genokit.errors import InvalidParameters, InvalidRequest, NotFound
+from genokit.genomics.plan import planned
+
+SCHEMA = Path(genokit.genomics.__file__).with_name("sheet.schema.json")
+
+
+@pytest.fixture(scope="module")
+def cohort(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    return genomics.simulate(tmp_path_factory.mktemp("cohort"), 3, bases=10_000, contigs=1, coverage=2, lanes=2)
+
+
+@pytest.fixture
+def sheet(cohort: Dataset, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
+    """The cohort's sheet as a DataFrame, whose relative paths start at the working folder."""
+    monkeypatch.chdir(cohort["samples"].parent)
+    return pd.read_csv(cohort["samples"], dtype=str)
+
+
+def plan(sheet: object, cohort: Dataset, account: Settings, profile: str = "pip", **more: object) -> object:
+    given = {"genes": None, "out": None, "vcpus": None, "memory_gib": None} | more
+    return planned(sheet, cohort["reference"], profile=profile, batch=Batch(settings=account), **given)
+
+
+def test_the_simulated_sheet_is_valid_by_the_published_schema(cohort):
+    schema = Schema.from_descriptor(json.loads(SCHEMA.read_text()))
+    report = Resource(path="samples.csv", basepath=str(cohort["samples"].parent), schema=schema).validate()
+    assert report.valid, report.flatten(["rowNumber", "fieldName", "message"])
+
+
+def test_a_sheet_may_be_a_file_a_dataframe_or_an_object_on_s3(cohort, sheet, account):
+    here, frame = plan(cohort["samples"], cohort, account), plan(sheet, cohort, account, out="elsewhere")
+    assert [one["align"]["key"] for one in here.samples.values()] == [
+        one["align"]["key"] for one in frame.samples.values()
+    ]
+    assert frame.samples["S1"]["align"]["out"] == str(cohort["samples"].parent / "elsewhere/S1/bam")
+    clients = Batch(settings=account).clients
+    for path in cohort["samples"].parent.rglob("*.*"):
+        name = path.relative_to(cohort["samples"].parent).as_posix()
+        storage.upload(path, f"s3://{clients.bucket}/cohort/{name}", clients=clients)
+    there = plan(f"s3://{clients.bucket}/cohort/samples.csv", cohort, account)
+    assert f"s3://{clients.bucket}/cohort/reads/S2_L001_1.fastq.gz" in there.samples["S2"]["align"]["lanes"]
+    assert there.samples["S2"]["align"]["key"] != here.samples["S2"]["align"]["key"]
+
+
+def test_keys_change_with_what_a_step_is_made_from_and_with_nothing_else(cohort, sheet, account, tmp_path):
+    for name in ("reference", "genes"):
+        (tmp_path / name).write_bytes(cohort[name].read_bytes())
+
+    def keys(**more: object) -> dict[str, str]:
+        batch = Batch(settings=account)
+        given = {"out": None, "profile": "pip", "vcpus": None, "memory_gib": None, "batch": batch} | more
+        rows = planned(sheet, tmp_path / "reference", tmp_path / "genes", **given).samples["S1"]
+        return {step: row["key"] for step, row in rows.items()}
+
+    first = keys()
+    assert first == keys(out="elsewhere", vcpus={"call": 2}, memory_gib={"align": 3})
+    (tmp_path / "genes").write_bytes(cohort["genes"].read_bytes())
+    assert {step for step, key in keys().items() if key != first[step]} == {"annotate"}
+    (tmp_path / "reference").write_bytes(cohort["reference"].read_bytes())
+    assert not {*keys().values()} & {*first.values()}
+
+
+FAULTS = {
+    "a column is missing": (lambda s: s.drop(columns="lane"), r"must have the columns .*It has: patient, sample, f"),
+    "a column is unknown": (lambda s: s.assign(status="1"), "It has: .*status"),
+    "there are no rows": (lambda s: s.head(0), "it has no rows, so that no step has an input"),
+    "a file is missing": (
+        lambda s: s.replace("reads/S1_L002_2.fastq.gz", "reads/no.fastq.gz"),
+        r"row 2, column 'fastq_2': There is no file '.*/reads/no.fastq.gz'",
+    ),
+    "a file is a folder": (
+        lambda s: s.replace("reads/S2_L001_1.fastq.gz", "reads"),
+        r"row 3, column 'fastq_1': '.*/reads' cannot be read: Is a directory",
+    ),
+    "an address is unknown": (
+        lambda s: s.replace("reads/S2_L001_1.fastq.gz", "https://example.org/1.fastq.gz"),
+        "row 3, column 'fastq_1': 'https://example.org/1.fastq.gz' is neither a path nor an address on S3",
+    ),
+    "a file is there twice": (
+        lambda s: s.replace("reads/S2_L001_1.fastq.gz", "reads/S1_L001_1.fastq.gz"),
+        r"row 3, column 'fastq_1': '.*/S1_L001_1.fastq.gz' is in row 1 already",
+    ),
+    "a file is its own mate": (
+        lambda s: s.replace("reads/S2_L001_2.fastq.gz", "reads/S2_L001_1.fastq.gz"),
+        r"row 3, column 'fastq_2': '.*/S2_L001_1.fastq.gz' is in row 3 already",
+    ),
+    "a value is empty": (lambda s: s.replace("reads/S1_L001_1.fastq.gz", ""), "row 1, column 'fastq_1': it is empty"),
+    "a name is illegal": (lambda s: s.replace("S3", "../S3"), r"row 5, column 'sample': '../S3' is not allowed"),
+    "a lane is there twice": (
+        lambda s: s.assign(lane="L001"),
+        "row 2, column 'lane': sample 'S1' has lane 'L001' in another row",
+    ),
+    "a sample has two patients": (
+        lambda s: s.assign(patient=["P1", "P2", "P3", "P3", "P4", "P4"]),
+        "row 2, column 'patient': sample 'S1' is of 'P1' in another row, and of 'P2' here",
+    ),
+    "pairs and single reads are mixed": (
+        lambda s: s.replace("reads/S1_L002_2.fastq.gz", None),
+        "row 2, column 'fastq_2': sample 'S1' has pairs in one row and single reads in another",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_wrong_sheet_is_refused_by_row_and_column_before_anything_is_submitted(
+    fault, cohort, sheet, account, tmp_path
+):
+    change, said = FAULTS[fault]
+    changed, batch = change(sheet), Batch(settings=account)
+    with pytest.raises(InvalidParameters, match=said):
+        genomics.workflow(changed, cohort["reference"], batch=batch)
+    folder = cohort["samples"].parent
+    absolute = changed.replace(r"^reads", f"{folder}/reads", regex=True)
+    absolute.to_csv(tmp_path / "sheet.csv", index=False)
+    with pytest.raises(InvalidParameters, match=said):
+        genomics.workflow(tmp_path / "sheet.csv", cohort["reference"], batch=batch)
+    assert batch.jobs().empty
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"\xff\xfe\x00", b"", b"patient,sample,lane,fastq_1,fastq_2\na,b,c,d,e,f\n", b'patient\n"a\n', b"\x1f\x8b\x08"],
+)
+def test_a_file_that_is_no_sheet_is_refused(text, cohort, account, tmp_path):
+    (tmp_path / "sheet.csv").write_bytes(text)
+    with pytest.raises(InvalidParameters, match=r"The sample sheet '.*sheet.csv' (is not a CSV|must have the columns)"):
+        plan(tmp_path / "sheet.csv", cohort, account)
+
+
+def test_all_that_is_wrong_is_said_at_once_and_not_without_end(cohort, account):
+    many = pd.DataFrame({"patient": "", "sample": "S1", "lane": map(str, range(30)), "fastq_1": "no", "fastq_2": ""})
+    with pytest.raises(InvalidParameters) as caught:
+        plan(many, cohort, account)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 22
+    assert lines[-1].strip() == "and 69 more"
+
+
+def test_a_wrong_parameter_is_refused(cohort, sheet, account):
+    with pytest.raises(InvalidParameters, match=r"no profile 'post'. Did you mean 'posts'"):
+        plan(sheet, cohort, account, profile="post")
+    with pytest.raises(InvalidParameters, match="profile 'pip' has the steps align, call, annotate, stats, got sort"):
+        plan(sheet, cohort, account, vcpus={"sort": 2})
+    with pytest.raises(NotFound, match=r"There is no file '.*genes.gtf'"):
+        plan(sheet, cohort, account, genes="genes.gtf")
+    with pytest.raises(NotFound, match=r"There is no file '.*no.fa'"):
+        genomics.workflow(sheet, "no.fa", batch=Batch(settings=account))
+
+
+def test_the_posts_profile_is_refused_here_with_the_reason(cohort, sheet, account):
+    one, batch = sheet.iloc[[0, 2]], Batch(settings=account)
+
+    def submitted() -> None:
+        genomics.workflow(one, cohort["reference"], genes="-t hg38", out="results", profile="posts", batch=batch)
+
+    with pytest.raises(InvalidParameters, match="Profile 'posts' takes one lane of pairs a sample, unlike sample 'S1'"):
+        plan(sheet, cohort, account, profile="posts")
+    with pytest.raises(NotFound, match=r"runs the posts' containers as Stack\('batch'\) defines them"):
+        submitted()
+    Stack(settings=account).deploy()
+    with pytest.raises(InvalidRequest, match=r"(?s)was not submitted because it cannot run.*(vCPU|podman)"):
+        submitted()
+    assert batch.jobs().empty
+    rows = plan(one, cohort, account, profile="posts", genes="-t hg38", out="results").samples["S1"]
+    folder = f"{cohort['samples'].parent}/results/S1"
+    assert rows["align"]["bams"] == f"{folder}/bam/"
+    assert rows["align"]["isaac"] == f"{cohort['reference'].parent}/isaac/"
+    assert (rows["call"]["bai"], rows["call"]["fai"]) == (f"{folder}/bam/sorted.bam.bai", f"{cohort['reference']}.fai")
+    assert rows["annotate"]["vcf"] == f"{folder}/vcf/variants/variants.vcf.gz"
+    assert rows["annotate"]["genes"] == "-t hg38"
+    assert rows["stats"]["statistics"] == f"{folder}/stats/bam_stats.dat"
