@@ -12,7 +12,7 @@ from frictionless import Resource, Schema
 import genokit.genomics
 from genokit import Batch, Dataset, Settings, Stack, genomics, storage
 from genokit.errors import InvalidParameters, InvalidRequest, NotFound
-from genokit.genomics.plan import planned
+from genokit.genomics.cohort_plan import planned
 
 SCHEMA = Path(genokit.genomics.__file__).with_name("sheet.schema.json")
 

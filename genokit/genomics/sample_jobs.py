@@ -15,7 +15,7 @@ from genokit.batch.job_state import ENDED
 from genokit.display import Html, card, pill, stack
 from genokit.display import table as table_of
 from genokit.errors import JobFailed
-from genokit.genomics.plan import STEPS, Address, Row, Sizes, finished, planned
+from genokit.genomics.cohort_plan import STEPS, Address, Row, Sizes, finished, planned
 
 if TYPE_CHECKING:
     import pandas as pd

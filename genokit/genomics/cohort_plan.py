@@ -31,7 +31,7 @@ Sizes = Mapping[str, float] | None  # of a step's jobs, by step
 Row = dict[str, str]  # the values of the words of a command; "out" and "key" say which step of which sample it is
 
 
-class Plan(NamedTuple):
+class CohortPlan(NamedTuple):
     """For each sample the row of each step, and for each step the definition of its jobs and its command.
 
     ``arrays`` says whether the rows of several samples can be one array job.
@@ -46,7 +46,7 @@ class Plan(NamedTuple):
 def planned(
     sheet: pd.DataFrame | Address, reference: Address, genes: Address | None, out: Address | None, profile: str,
     vcpus: Sizes, memory_gib: Sizes, batch: Batch,
-) -> Plan:  # fmt: skip
+) -> CohortPlan:  # fmt: skip
     """Read the sheet, check all inputs, define the jobs. Raises as ``workflow``."""
     clients, here = batch.clients, batch.clients.backend.shares_folders
     profiles = tomllib.loads(Path(__file__).with_name("profiles.toml").read_text(encoding="utf-8"))
@@ -83,7 +83,7 @@ def planned(
             words |= {"out": storage.join(words["folder"], folder), "key": _digest(about)}
             used = {"sample", "out", "key", *(word.removeprefix("Ref::") for word in one["command"])}
             rows[step] = {name: words[name] for name in sorted(used & words.keys())}
-    return Plan(plan, definitions, {step: one["command"] for step, one in steps.items()}, arrays=pip)
+    return CohortPlan(plan, definitions, {step: one["command"] for step, one in steps.items()}, arrays=pip)
 
 
 def finished(rows: Mapping[str, Row], clients: Clients) -> set[tuple[str, str]]:
