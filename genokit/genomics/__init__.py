@@ -11,15 +11,22 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from genokit.genomics.accuracy import compare
+    from genokit.genomics.quality_control import CohortQuality, qc
+    from genokit.genomics.read_view import pileup
     from genokit.genomics.sample_jobs import Workflow, workflow
     from genokit.genomics.simulation import simulate
+    from genokit.genomics.variant_table import variants
 
-__all__ = ["Workflow", "compare", "simulate", "workflow"]
+__all__ = ["CohortQuality", "Workflow", "compare", "pileup", "qc", "simulate", "variants", "workflow"]
 
 _HOMES = {
+    "CohortQuality": "quality_control",
     "Workflow": "sample_jobs",
     "compare": "accuracy",
+    "pileup": "read_view",
+    "qc": "quality_control",
     "simulate": "simulation",
+    "variants": "variant_table",
     "workflow": "sample_jobs",
 }
 

@@ -11,6 +11,7 @@ import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from importlib.metadata import version
 from itertools import islice
 from typing import Any
 
@@ -68,6 +69,7 @@ def align(step: Step) -> None:
         head = [f"@SQ\tSN:{name}\tLN:{length}\tM5:{md5}" for name, (length, md5) in reference.sequences.items()]
         head += [f"@RG\tID:{step.sample}.{lane}\tSM:{step.sample}\tLB:{step.sample}\tPU:{lane}\tPL:ILLUMINA"
                  for lane in lanes]  # fmt: skip
+        head.append(f"@PG\tID:minibwa\tPN:minibwa\tVN:{version('minibwa')}")
         tools.stdin.write("\n".join(["@HD\tVN:1.6\tGO:query", *head, ""]).encode())
         for lane, paths, addresses in zip(lanes, reads, given.reads, strict=True):
             found = templates(paths, addresses)

@@ -59,7 +59,7 @@ def call(step: Step) -> None:
         ("bcftools", "norm", "-f", reference.fasta, "-m", "-any", "-d", "exact", "-Ob", "-o", whole, "-"),
     )  # fmt: skip
     # The next step has to know which reference this was.
-    step.do(given.bam, ("bcftools", "view", "-h", whole, "-o", head))
+    step.do(given.bam, ("bcftools", "view", "--no-version", "-h", whole, "-o", head))
     contig = re.compile(r"^(##contig=<ID=([^,>]+)[^>]*)>", re.MULTILINE)
     head.write_text(contig.sub(lambda m: f"{m[1]},md5={reference.sequences[m[2]][1]}>", head.read_text()))
     step.do(given.bam, ("bcftools", "reheader", "-h", head, "-o", step.folder / "named.bcf", whole))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,11 +13,14 @@ from typing import Any
 from genokit import storage
 from genokit.backends import Clients
 from genokit.errors import InvalidParameters, NotFound, did_you_mean
+from genokit.genomics.step import SUM
 
 
 @contextmanager
-def opened(address: storage.Address, kind: str, clients: Clients | None = None) -> Iterator[Any]:
-    """A file as pysam's ``kind``, such as "VariantFile"; one on S3 is copied first.
+def opened(
+    address: storage.Address, kind: str, clients: Clients | None = None, *, index: str | None = None
+) -> Iterator[Any]:
+    """A file as pysam's ``kind``, such as "VariantFile", perhaps with its ``index``; those on S3 are copied first.
 
     Raises as ``storage.local``, and InvalidParameters if the file, or a part of it, is not of this kind.
     """
@@ -23,11 +28,10 @@ def opened(address: storage.Address, kind: str, clients: Clients | None = None) 
 
     before = pysam.set_verbosity(0)  # htslib prints what the error says, and that there is no index
     try:
-        with (
-            tempfile.TemporaryDirectory() as folder,
-            getattr(pysam, kind)(str(storage.local(address, Path(folder), clients=clients))) as file,
-        ):
-            yield file
+        with tempfile.TemporaryDirectory() as folder:
+            beside = {"index_filename": str(storage.local(index, Path(folder), clients=clients))} if index else {}
+            with getattr(pysam, kind)(str(storage.local(address, Path(folder), clients=clients)), **beside) as file:
+                yield file
     except (ValueError, OSError) as error:
         raise InvalidParameters(f"'{address}' cannot be read by pysam's {kind}: {error}.") from error
     finally:
@@ -42,3 +46,22 @@ def sample_in(file: Any, address: storage.Address, sample: str | None) -> str:
     if sample is not None and sample not in names:
         raise NotFound(f"'{address}' has no sample '{sample}'. {did_you_mean(sample, names)}")
     return sample or names[0]
+
+
+def result_files(
+    results: storage.Address, clients: Clients | None = None, *, sample: str | None = None
+) -> dict[str, dict[str, str]]:
+    """The addresses of a workflow's results, by sample and by what follows its name, such as "vcf.gz".
+
+    Raises NotFound if there are none, or none of the ``sample``.
+    """
+    base, found = os.fspath(results).rstrip("/"), defaultdict[str, dict[str, str]](dict)
+    for address in storage.files(base, clients=clients):
+        folder, *_, name = address.removeprefix(f"{base}/").split("/")
+        if name.startswith(f"{folder}.") and not name.endswith(SUM):
+            found[folder][name.removeprefix(f"{folder}.")] = address
+    if not found:
+        raise NotFound(f"There are no results in '{results}'. Expected files such as <sample>/bam/<sample>.bam.")
+    if sample is not None and sample not in found:
+        raise NotFound(f"There is no sample '{sample}' in '{results}'. {did_you_mean(sample, found)}")
+    return {name: found[name] for name in sorted(found) if sample in (None, name)}
