@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+import minibwa
 import psutil
 import pysam
 import pytest
@@ -188,6 +189,22 @@ def test_names_of_sequences_may_have_colons_and_stars(bench, tmp_path):
     assert done.code == 0, done.error
     with pysam.VariantFile(str(done.out / "S1.vcf.gz")) as file:
         assert {one.chrom for one in file} == {"chr1", "HLA-A*01:01"}
+
+
+def test_an_index_beside_the_reference_is_used_unless_it_is_of_another(bench, tmp_path, fails):
+    reference = tmp_path / "reference.fa"
+    reference.write_bytes(bench.cohort["reference"].read_bytes())
+    minibwa.Index.build(str(reference), str(reference))
+    options = ["--reads", *bench.reads(), "--reads", *bench.reads(2), "--reference", reference]
+    done = run(tmp_path / "scratch", "align", *options, out=tmp_path / "bam")
+    assert done.code == 0, done.error
+    with (
+        pysam.AlignmentFile(str(done.out / "S1.bam")) as with_index,
+        pysam.AlignmentFile(str(bench.results / "align/S1.bam")) as without,
+    ):
+        assert list(map(str, with_index)) == list(map(str, without))
+    reference.write_text(reference.read_text() + ">chr3\nACGT\n")
+    assert "reference.fa.mbw' cannot be used: it is not the index of" in fails("align", *options)
 
 
 def test_single_reads_are_aligned_without_mates(bench, tmp_path):

@@ -15,11 +15,12 @@ from importlib.metadata import version
 from itertools import islice
 from typing import Any
 
-from genokit.errors import InvalidParameters
+from genokit.errors import AccessDenied, InvalidParameters, NotFound
 from genokit.genomics.fastq import Read, templates
-from genokit.genomics.step import Step, check_name, fault, is_full, main
+from genokit.genomics.step import Reference, Step, check_name, fault, is_full, main
 
 BATCH = 1000  # templates aligned in one go
+LEVEL = ("--output-fmt-option", "level=4")  # in half the time of the default level, a BAM 1.5 percent larger
 PAIRED, PROPER, UNMAPPED, REVERSE, FIRST, SECOND, SUPPLEMENTARY = 0x1, 0x2, 0x4, 0x10, 0x40, 0x80, 0x800
 TURN = str.maketrans("ACGTacgt", "TGCAtgca")
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -50,18 +51,13 @@ def align(step: Step) -> None:
         )
     reads = [[step.input(address) for address in files] for files in given.reads]
     reference = step.reference(given.reference)
-    minibwa.Index.build(str(reference.fasta), str(step.folder / "index"), threads=step.threads)
-    # On a full disk minibwa writes a part of the index and says nothing, and most reads are then not aligned.
-    bases = sum(length for length, _ in reference.sequences.values())
-    if (step.folder / "index.mbw").stat().st_size < 2 * bases or is_full(step.folder):
-        raise fault(given.scratch, f"it has no room for the index of '{given.reference}'")
-    index = minibwa.Index.load(str(step.folder / "index"))
+    index = _index(minibwa, step, reference)
     bam, metrics = step.out / f"{step.sample}.bam", step.out / f"{step.sample}.markdup.txt"
     tools = step.start(
         ", ".join(address for files in given.reads for address in files),
         ("samtools", "fixmate", "-m", "-u", "-", "/dev/stdout"),
         ("samtools", "sort", "-u", "-@", step.threads - 1, "-T", step.folder / "sort", "-o", "/dev/stdout", "-"),
-        ("samtools", "markdup", "-@", step.threads - 1, "-f", metrics, "-", bam),
+        ("samtools", "markdup", "-@", step.threads - 1, *LEVEL, "-f", metrics, "-", bam),
         feed=True,
     )
     with contextlib.suppress(BrokenPipeError), ThreadPoolExecutor(step.threads) as pool:  # finish says why it broke
@@ -83,6 +79,24 @@ def align(step: Step) -> None:
     tools.finish()
     step.do(str(bam), ("samtools", "quickcheck", bam))
     step.do(str(bam), ("samtools", "index", "-@", step.threads - 1, bam))
+
+
+def _index(minibwa: Any, step: Step, reference: Reference) -> Any:
+    """minibwa's index: the files .l2b and .mbw beside the reference, or else a new one."""
+    prefix, lengths = step.folder / "index", {name: length for name, (length, _) in reference.sequences.items()}
+    try:
+        for ending in (".l2b", ".mbw"):
+            prefix.with_suffix(ending).symlink_to(step.input(f"{reference.address}{ending}"))
+    except (NotFound, AccessDenied):  # S3 denies what is absent to those who may not list
+        prefix = step.folder / "new"
+        minibwa.Index.build(str(reference.fasta), str(prefix), threads=step.threads)
+        # On a full disk minibwa writes a part of the index and says nothing, and most reads are then not aligned.
+        if prefix.with_suffix(".mbw").stat().st_size < 2 * sum(lengths.values()) or is_full(step.folder):
+            raise fault(step.given.scratch, f"it has no room for the index of '{reference.address}'") from None
+    index = minibwa.Index.load(str(prefix))
+    if dict(index.contigs()) != lengths:
+        raise fault(f"{reference.address}.mbw", f"it is not the index of '{reference.address}'")
+    return index
 
 
 def _aligned(minibwa: Any, index: Any, batch: list[list[Read]], group: str) -> bytes:
