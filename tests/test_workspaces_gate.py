@@ -21,6 +21,7 @@ from safetensors.numpy import load, save
 
 from genokit.errors import InvalidParameters, OutputRefused
 from genokit.workspaces import gate
+from genokit.workspaces.kinds import ReleasePolicy
 
 ROW = "ANNA,1950-02-03,C50.9"  # what must not leave
 TABLE = {"type": "aggregate", "columns": {"sex": ["F", "M", "other"], "ward": "label", "n": "count", "age": "number"},
@@ -39,7 +40,9 @@ def passed(folder: Path, name: str, content: bytes | str, **changes) -> gate.Pas
     """What the gate makes of a file."""
     (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
     with gate.opened(folder) as out:
-        return gate.check(out, gate.declare({name: {**DECLARED[name], **changes}}), rows=1000, min_cell=10)[0]
+        return gate.check(
+            out, gate.declare({name: {**DECLARED[name], **changes}}), ReleasePolicy(10), data_bytes=320_000
+        )[0]
 
 
 def refused(folder: Path, name: str, content: bytes | str, **changes) -> str:
@@ -123,7 +126,7 @@ def test_only_a_plain_file_of_its_size_passes(make, why, tmp_path):
     folder.mkdir()
     make(folder)
     with gate.opened(folder) as out, pytest.raises(OutputRefused, match=why):
-        gate.check(out, gate.declare({"table.csv": TABLE}))
+        gate.check(out, gate.declare({"table.csv": TABLE}), ReleasePolicy(10))
 
 
 @pytest.mark.parametrize(
@@ -136,7 +139,7 @@ def test_a_name_that_was_not_declared_is_refused_and_not_repeated(name, tmp_path
     with open(os.path.join(os.fsencode(tmp_path), os.fsencode(name)), "w"):
         pass
     with gate.opened(tmp_path) as out, pytest.raises(OutputRefused) as caught:
-        gate.check(out, gate.declare({"table.csv": TABLE}))
+        gate.check(out, gate.declare({"table.csv": TABLE}), ReleasePolicy(10))
     assert str(caught.value) == "There is a file or folder that is not a declared output."
 
 
@@ -230,6 +233,13 @@ def test_ways_to_write_the_same_table_make_the_same_bytes(tmp_path):
     other = GOOD.replace("\n", "\r\n").replace("F,a", '"F","a"')
     other = other.replace(",98,60", ",+98,6.0e1").replace("61.25", "061.250")
     assert passed(tmp_path, "table.csv", other).content == passed(tmp_path, "table.csv", GOOD).content
+
+
+def test_counts_are_rounded_as_the_policy_says(tmp_path):
+    (tmp_path / "table.csv").write_text(GOOD)
+    with gate.opened(tmp_path) as out:
+        one = gate.check(out, gate.declare({"table.csv": TABLE}), ReleasePolicy(8, 5))[0]
+    assert one.table["n"].tolist() == [120, 100, 40, 40]
 
 
 def test_predictions_never_leave(tmp_path):

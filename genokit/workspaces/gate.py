@@ -8,7 +8,7 @@ spaces, no quoting. A refusal is one of a few fixed sentences, because a free te
 >>> _ = (folder / "summary.json").write_text('{"cases": 120.00001}')
 >>> declared = declare({"summary.json": {"type": "numbers", "keys": ["cases"]}})
 >>> with opened(folder) as out:
-...     [(one.name, one.content) for one in check(out, declared)]
+...     [(one.name, one.content) for one in check(out, declared, ReleasePolicy(10))]
 [('summary.json', b'{"cases": 120}')]
 """
 
@@ -31,6 +31,7 @@ import pandas as pd
 
 from genokit.disclosure import suppress
 from genokit.errors import InvalidParameters, OutputRefused
+from genokit.workspaces.kinds import ReleasePolicy
 
 TYPES = {
     # type: (its suffix, what it may be given beside its type, of which the first is needed)
@@ -38,7 +39,7 @@ TYPES = {
     "aggregate": (".csv", ("columns", "counts", "by")),
     "numbers": (".json", ("keys",)),
     "figure": (".png", ()),
-    "model": (".safetensors", ("bytes_per_row",)),
+    "model": (".safetensors", ("share",)),
 }
 KINDS = ("label", "count", "number")  # of columns
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}(\.[a-z]{1,11})")
@@ -61,7 +62,7 @@ class Output:
     counts: Sequence[str] = ()
     by: Sequence[str] = ()
     keys: Sequence[str] = ()
-    bytes_per_row: float = 16
+    share: float = 0.05
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def declare(outputs: Mapping[str, Mapping[str, Any]]) -> list[Output]:
         File names, each with a mapping: ``type`` is "predictions" (a CSV with a row for each held-out row: ``columns``
         are "id" and one more; it never leaves), "aggregate" (a CSV with ``columns``, of which ``counts`` are numbers of
         persons and ``by`` the groups over which they add up), "numbers" (a flat JSON of ``keys``), "figure" (a PNG) or
-        "model" (safetensors, at most ``bytes_per_row`` for each row of the data, 16 by default). ``columns`` maps
+        "model" (safetensors, at most this ``share`` of the data's bytes, 0.05 by default). ``columns`` maps
         names to "label", "count" or "number", or to a list of the labels that are allowed.
 
     Raises
@@ -106,7 +107,7 @@ def _declared(name: str, given: dict[str, Any]) -> Output:
         raise InvalidParameters(f"'{name}' of type '{kind}' needs a name in lower case that ends with {suffix}.")
     if strange := sorted(set(given) - set(words)):
         raise InvalidParameters(f"The output '{name}' of type '{kind}' does not take '{strange[0]}'.")
-    if words[:1] != ("bytes_per_row",) and words and not given.get(words[0]):
+    if words[:1] != ("share",) and words and not given.get(words[0]):
         raise InvalidParameters(f"The output '{name}' of type '{kind}' needs {words[0]}.")
     one = Output(name, kind, **{"columns": {}, **given})
     for column, of in one.columns.items():
@@ -133,7 +134,7 @@ def opened(folder: Path) -> Iterator[int]:
         os.close(out)
 
 
-def check(out: int, declared: Sequence[Output], *, rows: int = 0, min_cell: int | None = None) -> list[Passed]:
+def check(out: int, declared: Sequence[Output], policy: ReleasePolicy, *, data_bytes: int = 0) -> list[Passed]:
     """Check all files of a folder and return those that pass, made anew.
 
     Parameters
@@ -142,10 +143,10 @@ def check(out: int, declared: Sequence[Output], *, rows: int = 0, min_cell: int 
         The folder, an open descriptor.
     declared : sequence of Output
         The outputs that must be there; no others may be.
-    rows : int, default 0
-        Rows of the data, by which the size of a model is limited.
-    min_cell : int, optional
-        Counts from 1 to below this number are hidden. Default: the settings' own.
+    policy : ReleasePolicy
+        Smaller counts are hidden, and others rounded, as it says.
+    data_bytes : int, default 0
+        The size of the data, by which that of a model is limited.
 
     Raises
     ------
@@ -160,8 +161,8 @@ def check(out: int, declared: Sequence[Output], *, rows: int = 0, min_cell: int 
         if one.name not in names:
             raise OutputRefused(f"'{one.name}' is missing.")
         limit = MOST_MIB.get(one.type, 16) * 2**20
-        data = _read(out, one.name, min(limit, int(one.bytes_per_row * rows)) if one.type == "model" else limit)
-        passed.append(CHECKS[one.type](one, data, min_cell))
+        data = _read(out, one.name, min(limit, int(one.share * data_bytes)) if one.type == "model" else limit)
+        passed.append(CHECKS[one.type](one, data, policy))
     return passed
 
 
@@ -188,22 +189,24 @@ def _read(out: int, name: str, most: int) -> bytes:
 # --- each type
 
 
-def _predictions(one: Output, data: bytes, min_cell: int | None) -> Passed:
+def _predictions(one: Output, data: bytes, policy: ReleasePolicy) -> Passed:
     frame = _csv(one, data, None)
     if frame["id"].duplicated().any():
         raise OutputRefused(f"'{one.name}' has an id twice.")
     return Passed(one.name, one.type, b"", frame, f"{len(frame):,} rows; they do not leave")
 
 
-def _aggregate(one: Output, data: bytes, min_cell: int | None) -> Passed:
+def _aggregate(one: Output, data: bytes, policy: ReleasePolicy) -> Passed:
     frame = _csv(one, data, MOST_ROWS)
     others = [
         name for name, of in one.columns.items() if of in ("count", "number") and name not in (*one.counts, *one.by)
     ]
     try:
-        shown = suppress(frame, one.counts, one.by, also=others, min_cell=min_cell)
+        shown = suppress(frame, one.counts, one.by, also=others, min_cell=policy.min_cell)
     except InvalidParameters as error:
         raise OutputRefused(f"'{one.name}' has rows that repeat, or counts that are not whole numbers.") from error
+    for name in one.counts:
+        shown[name] = (shown[name].astype("Float64") / policy.round_to).round().astype("Int64") * policy.round_to
     hidden = int(shown[one.counts[0]].isna().sum())
     words = f"{len(frame):,} rows, {hidden:,} hidden because they are small or reveal a small one"
     return Passed(one.name, one.type, _text(shown), shown, words, hidden)
@@ -253,7 +256,7 @@ def _text(frame: pd.DataFrame) -> bytes:
     return frame.to_csv(index=False, float_format="%.6g", na_rep="", lineterminator="\n").encode()
 
 
-def _numbers(one: Output, data: bytes, min_cell: int | None) -> Passed:
+def _numbers(one: Output, data: bytes, policy: ReleasePolicy) -> Passed:
     try:
         found = json.loads(data) if len(data) < 2**16 else None
     except (ValueError, RecursionError):
@@ -267,7 +270,7 @@ def _numbers(one: Output, data: bytes, min_cell: int | None) -> Passed:
     return Passed(one.name, one.type, re.sub(r"\.0(?=[,}])", "", content).encode(), None, f"{len(found)} numbers")
 
 
-def _figure(one: Output, data: bytes, min_cell: int | None) -> Passed:
+def _figure(one: Output, data: bytes, policy: ReleasePolicy) -> Passed:
     from PIL import Image
 
     try:
@@ -284,7 +287,7 @@ def _figure(one: Output, data: bytes, min_cell: int | None) -> Passed:
     return Passed(one.name, one.type, made.getvalue(), None, words)
 
 
-def _model(one: Output, data: bytes, min_cell: int | None) -> Passed:
+def _model(one: Output, data: bytes, policy: ReleasePolicy) -> Passed:
     import safetensors
     from safetensors.numpy import load, save
 

@@ -19,6 +19,7 @@ from genokit.workspaces.log import MEMBER
 
 CUSTODIAN, ANALYST, MODELLER, VIEWER = ROLES = ("custodian", "analyst", "modeller", "viewer")
 READERS = (CUSTODIAN, ANALYST)  # of data
+STATES = ("SUCCEEDED", "FAILED", "REFUSED")  # of submissions
 AUTHORS = (CUSTODIAN, ANALYST, MODELLER)  # of runs
 
 
@@ -64,6 +65,17 @@ KINDS: dict[str, EntryKind] = {
         "run:id name:text notebook:text state:text outputs:texts folder:folder manifest:sha256", AUTHORS
     ),
     "reproduced": EntryKind("run:id equal:flag", AUTHORS),
+    # Model to data: ``truth`` and ``manifest`` are hashes of files that custodians alone can read
+    "challenged": EntryKind(
+        "name:name dataset:ref metric:text? outputs:object limits:object quota_per_day:count private_fraction:number "
+        "deadline:time? folder:folder? truth:sha256?"
+    ),
+    "submitted": EntryKind("submission:id challenge:name command:texts code:sha256", AUTHORS),
+    "evaluated": EntryKind(
+        "submission:id state:state reason:text? seconds:count score:list outputs:texts folder:folder manifest:sha256 "
+        "genokit:version"
+    ),
+    "revealed": EntryKind("challenge:name scores:object"),
 }
 
 
@@ -77,12 +89,16 @@ TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "name": (_text(r"[a-z0-9][a-z0-9._-]{0,63}"), "lower-case letters, digits and . _ -, at most 64"),
     "version": (_text(r"[0-9a-zA-Z][0-9a-zA-Z.+_-]{0,63}"), "a version, such as 1.0.0"),
     "ref": (_text(r"[a-z0-9][a-z0-9._-]{0,63}@[0-9a-zA-Z][0-9a-zA-Z.+_-]{0,63}"), "name@version"),
-    "folder": (_text(r"(data|practice|runs)(/[\w.@+-]*[\w@+-]){2,3}"), "a folder of the workspace"),
+    "folder": (
+        _text(r"(data|practice|runs|truth|results|released)(/[\w.@+-]*[\w@+-]){2,3}"),
+        "a folder of the workspace",
+    ),
     "duo": (
         lambda value: isinstance(value, list) and value != [] and {*value} <= {*duo()},
         "terms of DUO: see duo.toml",
     ),
     "policy": (lambda value: value in POLICIES, f"one of {', '.join(POLICIES)}"),
+    "state": (lambda value: value in STATES, f"one of {', '.join(STATES)}"),
     "id": (_text(r"[0-9a-f]{16}"), "an id of 16 hexadecimal digits"),
     "sha256": (_text(r"[0-9a-f]{64}"), "a SHA-256 in hexadecimal"),
     "time": (_text(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"), "a time in UTC, such as 2026-11-30T08:00:00.000000Z"),

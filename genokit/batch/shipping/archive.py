@@ -28,8 +28,9 @@ MOST_MIB_UNPACKED = 1024  # no code is so large, and packing it would take minut
 LEFT_OUT = {".git", ".venv", "__pycache__", "runs"}  # where git does not say what belongs to the project
 
 
-def ship(clients: Clients, folder: str | os.PathLike[str]) -> str:
-    """Put a folder on S3, where it is not there yet, for jobs to unpack: ``s3://bucket/code/<sha256>.tar.gz``.
+def ship(clients: Clients, folder: str | os.PathLike[str], to: str | None = None) -> str:
+    """Put a folder on S3, where it is not there yet, for jobs to unpack: ``s3://bucket/code/<sha256>.tar.gz``, or in
+    the folder ``to``.
 
     What git tracks and what it does not ignore; without git all but ``.git``, ``.venv``, ``__pycache__`` and ``runs``.
     Left out, with a warning that names them, are files that hold secrets by their name or have one in them (a token in
@@ -59,7 +60,7 @@ def ship(clients: Clients, folder: str | os.PathLike[str]) -> str:
         )
     with tempfile.TemporaryFile() as archive:
         digest = _pack(root, names, archive)
-        return by_hash.store(clients, "code", digest, ".tar.gz", archive)
+        return by_hash.store(clients, to or f"s3://{clients.bucket}/code", digest, ".tar.gz", archive)
 
 
 # --- which files

@@ -1,4 +1,4 @@
-"""Files on S3 under the SHA-256 of their bytes: stored once, and held against their name when they are read."""
+"""Files under the SHA-256 of their bytes: stored once, and held against their name when they are read."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from genokit.errors import HashMismatch
 
 
 def store(clients: Clients, folder: str, digest: str, ending: str, data: IO[bytes] | bytes) -> str:
-    """Put a file into the kit's bucket, unless it is there and whole; returns its address."""
-    address = f"s3://{clients.bucket}/{folder}/{digest}{ending}"
+    """Put a file into a folder, unless it is there and whole; returns its address."""
+    address = storage.join(folder, f"{digest}{ending}")
     storage.write_if_absent(address, data, sha256=digest, clients=clients)
     return address
 

@@ -99,7 +99,7 @@ def _texts(records: Sequence[Any]) -> list[dict[str, str]]:
 def store(clients: Clients, rows: Sequence[Mapping[str, str]]) -> str:
     """Put rows on S3, where they are not there yet: ``s3://bucket/rows/<sha256>.json``."""
     data = json.dumps([dict(row) for row in rows], ensure_ascii=False, separators=(",", ":")).encode()
-    return by_hash.store(clients, "rows", hashlib.sha256(data).hexdigest(), ".json", data)
+    return by_hash.store(clients, f"s3://{clients.bucket}/rows", hashlib.sha256(data).hexdigest(), ".json", data)
 
 
 def load(clients: Clients, uri: str) -> list[dict[str, str]]:

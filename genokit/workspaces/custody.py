@@ -1,0 +1,182 @@
+"""What needs the custodian's access: the job that evaluates a submission, and the results that are not told."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import json
+import secrets
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genokit import __version__, storage
+from genokit.batch.shipping import bootstrap
+from genokit.data import Dataset
+from genokit.display import Log
+from genokit.errors import AccessDenied, HashMismatch, InvalidRequest, NotFound, did_you_mean
+from genokit.workspaces import access, datasets
+from genokit.workspaces import challenge as challenges
+from genokit.workspaces.challenge import Challenge
+from genokit.workspaces.evaluation import NONE, Outcome, evaluated, evidence, readable, staged
+from genokit.workspaces.log import LogEntry, now
+from genokit.workspaces.sharing import HASHES, SharedData
+from genokit.workspaces.submission import Submission, in_time, results
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCORES, EVIDENCE, PRINTED = "scores.json", "results.json", "log.txt"
+
+
+class Custody(SharedData):
+    """What is done with a custodian's access; a base of ``Workspace``."""
+
+    def _challenge(self, name: str) -> Challenge:
+        known = challenges.found(self.entries())
+        if name not in known:
+            raise NotFound(f"There is no challenge '{name}'. {did_you_mean(name, known)}")
+        return known[name]
+
+    def submission(self, submission: str) -> Submission:
+        """A submission.
+
+        Parameters
+        ----------
+        submission : str
+            Its id.
+
+        Raises
+        ------
+        NotFound
+            There is no such submission.
+        """
+        entries = self.entries()
+        sent = {one["submission"]: one for one in reversed(entries) if one.kind == "submitted"}
+        if submission not in sent:
+            raise NotFound(f"There is no submission '{submission}'. Workspace.submissions() lists them.")
+        entry, result = sent[submission], results(entries).get(submission)
+        look = functools.partial(self.submission, submission)
+        return Submission(submission, entry["challenge"], entry.member, entry, result, None, look)
+
+    # --- what the job does, as the custodian who set the challenge
+
+    def _evaluate(self, submission: str) -> LogEntry:
+        """Evaluate a submission here and log how it ended; one that has been evaluated is not evaluated again."""
+        one = self.submission(submission)
+        if one.result is not None:
+            return one.result
+        check = functools.partial(in_time, submission)
+        folder = f"results/{one.challenge}/{secrets.token_hex(8)}"
+        fields: dict[str, Any] = {
+            "submission": submission, "state": "FAILED", "reason": None, "seconds": 0, "score": list(NONE),
+            "outputs": [], "folder": folder, "manifest": "0" * 64, "genokit": __version__,
+        }  # fmt: skip
+        self._may("evaluated", check, fields)
+        done, known = self._evaluation(one), self._challenge(one.challenge)
+        scores, hashes = files_of(done)
+        about = json.dumps(evidence(submission, done, known, now()), indent=1)
+        files = {SCORES: scores.encode(), EVIDENCE: about.encode(), PRINTED: done.log}
+        pinned = {
+            "salt": secrets.token_hex(16),
+            "outputs": hashes,
+            "files": {name: _sha256(data) for name, data in files.items()},
+        }
+        manifest = json.dumps(pinned).encode()
+        kept = {f"outputs/{output.name}": output.content for output in done.outputs if output.content}
+        for name, data in {**files, **kept, HASHES: manifest}.items():
+            storage.write(storage.join(self.address, folder, name), data, private=True, clients=self.clients)
+        score = list(done.scores.get("public", NONE))
+        fields |= {"state": done.state, "reason": done.reason or None, "seconds": done.seconds, "score": score,
+                   "outputs": sorted(hashes), "manifest": _sha256(manifest)}  # fmt: skip
+        return self._append("evaluated", check, **fields)
+
+    def _evaluation(self, one: Submission) -> Outcome:
+        """Run a submission on the data set, with the truth beside it."""
+        import pandas as pd
+
+        known = self._challenge(one.challenge)
+        data = datasets.get(
+            self.address, *self._place(known.dataset), self.clients.settings, self.clients, progress=False
+        )
+        truth = None
+        if known.folder and known.truth:
+            source = storage.join(self.address, known.folder, "truth.csv")
+            labels = any(is_labels(vars(output)) for output in known.outputs)
+            kinds = {"id": str, "split": str, **({"truth": str} if labels else {})}
+            truth = pd.read_csv(io.BytesIO(datasets.pinned(source, known.truth, self.clients)), dtype=kinds)
+        shipped = storage.join(self.address, "code", one.member, f"{one.entry['code']}.tar.gz")
+        with tempfile.TemporaryDirectory() as scratch:
+            return self._run(known, shipped, one.entry["command"], data, truth, Path(scratch))
+
+    def _run(
+        self, known: Challenge, shipped: str, command: Sequence[str], data: Dataset, truth: pd.DataFrame | None,
+        scratch: Path,
+    ) -> Outcome:  # fmt: skip
+        (code := scratch / "unpacked").mkdir()
+        try:
+            bootstrap.unpack(self.clients, shipped, code)
+        except (InvalidRequest, HashMismatch, NotFound):
+            return Outcome("REFUSED", "The code is not an archive that was submitted.", 0, (), {}, b"")
+        return evaluated(known, command, readable(code), staged(data, scratch / "data"), truth)
+
+    def _place(self, dataset: str) -> tuple[str, str]:
+        entry = self._dataset(dataset)[1]
+        return entry["folder"], entry["manifest"]
+
+    # --- results that custodians alone can read
+
+    def _hashes(self, one: Submission) -> dict[str, Any]:
+        """The hashes of a submission's results, which the log pins. Raises HashMismatch, NotFound."""
+        if one.result is None:
+            raise NotFound(f"The submission '{one.id}' has not been evaluated. Submission.wait() waits for it.")
+        source = storage.join(self.address, one.result["folder"], HASHES)
+        found: dict[str, Any] = json.loads(datasets.pinned(source, one.result["manifest"], self.clients))
+        return found
+
+    def _private_file(self, one: Submission, name: str) -> str:
+        """A result that is not told to members: the scores, the evidence or the log. Raises AccessDenied."""
+        me = access.members(self.entries()).get(self.member)
+        if me is None or me.role != "custodian" or not me.holds(now()):
+            message = f"'{self.member}' may not read {name} of the submission '{one.id}': it needs the role custodian."
+            raise AccessDenied(message, action="read", resource=f"{one.id}/{name}")
+        expected = self._hashes(one)["files"][name]
+        assert one.result is not None  # or there were no hashes
+        return datasets.pinned(storage.join(self.address, one.result["folder"], name), expected, self.clients).decode(
+            errors="replace"
+        )
+
+    def log(self, submission: str) -> Log:
+        """What a submission printed. Only custodians read it.
+
+        Parameters
+        ----------
+        submission : str
+            The id of the submission.
+
+        Raises
+        ------
+        AccessDenied
+            You are not a custodian.
+        NotFound
+            There is no such submission, or it has not been evaluated.
+        """
+        return Log(self._private_file(self.submission(submission), PRINTED))
+
+
+def is_labels(output: Mapping[str, Any]) -> bool:
+    """Whether an output is of predictions that are labels."""
+    kinds = list((output.get("columns") or {}).values())
+    return output.get("type") == "predictions" and (isinstance(kinds[-1], list) or kinds[-1] == "label")
+
+
+def files_of(done: Outcome) -> tuple[str, dict[str, str]]:
+    """The scores as text, and the hashes of the outputs that are held."""
+    hashes = {one.name: _sha256(one.content) for one in done.outputs if one.content}
+    return json.dumps(done.scores, sort_keys=True), hashes
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,115 @@
+"""A submission to a challenge, and the quota and the deadline that it must keep."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from genokit.batch import Job
+from genokit.display import Html, card
+from genokit.errors import InvalidRequest
+from genokit.workspaces.challenge import Challenge, found, last_day
+from genokit.workspaces.log import LogEntry
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A submission to a challenge, as of when it was looked up.
+
+    Attributes
+    ----------
+    id, challenge, member : str
+        Its id, the name of its challenge and who submitted it.
+    entry, result : LogEntry
+        The log's entries of the submission and of its evaluation; ``result`` is None until it is evaluated.
+    job : Job, optional
+        The job that evaluates it, where you have started it.
+    """
+
+    id: str
+    challenge: str
+    member: str
+    entry: LogEntry
+    result: LogEntry | None
+    job: Job | None
+    look: Callable[[], Submission]
+
+    @property
+    def state(self) -> str:
+        """SUBMITTED, or as evaluated: SUCCEEDED, FAILED or REFUSED."""
+        return str(self.result["state"]) if self.result else "SUBMITTED"
+
+    @property
+    def score(self) -> float | None:
+        """The public score; None before the evaluation or without one."""
+        return self.result["score"][0] if self.result else None
+
+    def wait(self) -> Submission:
+        """Wait for the job and return the submission as it is then. Raises JobFailed if the job failed."""
+        if self.job is not None:
+            self.job.wait().raise_for_status()
+        return self.look()
+
+    def __repr__(self) -> str:
+        return f"<Submission {self.id} of {self.member} to {self.challenge}: {self.state}>"
+
+    def _repr_html_(self) -> Html:
+        result = self.result
+        rows: dict[str, object] = {
+            "Challenge": self.challenge,
+            "Member": self.member,
+            "Submitted": self.entry.time[:16],
+        }
+        if result:
+            score, low, high = result["score"]
+            rows |= {
+                "Reason": result["reason"],
+                "Score": score if low is None else f"{score} (95 % interval {low} to {high})",
+                "Wall time": f"at most {result['seconds']} s",
+                "Outputs held": ", ".join(result["outputs"]) or "none",
+            }
+        rows |= {"Command": " ".join(self.entry["command"]), "Code": f"sha256 {self.entry['code'][:16]}"}
+        return card(f"Submission {self.id}", rows, status=self.state)
+
+
+def results(entries: Sequence[LogEntry]) -> dict[str, LogEntry]:
+    """The first evaluation of each submission."""
+    return {one["submission"]: one for one in reversed(entries) if one.kind == "evaluated"}
+
+
+def within_quota(entries: Sequence[LogEntry], new: LogEntry) -> None:
+    """Raise InvalidRequest if a member submits too late or too often, by its own clock."""
+    known = found(entries)[new["challenge"]]
+    if known.deadline and new.time >= known.deadline:
+        raise InvalidRequest(f"The challenge '{known.name}' ended on {known.deadline[:16]} (UTC).")
+    since, sent = last_day(new.time), [one for one in entries if one.kind == "submitted"]
+    mine = [one for one in sent if (one.member, one["challenge"]) == (new.member, known.name) and one.time > since]
+    _refuse_more(known, new.member, len(mine))
+
+
+def in_time(submission: str, entries: Sequence[LogEntry], new: LogEntry) -> None:
+    """Raise InvalidRequest if a submission is evaluated too often, or came too late, by the custodian's clock.
+
+    A member's own clock may be wrong. A submission is not older than what the custodian wrote before it.
+    """
+    sent = {one["submission"]: one for one in reversed(entries) if one.kind == "submitted"}
+    one, done = sent[submission], results(entries)
+    known, since = found(entries)[one["challenge"]], last_day(new.time)
+    if submission in done:
+        raise InvalidRequest(f"The submission '{submission}' has been evaluated.")
+    before = max(entry.time for entry in entries[: entries.index(one)] if entry.member == known.member)
+    if known.deadline and max(one.time, before) >= known.deadline:
+        raise InvalidRequest(f"The submission '{submission}' came after the deadline, {known.deadline[:16]} (UTC).")
+    mine = [
+        result for number, result in done.items()
+        if (sent[number].member, sent[number]["challenge"]) == (one.member, known.name) and result.time > since
+    ]  # fmt: skip
+    _refuse_more(known, one.member, len(mine))
+
+
+def _refuse_more(known: Challenge, member: str, number: int) -> None:
+    if number >= known.quota_per_day:
+        raise InvalidRequest(
+            f"'{member}' has made {number} submissions to '{known.name}' within 24 hours, and the quota is "
+            f"{known.quota_per_day}. Submit again later; Workspace.rehearse has no quota."
+        )

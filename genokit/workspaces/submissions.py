@@ -1,0 +1,370 @@
+"""Model to data: custodians set challenges, modellers submit code, the data set stays where it is."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import os
+import secrets
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genokit import storage
+from genokit.batch import Batch
+from genokit.batch.shipping import archive
+from genokit.errors import InvalidParameters, InvalidRequest
+from genokit.pipelines import Comparison
+from genokit.workspaces import challenge as challenges
+from genokit.workspaces.challenge import Challenge
+from genokit.workspaces.custody import SCORES, Custody, files_of, is_labels
+from genokit.workspaces.evaluation import NONE, Outcome, Score
+from genokit.workspaces.log import LogEntry, now
+from genokit.workspaces.membership import expiry
+from genokit.workspaces.sandbox import Limits
+from genokit.workspaces.scorers import SCORERS
+from genokit.workspaces.submission import Submission, results, within_quota
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Challenges(Custody):
+    """Challenges of a workspace, and the submissions to them; the base of ``Workspace``."""
+
+    # --- challenges
+
+    def challenge(
+        self,
+        name: str,
+        dataset: str | None = None,
+        *,
+        outputs: Mapping[str, Mapping[str, Any]] | None = None,
+        metric: str | None = None,
+        truth: pd.DataFrame | str | os.PathLike[str] | None = None,
+        limits: Limits | None = None,
+        quota_per_day: int = 5,
+        private_fraction: float = 0.5,
+        deadline: datetime.datetime | datetime.date | None = None,
+    ) -> Challenge:
+        """Set a challenge, or look at one.
+
+        Parameters
+        ----------
+        name : str
+            Its name. Without further arguments the challenge of this name is returned.
+        dataset : str, optional
+            The published data set that submissions read, in ``/data``. It must not hold the truth.
+        outputs : mapping, optional
+            The files that a submission writes to ``/out``; see ``gate.declare``.
+        metric : str, optional
+            By which predictions are scored: a key of ``scorers.SCORERS``. Default: nothing is scored.
+        truth : DataFrame or path, optional
+            The held-out rows, or a CSV with them: the column ``id`` and one more. Submissions never see them.
+        limits : Limits, optional
+            What a submission may use. Default: ``Limits()``.
+        quota_per_day : int, default 5
+            Submissions that are evaluated for each member within 24 hours.
+        private_fraction : float, default 0.5
+            The share of the held-out rows whose score is told only by ``reveal``.
+        deadline : datetime or date, optional
+            When submissions end. Default: never.
+
+        Returns
+        -------
+        Challenge
+            The challenge; its card says how many bits of the data scores can leak.
+
+        Raises
+        ------
+        AccessDenied
+            You are not a custodian.
+        InvalidRequest
+            There is a challenge with this name.
+        InvalidParameters
+            Outputs, metric and truth do not belong together.
+        NotFound
+            There is no such data set or challenge.
+        """
+        if dataset is None:
+            return self._challenge(name)
+        import pandas as pd
+
+        challenges.checked(outputs or {}, metric, quota_per_day, private_fraction)
+        if not outputs or (metric is None) != (truth is None):
+            raise InvalidParameters(f"The challenge '{name}' needs outputs, and a truth where there is a metric.")
+        fields: dict[str, Any] = {
+            "name": name, "dataset": self._dataset(dataset)[0], "metric": metric, "outputs": dict(outputs),
+            "limits": asdict(limits or Limits()), "quota_per_day": quota_per_day, "private_fraction": private_fraction,
+            "deadline": expiry(deadline), "folder": None, "truth": None,
+        }  # fmt: skip
+
+        def check(entries: Sequence[LogEntry], new: LogEntry) -> None:
+            if name in challenges.found(entries):
+                raise InvalidRequest(f"There is a challenge '{name}' already. Choose another name.")
+
+        self._may("challenged", check, fields)
+        if truth is not None:
+            frame = truth if isinstance(truth, pd.DataFrame) else pd.read_csv(truth)
+            labels = any(is_labels(one) for one in outputs.values())
+            data = challenges.split(frame, labels, private_fraction).to_csv(index=False).encode()
+            fields |= {"folder": f"truth/{name}/{secrets.token_hex(8)}", "truth": hashlib.sha256(data).hexdigest()}
+            storage.write(
+                storage.join(self.address, fields["folder"], "truth.csv"), data, private=True, clients=self.clients
+            )
+        self._append("challenged", check, **fields)
+        return self._challenge(name)
+
+    def challenges(self) -> pd.DataFrame:
+        """The challenges: a row for each, with ``challenge``, ``dataset``, ``metric``, ``quota_per_day``, ``deadline``,
+        ``by``, and ``submissions``, their number."""
+        from genokit.frames import Frame
+
+        entries = self.entries()
+        sent = [one["challenge"] for one in entries if one.kind == "submitted"]
+        rows = [
+            (one.name, one.dataset, one.metric, one.quota_per_day, one.deadline, one.member, sent.count(one.name))
+            for one in challenges.found(entries).values()
+        ]
+        return Frame(rows, columns=["challenge", "dataset", "metric", "quota_per_day", "deadline", "by", "submissions"])
+
+    # --- submissions
+
+    def rehearse(self, challenge: str, code: str | os.PathLike[str], command: Sequence[str]) -> Outcome:
+        """Run a submission at home, in the same sandbox and through the same gate, on the practice data.
+
+        Parameters
+        ----------
+        challenge : str
+            The name of the challenge.
+        code : path
+            The folder with the code.
+        command : sequence of str
+            The command, which starts in this folder; ``["python", "predict.py"]``. It reads ``/data`` and writes to
+            ``/out``.
+
+        Returns
+        -------
+        Outcome
+            How it ended, with its log and outputs. Nothing is scored.
+
+        Raises
+        ------
+        NotFound
+            There is no such challenge, or its data set has no practice data.
+        MissingDependency
+            This machine has no sandbox.
+        """
+        known = self._challenge(challenge)
+        data = self.practice(known.dataset, progress=False)
+        with tempfile.TemporaryDirectory() as scratch:
+            shipped = archive.ship(self.clients, code, scratch)
+            return self._run(known, shipped, command, data, None, Path(scratch))
+
+    def submit(
+        self,
+        challenge: str,
+        code: str | os.PathLike[str],
+        command: Sequence[str],
+        *,
+        queue: str = "highPriority",
+        batch: Batch | None = None,
+    ) -> Submission:
+        """Submit code to a challenge; a job evaluates it where the data are.
+
+        Parameters
+        ----------
+        challenge, code, command
+            As for ``rehearse``. The code is uploaded as one archive; its hash is in the log.
+        queue : str, default "highPriority"
+            The job queue.
+        batch : Batch, optional
+            Where the job runs. Default: the account of the workspace.
+
+        Returns
+        -------
+        Submission
+            Which ``.wait()`` waits for.
+
+        Raises
+        ------
+        AccessDenied
+            Your role does not submit.
+        InvalidRequest
+            The quota is used up, or the deadline has passed.
+        InvalidProject
+            The folder cannot be shipped.
+        """
+        fields: dict[str, Any] = {"submission": secrets.token_hex(8), "challenge": self._challenge(challenge).name,
+                                  "command": list(command), "code": "0" * 64}  # fmt: skip
+        self._may("submitted", within_quota, fields)
+        shipped = archive.ship(self.clients, code, storage.join(self.address, "code", self.member))
+        fields["code"] = shipped.rpartition("/")[2].partition(".")[0]
+        self._append("submitted", within_quota, **fields)
+        return self.evaluate(fields["submission"], queue=queue, batch=batch)
+
+    def evaluate(self, submission: str, *, queue: str = "highPriority", batch: Batch | None = None) -> Submission:
+        """Start the job that evaluates a submission, unless there is one.
+
+        The job acts for the custodian who set the challenge: it needs access to the data. ``submit`` starts it; on a
+        shared folder whose data the modeller cannot read, a custodian starts it by this method.
+
+        Parameters
+        ----------
+        submission : str
+            The id of the submission.
+        queue, batch
+            As for ``submit``.
+
+        Raises
+        ------
+        NotFound
+            There is no such submission.
+        """
+        one = self.submission(submission)
+        known = self._challenge(one.challenge)
+        batch = batch or Batch(self.clients)
+        definition = batch.define(
+            "genokit-submission",
+            command=["python", "-m", "genokit.workspaces", "Ref::address", "Ref::submission", "Ref::member"],
+            memory_gib=1 + known.limits.memory_mib / 1024,
+            timeout_min=5 + known.limits.wall_s / 60,
+        )
+        parameters = {"address": self.address, "submission": submission, "member": known.member}
+        job = batch.submit(definition, queue=queue, name=f"submission-{submission}", parameters=parameters)
+        return Submission(**{**vars(one), "job": job})
+
+    def submissions(self, challenge: str | None = None) -> pd.DataFrame:
+        """The submissions, newest first.
+
+        Parameters
+        ----------
+        challenge : str, optional
+            Those to this challenge. Default: all.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each: ``submission``, ``challenge``, ``member``, ``submitted`` (UTC), ``state``, ``reason``,
+            ``score``, ``low``, ``high`` (of the 95 % interval), ``seconds`` and ``code`` (SHA-256).
+        """
+        from genokit.frames import Frame
+
+        entries, rows = self.entries(), []
+        done = results(entries)
+        for one in reversed(entries):
+            if one.kind == "submitted" and challenge in (None, one["challenge"]):
+                result = done.get(one["submission"])
+                told = (
+                    (result["state"], result["reason"], *result["score"], result["seconds"])
+                    if result
+                    else ("SUBMITTED",)
+                )
+                told += (None,) * (6 - len(told))
+                rows.append((one["submission"], one["challenge"], one.member, one.time, *told, one["code"]))
+        told_columns = ["state", "reason", "score", "low", "high", "seconds"]
+        columns = ["submission", "challenge", "member", "submitted", *told_columns, "code"]
+        return Frame(rows, columns=columns).astype({"submitted": "datetime64[us, UTC]"})
+
+    def leaderboard(self, challenge: str, split: str = "public") -> pd.DataFrame:
+        """The submissions to a challenge that succeeded, best first.
+
+        Parameters
+        ----------
+        challenge : str
+            The name of the challenge.
+        split : {"public", "private"}
+            Which held-out rows. Private scores can be read by custodians, and by all after ``reveal``.
+
+        Returns
+        -------
+        pandas.DataFrame
+            ``rank`` (equal scores, with four digits, share one), ``member``, ``score``, ``low`` and ``high`` (of the
+            95 % interval), ``submission`` and ``submitted`` (UTC).
+
+        Raises
+        ------
+        AccessDenied
+            Private scores have not been revealed.
+        """
+        if split not in ("public", "private"):
+            raise InvalidParameters(f"'{split}' is not a split. Use 'public' or 'private'.")
+        known, frame = self._challenge(challenge), self.submissions(challenge)
+        frame = frame[frame["state"] == "SUCCEEDED"].copy()
+        if split == "private":
+            scores = self._private(challenge)
+            frame[["score", "low", "high"]] = [scores.get(one, NONE) for one in frame["submission"]]
+        frame = frame[frame["score"].notna()].astype({"score": float, "low": float, "high": float})
+        better = SCORERS[known.metric].greater_is_better if known.metric else True
+        frame = frame.assign(rank=frame["score"].rank(method="min", ascending=not better).astype(int))
+        columns = ["rank", "member", "score", "low", "high", "submission", "submitted"]
+        return frame.sort_values(["rank", "submitted"])[columns].reset_index(drop=True)
+
+    def reveal(self, challenge: str) -> pd.DataFrame:
+        """Tell all members the private scores, after the deadline; returns the leaderboard.
+
+        Parameters
+        ----------
+        challenge : str
+            The name of the challenge.
+
+        Raises
+        ------
+        AccessDenied
+            You are not a custodian.
+        InvalidRequest
+            The deadline has not passed, or there is none.
+        """
+        deadline = self._challenge(challenge).deadline
+        if not deadline or now() < deadline:
+            raise InvalidRequest(
+                f"Private scores of '{challenge}' are told after its deadline, {deadline[:16] or 'and it has none'}. "
+                "Earlier, members could fit them."
+            )
+        self._append("revealed", challenge=challenge, scores=self._private(challenge))
+        return self.leaderboard(challenge, "private")
+
+    def reproduce(self, run: str) -> Comparison:
+        """Run a shared run or, as a custodian, a submission again, and compare. That it was reproduced is an entry.
+
+        Parameters
+        ----------
+        run : str
+            The id of the run or of the submission. See ``SharedData.reproduce`` for runs.
+
+        Returns
+        -------
+        Comparison
+            For a submission: the scores and the outputs' hashes, first and again.
+
+        Raises
+        ------
+        NotFound, AccessDenied, HashMismatch
+            There is no such run or submission, or it may not be read, or it was changed.
+        """
+        if run not in results(self.entries()):
+            return super().reproduce(run)
+        import pandas as pd
+
+        one = self.submission(run)
+        first = {"scores": self._private_file(one, SCORES), **self._hashes(one)["outputs"]}
+        again, outputs = files_of(self._evaluation(one))
+        pairs = [(what, first[what], {"scores": again, **outputs}.get(what)) for what in first]
+        rows = [(one.challenge, what, a, b, a == b, None, None) for what, a, b in pairs]
+        columns = ["notebook", "what", "a", "b", "equal", "absolute", "relative"]
+        compared = Comparison([], pd.DataFrame(rows, columns=columns))
+        self._append("reproduced", run=run, equal=compared.equal)
+        return compared
+
+    def _private(self, challenge: str) -> dict[str, Score]:
+        """The private scores of a challenge by submission, told or read."""
+        entries = self.entries()
+        for one in entries:
+            if one.kind == "revealed" and one["challenge"] == challenge:
+                return dict(one["scores"])
+        ids = [one["submission"] for one in entries if one.kind == "submitted" and one["challenge"] == challenge]
+        done = [self.submission(one) for one in ids if one in results(entries)]
+        return {one.id: json.loads(self._private_file(one, SCORES)).get("private", NONE) for one in done}

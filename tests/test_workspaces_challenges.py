@@ -1,0 +1,308 @@
+"""Model to data: a challenge, submissions to it, what members are told, and what they are not."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from embedded import wait_until
+
+from genokit import Settings, Workspace, backends, storage
+from genokit.batch.shipping import archive
+from genokit.errors import AccessDenied, HashMismatch, InvalidParameters, InvalidRequest, NotFound
+from genokit.workspaces import challenge as challenges
+from genokit.workspaces.log import encoded, now
+from genokit.workspaces.sandbox import Limits
+
+PREDICT = """
+import csv, json, sys
+rows = list(csv.DictReader(open("/data/wards.csv")))
+train = [row for row in rows if row["sick"] != ""]
+print("trained on", len(train), "rows", train[0]["id"])
+with open("/out/predictions.csv", "w") as file:
+    print("id,risk", file=file)
+    for row in rows:
+        if row["sick"] == "":
+            print(f"{row['id']},{float(row['dose']) * SIGN}", file=file)
+with open("/out/by_ward.csv", "w") as file:
+    print("ward,n", file=file)
+    for ward in sorted({row["ward"] for row in rows}):
+        print(f"{ward},{sum(row['ward'] == ward for row in rows)}", file=file)
+"""
+OUTPUTS = {
+    "predictions.csv": {"type": "predictions", "columns": {"id": "label", "risk": "number"}},
+    "by_ward.csv": {"type": "aggregate", "columns": {"ward": "label", "n": "count"}, "counts": ["n"], "by": ["ward"]},
+}
+COMMAND = ["python", "predict.py"]
+
+
+def wards(seed: int, size: int = 300) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Synthetic rows, a third of them held out, and the truth for those."""
+    dice = np.random.default_rng(seed)
+    dose = dice.normal(size=size).round(3)
+    sick = (dose + dice.normal(size=size) > 0).astype(int)
+    ward = dice.choice(["a", "b", "c"], size, p=[0.6, 0.39, 0.01])
+    rows = pd.DataFrame({"id": [f"p{i}" for i in range(size)], "ward": ward, "dose": dose, "sick": sick})
+    held = rows.index >= 2 * size // 3
+    truth = rows.loc[held, ["id", "sick"]]
+    return rows.assign(sick=rows["sick"].where(~held).astype("Int64")), truth
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("challenges")
+
+
+def seen_by(ws: Workspace, member: str) -> Workspace:
+    """The same workspace, seen by another member from another home."""
+    return Workspace(ws.address, member, settings=Settings(home=ws.clients.settings.home.parent / member))
+
+
+@pytest.fixture(scope="module")
+def ws(folder):
+    """A workspace with a data set, whose custodian is anna and whose modellers are cleo and dora."""
+    ws = Workspace.create(folder / "lab", "anna", settings=Settings(home=folder / "anna"))
+    ws.grant("bert", "custodian").grant("cleo", "modeller").grant("dora", "modeller").grant("vera", "viewer")
+    rows, _ = wards(1)
+    (folder / "wards").mkdir()
+    rows.to_csv(folder / "wards" / "wards.csv", index=False)
+    ws.publish(folder / "wards", name="wards", licence="CC0-1.0", terms="GRU", practice=wards(2)[0])
+    yield ws
+    for member in ("anna", "cleo", "dora"):
+        backends.account(Settings(home=folder / member)).stop()
+
+
+def set_challenge(ws: Workspace, name: str, **changes) -> challenges.Challenge:
+    given = {"outputs": OUTPUTS, "metric": "roc_auc", "truth": wards(1)[1], "limits": Limits(wall_s=30, cpu_s=20)}
+    return ws.challenge(name, "wards", **{**given, **changes})
+
+
+@pytest.fixture(scope="module")
+def risk(ws) -> challenges.Challenge:
+    return set_challenge(ws, "risk", quota_per_day=50)
+
+
+@pytest.fixture
+def code(tmp_path) -> Path:
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "predict.py").write_text(PREDICT.replace("SIGN", "1"))
+    return tmp_path / "code"
+
+
+def sent(ws: Workspace, challenge: str, code: Path, command=COMMAND, time: str | None = None) -> str:
+    """The id of a submission whose job is not started; it is written around the library's checks."""
+    shipped = archive.ship(ws.clients, code, storage.join(ws.address, "code", ws.member))
+    number = shipped.rpartition("/")[2][:16]
+    number = f"{int(number, 16) ^ len(ws.entries()):016x}"
+    sha256 = shipped.rpartition("/")[2].partition(".")[0]
+    fields = {"submission": number, "challenge": challenge, "command": list(command), "code": sha256}
+    entries = ws._log.read()
+    entry = json.loads(encoded(len(entries) + 1, entries[-1].sha256, ws.member, "submitted", fields))
+    assert ws._log._put(json.dumps({**entry, "time": time or entry["time"]}).encode(), entries, lambda *_: None)
+    return number
+
+
+def test_a_submission_is_evaluated_by_a_job_and_its_score_is_told(ws, risk, code):
+    cleo = seen_by(ws, "cleo")
+    one = cleo.submit("risk", code, COMMAND).wait()
+    assert (one.state, one.result["reason"]) == ("SUCCEEDED", None)
+    assert 0.6 < one.score < 1
+    score, low, high = one.result["score"]
+    assert low < score < high
+    assert score == round(score, 4)
+    assert one.result["outputs"] == ["by_ward.csv"]
+    assert one.result["seconds"] == 10
+    board = cleo.leaderboard("risk")
+    assert board[["rank", "member", "score"]].values.tolist() == [[1, "cleo", score]]
+    assert "SUCCEEDED" in one._repr_html_()
+
+
+def test_members_are_not_told_the_log_the_private_score_or_the_outputs(ws, risk, code):
+    cleo = seen_by(ws, "cleo")
+    number = sent(cleo, "risk", code)
+    ws._evaluate(number)
+    assert str(ws.log(number)) == "trained on 200 rows p0\n"
+    for member in ("cleo", "vera"):
+        with pytest.raises(AccessDenied, match="needs the role custodian"):
+            seen_by(ws, member).log(number)
+        with pytest.raises(AccessDenied, match="needs the role custodian"):
+            seen_by(ws, member).leaderboard("risk", "private")
+    assert len(ws.leaderboard("risk", "private")) >= 1
+    everything = "".join(path.read_text() for path in (Path(ws.address) / "log").iterdir())
+    private = json.loads(ws._private_file(ws.submission(number), "scores.json"))["private"][0]
+    assert str(private) not in everything
+    assert "trained on" not in everything
+    hashes = ws._hashes(ws.submission(number))
+    assert not [one for one in {**hashes["files"], **hashes["outputs"]}.values() if one in everything]
+
+
+def test_a_job_tells_nothing_that_the_submission_printed(ws, risk, code):
+    one = seen_by(ws, "dora").submit("risk", code, COMMAND)
+    one.wait()
+    assert one.job.log() == f"Submission {one.id}: SUCCEEDED"
+
+
+@pytest.mark.parametrize(
+    ("program", "state", "reason"),
+    [
+        ("import sys; sys.exit(17)", "FAILED", "The command ended with an error."),
+        ("raise ValueError(open('/data/wards.csv').read())", "FAILED", "The command ended with an error."),
+        ("import os; os.kill(os.getpid(), 9)", "FAILED", "The command ended with an error."),
+        ("import time; time.sleep(99)", "FAILED", "It used more than 1 seconds."),
+        ("pass", "REFUSED", "'by_ward.csv' is missing."),
+        (PREDICT.replace("SIGN", "1") + "open('/out/rows.csv', 'w')", "REFUSED",
+         "There is a file or folder that is not a declared output."),
+        (PREDICT.replace("SIGN", "1").replace("id']},", "id']}x,"), "REFUSED",
+         "'predictions.csv' does not have exactly the ids of the held-out rows."),
+        (PREDICT.replace("SIGN", "1").replace("== \"\":", "== \"\" and row['id'] != 'p299':"), "REFUSED",
+         "'predictions.csv' does not have exactly the ids of the held-out rows."),
+    ],
+)  # fmt: skip
+def test_of_a_submission_that_does_not_succeed_a_fixed_sentence_is_told(ws, program, state, reason, code):
+    if "short" not in ws.challenges()["challenge"].tolist():
+        set_challenge(ws, "short", limits=Limits(wall_s=1, cpu_s=5), quota_per_day=50)
+    (code / "predict.py").write_text(program)
+    entry = ws._evaluate(sent(seen_by(ws, "cleo"), "short", code))
+    assert (entry["state"], entry["reason"], entry["score"]) == (state, reason, [None, None, None])
+    assert entry["seconds"] == 10
+
+
+def test_a_rehearsal_shows_everything_on_practice_data(ws, risk, code):
+    vera = seen_by(ws, "vera")
+    done = vera.rehearse("risk", code, COMMAND)
+    assert (done.state, done.scores) == ("SUCCEEDED", {})
+    assert b"trained on 200 rows" in done.log
+    assert {one.name for one in done.outputs} == set(OUTPUTS)
+    assert "trained on" in done._repr_html_()
+    (code / "predict.py").write_text("1 / 0")
+    failed = vera.rehearse("risk", code, COMMAND)
+    assert (failed.state, b"ZeroDivisionError" in failed.log) == ("FAILED", True)
+
+
+def test_equal_scores_share_a_rank_and_an_error_comes_last(ws, code):
+    set_challenge(ws, "ranks", metric="brier", quota_per_day=9)
+    for member, sign in (("cleo", "1"), ("dora", "0"), ("cleo", "0")):
+        (code / "predict.py").write_text(PREDICT.replace("SIGN", sign))
+        ws._evaluate(sent(seen_by(ws, member), "ranks", code))
+    board = seen_by(ws, "vera").leaderboard("ranks")
+    assert board["rank"].tolist() == [1, 1, 3]
+    assert board["score"].is_monotonic_increasing
+
+
+def test_the_quota_holds_at_submission_and_again_at_evaluation(ws, code):
+    set_challenge(ws, "few", quota_per_day=1)
+    cleo = seen_by(ws, "cleo")
+    first = sent(cleo, "few", code)
+    with pytest.raises(InvalidRequest, match="'cleo' has made 1 submissions to 'few' within 24 hours"):
+        cleo.submit("few", code, COMMAND)
+    second = sent(cleo, "few", code)  # around the library
+    ws._evaluate(first)
+    with pytest.raises(InvalidRequest, match="quota is 1"):
+        ws._evaluate(second)
+    assert ws._evaluate(first).number == ws.submission(first).result.number
+    ws._evaluate(sent(seen_by(ws, "dora"), "few", code))  # another member's quota is another
+
+
+def test_a_late_submission_is_refused_whatever_its_clock_says(ws, code):
+    soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=2)
+    set_challenge(ws, "timely", deadline=soon)
+    with pytest.raises(InvalidRequest, match="are told after its deadline"):
+        ws.reveal("timely")
+    early = sent(seen_by(ws, "cleo"), "timely", code)
+    ws._evaluate(early)
+    wait_until(lambda: datetime.datetime.now(datetime.UTC) > soon)
+    with pytest.raises(InvalidRequest, match="'timely' ended on"):
+        seen_by(ws, "cleo").submit("timely", code, COMMAND)
+    ws.grant("vera", "viewer")  # what the custodian writes dates what comes after it
+    backdated = now(soon - datetime.timedelta(hours=1))
+    late = sent(seen_by(ws, "cleo"), "timely", code, time=backdated)
+    assert ws.submission(late).entry.time == backdated
+    with pytest.raises(InvalidRequest, match="came after the deadline"):
+        ws._evaluate(late)
+    assert ws.reveal("timely")["submission"].tolist() == [early]
+    assert seen_by(ws, "vera").leaderboard("timely", "private")["submission"].tolist() == [early]
+
+
+def test_a_custodian_reproduces_a_submission(ws, risk, code):
+    number = sent(seen_by(ws, "cleo"), "risk", code)
+    ws._evaluate(number)
+    compared = ws.reproduce(number)
+    assert compared.equal
+    assert compared.table["what"].tolist() == ["scores", "by_ward.csv"]
+    with pytest.raises(AccessDenied):
+        seen_by(ws, "cleo").reproduce(number)
+
+
+def test_code_truth_or_results_that_were_changed_are_not_used(ws, risk, code):
+    number = sent(seen_by(ws, "dora"), "risk", code)
+    shipped = Path(ws.address, "code", "dora", f"{ws.submission(number).entry['code']}.tar.gz")
+    original = shipped.read_bytes()
+    shipped.write_bytes(b"other code")
+    again = sent(seen_by(ws, "dora"), "risk", code)
+    shipped.write_bytes(b"other code")
+    assert ws._evaluate(number)["reason"] == "The code is not an archive that was submitted."
+    shipped.write_bytes(original)
+    truth = Path(ws.address, risk.folder, "truth.csv")
+    kept = truth.read_bytes()
+    truth.write_bytes(kept.replace(b",1,", b",0,"))
+    with pytest.raises(HashMismatch, match="was changed after it was published"):
+        ws._evaluate(again)
+    truth.write_bytes(kept)
+    entry = ws._evaluate(again)
+    results = Path(ws.address, entry["folder"], "scores.json")
+    results.write_text('{"private": [1, 1, 1]}')
+    with pytest.raises(HashMismatch):
+        ws.leaderboard("risk", "private")
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({"metric": "gini"}, "There is no metric 'gini'"),
+        ({"metric": None}, "Predictions need a metric"),
+        ({"truth": None}, "needs outputs, and a truth"),
+        ({"outputs": {"by_ward.csv": OUTPUTS["by_ward.csv"]}}, "needs one output of type 'predictions'"),
+        ({"quota_per_day": 0}, "1 or more"),
+        ({"private_fraction": 1}, "below 1"),
+        ({"truth": pd.DataFrame({"id": ["a", "a"], "sick": [0, 1]})}, "column 'id', without repetitions"),
+        ({"truth": pd.DataFrame({"id": ["a", "b"], "sick": [0, None]})}, "missing values"),
+        ({"truth": pd.DataFrame({"id": ["a", "b"], "sick": ["no", "yes"]})}, "words where numbers"),
+    ],
+)
+def test_a_challenge_whose_parts_do_not_belong_together_is_refused(ws, changes, why):
+    with pytest.raises(InvalidParameters, match=why):
+        set_challenge(ws, "wrong", **changes)
+
+
+def test_only_custodians_set_challenges_and_names_are_taken_once(ws, risk):
+    with pytest.raises(AccessDenied, match="'cleo' is modeller"):
+        set_challenge(seen_by(ws, "cleo"), "mine")
+    with pytest.raises(InvalidRequest, match="There is a challenge 'risk' already"):
+        set_challenge(ws, "risk")
+    with pytest.raises(NotFound, match="Did you mean 'risk'"):
+        ws.challenge("rusk")
+    with pytest.raises(AccessDenied, match="'vera' is viewer"):
+        seen_by(ws, "vera").submit("risk", Path(ws.address), COMMAND)
+
+
+def test_the_card_says_what_scores_can_leak(risk):
+    assert risk.bits_per_day == pytest.approx(50 * (3 * 13.288 + 6 + 2), rel=0.01)
+    assert "bits a day for each member" in risk._repr_html_()
+
+
+def test_the_labels_of_a_challenge_may_be_words(ws, code):
+    outputs = {"answers.csv": {"type": "predictions", "columns": {"id": "label", "sick": ["no", "yes"]}}}
+    truth = wards(1)[1].assign(sick=lambda frame: frame["sick"].map({0: "no", 1: "yes"}))
+    set_challenge(ws, "words", metric="f1_macro", outputs=outputs, truth=truth, private_fraction=0)
+    (code / "predict.py").write_text(
+        "import csv\nwith open('/out/answers.csv', 'w') as file:\n    print('id,sick', file=file)\n"
+        "    for row in csv.DictReader(open('/data/wards.csv')):\n        if row['sick'] == '':\n"
+        "            print(row['id'] + (',yes' if float(row['dose']) > 0 else ',no'), file=file)\n"
+    )
+    entry = ws._evaluate(sent(seen_by(ws, "cleo"), "words", code))
+    assert entry["state"] == "SUCCEEDED"
+    assert entry["score"][0] > 0.6
