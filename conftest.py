@@ -46,6 +46,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker(pytest.mark.timeout(max(limits)))
 
 
+# jsonschema would load this for two seconds in every worker, to check a kind of address that no test has.
+sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
+
 # botocore parses its models once a process, not for each of the hundreds of sessions that tests make.
 botocore.session.create_loader = cache(botocore.session.create_loader)
 

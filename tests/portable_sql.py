@@ -62,18 +62,17 @@ def problems(sql: str) -> list[str]:
 def _problems(tree: exp.Expr) -> Iterator[str]:
     names = {cte.alias for cte in tree.find_all(exp.CTE)}
     for node in tree.walk():
-        text = node.sql(dialect="duckdb", comments=False)[:80]
         if not isinstance(node, (*_FUNCTIONS, *_SYNTAX)):
             kind = "function" if isinstance(node, exp.Func) else "syntax"
-            yield f"{kind} {type(node).__name__} is not on the list: {text}"
+            yield f"{kind} {type(node).__name__} is not on the list: {_text(node)}"
         elif isinstance(node, exp.Anonymous) and node.name.lower() not in {"concept", *macros()}:
-            yield f"function {node.name} is neither known nor a macro: {text}"
+            yield f"function {node.name} is neither known nor a macro: {_text(node)}"
         elif isinstance(node, exp.DataType) and node.this.name not in _TYPES:
-            yield f"type {text} is not one of {', '.join(_TYPES.values())}"
+            yield f"type {_text(node)} is not one of {', '.join(_TYPES.values())}"
         elif isinstance(node, exp.Cast) and node.to.this.name == "BIGINT" and _is_fraction(node.this):
-            yield f"a fraction is cast to a whole number, which engines round differently: {text}"
+            yield f"a fraction is cast to a whole number, which engines round differently: {_text(node)}"
         elif isinstance(node, exp.Star) and not isinstance(node.parent, exp.Count):
-            yield f"* hides the columns: {node.parent.sql()[:80] if node.parent else text}"
+            yield f"* hides the columns: {node.parent.sql()[:80] if node.parent else _text(node)}"
         elif isinstance(node, exp.Union) and node.args.get("distinct") and not isinstance(node, exp.Except):
             yield "UNION without ALL compares all rows"
         elif isinstance(node, exp.Distinct) and node.args.get("on"):
@@ -82,6 +81,10 @@ def _problems(tree: exp.Expr) -> Iterator[str]:
             yield from _table(node, names)
         elif isinstance(node, exp.Select):
             yield from _select(node)
+
+
+def _text(node: exp.Expr) -> str:
+    return node.sql(dialect="duckdb", comments=False)[:80]
 
 
 def _table(table: exp.Table, names: set[str]) -> Iterator[str]:

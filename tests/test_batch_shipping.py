@@ -289,12 +289,13 @@ def test_what_the_kit_made_of_patients_rows_is_marked_and_never_shipped(
 # --- what is refused
 
 
-def test_a_folder_that_is_too_large_is_refused_with_its_largest_files(embedded, project):
+def test_a_folder_that_is_too_large_is_refused_with_its_largest_files(embedded, project, monkeypatch):
+    monkeypatch.setattr(archive, "MOST_MIB", 5)
     random.seed(7)
     for number in range(7):
-        (project / f"big{number}.bin").write_bytes(random.randbytes((9 + number) * 1024 * 1024))
+        (project / f"big{number}.bin").write_bytes(random.randbytes((9 + number) * 1024 * 1024 // 10))
     with pytest.raises(
-        InvalidProject, match=r"more than 50 MiB.*big6\.bin \(15\.0 MiB\), big5.*big2.*\. Keep data"
+        InvalidProject, match=r"more than 5 MiB.*big6\.bin \(1\.5 MiB\), big5.*big2.*\. Keep data"
     ) as caught:
         archive.ship(embedded, project)
     assert "big1" not in str(caught.value)

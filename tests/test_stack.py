@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import boto3
@@ -499,6 +500,7 @@ def aws() -> backends.Clients:
 def stubbed():
     """The kit's stack over a boto3 client of CloudFormation that answers what it is told to."""
     stack = Stack(clients=aws())
+    stack.clients.backend = replace(backends.AWS, poll_s=0.01)
     with Stubber(stack.clients.client("cloudformation")) as stubber:
         yield stack, stubber
         stubber.assert_no_pending_responses()

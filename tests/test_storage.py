@@ -66,9 +66,16 @@ def test_files_lists_all_below_a_folder_and_nothing_beside_it(folder, clients):
 
 def test_more_files_than_fit_on_one_page_are_listed(clients):
     folder = f"s3://{clients.bucket}/many"
-    for number in range(1001):
-        clients.s3.put_object(Bucket=clients.bucket, Key=f"many/{number:04}")
-    assert storage.files(folder, clients=clients) == [f"{folder}/{number:04}" for number in range(1001)]
+    written = [storage.write(f"{folder}/{number}", b"", clients=clients) for number in range(5)]
+    pages = []
+
+    def of_two(params, **_):
+        pages.append(params)
+        return params | {"MaxKeys": 2}
+
+    clients.s3.meta.events.register("provide-client-params.s3.ListObjectsV2", of_two)
+    assert storage.files(folder, clients=clients) == written
+    assert len(pages) == 3
 
 
 def test_a_bucket_is_a_folder_too(clients):
