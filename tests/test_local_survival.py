@@ -301,18 +301,31 @@ def test_an_attempt_that_has_no_place_for_its_log_fails_alone(account: Settings)
     assert good.wait(30).status == "SUCCEEDED"
 
 
-@pytest.mark.parametrize("damage", [b"\0\xff", b"[" * 10**5, b'{"ended": "noon", "exitCode": 0}', b"5", b""])
-def test_a_record_that_nobody_can_read_is_the_end_of_its_job_and_of_no_other(account: Settings, damage: bytes) -> None:
+def test_a_record_that_nobody_can_read_is_the_end_of_its_job_and_of_no_other(account: Settings) -> None:
+    damages = (b"\0\xff", b"[" * 10**5, b'{"ended": "noon", "exitCode": 0}', b"5", b"")
     box = Box(account)
-    job, other = (box.submit(box.define("sleep", seconds)) for seconds in ("0.5", "3"))
-    box.wait(job, "RUNNING")
+    size = [{"type": "VCPU", "value": "0.1"}, {"type": "MEMORY", "value": "64"}]
+    short, long = (
+        box.define("sh", "-c", f"until [ -e {account.home / file} ]; do sleep 0.05; done", resourceRequirements=size)
+        for file in ("go", "on")
+    )
+    jobs, other = [box.submit(short) for _ in damages], box.submit(long)
+    for job in (*jobs, other):
+        box.wait(job, "RUNNING")
     number = supervisor(account)
-    os.kill(number, signal.SIGSTOP)  # so that nobody reads how the job ends before that is overwritten
-    wait_until(lambda: [one for one in account.home.glob("hosts/*") if b'"exitCode"' in one.read_bytes()])
-    [record] = [one for one in account.home.glob("hosts/*") if b'"exitCode"' in one.read_bytes()]
-    record.write_bytes(record.read_bytes().partition(b"\n")[0] + b"\n" + damage + b"\n")
+    os.kill(number, signal.SIGSTOP)  # so that nobody reads how the jobs end before that is overwritten
+    (account.home / "go").touch()
+
+    def ended() -> list[Path]:
+        return [one for one in account.home.glob("hosts/*") if b'"exitCode"' in one.read_bytes()]
+
+    wait_until(lambda: len(ended()) == len(jobs))
+    for record, damage in zip(ended(), damages, strict=True):
+        record.write_bytes(record.read_bytes().partition(b"\n")[0] + b"\n" + damage + b"\n")
     os.kill(number, signal.SIGCONT)
-    assert [box.wait(one)["status"] for one in (job, other)] == ["FAILED", "SUCCEEDED"]
+    assert [box.wait(one)["status"] for one in jobs] == ["FAILED"] * len(jobs)
+    (account.home / "on").touch()
+    assert box.wait(other)["status"] == "SUCCEEDED"
     assert supervisor(account) == number
 
 
