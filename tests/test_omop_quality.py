@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from collections import Counter
 from functools import cache
 from types import SimpleNamespace
@@ -107,8 +108,21 @@ def row(found: Quality, check: str, table: str, field: str | None = None, concep
 
 
 @pytest.fixture(scope="module")
-def sound() -> Quality:
-    return quality(cdm(), progress=False)
+def whole() -> duckdb.DuckDBPyConnection:
+    return cdm()
+
+
+@pytest.fixture
+def con(whole):
+    """A CDM that is whole; what a test changes is taken back."""
+    whole.execute("BEGIN")
+    yield whole
+    whole.execute("ROLLBACK")
+
+
+@pytest.fixture(scope="module")
+def sound(whole) -> Quality:
+    return quality(whole, progress=False)
 
 
 def test_a_sound_cdm_fails_nothing(sound):
@@ -177,11 +191,10 @@ BREAKS = [
 
 @pytest.mark.parametrize(("sql", "check", "table", "field", "concept", "wrong", "among"), BREAKS)
 def test_each_check_passes_a_sound_cdm_and_fails_one_that_breaks_it(
-    sound, sql, check, table, field, concept, wrong, among
+    sound, sql, check, table, field, concept, wrong, among, con
 ):
     before = sound.table[(sound.table["check_name"] == check) & (sound.table["cdm_table_name"] == table)]
     assert (before["failed"] == 0).all()
-    con = cdm()
     con.execute(sql)
     catalogue = sql.startswith(("DROP", "ALTER"))
     said = row(quality(con, progress=False) if catalogue else of(con, table), check, table, field, concept)
@@ -233,16 +246,16 @@ NUMBERS = [
 
 
 @pytest.mark.parametrize(("sql", "check", "table", "field", "concept", "wrong", "among"), NUMBERS)
-def test_what_is_wrong_and_of_how_many_is_what_the_dashboard_counts(sql, check, table, field, concept, wrong, among):
-    con = cdm()
+def test_what_is_wrong_and_of_how_many_is_what_the_dashboard_counts(
+    sql, check, table, field, concept, wrong, among, con
+):
     con.execute(sql)
     said = row(of(con, table), check, table, field, concept)
     assert (said["num_violated_rows"], said["num_denominator_rows"]) == (wrong, among)
 
 
 @pytest.mark.parametrize(("value", "check"), [(49.0, "plausibleValueLow"), (501.0, "plausibleValueHigh")])
-def test_values_out_of_what_is_plausible_for_a_concept_in_a_unit_are_counted(value, check):
-    con = cdm()
+def test_values_out_of_what_is_plausible_for_a_concept_in_a_unit_are_counted(value, check, con):
     con.execute("UPDATE cdm.observation SET value_as_number = ?", [value])
     table = of(con).table
     said = table[
@@ -268,12 +281,16 @@ def test_statements_are_portable_and_every_engine_has_what_they_call():
 
 @pytest.mark.parametrize("engine", ["duckdb", "athena"])
 def test_an_engines_own_text_is_the_portable_one_translated(engine):
+    def spaced_alike(text: str) -> str:
+        return re.sub(r"(?<=\() | (?=\))", "", " ".join(text.split()))
+
     own = statements(until=SHIFTED, dialect=engine)
     for name, sql in statements(until=SHIFTED).items():
-        whole = sqlglot.parse_one(expand(sql, engine), read=engine)
-        assert sqlglot.parse_one(own[name], read=engine) == whole, name
-        read = {f"cdm.{table.name}" for table in whole.find_all(sqlglot.exp.Table) if table.db}
-        assert reads(own[name]) == read
+        whole = expand(sql, engine)
+        assert spaced_alike(own[name]) == spaced_alike(whole), name
+        if engine == "duckdb":
+            tables_read = sqlglot.parse_one(whole, read=engine).find_all(sqlglot.exp.Table)
+            assert reads(own[name]) == {f"cdm.{table.name}" for table in tables_read if table.db}
 
 
 def test_only_what_is_held_against_a_day_changes_with_it():
@@ -318,8 +335,7 @@ def test_types_fit_however_a_catalogue_spells_them(kind, wanted):
     assert wanted is None or fits("person", wanted, {"person": {wanted: kind}})
 
 
-def test_a_required_field_that_holds_nothing_is_fatal_and_others_have_nothing_to_look_at():
-    con = cdm()
+def test_a_required_field_that_holds_nothing_is_fatal_and_others_have_nothing_to_look_at(con):
     con.execute("UPDATE cdm.visit_occurrence SET visit_concept_id = NULL")
     said = of(con, "visit_occurrence")
     assert row(said, "isRequired", "visit_occurrence", "visit_concept_id")["failed"] == 1
@@ -328,8 +344,7 @@ def test_a_required_field_that_holds_nothing_is_fatal_and_others_have_nothing_to
     assert (domain["not_applicable"], domain["not_applicable_reason"]) == (1, "visit_concept_id has no values")
 
 
-def test_without_a_vocabulary_nobody_is_asked_about_concepts():
-    con = cdm()
+def test_without_a_vocabulary_nobody_is_asked_about_concepts(con):
     con.execute("DELETE FROM cdm.concept")
     said = of(con, "person")
     for check in ("isForeignKey", "fkDomain", "isStandardValidConcept"):
@@ -338,8 +353,7 @@ def test_without_a_vocabulary_nobody_is_asked_about_concepts():
     assert len(said.fatal) == 0
 
 
-def test_a_table_that_is_missing_empty_or_not_counted_is_told_apart(sound):
-    con = cdm()
+def test_a_table_that_is_missing_empty_or_not_counted_is_told_apart(sound, con):
     con.execute("DROP TABLE cdm.note; ALTER TABLE cdm.death DROP COLUMN death_date; DROP TABLE cdm.concept_ancestor")
     said = quality(con, progress=False)
     assert row(said, "isRequired", "note", "note_id")["not_applicable_reason"] == "note is missing"
@@ -351,8 +365,7 @@ def test_a_table_that_is_missing_empty_or_not_counted_is_told_apart(sound):
     assert row(of(cdm()), "isRequired", "person", "person_id")["not_applicable_reason"] == "person was not counted"
 
 
-def test_a_threshold_is_a_percentage_that_may_be_wrong():
-    con = cdm()
+def test_a_threshold_is_a_percentage_that_may_be_wrong(con):
     con.execute("UPDATE cdm.person SET person_id = 1")
     con.execute("INSERT INTO cdm.person SELECT p.* REPLACE (i AS person_id) FROM cdm.person p, range(2, 101) t(i)")
     for wrong, failed in ((5, 0), (6, 1)):
@@ -361,8 +374,7 @@ def test_a_threshold_is_a_percentage_that_may_be_wrong():
         assert (said["num_violated_rows"], said["threshold_value"], said["failed"]) == (wrong, 5, failed)
 
 
-def test_duplicates_of_persons_and_visits_multiply_nothing():
-    con = cdm()
+def test_duplicates_of_persons_and_visits_multiply_nothing(con):
     for table in ("person", "visit_occurrence", "death"):
         con.execute(f"INSERT INTO cdm.{table} SELECT * FROM cdm.{table}")
     said = of(con, "measurement", "person")
@@ -441,8 +453,7 @@ def test_of_two_schemas_with_a_person_the_checks_take_the_one_that_cdm_takes(tmp
         assert empty["not_applicable_reason"] == "person is empty"
 
 
-def test_nothing_of_a_person_is_in_the_results_or_the_card():
-    con = cdm()
+def test_nothing_of_a_person_is_in_the_results_or_the_card(con):
     for table, name in (("measurement", "value_source_value"), ("person", "gender_source_value")):
         con.execute(f"UPDATE cdm.{table} SET {name} = '{NAME}'")
     con.execute("UPDATE cdm.visit_occurrence SET person_id = 471147114711")
@@ -466,8 +477,7 @@ def test_the_kits_own_synthetic_cdm_has_no_fatal_failure_and_no_date_too_late(tm
     assert set(said.counts("category")["category"]) == {"conformance", "completeness", "plausibility"}
 
 
-def test_the_card_leads_with_what_is_grave_and_the_heat_map_has_every_count(sound):
-    con = cdm()
+def test_the_card_leads_with_what_is_grave_and_the_heat_map_has_every_count(sound, con):
     con.execute("UPDATE cdm.person SET year_of_birth = NULL, gender_concept_id = 0")
     said = of(con, "person")
     assert said.failed["severity"].iloc[0] == "fatal"

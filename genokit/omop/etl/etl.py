@@ -91,6 +91,8 @@ def etl(
     ...     report = omop.etl(source, f"{folder}/omop", progress=False)
     >>> report.tables["state"].value_counts().to_dict()
     {'made': 39}
+    >>> report.missing, len(report.rejected), int(report.tables.set_index("table").loc["person", "rows"])
+    ((), 0, 5)
     """
     from genokit.bars import Bar
 

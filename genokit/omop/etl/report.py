@@ -48,15 +48,7 @@ class Report:
     seconds : float
         The duration of the run.
 
-    Examples
-    --------
-    >>> import tempfile
-    >>> from genokit import omop
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     source = omop.synthetic(f"{folder}/mimiciii", persons=5, density=0.01, progress=False)
-    ...     report = omop.etl(source, f"{folder}/omop", progress=False)
-    >>> report.missing, len(report.rejected), int(report.tables.set_index("table").loc["person", "rows"])
-    ((), 0, 5)
+    The example of ``omop.etl`` shows one.
     """
 
     title: str
