@@ -151,12 +151,12 @@ class WorkspaceLog:
 
     def read(self) -> list[LogEntry]:
         """All entries. Raises LogDamaged with the number of the first that is wrong, and NotFound without a log."""
-        known = self._entries
+        known, seen = self._entries, self._seen()  # before the files: another process may see more meanwhile
         for one in chained(self._files(len(known)), len(known), known[-1].sha256 if known else START):
             if isinstance(one, Damage):
                 raise self._damaged(one)
             known.append(one)
-        if lost := self._compared(known):
+        if lost := _lost(known, seen):
             raise self._damaged(lost)
         if not known:
             raise NotFound(f"There is no workspace at '{self.address}'. Workspace.create(address) makes one.")
@@ -165,10 +165,11 @@ class WorkspaceLog:
 
     def verify(self) -> tuple[list[LogEntry], list[Damage]]:
         """Read the whole log anew: its entries, and all that is wrong with it."""
+        seen = self._seen()
         found = list(chained(self._files(0)))
         entries = [one for one in found if isinstance(one, LogEntry)]
         damage = [one for one in found if isinstance(one, Damage)]
-        lost = self._compared(entries) if not damage else None
+        lost = _lost(entries, seen) if not damage else None
         names = [address.rpartition("/")[2] for address in storage.files(self._folder, clients=self.clients)]
         strange = [Damage(0, f"'{one}' is no entry") for one in names if not NAME.fullmatch(one) and one[0] != "."]
         return entries, [*damage, *([lost] if lost else []), *strange]
@@ -260,25 +261,19 @@ class WorkspaceLog:
         name = hashlib.sha256(self.address.encode()).hexdigest()[:16]
         return self.clients.settings.home / "workspaces" / f"{name}.json"
 
-    def _compared(self, entries: Sequence[LogEntry]) -> Damage | None:
-        """What is missing of the last entry that was seen here before."""
+    def _seen(self) -> tuple[int, str]:
+        """Number and hash of the last entry that was seen here; 0 if none was."""
         try:
             seen = json.loads(self._head.read_text())
         except FileNotFoundError:
-            return None
-        number, sha256 = seen["number"], seen["sha256"]
-        if number > len(entries):
-            return Damage(len(entries) + 1, f"is missing: entry {number} has been seen here before")
-        if entries[number - 1].sha256 != sha256:
-            return Damage(number, "is not the one that has been seen here before: the log has two forks")
-        return None
+            return 0, START
+        return seen["number"], seen["sha256"]
 
     def _remember(self, entry: LogEntry) -> None:
-        head = self._head
-        content = json.dumps({"address": self.address, "number": entry.number, "sha256": entry.sha256})
-        if not head.exists() or head.read_text() != content:
+        if entry.number > self._seen()[0]:
             self.clients.settings.made("home")
-            write_atomic(head, content, private=True)
+            content = {"address": self.address, "number": entry.number, "sha256": entry.sha256}
+            write_atomic(self._head, json.dumps(content), private=True)
 
     def _damaged(self, damage: Damage) -> LogDamaged:
         return LogDamaged(
@@ -297,3 +292,13 @@ def _whole(data: bytes, number: int) -> LogEntry:
     if isinstance(entry, str):
         raise InvalidParameters(f"This cannot be an entry of the log: it {entry}. An entry has at most 1 MiB.")
     return entry
+
+
+def _lost(entries: Sequence[LogEntry], seen: tuple[int, str]) -> Damage | None:
+    """What is missing of the last entry that was seen here before."""
+    number, sha256 = seen
+    if number > len(entries):
+        return Damage(len(entries) + 1, f"is missing: entry {number} has been seen here before")
+    if number and entries[number - 1].sha256 != sha256:
+        return Damage(number, "is not the one that has been seen here before: the log has two forks")
+    return None
