@@ -82,7 +82,7 @@ class Custody(SharedData):
         pinned = {
             "salt": secrets.token_hex(16),
             "outputs": hashes,
-            "files": {name: _sha256(data) for name, data in files.items()},
+            "files": {name: sha256_of(data) for name, data in files.items()},
         }
         manifest = json.dumps(pinned).encode()
         kept = {f"outputs/{output.name}": output.content for output in done.outputs if output.content}
@@ -90,7 +90,7 @@ class Custody(SharedData):
             storage.write(storage.join(self.address, folder, name), data, private=True, clients=self.clients)
         score = list(done.scores.get("public", NONE))
         fields |= {"state": done.state, "reason": done.reason or None, "seconds": done.seconds, "score": score,
-                   "outputs": sorted(hashes), "manifest": _sha256(manifest)}  # fmt: skip
+                   "outputs": sorted(hashes), "manifest": sha256_of(manifest)}  # fmt: skip
         return self._append("evaluated", check, **fields)
 
     def _evaluation(self, one: Submission) -> Outcome:
@@ -174,9 +174,9 @@ def is_labels(output: Mapping[str, Any]) -> bool:
 
 def files_of(done: Outcome) -> tuple[str, dict[str, str]]:
     """The scores as text, and the hashes of the outputs that are held."""
-    hashes = {one.name: _sha256(one.content) for one in done.outputs if one.content}
+    hashes = {one.name: sha256_of(one.content) for one in done.outputs if one.content}
     return json.dumps(done.scores, sort_keys=True), hashes
 
 
-def _sha256(data: bytes) -> str:
+def sha256_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()

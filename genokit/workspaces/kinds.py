@@ -20,6 +20,7 @@ from genokit.workspaces.log import MEMBER
 CUSTODIAN, ANALYST, MODELLER, VIEWER = ROLES = ("custodian", "analyst", "modeller", "viewer")
 READERS = (CUSTODIAN, ANALYST)  # of data
 STATES = ("SUCCEEDED", "FAILED", "REFUSED")  # of submissions
+DECISIONS = ("RETURNED", "REJECTED", "APPROVED", "RELEASED")  # on requests to release results
 AUTHORS = (CUSTODIAN, ANALYST, MODELLER)  # of runs
 
 
@@ -76,6 +77,12 @@ KINDS: dict[str, EntryKind] = {
         "genokit:version"
     ),
     "revealed": EntryKind("challenge:name scores:object"),
+    # Release of results: see review.py for the order
+    "requested": EntryKind("request:id submission:id files:texts context:text controls:text", AUTHORS),
+    "changed": EntryKind("request:id submission:id files:texts context:text controls:text", AUTHORS),
+    "moved": EntryKind("request:id to:authors_move comment:text?", AUTHORS),
+    "voted": EntryKind("request:id files:object manifest:sha256 comment:text?"),
+    "decided": EntryKind("request:id to:decision files:object? folder:folder? comment:text?"),
 }
 
 
@@ -99,6 +106,8 @@ TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "policy": (lambda value: value in POLICIES, f"one of {', '.join(POLICIES)}"),
     "state": (lambda value: value in STATES, f"one of {', '.join(STATES)}"),
+    "authors_move": (lambda value: value in ("SUBMITTED", "WITHDRAWN"), "SUBMITTED or WITHDRAWN"),
+    "decision": (lambda value: value in DECISIONS, f"one of {', '.join(DECISIONS)}"),
     "id": (_text(r"[0-9a-f]{16}"), "an id of 16 hexadecimal digits"),
     "sha256": (_text(r"[0-9a-f]{64}"), "a SHA-256 in hexadecimal"),
     "time": (_text(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"), "a time in UTC, such as 2026-11-30T08:00:00.000000Z"),

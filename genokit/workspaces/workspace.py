@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from genokit.display import Html, card, table
 from genokit.storage import is_s3
-from genokit.workspaces.submissions import Challenges
+from genokit.workspaces.releases import Releases
 
 
-class Workspace(Challenges):
+class Workspace(Releases):
     """A consortium's workspace: members, terms, data sets, runs and algorithms, in plain files that they share.
 
     The workspace is a folder or a prefix on S3, without a server. Its state is computed from its log, to which members

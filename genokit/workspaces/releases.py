@@ -1,0 +1,349 @@
+"""Release of results: a request of their author, reviewed by two custodians, and what they must see."""
+
+from __future__ import annotations
+
+import io
+import json
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from genokit import storage
+from genokit.disclosure import differs_by_few
+from genokit.display import Html, card, image, table
+from genokit.errors import AccessDenied, InvalidRequest, NotFound
+from genokit.files import write_atomic
+from genokit.workspaces import access, datasets, review
+from genokit.workspaces.custody import EVIDENCE, sha256_of
+from genokit.workspaces.gate import Output
+from genokit.workspaces.kinds import READERS
+from genokit.workspaces.log import LogEntry, now
+from genokit.workspaces.review import ReleaseRequest
+from genokit.workspaces.submission import results
+from genokit.workspaces.submissions import Challenges
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Review:
+    """What a reviewer sees of a request.
+
+    Attributes
+    ----------
+    request : ReleaseRequest
+        The request with its state and votes.
+    files : mapping of str to bytes
+        The content of each file, exactly as it would be released.
+    evidence : dict
+        What the gate has checked, in the form of ACRO's results.json.
+    differences : list of str
+        Counts that differ by few persons from those of an earlier release.
+    """
+
+    request: ReleaseRequest
+    files: Mapping[str, bytes]
+    evidence: Mapping[str, Any]
+    differences: Sequence[str]
+
+    def __repr__(self) -> str:
+        return f"<Review of {self.request.id}: {self.request.state}, {len(self.files)} files>"
+
+    def _repr_html_(self) -> Html:
+        one = self.request
+        rows: dict[str, object] = {"Author": one.author, "Context": one.context, "Controls": one.controls}
+        rows |= {f"Votes on {name}": of for name, of in one.votes.items()}
+        rows["Differences from earlier releases"] = "; ".join(self.differences) or "none found"
+        checks = [
+            {"file": of["files"][0]["name"], "outcome": of["summary"]} for of in self.evidence["results"].values()
+        ]
+        shown = {name: _shown(name, data) for name, data in self.files.items()}
+        comments = {"Comments": "\n".join(one.comments)} if one.comments else {}
+        return card(f"Request {one.id}", rows, status=one.state, fold={"Checks": table(checks), **shown, **comments})
+
+
+class Releases(Challenges):
+    """Requests to release results; a base of ``Workspace``."""
+
+    def request(
+        self, submission: str, files: Sequence[str], *, context: str, controls: str, request: str | None = None
+    ) -> str:
+        """Ask for the release of outputs of a submission, or change such a request while it is yours.
+
+        Parameters
+        ----------
+        submission : str
+            The id of the submission.
+        files : sequence of str
+            Names of its outputs.
+        context : str
+            What the reviewers need to know: variables, population and its size, relation to other tables.
+        controls : str
+            What was done against disclosure.
+        request : str, optional
+            The id of a request that is PENDING or RETURNED, to change it. A file that changes loses its votes. Default:
+            a new request, which is submitted at once.
+
+        Returns
+        -------
+        str
+            The id of the request.
+
+        Raises
+        ------
+        InvalidRequest
+            There are no such outputs, you have another open request, or it is the reviewers' turn.
+        AccessDenied
+            Your role makes no requests.
+        """
+        fields = {"submission": submission, "files": list(files), "context": context, "controls": controls}
+        kind, number = ("changed", request) if request else ("requested", secrets.token_hex(8))
+        self._append(kind, _by_the_rules, request=number, **fields)
+        self._append("moved", _by_the_rules, request=number, to="SUBMITTED")
+        return number
+
+    def withdraw(self, request: str) -> None:
+        """Withdraw a request that is PENDING or RETURNED.
+
+        Parameters
+        ----------
+        request : str
+            The id of the request.
+
+        Raises
+        ------
+        InvalidRequest
+            It is not yours, or it is the reviewers' turn.
+        """
+        self._append("moved", _by_the_rules, request=request, to="WITHDRAWN")
+
+    def requests(self) -> pd.DataFrame:
+        """The requests to release results.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each: ``request``, ``submission``, ``author``, ``state``, ``files`` and ``reviewers``.
+        """
+        from genokit.frames import Frame
+
+        rows = [
+            (one.id, one.submission, one.author, one.state, ", ".join(one.votes),
+             ", ".join(sorted({name for of in one.votes.values() for name in of})))
+            for one in review.requests(self.entries()).values()
+        ]  # fmt: skip
+        return Frame(rows, columns=["request", "submission", "author", "state", "files", "reviewers"])
+
+    def review(self, request: str) -> Review:
+        """Look at what a request would release, as a custodian.
+
+        Parameters
+        ----------
+        request : str
+            The id of the request.
+
+        Returns
+        -------
+        Review
+            Its files, the evidence, and differences from earlier releases.
+
+        Raises
+        ------
+        AccessDenied
+            You are not a custodian.
+        NotFound
+            There is no such request.
+        HashMismatch
+            A file was changed after the gate had passed it.
+        """
+        one = self._request(request)
+        submission = self.submission(one.submission)
+        checks = json.loads(self._private_file(submission, EVIDENCE))
+        files = self._outputs(one)
+        return Review(one, files, checks, self._differences(one, files))
+
+    def vote(self, request: str, votes: Mapping[str, str], comment: str | None = None) -> ReleaseRequest:
+        """Vote on each file of a request of another member, as a custodian.
+
+        Parameters
+        ----------
+        request : str
+            The id of the request.
+        votes : mapping
+            "approve" or "reject" for each file.
+        comment : str, optional
+            For the author and the other reviewers.
+
+        Returns
+        -------
+        ReleaseRequest
+            The request as it is then.
+
+        Raises
+        ------
+        InvalidRequest
+            A file has no vote, the request is yours, or it is not the reviewers' turn.
+        AccessDenied
+            You are not a custodian.
+        """
+        manifest = self._request(request).manifest
+        self._append("voted", _by_the_rules, request=request, files=dict(votes), manifest=manifest, comment=comment)
+        return self._request(request)
+
+    def decide(self, request: str, to: str, comment: str | None = None) -> ReleaseRequest:
+        """Return, reject, approve or release a request of another member, as a custodian.
+
+        Parameters
+        ----------
+        request : str
+            The id of the request.
+        to : {"RETURNED", "REJECTED", "APPROVED", "RELEASED"}
+            APPROVED needs two reviewers' approval of every file and fixes the files by their hash. RELEASED copies
+            exactly these to where the author can read them.
+        comment : str, optional
+            For the author and the other reviewers.
+
+        Returns
+        -------
+        ReleaseRequest
+            The request as it is then.
+
+        Raises
+        ------
+        InvalidRequest
+            The request is yours, or not in a state that allows it; or counts differ by few from an earlier release.
+        HashMismatch
+            A file is not the one that was reviewed or approved.
+        AccessDenied
+            You are not a custodian.
+        """
+        one = self._request(request)
+        fields: dict[str, Any] = {"request": request, "to": to, "comment": comment}
+        if to in ("APPROVED", "RELEASED"):
+            files = self._outputs(one)
+            fields["files"] = {name: sha256_of(data) for name, data in files.items()}
+            if found := self._differences(one, files):
+                raise InvalidRequest(
+                    f"The request '{request}' cannot become {to}: {'; '.join(found)}. Whoever has both releases learns "
+                    "the difference. Return it to its author."
+                )
+        self._may("decided", _by_the_rules, fields)
+        if to == "RELEASED":
+            fields["folder"] = f"released/{request}/{secrets.token_hex(8)}"
+            for name, data in files.items():
+                storage.write(storage.join(self.address, fields["folder"], name), data, clients=self.clients)
+        self._append("decided", _by_the_rules, **fields)
+        return self._request(request)
+
+    def released(self, request: str) -> Path:
+        """Fetch the files of a released request; each must have the hash that was approved.
+
+        Parameters
+        ----------
+        request : str
+            The id of the request.
+
+        Returns
+        -------
+        Path
+            A folder in ``settings.home`` with the files.
+
+        Raises
+        ------
+        NotFound
+            There is no such request, or it has not been released.
+        AccessDenied
+            You are neither its author, nor a custodian or analyst.
+        HashMismatch
+            A file is not the one that was approved.
+        """
+        one, me = self._request(request), access.members(self.entries()).get(self.member)
+        if me is None or not me.holds(now()) or (me.role not in READERS and one.author != self.member):
+            message = f"'{self.member}' may not read the release '{request}' of '{one.author}'."
+            raise AccessDenied(message, action="released", resource=request)
+        if one.state != "RELEASED":
+            raise NotFound(f"The request '{request}' has not been released: it is {one.state}.")
+        folder = self.clients.settings.made("home") / "workspaces" / "released" / request
+        for name, data in self._released_files(one).items():
+            write_atomic(folder / name, data, private=True)
+        return folder
+
+    # --- behind them
+
+    def _request(self, request: str) -> ReleaseRequest:
+        known = review.requests(self.entries())
+        if request not in known:
+            raise NotFound(f"There is no request '{request}'. Workspace.requests() lists them.")
+        return known[request]
+
+    def _outputs(self, one: ReleaseRequest) -> dict[str, bytes]:
+        """The files of a request, each with the hash that the gate has stated."""
+        submission = self.submission(one.submission)
+        hashes, result = self._hashes(submission)["outputs"], submission.result
+        assert result is not None  # or there were no hashes
+        folder = storage.join(self.address, result["folder"], "outputs")
+        return {name: datasets.pinned(storage.join(folder, name), hashes[name], self.clients) for name in one.votes}
+
+    def _released_files(self, one: ReleaseRequest) -> dict[str, bytes]:
+        folder = storage.join(self.address, one.folder)
+        pinned = one.pinned.items()
+        return {name: datasets.pinned(storage.join(folder, name), sha256, self.clients) for name, sha256 in pinned}
+
+    def _declared(self, one: ReleaseRequest) -> tuple[str, dict[str, Output]]:
+        known = self._challenge(self.submission(one.submission).challenge)
+        return known.dataset, {output.name: output for output in known.outputs if output.type == "aggregate"}
+
+    def _differences(self, one: ReleaseRequest, files: Mapping[str, bytes]) -> list[str]:
+        """Counts of these files that differ by few from those of tables released earlier, by the same groups."""
+        dataset, mine = self._declared(one)
+        policy = self._challenge(self.submission(one.submission).challenge).policy
+        if policy.round_to > 1:
+            return []  # a difference of rounded counts tells less than the policy allows
+        earlier = [other for other in review.requests(self.entries()).values() if other.state == "RELEASED"]
+        tables = []
+        for other in earlier:
+            of, theirs = self._declared(other)
+            if of == dataset and other.id != one.id:
+                tables += [
+                    (other.id, theirs[name], data)
+                    for name, data in self._released_files(other).items()
+                    if name in theirs
+                ]
+        return [
+            f"{count} of '{name}' differs by few from release {release} in {number} rows"
+            for name, output in mine.items() if name in files
+            for release, theirs, data in tables
+            for count, number in _few(output, files[name], theirs, data, policy.min_cell)
+        ]  # fmt: skip
+
+
+def _few(one: Output, data: bytes, other: Output, released: bytes, min_cell: int) -> list[tuple[str, int]]:
+    """The counts of two tables by the same groups that differ by few, and in how many rows."""
+    import pandas as pd
+
+    common = sorted(set(one.counts) & set(other.counts))
+    if sorted(one.by) != sorted(other.by) or not common:
+        return []
+    a, b = (pd.read_csv(io.BytesIO(table)).assign(all_=1) for table in (data, released))
+    both = a.merge(b, on=[*one.by] or ["all_"], suffixes=("", " before"))
+    counts = [
+        (name, int(differs_by_few(both[name] - both[f"{name} before"], min_cell=min_cell).sum())) for name in common
+    ]
+    return [(name, number) for name, number in counts if number]
+
+
+def _shown(name: str, data: bytes) -> Html:
+    import pandas as pd
+
+    if name.endswith(".csv"):
+        return table(pd.read_csv(io.BytesIO(data)))
+    return image(data, f"The figure {name}") if name.endswith(".png") else table([{"bytes": len(data)}])
+
+
+def _by_the_rules(entries: Sequence[LogEntry], new: LogEntry) -> None:
+    """Raise InvalidRequest if an entry about a request is against the rules."""
+    if reason := review.refusal(review.requests(entries), results(entries), new):
+        raise InvalidRequest(f"The request '{new['request']}' stays as it is: {reason}.")
