@@ -108,14 +108,12 @@ class ResultStore:
 
     def copy(self, made: MadeTable) -> MadeTable:
         """The same table in this store on S3, uploaded unless it is there already."""
-        folder, clients = self.folder(made.table, made.key), self.clients or backends.clients()
+        folder = self.folder(made.table, made.key)
         copied = replace(made, folder=folder, files=())
         if folder == made.folder or self.find(made.table, made.key):
             return copied
-        bucket, prefix = storage.split(folder)
-        with backends.translated_errors(f"'{folder}'"):
-            for number, file in enumerate(made.parquet):
-                clients.s3.upload_file(file, bucket, f"{prefix}/part-{number:05}.parquet")
+        for number, file in enumerate(made.parquet):
+            storage.upload(Path(file), f"{folder}/part-{number:05}.parquet", clients=self.clients)
         return self.finish(copied)
 
     def rows(self, made: MadeTable) -> DataFrame:
