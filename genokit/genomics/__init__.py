@@ -15,14 +15,19 @@ if TYPE_CHECKING:
     from genokit.genomics.read_view import pileup
     from genokit.genomics.sample_jobs import Workflow, workflow
     from genokit.genomics.simulation import simulate
+    from genokit.genomics.state_machine import StateMachine, export
     from genokit.genomics.variant_table import variants
 
-__all__ = ["CohortQuality", "Workflow", "compare", "pileup", "qc", "simulate", "variants", "workflow"]
+__all__ = [
+    "CohortQuality", "StateMachine", "Workflow", "compare", "export", "pileup", "qc", "simulate", "variants", "workflow",
+]  # fmt: skip
 
 _HOMES = {
     "CohortQuality": "quality_control",
+    "StateMachine": "state_machine",
     "Workflow": "sample_jobs",
     "compare": "accuracy",
+    "export": "state_machine",
     "pileup": "read_view",
     "qc": "quality_control",
     "simulate": "simulation",

@@ -86,6 +86,11 @@ def planned(
     return CohortPlan(plan, definitions, {step: one["command"] for step, one in steps.items()}, arrays=pip)
 
 
+def queue_of(step: str, high: str, low: str) -> str:
+    """Which of two queues a step's jobs wait in: the one of higher priority for what other steps wait for."""
+    return high if step in ("align", "call") else low
+
+
 def finished(rows: Mapping[str, Row], clients: Clients) -> set[tuple[str, str]]:
     """The "out" and "key" of a sample's steps whose outputs are there, made from what the plan says."""
     there = set(storage.files(rows["align"]["out"].rpartition("/")[0], clients=clients))

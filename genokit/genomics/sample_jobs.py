@@ -15,7 +15,7 @@ from genokit.batch.job_state import ENDED
 from genokit.display import Html, card, pill, stack
 from genokit.display import table as table_of
 from genokit.errors import JobFailed
-from genokit.genomics.cohort_plan import STEPS, Address, Row, Sizes, finished, planned
+from genokit.genomics.cohort_plan import STEPS, Address, Row, Sizes, finished, planned, queue_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,7 +89,7 @@ def workflow(
 
     batch = batch or Batch()
     plan = planned(samples, reference, genes, out, profile, vcpus, memory_gib, batch)
-    queues = {step: queue_high if step in ("align", "call") else queue_low for step in STEPS}
+    queues = {step: queue_of(step, queue_high, queue_low) for step in STEPS}
     # What runs is looked up before what is finished, so that a step which ends in between is found.
     known = [job for queue in {*queues.values()} for job in batch.jobs(queue=queue).to_dict("records")]
     ours = [job for job in known if job["name"].startswith("genomics-")]
