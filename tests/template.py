@@ -12,7 +12,7 @@ import yaml
 import genokit
 
 PATH = Path(genokit.__file__).parent / "stacks" / "batch.yaml"
-OMOP = PATH.with_name("omop.yaml")
+OMOP, GENOMICS = PATH.with_name("omop.yaml"), PATH.with_name("genomics.yaml")
 ACCOUNT, REGION, STACK = "123456789012", "us-east-1", "genokit-batch"
 PSEUDO = {
     "AWS::AccountId": ACCOUNT,
@@ -37,6 +37,8 @@ ARNS = {
     "AWS::EMRServerless::Application": "arn:aws:emr-serverless:{region}:{account}:/applications/{logical}x1",
     "AWS::RedshiftServerless::Workgroup": "arn:aws:redshift-serverless:{region}:{account}:workgroup/{logical}-x1",
     "AWS::SNS::Topic": "arn:aws:sns:{region}:{account}:{TopicName}",
+    "AWS::Batch::JobDefinition": "arn:aws:batch:{region}:{account}:job-definition/{JobDefinitionName}:1",
+    "AWS::StepFunctions::StateMachine": "arn:aws:states:{region}:{account}:stateMachine:{StateMachineName}",
 }
 REFS = {
     "AWS::S3::Bucket": "genokit-batch-bucket-x1",
@@ -47,6 +49,8 @@ REFS = {
     "AWS::Batch::ComputeEnvironment": ARNS["AWS::Batch::ComputeEnvironment"],
     "AWS::IAM::ManagedPolicy": ARNS["AWS::IAM::ManagedPolicy"],
     "AWS::SNS::Topic": ARNS["AWS::SNS::Topic"],
+    "AWS::Batch::JobDefinition": ARNS["AWS::Batch::JobDefinition"],
+    "AWS::StepFunctions::StateMachine": ARNS["AWS::StepFunctions::StateMachine"],
     "AWS::RedshiftServerless::Workgroup": "{WorkgroupName}",
     "AWS::RedshiftServerless::Namespace": "{NamespaceName}",
     "AWS::Lambda::Function": "{FunctionName}",

@@ -10,8 +10,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import test_stacks_genomics as genomics
 import test_stacks_omop as omop
-from template import OMOP, PATH
+from template import GENOMICS, OMOP, PATH
 from test_stacks_policies import ALL
 
 pytestmark = pytest.mark.policies
@@ -37,6 +38,15 @@ PARLIAMENT = {
         "PERMISSIONS_MANAGEMENT_ACTIONS",
     ): "iam:PassRole of the role of Spark's jobs, to EMR Serverless alone",
     ("omop deployer", "PERMISSIONS_MANAGEMENT_ACTIONS"): "iam:PassRole of the kit's roles, to Redshift alone",
+    (
+        "genomics deployer",
+        "PERMISSIONS_MANAGEMENT_ACTIONS",
+    ): "iam:PassRole of the machine role to Step Functions",
+    (
+        "genomics MachineRole",
+        "PERMISSIONS_MANAGEMENT_ACTIONS",
+    ): "logs:PutResourcePolicy, which CloudWatch asks of whoever has a log delivered",
+    ("boundary", "PERMISSIONS_MANAGEMENT_ACTIONS"): "logs:PutResourcePolicy, for the machine's log",
     ("omop deployer", "RESOURCE_MISMATCH"): "tags of workgroups, and of none of Athena's other things",
 }
 ANALYZE = """
@@ -80,6 +90,8 @@ CHECKOV_OMOP = {
     "CKV_AWS_82": "a workgroup that enforces its settings refuses to make tables elsewhere; the bucket encrypts",
 }
 
+CHECKOV_GENOMICS = {"CKV_AWS_158": CHECKOV["CKV_AWS_158"]}
+
 
 def analyzed(documents):
     """What parliament finds in each policy, and under "unknown" the actions that it does not know."""
@@ -91,6 +103,7 @@ def analyzed(documents):
 
 def test_parliament_with_community_auditors_finds_what_is_known():
     policies = {who: make() for who, make in ALL.items()} | {f"omop {who}": omop.policy(who) for who in omop.ALL}
+    policies |= {f"genomics {who}": genomics.policy(who) for who in genomics.ALL}
     told = analyzed({who: {"Version": "2012-10-17", "Statement": one.statements} for who, one in policies.items()})
     assert set(told.pop("unknown")) == NEWER
     assert set(told) == set(policies)
@@ -105,7 +118,9 @@ def test_parliament_would_find_a_policy_that_allows_all():
 
 
 @pytest.mark.parametrize(
-    ("path", "reasons", "passed"), [(PATH, CHECKOV, 50), (OMOP, CHECKOV_OMOP, 15)], ids=["batch", "omop"]
+    ("path", "reasons", "passed"),
+    [(PATH, CHECKOV, 50), (OMOP, CHECKOV_OMOP, 15), (GENOMICS, CHECKOV_GENOMICS, 14)],
+    ids=["batch", "omop", "genomics"],
 )
 def test_checkov_finds_what_is_known(path, reasons, passed):
     command = [

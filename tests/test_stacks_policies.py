@@ -28,7 +28,7 @@ from recorded import (
     needs,
     resource_types,
 )
-from template import ACCOUNT, OMOP, PATH, REGION, STACK, Template
+from template import ACCOUNT, GENOMICS, OMOP, PATH, REGION, STACK, Template
 from test_stacks_image import Aws, by_codebuild, own_tag, small_checkout, stand_in
 from test_stacks_template import submitted
 
@@ -339,7 +339,7 @@ def test_the_deployer_cannot_rewrite_a_policy_that_somebody_holds():
     assert not deployer.allows(Need("iam:DeletePolicy", f"arn:aws:iam::{ACCOUNT}:policy/genokit-deployer"))
 
 
-@pytest.mark.parametrize("path", [PATH, OMOP], ids=["batch", "omop"])
+@pytest.mark.parametrize("path", [PATH, OMOP, GENOMICS], ids=["batch", "omop", "genomics"])
 def test_every_role_of_a_stack_has_the_boundary_and_only_ends_that_the_deployer_may_make(path):
     deployer = Policy(*DEPLOYER)
     whole = Template(path, **({"Redshift": "true"} if path is OMOP else {}))
@@ -354,7 +354,7 @@ def test_every_role_of_a_stack_has_the_boundary_and_only_ends_that_the_deployer_
 
 def test_the_boundary_allows_what_the_stacks_roles_do_and_no_more():
     boundary = Policy(BOUNDARY)
-    whole = [Template(), Template(OMOP, Redshift="true")]
+    whole = [Template(), Template(OMOP, Redshift="true"), Template(GENOMICS)]
     asked = {
         (action, item)
         for one in whole
@@ -569,7 +569,7 @@ def test_no_policy_allows_whole_services(who):
         assert not any("*" in action for action in listed(one["Action"]))
         assert not {"NotAction", "NotResource", "Principal"} & set(one)
         if "*" in listed(one["Resource"]):
-            assert one["Sid"] in ("Look", "Login", "NetworkLook", "Instance"), one["Sid"]
+            assert one["Sid"] in ("Look", "Login", "NetworkLook", "Instance", "Delivery"), one["Sid"]
 
 
 def test_no_role_has_a_managed_policy_but_the_instances():
