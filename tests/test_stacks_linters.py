@@ -47,6 +47,7 @@ PARLIAMENT = {
         "PERMISSIONS_MANAGEMENT_ACTIONS",
     ): "logs:PutResourcePolicy, which CloudWatch asks of whoever has a log delivered",
     ("boundary", "PERMISSIONS_MANAGEMENT_ACTIONS"): "logs:PutResourcePolicy, for the machine's log",
+    ("genomics user", "RESOURCE_MISMATCH"): "executions of a standard machine: parliament knows those of express ones",
     ("omop deployer", "RESOURCE_MISMATCH"): "tags of workgroups, and of none of Athena's other things",
 }
 ANALYZE = """
