@@ -19,8 +19,17 @@ if TYPE_CHECKING:
     from genokit.genomics.variant_table import variants
 
 __all__ = [
-    "CohortQuality", "StateMachine", "Workflow", "compare", "export", "pileup", "qc", "simulate", "variants", "workflow",
-]  # fmt: skip
+    "CohortQuality",
+    "StateMachine",
+    "Workflow",
+    "compare",
+    "export",
+    "pileup",
+    "qc",
+    "simulate",
+    "variants",
+    "workflow",
+]
 
 _HOMES = {
     "CohortQuality": "quality_control",
