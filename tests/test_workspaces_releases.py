@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from test_pipeline_crate import contexts, violations  # noqa: F401
 
 from genokit import Settings, Workspace, storage
 from genokit.batch.shipping import archive
@@ -258,3 +259,20 @@ def test_every_move_that_the_table_does_not_name_is_refused(ws):
             fields = {"request": "1", "to": to, "files": {"a": "0"} if to == "APPROVED" else {}}
             entry = review.LogEntry(1, "", "", member, kind, "", fields, "")
             assert bool(review.refusal({"1": known}, {}, entry)) == (state not in before), (state, to)
+
+
+@pytest.mark.usefixtures("contexts")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the validator's own
+def test_the_crate_of_a_submission_is_valid_and_has_the_phases_of_five_safes(ws, tmp_path):
+    number = evaluated(ws, "cleo")
+    request = seen_by(ws, "cleo").request(number, ["by_ward.csv"], **ABOUT)
+    approved(ws, request)
+    ws.decide(request, "RELEASED")
+    path = seen_by(ws, "dora").crate(number, tmp_path / "crate")
+    graph = {one["@id"]: one for one in json.loads(path.read_text())["@graph"]}
+    phases = {one["additionalType"]["@id"].partition("#")[2] for one in graph.values() if "additionalType" in one}
+    assert phases == {"CheckValue", "ValidationCheck", "SignOff", "DisclosureCheck"}
+    assert graph["#code"]["identifier"] == f"sha256:{ws.submission(number).entry['code']}"
+    assert graph["#limit-processes"]["value"] == "64"
+    assert "160" not in path.read_text()  # no count
+    assert violations(path.parent, "process-run-crate-0.5") == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from genokit.disclosure import differs_by_few
 from genokit.display import Html, card, image, table
 from genokit.errors import AccessDenied, InvalidRequest, NotFound
 from genokit.files import write_atomic
-from genokit.workspaces import access, datasets, review
+from genokit.workspaces import access, datasets, five_safes, review
 from genokit.workspaces.custody import EVIDENCE, sha256_of
 from genokit.workspaces.gate import Output
 from genokit.workspaces.kinds import READERS
@@ -270,6 +271,30 @@ class Releases(Challenges):
         for name, data in self._released_files(one).items():
             write_atomic(folder / name, data, private=True)
         return folder
+
+    def crate(self, submission: str, folder: str | os.PathLike[str]) -> Path:
+        """Write the provenance of a submission as an RO-Crate, in the phases of the Five Safes profile.
+
+        Parameters
+        ----------
+        submission : str
+            The id of the submission.
+        folder : path
+            Where ``ro-crate-metadata.json`` is written. It holds no output and no log.
+
+        Returns
+        -------
+        Path
+            The file.
+
+        Raises
+        ------
+        NotFound
+            There is no such submission.
+        """
+        one, entries = self.submission(submission), self.entries()
+        about = [request for request in review.requests(entries).values() if request.submission == submission]
+        return five_safes.write(one, self._challenge(one.challenge), entries, about, Path(folder))
 
     # --- behind them
 
