@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import gzip
+import hashlib
+import io
 import json
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +16,8 @@ import pytest
 from embedded import wait_until
 
 from genokit import Settings, Workspace, backends, storage
-from genokit.batch.shipping import archive
+from genokit.batch.shipping import archive, bootstrap
+from genokit.display import table
 from genokit.errors import AccessDenied, HashMismatch, InvalidParameters, InvalidRequest, NotFound
 from genokit.workspaces import challenge as challenges
 from genokit.workspaces.log import encoded, now
@@ -257,6 +262,71 @@ def test_code_truth_or_results_that_were_changed_are_not_used(ws, risk, code):
     results.write_text('{"private": [1, 1, 1]}')
     with pytest.raises(HashMismatch):
         ws.leaderboard("risk", "private")
+
+
+def packed(*entries: tuple[str, dict[str, object]]) -> bytes:
+    """An archive with entries as an attacker writes them: names, and what differs from an empty file."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as tar:
+        for name, changes in entries:
+            one = tarfile.TarInfo(name)
+            for attribute, value in changes.items():
+                setattr(one, attribute, value)
+            tar.addfile(one, io.BytesIO(bytes(one.size)) if one.isreg() else None)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        packed(("/etc/cron.d/job", {"size": 1})),
+        packed(("../../escaped", {"size": 1})),
+        packed(("a/../../escaped", {"size": 1})),
+        packed(("out", {"type": tarfile.SYMTYPE, "linkname": "/etc/shadow"})),
+        packed(("out", {"type": tarfile.SYMTYPE, "linkname": "../../.."})),
+        packed(("a", {"type": tarfile.SYMTYPE, "linkname": "/tmp"}), ("a/escaped", {"size": 1})),
+        packed(("out", {"type": tarfile.LNKTYPE, "linkname": "/etc/shadow"})),
+        packed(("disk", {"type": tarfile.BLKTYPE, "devmajor": 254})),
+        packed(("pipe", {"type": tarfile.FIFOTYPE})),
+        packed(("twice", {"size": 1}), ("twice", {"size": 1})),
+        gzip.compress(gzip.compress(packed(("a", {"size": 1})))),
+        packed(("x", {"size": 2**20}))[:-9],
+        gzip.compress(tarfile.TarInfo("x").tobuf()[:100] + b"\x00" * 5000),
+        b"PK\x03\x04",
+        b"",
+    ],
+)  # fmt: skip
+def test_a_hostile_archive_is_refused_and_writes_nothing_outside(ws, content, tmp_path):
+    if "archives" not in ws.challenges()["challenge"].tolist():
+        set_challenge(ws, "archives", quota_per_day=50)
+    sha256 = hashlib.sha256(content).hexdigest()
+    storage.write(storage.join(ws.address, "code", "cleo", f"{sha256}.tar.gz"), content)
+    number = f"{int(sha256[:16], 16):016x}"
+    seen_by(ws, "cleo")._append("submitted", submission=number, challenge="archives", command=["true"], code=sha256)
+    assert ws._evaluate(number)["state"] == "REFUSED"
+    assert not list(Path(ws.address).parent.rglob("escaped"))
+
+
+def test_an_archive_that_unpacks_to_gigabytes_is_refused_before_it_fills_the_disk(ws, tmp_path):
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz", compresslevel=1) as tar:
+        one = tarfile.TarInfo("zeros")
+        one.size = 2**31
+        tar.fileobj.write(one.tobuf())  # the claim is enough: nothing is read before it is checked
+    (tmp_path / f"{hashlib.sha256(file.getvalue()).hexdigest()}.tar.gz").write_bytes(file.getvalue())
+    (tmp_path / "unpacked").mkdir()
+    with pytest.raises(InvalidRequest, match="more than 1,024 MiB when unpacked"):
+        bootstrap.unpack(ws.clients, str(next(tmp_path.glob("*.gz"))), tmp_path / "unpacked")
+
+
+def test_hostile_texts_are_escaped_wherever_they_are_shown(ws, risk, code):
+    hostile = "<script>alert(1)</script>\x1b[31m"
+    number = sent(seen_by(ws, "dora"), "risk", code, ["sh", "-c", hostile])
+    ws._evaluate(number)
+    one = ws.submission(number)
+    pages = (one._repr_html_(), table(ws.submissions()), ws.audit()._repr_html_(), ws._repr_html_(), repr(one))
+    assert not [page for page in pages if "<script>" in page or "\x1b" in page]
+    assert "\x1b" not in str(ws.log(number))
 
 
 @pytest.mark.parametrize(

@@ -89,8 +89,13 @@ def _extract(tar: tarfile.TarFile, folder: Path) -> None:
     tarfile's filters, which Python 3.11 has since its fourth release only, are not asked for. Raises ValueError for
     anything that ``shipping`` would not have packed.
     """
-    links = []
+    from genokit.batch.shipping.archive import MOST_MIB_UNPACKED
+
+    links, left = [], MOST_MIB_UNPACKED * 2**20
     for one in tar:
+        left -= one.size + 512  # a name takes room, too
+        if left < 0:
+            raise ValueError(f"it has more than {MOST_MIB_UNPACKED:,} MiB when unpacked")
         if not {"", ".", ".."}.isdisjoint(one.name.split("/")):
             raise ValueError(f"'{one.name}' is not the name of a file inside")
         if one.issym():
