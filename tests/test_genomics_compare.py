@@ -64,6 +64,17 @@ def test_an_insertion_and_an_snv_may_be_written_as_another_insertion_and_another
     assert counts(truth, [(7, "A", "T", "1/1"), (8, "G", "TAT", "0/1")])["INDEL"] == [0, 1, 1, 0]
 
 
+def test_an_insertion_in_a_long_repeat_and_an_snv_at_its_end_may_be_written_as_one_insertion_at_its_end(tmp_path):
+    (tmp_path / "reference.fa").write_text(f">chr1\n{BASES}{'CCTGTA' * 11}GGAC{BASES}\n")
+    start, end = len(BASES), len(BASES) + 66
+    insertion, snv = (start, "T", "TCCTGTA", "0/1"), (end, "A", "G", "0/1")
+    truth = vcf(tmp_path / "truth.vcf", insertion, snv)
+    calls = vcf(tmp_path / "calls.vcf", (end, "A", "ACCTGTG", "0/1"))
+    table = genomics.compare(calls, truth, tmp_path / "reference.fa")
+    assert BASES[-1] == "T"
+    assert table[["TRUTH.TP", "QUERY.FP"]].values.tolist() == [[1, 0], [1, 0], [1, 0], [1, 0]]
+
+
 def test_an_allele_with_the_wrong_genotype_is_wrong_and_counted_as_such(counts, tmp_path):
     truth, calls = [(3, "T", "C", "1/1"), (12, "CA", "C", "0/1")], [(3, "T", "C", "0/1"), (12, "CA", "C", "1|1")]
     assert counts(truth, calls) == {"SNP": [0, 1, 1, 1], "INDEL": [0, 1, 1, 1]}

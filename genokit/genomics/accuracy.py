@@ -38,9 +38,10 @@ def compare(
 
     Variants are compared by haplotype, so that different spellings of the same difference agree: shifted indels, an
     MNP and its SNVs, an insertion and an SNV beside it. Both sides are cut into clusters with at least 30 bases
-    between them. A cluster is right if both sides have the same variants and genotypes, or if some phasing of each
-    gives the same pair of haplotypes (up to 10 variants a side); otherwise its variants are matched one by one. Phase
-    is not compared. Records whose FILTER is not PASS are left out, and so are alleles such as ``<DEL>`` and ``*``.
+    between them, where an indel in a repeat extends to the repeat's end. A cluster is right if both sides have the
+    same variants and genotypes, or if some phasing of each gives the same pair of haplotypes (up to 10 variants a
+    side); otherwise its variants are matched one by one. Phase is not compared. Records whose FILTER is not PASS are
+    left out, and so are alleles such as ``<DEL>`` and ``*``.
 
     Parameters
     ----------
@@ -174,7 +175,7 @@ def _judged(bases: str, true: list[Variant], query: list[Variant]) -> Iterator[t
         if variant.start >= end + GAP:
             clusters.append(([], []))
         clusters[-1][place].append(variant)
-        end = max(end, variant.start + len(variant.ref))
+        end = max(end, _reach(bases, variant))
     for here in clusters:
         low, high = min(here[0] + here[1]).start, max(one.start + len(one.ref) for own in here for one in own)
         possible = [_haplotypes(bases, low, high, own) for own in here if here[0] != here[1]]
@@ -184,6 +185,16 @@ def _judged(bases: str, true: list[Variant], query: list[Variant]) -> Iterator[t
             for variant in own:
                 copies = left.pop(variant[:3], 0)  # so what is written twice is right once
                 yield side, variant, "right" if same or copies == variant.copies else "gt" if copies else "wrong"
+
+
+def _reach(bases: str, variant: Variant) -> int:
+    """How far right a variant can be written: an indel to the end of the repeat that it is in."""
+    start, ref, alt, _ = variant
+    end, moved = start + len(ref), ref or alt
+    shift = 0
+    while not (ref and alt) and end + shift < len(bases) and bases[end + shift] == moved[shift % len(moved)]:
+        shift += 1
+    return end + shift
 
 
 def _haplotypes(bases: str, low: int, high: int, variants: list[Variant]) -> set[tuple[str, ...]]:
