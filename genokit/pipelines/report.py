@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
-import time
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from genokit import __version__, display, live
+from genokit import __version__, display
 from genokit.files import sha256, write_atomic
 from genokit.pipelines import crate, lab
 from genokit.pipelines.folders import Run, card, shown_outputs
@@ -111,30 +110,6 @@ class PipelineRun:
     def _repr_html_(self) -> str:
         rows = [*_summary(self), ("Report", lab.link(self.report))]
         return display.card(f"Pipeline {self.plan.title}", rows, status=self.state, fold={"Notebooks": _overview(self)})
-
-
-class LiveGraph:
-    """The graph of a pipeline in an interactive notebook: it fills in while the pipeline runs."""
-
-    def __init__(self, ended: PipelineRun, *, shown: bool) -> None:
-        self.ended, self.shown = ended, shown and live.is_interactive()
-        self._handle: Any = None
-        self._drawn: tuple[float, list[str]] = (0.0, [])
-
-    def update(self, running: Collection[str] | None = None) -> None:
-        """Draw again if a state has changed, at most once a second; without ``running``, for the last time."""
-        now = self.ended
-        if running is not None:
-            never = {step.name for step in now.plan.steps} - now.runs.keys()
-            waiting = {name: ("RUNNING" if name in running else "PENDING", "") for name in never}
-            now = replace(now, problems=waiting | now.problems)
-        states = [state for state, _ in now.outcomes.values()]
-        at, drawn = self._drawn
-        if not self.shown or states == drawn or (running is not None and time.monotonic() - at < 1):
-            return
-        words = f"{now.done} notebooks succeeded"
-        self._handle = live.replaced(self._handle, display.drawn(now.plot(), words), words)
-        self._drawn = (time.monotonic(), states)
 
 
 def _summary(ended: PipelineRun, *, seen_from: Path | None = None) -> list[tuple[str, object]]:
