@@ -242,10 +242,17 @@ def read(path: Path) -> Plan:
     for table in stated["notebook"]:
         if tables.setdefault(table["name"], table) is not table:
             raise ConfigError(f"{path}: two notebooks are named '{table['name']}'. Rename one.")
-    _check_order(path, tables)
     combined = {name: _combinations(table) for name, table in tables.items()}
     steps = [_step(path, tables[group], name, combined) for group, names in combined.items() for name in names]
-    return Plan(path, stated["name"], stated.get("title", stated["name"]), tuple(steps))
+    found = Plan(path, stated["name"], stated.get("title", stated["name"]), tuple(steps))
+    try:
+        _ = found.needed  # in an order to run them in, so that there is one
+    except CycleError as error:
+        circle = " -> ".join(reversed(error.args[1]))
+        raise ConfigError(
+            f"{path}: the notebooks wait for one another: {circle}. Remove one of these dependencies."
+        ) from None
+    return found
 
 
 @functools.cache
@@ -278,25 +285,6 @@ def _validate(path: Path, stated: dict[str, Any]) -> None:
         raise ConfigError(f"{path}: {where} {said}") from None
 
 
-def _check_order(path: Path, tables: Mapping[str, Mapping[str, Any]]) -> None:
-    order = {}
-    for name, table in tables.items():
-        sources = [reference.partition(".")[0] for reference in table.get("inputs", {}).values()]
-        order[name] = [*table.get("after", ()), *sources]
-    for name, needs in order.items():
-        for other in needs:
-            if other not in order:
-                hint = did_you_mean(other, order)
-                raise ConfigError(f"{path}: '{name}' waits for '{other}', which does not exist. {hint}")
-    try:
-        TopologicalSorter(order).prepare()
-    except CycleError as error:
-        circle = " -> ".join(reversed(error.args[1]))
-        raise ConfigError(
-            f"{path}: the notebooks wait for one another: {circle}. Remove one of these dependencies."
-        ) from None
-
-
 def _combinations(table: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Name each combination of a notebook's matrix by its values or, if they do not make a name, by number."""
     matrix = table.get("matrix", {})
@@ -314,6 +302,9 @@ def _step(
 
     def matching(group: str) -> tuple[tuple[str, ...], bool]:
         """The combinations of another notebook with the same values, and whether there can be several."""
+        if group not in combined:
+            hint = did_you_mean(group, combined)
+            raise ConfigError(f"{path}: '{name}' waits for '{group}', which does not exist. {hint}")
         others = combined[group]
         same = [one for one, its in others.items() if all(its[key] == values[key] for key in its.keys() & values)]
         if not same:
