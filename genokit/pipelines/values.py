@@ -157,7 +157,9 @@ def mapped(value: Any, change: Callable[[Any], Any], kind: type = Path) -> Any:
     """
     if isinstance(value, dict):
         return type(value)({mapped(key, change, kind): mapped(item, change, kind) for key, item in value.items()})
-    if isinstance(value, list | tuple | set | frozenset):
+    if isinstance(value, set | frozenset):
+        return type(value)(mapped(item, change, kind) for item in sorted(value, key=repr))
+    if isinstance(value, list | tuple):
         return type(value)(mapped(item, change, kind) for item in value)
     return change(value) if isinstance(value, kind) else value
 
@@ -248,13 +250,9 @@ def paths(value: object) -> list[Path]:
     >>> paths({"table": Path("t.csv"), "n": [1, {Path("b"), Path("a")}]})
     [PosixPath('t.csv'), PosixPath('a'), PosixPath('b')]
     """
-    if isinstance(value, dict):
-        value = [*value, *value.values()]
-    if isinstance(value, set | frozenset):
-        value = sorted(value, key=repr)
-    if isinstance(value, list | tuple):
-        return [path for item in value for path in paths(item)]
-    return [value] if isinstance(value, Path) else []
+    found: list[Path] = []
+    mapped(value, found.append)
+    return found
 
 
 def shortened(text: str, most: int) -> str:
