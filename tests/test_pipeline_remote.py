@@ -268,7 +268,8 @@ def test_over_the_wire_a_file_is_uploaded_and_a_folder_is_refused(write: Write, 
             on = plan.Queue("lowPriority")
             reads = plan.NotebookTask("reads", notebook, notebook.parent, {"reads": path}, on=on)
             ready = plan.checked(reads, aws, folder=folders.fresh(settings.made("runs"), "reads"))
-            return remote.send([remote.identified(ready, clients)], clients)[0]
+            (begun,) = remote.start([ready], clients, fresh=False)
+            return begun
 
         one = sent(reads)
         while one.state == "RUNNING":

@@ -56,16 +56,16 @@ def _task(
     """The task of a request with the files that were uploaded, and the runs whose outputs it takes by their address."""
     local: dict[Path, Path] = {}
     for number, (path, address) in enumerate(request["files"].items()):
-        local[Path(path)] = folder / "given" / str(number) / Path(path).name
-        storage.write(local[Path(path)], storage.read(address, clients=clients))
-    stated = request["task"]
-    changed = {
-        "path": project / stated["path"],
-        "cwd": project / stated["cwd"],
-        "parameters": values.mapped(values.from_json(stated["parameters"]), lambda path: local.get(path, path)),
-        "inputs": {name: Input(*source) for name, source in stated["inputs"].items()},
-    }
-    task, known = NotebookTask(**stated | changed), dict[str, Run]()
+        local[Path(path)] = storage.local(address, folder / "given" / str(number), clients=clients)
+    stated = NotebookTask(**values.from_json(request["task"]))
+    task = replace(
+        stated,
+        path=project / stated.path,
+        cwd=project / stated.cwd,
+        parameters=values.mapped(stated.parameters, lambda path: local.get(path, path)),
+        inputs={name: Input(*source) for name, source in stated.inputs.items()},
+    )
+    known = dict[str, Run]()
     for address in task.needs:
         remote.fetch(address, fetched := folder / "before" / address.rpartition("/")[2], clients)
         known[address] = Run.load(fetched)
@@ -82,8 +82,7 @@ class _Uploads:
         if time.monotonic() >= self.next:
             with contextlib.suppress(GenokitError, OSError):  # the next one may succeed, and the last must
                 storage.write(storage.join(self.address, RECORD), run.record(), clients=self.clients)
-                with run.notebook.open("rb") as notebook:
-                    storage.write(storage.join(self.address, run.notebook.name), notebook, clients=self.clients)
+                storage.upload(run.notebook, storage.join(self.address, run.notebook.name), clients=self.clients)
             self.next = time.monotonic() + 2.0
 
 

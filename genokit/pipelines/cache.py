@@ -55,9 +55,11 @@ def ingredients(ready: CheckedNotebook) -> dict[str, str]:
                 contents = [_content(cwd / path, remembered) for path in paths]
                 found[f"the data of parameter '{name}'"] = _digest(contents)
         found |= _modules([notebooks.text(cell) for cell in cells], cwd, remembered)
-    apart = ("runs", "cache", "mirrors", "timeout_s", "retention_days")
-    found["the settings"] = _digest({name: str(value) for name, value in settings.items() if name not in apart})
-    found["the working folder"] = _digest(str(cwd))
+    if not task.on:  # a job has settings and a working folder of its own
+        apart = ("runs", "cache", "mirrors", "timeout_s", "retention_days")
+        found["the settings"] = _digest({name: str(value) for name, value in settings.items() if name not in apart})
+        found["the working folder"] = _digest(str(cwd))
+    found |= {f"input '{name}'": json.dumps([one.notebooks, one.output]) for name, one in ready.later.items()}
     # It takes none of the results of these, but may read their files.
     return found | {f"notebook '{name}' before it": identity(ready.known[name]) for name in task.after}
 

@@ -166,7 +166,7 @@ def perform(
     stop, reuse = stop or threading.Event(), cache and not fresh
     settings.made("runs")
     if task.on:
-        sent = remote.start(ready, backends.clients(settings), fresh=not reuse)
+        (sent,) = remote.start([ready], backends.clients(settings), fresh=not reuse)
         return follow(sent, settings=settings, progress=progress, stop=stop, watch=watch)
     with contextlib.ExitStack() as alone:
         depends = functools.partial(caching.ingredients, ready) if cache else dict[str, str]

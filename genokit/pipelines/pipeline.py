@@ -361,19 +361,16 @@ class _Schedule:
         tasks, known = [], {**self._known(), **self.sent}
         for step in steps:
             try:
-                ready = checked(step, self.settings, known, self.ended.path / step.name)
-                ready, restored = remote.restored(ready, self.clients, fresh=self.fresh)
-                if restored:
-                    self.ended.runs[step.name] = restored
-                else:
-                    tasks.append(ready)
+                tasks.append(checked(step, self.settings, known, self.ended.path / step.name))
             except GenokitError as error:
                 self.ended.problems[step.name] = ("FAILED", str(error))
         after = {str(self.sent[name].job) for step in steps for name in step.needs if name in self.sent}
         try:
-            self.sent |= {sent.name: sent for sent in remote.send(tasks, self.clients, after)}
+            for one in remote.start(tasks, self.clients, after, fresh=self.fresh):
+                (self.sent if one.state == "RUNNING" else self.ended.runs)[one.name] = one
         except GenokitError as error:
-            self.ended.problems |= {one.task.name: ("FAILED", str(error)) for one in tasks}
+            failed = {one.task.name for one in tasks} - self.ended.runs.keys() - self.sent.keys()
+            self.ended.problems |= dict.fromkeys(failed, ("FAILED", str(error)))
 
 
 def _at_once() -> int:

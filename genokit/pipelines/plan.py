@@ -126,8 +126,8 @@ class NotebookTask:
 class CheckedNotebook:
     """A task that could start now.
 
-    ``begun`` is its run; ``known`` are the runs before it; ``node`` makes the notebook to execute; ``later`` names the
-    inputs that its job takes from other jobs, which may still run.
+    ``begun`` is its run; ``known`` are the runs before it; ``node`` makes the notebook to execute; ``later`` are the
+    inputs that its job takes from other jobs, which may still run, by the addresses of these.
     """
 
     task: NotebookTask
@@ -153,7 +153,11 @@ def checked(
             "and give a parameter the value 'secret://NAME' instead."
         )
     schema = Schema.of(content, task.path.name)
-    later = {name: one for name, one in task.inputs.items() if task.on and all(known[run].address for run in one[0])}
+    later = {}
+    for name, source in task.inputs.items() if task.on else ():
+        addresses = [known[one].address for one in source.notebooks]
+        if all(addresses):
+            later[name] = source._replace(notebooks=tuple(map(str, addresses)))
     given = schema.check({**task.parameters, **task.taken(known, besides=later)}, later=later)
     parameters = {name: value for name, value in {**schema.defaults(), **given}.items() if name not in later}
     begun = Run(

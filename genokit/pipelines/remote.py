@@ -12,8 +12,8 @@ import json
 import re
 import secrets
 import threading
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,46 +33,37 @@ REQUEST, JOB, ERROR = "request.json", "job.json", "error.txt"
 
 def identified(ready: CheckedNotebook, clients: Clients, *, fresh: bool = False) -> CheckedNotebook:
     """Work out what a run depends on and, of a job, its address. With ``fresh`` the address is always a new one."""
-    found = cache.ingredients(ready)
-    begun = replace(ready.begun, ingredients=found)
+    anew = {"asked to run anew": secrets.token_hex(8)} if ready.task.on and fresh else {}
+    begun = replace(ready.begun, ingredients=cache.ingredients(ready) | anew)
     if ready.task.on:
-        del found["the working folder"], found["the settings"]  # a job has its own
-        for parameter, (names, output, _) in ready.later.items():
-            found[f"input '{parameter}'"] = json.dumps([[ready.known[name].address for name in names], output])
-        if fresh:
-            found["asked to run anew"] = secrets.token_hex(8)
         begun = replace(begun, address=f"s3://{clients.bucket}/notebooks/{cache.key(begun)}", process=None)
     return replace(ready, begun=begun)
 
 
-def start(ready: CheckedNotebook, clients: Clients, *, fresh: bool) -> Run:
-    """Start a job for one notebook, unless ``restored`` finds its results or there is a job for it."""
-    ready, ended = restored(ready, clients, fresh=fresh)
-    return ended or send([ready], clients)[0]
+def start(
+    tasks: Sequence[CheckedNotebook], clients: Clients, after: Collection[str] = (), *, fresh: bool
+) -> Iterator[Run]:
+    """Submit tasks of one notebook as one job, an array if there are several; yields their runs, which are RUNNING.
 
-
-def restored(ready: CheckedNotebook, clients: Clients, *, fresh: bool) -> tuple[CheckedNotebook, Run | None]:
-    """Identify a run, and restore the results of an identical one that succeeded, but not with ``fresh``."""
-    begun = (ready := identified(ready, clients, fresh=fresh)).begun
-    stored, reason = (None, "") if fresh else find(begun, clients)
-    if not stored:
-        return replace(ready, begun=replace(begun, reason=reason)), None
-    if stored.path == begun.path:
-        return ready, replace(collect(begun, clients), cached_from=begun.address).save()
-    return ready, cache.restore(stored, begun, clients.settings.runs)
-
-
-def send(tasks: Sequence[CheckedNotebook], clients: Clients, after: Collection[str] = ()) -> list[Run]:
-    """Submit tasks of one notebook as one job, an array if there are several; returns their runs, which are RUNNING.
-
-    If a job for a task exists and has not failed, it is used. ``after``: ids of jobs that must succeed first.
+    First it yields those whose results were restored from an identical run that succeeded, but not with ``fresh``. If a
+    job for a task exists and has not failed, it is used. ``after``: ids of jobs that must succeed first.
     """
+    left = []
+    for one in tasks:
+        begun = (ready := identified(one, clients, fresh=fresh)).begun
+        stored, reason = (None, "") if fresh else find(begun, clients)
+        if not stored:
+            left.append(replace(ready, begun=replace(begun, reason=reason)))
+        elif stored.path == begun.path:
+            yield replace(collect(begun, clients), cached_from=begun.address).save()
+        else:
+            yield cache.restore(stored, begun, clients.settings.runs)
     with cache.only_one("jobs", clients.settings.runs, threading.Event()):
-        jobs = _jobs([one.begun for one in tasks], clients)
-        new = [one for one in tasks if one.begun.address not in jobs]
+        jobs = _jobs([one.begun for one in left], clients)
+        new = [one for one in left if one.begun.address not in jobs]
         if new:
             jobs |= _submit(new, clients, after)
-    return [replace(one.begun, job=jobs[str(one.begun.address)]).save() for one in tasks]
+    yield from (replace(one.begun, job=jobs[str(one.begun.address)]).save() for one in left)
 
 
 def _submit(tasks: Sequence[CheckedNotebook], clients: Clients, after: Collection[str]) -> dict[str, str]:
@@ -129,8 +120,9 @@ def _request(ready: CheckedNotebook, clients: Clients) -> None:
     task, begun, project = ready.task, ready.begun, cache.project_of(ready.task.cwd)
     if not task.path.is_relative_to(project):
         raise InvalidParameters(f"{task.path} is not in {project}, the project that its job gets. Move it there.")
-    for run in (ready.known[name] for names, *_ in ready.later.values() for name in names):
-        if run.state == "SUCCEEDED" and _read(run, RECORD, clients) is None:
+    needed = {address for source in ready.later.values() for address in source.notebooks}
+    for run in ready.known.values():
+        if run.address in needed and run.state == "SUCCEEDED" and _read(run, RECORD, clients) is None:
             upload(run.path, str(run.address), clients)  # deleted since
     files: dict[str, str] = {}
 
@@ -149,20 +141,17 @@ def _request(ready: CheckedNotebook, clients: Clients) -> None:
                 storage.write_if_absent(files[str(path)], content, clients=clients)
         return path
 
-    inputs = {name: ([ready.known[one].address for one in names], *how) for name, (names, *how) in ready.later.items()}
-    request = {
-        "source": redacted(task.path.read_text(encoding="utf-8")),
-        "files": files,
-        "task": {
-            "name": task.name,
-            "path": task.path.relative_to(project).as_posix(),
-            "cwd": task.cwd.relative_to(project).as_posix(),
-            "parameters": values.to_json(values.mapped(dict(begun.parameters), reachable)),
-            "inputs": inputs,
-            "timeout_s": task.timeout_s,
-            "cell_timeout_s": task.cell_timeout_s,
-        },
-    }
+    there = replace(
+        task,
+        path=task.path.relative_to(project),
+        cwd=task.cwd.relative_to(project),
+        parameters=values.mapped(dict(begun.parameters), reachable),
+        inputs=ready.later,
+        on=None,
+        after=(),
+    )
+    source = redacted(task.path.read_text(encoding="utf-8"))
+    request = {"source": source, "files": files, "task": values.to_json(asdict(there))}
     storage.write(storage.join(str(begun.address), REQUEST), json.dumps(request), clients=clients)
 
 
@@ -177,8 +166,7 @@ def upload(folder: Path, address: str, clients: Clients) -> None:
     """Write the files of a run folder to its address, the record last."""
     files = sorted((file for file in folder.rglob("*") if file.is_file()), key=lambda file: (file.name == RECORD, file))
     for file in files:
-        with file.open("rb") as content:
-            storage.write(storage.join(address, file.relative_to(folder).as_posix()), content, clients=clients)
+        storage.upload(file, storage.join(address, file.relative_to(folder).as_posix()), clients=clients)
 
 
 def fetch(address: str, folder: Path, clients: Clients) -> None:
