@@ -13,12 +13,14 @@ import genokit
 
 PATH = Path(genokit.__file__).parent / "stacks" / "batch.yaml"
 OMOP, GENOMICS = PATH.with_name("omop.yaml"), PATH.with_name("genomics.yaml")
+WORKSPACE = PATH.with_name("workspace.yaml")
 ACCOUNT, REGION, STACK = "123456789012", "us-east-1", "genokit-batch"
 PSEUDO = {
     "AWS::AccountId": ACCOUNT,
     "AWS::Region": REGION,
     "AWS::Partition": "aws",
     "AWS::StackName": STACK,
+    "AWS::URLSuffix": "amazonaws.com",
     "AWS::NoValue": None,
 }
 # What GetAtt and Ref mean for the resources that policies speak of.
@@ -27,6 +29,7 @@ ARNS = {
     "AWS::IAM::InstanceProfile": "arn:aws:iam::{account}:instance-profile/{InstanceProfileName}",
     "AWS::IAM::ManagedPolicy": "arn:aws:iam::{account}:policy/{ManagedPolicyName}",
     "AWS::S3::Bucket": "arn:aws:s3:::genokit-batch-bucket-x1",
+    "AWS::KMS::Key": "arn:aws:kms:{region}:{account}:key/{logical}",
     "AWS::SQS::Queue": "arn:aws:sqs:{region}:{account}:genokit-batch-LoadFailures-x1",
     "AWS::Logs::LogGroup": "arn:aws:logs:{region}:{account}:log-group:{LogGroupName}:*",
     "AWS::ECR::Repository": "arn:aws:ecr:{region}:{account}:repository/{RepositoryName}",
@@ -135,7 +138,8 @@ class Template:
             return self.holds(told)
         if name == "Sub":
             text, own = (told[0], self.value(told[1])) if isinstance(told, list) else (told, {})
-            return re.sub(r"\$\{([^}]+)\}", lambda found: str(own.get(found[1]) or self._named(found[1])), text)
+            put = re.sub(r"\$\{([^!}]+)\}", lambda found: str(own.get(found[1]) or self._named(found[1])), text)
+            return put.replace("${!", "${")  # for IAM, which puts in its own variables
         told = self.value(told)
         return {
             "Equals": lambda: told[0] == told[1],

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import test_stacks_genomics as genomics
 import test_stacks_omop as omop
-from template import GENOMICS, OMOP, PATH
+from template import GENOMICS, OMOP, PATH, WORKSPACE, Template
 from test_stacks_policies import ALL
 
 pytestmark = pytest.mark.policies
@@ -92,6 +92,7 @@ CHECKOV_OMOP = {
 }
 
 CHECKOV_GENOMICS = {"CKV_AWS_158": CHECKOV["CKV_AWS_158"]}
+CHECKOV_WORKSPACE = {"CKV_AWS_18": "the bucket of access logs has no access log"}
 
 
 def analyzed(documents):
@@ -118,10 +119,23 @@ def test_parliament_would_find_a_policy_that_allows_all():
     assert "PRIVILEGE_ESCALATION" in [issue for issue, _ in analyzed({"wide": wide})["wide"]]
 
 
+def test_parliament_finds_nothing_in_the_policies_of_a_workspace():
+    template = Template(WORKSPACE)
+    policies = {name: one["PolicyDocument"] for name, one in template.of("IAM::ManagedPolicy").items()}
+    policies |= {name: one["Policies"][0]["PolicyDocument"] for name, one in template.of("IAM::Role").items()}
+    told = analyzed(policies)
+    assert {who: findings for who, findings in told.items() if findings} == {}
+
+
 @pytest.mark.parametrize(
     ("path", "reasons", "passed"),
-    [(PATH, CHECKOV, 50), (OMOP, CHECKOV_OMOP, 15), (GENOMICS, CHECKOV_GENOMICS, 14)],
-    ids=["batch", "omop", "genomics"],
+    [
+        (PATH, CHECKOV, 50),
+        (OMOP, CHECKOV_OMOP, 15),
+        (GENOMICS, CHECKOV_GENOMICS, 14),
+        (WORKSPACE, CHECKOV_WORKSPACE, 15),
+    ],
+    ids=["batch", "omop", "genomics", "workspace"],
 )
 def test_checkov_finds_what_is_known(path, reasons, passed):
     command = [

@@ -18,7 +18,7 @@ from genokit.local.shapes import Refused
 Doc = dict[str, Any]
 
 NO_VALUE = object()
-PSEUDO = {"AccountId": ACCOUNT, "Partition": "aws", "Region": LOCAL, "NoValue": NO_VALUE}
+PSEUDO = {"AccountId": ACCOUNT, "Partition": "aws", "Region": LOCAL, "URLSuffix": "amazonaws.com", "NoValue": NO_VALUE}
 RULES = ("AllowedPattern", "AllowedValues", "MinValue", "MaxValue")
 FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "Equals": lambda words: words[0] == words[1],

@@ -94,6 +94,28 @@ def accepted_until(entries: Iterable[LogEntry], member: str, ref: str) -> str | 
     return str(until[-1]) if until else None
 
 
+def published(entries: Iterable[LogEntry]) -> dict[str, LogEntry]:
+    """The entries of data sets by their reference; of two for one version, the first holds."""
+    found: dict[str, LogEntry] = {}
+    for one in entries:
+        if one.kind == "published":
+            found.setdefault(f"{one['name']}@{one['version']}", one)
+    return found
+
+
+def report(entries: Sequence[LogEntry], time: str) -> dict[tuple[str, str, str], tuple[bool, str]]:
+    """Whether each member may do each thing at a time, and why, by member, data set ("" for none) and action."""
+    found = {}
+    for name, one in members(entries).items():
+        until = f" until {one.expires[:10]}" if one.expires else ""
+        for kind, (_, roles) in KINDS.items():
+            if kind not in ("created", "fetched"):
+                found[name, "", kind] = (one.role in roles and one.holds(time), f"{one.role}{until}")
+        for ref in published(entries):
+            found[name, ref, "read"] = reading(entries, name, ref, time)
+    return found
+
+
 def _apply(members: dict[str, Membership], entry: LogEntry) -> None:
     by = entry.member
     if entry.kind == "created":

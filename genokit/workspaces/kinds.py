@@ -51,7 +51,7 @@ def duo() -> dict[str, str]:
 KINDS: dict[str, EntryKind] = {
     "created": EntryKind("name:name"),
     # Members
-    "granted": EntryKind("who:member role:role principal:text? expires:time?"),
+    "granted": EntryKind("who:member role:role principal:arn? expires:time?"),
     "revoked": EntryKind("who:member"),
     # Data sets: ``manifest`` is the hash of the datapackage.json, which has the hash of each file
     "published": EntryKind(
@@ -112,6 +112,7 @@ TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "sha256": (_text(r"[0-9a-f]{64}"), "a SHA-256 in hexadecimal"),
     "time": (_text(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"), "a time in UTC, such as 2026-11-30T08:00:00.000000Z"),
     "text": (lambda value: isinstance(value, str) and 0 < len(value) <= 10_000, "a text of 1 to 10,000 letters"),
+    "arn": (_text(r"arn:aws[a-z-]*:iam::\d{12}:(user|role)/[\w+=,.@/-]{1,512}"), "the ARN of a user or role"),
     "count": (lambda value: type(value) is int and value >= 0, "a whole number, 0 or more"),
     "number": (lambda value: type(value) in (int, float), "a number"),
     "flag": (lambda value: isinstance(value, bool), "true or false"),

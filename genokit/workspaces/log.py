@@ -29,7 +29,7 @@ from typing import Any
 
 from genokit import storage
 from genokit.backends import Clients
-from genokit.errors import InvalidParameters, LogDamaged, NotFound, ServiceError
+from genokit.errors import AccessDenied, InvalidParameters, LogDamaged, NotFound, ServiceError
 from genokit.files import write_atomic
 
 START = "0" * 64  # the hash before the first entry
@@ -252,7 +252,7 @@ class WorkspaceLog:
             return data, False
         try:
             storage.read(self._signature(entry.member, entry.sha256), at_most=0, clients=self.clients)
-        except NotFound:
+        except (NotFound, AccessDenied):  # S3's answer for an absent file to those who may not list the folder
             return data, False
         return data, True
 

@@ -106,7 +106,7 @@ class SharedData(Members):
         }
 
         def check(entries: Sequence[LogEntry], entry: LogEntry) -> None:
-            if f"{name}@{version}" in _published(entries):
+            if f"{name}@{version}" in access.published(entries):
                 raise InvalidRequest(f"'{name}@{version}' has been published already. Publish a new version.")
 
         self._may("published", check, fields)
@@ -138,7 +138,7 @@ class SharedData(Members):
             {"dataset": ref, **{name: one[name] for name in columns}, "terms": ", ".join(one["duo"]),
              "practice": one["practice"] is not None, "published": one.time, "by": one.member,
              **dict(zip(("readable", "why"), access.reading(entries, self.member, ref, now()), strict=True))}
-            for ref, one in _published(entries).items()
+            for ref, one in access.published(entries).items()
         ]  # fmt: skip
         names = ["dataset", *columns, "terms", "practice", "published", "by", "readable", "why"]
         return Frame(rows, columns=names).astype({"published": "datetime64[us, UTC]"})
@@ -252,7 +252,7 @@ class SharedData(Members):
 
     def _dataset(self, name: str) -> tuple[str, LogEntry]:
         """The reference and the entry of a data set, of the version published last if none is named."""
-        known = _published(self.entries())
+        known = access.published(self.entries())
         found = [ref for ref in known if name in (ref, ref.partition("@")[0])]
         if not found:
             raise NotFound(f"The workspace '{self.address}' has no data set '{name}'. {did_you_mean(name, known)}")
@@ -349,7 +349,7 @@ class SharedData(Members):
         """
         folder = self.run(run).path
         metadata = json.loads((folder / METADATA).read_text(encoding="utf-8"))
-        manifests = {one["manifest"]: ref for ref, one in _published(self.entries()).items()}
+        manifests = {one["manifest"]: ref for ref, one in access.published(self.entries()).items()}
         moved = {}
         for one in metadata["@graph"]:
             if one.get("sha256") in manifests and one["@id"].startswith("file:"):
@@ -421,12 +421,3 @@ class SharedData(Members):
             "note": f"sha256 {entry['manifest']}",
         }  # fmt: skip
         return json.dumps(item, indent=1, ensure_ascii=False)
-
-
-def _published(entries: Sequence[LogEntry]) -> dict[str, LogEntry]:
-    """The entries of data sets by their reference; of two for one version, the first holds."""
-    found: dict[str, LogEntry] = {}
-    for one in entries:
-        if one.kind == "published":
-            found.setdefault(f"{one['name']}@{one['version']}", one)
-    return found

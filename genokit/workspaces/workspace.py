@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 from genokit.display import Html, card, table
+from genokit.files import write_atomic
+from genokit.stacks import templates
 from genokit.storage import is_s3
+from genokit.workspaces import access
+from genokit.workspaces.log import now
 from genokit.workspaces.releases import Releases
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Workspace(Releases):
@@ -41,6 +52,94 @@ class Workspace(Releases):
     >>> ws.audit().intact
     True
     """
+
+    # --- who may do what
+
+    def access_report(self) -> pd.DataFrame:
+        """Who may do what now, and why.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each member and action: ``member``, ``dataset`` (empty for actions on the workspace), ``action``
+            (a kind of entry, or "read" for a data set), ``allowed`` and ``why`` (role, terms and expiry).
+        """
+        from genokit.frames import Frame
+
+        rows = [(*key, *answer) for key, answer in access.report(self.entries(), now()).items()]
+        return Frame(rows, columns=["member", "dataset", "action", "allowed", "why"])
+
+    def diff(self, kind: str, **fields: Any) -> pd.DataFrame:
+        """What an entry would change in the access report. Nothing is written.
+
+        Parameters
+        ----------
+        kind : str
+            The kind of entry, such as "granted" or "revoked".
+        **fields
+            Its fields, such as ``who="ben", role="analyst"``.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A row for each change: ``member``, ``dataset``, ``action``, ``before``, ``after`` and ``why`` (after it).
+
+        Raises
+        ------
+        AccessDenied, InvalidParameters
+            As if the entry were written.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> ws = Workspace.create(f"{tempfile.mkdtemp()}/lab", member="anna")
+        >>> ws.diff("granted", who="ben", role="modeller").query("after")["action"].tolist()[:2]
+        ['shared', 'reproduced']
+        """
+        from genokit.frames import Frame
+
+        self._may(kind, None, fields)
+        entries, time = self.entries(), now()
+        new = self._log.draft(self.member, kind, fields)[1]
+        before, after = (access.report(some, time) for some in (entries, [*entries, new]))
+        rows = [
+            (
+                *key,
+                *(one.get(key, (False, ""))[0] for one in (before, after)),
+                after.get(key, (False, "not a member"))[1],
+            )
+            for key in {**before, **after}
+        ]
+        changed = [row for row in rows if row[3] != row[4]]
+        return Frame(changed, columns=["member", "dataset", "action", "before", "after", "why"])
+
+    def template(self, path: str | os.PathLike[str] = "workspace.yaml") -> Path:
+        """Write the CloudFormation template of this workspace: the kit's, with a role for each member.
+
+        ``Stack(path).deploy()`` makes AWS enforce the rules, so deploy it after each change of members or terms. Each
+        member acts in its own role, under its name alone. An analyst's role reads the data sets whose terms it has
+        accepted until they expire; a modeller's and a viewer's reads no data.
+
+        Parameters
+        ----------
+        path : path, default "workspace.yaml"
+            The file to write.
+
+        Returns
+        -------
+        Path
+            The file.
+
+        Raises
+        ------
+        InvalidRequest
+            There are more members than CloudFormation takes in one template, some 50.
+        """
+        from genokit.workspaces.template import filled
+
+        return write_atomic(path, filled(templates.text("workspace"), self.entries(), now()))
+
+    # --- display
 
     def __repr__(self) -> str:
         return f"<Workspace {self.address} as {self.member}>"
