@@ -244,8 +244,9 @@ def _words(table: pd.DataFrame) -> str:
 
 def _html(table: pd.DataFrame) -> Html:
     rows: dict[str, dict[str, object]] = {}
-    for sample, step, status, reason, *_ in table.itertuples(index=False):
-        row = rows.setdefault(sample, {"sample": sample})
-        row |= {step: pill(status), "reason": row.pop("reason", None) or reason}
+    for sample, step, status in table[["sample", "step", "status"]].itertuples(index=False):
+        rows.setdefault(sample, {"sample": sample})[step] = pill(status)
     counts = ", ".join(f"{count:,} {status}" for status, count in Counter(table["status"]).items())
-    return stack(card("Genomics workflow", {"Samples": len(rows), "Steps": counts}), table_of(rows.values()))
+    failed = table[table["status"] == "FAILED"].drop_duplicates("sample")[["sample", "step", "reason"]]
+    reasons = [table_of(failed.reset_index(drop=True))] if len(failed) else []
+    return stack(card("Genomics workflow", {"Samples": len(rows), "Steps": counts}), table_of(rows.values()), *reasons)
