@@ -9,6 +9,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 
 if TYPE_CHECKING:
+    from genokit import genomics as genomics
     from genokit import omop as omop
     from genokit import train as train
     from genokit.batch import Batch as Batch
@@ -51,13 +52,13 @@ _HOMES = {
     "record": "genokit.pipelines",
     "run": "genokit.pipelines",
 }
-__all__ = sorted({*_HOMES, "__version__", "omop", "train"} - {"load_ipython_extension"})
+__all__ = sorted({*_HOMES, "__version__", "genomics", "omop", "train"} - {"load_ipython_extension"})
 
 
 def __getattr__(name: str) -> object:
     from importlib import import_module
 
-    if name in ("omop", "train"):
+    if name in ("genomics", "omop", "train"):
         return import_module(f"genokit.{name}")  # the import system binds the name here
     if name not in _HOMES:
         raise AttributeError(f"module 'genokit' has no attribute '{name}'")

@@ -27,6 +27,7 @@ from genokit import (
     Settings,
     Stack,
     Workspace,
+    genomics,
     omop,
     storage,
     train,
@@ -56,6 +57,7 @@ PUBLIC = [
     "Stack",
     "Workspace",
     "__version__",
+    "genomics",
     "omop",
     "record",
     "run",
@@ -140,8 +142,9 @@ def test_an_attribute_that_was_renamed_still_works_and_warns_with_its_new_name(
 
 
 CLASSES = (genokit.Batch, Job, JobDefinition, JobQueue, ComputeEnvironment, LogStream, Cdm, Cohort, Concept, ConceptSet,
-           Characterization, Stack, Image, Workspace, Pipeline, Run, Manifest, Dataset)  # fmt: skip
-FUNCTIONS = (genokit.run, genokit.record, train.draw, train.fit, train.submit, omop.etl, omop.quality, omop.synthetic,
+           Characterization, genomics.Workflow, Stack, Image, Workspace, Pipeline, Run, Manifest, Dataset)  # fmt: skip
+FUNCTIONS = (genokit.run, genokit.record, genomics.export, genomics.simulate, genomics.workflow, train.draw, train.fit,
+             train.submit, omop.etl, omop.quality, omop.synthetic,
              omop.vocabulary, storage.read, storage.write, storage.write_if_absent, storage.files, storage.delete,
              Settings.made)  # fmt: skip
 METHODS = [
