@@ -139,6 +139,10 @@ def test_a_wrong_reference_sequence_or_sample_and_damaged_files_are_refused(coun
     calls, truth, reference = (tmp_path / name for name in ("calls.vcf", "truth.vcf", "reference.fa"))
     with pytest.raises(NotFound, match="has no sample 'S2'"):
         genomics.compare(calls, truth, reference, sample="S2")
+    several = tmp_path / "several.vcf"
+    several.write_text(calls.read_text().replace("FORMAT\tS1", "FORMAT\tS3\tS4").replace("0/1", "0/1\t0/1"))
+    with pytest.raises(NotFound, match=r"several.vcf' has 2 samples. Name one with sample=: S3, S4"):
+        genomics.compare(several, truth, reference)
     wrong = tmp_path / "wrong.fa"
     wrong.write_text(f">chr1\n{BASES[::-1]}\n")
     with pytest.raises(InvalidParameters, match=r"truth.vcf' was made with another reference: it has T at 3"):

@@ -253,12 +253,16 @@ def test_statistics_that_samtools_did_not_write_are_refused(tmp_path):
     place = tmp_path / "S1/stats"
     place.mkdir(parents=True)
     (place / "S1.stats.txt").write_text("SN\treads:\tmany\n")
-    with pytest.raises(InvalidParameters, match=r"S1.stats.txt' was not written by samtools"):
+    with pytest.raises(InvalidParameters, match=r"S1.stats.txt' was not written by its tool"):
         genomics.qc(tmp_path)
     (place / "S1.stats.txt").unlink()
     (place / "S1.coverage.txt").write_text("#rname\n")
     quality = genomics.qc(tmp_path)
     assert quality.table()["mean_coverage"].isna().all()
+    (tmp_path / "S1/bam").mkdir()
+    (tmp_path / "S1/bam/S1.bam").write_bytes(b"photo" * 99)
+    with pytest.raises(InvalidParameters, match=r"S1.bam' was not written by its tool"):
+        genomics.qc(tmp_path)
     with pytest.raises(NotFound, match=r"There is no picture 'coverag'. Did you mean 'coverage'"):
         quality.plot("coverag")
 

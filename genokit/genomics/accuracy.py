@@ -8,8 +8,8 @@ from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from genokit import storage
-from genokit.errors import InvalidParameters
-from genokit.genomics.variant_files import opened, sample_in
+from genokit.errors import InvalidParameters, NotFound
+from genokit.genomics.variant_files import opened
 from genokit.storage import Address
 
 if TYPE_CHECKING:
@@ -93,10 +93,10 @@ def compare(
     except ValueError as error:
         raise InvalidParameters(f"'{regions}' is not a BED: {error}.") from error
     with opened(calls, "VariantFile", clients) as file:
-        name = sample_in(file, calls, sample)
+        name = _sample(file, sample, calls)
         query = _alleles(file, name)
     with opened(truth, "VariantFile", clients) as file:
-        true = _alleles(file, sample_in(file, truth, name if len(file.header.samples) > 1 else None))
+        true = _alleles(file, _sample(file, name if len(file.header.samples) > 1 else None, truth))
     counts: Counter[tuple[str, str, str]] = Counter()
     sides = ((true, truth), (query, calls))
     with opened(reference, "FastxFile", clients) as file:
@@ -134,6 +134,15 @@ def _scores(kind: str, counts: Counter[tuple[str, str, str]], genotypes: bool) -
         "METRIC.Recall": recall, "METRIC.Precision": precision,
         "METRIC.F1_Score": (recall + precision) and 2 * recall * precision / (recall + precision),
     }  # fmt: skip
+
+
+def _sample(file: Any, sample: str | None, address: Address) -> str:
+    """A sample of a VCF: the given one, or else the only one."""
+    names = list(file.header.samples)
+    if sample in names or (sample is None and len(names) == 1):
+        return sample or str(names[0])
+    has = f"no sample '{sample}'" if sample else f"{len(names)} samples"
+    raise NotFound(f"'{address}' has {has}. Name one with sample=: {', '.join(names) or 'none'}.")
 
 
 def _alleles(file: Any, sample: str) -> dict[str, list[tuple[int, str, str, int]]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from genokit import __version__, display, storage
 from genokit.errors import NotFound, did_you_mean
-from genokit.genomics.sample_statistics import PICTURES, programs, read
+from genokit.genomics.sample_statistics import PICTURES, read
 from genokit.genomics.variant_files import result_files
 
 if TYPE_CHECKING:
@@ -219,9 +219,9 @@ def qc(results: storage.Address, *, clients: Clients | None = None) -> CohortQua
     made: list[tuple[str, ...]] = []
     data: dict[str, list[tuple[str, object, float]]] = {name: [] for name in PICTURES}
     for sample, files in result_files(results, clients).items():
-        figures, points = read(sample, files, clients)
+        figures, points, programs = read(sample, files, clients)
         rows.append(figures)
-        made += programs(sample, files, clients)
+        made += programs
         for name in PICTURES:
             data[name] += [(sample, x, y) for x, y in points[name].items()]
     frames = {name: pd.DataFrame(own, columns=["sample", "x", "y"]) for name, own in data.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import re
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from itertools import takewhile
@@ -28,21 +29,25 @@ TRANSITIONS = ("AG", "GA", "CT", "TC")
 PATHS = re.compile(r"( --?\w+)? (/[^\s;]+|-)(?=[ ;]|$)| -O\w| -@ \d+|;.*")  # what in a command is not a setting
 
 
-def read(sample: str, files: Mapping[str, str], clients: Clients | None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The figures of a sample, and y by x of each picture; for both see ``CohortQuality``.
+def read(
+    sample: str, files: Mapping[str, str], clients: Clients | None
+) -> tuple[dict[str, Any], dict[str, Any], list[tuple[str, ...]]]:
+    """The figures of a sample, y by x of each picture, and its programs; for all see ``CohortQuality``.
 
     ``files`` has the addresses by what follows the sample's name. Raises InvalidParameters if one cannot be read.
     """
     figures = {"sample": sample, **dict.fromkeys(FIGURES, nan)}
     points: dict[str, Any] = {picture: {} for picture in PICTURES}
-    for kind, numbers in {"stats.txt": _of_stats, "coverage.txt": _of_coverage}.items():
+    made: list[tuple[str, ...]] = []
+    vcf = "annotated.vcf.gz" if "annotated.vcf.gz" in files else "vcf.gz"
+    for kind, collect in (("stats.txt", _of_stats), ("coverage.txt", _of_coverage), ("bam", _made), (vcf, _made)):
         if kind in files:
-            text = storage.read(files[kind], clients=clients).decode(errors="replace")
+            data = storage.read(files[kind], at_most=2**20 if collect is _made else None, clients=clients)
             try:
-                numbers(text, figures, points)
-            except (KeyError, ValueError, IndexError) as error:
-                raise InvalidParameters(f"'{files[kind]}' was not written by samtools: {error!r}.") from error
-    if "vcf.gz" in files:
+                made += collect(data, figures, points) or []
+            except (KeyError, ValueError, IndexError, OSError, EOFError, zlib.error) as error:
+                raise InvalidParameters(f"'{files[kind]}' was not written by its tool: {error!r}.") from error
+    if vcf in files:
         counts, changes, effects, homozygous = Counter[str](), Counter[str](), Counter[str](), 0
         for part in chunks(sample, files, clients):
             snvs = part[part["type"] == "SNV"]
@@ -55,19 +60,19 @@ def read(sample: str, files: Mapping[str, str], clients: Clients | None) -> tupl
         figures["ti_tv"] = _ratio(transitions, changes.total() - transitions)
         figures["het_hom"] = _ratio(counts.total() - homozygous, homozygous)
         points |= {"variants": counts, "consequences": effects}
-    return figures, points
+    return figures, points, [(sample, *one) for one in made]
 
 
 def _ratio(part: float, whole: float) -> float:
     return part / whole if whole else nan
 
 
-def _of_stats(text: str, figures: dict[str, Any], points: dict[str, Any]) -> None:
+def _of_stats(data: bytes, figures: dict[str, Any], points: dict[str, Any]) -> None:
     """The figures and the distributions of samtools stats."""
     import numpy as np
 
     sections = defaultdict[str, list[list[str]]](list)
-    for line in text.splitlines():
+    for line in data.decode().splitlines():
         name, *fields = line.split("\t")
         sections[name].append(fields)
     sums = {name.rstrip(":"): float(value) for name, value, *_ in sections["SN"]}
@@ -96,25 +101,23 @@ def _of_stats(text: str, figures: dict[str, Any], points: dict[str, Any]) -> Non
     points["base_quality"] = dict(enumerate(means.tolist(), 1))
 
 
-def _of_coverage(text: str, figures: dict[str, Any], _: object) -> None:
+def _of_coverage(data: bytes, figures: dict[str, Any], _: object) -> None:
     """Mean and breadth over all sequences, of samtools coverage."""
-    rows = [line.split("\t") for line in text.splitlines() if line[0] != "#"]
+    rows = [line.split("\t") for line in data.decode().splitlines() if line[0] != "#"]
     length = sum(int(row[2]) for row in rows)
     figures["mean_coverage"] = _ratio(sum(float(row[6]) * int(row[2]) for row in rows), length)
     figures["covered_percent"] = 100 * _ratio(sum(int(row[4]) for row in rows), length)
 
 
-def programs(sample: str, files: Mapping[str, str], clients: Clients | None) -> Iterator[tuple[str, str, str, str]]:
-    """The programs in the headers of a sample's BAM and VCF: sample, program, version and options."""
+def _made(data: bytes, *_: object) -> Iterator[tuple[str, ...]]:
+    """The programs in the header of a BAM or VCF, of which this is the begin: program, version and options."""
     version = ""
-    for kind in ("bam", "annotated.vcf.gz" if "annotated.vcf.gz" in files else "vcf.gz"):
-        packed = io.BytesIO(storage.read(files[kind], at_most=2**20, clients=clients) if kind in files else b"")
-        for line in takewhile(lambda line: line[:1] in b"B@#", gzip.GzipFile(fileobj=packed)):  # "BAM" begins a BAM
-            text, command = line.decode(errors="replace").strip(), ""
-            if text.startswith("@PG\t"):
-                fields = dict(one.split(":", 1) for one in text.split("\t")[1:])
-                command, version = fields.get("CL", fields["PN"]), fields.get("VN", "")
-            elif match := re.match(r"##bcftools\S*?(Version|Command)=(.*)", text):
-                command, version = ("", match[2]) if match[1] == "Version" else (f"bcftools {match[2]}", version)
-            if words := re.match(r"(\S+(?: \w+)?) ?(.*)", PATHS.sub("", command)):
-                yield sample, words[1], re.split(r"[ +]", version)[0], words[2]
+    for line in takewhile(lambda line: line[:1] in b"B@#", gzip.GzipFile(fileobj=io.BytesIO(data))):  # "BAM" is first
+        text, command = line.decode(errors="replace").strip(), ""
+        if text.startswith("@PG\t"):
+            fields = dict(one.split(":", 1) for one in text.split("\t")[1:])
+            command, version = fields.get("CL", fields["PN"]), fields.get("VN", "")
+        elif match := re.match(r"##bcftools\S*?(Version|Command)=(.*)", text):
+            command, version = ("", match[2]) if match[1] == "Version" else (f"bcftools {match[2]}", version)
+        if words := re.match(r"(\S+(?: \w+)?) ?(.*)", PATHS.sub("", command)):
+            yield words[1], re.split(r"[ +]", version)[0], words[2]

@@ -38,16 +38,6 @@ def opened(
         pysam.set_verbosity(before)
 
 
-def sample_in(file: Any, address: storage.Address, sample: str | None) -> str:
-    """The name of a sample in a VCF: the given one, or else its only one. Raises NotFound, InvalidParameters."""
-    names = list(file.header.samples)
-    if sample is None and len(names) != 1:
-        raise InvalidParameters(f"'{address}' has {len(names)} samples: {', '.join(names)}. Name one with sample=.")
-    if sample is not None and sample not in names:
-        raise NotFound(f"'{address}' has no sample '{sample}'. {did_you_mean(sample, names)}")
-    return sample or names[0]
-
-
 def result_files(
     results: storage.Address, clients: Clients | None = None, *, sample: str | None = None
 ) -> dict[str, dict[str, str]]:

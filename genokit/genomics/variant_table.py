@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from genokit.genomics.variant_files import opened, result_files, sample_in
+from genokit.genomics.variant_files import opened, result_files
 from genokit.storage import Address
 
 if TYPE_CHECKING:
@@ -93,14 +93,14 @@ def chunks(name: str, files: Mapping[str, str], clients: Clients | None) -> Iter
     if address is None:
         return
     with opened(address, "VariantFile", clients) as file:
-        rows = _rows(file, name, sample_in(file, address, None))
+        rows = _rows(file, name)
         while part := list(islice(rows, CHUNK)):
             yield pd.DataFrame(part, columns=list(COLUMNS)).astype(COLUMNS)
 
 
-def _rows(file: Any, name: str, column: str) -> Iterator[tuple[object, ...]]:
+def _rows(file: Any, name: str) -> Iterator[tuple[object, ...]]:
     for record in file:
-        call = record.samples[column]
+        call = record.samples[0]
         found = record.info["BCSQ"] if "BCSQ" in record.info else ()  # noqa: SIM401 - get raises if it is not declared
         gravest = min(([*text.split("|"), *[None] * 6] for text in found), key=_gravity, default=[None] * 6)
         depths: tuple[int, ...] = call.get("AD") or ()
