@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from embedded import wait_until
 
-from genokit import Settings, Workspace, backends, storage
+from genokit import Batch, Settings, Workspace, backends, storage
 from genokit.batch.shipping import archive, bootstrap
 from genokit.display import table
 from genokit.errors import AccessDenied, HashMismatch, InvalidParameters, InvalidRequest, NotFound
@@ -149,6 +149,37 @@ def test_a_job_tells_nothing_that_the_submission_printed(ws, risk, code):
     one = seen_by(ws, "dora").submit("risk", code, COMMAND)
     one.wait()
     assert one.job.log() == f"Submission {one.id}: SUCCEEDED"
+
+
+@pytest.fixture(scope="module")
+def three(ws, folder) -> str:
+    """Definitions and queues with the names of the stack for AWS, whose jobs run here, without its walls."""
+    batch, place = Batch(ws.clients), folder / "submission"
+    place.mkdir()
+    for action, more in (("stage", []), ("gate", ["Ref::job"])):
+        words = ["Ref::address", "Ref::submission", "Ref::member", str(place), *more]
+        batch.define(f"three-{action}", command=["python", "-m", "genokit.workspaces", action, *words])
+    batch.define("three-run", command=["true"], environment={"CODE": f"{place}/code"})
+    environment = ws.clients.batch.describe_compute_environments()["computeEnvironments"][0]["computeEnvironmentArn"]
+    for number, name in enumerate(("three-custody", "three-submissions")):
+        ws.clients.batch.create_job_queue(
+            jobQueueName=name, priority=number, state="ENABLED",
+            computeEnvironmentOrder=[{"order": 1, "computeEnvironment": environment}],
+        )  # fmt: skip
+    return "three"
+
+
+def test_three_jobs_evaluate_a_submission_as_on_aws(ws, risk, three, code, folder):
+    """The command writes where the second job of this machine can: to the folder that AWS mounts as /out."""
+    place = folder / "submission"
+    program = PREDICT.replace("SIGN", "1").replace('"/data/', f'"{place}/data/').replace('"/out/', f'"{place}/out/')
+    (code / "predict.py").write_text(program)
+    for command, state in ((COMMAND, "SUCCEEDED"), (["false"], "FAILED")):
+        number = sent(seen_by(ws, "cleo"), "risk", code, command)
+        one = ws.evaluate(number, stack=three).wait()
+        assert one.state == state
+        assert not list(place.iterdir())
+    assert ws.submissions("risk")["state"].tolist()[:2] == ["FAILED", "SUCCEEDED"]
 
 
 @pytest.mark.parametrize(
@@ -295,6 +326,8 @@ def packed(*entries: tuple[str, dict[str, object]]) -> bytes:
         b"PK\x03\x04",
         b"",
     ],
+    ids=["absolute", "up", "up inside", "link", "link up", "through a link", "hard link", "device", "pipe", "twice",
+         "packed thrice", "cut off", "half a header", "zip", "empty"],
 )  # fmt: skip
 def test_a_hostile_archive_is_refused_and_writes_nothing_outside(ws, content, tmp_path):
     if "archives" not in ws.challenges()["challenge"].tolist():

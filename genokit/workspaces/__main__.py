@@ -1,30 +1,43 @@
-"""The job that evaluates a submission: ``python -m genokit.workspaces ADDRESS SUBMISSION MEMBER``.
+"""The jobs of a submission, which act for the custodian MEMBER, who set the challenge.
 
-It acts for the custodian MEMBER, who set the challenge. It prints the submission's state and nothing that the
-submission printed, because members can read a job's log.
+``python -m genokit.workspaces evaluate ADDRESS SUBMISSION MEMBER`` runs it in the sandbox of this machine. On AWS,
+``stage ... FOLDER`` and ``gate ... FOLDER JOB`` come before and after the job that runs it. They print a state and
+nothing that the submission printed, because members can read a job's log.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 
 from genokit.errors import GenokitError
 from genokit.workspaces import Workspace
 
+ACTIONS = {"evaluate": (), "stage": ("folder",), "gate": ("folder", "job")}
+
 
 def main() -> int:
-    """Evaluate the submission; the exit code is 0 however the submission itself ended."""
+    """Do it; the exit code is 0 however the submission itself ended."""
     parser = argparse.ArgumentParser("python -m genokit.workspaces", description="Evaluate a submission.")
-    for name in ("address", "submission", "member"):
-        parser.add_argument(name)
+    actions = parser.add_subparsers(dest="action", required=True)
+    for name, more in ACTIONS.items():
+        action = actions.add_parser(name)
+        for argument in ("address", "submission", "member", *more):
+            action.add_argument(argument)
     given = parser.parse_args()
+    ws = Workspace(given.address, given.member)
     try:
-        entry = Workspace(given.address, given.member)._evaluate(given.submission)
+        if given.action == "stage":
+            ws._stage(given.submission, Path(given.folder))
+        elif given.action == "gate":
+            ws._gate(given.submission, Path(given.folder), given.job)
+        else:
+            ws._evaluate(given.submission)
     except GenokitError as error:
         print(f"genokit: {error}", file=sys.stderr)
         return 2
-    print(f"Submission {given.submission}: {entry['state']}")
+    print(f"Submission {given.submission}: {ws.submission(given.submission).state}")
     return 0
 
 

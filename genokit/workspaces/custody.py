@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import io
 import json
 import secrets
+import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from genokit import __version__, storage
+from genokit.batch import Batch
 from genokit.batch.shipping import bootstrap
 from genokit.data import Dataset
 from genokit.display import Log
 from genokit.errors import AccessDenied, HashMismatch, InvalidRequest, NotFound, did_you_mean
-from genokit.workspaces import access, datasets
+from genokit.workspaces import access, datasets, gate
 from genokit.workspaces import challenge as challenges
 from genokit.workspaces.challenge import Challenge
-from genokit.workspaces.evaluation import NONE, Outcome, evaluated, evidence, readable, staged
+from genokit.workspaces.evaluation import NONE, Outcome, evaluated, evidence, judged, readable, staged
 from genokit.workspaces.log import LogEntry, now
 from genokit.workspaces.sharing import HASHES, SharedData
 from genokit.workspaces.submission import Submission, in_time, results
@@ -63,8 +66,11 @@ class Custody(SharedData):
 
     # --- what the job does, as the custodian who set the challenge
 
-    def _evaluate(self, submission: str) -> LogEntry:
-        """Evaluate a submission here and log how it ended; one that has been evaluated is not evaluated again."""
+    def _evaluate(self, submission: str, how: Callable[[Submission], Outcome] | None = None) -> LogEntry:
+        """Evaluate a submission and log how it ended; one that has been evaluated is not evaluated again.
+
+        ``how`` does it; by default the sandbox on this machine.
+        """
         one = self.submission(submission)
         if one.result is not None:
             return one.result
@@ -75,7 +81,7 @@ class Custody(SharedData):
             "outputs": [], "folder": folder, "manifest": "0" * 64, "genokit": __version__,
         }  # fmt: skip
         self._may("evaluated", check, fields)
-        done, known = self._evaluation(one), self._challenge(one.challenge)
+        done, known = (how or self._evaluation)(one), self._challenge(one.challenge)
         scores, hashes = files_of(done)
         about = json.dumps(evidence(submission, done, known, now()), indent=1)
         files = {SCORES: scores.encode(), EVIDENCE: about.encode(), PRINTED: done.log}
@@ -94,33 +100,69 @@ class Custody(SharedData):
         return self._append("evaluated", check, **fields)
 
     def _evaluation(self, one: Submission) -> Outcome:
-        """Run a submission on the data set, with the truth beside it."""
-        import pandas as pd
-
+        """Run a submission in the sandbox of this machine, on the data set."""
         known = self._challenge(one.challenge)
-        data = datasets.get(
-            self.address, *self._place(known.dataset), self.clients.settings, self.clients, progress=False
-        )
-        truth = None
-        if known.folder and known.truth:
-            source = storage.join(self.address, known.folder, "truth.csv")
-            labels = any(is_labels(vars(output)) for output in known.outputs)
-            kinds = {"id": str, "split": str, **({"truth": str} if labels else {})}
-            truth = pd.read_csv(io.BytesIO(datasets.pinned(source, known.truth, self.clients)), dtype=kinds)
-        shipped = storage.join(self.address, "code", one.member, f"{one.entry['code']}.tar.gz")
         with tempfile.TemporaryDirectory() as scratch:
-            return self._run(known, shipped, one.entry["command"], data, truth, Path(scratch))
+            return self._run(known, self._shipped(one), one.entry["command"], self._data(known), Path(scratch))
 
     def _run(
-        self, known: Challenge, shipped: str, command: Sequence[str], data: Dataset, truth: pd.DataFrame | None,
-        scratch: Path,
-    ) -> Outcome:  # fmt: skip
-        (code := scratch / "unpacked").mkdir()
+        self, known: Challenge, shipped: str, command: Sequence[str], data: Dataset, scratch: Path, scored: bool = True
+    ) -> Outcome:
         try:
-            bootstrap.unpack(self.clients, shipped, code)
+            code, rows = self._unpacked(shipped, scratch), staged(data, scratch / "data")
         except (InvalidRequest, HashMismatch, NotFound):
             return Outcome("REFUSED", "The code is not an archive that was submitted.", 0, (), {}, b"")
-        return evaluated(known, command, readable(code), staged(data, scratch / "data"), truth)
+        return evaluated(known, command, code, rows, self._truth(known) if scored else None)
+
+    def _stage(self, submission: str, folder: Path) -> None:
+        """The first of three jobs: code and data in a folder whose parts the second mounts. Raises InvalidRequest."""
+        one = self.submission(submission)
+        check = functools.partial(in_time, submission)
+        check(entries := self.entries(), entries[-1])
+        try:
+            (folder / "out").mkdir()
+        except FileExistsError as error:
+            raise InvalidRequest(f"Another submission is in '{folder}'. Evaluate one after another.") from error
+        (folder / "out").chmod(0o777)
+        staged(self._data(self._challenge(one.challenge)), folder / "data")
+        with contextlib.suppress(InvalidRequest, HashMismatch, NotFound):  # without its code the command fails
+            self._unpacked(self._shipped(one), folder)
+
+    def _gate(self, submission: str, folder: Path, job: str) -> LogEntry:
+        """The third of three jobs: what the second has left in the folder is checked, scored and logged."""
+        ran = Batch(self.clients).job(job)
+
+        def outcome(one: Submission) -> Outcome:
+            known = self._challenge(one.challenge)
+            ended = None if ran.status == "SUCCEEDED" else "The command ended with an error."
+            with gate.opened(folder / "out") as out:
+                return judged(known, out, folder / "data", ran.duration_s or 0, ended, b"", self._truth(known))
+
+        entry = self._evaluate(submission, outcome)
+        for name in ("code", "data", "out"):
+            shutil.rmtree(folder / name, ignore_errors=True)
+        return entry
+
+    def _unpacked(self, shipped: str, folder: Path) -> Path:
+        (code := folder / "code").mkdir()
+        return readable(bootstrap.unpack(self.clients, shipped, code))
+
+    def _shipped(self, one: Submission) -> str:
+        return storage.join(self.address, "code", one.member, f"{one.entry['code']}.tar.gz")
+
+    def _data(self, known: Challenge) -> Dataset:
+        where = self._place(known.dataset)
+        return datasets.get(self.address, *where, self.clients.settings, self.clients, progress=False)
+
+    def _truth(self, known: Challenge) -> pd.DataFrame | None:
+        import pandas as pd
+
+        if not known.folder or not known.truth:
+            return None
+        source = storage.join(self.address, known.folder, "truth.csv")
+        labels = any(is_labels(vars(output)) for output in known.outputs)
+        kinds = {"id": str, "split": str, **({"truth": str} if labels else {})}
+        return pd.read_csv(io.BytesIO(datasets.pinned(source, known.truth, self.clients)), dtype=kinds)
 
     def _place(self, dataset: str) -> tuple[str, str]:
         entry = self._dataset(dataset)[1]

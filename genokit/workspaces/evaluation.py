@@ -70,19 +70,33 @@ def evaluated(
 
     Raises MissingDependency if this machine has no sandbox.
     """
-    size = sum(one.stat().st_size for one in data.rglob("*") if one.is_file())
     mounts = {"/data": data, "/code": code}
     with sandbox.run(command, mounts, limits=challenge.limits, chdir="/code") as ended:
-        seconds = STEP_S * math.ceil(ended.wall_s / STEP_S)
-        if ended.reason or ended.exit_code:
-            reason = f"It used {ended.reason}." if ended.reason else "The command ended with an error."
-            return Outcome("FAILED", reason, seconds, (), {}, ended.log)
-        try:
-            outputs = gate.check(ended.out, challenge.outputs, challenge.policy, data_bytes=size)
-            scores = {} if truth is None else _scores(challenge, outputs, truth)
-        except OutputRefused as error:
-            return Outcome("REFUSED", str(error), seconds, (), {}, ended.log)
-        return Outcome("SUCCEEDED", "", seconds, outputs, scores, ended.log)
+        reason = f"It used {ended.reason}." if ended.reason else "The command ended with an error."
+        failed = reason if ended.reason or ended.exit_code else None
+        return judged(challenge, ended.out, data, ended.wall_s, failed, ended.log, truth)
+
+
+def judged(
+    challenge: Challenge,
+    out: int,
+    data: Path,
+    wall_s: float,
+    failed: str | None,
+    log: bytes,
+    truth: pd.DataFrame | None,
+) -> Outcome:
+    """Pass what a command has written to the open folder ``out`` through the gate, unless it failed, and score it."""
+    seconds = STEP_S * math.ceil(wall_s / STEP_S)
+    if failed:
+        return Outcome("FAILED", failed, seconds, (), {}, log)
+    size = sum(one.stat().st_size for one in data.rglob("*") if one.is_file())
+    try:
+        outputs = gate.check(out, challenge.outputs, challenge.policy, data_bytes=size)
+        scores = {} if truth is None else _scores(challenge, outputs, truth)
+    except OutputRefused as error:
+        return Outcome("REFUSED", str(error), seconds, (), {}, log)
+    return Outcome("SUCCEEDED", "", seconds, outputs, scores, log)
 
 
 def staged(data: Dataset, folder: Path) -> Path:

@@ -162,7 +162,7 @@ class Challenges(Custody):
         data = self.practice(known.dataset, progress=False)
         with tempfile.TemporaryDirectory() as scratch:
             shipped = archive.ship(self.clients, code, scratch)
-            return self._run(known, shipped, command, data, None, Path(scratch))
+            return self._run(known, shipped, command, data, Path(scratch), scored=False)
 
     def submit(
         self,
@@ -206,7 +206,9 @@ class Challenges(Custody):
         self._append("submitted", within_quota, **fields)
         return self.evaluate(fields["submission"], queue=queue, batch=batch)
 
-    def evaluate(self, submission: str, *, queue: str = "highPriority", batch: Batch | None = None) -> Submission:
+    def evaluate(
+        self, submission: str, *, queue: str = "highPriority", batch: Batch | None = None, stack: str | None = None
+    ) -> Submission:
         """Start the job that evaluates a submission, unless there is one.
 
         The job acts for the custodian who set the challenge: it needs access to the data. ``submit`` starts it; on a
@@ -218,22 +220,41 @@ class Challenges(Custody):
             The id of the submission.
         queue, batch
             As for ``submit``.
+        stack : str, optional
+            The name of a deployed stack of the template ``challenge``, for AWS, where containers have no sandbox. Three
+            jobs stage, run and check the submission, and this method waits for the second. Default: one job.
 
         Raises
         ------
         NotFound
             There is no such submission.
+        JobFailed
+            With ``stack``, the submission could not be staged; the reason is in the job's log.
         """
         one = self.submission(submission)
         known = self._challenge(one.challenge)
         batch = batch or Batch(self.clients)
+        parameters = {"address": self.address, "submission": submission, "member": known.member}
+        if stack is not None:
+            batch.submit(f"{stack}-stage", queue=f"{stack}-custody", parameters=parameters).wait().raise_for_status()
+            command = ["sh", "-c", 'cd "$CODE" && exec "$@"', "sh", *one.entry["command"]]
+            ran = batch.submit(f"{stack}-run", queue=f"{stack}-submissions", command=command).wait()
+            job = batch.submit(f"{stack}-gate", queue=f"{stack}-custody", parameters={**parameters, "job": ran.id})
+            return Submission(**{**vars(one), "job": job})
         definition = batch.define(
             "genokit-submission",
-            command=["python", "-m", "genokit.workspaces", "Ref::address", "Ref::submission", "Ref::member"],
+            command=[
+                "python",
+                "-m",
+                "genokit.workspaces",
+                "evaluate",
+                "Ref::address",
+                "Ref::submission",
+                "Ref::member",
+            ],
             memory_gib=1 + known.limits.memory_mib / 1024,
             timeout_min=5 + known.limits.wall_s / 60,
         )
-        parameters = {"address": self.address, "submission": submission, "member": known.member}
         job = batch.submit(definition, queue=queue, name=f"submission-{submission}", parameters=parameters)
         return Submission(**{**vars(one), "job": job})
 
