@@ -27,20 +27,15 @@ def test_a_bar_in_a_log_writes_few_lines_and_its_end():
     assert done.stdout == ""
 
 
-def test_a_bar_in_a_notebook_is_html_and_no_widget():
-    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(BUSY)])
+def test_a_bar_in_a_notebook_is_html_and_no_widget_and_may_leave_nothing():
+    codes = (BUSY, BUSY.replace("total=500", "total=500, leave=False"))
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code) for code in codes])
     NotebookClient(book, kernel_name="python3").execute()
     [output] = book.cells[0].outputs
     assert set(output.data) == {"text/plain", "text/html"}
     assert '<progress value="500" max="500">' in output.data["text/html"]
     assert output.data["text/plain"].startswith("busy: 100% 500/500")
-
-
-def test_a_bar_that_leaves_nothing_leaves_nothing_in_a_notebook():
-    code = BUSY.replace("total=500", "total=500, leave=False")
-    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
-    NotebookClient(book, kernel_name="python3").execute()
-    assert [output.data["text/html"] for output in book.cells[0].outputs] == [""]
+    assert [output.data["text/html"] for output in book.cells[1].outputs] == [""]
 
 
 def test_a_bar_passes_no_escape_sequence_to_the_terminal(capsys):

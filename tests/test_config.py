@@ -352,7 +352,7 @@ FIRST = {
     "s3 upload": "clients().s3.create_multipart_upload(Bucket='genokit', Key='a')",
     "stack": "clients().client('cloudformation').describe_stacks()",
     "door": "door().server_close()",
-    "run": "run(sys.argv[2], progress=False)",
+    "run": "main(['run', sys.argv[2]])",
 }
 
 
@@ -365,7 +365,7 @@ def test_whoever_comes_first_makes_the_home_for_its_owner_alone(tmp_path, first)
     Manifest.freeze(package, "small")
     (package / "a.txt").rename(mirror / "a.txt")
     code = (
-        "import os, sys\nos.umask(0o022)\nfrom genokit import Manifest, run\n"
+        "import os, sys\nos.umask(0o022)\nfrom genokit import Manifest\nfrom genokit.__main__ import main\n"
         f"from genokit.backends import account, clients, door\n{FIRST[first]}\naccount().stop()"
     )
     home = tmp_path / "above" / "home"
