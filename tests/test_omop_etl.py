@@ -9,6 +9,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -93,6 +94,21 @@ def as_csv(source: Source, folder: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def made_of_csv(source, tmp_path_factory):
+    """The same data as CSV files, and a target made of them."""
+    root = tmp_path_factory.mktemp("csv")
+    etl(as_csv(source, root / "csv"), root / "omop", progress=False)
+    return root
+
+
+@pytest.fixture
+def folder(made_of_csv, tmp_path):
+    """CSV files to change; ``tmp_path / "omop"`` was made of them."""
+    shutil.copytree(made_of_csv, tmp_path, symlinks=True, dirs_exist_ok=True)
+    return tmp_path / "csv"
+
+
 def test_the_folders_hold_what_the_sql_makes(source, made):
     target, _ = made
     con = duckdb.connect()
@@ -139,9 +155,7 @@ def test_another_run_in_another_folder_writes_the_same_bytes(source, made, tmp_p
     assert sums(tmp_path / "again") == sums(made[0])
 
 
-def test_what_a_changed_input_touches_is_made_anew_and_nothing_else(source, tmp_path):
-    folder = as_csv(source, tmp_path / "csv")
-    etl(folder, tmp_path / "omop", progress=False)
+def test_what_a_changed_input_touches_is_made_anew_and_nothing_else(folder, tmp_path):
     notes = folder / "NOTEEVENTS.csv"
     with duckdb.connect() as con:
         con.execute(f"COPY (FROM '{notes}' OFFSET 1) TO '{tmp_path}/fewer.csv' (FORMAT csv, HEADER)")
@@ -155,8 +169,8 @@ def test_what_a_changed_input_touches_is_made_anew_and_nothing_else(source, tmp_
 
 
 @pytest.mark.slow
-def test_what_a_changed_statement_touches_is_made_anew_and_nothing_else(source, tmp_path, monkeypatch):
-    etl(source, tmp_path, progress=False)
+def test_what_a_changed_statement_touches_is_made_anew_and_nothing_else(source, made, tmp_path, monkeypatch):
+    shutil.copytree(made[0], tmp_path, symlinks=True, dirs_exist_ok=True)
     death = transform.statements()["cdm.death"]
 
     def made_with(sql: str) -> set[str]:
@@ -229,8 +243,7 @@ def test_every_row_of_the_source_is_accounted_for(source, made):
     assert f"{accounts['rows'].sum():,} rows: {carried.sum():,} carried over, 0 not readable" in report._repr_html_()
 
 
-def test_a_missing_table_and_rejected_rows_are_said_and_the_pill_is_no_ok(source, tmp_path):
-    folder = as_csv(source, tmp_path / "csv")
+def test_a_missing_table_and_rejected_rows_are_said_and_the_pill_is_no_ok(folder, tmp_path):
     (folder / "CHARTEVENTS.csv").unlink()
     labs = folder / "LABEVENTS.csv"
     labs.write_text(labs.read_text() + "x\n")
@@ -249,8 +262,7 @@ def test_concepts_are_of_their_fields_domains_and_quantities_above_0(made):
     assert failed[failed["check_name"].isin(["fkDomain", "isForeignKey", "plausibleValueLow"])].empty
 
 
-def test_broken_rows_are_listed_and_the_others_come_in(source, tmp_path):
-    folder = as_csv(source, tmp_path / "csv")
+def test_broken_rows_are_listed_and_the_others_come_in(folder, tmp_path):
     labs = folder / "LABEVENTS.csv"
     lines = labs.read_text().splitlines()
     lines[3] = lines[3].replace(",", ";")
@@ -267,9 +279,7 @@ def test_broken_rows_are_listed_and_the_others_come_in(source, tmp_path):
     assert len(etl(folder, tmp_path / "omop", progress=False).rejected) == 2, "known without reading the file again"
 
 
-def test_a_cdm_that_breaks_a_rule_does_not_replace_the_old_one(source, tmp_path):
-    folder = as_csv(source, tmp_path / "csv")
-    etl(folder, tmp_path / "omop", progress=False)
+def test_a_cdm_that_breaks_a_rule_does_not_replace_the_old_one(folder, tmp_path):
     before = sums(tmp_path / "omop")
     patients = folder / "PATIENTS.csv"
     lines = patients.read_text().splitlines()
@@ -404,9 +414,8 @@ def test_a_bucket_gets_the_tables_and_a_ledger_that_names_them(source, made, tmp
 
 
 @pytest.mark.slow
-def test_views_may_be_written_again_for_a_folder_that_moved(source, made, tmp_path):
-    etl(source, tmp_path / "here", progress=False)
-    (tmp_path / "here").rename(tmp_path / "there")
+def test_views_may_be_written_again_for_a_folder_that_moved(made, tmp_path):
+    shutil.copytree(made[0], tmp_path / "there", symlinks=True)
     views(tmp_path / "there", fields.tables())
     with duckdb.connect(str(tmp_path / "there" / "omop.duckdb"), read_only=True) as con:
         assert con.execute("SELECT COUNT(*) FROM person").fetchone() == (25,)
