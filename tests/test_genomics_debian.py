@@ -6,10 +6,10 @@ Collected only where both are installed (``conftest.py``); the CI installs them.
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from genomics_results import made
 
 from genokit import genomics
 
@@ -22,17 +22,7 @@ def said(*command: object) -> str:
 def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("debian")
     cohort = genomics.simulate(folder / "cohort", 1, 5, bases=20_000, contigs=2, coverage=30)
-    own = folder / "results/S1"
-    bam, vcf = own / "bam/S1.bam", own / "vcf/S1.vcf.gz"
-    for step, place, options in (
-        ("align", "bam", ["--reads", *(cohort[f"reads-s1-l001-{mate}-fastq"] for mate in (1, 2))]),
-        ("call", "vcf", ["--bam", bam]),
-        ("stats", "stats", ["--bam", bam]),
-        ("annotate", "annotated_vcf", ["--vcf", vcf, "--genes", cohort["genes"]]),
-    ):
-        given = [*options, "--reference", cohort["reference"], "--sample", "S1", "--out", own / place]
-        said(sys.executable, "-m", f"genokit.genomics.{step}", *given)
-    return own.parent
+    return made(cohort, ["S1"], folder / "results")
 
 
 def test_samtools_accepts_the_bam_and_its_index_and_counts_the_same(results):

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pysam
 import pytest
+from genomics_results import made
 
 from genokit import Dataset, backends, genomics, plots, storage
 from genokit.errors import InvalidParameters, NotFound
@@ -36,20 +37,7 @@ class Cohort(NamedTuple):
 def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
     folder = tmp_path_factory.mktemp("cohort")
     inputs = genomics.simulate(folder / "inputs", 2, 8, bases=60_000, contigs=2, coverage=30)
-    made = Cohort(inputs, folder / "results")
-    for sample in ("S1", "S2"):
-        own = made.results / sample
-        reads = [inputs[f"reads-{sample.lower()}-l001-{mate}-fastq"] for mate in (1, 2)]
-        bam, vcf = own / f"bam/{sample}.bam", own / f"vcf/{sample}.vcf.gz"
-        for step, place, options in (
-            ("align", "bam", ["--reads", *reads]),
-            ("call", "vcf", ["--bam", bam]),
-            ("stats", "stats", ["--bam", bam]),
-            ("annotate", "annotated_vcf", ["--vcf", vcf, "--genes", inputs["genes"]]),
-        ):
-            given = [*options, "--reference", inputs["reference"], "--sample", sample, "--out", own / place]
-            subprocess.run([sys.executable, "-m", f"genokit.genomics.{step}", *map(str, given)], check=True)
-    return made
+    return Cohort(inputs, made(inputs, ["S1", "S2"], folder / "results"))
 
 
 @pytest.fixture(autouse=True)
