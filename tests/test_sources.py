@@ -24,12 +24,14 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from genokit import Settings
+from genokit import Manifest, Settings
 from genokit.backends import Clients
+from genokit.data import drs
 from genokit.data.descriptor import DataResource
 from genokit.data.fetch import receive
 from genokit.data.packages import Unavailable, download, member, parse
 from genokit.data.sources import Sources, shown
+from genokit.errors import InvalidManifest
 
 PAYLOAD = bytes(range(256)) * 1000
 
@@ -42,6 +44,7 @@ class Server(http.server.ThreadingHTTPServer):
     def __init__(self):
         self.pages = {}
         self.asked = []
+        self.authorizations = []
         super().__init__(("127.0.0.1", 0), _Answer)
 
     def handle_error(self, request, client_address):
@@ -53,6 +56,7 @@ class _Answer(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self):
         self.server.asked.append(self.path)
+        self.server.authorizations.append(self.headers.get("Authorization"))
         status, headers, body = self.server.pages.get(self.path, (404, {}, b"no such page"))
         self.send_response(status)
         for name, value in ({"Content-Length": str(len(body))} | headers).items():
@@ -501,3 +505,81 @@ def test_pip_never_builds_a_source_archive(pip_here, tmp_path):
     with pytest.raises(Unavailable, match="no wheel of it"):
         download("pypi", "digits", "1.0", tmp_path / "out", 5)
     assert not ran.exists()
+
+
+# --- GA4GH DRS
+
+
+def object_page(web, **more):
+    """A DRS server's answer about an object, with the path under which it is asked for."""
+    web.pages["/ga4gh/drs/v1/objects/42"] = (200, {}, json.dumps({"id": "42", "size": len(PAYLOAD), **more}).encode())
+    return f"drs://{web.url.partition('//')[2]}/42"
+
+
+def test_an_object_of_a_drs_server_is_read_at_its_access_url(web, sources):
+    web.pages["/bytes"] = (200, {}, PAYLOAD)
+    methods = [
+        {"type": "gs", "access_url": {"url": "gs://b/k"}},
+        {"type": "https", "access_url": {"url": f"{web.url}/bytes"}},
+    ]
+    assert content(sources, object_page(web, access_methods=methods)) == PAYLOAD
+
+
+def test_an_access_id_is_resolved_and_its_headers_go_to_that_address_alone(web, sources):
+    web.pages["/ga4gh/drs/v1/objects/42/access/eu%2Fwest"] = (
+        200, {}, json.dumps({"url": f"{web.url}/first", "headers": ["Authorization: Bearer t0ken"]}).encode(),
+    )  # fmt: skip
+    web.pages["/first"] = (302, {"Location": "/second"}, b"")
+    web.pages["/second"] = (200, {}, PAYLOAD)
+    assert content(sources, object_page(web, access_methods=[{"type": "https", "access_id": "eu/west"}])) == PAYLOAD
+    sent = dict(zip(web.asked, web.authorizations, strict=True))
+    assert (sent["/first"], sent["/second"]) == ("Bearer t0ken", None)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"contents": [{"name": "a"}]}, "is a bundle, or cannot be accessed"),
+        ({"access_methods": [{"type": "gs"}, {"type": "ftp"}]}, "offers only gs, ftp"),
+        ({"access_methods": [{"type": "https", "access_url": {"url": "http://example.org/a"}}]}, "it leads to http,"),
+        ({"access_methods": [{"type": "https", "access_url": {"url": "file:///etc/passwd"}}]}, "it leads to file,"),
+        ({"access_methods": [{"type": "https", "access_id": "gone"}]}, "answered 404"),
+    ],
+)  # fmt: skip
+def test_what_a_drs_server_cannot_deliver_is_said(web, sources, more, said):
+    assert said in answer(sources, object_page(web, **more))
+
+
+def test_a_drs_server_that_is_none_and_a_compact_identifier_are_said(web, sources):
+    web.pages["/ga4gh/drs/v1/objects/42"] = (200, {}, b"<html>")
+    assert "did not answer as a DRS server" in answer(sources, f"drs://{web.url.partition('//')[2]}/42")
+    assert "only identifiers.org can resolve" in answer(sources, "drs://dg.4503:abc")
+
+
+def test_a_drs_server_elsewhere_is_asked_by_https(sources):
+    asked = []
+
+    def get(url):
+        asked.append(url)
+        return b'{"access_methods": [{"type": "s3", "access_url": {"url": "s3://bucket/key"}}]}'
+
+    assert drs.resolved("drs://drs.example.org/a/b c", get) == ("s3://bucket/key", {})
+    assert asked == ["https://drs.example.org/ga4gh/drs/v1/objects/a%2Fb%20c"]
+
+
+def test_a_manifest_may_have_a_drs_source_and_no_compact_one(web, tmp_path):
+    web.pages["/bytes"] = (200, {}, PAYLOAD)
+    source = object_page(web, access_methods=[{"type": "https", "access_url": {"url": f"{web.url}/bytes"}}])
+    resource = {
+        "name": "a",
+        "path": "a.bin",
+        "bytes": len(PAYLOAD),
+        "hash": f"sha256:{hashlib.sha256(PAYLOAD).hexdigest()}",
+    }
+    file = tmp_path / "datapackage.json"
+    file.write_text(json.dumps({"name": "d", "resources": [{**resource, "x-sources": [source]}]}))
+    fetched = Manifest(file, settings=Settings(home=tmp_path / "home")).fetch(progress=False)
+    assert fetched["a"].read_bytes() == PAYLOAD
+    file.write_text(json.dumps({"name": "d", "resources": [{**resource, "x-sources": ["drs://dg.4503:abc"]}]}))
+    with pytest.raises(InvalidManifest, match=r"needs identifiers\.org"):
+        Manifest(file, settings=Settings(home=tmp_path / "home")).fetch(progress=False)

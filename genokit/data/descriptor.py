@@ -3,7 +3,7 @@
 The standard's ``path`` cannot be an ``s3://`` or ``pkg:`` address, so a resource has a relative ``path`` (in a folder,
 a mirror, the cache) and lists its sources in an extra property. Properties beyond the standard (all optional):
 
-    resource  "x-sources"    https://..., s3://bucket/key, pkg:npm/name@version#member, pkg:pypi/name@version#member
+    resource  "x-sources"    https://..., s3://bucket/key, drs://host/id, pkg:npm/name@version#member, or pypi
     package   "x-sample"     {"title": "sample of ...", "resources": [...]}, used if the full data cannot be fetched
     package   "x-citation"   how to cite the data
 
@@ -157,8 +157,11 @@ class _Checker:
     def source(self, source: Any, resource: str) -> None:
         from genokit.data.packages import parse
 
-        expected = "https://, s3:// or pkg: addresses; a folder or an http address can be a mirror in genokit.toml"
-        valid = isinstance(source, str) and re.match(r"pkg:|(https|s3)://[^/\s]+/\S", source)
+        expected = (
+            "https://, s3://, drs://host/id or pkg: addresses; a folder or an http address can be a mirror in "
+            "genokit.toml, and a compact DRS identifier (drs://prefix:id) needs identifiers.org, which is not asked"
+        )
+        valid = isinstance(source, str) and re.match(r"pkg:|(https|s3|drs)://[^/\s]+/\S", source)
         self.must(valid, "x-sources", expected, source, resource)
         if source.startswith("pkg:"):
             try:

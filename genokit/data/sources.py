@@ -1,4 +1,4 @@
-"""Sources of files: a folder, http(s), S3 or a package, each opened as a stream.
+"""Sources of files: a folder, http(s), S3, GA4GH DRS or a package, each opened as a stream.
 
 One ``Sources`` serves one fetch: it downloads a package's archive once for all files in it, and does not contact a site
 that did not respond again, so that a machine without a network waits once and not for every file.
@@ -10,7 +10,7 @@ import gzip
 import io
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
@@ -18,6 +18,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from genokit import backends
 from genokit.config import Settings
+from genokit.data import drs
 from genokit.data.packages import Unavailable, download, member, parse
 from genokit.errors import GenokitError, InvalidRequest
 from genokit.storage import split
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     import requests
 
 REDIRECTS = 5
+DOCUMENT = 1 << 20
 GZIP = b"\x1f\x8b"
 
 
@@ -48,8 +50,11 @@ class Sources:
         """
         encoded = False
         with ExitStack() as stack:
+            headers: Mapping[str, str] = {}
+            if source.startswith("drs://"):
+                source, headers = drs.resolved(source, self._document)
             if source.startswith(("https://", "http://")):
-                reader, encoded = self._web(source, stack)
+                reader, encoded = self._web(source, stack, headers)
             elif source.startswith("s3://"):
                 reader, encoded = self._s3(source, stack)
             elif source.startswith("pkg:"):
@@ -64,8 +69,13 @@ class Sources:
         if site in self._silent:
             raise Unavailable(f"not tried again: {self._silent[site]}")
 
-    def _web(self, url: str, stack: ExitStack) -> tuple[IO[bytes], bool]:
-        """The body of a response, and whether it is declared to be gzip-encoded."""
+    def _document(self, url: str) -> bytes:
+        """A small body."""
+        with ExitStack() as stack:
+            return self._web(url, stack)[0].read(DOCUMENT)
+
+    def _web(self, url: str, stack: ExitStack, headers: Mapping[str, str] | None = None) -> tuple[IO[bytes], bool]:
+        """The body of a response, and whether it is declared to be gzip-encoded; headers are for this address alone."""
         import requests
         from requests.exceptions import RequestException
 
@@ -77,7 +87,7 @@ class Sources:
                 # Ask for the bytes as stored: their hash is known, and files are decompressed here, with a limit.
                 answer = session.get(
                     url, stream=True, timeout=self.settings.timeout_s, allow_redirects=False,
-                    headers={"Accept-Encoding": "identity", "User-Agent": "genokit"},
+                    headers={**(headers or {}), "Accept-Encoding": "identity", "User-Agent": "genokit"},
                 )  # fmt: skip
             except RequestException as error:
                 self._silent[site] = _no_answer(error, self.settings.timeout_s)
@@ -89,7 +99,7 @@ class Sources:
             scheme = urlsplit(target).scheme
             if scheme != "https" and (scheme != "http" or url.startswith("https://")):
                 raise Unavailable(f"refused: it redirects from {urlsplit(url).scheme} to {scheme}")
-            url = target
+            url, headers = target, None  # which may hold a token
         raise Unavailable(f"more than {REDIRECTS} redirects")
 
     def _s3(self, source: str, stack: ExitStack) -> tuple[IO[bytes], bool]:
