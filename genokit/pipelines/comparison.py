@@ -245,7 +245,11 @@ def reproduce(folder: str | Path, settings: Settings | None = None) -> Compariso
         old |= {name: Run.load(folder / name) for name in todo.needed if (folder / name / RECORD).is_file()}
         inputs |= {name: todo[name].inputs for name in old}
     for name, run in old.items():
-        given = {**run.parameters, **_passed(run, inputs.get(name, {}), old, new)}
+        given = dict(run.parameters)
+        for parameter, source in inputs.get(name, {}).items():
+            with contextlib.suppress(GenokitError, KeyError):  # that notebook is not in the crate, or failed now
+                if given.get(parameter) == source.value(old):
+                    given[parameter] = source.value(new)
         cwd = next(place for place in (working_folder(run), run.path) if place.is_dir())
         try:
             new[name] = genokit.run(run.path / SOURCE, given, name=run.name, settings=settings, cwd=cwd)
@@ -256,14 +260,3 @@ def reproduce(folder: str | Path, settings: Settings | None = None) -> Compariso
     found = _compared([(old[name], new[name]) for name in old])
     results = found.table["what"].str.contains("^(?:state|output|figure)")
     return replace(found, table=found.table[results].reset_index(drop=True))
-
-
-def _passed(run: Run, inputs: Mapping[str, Input], old: Mapping[str, Run], new: Mapping[str, Run]) -> dict[str, Any]:
-    """The parameters that came from other notebooks, with those notebooks' new results."""
-    passed = {}
-    for parameter, (names, output, several) in inputs.items():
-        pairs = [[runs[name].outputs.get(output) for name in names if name in runs] for runs in (old, new)]
-        before, after = pairs if several else [values[0] if values else None for values in pairs]
-        if run.parameters.get(parameter) == before and after is not None:
-            passed[parameter] = after
-    return passed

@@ -71,6 +71,16 @@ class Input(NamedTuple):
     output: str
     several: bool = False
 
+    def value(self, known: Mapping[str, Run]) -> Any:
+        """The value, from the runs of these notebooks. Raises GenokitError if one did not record it."""
+        for run in (known[name] for name in self.notebooks):
+            if self.output not in run.outputs:
+                what = f"'{run.name}.{self.output}' is needed, but {run.name} did not record it."
+                hint = did_you_mean(self.output, run.outputs)
+                raise GenokitError(f"{what} Call record('{self.output}', ...) in it. {hint}")
+        found = [known[name].outputs[self.output] for name in self.notebooks]
+        return found if self.several else found[0]
+
 
 @dataclass(frozen=True)
 class NotebookTask:
@@ -108,18 +118,7 @@ class NotebookTask:
 
     def taken(self, known: Mapping[str, Run], besides: Mapping[str, Any] = NONE) -> dict[str, Any]:
         """The values of its inputs, except those ``besides``. Raises GenokitError if one was not recorded."""
-        found = {}
-        for parameter, (names, output, several) in self.inputs.items():
-            if parameter not in besides:
-                outputs = [self._output(known[name], output) for name in names]
-                found[parameter] = outputs if several else outputs[0]
-        return found
-
-    def _output(self, run: Run, name: str) -> Any:
-        if name not in run.outputs:
-            what = f"'{self.name}' needs '{run.name}.{name}', but {run.name} did not record it."
-            raise GenokitError(f"{what} Call record('{name}', ...) in it. {did_you_mean(name, run.outputs)}")
-        return run.outputs[name]
+        return {name: source.value(known) for name, source in self.inputs.items() if name not in besides}
 
 
 @dataclass(frozen=True)
