@@ -93,6 +93,7 @@ CHECKOV_OMOP = {
 
 CHECKOV_GENOMICS = {"CKV_AWS_158": CHECKOV["CKV_AWS_158"]}
 CHECKOV_WORKSPACE = {"CKV_AWS_18": "the bucket of access logs has no access log"}
+CHECKOV_CHALLENGE = {"CKV_AWS_158": CHECKOV["CKV_AWS_158"]}
 
 
 def analyzed(documents):

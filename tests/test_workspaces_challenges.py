@@ -175,7 +175,7 @@ def test_three_jobs_evaluate_a_submission_as_on_aws(ws, risk, three, code, folde
     program = PREDICT.replace("SIGN", "1").replace('"/data/', f'"{place}/data/').replace('"/out/', f'"{place}/out/')
     (code / "predict.py").write_text(program)
     for command, state in ((COMMAND, "SUCCEEDED"), (["false"], "FAILED")):
-        number = sent(seen_by(ws, "cleo"), "risk", code, command)
+        number = seen_by(ws, "cleo").submit("risk", code, command, start=False).id
         one = ws.evaluate(number, stack=three).wait()
         assert one.state == state
         assert not list(place.iterdir())

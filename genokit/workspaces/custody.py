@@ -120,7 +120,7 @@ class Custody(SharedData):
         check = functools.partial(in_time, submission)
         check(entries := self.entries(), entries[-1])
         try:
-            (folder / "out").mkdir()
+            (folder / "out").mkdir(parents=True)
         except FileExistsError as error:
             raise InvalidRequest(f"Another submission is in '{folder}'. Evaluate one after another.") from error
         (folder / "out").chmod(0o777)

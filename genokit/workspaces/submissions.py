@@ -172,6 +172,7 @@ class Challenges(Custody):
         *,
         queue: str = "highPriority",
         batch: Batch | None = None,
+        start: bool = True,
     ) -> Submission:
         """Submit code to a challenge; a job evaluates it where the data are.
 
@@ -183,6 +184,8 @@ class Challenges(Custody):
             The job queue.
         batch : Batch, optional
             Where the job runs. Default: the account of the workspace.
+        start : bool, default True
+            Whether to start the job. If not, a custodian does so with ``evaluate``.
 
         Returns
         -------
@@ -204,6 +207,8 @@ class Challenges(Custody):
         shipped = archive.ship(self.clients, code, storage.join(self.address, "code", self.member))
         fields["code"] = shipped.rpartition("/")[2].partition(".")[0]
         self._append("submitted", within_quota, **fields)
+        if not start:
+            return self.submission(fields["submission"])
         return self.evaluate(fields["submission"], queue=queue, batch=batch)
 
     def evaluate(
