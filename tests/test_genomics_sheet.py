@@ -182,3 +182,28 @@ def test_the_posts_profile_is_refused_here_with_the_reason(cohort, sheet, accoun
     assert rows["annotate"]["vcf"] == f"{folder}/vcf/variants/variants.vcf.gz"
     assert rows["annotate"]["genes"] == "-t hg38"
     assert rows["stats"]["statistics"] == f"{folder}/stats/bam_stats.dat"
+
+
+def test_the_posts_profile_submits_a_job_for_each_step_with_the_words_of_the_posts(cohort, sheet, account):
+    batch = Batch(settings=account)
+    for name in (
+        "isaac",
+        "strelka",
+        "snpeff",
+        "samtools_stats",
+    ):  # no containers: no program takes these words
+        batch.define(name, command=["true"], memory_gib=0.1)
+    given = {"genes": "-t hg38", "out": "results", "profile": "posts", "batch": batch}
+    found = genomics.workflow(sheet.iloc[[0, 2]], cohort["reference"], **given).follow(every_s=0.05)
+    folder, reads = cohort["samples"].parent, f"{cohort['samples'].parent}/reads"
+    jobs = {(job.definition.partition(":")[0], job.parameters["sample"]): job for job in found.jobs}
+    assert len(jobs) == len(found.jobs) == 8
+    assert jobs["isaac", "S2"].detail["container"]["command"] == [
+        "--bam_s3_folder_path", f"{folder}/results/S2/bam/", "--fastq1_s3_path", f"{reads}/S2_L001_1.fastq.gz",
+        "--fastq2_s3_path", f"{reads}/S2_L001_2.fastq.gz", "--reference_s3_path", f"{folder}/isaac/",
+        "--working_dir", "/scratch",
+    ]  # fmt: skip
+    assert jobs["snpeff", "S1"].detail["container"]["command"][-2:] == ["--cmd_args", "-t hg38"]
+    assert jobs["strelka", "S1"].detail["dependsOn"] == [{"jobId": jobs["isaac", "S1"].id}]
+    assert jobs["samtools_stats", "S1"].queue == "lowPriority"
+    assert set(found.table()["status"]) == {"FAILED"}

@@ -98,7 +98,12 @@ def test_a_cohort_runs_as_arrays_and_a_sample_that_fails_fails_alone_and_is_repa
 def test_what_is_asked_for_later_waits_for_the_job_that_runs_already(account, tmp_path):
     batch, cohort = Batch(settings=account), simulated(tmp_path / "cohort", samples=2)
     given = {"out": tmp_path / "out", "batch": batch}
+    other = batch.submit(batch.define("genomics-other", command=["sleep", "60"], memory_gib=0.1))  # not the workflow's
+    elsewhere = genomics.workflow(cohort["samples"], cohort["reference"], **given | {"out": tmp_path / "elsewhere"})
     first = genomics.workflow(cohort["samples"], cohort["reference"], **given)
+    assert not {job.id for job in first.jobs} & {other.id, *(job.id for job in elsewhere.jobs)}
+    for job in (other, *elsewhere.jobs):
+        job.terminate()
     then = genomics.workflow(cohort["samples"], cohort["reference"], genes=cohort["genes"], **given)
     assert len(first.jobs) == 3
     new = [job for job in then.jobs if job.id not in {one.id for one in first.jobs}]

@@ -93,8 +93,14 @@ def workflow(
     # What runs is looked up before what is finished, so that a step which ends in between is found.
     known = [job for queue in {*queues.values()} for job in batch.jobs(queue=queue).to_dict("records")]
     ours = [job for job in known if job["name"].startswith("genomics-")]
-    jobs = [batch.job(job["job_id"]) for job in ours if job["status"] not in ENDED]
-    running = {_identity(one): one["job_id"] for job in jobs for one in _children(job) if one["status"] not in ENDED}
+    wanted = {_identity(row) for rows in plan.samples.values() for row in rows.values()}
+    jobs: list[Job] = []
+    running: dict[tuple[str, str], str] = {}
+    for job in (batch.job(one["job_id"]) for one in ours if one["status"] not in ENDED):
+        children = {_identity(one): one["job_id"] for one in _children(job) if one["status"] not in ENDED}
+        if found := {one: children[one] for one in children.keys() & wanted}:
+            jobs.append(job)
+            running |= found
     with ThreadPoolExecutor(16) as pool:
         complete = set().union(*pool.map(lambda rows: finished(rows, batch.clients), plan.samples.values()))
     # Samples that lack the same steps share array jobs; one that has to wait for a job of an earlier call has its own.
