@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pandas as pd
 import pysam
 import pytest
 from embedded import wait_until
+from jupyter_client.manager import start_new_kernel
 
 from genokit import Batch, Dataset, Settings, genomics
 from genokit.errors import JobFailed
@@ -187,3 +189,33 @@ def test_a_bam_of_another_reference_fails_the_later_step_of_its_sample(account, 
     shutil.rmtree(bam)
     repaired = genomics.workflow(cohort["samples"], **given).follow(every_s=0.05)
     assert statuses(repaired) == {"S1": before, "S2": ["SUCCEEDED", "SUCCEEDED", "FINISHED BEFORE"], "S3": before}
+
+
+@pytest.mark.slow
+def test_in_a_live_notebook_the_samples_are_shown_anew_while_their_jobs_run(account, tmp_path):
+    cohort, shown = simulated(tmp_path / "cohort", samples=2), []
+    given = f"{str(cohort['samples'])!r}, {str(cohort['reference'])!r}, out={str(tmp_path / 'out')!r}"
+    code = f"from genokit import genomics; genomics.workflow({given}).follow(every_s=0.1);"
+    manager, client = start_new_kernel(env={**os.environ, **account.environ()})
+    try:
+        for person in (True, False):  # nobody watches a notebook that papermill runs
+            reply = client.execute_interactive(
+                code, allow_stdin=person, timeout=120,
+                output_hook=lambda message: shown.append((message["msg_type"], message["content"].get("data", {}))),
+            )  # fmt: skip
+            assert reply["content"]["status"] == "ok"
+            views = [(kind, data) for kind, data in shown if "text/html" in data]
+            shown.clear()
+            assert bool(views) == person
+            if person:
+                assert [kind for kind, _ in views] == ["display_data", *["update_display_data"] * (len(views) - 1)]
+                assert (
+                    views[-1][1]["text/plain"]
+                    == "<Workflow of 2 samples: "
+                    + ", ".join(f"2 {step} SUCCEEDED" for step in ("align", "call", "stats"))
+                    + ">"
+                )
+                assert "SUCCEEDED" in views[-1][1]["text/html"]
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)

@@ -244,7 +244,7 @@ def _children(job: Job) -> list[dict[str, Any]]:
 
 def _words(table: pd.DataFrame) -> str:
     counts = Counter(zip(table["step"], table["status"], strict=True)).items()
-    said = ", ".join(f"{count} {step} {status}" for (step, status), count in counts)
+    said = ", ".join(f"{count} {one} {status}" for step in STEPS for (one, status), count in counts if one == step)
     return f"<Workflow of {table['sample'].nunique()} samples: {said}>"
 
 
