@@ -8,9 +8,12 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from frictionless import Resource, Schema
+from recorded import Listening
+from template import GENOMICS, REGION, Template
+from test_stacks_template import camel
 
 import genokit.genomics
-from genokit import Batch, Dataset, Settings, Stack, genomics, storage
+from genokit import Batch, Dataset, Settings, Stack, backends, genomics, storage
 from genokit.errors import InvalidParameters, InvalidRequest, NotFound
 from genokit.genomics.cohort_plan import planned
 
@@ -67,6 +70,10 @@ def test_keys_change_with_what_a_step_is_made_from_and_with_nothing_else(cohort,
 
     first = keys()
     assert first == keys(out="elsewhere", vcpus={"call": 2}, memory_gib={"align": 3})
+    swapped = sheet.rename(columns={"fastq_1": "fastq_2", "fastq_2": "fastq_1"})
+    given = {"out": None, "profile": "pip", "vcpus": None, "memory_gib": None, "batch": Batch(settings=account)}
+    mates = planned(swapped, tmp_path / "reference", tmp_path / "genes", **given).samples["S1"]
+    assert not {row["key"] for row in mates.values()} & {*first.values()}
     (tmp_path / "genes").write_bytes(cohort["genes"].read_bytes())
     assert {step for step, key in keys().items() if key != first[step]} == {"annotate"}
     (tmp_path / "reference").write_bytes(cohort["reference"].read_bytes())
@@ -207,3 +214,25 @@ def test_the_posts_profile_submits_a_job_for_each_step_with_the_words_of_the_pos
     assert jobs["strelka", "S1"].detail["dependsOn"] == [{"jobId": jobs["isaac", "S1"].id}]
     assert jobs["samtools_stats", "S1"].queue == "lowPriority"
     assert set(found.table()["status"]) == {"FAILED"}
+
+
+def test_on_aws_all_files_have_to_be_on_s3_and_jobs_have_the_instances_scratch(cohort, sheet, account):
+    embedded = backends.clients(account)
+    Stack("batch", clients=embedded).deploy()
+    clients = Listening(Settings(backend="aws", region=REGION, home=account.home), embedded, [])
+    batch, there = Batch(clients), f"s3://{embedded.outputs('genokit-batch')['Bucket']}/cohort"
+    for path in cohort["samples"].parent.rglob("*.*"):
+        storage.upload(path, f"{there}/{path.relative_to(cohort['samples'].parent)}", clients=embedded)
+    with pytest.raises(InvalidParameters, match=r"row 1, column 'fastq_1': A job on AWS cannot read '.*' of"):
+        genomics.workflow(sheet, f"{there}/reference.fa", batch=batch)
+    with pytest.raises(InvalidParameters, match=r"A job on AWS cannot read '.*reference.fa' of this machine"):
+        genomics.workflow(f"{there}/samples.csv", cohort["reference"], batch=batch)
+    with pytest.raises(InvalidParameters, match=r"A job on AWS cannot write to 'out' of this machine"):
+        genomics.workflow(f"{there}/samples.csv", f"{there}/reference.fa", out="out", batch=batch)
+    exported = genomics.export(f"{there}/samples.csv", f"{there}/reference.fa", batch=batch)
+    assert exported.inputs["S1"]["align"]["out"].startswith(f"{there.removesuffix('/cohort')}/genomics/")
+    container = batch.definition("genomics-align").described["containerProperties"]
+    of_stack = camel(Template(GENOMICS).of("Batch::JobDefinition")["Align"])["containerProperties"]
+    assert (container["volumes"], container["mountPoints"]) == (of_stack["volumes"], of_stack["mountPoints"])
+    names = [{one["name"] for one in each["environment"]} for each in (container, of_stack)]
+    assert names[0] == names[1] == {"GENOKIT_BACKEND", "GENOKIT_STACK", "GENOKIT_REGION", "TMPDIR"}

@@ -65,7 +65,7 @@ def planned(
     if not (here or storage.is_s3(results)):
         raise InvalidParameters(f"A job on AWS cannot write to '{results}' of this machine. Give an out on S3.")
     steps = {step: chosen[step] for step in STEPS if step != "annotate" or genes}
-    definitions = {step: _defined(batch, step, one, vcpus, memory_gib) for step, one in steps.items()}
+    definitions = {step: _defined(batch, step, one, chosen["aws"], vcpus, memory_gib) for step, one in steps.items()}
     common = [source, stamp(source, clients), versions() if here else {}]
     own = {"annotate": [models, stamp(models, clients) if pip and genes else ""]}
     plan: dict[str, dict[str, Row]] = {}
@@ -104,13 +104,16 @@ def finished(rows: Mapping[str, Row], clients: Clients) -> set[tuple[str, str]]:
     return found
 
 
-def _defined(batch: Batch, step: str, chosen: dict[str, Any], vcpus: Sizes, memory_gib: Sizes) -> JobDefinition:
+def _defined(
+    batch: Batch, step: str, chosen: dict[str, Any], scratch: dict[str, Any], vcpus: Sizes, memory_gib: Sizes
+) -> JobDefinition:
     """The definition of a step's jobs: one of the kit's own, or the stack's for a container of the posts."""
     if "definition" not in chosen:
         count = (vcpus or {}).get(step, 1)
         return batch.define(
             f"genomics-{step}", command=chosen["command"], parameters={"threads": str(max(1, int(count)))},
             vcpus=count, memory_gib=(memory_gib or {}).get(step, 2), retry="interrupted",
+            **({} if batch.clients.backend.shares_folders else scratch),
         )  # fmt: skip
     try:
         return batch.definition(chosen["definition"])
@@ -119,4 +122,4 @@ def _defined(batch: Batch, step: str, chosen: dict[str, Any], vcpus: Sizes, memo
 
 
 def _digest(about: object) -> str:
-    return sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:32]
+    return sha256(json.dumps(about).encode()).hexdigest()[:32]

@@ -217,7 +217,7 @@ class Workflow:
         first, job = failed.iloc[0], self.batch.job(failed["job_id"].iloc[0])
         raise JobFailed(
             f"{failed['sample'].nunique()} of {len(self.samples)} samples failed. Sample '{first['sample']}', step "
-            f"{first['step']}: {first['reason']} Repair this and call workflow again: only what is missing runs.",
+            f"{first['step']}: {first['reason']}\nRepair this and call workflow again: only what is missing runs.",
             job=job, exit_code=job.exit_code, reason=str(first["reason"]),
         )  # fmt: skip
 
