@@ -13,7 +13,7 @@ import genokit
 
 PATH = Path(genokit.__file__).parent / "stacks" / "batch.yaml"
 OMOP, GENOMICS = PATH.with_name("omop.yaml"), PATH.with_name("genomics.yaml")
-WORKSPACE = PATH.with_name("workspace.yaml")
+WORKSPACE, CHALLENGE = PATH.with_name("workspace.yaml"), PATH.with_name("challenge.yaml")
 ACCOUNT, REGION, STACK = "123456789012", "us-east-1", "genokit-batch"
 PSEUDO = {
     "AWS::AccountId": ACCOUNT,

@@ -7,12 +7,11 @@ import sys
 from itertools import chain
 
 import pytest
-from template import PATH, Template
+from template import CHALLENGE, Template
 
-CHALLENGE = PATH.with_name("challenge.yaml")
 GIVEN = {
     "WorkspaceBucket": "lab-bucket",
-    "WorkspacePrefix": "lab",
+    "WorkspacePrefix": "lab/",
     "Custodian": "anna",
     "ImageRepository": "genokit",
     "Image": "123456789012.dkr.ecr.us-east-1.amazonaws.com/genokit@sha256:" + "0" * 64,

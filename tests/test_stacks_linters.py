@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import test_stacks_genomics as genomics
 import test_stacks_omop as omop
-from template import GENOMICS, OMOP, PATH, WORKSPACE, Template
+from template import CHALLENGE, GENOMICS, OMOP, PATH, WORKSPACE, Template
 from test_stacks_policies import ALL
 
 pytestmark = pytest.mark.policies
@@ -135,8 +135,9 @@ def test_parliament_finds_nothing_in_the_policies_of_a_workspace():
         (OMOP, CHECKOV_OMOP, 15),
         (GENOMICS, CHECKOV_GENOMICS, 14),
         (WORKSPACE, CHECKOV_WORKSPACE, 15),
+        (CHALLENGE, CHECKOV_CHALLENGE, 50),
     ],
-    ids=["batch", "omop", "genomics", "workspace"],
+    ids=["batch", "omop", "genomics", "workspace", "challenge"],
 )
 def test_checkov_finds_what_is_known(path, reasons, passed):
     command = [
