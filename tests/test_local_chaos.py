@@ -405,32 +405,32 @@ def test_an_empty_store_is_no_new_account(account: Settings) -> None:
     assert box.wait(box.submit(box.define("true")))["status"] == "SUCCEEDED"
 
 
-@pytest.mark.parametrize("column", ["attempts", "doc", "gpu_ids", "runtime"])
-def test_a_damaged_record_is_the_end_of_its_job_and_of_no_other(account: Settings, column: str) -> None:
-    box = Box(account)
+def test_a_damaged_record_is_the_end_of_its_job_and_of_no_other(account: Settings) -> None:
+    box, damaged = Box(account), set()
     wait, ran = f"until [ -e {account.home}/go ]; do sleep 0.05; done", account.home / "ran"
-    over, good, runs = (
-        box.submit(box.define("sh", "-c", command, resourceRequirements=TINY))
-        for command in ("true", wait, f"{wait}; touch {ran}")
-    )
-    waits = box.submit("task", dependsOn=[{"jobId": good}])
-    box.wait(over)
-    box.wait(runs, "RUNNING")
-    with store.connect(account.home) as db:
-        db.execute(f"update jobs set {column} = '[{{\"a' where id in (?, ?, ?)", (over, runs, waits))
-        store.mend(db)
-    assert [box.wait(job)["statusReason"] for job in (runs, waits)] == [
-        "The account's record of this job is damaged."
-    ] * 2
-    assert box.describe(over)["status"] == "SUCCEEDED"
-    with store.connect(account.home) as db:
-        db.execute(f"update jobs set {column} = '[{{\"a' where id = ?", (over,))
-    if column in ("attempts", "doc"):
-        with pytest.raises(GenokitError, match=f"record of '{over}' is damaged.* try again"):
-            box.describe(over)
-    assert box.describe(over)["status"] == "SUCCEEDED"
-    failed = box.batch.list_jobs(jobQueue="highPriority", jobStatus="FAILED")["jobSummaryList"]
-    assert {job["jobId"] for job in failed} == {runs, waits}
+    good = box.submit(box.define("sh", "-c", wait, resourceRequirements=TINY))
+    runner = box.define("sh", "-c", f"{wait}; touch {ran}", resourceRequirements=TINY)
+    for column in ("attempts", "doc", "gpu_ids", "runtime"):
+        over = box.submit(box.define("true", resourceRequirements=TINY))
+        runs, waits = box.submit(runner), box.submit(runner, dependsOn=[{"jobId": good}])
+        box.wait(over)
+        box.wait(runs, "RUNNING")
+        with store.connect(account.home) as db:
+            db.execute(f"update jobs set {column} = '[{{\"a' where id in (?, ?, ?)", (over, runs, waits))
+            store.mend(db)
+        assert [box.wait(job)["statusReason"] for job in (runs, waits)] == [
+            "The account's record of this job is damaged."
+        ] * 2
+        assert box.describe(over)["status"] == "SUCCEEDED"
+        with store.connect(account.home) as db:
+            db.execute(f"update jobs set {column} = '[{{\"a' where id = ?", (over,))
+        if column in ("attempts", "doc"):
+            with pytest.raises(GenokitError, match=f"record of '{over}' is damaged.* try again"):
+                box.describe(over)
+        assert box.describe(over)["status"] == "SUCCEEDED"
+        damaged |= {runs, waits}
+        failed = box.batch.list_jobs(jobQueue="highPriority", jobStatus="FAILED")["jobSummaryList"]
+        assert {job["jobId"] for job in failed} == damaged
     until(lambda: not [p for p in psutil.process_iter(["cmdline"]) if f"touch {ran}" in str(p.info["cmdline"])])
     (account.home / "go").touch()
     assert box.wait(good)["status"] == "SUCCEEDED"

@@ -50,13 +50,13 @@ def test_halving_gives_the_best_trials_of_each_round_more_epochs():
 
 def test_a_sweep_trains_every_combination_once_and_shows_failures_beside_successes(few, account):
     batch = Batch(settings=account)
-    axes = {"learning_rate": [0.001, 0.02, 50.0]}
+    axes = {"learning_rate": [0.02, 50.0]}
     found = train.sweep(few, batch_size=64, batch=batch, **axes).follow()
     table = found.table()
     assert list(table["learning_rate"]) == axes["learning_rate"]
     assert set(table["status"]) == {"SUCCEEDED"}
-    assert list(table["epochs"]) == [1, 1, 1]
-    assert table["reason"][2].startswith("The training diverged")
+    assert list(table["epochs"]) == [1, 1]
+    assert table["reason"][1].startswith("The training diverged")
     here = train.fit(few, train.Parameters(batch_size=64, learning_rate=0.02, threads=1), progress=False)
     best = found.best()
     assert best.parameters.learning_rate == 0.02
@@ -67,9 +67,9 @@ def test_a_sweep_trains_every_combination_once_and_shows_failures_beside_success
 
     # The same again finds its job; with one value more, only that one is trained.
     assert [job.id for job in train.sweep(few, batch_size=64, batch=batch, **axes).jobs] == [found.jobs[0].id]
-    more = train.sweep(few, batch_size=64, batch=batch, learning_rate=[0.001, 0.02, 0.03]).follow()
-    assert list(more.jobs[0].table()["place"].astype(int)) == [2]
-    assert list(more.table()["status"]) == ["SUCCEEDED"] * 3
+    more = train.sweep(few, batch_size=64, batch=batch, learning_rate=[0.02, 0.03]).follow()
+    assert list(more.jobs[0].table()["place"].astype(int)) == [1]
+    assert list(more.table()["status"]) == ["SUCCEEDED"] * 2
 
 
 @pytest.mark.slow

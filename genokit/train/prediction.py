@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import os
+import sys
 import uuid
 from typing import TYPE_CHECKING
 
@@ -109,28 +109,24 @@ def predictions(job: Job) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main(model: str, data: str, shards: str, out: str) -> None:
     """Predict one part: the command of the job's children."""
     import pandas as pd
 
     from genokit.data import Manifest
 
-    parser = argparse.ArgumentParser("python -m genokit.train.prediction", description="Predict a part of the images.")
-    for name in ("model", "data", "shards", "out"):
-        parser.add_argument(name)
-    given = parser.parse_args(arguments)
-    shard, shards = int(os.environ["AWS_BATCH_JOB_ARRAY_INDEX"]), int(given.shards)
-    digits = load_digits(Manifest(given.data).fetch(progress=False))
+    shard = int(os.environ["AWS_BATCH_JOB_ARRAY_INDEX"])
+    digits = load_digits(Manifest(data).fetch(progress=False))
     table = pd.DataFrame({
         "part": ["train"] * len(digits.labels) + ["test"] * len(digits.test_labels),
         "image": [*range(len(digits.labels)), *range(len(digits.test_labels))],
         "label": np.concatenate([digits.labels, digits.test_labels]),
     })  # fmt: skip
-    own = np.array_split(np.arange(len(table)), shards)[shard]
-    probabilities = load(given.model).probabilities(np.concatenate([digits.images, digits.test_images])[own])
+    own = np.array_split(np.arange(len(table)), int(shards))[shard]
+    probabilities = load(model).probabilities(np.concatenate([digits.images, digits.test_images])[own])
     table = table.iloc[own].assign(predicted=probabilities.argmax(axis=1))
     table[[f"p{digit}" for digit in range(CLASSES)]] = probabilities.round(6)
-    storage.write(f"{given.out}/{_file(shard)}", table.to_csv(index=False))
+    storage.write(f"{out}/{_file(shard)}", table.to_csv(index=False))
     print(f"{len(own):,} images predicted, {int((table['predicted'] == table['label']).sum()):,} as labelled")
 
 
@@ -139,4 +135,4 @@ def _file(shard: int) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])
