@@ -20,7 +20,8 @@ from genokit.genomics.fastq import Read, templates
 from genokit.genomics.step import Reference, Step, check_name, fault, is_full, main
 
 BATCH = 1000  # templates aligned in one go
-LEVEL = ("--output-fmt-option", "level=4")  # in half the time of the default level, a BAM 1.5 percent larger
+# An index too; level 4 takes half the time of the default, and the BAM is 1.5 percent larger.
+OUTPUT = ("--write-index", "--output-fmt-option", "level=4")
 PAIRED, PROPER, UNMAPPED, REVERSE, FIRST, SECOND, SUPPLEMENTARY = 0x1, 0x2, 0x4, 0x10, 0x40, 0x80, 0x800
 TURN = str.maketrans("ACGTacgt", "TGCAtgca")
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -57,7 +58,7 @@ def align(step: Step) -> None:
         ", ".join(address for files in given.reads for address in files),
         ("samtools", "fixmate", "-m", "-u", "-", "/dev/stdout"),
         ("samtools", "sort", "-u", "-@", step.threads - 1, "-T", step.folder / "sort", "-o", "/dev/stdout", "-"),
-        ("samtools", "markdup", "-@", step.threads - 1, *LEVEL, "-f", metrics, "-", bam),
+        ("samtools", "markdup", "-@", step.threads - 1, *OUTPUT, "-f", metrics, "-", f"{bam}##idx##{bam}.bai"),
         feed=True,
     )
     with contextlib.suppress(BrokenPipeError), ThreadPoolExecutor(step.threads) as pool:  # finish says why it broke
@@ -78,7 +79,6 @@ def align(step: Step) -> None:
                 tools.stdin.write(future.result())
     tools.finish()
     step.do(str(bam), ("samtools", "quickcheck", bam))
-    step.do(str(bam), ("samtools", "index", "-@", step.threads - 1, bam))
 
 
 def _index(minibwa: Any, step: Step, reference: Reference) -> Any:

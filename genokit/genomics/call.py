@@ -52,18 +52,18 @@ def call(step: Step) -> None:
         ))  # fmt: skip
     for tools in running:
         tools.finish()
-    listed, whole, head = step.folder / "parts.txt", step.folder / "whole.bcf", step.folder / "head.txt"
+    listed, whole, head = step.folder / "parts.txt", step.folder / "whole.vcf.gz", step.folder / "head.txt"
     listed.write_text("".join(f"{part}\n" for part in parts))
     step.do(
         given.bam, ("bcftools", "concat", "-f", listed, "-Ou", "-o", "/dev/stdout"),
-        ("bcftools", "norm", "-f", reference.fasta, "-m", "-any", "-d", "exact", "-Ob", "-o", whole, "-"),
+        ("bcftools", "norm", "-f", reference.fasta, "-m", "-any", "-d", "exact", "-Ou", "-o", "/dev/stdout", "-"),
+        ("bcftools", "view", "-i", f"QUAL>={QUALITY}", "-Oz", "-o", whole, "-"),
     )  # fmt: skip
     # The next step has to know which reference this was.
     step.do(given.bam, ("bcftools", "view", "--no-version", "-h", whole, "-o", head))
     contig = re.compile(r"^(##contig=<ID=([^,>]+)[^>]*)>", re.MULTILINE)
     head.write_text(contig.sub(lambda m: f"{m[1]},md5={reference.sequences[m[2]][1]}>", head.read_text()))
-    step.do(given.bam, ("bcftools", "reheader", "-h", head, "-o", step.folder / "named.bcf", whole))
-    step.do(given.bam, ("bcftools", "view", "-i", f"QUAL>={QUALITY}", "-Oz", "-o", vcf, step.folder / "named.bcf"))
+    step.do(given.bam, ("bcftools", "reheader", "-h", head, "-o", vcf, whole))
     step.do(given.bam, ("bcftools", "index", "-t", vcf))
 
 
