@@ -103,12 +103,13 @@ def workflow(
             running |= found
     with ThreadPoolExecutor(16) as pool:
         complete = set().union(*pool.map(lambda rows: finished(rows, batch.clients), plan.samples.values()))
+    cared_for = complete | running.keys()
     # Samples that lack the same steps share array jobs; one that has to wait for a job of an earlier call has its own.
     groups: dict[tuple[tuple[str, str], ...], list[dict[str, Row]]] = {}
     for rows in plan.samples.values():
         lacking = {
             step: running.get(_identity(rows.get(STEPS[step][1], {})), "")
-            for step, row in rows.items() if _identity(row) not in complete | running.keys()
+            for step, row in rows.items() if _identity(row) not in cared_for
         }  # fmt: skip
         alone = ("", "") if plan.arrays else _identity(rows["align"])
         groups.setdefault((alone, *lacking.items()), []).append(rows)

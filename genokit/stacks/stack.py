@@ -26,7 +26,7 @@ class Stack:
     Parameters
     ----------
     name : str, default "batch"
-        A template of the kit, "batch", "omop" or "workspace", or the path of a template of your own.
+        A template of the kit, "batch", "genomics", "omop" or "workspace", or the path of a template of your own.
     stack_name : str, optional
         What CloudFormation calls the stack. By default the settings' ``stack`` for the template "batch", and
         "genokit-" with the template's name for the others.
