@@ -338,8 +338,8 @@ def _checked(name: str, value: Any, origin: str, base: Path = Path()) -> Any:
     with contextlib.suppress(TypeError):
         if name in PATHS:
             return _absolute(value, base)
-        if name == "workspace" and "://" not in os.fspath(value):
-            return str(_absolute(value, base))
+        if name == "workspace":
+            return os.fspath(value) if "://" in os.fspath(value) else str(_absolute(value, base))
         if name == "mirrors" and not isinstance(value, (str, bytes)):
             parts = [os.fspath(part) for part in value]
             return tuple(part if "://" in part else str(_absolute(part, base)) for part in parts)

@@ -269,7 +269,7 @@ _KINDS = {
     "good": (
         "succeeded", "finished before", "ok", "complete", "completed", "verified", "valid", "enabled", "passed", "done",
     ),
-    "bad": ("failed", "problem", "error", "kernel_died", "timed_out", "invalid", "mismatch", "wrong"),
+    "bad": ("failed", "problem", "error", "kernel_died", "timed_out", "invalid", "mismatch", "wrong", "damaged"),
     "warn": ("warning", "exited_early", "cancelled", "missing", "skipped", "sample"),
     "busy": ("running", "starting", "live"),
 }  # fmt: skip

@@ -113,6 +113,7 @@ def test_one_setting_picks_the_workspace_and_the_member(ws, tmp_path, monkeypatc
     monkeypatch.setenv("GENOKIT_WORKSPACE", ws.address)
     monkeypatch.setenv("GENOKIT_MEMBER", "ben")
     assert (Workspace().address, Workspace().member) == (ws.address, "ben")
+    assert Settings.load(start="/", environ={"GENOKIT_WORKSPACE": "s3://lab/ws"}).workspace == "s3://lab/ws"
     (tmp_path / "genokit.toml").write_text('workspace = "lab"\n')
     assert Settings.load(start=tmp_path, environ={}).workspace == str(tmp_path / "lab")
 
