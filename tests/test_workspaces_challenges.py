@@ -105,10 +105,16 @@ def sent(ws: Workspace, challenge: str, code: Path, command=COMMAND, time: str |
     number = f"{int(number, 16) ^ len(ws.entries()):016x}"
     sha256 = shipped.rpartition("/")[2].partition(".")[0]
     fields = {"submission": number, "challenge": challenge, "command": list(command), "code": sha256}
-    entries = ws._log.read()
-    entry = json.loads(encoded(len(entries) + 1, entries[-1].sha256, ws.member, "submitted", fields))
-    assert ws._log._put(json.dumps({**entry, "time": time or entry["time"]}).encode(), entries, lambda *_: None)
+    forged(ws, ws.member, "submitted", time, **fields)
     return number
+
+
+def forged(ws: Workspace, member: str, kind: str, time: str | None = None, **fields) -> None:
+    """An entry that a member writes around the library's checks, rightly signed; its clock may say another time."""
+    log = seen_by(ws, member)._log
+    entries = log.read()
+    entry = json.loads(encoded(len(entries) + 1, entries[-1].sha256, member, kind, fields))
+    assert log._put(json.dumps({**entry, "time": time or entry["time"]}).encode(), entries, lambda *_: None)
 
 
 def test_a_submission_is_evaluated_by_a_job_and_its_score_is_told(ws, risk, code):
@@ -350,6 +356,25 @@ def test_an_archive_that_unpacks_to_gigabytes_is_refused_before_it_fills_the_dis
     (tmp_path / "unpacked").mkdir()
     with pytest.raises(InvalidRequest, match="more than 1,024 MiB when unpacked"):
         bootstrap.unpack(ws.clients, str(next(tmp_path.glob("*.gz"))), tmp_path / "unpacked")
+
+
+def test_malformed_entries_stop_nobody_from_reading_the_others(ws, risk, code):
+    """Each is rightly chained and signed: by a custodian with another version of the kit, say, or by a modeller."""
+    fields = {"dataset": "wards@1.0.0", "limits": {}, "quota_per_day": 1, "private_fraction": 0}
+    forged(ws, "anna", "challenged", name="strange", outputs={"a.csv": {"type": "video"}}, **fields)
+    forged(ws, "anna", "challenged", name="limits", outputs={}, **{**fields, "limits": {"gpus": 1}})
+    forged(ws, "anna", "challenged", name="text", outputs={"a.csv": "text"}, **fields)
+    forged(ws, "anna", "revealed", challenge="risk", scores={"0" * 16: "high"})
+    forged(ws, "anna", "evaluated", submission="0" * 16, state="SUCCEEDED", seconds=1, score=[1], outputs=[],
+           folder="results/x/y", manifest="0" * 64, genokit="1")  # fmt: skip
+    forged(ws, "cleo", "submitted", submission="f" * 16, challenge="absent", command=["true"], code="0" * 64)
+    assert {"strange", "limits", "text"}.isdisjoint(ws.challenges()["challenge"])
+    assert "risk" in ws.challenges()["challenge"].tolist()
+    assert ws.leaderboard("risk").columns[0] == "rank"
+    with pytest.raises(InvalidRequest, match="a challenge that there is not"):
+        ws._evaluate("f" * 16)
+    with pytest.raises(InvalidParameters, match="A command is a list of words"):
+        seen_by(ws, "cleo").submit("risk", code, "python predict.py")
 
 
 def test_hostile_texts_are_escaped_wherever_they_are_shown(ws, risk, code):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -84,18 +85,19 @@ class Challenge:
 
 
 def found(entries: Iterable[LogEntry]) -> dict[str, Challenge]:
-    """The challenges by name, from entries that have effect."""
+    """The challenges by name, from entries that have effect. One whose parts are not possible has none."""
     policies: dict[str, ReleasePolicy] = {}
     challenges: dict[str, Challenge] = {}
     for one in entries:
         if one.kind == "published":
             policies.setdefault(f"{one['name']}@{one['version']}", POLICIES[one["policy"]])
         elif one.kind == "challenged" and one["name"] not in challenges and one["dataset"] in policies:
-            challenges[one["name"]] = Challenge(
-                one["name"], one["dataset"], one["metric"] or "", declare(one["outputs"]), Limits(**one["limits"]),
-                one["quota_per_day"], one["private_fraction"], one["deadline"] or "", policies[one["dataset"]],
-                one.member, one["folder"], one["truth"],
-            )  # fmt: skip
+            with contextlib.suppress(InvalidParameters, TypeError, ValueError, AttributeError):
+                challenges[one["name"]] = Challenge(
+                    one["name"], one["dataset"], one["metric"] or "", declare(one["outputs"]), Limits(**one["limits"]),
+                    one["quota_per_day"], one["private_fraction"], one["deadline"] or "", policies[one["dataset"]],
+                    one.member, one["folder"], one["truth"],
+                )  # fmt: skip
     return challenges
 
 

@@ -47,7 +47,7 @@ WORD = re.compile(r"[A-Za-z0-9<>][A-Za-z0-9 _.,:;()/%<>+-]{0,63}")
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
 NUMBER = re.compile(r"[+-]?(\d{1,20}\.?\d{0,20}|\.\d{1,20})([eE][+-]?\d{1,3})?", re.ASCII)
 MOST_ROWS = 5_000  # of an aggregate table
-MOST_MIB = {"predictions": 256, "model": 64}  # 16 of other types
+MOST_MIB = {"predictions": 64, "model": 64}  # 16 of other types
 MOST_PIXELS = 4_000_000
 COLOURS = 64
 

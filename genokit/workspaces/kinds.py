@@ -73,21 +73,29 @@ KINDS: dict[str, EntryKind] = {
     ),
     "submitted": EntryKind("submission:id challenge:name command:texts code:sha256", AUTHORS),
     "evaluated": EntryKind(
-        "submission:id state:state reason:text? seconds:count score:list outputs:texts folder:folder manifest:sha256 "
+        "submission:id state:state reason:text? seconds:count score:score outputs:texts folder:folder manifest:sha256 "
         "genokit:version"
     ),
-    "revealed": EntryKind("challenge:name scores:object"),
+    "revealed": EntryKind("challenge:name scores:scores"),
     # Release of results: see review.py for the order
     "requested": EntryKind("request:id submission:id files:texts context:text controls:text", AUTHORS),
     "changed": EntryKind("request:id submission:id files:texts context:text controls:text", AUTHORS),
     "moved": EntryKind("request:id to:authors_move comment:text?", AUTHORS),
-    "voted": EntryKind("request:id files:object manifest:sha256 comment:text?"),
-    "decided": EntryKind("request:id to:decision files:object? folder:folder? comment:text?"),
+    "voted": EntryKind("request:id files:votes manifest:sha256 comment:text?"),
+    "decided": EntryKind("request:id to:decision files:hashes? folder:folder? comment:text?"),
 }
 
 
 def _text(pattern: str) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, str) and re.fullmatch(pattern, value) is not None
+
+
+def _is_score(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(type(one) in (int, float, type(None)) for one in value)
+
+
+def _maps(value: Any, valid: Callable[[Any], bool]) -> bool:
+    return isinstance(value, dict) and all(isinstance(one, (str, list)) and valid(one) for one in value.values())
 
 
 TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -108,6 +116,10 @@ TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "state": (lambda value: value in STATES, f"one of {', '.join(STATES)}"),
     "authors_move": (lambda value: value in ("SUBMITTED", "WITHDRAWN"), "SUBMITTED or WITHDRAWN"),
     "decision": (lambda value: value in DECISIONS, f"one of {', '.join(DECISIONS)}"),
+    "score": (lambda value: _is_score(value), "a score and the ends of its interval, each a number or null"),
+    "scores": (lambda value: _maps(value, _is_score), "scores by submission"),
+    "votes": (lambda value: _maps(value, ("approve", "reject").__contains__), "approve or reject for each file"),
+    "hashes": (lambda value: _maps(value, _text(r"[0-9a-f]{64}")), "a SHA-256 for each file"),
     "id": (_text(r"[0-9a-f]{16}"), "an id of 16 hexadecimal digits"),
     "sha256": (_text(r"[0-9a-f]{64}"), "a SHA-256 in hexadecimal"),
     "time": (_text(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"), "a time in UTC, such as 2026-11-30T08:00:00.000000Z"),

@@ -41,9 +41,10 @@ from genokit.errors import InvalidParameters, MissingDependency
 from genokit.workspaces import syscall_filter
 
 NOBODY = 65534
+MOST_BYTES = 32_768  # of a command
 LOG_KIB = 256  # of what a command prints, so much is kept
 LOOK_S = 0.02  # between two looks at what the processes use
-SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/alternatives", "/etc/ld.so.cache")
+SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/alternatives", "/etc/fonts", "/etc/ld.so.cache")
 ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8", "USER": "nobody",
                "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}  # fmt: skip
 
@@ -138,13 +139,31 @@ def run(
     InvalidParameters
         The command is empty or not text.
     """
-    limits, words = limits or Limits(), list(command)
-    if not words or not all(isinstance(one, str) and one and "\0" not in one for one in words):
-        raise InvalidParameters(f"A command is a list of words, such as ['python', 'predict.py'], got {command!r}.")
-    with _started(checked(bubblewrap()), words, mounts, limits, chdir) as (process, handle, out, proc, log):
+    limits = limits or Limits()
+    with _started(checked(bubblewrap()), command_words(command), mounts, limits, chdir) as (
+        process,
+        handle,
+        out,
+        proc,
+        log,
+    ):
         reason, cpu_s, wall_s, printed = _watch(handle, out, proc, log, limits)
         process.wait()
         yield SandboxResult(_code(process.returncode), reason, wall_s, cpu_s, printed, out)
+
+
+def command_words(command: Sequence[str]) -> list[str]:
+    """The words of a command. Raises InvalidParameters unless they can be one.
+
+    >>> command_words(["python", "predict.py"])
+    ['python', 'predict.py']
+    """
+    found = [] if isinstance(command, str) else list(command)
+    if not found or not all(isinstance(one, str) and one and "\0" not in one for one in found):
+        raise InvalidParameters(f"A command is a list of words, such as ['python', 'predict.py'], got {command!r}.")
+    if sum(len(os.fsencode(one)) for one in found) > MOST_BYTES:
+        raise InvalidParameters(f"A command has at most {MOST_BYTES:,} bytes. Put longer texts into the code's files.")
+    return found
 
 
 @functools.cache
@@ -233,7 +252,7 @@ def _started(
     """bubblewrap, a handle of the sandbox, its results, its /proc and what it prints, just before the command."""
     output = limits.output_mib * 2**20
     bounds = {
-        "AS": limits.memory_mib * 2**20, "CPU": limits.cpu_s + 1, "NPROC": limits.processes, "FSIZE": output,
+        "AS": 4 * limits.memory_mib * 2**20, "CPU": limits.cpu_s + 1, "NPROC": limits.processes, "FSIZE": output,
         "NOFILE": 256, "CORE": 0, "MSGQUEUE": 0,
     }  # fmt: skip
     with ExitStack() as stack:

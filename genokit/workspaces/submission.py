@@ -94,10 +94,12 @@ def in_time(submission: str, entries: Sequence[LogEntry], new: LogEntry) -> None
     """
     sent = {one["submission"]: one for one in reversed(entries) if one.kind == "submitted"}
     one, done = sent[submission], results(entries)
-    known, since = found(entries)[one["challenge"]], last_day(new.time)
+    known, since = found(entries).get(one["challenge"]), last_day(new.time)
+    if known is None:
+        raise InvalidRequest(f"The submission '{submission}' is to a challenge that there is not.")
     if submission in done:
         raise InvalidRequest(f"The submission '{submission}' has been evaluated.")
-    before = max(entry.time for entry in entries[: entries.index(one)] if entry.member == known.member)
+    before = max((entry.time for entry in entries[: entries.index(one)] if entry.member == known.member), default="")
     if known.deadline and max(one.time, before) >= known.deadline:
         raise InvalidRequest(f"The submission '{submission}' came after the deadline, {known.deadline[:16]} (UTC).")
     mine = [

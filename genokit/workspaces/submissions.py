@@ -24,7 +24,7 @@ from genokit.workspaces.custody import SCORES, Custody, files_of, is_labels
 from genokit.workspaces.evaluation import NONE, Outcome, Score
 from genokit.workspaces.log import LogEntry, now
 from genokit.workspaces.membership import expiry
-from genokit.workspaces.sandbox import Limits
+from genokit.workspaces.sandbox import Limits, command_words
 from genokit.workspaces.scorers import SCORERS
 from genokit.workspaces.submission import Submission, results, within_quota
 
@@ -202,7 +202,7 @@ class Challenges(Custody):
             The folder cannot be shipped.
         """
         fields: dict[str, Any] = {"submission": secrets.token_hex(8), "challenge": self._challenge(challenge).name,
-                                  "command": list(command), "code": "0" * 64}  # fmt: skip
+                                  "command": command_words(command), "code": "0" * 64}  # fmt: skip
         self._may("submitted", within_quota, fields)
         shipped = archive.ship(self.clients, code, storage.join(self.address, "code", self.member))
         fields["code"] = shipped.rpartition("/")[2].partition(".")[0]
