@@ -178,7 +178,7 @@ class CohortQuality:
         rows = {"samples": f"{len(self.samples):,}", "marked": f"{len(marked):,} values"}
         for figure in ("mean_coverage", "mapped_percent", "duplicate_percent", "ti_tv"):
             median, _, low, high = self.summary.loc[figure]
-            rows[figure] = f"{median:.4g} ({low:.4g} to {high:.4g})"
+            rows[figure] = f"median {median:.4g}, {low:.4g} to {high:.4g}"
         fold = {"Samples": self.table(), "What stands out": marked, "Methods": self.methods}
         return display.card("Cohort quality", rows, status="warning" if len(marked) else "passed", fold=fold)
 
