@@ -161,6 +161,9 @@ def test_the_head_says_how_fresh_the_view_is_and_what_went_wrong():
     now = a_snapshot("a", next_s=4.0)
     assert "updated every 4 s" in text(panes.head("q", "here", now, closed=False))
     assert "all jobs have ended" in text(panes.head("q", "here", a_snapshot("a"), closed=False))
+    assert "✓ OK" in text(panes.head("q", "here", a_snapshot("a"), closed=False))
+    failed = Snapshot(states=(JobState("1", "a", "FAILED"),))
+    assert "✕ FAILED" in text(panes.head("q", "here", failed, closed=False))
     assert "CLOSED" in text(panes.head("q", "here", now, closed=True))
     broken = panes.head("q", "here", a_snapshot("a", problem="AWS could not be reached", next_s=8), closed=False)
     assert 'role="alert"' in broken

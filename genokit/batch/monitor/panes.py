@@ -20,7 +20,7 @@ def head(title: str, place: str, now: Snapshot, *, closed: bool) -> Html:
     if closed:
         state, how = "CLOSED", "no longer updated"
     elif now.next_s is None:
-        state, how = "OK", "all jobs have ended"
+        state, how = "FAILED" if now.counts["FAILED"] else "OK", "all jobs have ended"
     else:
         state, how = "LIVE", f"updated every {now.next_s:.2g} s"
     parts: list[Html] = [live.heading(title, place, state, f"as of {at}, {how}")]
