@@ -95,8 +95,11 @@ def test_a_sample_is_executed_and_the_workflow_finds_it_finished(account, tmp_pa
     assert (linted(exported.definition, tmp_path), unsendable(exported.definition)) == ([], [])
     with executions(batch.clients, monkeypatch) as execute:
         done = execute(exported.definition, exported.inputs["S2"])
-    assert (done["status"], json.loads(done["output"])) == ("SUCCEEDED", exported.inputs["S2"])
     jobs = batch.jobs().set_index("name")
+    ids = {one: {"JobId": jobs["job_id"][f"genomics-{one}"]} for one in STEPS}
+    last = [{**exported.inputs["S2"], "job": ids[one]} for one in ("annotate", "stats")]
+    assert done["status"] == "SUCCEEDED"
+    assert json.loads(done["output"]) == {**exported.inputs["S2"], "job": ids["align"], "branches": last}
     assert {name: jobs["queue"][name] for name in jobs.index} == {f"genomics-{one}": QUEUES[one] for one in STEPS}
     assert jobs["created"]["genomics-align"] <= jobs["started"]["genomics-align"]
     assert jobs["created"]["genomics-call"] >= jobs["stopped"]["genomics-align"]

@@ -36,7 +36,7 @@ def definition(raw=template):
     """The machine's definition with its substitutions, as CloudFormation makes it."""
     made = raw.raw["Resources"]["Machine"]["Properties"]
     values = raw.value(made["DefinitionSubstitutions"])
-    return json.loads(re.sub(r"\$\{(\w+)\}", lambda found: values[found[1]], json.dumps(made["Definition"])))
+    return json.loads(re.sub(r"\$\{(\w+)\}", lambda found: values[found[1]], made["DefinitionString"]))
 
 
 # --- what linters and AWS would say

@@ -86,7 +86,8 @@ def machine(definitions: Mapping[str, str], queues: Mapping[str, str], timeout_s
             "Type": "Task", "Resource": "arn:aws:states:::batch:submitJob.sync",
             "Parameters": {"JobName": f"genomics-{step}", "JobQueue": queues[step],
                            "JobDefinition": definitions[step], "Parameters.$": f"$.{step}"},
-            "ResultPath": None, "TimeoutSeconds": timeout_s, "Retry": [RETRY],
+            "ResultSelector": {"JobId.$": "$.JobId"}, "ResultPath": "$.job",
+            "TimeoutSeconds": timeout_s, "Retry": [RETRY],
             "Catch": [{"ErrorEquals": ["States.ALL"], "ResultPath": "$.error", "Next": f"{name}Failed"}],
             **({"Next": following} if following else {"End": True}),
         }  # fmt: skip
@@ -95,6 +96,6 @@ def machine(definitions: Mapping[str, str], queues: Mapping[str, str], timeout_s
 
     call = states("call", "Annotate") | states("annotate") if "annotate" in definitions else states("call")
     branches = [{"StartAt": "Call", "States": call}, {"StartAt": "Stats", "States": states("stats")}]
-    both = {"Type": "Parallel", "Branches": branches, "ResultPath": None, "End": True}
+    both = {"Type": "Parallel", "Branches": branches, "ResultPath": "$.branches", "End": True}
     about = "Align, then call and annotate beside stats, for one sample. Made by genokit.genomics.export."
     return {"Comment": about, "StartAt": "Align", "States": {**states("align", "CallAndStats"), "CallAndStats": both}}
