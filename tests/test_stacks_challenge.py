@@ -16,6 +16,7 @@ GIVEN = {
     "ImageRepository": "genokit",
     "Image": "123456789012.dkr.ecr.us-east-1.amazonaws.com/genokit@sha256:" + "0" * 64,
     "S3PrefixList": "pl-63a5400a",
+    "WorkspaceKey": "arn:aws:kms:us-east-1:123456789012:key/1",
 }
 template = Template(CHALLENGE, **GIVEN)
 DEFINITIONS = template.of("Batch::JobDefinition")
@@ -148,9 +149,12 @@ def test_stage_never_reads_the_truth_and_gate_writes_as_its_custodian_alone():
         return f"arn:aws:s3:::lab-bucket/lab/{prefix}/*"
 
     stage, gate = granted("StageRole"), granted("GateRole")
-    assert set(stage) == {"s3:GetObject", "s3:ListBucket"}
+    assert set(stage) == {"s3:GetObject", "s3:ListBucket", "kms:Decrypt"}
     assert set(stage["s3:GetObject"]) == {under(one) for one in ("log", "signed", "data", "code")}
-    assert set(gate) == {"s3:GetObject", "s3:PutObject", "s3:ListBucket", "batch:DescribeJobs"}
+    key = {"kms:Decrypt", "kms:GenerateDataKey"}  # that of the workspace's bucket, used by S3 alone
+    assert set(gate) == {"s3:GetObject", "s3:PutObject", "s3:ListBucket", "batch:DescribeJobs", *key}
+    assert gate["kms:Decrypt"] == stage["kms:Decrypt"] == [GIVEN["WorkspaceKey"]]
+    assert "kms" not in str(Template(CHALLENGE, **{**GIVEN, "WorkspaceKey": ""}).of("IAM::Role"))
     assert set(gate["s3:PutObject"]) == {under(one) for one in ("log", "signed/anna", "results")}
     assert under("data") not in gate["s3:GetObject"]
     assert not [action for action in granted("ExecutionRole") if action.startswith("s3:")]

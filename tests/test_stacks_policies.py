@@ -28,7 +28,8 @@ from recorded import (
     needs,
     resource_types,
 )
-from template import ACCOUNT, GENOMICS, OMOP, PATH, REGION, STACK, Template
+from template import ACCOUNT, CHALLENGE, GENOMICS, OMOP, PATH, REGION, STACK, Template
+from test_stacks_challenge import GIVEN as CHALLENGED
 from test_stacks_image import Aws, by_codebuild, own_tag, small_checkout, stand_in
 from test_stacks_template import submitted
 
@@ -354,7 +355,8 @@ def test_every_role_of_a_stack_has_the_boundary_and_only_ends_that_the_deployer_
 
 def test_the_boundary_allows_what_the_stacks_roles_do_and_no_more():
     boundary = Policy(BOUNDARY)
-    whole = [Template(), Template(OMOP, Redshift="true"), Template(GENOMICS)]
+    lab = {**CHALLENGED, "WorkspaceBucket": "genokit-workspace-bucket-x1"}
+    whole = [Template(), Template(OMOP, Redshift="true"), Template(GENOMICS), Template(CHALLENGE, **lab)]
     asked = {
         (action, item)
         for one in whole
@@ -365,7 +367,9 @@ def test_the_boundary_allows_what_the_stacks_roles_do_and_no_more():
         for item in listed(statement["Resource"])
         if meant(action, item)
     }
-    denied = {pair for pair in asked if not boundary.allows(Need(*pair))}
+    by_s3 = {"kms:ViaService": f"s3.{REGION}.amazonaws.com"}
+    denied = {pair for pair in asked if not boundary.allows(Need(*pair, by_s3))}
+    assert not boundary.allows(Need("kms:Decrypt", CHALLENGED["WorkspaceKey"]))
     assert not denied
     agent = {action for one in BOUNDARY["Statement"] for action in listed(one["Action"])} - {one for one, _ in asked}
     assert {action.partition(":")[0] for action in agent} == {"ec2", "ecs"}  # of the instances' own policy
