@@ -268,8 +268,12 @@ STATUS_COLOURS = {
 _KINDS = {
     "good": (
         "succeeded", "finished before", "ok", "complete", "completed", "verified", "valid", "enabled", "passed", "done",
+        "approved", "released",
     ),
-    "bad": ("failed", "problem", "error", "kernel_died", "timed_out", "invalid", "mismatch", "wrong", "damaged"),
+    "bad": (
+        "failed", "problem", "error", "kernel_died", "timed_out", "invalid", "mismatch", "wrong", "damaged", "refused",
+        "rejected",
+    ),
     "warn": ("warning", "exited_early", "cancelled", "missing", "skipped", "sample"),
     "busy": ("running", "starting", "live"),
 }  # fmt: skip

@@ -252,7 +252,7 @@ def test_the_quota_holds_at_submission_and_again_at_evaluation(ws, code):
 def test_a_late_submission_is_refused_whatever_its_clock_says(ws, code):
     soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=2)
     set_challenge(ws, "timely", deadline=soon)
-    with pytest.raises(InvalidRequest, match="are told after its deadline"):
+    with pytest.raises(InvalidRequest, match="are revealed after its deadline"):
         ws.reveal("timely")
     early = sent(seen_by(ws, "cleo"), "timely", code)
     ws._evaluate(early)

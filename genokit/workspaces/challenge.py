@@ -20,7 +20,7 @@ from genokit.workspaces.scorers import SCORERS
 if TYPE_CHECKING:
     import pandas as pd
 
-WAYS_TO_END = 64  # states and fixed sentences that a member can be told
+WAYS_TO_END = 64  # states and fixed sentences that a member can see
 STEP_S = 10  # to which the wall time is rounded up
 
 
@@ -39,7 +39,7 @@ class Challenge:
     quota_per_day : int
         Submissions that are evaluated for each member within 24 hours.
     private_fraction : float
-        The share of the held-out rows whose score is told only after the deadline.
+        The share of the held-out rows whose scores are private until the deadline.
     deadline : str
         When submissions end, in UTC; "" for never.
     policy : ReleasePolicy
@@ -61,10 +61,10 @@ class Challenge:
 
     @property
     def bits_per_day(self) -> float:
-        """The most bits of the data that one member can learn in a day from what is told about its submissions."""
-        told = 3 * SCORERS[self.metric].bits if self.metric else 0.0  # the score and both ends of its interval
+        """The most bits of the data that the scores, states and times of a member's submissions can carry in a day."""
+        scores = 3 * SCORERS[self.metric].bits if self.metric else 0.0  # the score and both ends of its interval
         ways = math.log2(WAYS_TO_END) + math.log2(math.ceil(self.limits.wall_s / STEP_S) + 1)
-        return self.quota_per_day * (told + ways)
+        return self.quota_per_day * (scores + ways)
 
     def __repr__(self) -> str:
         return f"<Challenge {self.name}: {self.metric or 'no metric'} on {self.dataset}, {len(self.outputs)} outputs>"
@@ -74,10 +74,11 @@ class Challenge:
             "Data set": self.dataset,
             "Metric": self.metric or "none",
             "Split": f"{1 - self.private_fraction:.0%} public, {self.private_fraction:.0%} private",
-            "Deadline": self.deadline[:16] or "none",
+            "Deadline": utc(self.deadline),
             "Quota": f"{self.quota_per_day} submissions a day for each member",
             "Leak bound": f"at most {self.bits_per_day:,.0f} bits a day for each member, from scores, states and times",
-            "Small counts": f"below {self.policy.min_cell} hidden, rounded to {self.policy.round_to}",
+            "Small counts": f"below {self.policy.min_cell} hidden"
+            + (f", others rounded to {self.policy.round_to}" if self.policy.round_to > 1 else ""),
         }
         outputs = [{"file": one.name, "type": one.type, "columns": ", ".join(one.columns)} for one in self.outputs]
         fold = {f"{len(outputs)} outputs": table(outputs), "Limits": asdict(self.limits)}
@@ -144,3 +145,12 @@ def last_day(time: str) -> str:
     """24 hours before a time of an entry, as entries hold times."""
     at = datetime.datetime.fromisoformat(time) - datetime.timedelta(days=1)
     return at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def utc(time: str) -> str:
+    """A time of an entry for people.
+
+    >>> utc("2027-01-31T00:00:00.000000Z"), utc("")
+    ('2027-01-31 00:00 UTC', 'none')
+    """
+    return f"{time[:16].replace('T', ' ')} UTC" if time else "none"

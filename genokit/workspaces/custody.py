@@ -1,4 +1,4 @@
-"""What needs the custodian's access: the job that evaluates a submission, and the results that are not told."""
+"""What needs the custodian's access: the job that evaluates a submission, and the results that only custodians see."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ class Custody(SharedData):
         return found
 
     def _private_file(self, one: Submission, name: str) -> str:
-        """A result that is not told to members: the scores, the evidence or the log. Raises AccessDenied."""
+        """A result that only custodians read: the scores, the evidence or the log. Raises AccessDenied."""
         me = access.members(self.entries()).get(self.member)
         if me is None or me.role != "custodian" or not me.holds(now()):
             message = f"'{self.member}' may not read {name} of the submission '{one.id}': it needs the role custodian."

@@ -56,9 +56,9 @@ class Outcome:
         return f"<Outcome {self.state}{': ' if self.reason else ''}{self.reason}>"
 
     def _repr_html_(self) -> Html:
-        rows = {"Reason": self.reason or None, "Wall time": f"at most {self.seconds} s"}
+        rows = {**({"Reason": self.reason} if self.reason else {}), "Wall time": f"at most {self.seconds} s"}
         outputs = [{"file": one.name, "type": one.type, "summary": one.summary} for one in self.outputs]
-        shown = {f"{one.name}": one.table for one in self.outputs if one.table is not None}
+        shown = {one.name: table(one.table, most=10) for one in self.outputs if one.table is not None}
         fold = {"Outputs": table(outputs), **shown, "Log": Log(self.log.decode(errors="replace"))}
         return card("Outcome", rows, status=self.state, fold=fold)
 

@@ -1,7 +1,7 @@
 """The life of a submission as an RO-Crate, in the phases of the Five Safes profile: https://w3id.org/5s-crate/0.4
 
 Check, validation, sign-off, execution and disclosure are actions in the crate's metadata. It holds hashes, names,
-times, states and the public score, which members are told anyway; no output and no log.
+times, states and the public score, which members see anyway; no output and no log.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def write(
     if result:
         ran = "Failed" if result["state"] == "FAILED" else "Completed"
         passed = {"SUCCEEDED": "Completed", "FAILED": "Potential", "REFUSED": "Failed"}[result["state"]]
-        told = [
+        seen = [
             _value(crate, name, value) for name, value in zip(("score", "low", "high"), result["score"], strict=True)
         ]
         held = [_value(crate, f"output-{name}", "held until its release") for name in result["outputs"]]
@@ -57,7 +57,7 @@ def write(
             _action(crate, "validation", "ValidationCheck", "Completed", judge, at, object=code),
             crate.add(
                 "#execution", "CreateAction", name="Run in the sandbox", instrument=code, agent=people[one.member],
-                object=[dataset, *limits, kit], result=[*told, *held], actionStatus=STATUS.format(ran),
+                object=[dataset, *limits, kit], result=[*seen, *held], actionStatus=STATUS.format(ran),
                 startTime=one.entry.time, endTime=at, error=result["reason"] if ran == "Failed" else None,
             ),
             _action(crate, "gate", "DisclosureCheck", passed, judge, at, error=result["reason"]),
@@ -90,7 +90,7 @@ def _ref(entry: LogEntry) -> str:
 
 
 def _value(crate: Crate, name: str, value: object) -> Reference:
-    return crate.add(f"#{name}", "PropertyValue", name=name, value="not told" if value is None else str(value))
+    return crate.add(f"#{name}", "PropertyValue", name=name, value="not shown" if value is None else str(value))
 
 
 def _action(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from genokit.batch import Job
 from genokit.display import Html, card
 from genokit.errors import InvalidRequest
-from genokit.workspaces.challenge import Challenge, found, last_day
+from genokit.workspaces.challenge import Challenge, found, last_day, utc
 from genokit.workspaces.log import LogEntry
 
 
@@ -58,12 +58,12 @@ class Submission:
         rows: dict[str, object] = {
             "Challenge": self.challenge,
             "Member": self.member,
-            "Submitted": self.entry.time[:16],
+            "Submitted": utc(self.entry.time),
         }
         if result:
             score, low, high = result["score"]
+            rows |= {"Reason": result["reason"]} if result["reason"] else {}
             rows |= {
-                "Reason": result["reason"],
                 "Score": score if low is None else f"{score} (95 % interval {low} to {high})",
                 "Wall time": f"at most {result['seconds']} s",
                 "Outputs held": ", ".join(result["outputs"]) or "none",
@@ -81,7 +81,7 @@ def within_quota(entries: Sequence[LogEntry], new: LogEntry) -> None:
     """Raise InvalidRequest if a member submits too late or too often, by its own clock."""
     known = found(entries)[new["challenge"]]
     if known.deadline and new.time >= known.deadline:
-        raise InvalidRequest(f"The challenge '{known.name}' ended on {known.deadline[:16]} (UTC).")
+        raise InvalidRequest(f"The challenge '{known.name}' ended on {utc(known.deadline)}.")
     since, sent = last_day(new.time), [one for one in entries if one.kind == "submitted"]
     mine = [one for one in sent if (one.member, one["challenge"]) == (new.member, known.name) and one.time > since]
     _refuse_more(known, new.member, len(mine))
@@ -101,7 +101,7 @@ def in_time(submission: str, entries: Sequence[LogEntry], new: LogEntry) -> None
         raise InvalidRequest(f"The submission '{submission}' has been evaluated.")
     before = max((entry.time for entry in entries[: entries.index(one)] if entry.member == known.member), default="")
     if known.deadline and max(one.time, before) >= known.deadline:
-        raise InvalidRequest(f"The submission '{submission}' came after the deadline, {known.deadline[:16]} (UTC).")
+        raise InvalidRequest(f"The submission '{submission}' came after the deadline, {utc(known.deadline)}.")
     mine = [
         result for number, result in done.items()
         if (sent[number].member, sent[number]["challenge"]) == (one.member, known.name) and result.time > since

@@ -31,6 +31,8 @@ from genokit.workspaces.submission import Submission, results, within_quota
 if TYPE_CHECKING:
     import pandas as pd
 
+WAITING = ("SUBMITTED", None, None, None, None, None)
+
 
 class Challenges(Custody):
     """Challenges of a workspace, and the submissions to them; the base of ``Workspace``."""
@@ -69,7 +71,7 @@ class Challenges(Custody):
         quota_per_day : int, default 5
             Submissions that are evaluated for each member within 24 hours.
         private_fraction : float, default 0.5
-            The share of the held-out rows whose score is told only by ``reveal``.
+            The share of the held-out rows whose scores are private until ``reveal``.
         deadline : datetime or date, optional
             When submissions end. Default: never.
 
@@ -284,15 +286,10 @@ class Challenges(Custody):
         for one in reversed(entries):
             if one.kind == "submitted" and challenge in (None, one["challenge"]):
                 result = done.get(one["submission"])
-                told = (
-                    (result["state"], result["reason"], *result["score"], result["seconds"])
-                    if result
-                    else ("SUBMITTED",)
-                )
-                told += (None,) * (6 - len(told))
-                rows.append((one["submission"], one["challenge"], one.member, one.time, *told, one["code"]))
-        told_columns = ["state", "reason", "score", "low", "high", "seconds"]
-        columns = ["submission", "challenge", "member", "submitted", *told_columns, "code"]
+                known = (result["state"], result["reason"], *result["score"], result["seconds"]) if result else WAITING
+                rows.append((one["submission"], one["challenge"], one.member, one.time, *known, one["code"]))
+        columns_of_result = ["state", "reason", "score", "low", "high", "seconds"]
+        columns = ["submission", "challenge", "member", "submitted", *columns_of_result, "code"]
         return Frame(rows, columns=columns).astype({"submitted": "datetime64[us, UTC]"})
 
     def leaderboard(self, challenge: str, split: str = "public") -> pd.DataFrame:
@@ -330,7 +327,7 @@ class Challenges(Custody):
         return frame.sort_values(["rank", "submitted"])[columns].reset_index(drop=True)
 
     def reveal(self, challenge: str) -> pd.DataFrame:
-        """Tell all members the private scores, after the deadline; returns the leaderboard.
+        """Show the private scores to all members, after the deadline; returns the leaderboard.
 
         Parameters
         ----------
@@ -347,7 +344,7 @@ class Challenges(Custody):
         deadline = self._challenge(challenge).deadline
         if not deadline or now() < deadline:
             raise InvalidRequest(
-                f"Private scores of '{challenge}' are told after its deadline, {deadline[:16] or 'and it has none'}. "
+                f"Private scores of '{challenge}' are revealed after its deadline, {challenges.utc(deadline)}. "
                 "Earlier, members could fit them."
             )
         self._append("revealed", challenge=challenge, scores=self._private(challenge))
@@ -386,7 +383,7 @@ class Challenges(Custody):
         return compared
 
     def _private(self, challenge: str) -> dict[str, Score]:
-        """The private scores of a challenge by submission, told or read."""
+        """The private scores of a challenge by submission: revealed ones, or read as a custodian."""
         entries = self.entries()
         for one in entries:
             if one.kind == "revealed" and one["challenge"] == challenge:
