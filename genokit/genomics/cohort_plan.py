@@ -32,15 +32,14 @@ Row = dict[str, str]  # the values of the words of a command; "out" and "key" sa
 
 
 class CohortPlan(NamedTuple):
-    """For each sample the row of each step, and for each step the definition of its jobs and its command.
+    """For each sample the row of each step, and for each step the definition of its jobs.
 
-    ``arrays`` says whether the rows of several samples can be one array job.
+    ``commands`` are those that override the definitions': such a job has no row, and so is no child of an array.
     """
 
     samples: dict[str, dict[str, Row]]
     definitions: dict[str, JobDefinition]
     commands: dict[str, list[str]]
-    arrays: bool
 
 
 def planned(
@@ -83,7 +82,7 @@ def planned(
             words |= {"out": storage.join(words["folder"], folder), "key": _digest(about)}
             used = {"sample", "out", "key", *(word.removeprefix("Ref::") for word in one["command"])}
             rows[step] = {name: words[name] for name in sorted(used & words.keys())}
-    return CohortPlan(plan, definitions, {step: one["command"] for step, one in steps.items()}, arrays=pip)
+    return CohortPlan(plan, definitions, {} if pip else {step: one["command"] for step, one in steps.items()})
 
 
 def queue_of(step: str, high: str, low: str) -> str:

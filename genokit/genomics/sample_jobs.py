@@ -111,7 +111,7 @@ def workflow(
             step: running.get(_identity(rows.get(STEPS[step][1], {})), "")
             for step, row in rows.items() if _identity(row) not in cared_for
         }  # fmt: skip
-        alone = ("", "") if plan.arrays else _identity(rows["align"])
+        alone = _identity(rows["align"]) if plan.commands else ("", "")
         groups.setdefault((alone, *lacking.items()), []).append(rows)
     for key, members in groups.items():
         made: dict[str, Job] = {}
@@ -121,10 +121,10 @@ def workflow(
             before = batch.job(awaited) if awaited else made.get(STEPS[step][1])
             made[step] = batch.submit(
                 plan.definitions[step], queue=queues[step], name=name,
-                again=plan.arrays and any((job["name"], job["status"]) == (name, "SUCCEEDED") for job in ours),
+                again=not plan.commands and any((job["name"], job["status"]) == (name, "SUCCEEDED") for job in ours),
                 after=before if len(each) == 1 else None, after_each=before if len(each) > 1 else None,
-                each=each if plan.arrays else None, parameters=None if plan.arrays else each[0],
-                command=None if plan.arrays else plan.commands[step],
+                each=None if plan.commands else each, parameters=each[0] if plan.commands else None,
+                command=plan.commands.get(step),
             )  # fmt: skip
         jobs += made.values()
     return Workflow(batch, plan.samples, complete, jobs)
