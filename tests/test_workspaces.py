@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -235,6 +236,21 @@ def test_a_second_log_with_other_entries_is_found_by_who_has_seen_the_first(ws, 
     shutil.copytree(tmp_path / "fork", ws.address)
     assert found(ws) == [6]
     assert "two forks" in ws.audit().damage[0].problem
+
+
+def test_a_log_of_which_nothing_is_left_is_found_by_who_has_seen_it(ws, tmp_path):
+    shutil.rmtree(Path(ws.address, "log"))
+    audit = ws.audit()
+    assert [(one.number, one.problem) for one in audit.damage] == [(1, "is missing: entry 5 has been seen here before")]
+    assert "DAMAGED" in audit._repr_html_()
+    with pytest.raises(NotFound, match="There is no workspace at"):
+        Workspace(tmp_path / "nothing", "anna").audit()
+
+
+def test_threads_may_share_a_workspace(ws):
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda i: (ws.grant(f"m{i}", "viewer"), ws.entries()), range(20)))
+    assert [one.number for one in ws.entries()] == list(range(1, 26))
 
 
 def test_what_was_read_is_not_read_again(ws):

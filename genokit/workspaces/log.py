@@ -19,6 +19,7 @@ import json
 import random
 import re
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -148,25 +149,29 @@ class WorkspaceLog:
     def __init__(self, address: str, clients: Clients) -> None:
         self.address, self.clients = address, clients
         self._entries: list[LogEntry] = []
+        self._reading = threading.Lock()  # a view may look from a thread of its own
 
     def read(self) -> list[LogEntry]:
         """All entries. Raises LogDamaged with the number of the first that is wrong, and NotFound without a log."""
-        known, seen = self._entries, self._seen()  # before the files: another process may see more meanwhile
-        for one in chained(self._files(len(known)), len(known), known[-1].sha256 if known else START):
-            if isinstance(one, Damage):
-                raise self._damaged(one)
-            known.append(one)
-        if lost := _lost(known, seen):
-            raise self._damaged(lost)
-        if not known:
-            raise NotFound(f"There is no workspace at '{self.address}'. Workspace.create(address) makes one.")
-        self._remember(known[-1])
-        return list(known)
+        with self._reading:
+            known, seen = self._entries, self._seen()  # before the files: another process may see more meanwhile
+            for one in chained(self._files(len(known)), len(known), known[-1].sha256 if known else START):
+                if isinstance(one, Damage):
+                    raise self._damaged(one)
+                known.append(one)
+            if lost := _lost(known, seen):
+                raise self._damaged(lost)
+            if not known:
+                raise self._absent()
+            self._remember(known[-1])
+            return list(known)
 
     def verify(self) -> tuple[list[LogEntry], list[Damage]]:
         """Read the whole log anew: its entries, and all that is wrong with it."""
         seen = self._seen()
         found = list(chained(self._files(0)))
+        if not found and not seen[0]:
+            raise self._absent()
         entries = [one for one in found if isinstance(one, LogEntry)]
         damage = [one for one in found if isinstance(one, Damage)]
         lost = _lost(entries, seen) if not damage else None
@@ -199,8 +204,8 @@ class WorkspaceLog:
         """
         for _ in range(ATTEMPTS):
             entries = self.read()
-            if self._put(_next(entries, member, kind, fields), entries, check):
-                return self._entries[-1]
+            if entry := self._put(_next(entries, member, kind, fields), entries, check):
+                return entry
             time.sleep(random.random() / 50)
         raise ServiceError(f"Other members wrote to '{self.address}' {ATTEMPTS:,} times in between. Try again.")
 
@@ -211,7 +216,7 @@ class WorkspaceLog:
 
     def begin(self, member: str, kind: str, fields: Mapping[str, Any]) -> bool:
         """Write the first entry of a new log; False if there is one."""
-        return self._put(_next([], member, kind, fields), [], lambda entries, entry: None)
+        return self._put(_next([], member, kind, fields), [], lambda entries, entry: None) is not None
 
     # --- behind it
 
@@ -219,7 +224,10 @@ class WorkspaceLog:
     def _folder(self) -> str:
         return storage.join(self.address, "log")
 
-    def _put(self, data: bytes, entries: list[LogEntry], check: Callable[[Sequence[LogEntry], LogEntry], None]) -> bool:
+    def _put(
+        self, data: bytes, entries: list[LogEntry], check: Callable[[Sequence[LogEntry], LogEntry], None]
+    ) -> LogEntry | None:
+        """Write an entry after these; None if another writer was first."""
         number = len(entries) + 1
         entry = _whole(data, number)
         check(entries, entry)
@@ -228,10 +236,9 @@ class WorkspaceLog:
         written = storage.write_if_absent(target, data, clients=self.clients)
         # botocore repeats a request whose answer was lost, and the repetition finds our own entry.
         if not written and storage.read(target, at_most=MOST_BYTES + 1, clients=self.clients) != data:
-            return False
-        self._entries.append(entry)
+            return None
         self._remember(entry)
-        return True
+        return entry
 
     def _signature(self, member: str, sha256: str) -> str:
         return storage.join(self.address, "signed", member, sha256)
@@ -274,6 +281,9 @@ class WorkspaceLog:
             self.clients.settings.made("home")
             content = {"address": self.address, "number": entry.number, "sha256": entry.sha256}
             write_atomic(self._head, json.dumps(content), private=True)
+
+    def _absent(self) -> NotFound:
+        return NotFound(f"There is no workspace at '{self.address}'. Workspace.create(address) makes one.")
 
     def _damaged(self, damage: Damage) -> LogDamaged:
         return LogDamaged(
