@@ -7,6 +7,9 @@ import gzip
 import hashlib
 import io
 import json
+import os
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -180,12 +183,39 @@ def test_three_jobs_evaluate_a_submission_as_on_aws(ws, risk, three, code, folde
     place = folder / "submission"
     program = PREDICT.replace("SIGN", "1").replace('"/data/', f'"{place}/data/').replace('"/out/', f'"{place}/out/')
     (code / "predict.py").write_text(program)
-    for command, state in ((COMMAND, "SUCCEEDED"), (["false"], "FAILED")):
-        number = seen_by(ws, "cleo").submit("risk", code, command, start=False).id
-        one = ws.evaluate(number, stack=three).wait()
-        assert one.state == state
-        assert not list(place.iterdir())
-    assert ws.submissions("risk")["state"].tolist()[:2] == ["FAILED", "SUCCEEDED"]
+    number = seen_by(ws, "cleo").submit("risk", code, COMMAND, start=False).id
+    assert ws.evaluate(number, stack=three).wait().state == "SUCCEEDED"
+    assert not list(place.iterdir())
+
+
+def test_a_second_job_that_fails_is_a_submission_that_fails(ws, risk, three, code, folder):
+    place, batch = folder / "submission", Batch(ws.clients)
+    number = sent(seen_by(ws, "cleo"), "risk", code)
+    ws._stage(number, place)
+    with pytest.raises(InvalidRequest, match="Another submission is in"):
+        ws._stage(number, place)
+    ran = batch.submit(f"{three}-run", queue=f"{three}-submissions", command=["false"]).wait()
+    entry = ws._gate(number, place, ran.id)
+    assert (entry["state"], entry["reason"]) == ("FAILED", "The command ended with an error.")
+    assert not list(place.iterdir())
+
+
+def test_a_job_that_fails_quotes_nothing(ws, code, folder):
+    """What the job prints can be read by the member who submitted: no message of an unexpected error is printed."""
+    content = b"id,truth,split\np200,ANNA\xff,public\n"
+    storage.write(storage.join(ws.address, "truth", "odd", "x", "truth.csv"), content)
+    sha256 = hashlib.sha256(content).hexdigest()
+    forged(ws, "anna", "challenged", name="odd", dataset="wards@1.0.0", metric="roc_auc", outputs=OUTPUTS, limits={},
+           quota_per_day=9, private_fraction=0, folder="truth/odd/x", truth=sha256)  # fmt: skip
+    number = sent(seen_by(ws, "cleo"), "odd", code)
+    command = [sys.executable, "-m", "genokit.workspaces", "evaluate", ws.address, number, "anna"]
+    environment = {**os.environ, **ws.clients.settings.environ()}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr == (
+        "genokit: the evaluation failed with UnicodeDecodeError. A custodian repeats it to see why.\n"
+    )
 
 
 @pytest.mark.parametrize(

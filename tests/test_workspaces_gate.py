@@ -164,6 +164,7 @@ def test_a_folder_that_is_a_link_is_not_opened(tmp_path):
         ({"a.csv": {**TABLE, "counts": ["age"]}}, "needs counts"),
         ({"a.csv": {"type": "predictions", "columns": {"risk": "number"}}}, "two columns"),
         ({"a.json": {"type": "numbers"}}, "needs keys"),
+        ({"a.safetensors": {"type": "model", "share": 2}}, "above 0 and at most 1"),
         ({"a.png": {"type": "figure", "columns": {}}}, "does not take 'columns'"),
     ],
 )

@@ -37,6 +37,12 @@ def main() -> int:
     except GenokitError as error:
         print(f"genokit: {error}", file=sys.stderr)
         return 2
+    except Exception as error:  # its message may quote data
+        print(
+            f"genokit: the evaluation failed with {type(error).__name__}. A custodian repeats it to see why.",
+            file=sys.stderr,
+        )
+        return 2
     print(f"Submission {given.submission}: {ws.submission(given.submission).state}")
     return 0
 

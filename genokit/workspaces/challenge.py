@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from genokit.disclosure import threshold
 from genokit.display import Html, card, table
 from genokit.errors import InvalidParameters, did_you_mean
 from genokit.workspaces.gate import Output, declare
@@ -77,7 +78,7 @@ class Challenge:
             "Deadline": utc(self.deadline),
             "Quota": f"{self.quota_per_day} submissions a day for each member",
             "Leak bound": f"at most {self.bits_per_day:,.0f} bits a day for each member, from scores, states and times",
-            "Small counts": f"below {self.policy.min_cell} hidden"
+            "Small counts": f"below {threshold(self.policy.min_cell)} hidden"
             + (f", others rounded to {self.policy.round_to}" if self.policy.round_to > 1 else ""),
         }
         outputs = [{"file": one.name, "type": one.type, "columns": ", ".join(one.columns)} for one in self.outputs]

@@ -119,6 +119,8 @@ def _declared(name: str, given: dict[str, Any]) -> Output:
         raise InvalidParameters(f"'{name}' needs two columns, 'id' and the prediction; got {list(one.columns)}.")
     if kind == "aggregate" and (not one.counts or any(one.columns.get(count) != "count" for count in one.counts)):
         raise InvalidParameters(f"'{name}' needs counts: the columns of type count that hold numbers of persons.")
+    if type(one.share) not in (int, float) or not 0 < one.share <= 1:
+        raise InvalidParameters(f"The share of '{name}' must be above 0 and at most 1, got {one.share!r}.")
     if unknown := sorted(set(one.by) - set(one.columns)):
         raise InvalidParameters(f"'{name}' has no column '{unknown[0]}' to group by.")
     return one
