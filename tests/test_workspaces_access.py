@@ -6,18 +6,21 @@ import json
 import random
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import boto3
+import pandas as pd
 import pytest
 from botocore.exceptions import ClientError
 from iam import allowed
 from moto import mock_aws
 from moto.core import set_initial_no_auth_action_count
+from recorded import listen, needs
 from template import WORKSPACE, Template
 
-from genokit import Settings, Stack, Workspace
+from genokit import Run, Settings, Stack, Workspace, backends
 from genokit.errors import AccessDenied, InvalidParameters, InvalidRequest
 from genokit.workspaces import access, log
 from genokit.workspaces.kinds import ROLES
@@ -95,10 +98,10 @@ def entries(seed: int) -> list[log.LogEntry]:
     return [one for one, refused in access.judged(found) if not refused]
 
 
-def policies(found: list[log.LogEntry]) -> dict[str, list[dict]]:
+def policies(found: list[log.LogEntry], at: datetime = NOW) -> dict[str, list[dict]]:
     """The statements of each member's role, from the generated template."""
     managed = STATIC.of("IAM::ManagedPolicy")
-    lines = filled(WORKSPACE.read_text(), found, log.now(NOW)).partition("\nOutputs:")[0].splitlines()
+    lines = filled(WORKSPACE.read_text(), found, log.now(at)).partition("\nOutputs:")[0].splitlines()
     statements = {}
     for line in lines:
         if line.startswith("  Member"):
@@ -213,6 +216,62 @@ def test_nobody_lists_data_or_changes_the_bucket_but_custodians_find_files():
     for prefix, answer in (("log/", True), ("data/", False), ("", False)):
         context = {**request("ben", NOW), "s3:prefix": prefix}
         assert allowed(viewer, [], "s3:ListBucket", BUCKET, context) == answer
+
+
+# --- what the library asks of S3, as each member
+
+
+def asked(ws: Workspace, member: str, work: Callable[[Workspace], object]) -> list[tuple[str, str, dict[str, str]]]:
+    """The actions, resources and contexts of the requests to S3 that some work makes."""
+    clients, calls = backends.clients(ws.clients.settings), []
+    listen("s3", clients.s3, calls)
+    work(Workspace(ws.address, member, clients=clients))
+    found = []
+    for call in calls:
+        context = {"s3:if-none-match": "*"} if "IfNoneMatch" in call.request else {}
+        context |= {"s3:prefix": call.request["Prefix"]} if "Prefix" in call.request else {}
+        # Who may not list is told 403 of an absent object, which the library takes for absent.
+        for need in [one for one in needs(call) if one.action != "s3:ListBucket" or "Prefix" in call.request]:
+            found.append((need.action, need.resource.replace("arn:aws:s3:::genokit", BUCKET), context))
+    assert found
+    return found
+
+
+def test_what_the_library_asks_of_s3_is_allowed_to_the_member_who_asks(account, tmp_path):
+    ws = Workspace.create("s3://genokit", "anna", name="lab", settings=account)
+    ws.grant("ben", "analyst").grant("cleo", "modeller").grant("dan", "viewer")
+    (tmp_path / "ages").mkdir()
+    (tmp_path / "ages" / "ages.csv").write_text("id,age\n1,30\n")
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "predict.py").write_text("print(1)")
+    run = Run(tmp_path / "run", "r", "FAILED", tmp_path / "n.ipynb", "5e" * 32, NOW).save()
+    outputs = {"n.json": {"type": "numbers", "keys": ["n"]}}
+    mock = pd.DataFrame({"id": [7], "age": [99]})
+
+    def see(mine: Workspace) -> None:
+        mine.audit(), mine.members(), mine.datasets(), mine.runs(), mine.practice("ages", progress=False)
+
+    def send(mine: Workspace) -> None:
+        mine.submit("count", tmp_path / "code", ["python", "predict.py"], start=False)
+        mine.run(mine.publish(run))
+
+    work: list[tuple[str, Callable[[Workspace], object]]] = [
+        ("anna", lambda mine: mine.publish(tmp_path / "ages", terms="GRU", practice=mock)),
+        ("anna", lambda mine: mine.challenge("count", "ages", outputs=outputs)),
+        ("anna", lambda mine: mine.fetch("ages", progress=False)),
+        ("ben", lambda mine: mine.accept("ages")),
+        ("ben", lambda mine: mine.fetch("ages", progress=False)),
+        *((member, see) for member in ("anna", "ben", "cleo", "dan")),
+        *((member, send) for member in ("anna", "ben", "cleo")),
+    ]
+    bucket = bucket_policy()
+    for member, step in work:
+        requests = asked(ws, member, step)
+        own = policies(ws.entries(), datetime.now(UTC))[member]
+        context = request(member, datetime.now(UTC))
+        denied = [(action, where) for action, where, more in requests
+                  if not allowed(own, bucket, action, where, context | more)]  # fmt: skip
+        assert denied == [], member
 
 
 # --- the evaluator against moto's S3

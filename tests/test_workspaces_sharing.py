@@ -154,6 +154,16 @@ def test_every_term_has_an_identifier_of_the_ontology():
     assert len({words[:11] for words in duo().values()}) == len(duo())
 
 
+def test_on_s3_data_are_published_fetched_and_pinned_in_the_same_way(account, folder):
+    ws = Workspace.create("s3://genokit/lab", "anna", settings=account)
+    ref = ws.publish(folder, terms="GRU", practice=pd.DataFrame({"id": [7], "age": [99]}))
+    assert ws.fetch(ref, progress=False)["ages"].read_text() == ROWS
+    assert ws.practice(ref, progress=False)["ages"].read_text() == "id,age\n7,99\n"
+    storage.write(f"s3://genokit/lab/{ws.entries('published')[0]['folder']}/datapackage.json", "{}", clients=ws.clients)
+    with pytest.raises(HashMismatch, match=r"datapackage\.json' was changed after it was published"):
+        ws.fetch(ref, progress=False)
+
+
 # --- what was changed afterwards
 
 
