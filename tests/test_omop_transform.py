@@ -36,6 +36,19 @@ def count(con, table: str) -> int:
     return con.execute(f"SELECT COUNT(*) FROM {table}").fetchone()[0]
 
 
+def column(con, name: str, table: str, by: str | None = None) -> list:
+    """A column of a table, in the order of its key: that of the source's rows."""
+    key = by or f"{table.removeprefix('cdm.')}_id"
+    return [value for (value,) in con.execute(f"SELECT {name} FROM {table} ORDER BY {key}").fetchall()]
+
+
+NOON = "2150-01-02 12:00:00"
+
+
+def order(**values):
+    return {"subject_id": 1, "hadm_id": 100, "startdate": "2150-01-02"} | values
+
+
 def lab(**values):
     return {"subject_id": 1, "hadm_id": 100, "itemid": 50912, "charttime": "2150-01-02 06:00:00"} | values
 
@@ -265,71 +278,56 @@ def test_a_death_that_the_hospital_knows_of_is_observed_and_one_of_the_index_alo
         assert str(one(con, "SELECT * FROM cdm.observation_period")["observation_period_end_date"]) == last
 
 
-@pytest.mark.parametrize(
-    ("table", "given", "rows"),
-    [
-        ("inputevents_cv", {"amount": None, "rate": None}, 0),
-        ("inputevents_cv", {"amount": 0.0, "rate": None}, 0),
-        ("inputevents_cv", {"amount": None, "rate": 0.0}, 0),
-        ("inputevents_cv", {"amount": None, "rate": 0.1}, 1),
-        ("inputevents_cv", {"amount": 2.0, "rate": None}, 1),
-        ("inputevents_mv", {"amount": 0.0, "rate": None}, 0),
-        ("inputevents_mv", {"amount": -3.0, "rate": None}, 0),
-        ("inputevents_mv", {"amount": 2.0, "rate": None}, 1),
-    ],
-)
-def test_where_neither_an_amount_nor_a_rate_was_charted_nothing_was_given(table, given, rows):
-    moment = "charttime" if table == "inputevents_cv" else "starttime"
-    row = {"subject_id": 1, "hadm_id": 100, "itemid": 30025, moment: "2150-01-02 06:00"} | given
-    assert count(cdm(**{table: [row]}, only="drug_exposure"), "cdm.drug_exposure") == rows
-
-
-@pytest.mark.parametrize(
-    ("written", "quantity"),
-    [
-        ("40,000", 40000.0),
-        ("1,234,567.5", 1234567.5),
-        ("4,00", None),
-        ("0", None),
-        ("1-2", None),
-        ("0.5", 0.5),
-        ("1,5", None),
-    ],
-)
-def test_a_quantity_may_have_commas_between_thousands(written, quantity):
-    order = {"subject_id": 1, "hadm_id": 100, "drug": "NS", "startdate": "2150-01-02", "form_val_disp": written}
-    assert (
-        one(cdm(prescriptions=[order], only="drug_exposure"), "SELECT * FROM cdm.drug_exposure")["quantity"] == quantity
+def test_where_neither_an_amount_nor_a_rate_was_charted_nothing_was_given():
+    row = {"subject_id": 1, "hadm_id": 100, "itemid": 30025}
+    charted = [(None, None), (0.0, None), (None, 0.0), (None, 0.1), (2.0, None)]
+    infused = [(0.0, None), (-3.0, None), (2.0, None)]
+    con = cdm(
+        inputevents_cv=[row | {"charttime": NOON, "amount": amount, "rate": rate} for amount, rate in charted],
+        inputevents_mv=[row | {"starttime": NOON, "amount": amount, "rate": rate} for amount, rate in infused],
+        only="drug_exposure",
     )
+    assert column(con, "drug_exposure_id", "cdm.drug_exposure") == [3 * 16 + 1, 4 * 16 + 2, 5 * 16 + 2]
 
 
-@pytest.mark.parametrize(
-    ("drug", "concept"),
-    [("Insulin", 19122121), ("heparin sodium ", 1367571), ("Vancomycin", 1707687), ("Furosemide", 956874), ("?", 0)],
-)
-def test_a_common_drug_is_known_by_its_name_alone(drug, concept):
-    order = {"subject_id": 1, "hadm_id": 100, "drug": drug, "prod_strength": "any", "startdate": "2150-01-02"}
-    row = one(cdm(prescriptions=[order], only="drug_exposure"), "SELECT * FROM cdm.drug_exposure")
-    assert row["drug_concept_id"] == concept
+def test_a_quantity_may_have_commas_between_thousands():
+    written = {
+        "40,000": 40000.0,
+        "1,234,567.5": 1234567.5,
+        "4,00": None,
+        "0": None,
+        "1-2": None,
+        "0.5": 0.5,
+        "1,5": None,
+    }
+    con = cdm(prescriptions=[order(drug="NS", form_val_disp=text) for text in written], only="drug_exposure")
+    assert column(con, "quantity", "cdm.drug_exposure") == list(written.values())
 
 
-@pytest.mark.parametrize(
-    ("item", "concept"), [(223258, 1596977), (30045, 1596977), (225975, 1367571), (225798, 1707687)]
-)
-def test_common_infusions_are_known_by_their_items(item, concept):
-    given = {"subject_id": 1, "hadm_id": 100, "itemid": item, "amount": 1.0}
-    table, moment = ("inputevents_cv", "charttime") if item < 220000 else ("inputevents_mv", "starttime")
-    row = one(
-        cdm(only="drug_exposure", **{table: [given | {moment: "2150-01-02 06:00"}]}), "SELECT * FROM cdm.drug_exposure"
+def test_a_common_drug_is_known_by_its_name_alone():
+    known = {"Insulin": 19122121, "heparin sodium ": 1367571, "Vancomycin": 1707687, "Furosemide": 956874, "?": 0}
+    con = cdm(prescriptions=[order(drug=drug, prod_strength="any") for drug in known], only="drug_exposure")
+    assert column(con, "drug_concept_id", "cdm.drug_exposure") == list(known.values())
+
+
+def test_common_infusions_are_known_by_their_items():
+    given = {"subject_id": 1, "hadm_id": 100, "amount": 1.0}
+    con = cdm(
+        inputevents_cv=[given | {"itemid": 30045, "charttime": NOON}],
+        inputevents_mv=[given | {"itemid": item, "starttime": NOON} for item in (223258, 225975, 225798)],
+        only="drug_exposure",
     )
-    assert row["drug_concept_id"] == concept
+    found = column(con, "drug_concept_id", "cdm.drug_exposure", by="drug_exposure_id % 16, drug_exposure_id")
+    assert found == [1596977, 1367571, 1707687, 1596977]
 
 
-@pytest.mark.parametrize("place", ["HOME", "HOME HEALTH CARE", "DEAD/EXPIRED", "LEFT AGAINST MEDICAL ADVI"])
-def test_home_and_death_are_no_places_that_a_visit_ends_in(place):
-    admission = one_patient()["admissions"][0] | {"discharge_location": place}
-    row = one(cdm(only="visit_occurrence", admissions=[admission]), "SELECT * FROM cdm.visit_occurrence")
-    assert (row["discharged_to_concept_id"], row["discharged_to_source_value"]) == (0, place)
+def test_home_and_death_are_no_places_that_a_visit_ends_in():
+    places = ["HOME", "HOME HEALTH CARE", "DEAD/EXPIRED", "LEFT AGAINST MEDICAL ADVI"]
+    admission = one_patient()["admissions"][0]
+    admissions = [admission | {"hadm_id": 100 + n, "discharge_location": place} for n, place in enumerate(places)]
+    con = cdm(only="visit_occurrence", admissions=admissions)
+    assert column(con, "discharged_to_concept_id", "cdm.visit_occurrence") == [0] * 4
+    assert column(con, "discharged_to_source_value", "cdm.visit_occurrence") == places
 
 
 def test_a_person_is_observed_from_the_first_to_the_last_contact():
@@ -427,51 +425,31 @@ def test_a_diagnosis_without_a_code_says_nothing():
     assert count(con, "cdm.condition_occurrence") == 0
 
 
-@pytest.mark.parametrize(
-    ("value", "number", "operator", "concept"),
-    [
-        ("<0.1", 0.1, 4171756, None),
-        (">= 60", 60.0, 4171755, None),
-        ("LESS THAN 5", 5.0, 4171756, None),
-        ("GREATER THAN 300", 300.0, 4172704, None),
-        ("NEG", None, None, 45878583),
-        ("HEMOLYZED, 2 TUBES", None, None, None),
-        ("0-2", None, None, None),
-        (None, None, None, None),
-    ],
-)
-def test_results_that_are_no_numbers_keep_what_they_say(value, number, operator, concept):
-    row = one(cdm(labevents=[lab(value=value)], only="measurement"), "SELECT * FROM cdm.measurement")
-    assert (row["value_as_number"], row["operator_concept_id"], row["value_as_concept_id"]) == (
-        number,
-        operator,
-        concept,
-    )
-    assert row["value_source_value"] == value
+def test_results_that_are_no_numbers_keep_what_they_say():
+    told = {  # value: number, operator, concept
+        "<0.1": (0.1, 4171756, None),
+        ">= 60": (60.0, 4171755, None),
+        "LESS THAN 5": (5.0, 4171756, None),
+        "GREATER THAN 300": (300.0, 4172704, None),
+        "NEG": (None, None, 45878583),
+        "HEMOLYZED, 2 TUBES": (None, None, None),
+        "0-2": (None, None, None),
+        None: (None, None, None),
+    }
+    con = cdm(labevents=[lab(value=value) for value in told], only="measurement")
+    columns = ("value_as_number", "operator_concept_id", "value_as_concept_id", "value_source_value")
+    found = zip(*(column(con, name, "cdm.measurement") for name in columns), strict=True)
+    assert list(found) == [(*said, value) for value, said in told.items()]
 
 
-@pytest.mark.parametrize(
-    ("ndc", "concept", "source"),
-    [
-        ("00338004904", 40220357, "00338004904 Bag"),
-        ("338004904", 40220357, "338004904 Bag"),
-        ("338004904.0", 40220357, "338004904.0 Bag"),
-        ("338,004,904.00", 40220357, "338,004,904.00 Bag"),
-        ("00338-0049-04", 40220357, "00338-0049-04 Bag"),
-        ("0338-0049-04", 40220357, "0338-0049-04 Bag"),
-        ("00338-049-04", 40220357, "00338-049-04 Bag"),
-        ("00338-0049-4", 40220357, "00338-0049-4 Bag"),
-        ("3.4E+08", 0, "3.4E+08 Bag"),
-        ("0", 0, "Bag"),
-        ("0.0", 0, "Bag"),
-        (None, 0, "Bag"),
-        ("99999999999", 0, "99999999999 Bag"),
-    ],
-)
-def test_ndcs_map_however_an_export_wrote_them(athena, ndc, concept, source):
-    order = {"subject_id": 1, "hadm_id": 100, "drug": "Bag", "ndc": ndc, "startdate": "2150-01-02"}
-    row = one(cdm(athena, prescriptions=[order], only="drug_exposure"), "SELECT * FROM cdm.drug_exposure")
-    assert (row["drug_concept_id"], row["drug_source_value"]) == (concept, source)
+def test_ndcs_map_however_an_export_wrote_them(athena):
+    bag = ("00338004904", "338004904", "338004904.0", "338,004,904.00", "00338-0049-04", "0338-0049-04",
+           "00338-049-04", "00338-0049-4")  # fmt: skip
+    concepts = dict.fromkeys(bag, 40220357) | dict.fromkeys(("3.4E+08", "0", "0.0", None, "99999999999"), 0)
+    sources = ["Bag" if ndc in ("0", "0.0", None) else f"{ndc} Bag" for ndc in concepts]
+    con = cdm(athena, prescriptions=[order(drug="Bag", ndc=ndc) for ndc in concepts], only="drug_exposure")
+    assert column(con, "drug_concept_id", "cdm.drug_exposure") == list(concepts.values())
+    assert column(con, "drug_source_value", "cdm.drug_exposure") == sources
 
 
 def test_a_prescription_that_ends_before_it_starts_ends_as_it_starts():
