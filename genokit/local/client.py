@@ -143,15 +143,18 @@ class Caller:
         return store.connect(self.home)
 
     @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
-        """One transaction, rolled back if no supervisor can be started; the supervisor is woken afterwards."""
+    def writing(self, *, concerns_jobs: bool = True) -> Iterator[sqlite3.Connection]:
+        """One transaction. If it concerns jobs, it is rolled back where no supervisor can be started, which is woken
+        afterwards."""
         with store.connect(self.home) as db:
             db.execute("pragma synchronous = full")  # what a client was told survives a power failure
             db.execute("pragma wal_autocheckpoint = 10000")  # a checkpoint waits for the disk
             with store.transaction(db):
                 yield db
-                self.wake(b"")
-        self.wake()
+                if concerns_jobs:
+                    self.wake(b"")
+        if concerns_jobs:
+            self.wake()
 
     def stack_resources(self, kind: str) -> dict[str, Any]:
         """The names and the properties of what stacks made of a type: how a service finds what is its own."""

@@ -56,7 +56,7 @@ class _Within(Caller):
     undo: ExitStack
 
     @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
+    def writing(self, *, concerns_jobs: bool = True) -> Iterator[sqlite3.Connection]:
         yield self.db
 
     def call(self, operation: str, request: Doc) -> None:

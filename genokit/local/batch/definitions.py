@@ -28,7 +28,7 @@ def register_job_definition(caller: Caller, request: dict[str, Any]) -> dict[str
             f"jobDefinition '{name}': the embedded account accepts type 'container' with containerProperties "
             "and type 'multinode' with nodeProperties"
         )
-    with caller.writing() as db:
+    with caller.writing(concerns_jobs=False) as db:
         newest = db.execute("select max(revision) from definitions where name = ?", (name,)).fetchone()[0] or 0
         doc = {"tags": {}, **request, "containerOrchestrationType": "ECS"}
         db.execute("insert into definitions values (?, ?, 'ACTIVE', ?)", (name, newest + 1, json.dumps(doc)))
@@ -60,7 +60,7 @@ def describe_job_definitions(caller: Caller, request: dict[str, Any]) -> dict[st
 def deregister_job_definition(caller: Caller, request: dict[str, Any]) -> dict[str, Any]:
     """Make a revision INACTIVE: what was submitted with it goes on, and nothing new can be."""
     name, revision = split(request["jobDefinition"])
-    with caller.writing() as db:
+    with caller.writing(concerns_jobs=False) as db:
         if revision is None:
             # The text of the API wants a revision, its example names none: then the one that a job would be given.
             revision = active(caller, db, name)[1]
