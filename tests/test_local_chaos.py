@@ -326,8 +326,6 @@ def test_a_home_that_cannot_be_is_a_clear_error(tmp_path: Path, below: str) -> N
 def test_a_home_that_no_supervisor_can_enter_is_a_clear_error(account: Settings) -> None:
     box = Box(account)
     definition = box.define("true")
-    backends.account(account).stop()
-    (account.home / "wake").unlink()
     (account.home / "wake").mkdir()  # in the place of the FIFO
     with pytest.raises(ClientError, match=f"The embedded account in '{account.home}' has no supervisor") as caught:
         box.submit(definition)
