@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import re
 import signal
@@ -23,6 +24,7 @@ from genokit import Pipeline, Run, Settings
 from genokit.errors import ConfigError, GenokitError, InvalidParameters, NotFound, PipelineFailed
 from genokit.files import sha256
 from genokit.pipelines import PipelineRun, runs
+from genokit.pipelines.plan import Input
 
 Files = Callable[..., Path]
 
@@ -81,6 +83,14 @@ class Page(HTMLParser):
         self.tags.add(tag)
         self.links += [found["href"]] if tag == "a" and found.get("href") else []
         self.images += [found["alt"]] if tag == "img" and found.get("alt") else []
+
+
+def test_an_input_that_was_not_recorded_is_named_with_the_nearest(tmp_path: Path) -> None:
+    now = datetime.datetime.now(datetime.UTC)
+    known = {"a": Run(tmp_path, "a", "SUCCEEDED", tmp_path / "a.ipynb", "", now, outputs={"end": 3})}
+    assert (Input(("a",), "end").value(known), Input(("a",), "end", several=True).value(known)) == (3, [3])
+    with pytest.raises(GenokitError, match=r"'a.ends' is needed, but a did not record it.*Did you mean 'end'"):
+        Input(("a",), "ends").value(known)
 
 
 def test_outputs_become_inputs_and_the_report_shows_figures_first(files: Files, settings: Settings) -> None:

@@ -280,6 +280,19 @@ def test_over_the_wire_a_file_is_uploaded_and_a_folder_is_refused(write: Write, 
             sent(reads.parent)
 
 
+@pytest.mark.slow
+def test_combinations_whose_results_exist_are_restored_although_the_others_cannot_be_submitted(
+    write: Write, settings: Settings
+) -> None:
+    write("calls", *CALLS)
+    toml = '[[notebook]]\nname = "calls"\npath = "calls.ipynb"\nmatrix = {{ seed = {} }}'
+    first = Pipeline(write("small", toml=toml.format([1])), settings=settings).run(queue="lowPriority", progress=False)
+    with pytest.raises(PipelineFailed, match=r"calls-2 FAILED: .*nowhere") as raised:
+        Pipeline(write("small", toml=toml.format([1, 2])), settings=settings).run(queue="nowhere", progress=False)
+    assert [(one.name, one.state) for one in raised.value.runs] == [("calls-1", "SUCCEEDED")]
+    assert raised.value.runs[0].cached_from == str(first.runs["calls-1"].path)
+
+
 def test_what_cannot_run_is_refused_before_a_job_is_submitted(write: Write, settings: Settings) -> None:
     with pytest.raises(InvalidParameters, match="Did you mean 'seed'"):
         run(write("calls", *CALLS), {"sed": 1}, queue="lowPriority", settings=settings)
