@@ -206,13 +206,18 @@ def notebook(place: Path, *lines: str) -> Path:
     return place / "n.ipynb"
 
 
+@pytest.fixture(scope="module")
+def thought(tmp_path_factory) -> genokit.Run:
+    """A run of a notebook."""
+    place = tmp_path_factory.mktemp("thought")
+    file = notebook(place / "notebooks", "import genokit", "genokit.record('answer', 42)")
+    return genokit.run(file, name="think", settings=Settings(home=place / "home"), progress=False)
+
+
 @pytest.fixture
-def shared(ws: Workspace, tmp_path: Path) -> str:
-    """The id of a run that the analyst shared."""
-    file = notebook(tmp_path / "ben-notebooks", "import genokit", "genokit.record('answer', 42)")
-    ben = seen_by(ws, "ben")
-    genokit.run(file, name="think", settings=ben.clients.settings, progress=False, workspace=ben)
-    return str(ben.runs()["run"][0])
+def shared(ws: Workspace, thought: genokit.Run) -> str:
+    """The id of that run, shared by the analyst."""
+    return seen_by(ws, "ben").publish(thought)
 
 
 def test_a_run_is_shared_and_found_across_members(ws, shared):
@@ -264,9 +269,11 @@ def test_a_run_that_used_a_data_set_of_the_workspace_is_reproduced_with_the_repr
     }
     ben = Workspace(settings=labs["ben"])
     ben.accept("ages")
-    done = genokit.run(notebook(tmp_path / "nb", *lines), settings=labs["ben"], progress=False, cache=True)
+    done = genokit.run(
+        notebook(tmp_path / "nb", *lines), settings=labs["ben"], progress=False, cache=True, workspace=ben
+    )
     assert done.data
-    run = ben.publish(done)
+    run = ben.runs()["run"][0]
     storage.delete(tmp_path / "ben")  # nothing of that lab's machine is there
     compared = Workspace(settings=labs["anna"]).reproduce(run)
     assert compared.equal

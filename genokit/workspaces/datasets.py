@@ -32,10 +32,10 @@ def description(
     Raises NotFound, InvalidManifest.
     """
     if isinstance(data, Path):
-        content = described(data, name, title=title, licence=licence, version=version)
-        return content, {one["path"]: data / one["path"] for one in _resources(content)}
+        found: Descriptor = described(data, name, title=title, licence=licence, version=version)
+        return found, {one["path"]: data / one["path"] for one in found["resources"]}
     files = {f"{one}{''.join(path.suffixes)}": path for one, path in data.paths.items()}
-    content = {"$schema": PROFILE, "name": name, "title": title or data.title, "version": version}
+    content: Descriptor = {"$schema": PROFILE, "name": name, "title": title or data.title, "version": version}
     content["licenses"] = [{"title": one} for one in ([licence] if licence else data.licences)]
     content["x-citation"] = data.citation
     content["resources"] = [
@@ -96,14 +96,5 @@ def pinned(address: str, sha256: str, clients: Clients) -> bytes:
     return data
 
 
-def total_bytes(content: Descriptor) -> int:
-    """The size of all files."""
-    return sum(one["bytes"] for one in _resources(content))
-
-
 def _bytes(content: Descriptor) -> bytes:
     return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
-
-
-def _resources(content: Descriptor) -> list[dict[str, Any]]:
-    return list(content["resources"])

@@ -101,7 +101,7 @@ class SharedData(Members):
             "conditions": conditions,
             "policy": policy,
             "files": len(files),
-            "bytes": datasets.total_bytes(content),
+            "bytes": sum(one["bytes"] for one in content["resources"]),
             **dict(zip(("folder", "manifest"), datasets.place("data", content), strict=True)),
         }
 
