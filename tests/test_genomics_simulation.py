@@ -100,6 +100,16 @@ def test_the_truth_is_normalised_and_the_alternative_alleles_are_in_the_reads(co
     assert seen > 0.7 * homozygous > 7  # another variant may lie within the 15 bases
 
 
+def test_two_in_three_snvs_are_transitions_as_in_a_human_genome(tmp_path):
+    cohort = genomics.simulate(tmp_path / "cohort", 1, bases=1_000_000, contigs=1, coverage=0.01)
+    lines = gzip.decompress(cohort["truth-vcf"].read_bytes()).decode().splitlines()
+    changes = [line.split("\t")[3] + line.split("\t")[4] for line in lines if line[0] != "#"]
+    snvs = [one for one in changes if len(one) == 2]
+    share = sum(one in ("AG", "GA", "CT", "TC") for one in snvs) / len(snvs)
+    assert abs(share - 2 / 3) < 3 * (2 / 9 / len(snvs)) ** 0.5 < 0.04  # three standard errors
+    assert {*snvs} == {a + b for a in "ACGT" for b in "ACGT" if a != b}
+
+
 def test_every_gene_is_read_from_its_start_codon_to_its_stop_codon(cohort):
     reference = "".join(cohort["reference"].read_text().splitlines()[1:])
     genes: dict[str, list[list[str]]] = {}

@@ -39,6 +39,7 @@ READ = 150  # bases
 FRAGMENT = (400, 80)  # bases: mean and standard deviation
 DUPLICATES = 0.02  # share of pairs that are copies of the pair before
 SNV_EVERY, INDEL_EVERY = 700, 2500  # bases between two variants of one sample
+SUBSTITUTIONS = {1: 1 / 6, 2: 2 / 3, 3: 1 / 6}  # of SNVs: how far on in ACGT the other base is; 2 is a transition
 FREQUENCY = (1, 1.6)  # of a variant in the population, a beta distribution: het to hom is 62 to 38
 CARRIED = 0.555  # the share of sites that differ from the reference in one sample, for this distribution
 LONGEST_INDEL = 40  # bases
@@ -83,8 +84,8 @@ def simulate(
 
     The folder gets ``reference.fa`` (isochores, three families of repeats, short tandem repeats and a duplication),
     ``genes.gff3``, ``truth.vcf.gz`` (normalised, phased), ``confident.bed``, paired reads of 150 bases in ``reads``
-    and ``samples.csv`` with the columns of nf-core/sarek. The paths in the sheet are relative to it. An older
-    simulated cohort in the folder is replaced.
+    and ``samples.csv`` with the columns of nf-core/sarek. The paths in the sheet are relative to it. Two in three SNVs
+    are transitions: Ti/Tv is 2, about that of a human genome. An older simulated cohort in the folder is replaced.
 
     Parameters
     ----------
@@ -245,9 +246,11 @@ def _gene(rng: Generator, contig: str, bases: Bases, start: int) -> str:
 def _sites(rng: Generator, bases: Bases, repeats: list[tuple[int, int]]) -> list[Site]:
     """The places where the population varies: left-aligned, and no two that touch."""
     length, found = len(bases), []
-    for start in rng.integers(0, length, round(length / SNV_EVERY / CARRIED)).tolist():
-        ref = bases[start : start + 1]
-        found.append(Site(start, ref.tobytes(), _mutated(rng, ref, 1.0).tobytes(), rng.beta(*FREQUENCY)))
+    starts = rng.integers(0, length, round(length / SNV_EVERY / CARRIED))
+    steps = rng.choice([*SUBSTITUTIONS], len(starts), p=[*SUBSTITUTIONS.values()])
+    alts = LETTERS[(np.searchsorted(LETTERS, bases[starts]) + steps) % 4]
+    for start, alt in zip(starts.tolist(), alts, strict=True):
+        found.append(Site(start, bases[start : start + 1].tobytes(), alt.tobytes(), rng.beta(*FREQUENCY)))
     for n in range(round(length / INDEL_EVERY / CARRIED)):
         start, size = int(rng.integers(1, length - 100)), min(int(rng.geometric(0.3)), LONGEST_INDEL)
         inserted = _random(rng, size, 0.4)
