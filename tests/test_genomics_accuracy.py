@@ -71,7 +71,7 @@ def same_haplotypes(
 def test_snvs_and_indels_of_simulated_genomes_are_found_with_their_genotypes(tmp_path):
     right, wrong = {"SNP": 0, "INDEL": 0}, {"SNP": 0, "INDEL": 0}  # a false negative and a false positive are two wrong
     scores = []
-    for seed in (11, 12, 13):
+    for seed in range(11, 17):  # so many that one indel changes F1 by less than 0.002
         cohort = genomics.simulate(tmp_path / f"{seed}", 1, seed, coverage=30)
         fields = [line.split("\t") for line in cohort["confident"].read_text().splitlines()]
         regions = [(contig, int(low), int(high)) for contig, low, high in fields]
@@ -95,7 +95,7 @@ def test_snvs_and_indels_of_simulated_genomes_are_found_with_their_genotypes(tmp
     for kind in right:
         row = sums.loc[kind, True]
         assert (row["TRUTH.TP"], row["TRUTH.FN"] + row["QUERY.FP"]) == (right[kind], wrong[kind])
-    assert right["SNP"] > 700
-    assert right["INDEL"] > 150
+    assert right["SNP"] > 1400
+    assert right["INDEL"] > 300
     assert f1["SNP"] >= 0.995
     assert f1["INDEL"] >= 0.98
