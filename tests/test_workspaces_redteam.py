@@ -156,14 +156,15 @@ def test_an_attempt_from_the_sandbox_is_refused(code, expected, data, tmp_path):
     truth = tmp_path / "truth.csv"
     truth.write_text(SECRET)
     with socket.create_server(("127.0.0.1", 0)) as server, socket.socket(socket.AF_UNIX) as abstract:
-        abstract.bind(f"\0{tmp_path.name}")
+        name = f"genokit-{os.getpid()}-{tmp_path.name}"  # of all processes of this machine
+        abstract.bind(f"\0{name}")
         abstract.listen()
         with socket.socket(socket.AF_UNIX) as named:
             short = os.path.relpath(tmp_path / "s")
             named.bind(short)
             named.listen()
             values = {
-                "port": server.getsockname()[1], "abstract": tmp_path.name, "path": str(tmp_path / "s")[:100],
+                "port": server.getsockname()[1], "abstract": name, "path": str(tmp_path / "s")[:100],
                 "truth": str(truth), "pid": os.getpid(), "clone": syscall_filter.CLONE[0 if X86 else 1],
                 "setns": NUMBERS["setns"],
             }  # fmt: skip
