@@ -133,7 +133,7 @@ class Workspace(Releases):
         Raises
         ------
         InvalidRequest
-            There are more members than CloudFormation takes in one template, some 50.
+            There are more members than CloudFormation takes in one template: 40 to 60.
         """
         from genokit.workspaces.template import filled
 
