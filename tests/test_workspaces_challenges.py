@@ -147,8 +147,10 @@ def test_members_are_not_told_the_log_the_private_score_or_the_outputs(ws, risk,
             seen_by(ws, member).leaderboard("risk", "private")
     assert len(ws.leaderboard("risk", "private")) >= 1
     everything = "".join(path.read_text() for path in (Path(ws.address) / "log").iterdir())
-    private = json.loads(ws._private_file(ws.submission(number), "scores.json"))["private"][0]
-    assert str(private) not in everything
+    scores = json.loads(ws._private_file(ws.submission(number), "scores.json"))
+    assert set(scores) == {"public", "private"}
+    assert ws.submission(number).result["score"] == scores["public"]
+    assert '"private":' not in everything
     assert "trained on" not in everything
     hashes = ws._hashes(ws.submission(number))
     assert not [one for one in {**hashes["files"], **hashes["outputs"]}.values() if one in everything]
