@@ -43,7 +43,12 @@ with open("/out/by_ward.csv", "w") as file:
 """
 OUTPUTS = {
     "predictions.csv": {"type": "predictions", "columns": {"id": "label", "risk": "number"}},
-    "by_ward.csv": {"type": "aggregate", "columns": {"ward": "label", "n": "count"}, "counts": ["n"], "by": ["ward"]},
+    "by_ward.csv": {
+        "type": "aggregate",
+        "columns": {"ward": ["a", "b", "c"], "n": "count"},
+        "counts": ["n"],
+        "by": ["ward"],
+    },
 }
 COMMAND = ["python", "predict.py"]
 
@@ -234,6 +239,10 @@ def test_a_job_that_fails_quotes_nothing(ws, code, folder):
          "'predictions.csv' does not have exactly the ids of the held-out rows."),
         (PREDICT.replace("SIGN", "1").replace("== \"\":", "== \"\" and row['id'] != 'p299':"), "REFUSED",
          "'predictions.csv' does not have exactly the ids of the held-out rows."),
+        (PREDICT.replace("SIGN", "1").replace("{ward},", "p1 {rows[0]['dose']},"),
+         "REFUSED", "'by_ward.csv' has a label that was not declared."),
+        (PREDICT.replace("SIGN", "1") + "open('/out/by_ward.csv', 'w').write('ward,n\\na,150\\nb,151\\n')", "REFUSED",
+         "'by_ward.csv' counts more persons than there are in the data."),
     ],
 )  # fmt: skip
 def test_of_a_submission_that_does_not_succeed_a_fixed_sentence_is_told(ws, program, state, reason, code):
@@ -426,6 +435,15 @@ def test_hostile_texts_are_escaped_wherever_they_are_shown(ws, risk, code):
         ({"metric": None}, "Predictions need a metric"),
         ({"truth": None}, "needs outputs, and a truth"),
         ({"outputs": {"by_ward.csv": OUTPUTS["by_ward.csv"]}}, "needs one output of type 'predictions'"),
+        (
+            {
+                "outputs": {
+                    **OUTPUTS,
+                    "by_ward.csv": {**OUTPUTS["by_ward.csv"], "columns": {"ward": "label", "n": "count"}},
+                }
+            },
+            "'ward' of the aggregate 'by_ward.csv' needs a list of the labels",
+        ),
         ({"quota_per_day": 0}, "1 or more"),
         ({"private_fraction": 1}, "below 1"),
         ({"truth": pd.DataFrame({"id": ["a", "a"], "sick": [0, 1]})}, "column 'id', without repetitions"),

@@ -21,10 +21,12 @@ from safetensors.numpy import load, save
 
 from genokit.errors import InvalidParameters, OutputRefused
 from genokit.workspaces import gate
+from genokit.workspaces.evaluation import most_persons
 from genokit.workspaces.kinds import ReleasePolicy
 
 ROW = "ANNA,1950-02-03,C50.9"  # what must not leave
-TABLE = {"type": "aggregate", "columns": {"sex": ["F", "M", "other"], "ward": "label", "n": "count", "age": "number"},
+TABLE = {"type": "aggregate",
+         "columns": {"sex": ["F", "M", "other"], "ward": ["a", "b", "c"], "n": "count", "age": "number"},
          "counts": ["n"], "by": ["sex", "ward"]}  # fmt: skip
 DECLARED = {
     "table.csv": TABLE,
@@ -41,7 +43,11 @@ def passed(folder: Path, name: str, content: bytes | str, **changes) -> gate.Pas
     (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
     with gate.opened(folder) as out:
         return gate.check(
-            out, gate.declare({name: {**DECLARED[name], **changes}}), ReleasePolicy(10), data_bytes=320_000
+            out,
+            gate.declare({name: {**DECLARED[name], **changes}}),
+            ReleasePolicy(10),
+            data_bytes=320_000,
+            most_persons=300,
         )[0]
 
 
@@ -161,6 +167,11 @@ def test_a_folder_that_is_a_link_is_not_opened(tmp_path):
         ({"a.csv": {"type": "aggregate", "columns": {"n": "count"}}}, "needs counts"),
         ({"a.csv": {**TABLE, "by": ["site"]}}, "no column 'site'"),
         ({"a.csv": {**TABLE, "columns": {"n": "text"}}}, "must be one of"),
+        ({"a.csv": {**TABLE, "columns": {**TABLE["columns"], "ward": "label"}}}, "'ward'.* needs a list of the labels"),
+        ({"a.csv": {**TABLE, "columns": {**TABLE["columns"], "ward": []}}}, "'ward' .* a list of labels"),
+        ({"a.csv": {**TABLE, "columns": {**TABLE["columns"], "id": "label"}}}, "'id'.* needs a list of the labels"),
+        ({"a.csv": {**TABLE, "by": ["sex", "age"]}}, "'age'.* needs a list of the labels"),
+        ({"a.csv": {**TABLE, "by": ["sex", "n"]}}, "'n'.* needs a list of the labels"),
         ({"a.csv": {**TABLE, "counts": ["age"]}}, "needs counts"),
         ({"a.csv": {"type": "predictions", "columns": {"risk": "number"}}}, "two columns"),
         ({"a.json": {"type": "numbers"}}, "needs keys"),
@@ -197,15 +208,15 @@ def test_a_table_leaves_with_small_counts_hidden_and_its_numbers_rounded(tmp_pat
         (GOOD + "F,c\n", "another number of cells"),
         (GOOD + "F,c,12,60,extra\n", "another number of cells"),
         (GOOD + "\n", "another number of cells"),
-        (GOOD + "F,\"=cmd|'/C calc'!A0\",12,60\n", "not a plain label"),
-        (GOOD + "F,@SUM(A1),12,60\n", "not a plain label"),
-        (GOOD + "F,+1,12,60\n", "not a plain label"),
-        (GOOD + "F,-1,12,60\n", "not a plain label"),
-        (GOOD + "F,\t=1,12,60\n", "not a plain label"),
-        (GOOD + "F,<script>alert(1)</script>'\",12,60\n".replace('"', ""), "not a plain label"),
-        (GOOD + 'F,"two\nlines",12,60\n', "not a plain label"),
-        (GOOD + "F,\u202eabc,12,60\n", "not a plain label"),
-        (GOOD + f"F,{'x' * 65},12,60\n", "not a plain label"),
+        (GOOD + "F,\"=cmd|'/C calc'!A0\",12,60\n", "label that was not declared"),
+        (GOOD + "F,@SUM(A1),12,60\n", "label that was not declared"),
+        (GOOD + "F,+1,12,60\n", "label that was not declared"),
+        (GOOD + "F,-1,12,60\n", "label that was not declared"),
+        (GOOD + "F,\t=1,12,60\n", "label that was not declared"),
+        (GOOD + "F,<script>alert(1)</script>'\",12,60\n".replace('"', ""), "label that was not declared"),
+        (GOOD + 'F,"two\nlines",12,60\n', "label that was not declared"),
+        (GOOD + "F,\u202eabc,12,60\n", "label that was not declared"),
+        (GOOD + f"F,{'x' * 65},12,60\n", "label that was not declared"),
         (GOOD + "F,c,12.5,60\n", "count that is not a whole number"),
         (GOOD + "F,c,-12,60\n", "count that is not a whole number"),
         (GOOD + "F,c,1e300,60\n", "count that is not a whole number"),
@@ -227,6 +238,45 @@ def test_a_table_leaves_with_small_counts_hidden_and_its_numbers_rounded(tmp_pat
 )
 def test_a_table_with_anything_else_is_refused(content, why, tmp_path):
     assert re.search(why, refused(tmp_path, "table.csv", content))
+
+
+ROWS_AS = {
+    "a row as a label": ("sex,ward,n,age\nF,p17 born 1950-02-03 dose 2.5,100,60\n", {}),
+    "a row as an id": ("id,n\np17:1950-02-03:C50.9,100\n", {"columns": {"id": ["a", "b"], "n": "count"}, "by": ["id"]}),
+    "a row as another case of a label": ("sex,ward,n,age\nF,A,100,60\nf,a,100,60\n", {}),
+    "a row as numbers without labels": ("n,age\n100,1950.02\n100,2.5\n",
+        {"columns": {"n": "count", "age": "number"}, "by": []}),
+    "a row as numbers of a label that repeats": ("ward,n,age\na,100,1950.02\na,100,2.5\n",
+        {"columns": {"ward": ["a"], "n": "count", "age": "number"}, "by": []}),
+    "a row as a count": ("sex,ward,n,age\nF,a,19500203,60\n", {}),
+    "rows as counts that add up to more than all": ("sex,ward,n,age\nF,a,250,60\nM,a,203,60\n", {}),
+    "a row as a count without groups": ("ward,n\na,19500203\n", {"columns": {"ward": ["a"], "n": "count"}, "by": []}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("content", "changes"), ROWS_AS.values(), ids=ROWS_AS)
+def test_rows_do_not_leave_as_labels_or_counts_of_a_table(content, changes, tmp_path):
+    why = refused(tmp_path, "table.csv", content, **changes)
+    assert re.search("label that was not declared|rows that repeat|more persons than there are", why)
+
+
+def test_groups_that_overlap_are_counted_one_by_one(tmp_path):
+    """Without ``by`` a person may be in several rows, such as those of diagnoses."""
+    content = "ward,n\na,300\nb,290\n"
+    changes = {"columns": {"ward": ["a", "b"], "n": "count"}, "by": []}
+    assert passed(tmp_path, "table.csv", content, **changes).content.decode() == content
+    assert "more persons" in refused(tmp_path, "table.csv", content, **{**changes, "by": ["ward"]})
+
+
+def test_the_persons_of_a_csv_are_not_more_than_its_lines_or_columns(tmp_path):
+    for name, content, most in [
+        ("rows.csv", "id,age\np1,40\np2,50\np3,60\n", 3),
+        ("columns.csv", "gene;p1;p2;p3;p4\nBRCA2;0;0;1;0\n", 5),
+        ("empty.csv", "", 1),
+        ("rows.parquet", "PAR1", float("inf")),
+    ]:
+        (tmp_path / name).write_text(content)
+        assert most_persons(tmp_path / name) == most
 
 
 def test_ways_to_write_the_same_table_make_the_same_bytes(tmp_path):

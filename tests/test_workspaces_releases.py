@@ -16,7 +16,7 @@ from genokit.workspaces import review
 from genokit.workspaces.log import encoded
 
 ABOUT = {"context": "All 300 synthetic persons by ward.", "controls": "Counts below 10 are hidden."}
-TABLE = {"type": "aggregate", "columns": {"ward": "label", "n": "count"}, "counts": ["n"], "by": ["ward"]}
+TABLE = {"type": "aggregate", "columns": {"ward": ["a", "b", "c"], "n": "count"}, "counts": ["n"], "by": ["ward"]}
 OUTPUTS = {"by_ward.csv": TABLE, "numbers.json": {"type": "numbers", "keys": ["persons"]}}
 PROGRAM = """
 import csv, json

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -90,13 +91,23 @@ def judged(
     seconds = STEP_S * math.ceil(wall_s / STEP_S)
     if failed:
         return Outcome("FAILED", failed, seconds, (), {}, log)
-    size = sum(one.stat().st_size for one in data.rglob("*") if one.is_file())
+    files = [one for one in data.rglob("*") if one.is_file()]
+    size, persons = sum(one.stat().st_size for one in files), sum(map(most_persons, files))
     try:
-        outputs = gate.check(out, challenge.outputs, challenge.policy, data_bytes=size)
+        outputs = gate.check(out, challenge.outputs, challenge.policy, data_bytes=size, most_persons=persons)
         scores = {} if truth is None else _scores(challenge, outputs, truth)
     except OutputRefused as error:
         return Outcome("REFUSED", str(error), seconds, (), {}, log)
     return Outcome("SUCCEEDED", "", seconds, outputs, scores, log)
+
+
+def most_persons(file: Path) -> float:
+    """At most how many persons a CSV has: a row or a column for each; inf for other files, which are not counted."""
+    if file.suffix != ".csv":
+        return math.inf
+    with file.open("rb") as lines:
+        columns = len(re.split(rb"[,;\t]", next(lines, b"")))
+        return max(columns, sum(1 for _ in lines))
 
 
 def staged(data: Dataset, folder: Path) -> Path:

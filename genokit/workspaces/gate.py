@@ -87,7 +87,8 @@ def declare(outputs: Mapping[str, Mapping[str, Any]]) -> list[Output]:
         are "id" and one more; it never leaves), "aggregate" (a CSV with ``columns``, of which ``counts`` are numbers of
         persons and ``by`` the groups over which they add up), "numbers" (a flat JSON of ``keys``), "figure" (a PNG) or
         "model" (safetensors, at most this ``share`` of the data's bytes, 0.05 by default). ``columns`` maps
-        names to "label", "count" or "number", or to a list of the labels that are allowed.
+        names to "label", "count" or "number", or to a list of the labels that are allowed. An aggregate has no "label",
+        and ``by`` are columns with such a list, because free words and numbers could be the values of persons.
 
     Raises
     ------
@@ -117,6 +118,8 @@ def _declared(name: str, given: dict[str, Any]) -> Output:
             raise InvalidParameters(f"Column '{column}' of '{name}' must be one of {known}, got {of!r}.")
     if kind == "predictions" and (len(one.columns) != 2 or next(iter(one.columns)) != "id"):
         raise InvalidParameters(f"'{name}' needs two columns, 'id' and the prediction; got {list(one.columns)}.")
+    if kind == "aggregate":
+        _check_labels(one)
     if kind == "aggregate" and (not one.counts or any(one.columns.get(count) != "count" for count in one.counts)):
         raise InvalidParameters(f"'{name}' needs counts: the columns of type count that hold numbers of persons.")
     if type(one.share) not in (int, float) or not 0 < one.share <= 1:
@@ -124,6 +127,16 @@ def _declared(name: str, given: dict[str, Any]) -> Output:
     if unknown := sorted(set(one.by) - set(one.columns)):
         raise InvalidParameters(f"'{name}' has no column '{unknown[0]}' to group by.")
     return one
+
+
+def _check_labels(one: Output) -> None:
+    """Raise InvalidParameters unless an aggregate names the labels that may occur."""
+    for column, of in one.columns.items():
+        if isinstance(of, str) and (of == "label" or column in one.by):
+            raise InvalidParameters(
+                f"Column '{column}' of the aggregate '{one.name}' needs a list of the labels that may occur, such as "
+                f"['a', 'b']; got '{of}', in which a submission could write the values of persons."
+            )
 
 
 @contextmanager
@@ -136,7 +149,9 @@ def opened(folder: Path) -> Iterator[int]:
         os.close(out)
 
 
-def check(out: int, declared: Sequence[Output], policy: ReleasePolicy, *, data_bytes: int = 0) -> list[Passed]:
+def check(
+    out: int, declared: Sequence[Output], policy: ReleasePolicy, *, data_bytes: int = 0, most_persons: float = math.inf
+) -> list[Passed]:
     """Check all files of a folder and return those that pass, made anew.
 
     Parameters
@@ -149,6 +164,8 @@ def check(out: int, declared: Sequence[Output], policy: ReleasePolicy, *, data_b
         Smaller counts are hidden, and others rounded, as it says.
     data_bytes : int, default 0
         The size of the data, by which that of a model is limited.
+    most_persons : float, default inf
+        The data hold no more persons; larger counts, or counts over ``by`` that add up to more, are refused.
 
     Raises
     ------
@@ -164,7 +181,9 @@ def check(out: int, declared: Sequence[Output], policy: ReleasePolicy, *, data_b
             raise OutputRefused(f"'{one.name}' is missing.")
         limit = MOST_MIB.get(one.type, 16) * 2**20
         data = _read(out, one.name, min(limit, int(one.share * data_bytes)) if one.type == "model" else limit)
-        passed.append(CHECKS[one.type](one, data, policy))
+        passed.append(
+            _aggregate(one, data, policy, most_persons) if one.type == "aggregate" else CHECKS[one.type](one, data)
+        )
     return passed
 
 
@@ -191,22 +210,28 @@ def _read(out: int, name: str, most: int) -> bytes:
 # --- each type
 
 
-def _predictions(one: Output, data: bytes, policy: ReleasePolicy) -> Passed:
+def _predictions(one: Output, data: bytes) -> Passed:
     frame = _csv(one, data, None)
     if frame["id"].duplicated().any():
         raise OutputRefused(f"'{one.name}' has an id twice.")
     return Passed(one.name, one.type, b"", frame, f"{len(frame):,} rows; they do not leave")
 
 
-def _aggregate(one: Output, data: bytes, policy: ReleasePolicy) -> Passed:
+def _aggregate(one: Output, data: bytes, policy: ReleasePolicy, most_persons: float) -> Passed:
     frame = _csv(one, data, MOST_ROWS)
+    labels = [name for name, of in one.columns.items() if not isinstance(of, str)]
+    if frame.duplicated(labels).any() if labels else len(frame) > 1:
+        raise OutputRefused(f"'{one.name}' has rows that repeat.")
+    for name in one.counts:
+        if (sum(frame[name]) if one.by else max(frame[name], default=0)) > most_persons:
+            raise OutputRefused(f"'{one.name}' counts more persons than there are in the data.")
     others = [
         name for name, of in one.columns.items() if of in ("count", "number") and name not in (*one.counts, *one.by)
     ]
     try:
         shown = suppress(frame, one.counts, one.by, also=others, min_cell=policy.min_cell)
     except InvalidParameters as error:
-        raise OutputRefused(f"'{one.name}' has rows that repeat, or counts that are not whole numbers.") from error
+        raise OutputRefused(f"'{one.name}' has groups that repeat, or too many.") from error
     for name in one.counts:
         shown[name] = (shown[name].astype("Float64") / policy.round_to).round().astype("Int64") * policy.round_to
     hidden = int(shown[one.counts[0]].isna().sum())
@@ -227,7 +252,8 @@ def _csv(one: Output, data: bytes, most: int | None) -> pd.DataFrame:
     if most is not None and len(lines) - 1 > most:
         raise OutputRefused(f"'{one.name}' has more than {most:,} rows.")
     columns = zip(*lines[1:], strict=True) if len(lines) > 1 else ([] for _ in lines[0])
-    kinds = [("id" if name == "id" else of) for name, of in one.columns.items()]
+    ids = one.type == "predictions"
+    kinds = [("id" if ids and name == "id" else of) for name, of in one.columns.items()]
     return pd.DataFrame(
         {
             name: [_cell(one.name, kind, cell) for cell in cells]
@@ -258,7 +284,7 @@ def _text(frame: pd.DataFrame) -> bytes:
     return frame.to_csv(index=False, float_format="%.6g", na_rep="", lineterminator="\n").encode()
 
 
-def _numbers(one: Output, data: bytes, policy: ReleasePolicy) -> Passed:
+def _numbers(one: Output, data: bytes) -> Passed:
     try:
         found = json.loads(data) if len(data) < 2**16 else None
     except (ValueError, RecursionError):
@@ -272,7 +298,7 @@ def _numbers(one: Output, data: bytes, policy: ReleasePolicy) -> Passed:
     return Passed(one.name, one.type, re.sub(r"\.0(?=[,}])", "", content).encode(), None, f"{len(found)} numbers")
 
 
-def _figure(one: Output, data: bytes, policy: ReleasePolicy) -> Passed:
+def _figure(one: Output, data: bytes) -> Passed:
     from PIL import Image
 
     try:
@@ -289,7 +315,7 @@ def _figure(one: Output, data: bytes, policy: ReleasePolicy) -> Passed:
     return Passed(one.name, one.type, made.getvalue(), None, words)
 
 
-def _model(one: Output, data: bytes, policy: ReleasePolicy) -> Passed:
+def _model(one: Output, data: bytes) -> Passed:
     import safetensors
     from safetensors.numpy import load, save
 
@@ -303,5 +329,4 @@ def _model(one: Output, data: bytes, policy: ReleasePolicy) -> Passed:
     return Passed(one.name, one.type, content, None, f"{len(tensors)} tensors, {len(content):,} bytes")
 
 
-CHECKS = {"predictions": _predictions, "aggregate": _aggregate, "numbers": _numbers, "figure": _figure,
-          "model": _model}  # fmt: skip
+CHECKS = {"predictions": _predictions, "numbers": _numbers, "figure": _figure, "model": _model}
