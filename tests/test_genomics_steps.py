@@ -19,6 +19,7 @@ import pytest
 
 from genokit import Dataset, Settings, backends, genomics, storage
 from genokit.genomics import align, annotate, call, stats
+from genokit.genomics.step import PYSAM
 
 MODULES = {"align": align, "call": call, "annotate": annotate, "stats": stats}
 
@@ -324,6 +325,28 @@ def test_an_input_that_is_not_what_its_checksum_says_is_refused(bench, tmp_path,
     assert f"'{tmp_path / 'S1.bam'}' cannot be used: its SHA-256 is not the one in" in error
     (tmp_path / "S1.bam.sha256").unlink()
     assert "missing EOF block" in fails("call", "--bam", tmp_path / "S1.bam", "--reference", bench.cohort["reference"])
+
+
+def test_a_bam_that_is_damaged_in_its_middle_is_named(bench, tmp_path, fails):
+    for path in (bench.results / "align").glob("S1.bam*"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    data = bytearray((tmp_path / "S1.bam").read_bytes())
+    data[len(data) // 2] ^= 255
+    (tmp_path / "S1.bam").write_bytes(data)
+    (tmp_path / "S1.bam.sha256").unlink()
+    error = fails("stats", "--bam", tmp_path / "S1.bam", "--reference", bench.cohort["reference"])
+    assert error.startswith(f"StepFailed: '{tmp_path / 'S1.bam'}' cannot be used: its data are damaged or cut short (")
+
+
+def test_the_statistics_are_those_of_the_commands_that_read_the_bam_itself(bench, tmp_path):
+    reference = tmp_path / "reference.fa"
+    reference.write_bytes(bench.cohort["reference"].read_bytes())
+    for name, options in (("stats", ["-r", reference]), ("flagstat", []), ("coverage", [])):
+        given = [*PYSAM, "samtools", name, *options, bench.results / "align/S1.bam", ">", tmp_path / name]
+        subprocess.run(list(map(str, given)), check=True)
+        both = [(tmp_path / name).read_text(), (bench.results / f"stats/S1.{name}.txt").read_text()]
+        one, other = ([line for line in text.splitlines() if "The command line was" not in line] for text in both)
+        assert one == other
 
 
 def test_an_input_that_is_missing_is_named(bench, tmp_path, fails):

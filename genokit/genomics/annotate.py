@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from genokit.genomics.step import Step, fault, main, text
+from genokit.genomics.step import Step, fault, main, unpacked
 
 
 def annotate(step: Step) -> None:
@@ -22,11 +22,12 @@ def annotate(step: Step) -> None:
                 raise fault(given.vcf, "it has no variants")
     except ValueError as error:
         raise fault(given.vcf, f"it is not a VCF ({error})") from error
-    with text(genes, given.genes) as lines:
+    with unpacked(genes, given.genes) as lines:
         if not any(line.partition("\t")[0] in reference.sequences for line in lines):
             raise fault(given.genes, f"no gene in it is on a sequence of '{given.reference}'")
-    step.do(given.vcf, ("bcftools", "csq", "-f", reference.fasta, "-g", genes, "-p", "a", "-Oz", "-o", out, vcf))
-    step.do(given.vcf, ("bcftools", "index", "-t", out))
+    step.do(
+        given.vcf, ("bcftools", "csq", "-f", reference.fasta, "-g", genes, "-p", "a", "-Oz", "-W=tbi", "-o", out, vcf)
+    )
 
 
 if __name__ == "__main__":

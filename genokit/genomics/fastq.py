@@ -7,7 +7,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import NamedTuple
 
-from genokit.genomics.step import fault, text
+from genokit.genomics.step import fault, unpacked
 
 
 class Read(NamedTuple):
@@ -34,7 +34,7 @@ def templates(paths: Sequence[Path], addresses: Sequence[str]) -> Iterator[list[
 
 
 def _reads(path: Path, address: str) -> Iterator[Read]:
-    with text(path, address) as lines:
+    with unpacked(path, address) as lines:
         for number, head in enumerate(lines, 1):
             bases, plus, quality = (next(lines, "").rstrip() for _ in range(3))
             if not head[1:].strip() or head[0] != "@" or plus[:1] != "+" or len(bases) != len(quality) or not bases:

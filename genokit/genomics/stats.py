@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import sys
 
-from genokit.genomics.step import Step, main
+from genokit.genomics.step import Step, main, unpacked
 
 
 def stats(step: Step) -> None:
     """Write samtools' stats, flagstat and coverage of a sample. Raises StepFailed."""
     reference = step.reference(step.given.reference)
     bam = step.bam(step.given.bam, reference)
-    for command in (("stats", "-@", step.threads - 1, "-r", reference.fasta), ("flagstat",), ("coverage",)):
+    running = []
+    for command in (("stats", "-r", reference.fasta), ("flagstat",), ("coverage",)):
         out = step.out / f"{step.sample}.{command[0]}.txt"
-        step.do(step.given.bam, ("samtools", *command, bam, ">", out))
+        running.append(step.start(step.given.bam, ("samtools", *command, "-", ">", out), feed=True))
+    with unpacked(bam, step.given.bam, "rb") as source:  # once for all three
+        while part := source.read(2**20):
+            for tools in running:
+                tools.write(part)
+    for tools in running:
+        tools.finish()
 
 
 if __name__ == "__main__":

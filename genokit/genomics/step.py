@@ -18,7 +18,6 @@ import sys
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any, NamedTuple
@@ -78,13 +77,13 @@ def fault(address: object, reason: str) -> StepFailed:
 
 
 @contextlib.contextmanager
-def text(path: Path, address: str) -> Iterator[IO[str]]:
-    """Read a file of ASCII text, gzip or not. Raises StepFailed where it is damaged."""
+def unpacked(path: Path, address: str, mode: str = "rt") -> Iterator[IO[Any]]:
+    """Read a file, gzip or not, as ASCII text or in mode "rb". Raises StepFailed where it is damaged."""
     with path.open("rb") as file:
-        packed = file.read(2) == b"\x1f\x8b"
+        opener: Any = gzip.open if file.read(2) == b"\x1f\x8b" else open
     try:
-        with gzip.open(path, "rt", encoding="ascii") if packed else path.open(encoding="ascii") as lines:
-            yield lines
+        with opener(path, mode, encoding="ascii" if mode == "rt" else None) as source:
+            yield source
     except (EOFError, gzip.BadGzipFile, zlib.error, UnicodeDecodeError) as error:
         raise fault(address, f"its data are damaged or cut short ({error})") from error
 
@@ -111,6 +110,15 @@ class Tools:
             self.processes.append(process)
             source = process.stdout
         self.stdin = self.processes[0].stdin
+
+    def write(self, data: bytes) -> None:
+        """Write to the first command. Raises StepFailed if it has ended."""
+        assert self.stdin
+        try:
+            self.stdin.write(data)
+        except BrokenPipeError:
+            self.finish()
+            raise
 
     def finish(self) -> None:
         """Wait for the commands. Raises StepFailed with what the first that failed has said."""
@@ -193,7 +201,7 @@ class Step:
     def reference(self, address: str) -> Reference:
         """The reference, indexed, with the M5 of its sequences."""
         fasta = self.folder / "reference.fa"
-        with text(self.input(address), address) as source, fasta.open("w") as file:
+        with unpacked(self.input(address), address) as source, fasta.open("w") as file:
             shutil.copyfileobj(source, file)
         self.do(address, ("samtools", "faidx", fasta))
         self.do(address, ("samtools", "dict", fasta, "-o", self.folder / "reference.dict"))
@@ -244,6 +252,8 @@ def versions() -> dict[str, str | None]:
     >>> list(versions())
     ['genokit', 'minibwa', 'pysam']
     """
+    from importlib import metadata
+
     names = ("genokit", "minibwa", "pysam")
     return {name: next((one.version for one in metadata.distributions(name=name)), None) for name in names}
 
