@@ -201,7 +201,7 @@ class Step:
     def reference(self, address: str) -> Reference:
         """The reference, indexed, with the M5 of its sequences."""
         fasta = self.folder / "reference.fa"
-        with unpacked(self.input(address), address) as source, fasta.open("w") as file:
+        with unpacked(self.input(address), address, "rb") as source, fasta.open("wb") as file:
             shutil.copyfileobj(source, file)
         self.do(address, ("samtools", "faidx", fasta))
         self.do(address, ("samtools", "dict", fasta, "-o", self.folder / "reference.dict"))
