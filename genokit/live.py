@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import base64
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from genokit.display import STATUS_COLOURS, Html, bare, escape, pill, sign, style_sheet
@@ -174,6 +175,23 @@ def replaced(shown: Any, html: Html, words: str) -> Any:
         return display(data, raw=True, display_id=True)
     shown.update(data, raw=True)
     return shown
+
+
+def follow(ended: Callable[[], bool], look: Callable[[], tuple[str, Callable[[], Html]]], every_s: float) -> None:
+    """Wait until it has ended; where a view can be updated, show what is seen whenever its words have changed.
+
+    ``look`` returns the words, and what makes the HTML; ``every_s`` are the seconds between two looks.
+    """
+    shown, before = None, ""
+    while True:
+        over = ended()  # before the look, which so misses nothing
+        if is_interactive():
+            words, html = look()
+            if words != before:
+                shown, before = replaced(shown, html(), words), words
+        if over:
+            return
+        time.sleep(every_s)
 
 
 def is_interactive() -> bool:

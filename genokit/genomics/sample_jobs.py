@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -188,16 +187,12 @@ class Workflow:
         every_s : float, default 2
             Seconds between two looks.
         """
-        shown, before = None, ""
-        while True:
-            ended = all(job.status in ENDED for job in self.jobs)
-            if live.is_interactive():
-                table = self.table()
-                if (words := _words(table)) != before:
-                    shown, before = live.replaced(shown, _html(table), words), words
-            if ended:
-                return self
-            time.sleep(every_s)
+        live.follow(lambda: all(job.status in ENDED for job in self.jobs), self._look, every_s)
+        return self
+
+    def _look(self) -> tuple[str, Callable[[], Html]]:
+        table = self.table()
+        return _words(table), lambda: _html(table)
 
     def monitor(self) -> Monitor:
         """Follow the jobs with ``Batch.monitor``."""

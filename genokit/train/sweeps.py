@@ -6,8 +6,7 @@ import itertools
 import json
 import math
 import os
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
@@ -235,19 +234,14 @@ class Sweep:
         every_s : float, default 2
             Seconds between two looks.
         """
-        shown, before = None, ""
-        while True:
-            ended = all(job.status in ENDED for job in self.jobs)
-            if live.is_interactive():
-                histories = _histories(self.plan)  # read once for all that is shown
-                table = self._table(histories)
-                words = _words(table)
-                if words != before:
-                    figures = [drawn(ax, words) for ax in self._plot(table, histories)]
-                    shown, before = live.replaced(shown, stack(_html(table), *figures), words), words
-            if ended:
-                return self
-            time.sleep(every_s)
+        live.follow(lambda: all(job.status in ENDED for job in self.jobs), self._look, every_s)
+        return self
+
+    def _look(self) -> tuple[str, Callable[[], Html]]:
+        histories = _histories(self.plan)  # read once for all that is shown
+        table = self._table(histories)
+        words = _words(table)
+        return words, lambda: stack(_html(table), *[drawn(ax, words) for ax in self._plot(table, histories)])
 
     def _states(self, histories: Sequence[History]) -> dict[int, tuple[str, str]]:
         """Status and reason of the trials that the jobs run, by number."""
