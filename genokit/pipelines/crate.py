@@ -116,25 +116,29 @@ class Crate:
         """Write the table of results and the metadata; all files and folders are parts of the crate."""
         self.table(runs)
         files = [one["@id"] for one in self.entities.values() if one["@type"] == "Dataset" or "File" in one["@type"]]
-        kinds = ["CreativeWork", *(["Profile"] if VERSION > "1.1" else [])]  # a term that came later
-        self.add(
-            "./",
-            "Dataset",
+        self.write(
+            profiles,
+            "As stated by the owners of the data and the notebooks",
             name=name,
             description=description,
             datePublished=max((run.ended for run in runs if run.ended), default=datetime.now(UTC)),
-            conformsTo=[self.add(one, kinds, name=one, version=one.rpartition("/")[2]) for one in profiles],
-            license=self.add("#terms", "CreativeWork", name="As stated by the owners of the data and the notebooks"),
             author=self.agent(),
             hasPart=[{"@id": one} for one in files],
             **root,
         )
+
+    def write(self, profiles: Sequence[str], terms: str, **root: Any) -> Path:
+        """Write the metadata with the properties of the crate itself; returns the file."""
+        kinds = ["CreativeWork", *(["Profile"] if VERSION > "1.1" else [])]  # a term that came later
+        conformed = [self.add(one, kinds, name=one, version=one.rpartition("/")[2]) for one in profiles]
+        rights = self.add("#terms", "CreativeWork", name=terms)
+        self.add("./", "Dataset", conformsTo=conformed, license=rights, **root)
         specification = SPECIFICATION.format(VERSION)
         conforms = [specification, *({WORKFLOW_PROFILE} & {*profiles})]
         self.add(METADATA, "CreativeWork", about={"@id": "./"}, conformsTo=[{"@id": one} for one in conforms])
         content = {"@context": [f"{specification}/context", TERMS], "@graph": redacted([*self.entities.values()])}
         text = json.dumps(content, indent=1, allow_nan=False) + "\n"
-        write_atomic(self.folder / METADATA, text, private=True)
+        return write_atomic(self.folder / METADATA, text, private=True)
 
 
 def write_run(run: Run) -> None:

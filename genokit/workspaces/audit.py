@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from genokit.display import Html, card, table
+from genokit.frames import Frame
 from genokit.workspaces.access import judged
 from genokit.workspaces.log import Damage, LogEntry
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -47,10 +46,6 @@ class Audit:
             A row for each entry, in the log's order: ``number``, ``time`` (UTC, by the member's own clock), ``member``,
             ``kind``, ``what`` (its fields) and ``refused`` (why it has no effect; empty if it has).
         """
-        import pandas as pd
-
-        from genokit.frames import Frame
-
         rows = [
             (one.number, one.time, one.member, one.kind, _words(one), reason) for one, reason in judged(self.entries)
         ]

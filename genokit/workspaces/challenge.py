@@ -7,7 +7,10 @@ import datetime
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from genokit.disclosure import threshold
 from genokit.display import Html, card, table
@@ -17,9 +20,6 @@ from genokit.workspaces.kinds import POLICIES, ReleasePolicy
 from genokit.workspaces.log import LogEntry
 from genokit.workspaces.sandbox import Limits
 from genokit.workspaces.scorers import SCORERS
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 WAYS_TO_END = 64  # states and fixed sentences that a member can see
 STEP_S = 10  # to which the wall time is rounded up
@@ -127,9 +127,6 @@ def checked(
 
 def split(truth: pd.DataFrame, labels: bool, private_fraction: float) -> pd.DataFrame:
     """The held-out rows: ``id``, ``truth``, and ``split``, which chance decides. Raises InvalidParameters."""
-    import numpy as np
-    import pandas as pd
-
     if list(truth.columns[:1]) != ["id"] or truth.shape[1] != 2 or truth["id"].duplicated().any():
         raise InvalidParameters(f"The truth needs a column 'id', without repetitions, and one more; got {[*truth]}.")
     values = truth.iloc[:, 1]

@@ -152,7 +152,7 @@ class Custody(SharedData):
 
     def _data(self, known: Challenge) -> Dataset:
         where = self._place(known.dataset)
-        return datasets.get(self.address, *where, self.clients.settings, self.clients, progress=False)
+        return datasets.get(self.address, *where, self.clients, progress=False)
 
     def _truth(self, known: Challenge) -> pd.DataFrame | None:
         import pandas as pd

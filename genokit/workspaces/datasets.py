@@ -7,7 +7,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from genokit import storage
 from genokit.backends import Clients
@@ -15,11 +17,6 @@ from genokit.data import Dataset, Manifest
 from genokit.data.descriptor import FILE, PROFILE, parse
 from genokit.data.freeze import described
 from genokit.errors import HashMismatch, InvalidParameters
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from genokit.config import Settings
 
 Descriptor = dict[str, Any]
 
@@ -73,10 +70,11 @@ def put(content: Descriptor, files: Mapping[str, Path], folder: str, clients: Cl
     storage.write(storage.join(folder, FILE), _bytes(content), clients=clients)
 
 
-def get(address: str, folder: str, sha256: str, settings: Settings, clients: Clients, *, progress: bool) -> Dataset:
+def get(address: str, folder: str, sha256: str, clients: Clients, *, progress: bool) -> Dataset:
     """Fetch a data set into the cache; only files with the hashes that were published are used. Raises HashMismatch."""
     source = storage.join(address, folder, FILE)
     manifest = pinned(source, sha256, clients)
+    settings = clients.settings
     own = storage.write(settings.made("cache") / "workspaces" / sha256[:16] / FILE, manifest, private=True)
     mirrored = replace(settings, mirrors=(storage.join(address, folder),))
     return Manifest(own, settings=mirrored, clients=clients).fetch(progress)

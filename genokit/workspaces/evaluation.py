@@ -9,7 +9,9 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from genokit.data import Dataset
 from genokit.display import Html, Log, card, table
@@ -18,9 +20,6 @@ from genokit.workspaces import gate, sandbox
 from genokit.workspaces.challenge import STEP_S, Challenge
 from genokit.workspaces.gate import Passed
 from genokit.workspaces.scorers import SCORERS
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Score = tuple[float | None, float | None, float | None]  # and the ends of its interval
 NONE: Score = (None, None, None)

@@ -6,14 +6,13 @@ times, states and the public score, which members see anyway; no output and no l
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from genokit.files import write_atomic
-from genokit.pipelines.crate import METADATA, PROFILE, SPECIFICATION, TERMS, VERSION, Crate, Reference
+from genokit.pipelines.crate import PROFILE, Crate, Reference
+from genokit.workspaces import access
 from genokit.workspaces.challenge import Challenge
 from genokit.workspaces.log import LogEntry
 from genokit.workspaces.review import ReleaseRequest
@@ -32,7 +31,7 @@ def write(
     crate, result = Crate(folder), one.result
     people = {name: crate.add(f"#member-{name}", "Person", name=name) for name in (one.member, known.member)}
     set_at = next(entry for entry in entries if entry.kind == "challenged" and entry["name"] == known.name).time
-    data = next(entry for entry in entries if entry.kind == "published" and _ref(entry) == known.dataset)
+    data = access.published(entries)[known.dataset]
     dataset = crate.add(
         f"#{known.dataset}", "CreativeWork", name=known.dataset, license=data["licence"], identifier=data["manifest"]
     )
@@ -40,16 +39,14 @@ def write(
         "#code", "SoftwareSourceCode", name=" ".join(one.entry["command"]), identifier=f"sha256:{one.entry['code']}",
         author=people[one.member],
     )  # fmt: skip
-    limits = [_value(crate, f"limit-{name}", value) for name, value in asdict(known.limits).items()]
+    limits = crate.values("limit", asdict(known.limits), {})
     actions = [_action(crate, "sign-off", "SignOff", "Completed", people[known.member], set_at, object=dataset)]
-    root: dict[str, Any] = {"sourceOrganization": crate.add("#workspace", "Organization", name=known.name)}
     if result:
         ran = "Failed" if result["state"] == "FAILED" else "Completed"
         passed = {"SUCCEEDED": "Completed", "FAILED": "Potential", "REFUSED": "Failed"}[result["state"]]
-        seen = [
-            _value(crate, name, value) for name, value in zip(("score", "low", "high"), result["score"], strict=True)
-        ]
-        held = [_value(crate, f"output-{name}", "held until its release") for name in result["outputs"]]
+        scores = zip(("score", "low", "high"), result["score"], strict=True)
+        seen = crate.values("public", {name: "none" if value is None else value for name, value in scores}, {})
+        held = crate.values("output", dict.fromkeys(result["outputs"], "held until its release"), {})
         kit = crate.add("#genokit", "SoftwareApplication", name="genokit", version=result["genokit"])
         judge, at = people[known.member], result.time
         actions += [
@@ -70,27 +67,12 @@ def write(
         ]
         about = f"{request.state}: {', '.join(request.votes)}"
         actions.append(_action(crate, f"review-{request.id}", "DisclosureCheck", status, by, None, description=about))
-    profiles = [
-        crate.add(one, "CreativeWork", name=one, version=one[-3:]) for one in (PROFILE.format("process"), FIVE_SAFES)
-    ]
-    rights = crate.add("#terms", "CreativeWork", name=TERMS_OF_USE)
-    crate.add(
-        "./", "Dataset", name=f"Submission {one.id}", description=f"A submission to {known.name}: {one.state}.",
-        datePublished=(result or one.entry).time, license=rights, author=people[one.member], conformsTo=profiles,
-        mentions=actions, **root,
+    return crate.write(
+        [PROFILE.format("process"), FIVE_SAFES], TERMS_OF_USE, name=f"Submission {one.id}",
+        description=f"A submission to {known.name}: {one.state}.", datePublished=(result or one.entry).time,
+        author=people[one.member], mentions=actions,
+        sourceOrganization=crate.add("#workspace", "Organization", name=known.name),
     )  # fmt: skip
-    specification = SPECIFICATION.format(VERSION)
-    crate.add(METADATA, "CreativeWork", about={"@id": "./"}, conformsTo={"@id": specification})
-    content = {"@context": [f"{specification}/context", TERMS], "@graph": [*crate.entities.values()]}
-    return write_atomic(folder / METADATA, json.dumps(content, indent=1, allow_nan=False) + "\n", private=True)
-
-
-def _ref(entry: LogEntry) -> str:
-    return f"{entry['name']}@{entry['version']}"
-
-
-def _value(crate: Crate, name: str, value: object) -> Reference:
-    return crate.add(f"#{name}", "PropertyValue", name=name, value="not shown" if value is None else str(value))
 
 
 def _action(

@@ -7,20 +7,20 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
+
+import pandas as pd
 
 from genokit import backends
 from genokit.backends import Clients
 from genokit.config import Settings
 from genokit.errors import AccessDenied, ConfigError, InvalidParameters, InvalidRequest
+from genokit.frames import Frame
 from genokit.storage import is_s3
 from genokit.workspaces import access
 from genokit.workspaces.audit import Audit
 from genokit.workspaces.kinds import problem
 from genokit.workspaces.log import LogEntry, WorkspaceLog, now
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Check = Callable[[Sequence[LogEntry], LogEntry], None]
 
@@ -191,10 +191,6 @@ class Members:
             A row for each: ``member``, ``role``, ``since`` and ``expires`` (UTC; NaT for never), ``granted_by``, and
             ``principal``, the ARN of who may act as the member on AWS.
         """
-        import pandas as pd
-
-        from genokit.frames import Frame
-
         columns = ["member", "role", "since", "expires", "granted_by", "principal"]
         found = access.members(self.entries()).values()
         frame = Frame([[getattr(one, name) for name in columns] for one in found], columns=columns)

@@ -10,21 +10,20 @@ import secrets
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import pandas as pd
 
 from genokit import storage
 from genokit.data import Dataset
 from genokit.errors import AccessDenied, InvalidParameters, InvalidRequest, NotFound, did_you_mean
 from genokit.files import sha256, write_atomic
+from genokit.frames import Frame
 from genokit.pipelines import Comparison, Run, reproduce
 from genokit.pipelines.crate import METADATA
 from genokit.workspaces import access, datasets
 from genokit.workspaces.kinds import POLICIES, READERS, ReleasePolicy, duo
 from genokit.workspaces.log import LogEntry, now
 from genokit.workspaces.membership import Members, expiry
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 YEAR = datetime.timedelta(days=365)
 HASHES = "hashes.json"  # in the folder of a shared run
@@ -131,8 +130,6 @@ class SharedData(Members):
             ``conditions``, ``policy``, ``terms``, ``practice`` (whether there are practice data), ``published`` (UTC),
             ``by``, ``readable`` (whether you may fetch it now) and ``why``.
         """
-        from genokit.frames import Frame
-
         entries, columns = self.entries(), ["title", "files", "bytes", "licence", "conditions", "policy"]
         rows = [
             {"dataset": ref, **{name: one[name] for name in columns}, "terms": ", ".join(one["duo"]),
@@ -205,7 +202,7 @@ class SharedData(Members):
 
         self._append("fetched", check, dataset=ref)
         where = entry["folder"], entry["manifest"]
-        return datasets.get(self.address, *where, self.clients.settings, self.clients, progress=progress)
+        return datasets.get(self.address, *where, self.clients, progress=progress)
 
     def practice(self, dataset: str, *, progress: bool = True) -> Dataset:
         """Fetch the practice data of a data set, which every member may read.
@@ -233,7 +230,7 @@ class SharedData(Members):
         if entry["practice"] is None:
             raise NotFound(f"'{ref}' was published without practice data. Ask {entry.member} to publish a new version.")
         where = entry["practice"], entry["practice_manifest"]
-        return datasets.get(self.address, *where, self.clients.settings, self.clients, progress=progress)
+        return datasets.get(self.address, *where, self.clients, progress=progress)
 
     def policy(self, dataset: str) -> ReleasePolicy:
         """The thresholds for counts that leave a data set.
@@ -274,8 +271,6 @@ class SharedData(Members):
             A row for each: ``run`` (its id), ``name``, ``notebook``, ``state``, ``outputs`` (their names; values are
             not in the log), ``member``, ``shared`` (UTC) and ``reproduced`` (by whom, with equal results).
         """
-        from genokit.frames import Frame
-
         entries = self.entries()
         again = [(one["run"], one.member) for one in entries if one.kind == "reproduced" and one["equal"]]
         rows = [

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from genokit.display import Html, card, table
 from genokit.files import write_atomic
+from genokit.frames import Frame
 from genokit.stacks import templates
 from genokit.storage import is_s3
 from genokit.workspaces import access
 from genokit.workspaces.log import now
 from genokit.workspaces.releases import Releases
-
-if TYPE_CHECKING:
-    import pandas as pd
+from genokit.workspaces.template import filled
 
 
 class Workspace(Releases):
@@ -64,8 +65,6 @@ class Workspace(Releases):
             A row for each member and action: ``member``, ``dataset`` (empty for actions on the workspace), ``action``
             (a kind of entry, or "read" for a data set), ``allowed`` and ``why`` (role, terms and expiry).
         """
-        from genokit.frames import Frame
-
         rows = [(*key, *answer) for key, answer in access.report(self.entries(), now()).items()]
         return Frame(rows, columns=["member", "dataset", "action", "allowed", "why"])
 
@@ -96,18 +95,12 @@ class Workspace(Releases):
         >>> ws.diff("granted", who="ben", role="modeller").query("after")["action"].tolist()[:2]
         ['shared', 'reproduced']
         """
-        from genokit.frames import Frame
-
         self._may(kind, None, fields)
         entries, time = self.entries(), now()
         new = self._log.draft(self.member, kind, fields)[1]
         before, after = (access.report(some, time) for some in (entries, [*entries, new]))
         rows = [
-            (
-                *key,
-                *(one.get(key, (False, ""))[0] for one in (before, after)),
-                after.get(key, (False, "not a member"))[1],
-            )
+            (*key, before.get(key, (False, ""))[0], *after.get(key, (False, "not a member")))
             for key in {**before, **after}
         ]
         changed = [row for row in rows if row[3] != row[4]]
@@ -135,8 +128,6 @@ class Workspace(Releases):
         InvalidRequest
             There are more members than CloudFormation takes in one template: 40 to 60.
         """
-        from genokit.workspaces.template import filled
-
         return write_atomic(path, filled(templates.text("workspace"), self.entries(), now()))
 
     # --- display
