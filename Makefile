@@ -55,7 +55,7 @@ test-slow: dev ## run the slow tests: whole notebooks, an epoch of training, Bat
 	@$(py) -m pytest -n 3 --dist worksteal -m "slow and not aws and not torch" $(ARGS)
 
 test-containers: dev ## run the tests that need docker or podman; as root, docker is started if it is not running
-	@tests/with-engine $(py) -m pytest -m containers tests/test_local_containers.py tests/test_stacks_image.py $(ARGS)
+	@tests/with-engine $(py) -m pytest -m containers tests/test_local_containers.py tests/test_stacks_image.py tests/test_workspaces_images.py $(ARGS)
 
 test-gpu: ## run the tests that need an NVIDIA GPU, with PyTorch in a separate environment; without a GPU it says that they did not run
 	@if nvidia-smi -L >/dev/null 2>&1; then TORCH=1 environments/setup-torch .venv-torch && \

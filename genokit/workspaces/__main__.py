@@ -8,6 +8,7 @@ nothing that the submission printed, because members can read a job's log.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -26,6 +27,9 @@ def main() -> int:
         for argument in ("address", "submission", "member", *more):
             action.add_argument(argument)
     given = parser.parse_args()
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM)
+    )  # a job that is ended removes its container
     ws = Workspace(given.address, given.member)
     try:
         if given.action == "stage":

@@ -20,7 +20,7 @@ from genokit.batch.shipping import bootstrap
 from genokit.data import Dataset
 from genokit.display import Log
 from genokit.errors import AccessDenied, HashMismatch, InvalidRequest, NotFound, did_you_mean
-from genokit.workspaces import access, datasets, gate
+from genokit.workspaces import access, container, datasets, gate
 from genokit.workspaces import challenge as challenges
 from genokit.workspaces.challenge import Challenge
 from genokit.workspaces.evaluation import NONE, Outcome, evaluated, evidence, judged, readable, staged
@@ -103,15 +103,26 @@ class Custody(SharedData):
         """Run a submission in the sandbox of this machine, on the data set."""
         known = self._challenge(one.challenge)
         with tempfile.TemporaryDirectory() as scratch:
-            return self._run(known, self._shipped(one), one.entry["command"], self._data(known), Path(scratch))
+            source, command = self._shipped(one), one.entry["command"]
+            return self._run(known, source, command, self._data(known), Path(scratch), image=one.entry["image"])
 
     def _run(
-        self, known: Challenge, shipped: str, command: Sequence[str], data: Dataset, scratch: Path, scored: bool = True
+        self,
+        known: Challenge,
+        shipped: str,
+        command: Sequence[str],
+        data: Dataset,
+        scratch: Path,
+        *,
+        image: str | None = None,
+        scored: bool = True,
     ) -> Outcome:
         try:
-            code, rows = self._unpacked(shipped, scratch), staged(data, scratch / "data")
+            code = container.pulled(image) if image else self._unpacked(shipped, scratch)
+            rows = staged(data, scratch / "data")
         except (InvalidRequest, HashMismatch, NotFound):
-            return Outcome("REFUSED", "The code is not an archive that was submitted.", 0, (), {}, b"")
+            what = "The image cannot be pulled." if image else "The code is not an archive that was submitted."
+            return Outcome("REFUSED", what, 0, (), {}, b"")
         return evaluated(known, command, code, rows, self._truth(known) if scored else None)
 
     def _stage(self, submission: str, folder: Path) -> None:

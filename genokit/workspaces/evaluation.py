@@ -16,7 +16,7 @@ import pandas as pd
 from genokit.data import Dataset
 from genokit.display import Html, Log, card, table
 from genokit.errors import OutputRefused
-from genokit.workspaces import gate, sandbox
+from genokit.workspaces import container, gate, sandbox
 from genokit.workspaces.challenge import STEP_S, Challenge
 from genokit.workspaces.gate import Passed
 from genokit.workspaces.scorers import SCORERS
@@ -64,14 +64,18 @@ class Outcome:
 
 
 def evaluated(
-    challenge: Challenge, command: Sequence[str], code: Path, data: Path, truth: pd.DataFrame | None
+    challenge: Challenge, command: Sequence[str], code: Path | str, data: Path, truth: pd.DataFrame | None
 ) -> Outcome:
     """Run a command on the data and check what it wrote; without truth nothing is scored.
 
-    Raises MissingDependency if this machine has no sandbox.
+    ``code`` is a folder, or an image by its digest. Raises MissingDependency if this machine has no sandbox, or for
+    an image no container engine.
     """
-    mounts = {"/data": data, "/code": code}
-    with sandbox.run(command, mounts, limits=challenge.limits, chdir="/code") as ended:
+    if isinstance(code, str):
+        running = container.run(code, command, {"/data": data}, limits=challenge.limits)
+    else:
+        running = sandbox.run(command, {"/data": data, "/code": code}, limits=challenge.limits, chdir="/code")
+    with running as ended:
         reason = f"It used {ended.reason}." if ended.reason else "The command ended with an error."
         failed = reason if ended.reason or ended.exit_code else None
         return judged(challenge, ended.out, data, ended.wall_s, failed, ended.log, truth)

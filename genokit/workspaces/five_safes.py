@@ -36,7 +36,8 @@ def write(
         f"#{known.dataset}", "CreativeWork", name=known.dataset, license=data["licence"], identifier=data["manifest"]
     )
     code = crate.add(
-        "#code", "SoftwareSourceCode", name=" ".join(one.entry["command"]), identifier=f"sha256:{one.entry['code']}",
+        "#code", "SoftwareSourceCode", name=" ".join(one.entry["command"]),
+        identifier=one.entry["image"] or f"sha256:{one.entry['code']}",
         author=people[one.member],
     )  # fmt: skip
     limits = crate.values("limit", asdict(known.limits), {})

@@ -71,7 +71,7 @@ KINDS: dict[str, EntryKind] = {
         "name:name dataset:ref metric:text? outputs:object limits:object quota_per_day:count private_fraction:number "
         "deadline:time? folder:folder? truth:sha256?"
     ),
-    "submitted": EntryKind("submission:id challenge:name command:texts code:sha256", AUTHORS),
+    "submitted": EntryKind("submission:id challenge:name command:texts code:sha256? image:image?", AUTHORS),
     "evaluated": EntryKind(
         "submission:id state:state reason:text? seconds:count score:score outputs:texts folder:folder manifest:sha256 "
         "genokit:version"
@@ -121,6 +121,7 @@ TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "votes": (lambda value: _maps(value, ("approve", "reject").__contains__), "approve or reject for each file"),
     "hashes": (lambda value: _maps(value, _text(r"[0-9a-f]{64}")), "a SHA-256 for each file"),
     "id": (_text(r"[0-9a-f]{16}"), "an id of 16 hexadecimal digits"),
+    "image": (_text(r"([a-z0-9][a-z0-9._:/-]*@)?sha256:[0-9a-f]{64}"), "an image by its digest: repository@sha256:..."),
     "sha256": (_text(r"[0-9a-f]{64}"), "a SHA-256 in hexadecimal"),
     "time": (_text(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"), "a time in UTC, such as 2026-11-30T08:00:00.000000Z"),
     "text": (lambda value: isinstance(value, str) and 0 < len(value) <= 10_000, "a text of 1 to 10,000 letters"),

@@ -30,7 +30,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +44,7 @@ NOBODY = 65534
 MOST_BYTES = 32_768  # of a command
 LOG_KIB = 256  # of what a command prints, so much is kept
 LOOK_S = 0.02  # between two looks at what the processes use
+Used = Iterator[tuple[float, float, str]]  # what a process uses: the value, the limit, and of what
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/alternatives", "/etc/fonts", "/etc/ld.so.cache")
 ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8", "USER": "nobody",
                "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}  # fmt: skip
@@ -104,13 +105,12 @@ class SandboxResult:
     """How a command in the sandbox ended.
 
     ``exit_code`` is negative if a signal ended it, ``reason`` names the limit that it exceeded or is "", ``wall_s``
-    and ``cpu_s`` are seconds, ``log`` is what it printed, and ``out`` is an open descriptor of its folder ``/out``.
+    is in seconds, ``log`` is what it printed, and ``out`` is an open descriptor of its folder ``/out``.
     """
 
     exit_code: int
     reason: str
     wall_s: float
-    cpu_s: float
     log: bytes
     out: int
 
@@ -147,9 +147,17 @@ def run(
         proc,
         log,
     ):
-        reason, cpu_s, wall_s, printed = _watch(handle, out, proc, log, limits)
+
+        def used() -> Used:
+            cpu_s, memory = _used(proc)
+            about = os.fstatvfs(out)
+            yield cpu_s, limits.cpu_s, "seconds of CPU"
+            yield memory / 2**20, limits.memory_mib, "MiB of memory"
+            yield about.f_files - about.f_ffree - 1, limits.files, "files in /out"
+
+        reason, wall_s, printed = watch(handle, log, limits.wall_s, used, functools.partial(_end, handle))
         process.wait()
-        yield SandboxResult(_code(process.returncode), reason, wall_s, cpu_s, printed, out)
+        yield SandboxResult(exit_code(process.returncode), reason, wall_s, printed, out)
 
 
 def command_words(command: Sequence[str]) -> list[str]:
@@ -297,28 +305,35 @@ def _end(handle: int) -> None:
     select.select([handle], [], [])
 
 
-def _watch(handle: int, out: int, proc: int, log: int, limits: Limits) -> tuple[str, float, float, bytes]:
-    """Wait until the command ends or exceeds a limit: the reason, CPU and wall seconds, and what it printed."""
-    began, cpu_s, reason, printed = time.monotonic(), 0.0, "", bytearray()
+def watch(
+    handle: int, log: int, most_s: float, used: Callable[[], Used], end: Callable[[], None]
+) -> tuple[str, float, bytes]:
+    """Wait until a process ends or exceeds a limit, and end it: the reason, wall seconds, and what was printed.
+
+    Parameters
+    ----------
+    handle, log : int
+        Open descriptors of the process and of what it prints.
+    most_s : float
+        Seconds that it may take.
+    used : callable
+        Says what it uses at the moment: the value, the limit, and of what.
+    end : callable
+        Ends it, also if it has ended.
+    """
+    began, reason, printed = time.monotonic(), "", bytearray()
     os.set_blocking(log, False)
     watched = [handle, log]
     while not reason and handle not in (ready := select.select(watched, [], [], LOOK_S)[0]):
         if log in ready and not _keep(log, printed):
             watched = [handle]
-        used_s, memory = _used(proc)
-        cpu_s, about = max(cpu_s, used_s), os.fstatvfs(out)
-        limited = (
-            (time.monotonic() - began, limits.wall_s, "seconds"),
-            (cpu_s, limits.cpu_s, "seconds of CPU"),
-            (memory / 2**20, limits.memory_mib, "MiB of memory"),
-            (about.f_files - about.f_ffree - 1, limits.files, "files in /out"),
-        )
+        limited = ((time.monotonic() - began, most_s, "seconds"), *used())
         reason = next((f"more than {most:g} {what}" for value, most, what in limited if value > most), "")
     wall_s = time.monotonic() - began
-    _end(handle)
+    end()
     while _keep(log, printed):
         pass
-    return reason, cpu_s, wall_s, bytes(printed)
+    return reason, wall_s, bytes(printed)
 
 
 def _keep(log: int, printed: bytearray) -> bool:
@@ -349,6 +364,6 @@ def _text(folder: int, name: str) -> bytes:
         return file.read()
 
 
-def _code(returned: int) -> int:
-    """The command's exit code; bubblewrap reports a signal as 128 plus its number."""
+def exit_code(returned: int) -> int:
+    """The command's exit code; bubblewrap and container engines report a signal as 128 plus its number."""
     return returned if returned < 128 else -(returned - 128) if returned - 128 in set(signal.Signals) else returned

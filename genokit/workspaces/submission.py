@@ -68,7 +68,9 @@ class Submission:
                 "Wall time": f"at most {result['seconds']} s",
                 "Outputs held": ", ".join(result["outputs"]) or "none",
             }
-        rows |= {"Command": " ".join(self.entry["command"]), "Code": f"sha256 {self.entry['code'][:16]}"}
+        image, code = self.entry["image"], self.entry["code"]
+        rows |= {"Command": " ".join(self.entry["command"])}
+        rows |= {"Image": image} if image else {"Code": f"sha256 {code[:16]}"}
         return card(f"Submission {self.id}", rows, status=self.state)
 
 

@@ -19,6 +19,7 @@ from genokit.batch.shipping import archive
 from genokit.errors import InvalidParameters, InvalidRequest
 from genokit.pipelines import Comparison
 from genokit.workspaces import challenge as challenges
+from genokit.workspaces import container
 from genokit.workspaces.challenge import Challenge
 from genokit.workspaces.custody import SCORES, Custody, files_of, is_labels
 from genokit.workspaces.evaluation import NONE, Outcome, Score
@@ -135,18 +136,28 @@ class Challenges(Custody):
 
     # --- submissions
 
-    def rehearse(self, challenge: str, code: str | os.PathLike[str], command: Sequence[str]) -> Outcome:
+    def rehearse(
+        self,
+        challenge: str,
+        code: str | os.PathLike[str] | None = None,
+        command: Sequence[str] = (),
+        *,
+        image: str | None = None,
+    ) -> Outcome:
         """Run a submission at home, in the same sandbox and through the same gate, on the practice data.
 
         Parameters
         ----------
         challenge : str
             The name of the challenge.
-        code : path
+        code : path, optional
             The folder with the code.
         command : sequence of str
             The command, which starts in this folder; ``["python", "predict.py"]``. It reads ``/data`` and writes to
             ``/out``.
+        image : str, optional
+            Instead of the folder, a container image: ``"repository@sha256:..."``. The command replaces its entrypoint
+            and starts in its own working folder. A tag is replaced by the digest that it has on this machine.
 
         Returns
         -------
@@ -157,21 +168,25 @@ class Challenges(Custody):
         ------
         NotFound
             There is no such challenge, or its data set has no practice data.
+        InvalidParameters
+            There is neither a folder nor an image, or both.
         MissingDependency
-            This machine has no sandbox.
+            This machine has no sandbox, or for an image no container engine.
         """
+        pinned = _pinned(code, image)
         known = self._challenge(challenge)
         data = self.practice(known.dataset, progress=False)
         with tempfile.TemporaryDirectory() as scratch:
-            shipped = archive.ship(self.clients, code, scratch)
-            return self._run(known, shipped, command, data, Path(scratch), scored=False)
+            shipped = "" if code is None else archive.ship(self.clients, code, scratch)
+            return self._run(known, shipped, command, data, Path(scratch), image=pinned, scored=False)
 
     def submit(
         self,
         challenge: str,
-        code: str | os.PathLike[str],
-        command: Sequence[str],
+        code: str | os.PathLike[str] | None = None,
+        command: Sequence[str] = (),
         *,
+        image: str | None = None,
         queue: str = "highPriority",
         batch: Batch | None = None,
         start: bool = True,
@@ -180,8 +195,9 @@ class Challenges(Custody):
 
         Parameters
         ----------
-        challenge, code, command
-            As for ``rehearse``. The code is uploaded as one archive; its hash is in the log.
+        challenge, code, command, image
+            As for ``rehearse``. The code is uploaded as one archive; its hash, or the image by its digest, is in the
+            log.
         queue : str, default "highPriority"
             The job queue.
         batch : Batch, optional
@@ -202,12 +218,15 @@ class Challenges(Custody):
             The quota is used up, or the deadline has passed.
         InvalidProject
             The folder cannot be shipped.
+        InvalidParameters
+            There is neither a folder nor an image, or both.
         """
         fields: dict[str, Any] = {"submission": secrets.token_hex(8), "challenge": self._challenge(challenge).name,
-                                  "command": command_words(command), "code": "0" * 64}  # fmt: skip
+                                  "command": command_words(command), "image": _pinned(code, image)}  # fmt: skip
         self._may("submitted", within_quota, fields)
-        shipped = archive.ship(self.clients, code, storage.join(self.address, "code", self.member))
-        fields["code"] = shipped.rpartition("/")[2].partition(".")[0]
+        if code is not None:
+            shipped = archive.ship(self.clients, code, storage.join(self.address, "code", self.member))
+            fields["code"] = shipped.rpartition("/")[2].partition(".")[0]
         self._append("submitted", within_quota, **fields)
         if not start:
             return self.submission(fields["submission"])
@@ -235,6 +254,8 @@ class Challenges(Custody):
         ------
         NotFound
             There is no such submission.
+        InvalidRequest
+            With ``stack``, the submission is an image.
         JobFailed
             With ``stack``, the submission could not be staged; the reason is in the job's log.
         """
@@ -242,6 +263,8 @@ class Challenges(Custody):
         known = self._challenge(one.challenge)
         batch = batch or Batch(self.clients)
         parameters = {"address": self.address, "submission": submission, "member": known.member}
+        if stack is not None and one.entry["image"]:
+            raise InvalidRequest(f"The submission '{submission}' is an image. On AWS only folders of code are run.")
         if stack is not None:
             batch.submit(f"{stack}-stage", queue=f"{stack}-custody", parameters=parameters).wait().raise_for_status()
             command = ["sh", "-c", 'cd "$CODE" && exec "$@"', "sh", *one.entry["command"]]
@@ -277,7 +300,7 @@ class Challenges(Custody):
         -------
         pandas.DataFrame
             A row for each: ``submission``, ``challenge``, ``member``, ``submitted`` (UTC), ``state``, ``reason``,
-            ``score``, ``low``, ``high`` (of the 95 % interval), ``seconds`` and ``code`` (SHA-256).
+            ``score``, ``low``, ``high`` (of the 95 % interval), ``seconds`` and ``code`` (SHA-256, or the image).
         """
         from genokit.frames import Frame
 
@@ -287,7 +310,9 @@ class Challenges(Custody):
             if one.kind == "submitted" and challenge in (None, one["challenge"]):
                 result = done.get(one["submission"])
                 known = (result["state"], result["reason"], *result["score"], result["seconds"]) if result else WAITING
-                rows.append((one["submission"], one["challenge"], one.member, one.time, *known, one["code"]))
+                rows.append(
+                    (one["submission"], one["challenge"], one.member, one.time, *known, one["code"] or one["image"])
+                )
         columns_of_result = ["state", "reason", "score", "low", "high", "seconds"]
         columns = ["submission", "challenge", "member", "submitted", *columns_of_result, "code"]
         return Frame(rows, columns=columns).astype({"submitted": "datetime64[us, UTC]"})
@@ -391,3 +416,10 @@ class Challenges(Custody):
         ids = [one["submission"] for one in entries if one.kind == "submitted" and one["challenge"] == challenge]
         done = [self.submission(one) for one in ids if one in results(entries)]
         return {one.id: json.loads(self._private_file(one, SCORES)).get("private", NONE) for one in done}
+
+
+def _pinned(code: object, image: str | None) -> str | None:
+    """The image of a submission by its digest; None if it is a folder of code."""
+    if (code is None) == (image is None):
+        raise InvalidParameters("A submission is a folder of code or an image. Pass code= or image=, not both.")
+    return image and container.pinned(image)

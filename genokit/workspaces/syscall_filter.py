@@ -74,3 +74,24 @@ def _argument(number: int, checks: list[tuple[int, int, int, int]]) -> list[tupl
         *checks,
         (RETURN, 0, 0, ALLOW),
     ]
+
+
+def profile() -> dict[str, object]:
+    """The same filter as a container engine takes it."""
+    eperm: dict[str, object] = {"action": "SCMP_ACT_ERRNO", "errnoRet": errno.EPERM}
+    others = [family for family in range(max(FAMILIES)) if family not in FAMILIES]
+    arguments: list[tuple[str, dict[str, object]]] = [
+        *(("socket", {"value": family, "op": "SCMP_CMP_EQ"}) for family in others),
+        ("socket", {"value": max(FAMILIES), "op": "SCMP_CMP_GT"}),
+        *(
+            ("clone", {"value": 1 << bit, "valueTwo": 1 << bit, "op": "SCMP_CMP_MASKED_EQ"})
+            for bit in range(32)
+            if NAMESPACES >> bit & 1
+        ),
+    ]
+    refused = [
+        {"names": REFUSED.split()[::3], **eperm},
+        {"names": ["clone3"], **eperm, "errnoRet": errno.ENOSYS},
+        *({"names": [name], **eperm, "args": [{"index": 0, **argument}]} for name, argument in arguments),
+    ]
+    return {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": refused}

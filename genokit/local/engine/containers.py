@@ -68,6 +68,11 @@ def clients_own(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environ.items() if CLIENTS.fullmatch(name)}
 
 
+def address(environ: Mapping[str, str]) -> dict[str, str]:
+    """Where the engine of a user is, if not where engines usually are."""
+    return {name: environ[name] for name in ("DOCKER_HOST", "CONTAINER_HOST") if name in environ}
+
+
 # --- what a definition asks for
 
 

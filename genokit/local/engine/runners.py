@@ -44,7 +44,13 @@ def _task(db: sqlite3.Connection, home: Path, job: sqlite3.Row) -> Task:
         folder=f"{home}/scratch/{key}",
         log=f"{home}/logs/{attempts[-1]['container']['logStreamName']}.log",
         command=tuple(container["command"]),
-        environment={**runtime, **({} if OWN_CREDENTIALS & own.keys() else door(home)), **own, **ours},
+        environment={
+            **containers.address(os.environ),
+            **runtime,
+            **({} if OWN_CREDENTIALS & own.keys() else door(home)),
+            **own,
+            **ours,
+        },
         timeout_s=doc.get("timeout", {}).get("attemptDurationSeconds"),
         memory_mib=job["memory_mib"],
     )
