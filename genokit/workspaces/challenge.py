@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ import pandas as pd
 from genokit.disclosure import threshold
 from genokit.display import Html, card, table
 from genokit.errors import InvalidParameters, did_you_mean
+from genokit.workspaces import access
 from genokit.workspaces.gate import Output, declare
 from genokit.workspaces.kinds import POLICIES, ReleasePolicy
 from genokit.workspaces.log import LogEntry
@@ -86,18 +87,16 @@ class Challenge:
         return card(f"Challenge {self.name}", rows, fold=fold)
 
 
-def found(entries: Iterable[LogEntry]) -> dict[str, Challenge]:
+def found(entries: Sequence[LogEntry]) -> dict[str, Challenge]:
     """The challenges by name, from entries that have effect. One whose parts are not possible has none."""
-    policies: dict[str, ReleasePolicy] = {}
-    challenges: dict[str, Challenge] = {}
+    datasets, challenges = access.published(entries), dict[str, Challenge]()
     for one in entries:
-        if one.kind == "published":
-            policies.setdefault(f"{one['name']}@{one['version']}", POLICIES[one["policy"]])
-        elif one.kind == "challenged" and one["name"] not in challenges and one["dataset"] in policies:
+        if one.kind == "challenged" and one["name"] not in challenges and one["dataset"] in datasets:
             with contextlib.suppress(InvalidParameters, TypeError, ValueError, AttributeError):
                 challenges[one["name"]] = Challenge(
                     one["name"], one["dataset"], one["metric"] or "", declare(one["outputs"]), Limits(**one["limits"]),
-                    one["quota_per_day"], one["private_fraction"], one["deadline"] or "", policies[one["dataset"]],
+                    one["quota_per_day"], one["private_fraction"], one["deadline"] or "",
+                    POLICIES[datasets[one["dataset"]]["policy"]],
                     one.member, one["folder"], one["truth"],
                 )  # fmt: skip
     return challenges

@@ -19,9 +19,9 @@ from genokit.batch import Batch
 from genokit.batch.shipping import bootstrap
 from genokit.data import Dataset
 from genokit.display import Log
-from genokit.errors import AccessDenied, HashMismatch, InvalidRequest, NotFound, did_you_mean
-from genokit.workspaces import access, container, datasets, gate
+from genokit.errors import HashMismatch, InvalidRequest, NotFound, did_you_mean
 from genokit.workspaces import challenge as challenges
+from genokit.workspaces import container, datasets, gate
 from genokit.workspaces.challenge import Challenge
 from genokit.workspaces.evaluation import NONE, Outcome, evaluated, evidence, judged, readable, staged
 from genokit.workspaces.log import LogEntry, now
@@ -191,10 +191,7 @@ class Custody(SharedData):
 
     def _private_file(self, one: Submission, name: str) -> str:
         """A result that only custodians read: the scores, the evidence or the log. Raises AccessDenied."""
-        me = access.members(self.entries()).get(self.member)
-        if me is None or me.role != "custodian" or not me.holds(now()):
-            message = f"'{self.member}' may not read {name} of the submission '{one.id}': it needs the role custodian."
-            raise AccessDenied(message, action="read", resource=f"{one.id}/{name}")
+        self._reads(None, ["custodian"], f"{name} of the submission '{one.id}'", "read", f"{one.id}/{name}")
         expected = self._hashes(one)["files"][name]
         assert one.result is not None  # or there were no hashes
         return datasets.pinned(storage.join(self.address, one.result["folder"], name), expected, self.clients).decode(

@@ -130,7 +130,6 @@ TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "number": (lambda value: type(value) in (int, float), "a number"),
     "flag": (lambda value: isinstance(value, bool), "true or false"),
     "object": (lambda value: isinstance(value, dict), "an object"),
-    "list": (lambda value: isinstance(value, list), "a list"),
     "texts": (lambda value: isinstance(value, list) and all(isinstance(one, str) for one in value), "a list of texts"),
 }
 

@@ -180,6 +180,13 @@ class Members:
 
         return checked
 
+    def _reads(self, author: str | None, roles: Sequence[str], what: str, action: str, resource: str) -> None:
+        """Raise AccessDenied unless you have one of the roles now, or are a member and the author."""
+        me = access.members(self.entries()).get(self.member)
+        if me is None or not me.holds(now()) or (me.role not in roles and author != self.member):
+            message = f"'{self.member}' may not read {what}: it needs the role {' or '.join(roles)}."
+            raise AccessDenied(message, action=action, resource=resource)
+
     # --- members
 
     def members(self) -> pd.DataFrame:

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from genokit import storage
 from genokit.disclosure import differs_by_few
 from genokit.display import Html, card, image, table
-from genokit.errors import AccessDenied, InvalidRequest, NotFound
+from genokit.errors import InvalidRequest, NotFound
 from genokit.files import write_atomic
-from genokit.workspaces import access, datasets, five_safes, review
+from genokit.workspaces import datasets, five_safes, review
 from genokit.workspaces.custody import EVIDENCE, sha256_of
 from genokit.workspaces.gate import Output
 from genokit.workspaces.kinds import READERS
-from genokit.workspaces.log import LogEntry, now
+from genokit.workspaces.log import LogEntry
 from genokit.workspaces.review import ReleaseRequest
 from genokit.workspaces.submission import results
 from genokit.workspaces.submissions import Challenges
@@ -261,10 +261,8 @@ class Releases(Challenges):
         HashMismatch
             A file is not the one that was approved.
         """
-        one, me = self._request(request), access.members(self.entries()).get(self.member)
-        if me is None or not me.holds(now()) or (me.role not in READERS and one.author != self.member):
-            message = f"'{self.member}' may not read the release '{request}' of '{one.author}'."
-            raise AccessDenied(message, action="released", resource=request)
+        one = self._request(request)
+        self._reads(one.author, READERS, f"the release '{request}' of '{one.author}'", "released", request)
         if one.state != "RELEASED":
             raise NotFound(f"The request '{request}' has not been released: it is {one.state}.")
         folder = self.clients.settings.made("home") / "workspaces" / "released" / request

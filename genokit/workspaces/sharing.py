@@ -304,14 +304,11 @@ class SharedData(Members):
         HashMismatch
             A file was changed after it was shared.
         """
-        entries = self.entries()
-        shared = {one["run"]: one for one in entries if one.kind == "shared"}
+        shared = {one["run"]: one for one in self.entries("shared")}
         if run not in shared:
             raise NotFound(f"The workspace '{self.address}' has no run '{run}'. Workspace.runs() lists them.")
-        entry, me = shared[run], access.members(entries).get(self.member)
-        if me is None or not me.holds(now()) or (me.role not in READERS and entry.member != self.member):
-            message = f"'{self.member}' may not read the run '{run}': it needs the role {' or '.join(READERS)}."
-            raise AccessDenied(message, action="run", resource=run)
+        entry = shared[run]
+        self._reads(entry.member, READERS, f"the run '{run}'", "run", run)
         folder = self.clients.settings.made("home") / "workspaces" / "runs" / run
         theirs = storage.join(self.address, entry["folder"])
         manifest = datasets.pinned(storage.join(theirs, HASHES), entry["manifest"], self.clients)
