@@ -104,24 +104,25 @@ def found(entries: Sequence[LogEntry]) -> dict[str, Challenge]:
 
 def checked(
     outputs: Mapping[str, Mapping[str, Any]], metric: str | None, quota_per_day: int, private_fraction: float
-) -> None:
-    """Raise InvalidParameters unless outputs, metric, quota and split belong together."""
-    kinds = [of for one in declare(outputs) if one.type == "predictions" for of in list(one.columns.values())[1:]]
+) -> bool:
+    """Whether predictions are labels. Raises InvalidParameters unless outputs, metric, quota and split fit together."""
+    scored = [one for one in declare(outputs) if one.type == "predictions"]
     if not 0 <= private_fraction < 1:
         raise InvalidParameters(f"private_fraction must be at least 0 and below 1, got {private_fraction!r}.")
     if type(quota_per_day) is not int or quota_per_day < 1:
         raise InvalidParameters(f"quota_per_day must be 1 or more, got {quota_per_day!r}.")
     if metric is None:
-        if kinds:
+        if scored:
             raise InvalidParameters("Predictions need a metric and a truth. Pass metric= and truth=.")
-        return
+        return False
     if metric not in SCORERS:
         raise InvalidParameters(f"There is no metric '{metric}'. {did_you_mean(metric, SCORERS)}")
-    if len(kinds) != 1:
-        raise InvalidParameters(f"The metric '{metric}' needs one output of type 'predictions', got {len(kinds)}.")
-    labels = isinstance(kinds[0], list) or kinds[0] == "label"
+    if len(scored) != 1:
+        raise InvalidParameters(f"The metric '{metric}' needs one output of type 'predictions', got {len(scored)}.")
+    labels = scored[0].predicts_labels
     if labels and (SCORERS[metric].kind == "number" or SCORERS[metric].binary):
         raise InvalidParameters(f"The metric '{metric}' needs predictions of type 'number', got labels.")
+    return labels
 
 
 def split(truth: pd.DataFrame, labels: bool, private_fraction: float) -> pd.DataFrame:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
 import io
 import json
 import secrets
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from genokit import __version__, storage
 from genokit.batch import Batch
@@ -23,13 +24,11 @@ from genokit.errors import HashMismatch, InvalidRequest, NotFound, did_you_mean
 from genokit.workspaces import challenge as challenges
 from genokit.workspaces import container, datasets, gate
 from genokit.workspaces.challenge import Challenge
+from genokit.workspaces.datasets import sha256_of
 from genokit.workspaces.evaluation import NONE, Outcome, evaluated, evidence, judged, readable, staged
 from genokit.workspaces.log import LogEntry, now
 from genokit.workspaces.sharing import HASHES, SharedData
 from genokit.workspaces.submission import Submission, in_time, results
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 SCORES, EVIDENCE, PRINTED = "scores.json", "results.json", "log.txt"
 
@@ -162,22 +161,16 @@ class Custody(SharedData):
         return storage.join(self.address, "code", one.member, f"{one.entry['code']}.tar.gz")
 
     def _data(self, known: Challenge) -> Dataset:
-        where = self._place(known.dataset)
-        return datasets.get(self.address, *where, self.clients, progress=False)
+        entry = self._dataset(known.dataset)[1]
+        return datasets.get(self.address, entry["folder"], entry["manifest"], self.clients, progress=False)
 
     def _truth(self, known: Challenge) -> pd.DataFrame | None:
-        import pandas as pd
-
         if not known.folder or not known.truth:
             return None
         source = storage.join(self.address, known.folder, "truth.csv")
-        labels = any(is_labels(vars(output)) for output in known.outputs)
+        labels = any(output.predicts_labels for output in known.outputs)
         kinds = {"id": str, "split": str, **({"truth": str} if labels else {})}
         return pd.read_csv(io.BytesIO(datasets.pinned(source, known.truth, self.clients)), dtype=kinds)
-
-    def _place(self, dataset: str) -> tuple[str, str]:
-        entry = self._dataset(dataset)[1]
-        return entry["folder"], entry["manifest"]
 
     # --- results that custodians alone can read
 
@@ -216,17 +209,7 @@ class Custody(SharedData):
         return Log(self._private_file(self.submission(submission), PRINTED))
 
 
-def is_labels(output: Mapping[str, Any]) -> bool:
-    """Whether an output is of predictions that are labels."""
-    kinds = list((output.get("columns") or {}).values())
-    return output.get("type") == "predictions" and (isinstance(kinds[-1], list) or kinds[-1] == "label")
-
-
 def files_of(done: Outcome) -> tuple[str, dict[str, str]]:
     """The scores as text, and the hashes of the outputs that are held."""
     hashes = {one.name: sha256_of(one.content) for one in done.outputs if one.content}
     return json.dumps(done.scores, sort_keys=True), hashes
-
-
-def sha256_of(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

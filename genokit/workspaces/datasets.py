@@ -59,7 +59,7 @@ def like(rows: pd.DataFrame, files: Mapping[str, Path], folder: Path) -> Path:
 
 def place(kind: str, content: Descriptor) -> tuple[str, str]:
     """The folder of a data set in the workspace, which is new for other content, and the hash of its descriptor."""
-    sha256 = hashlib.sha256(_bytes(content)).hexdigest()
+    sha256 = sha256_of(_bytes(content))
     return f"{kind}/{content['name']}/{content['version']}/{sha256[:16]}", sha256
 
 
@@ -83,7 +83,7 @@ def get(address: str, folder: str, sha256: str, clients: Clients, *, progress: b
 def pinned(address: str, sha256: str, clients: Clients) -> bytes:
     """Read a file that must have this hash, which the log states. Raises HashMismatch."""
     data = storage.read(address, clients=clients)
-    got = hashlib.sha256(data).hexdigest()
+    got = sha256_of(data)
     if got != sha256:
         raise HashMismatch(
             f"'{address}' was changed after it was published: its sha256 is {got}, and the log says {sha256}. It is "
@@ -92,6 +92,11 @@ def pinned(address: str, sha256: str, clients: Clients) -> bytes:
             got=got,
         )
     return data
+
+
+def sha256_of(data: bytes) -> str:
+    """The SHA-256 of some bytes, in hexadecimal."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def _bytes(content: Descriptor) -> bytes:

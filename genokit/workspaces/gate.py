@@ -64,6 +64,11 @@ class Output:
     keys: Sequence[str] = ()
     share: float = 0.05
 
+    @property
+    def predicts_labels(self) -> bool:
+        """Whether these are predictions, and labels."""
+        return self.type == "predictions" and [*self.columns.values()][-1] not in ("count", "number")
+
 
 @dataclass(frozen=True)
 class Passed:

@@ -9,24 +9,25 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from genokit import storage
 from genokit.disclosure import differs_by_few
 from genokit.display import Html, card, image, table
 from genokit.errors import InvalidRequest, NotFound
 from genokit.files import write_atomic
+from genokit.frames import Frame
 from genokit.workspaces import datasets, five_safes, review
-from genokit.workspaces.custody import EVIDENCE, sha256_of
+from genokit.workspaces.custody import EVIDENCE
+from genokit.workspaces.datasets import sha256_of
 from genokit.workspaces.gate import Output
 from genokit.workspaces.kinds import READERS
 from genokit.workspaces.log import LogEntry
 from genokit.workspaces.review import ReleaseRequest
 from genokit.workspaces.submission import results
 from genokit.workspaces.submissions import Challenges
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -129,8 +130,6 @@ class Releases(Challenges):
         pandas.DataFrame
             A row for each: ``request``, ``submission``, ``author``, ``state``, ``files`` and ``reviewers``.
         """
-        from genokit.frames import Frame
-
         rows = [
             (one.id, one.submission, one.author, one.state, ", ".join(one.votes),
              ", ".join(sorted({name for of in one.votes.values() for name in of})))
@@ -345,8 +344,6 @@ class Releases(Challenges):
 
 def _few(one: Output, data: bytes, other: Output, released: bytes, min_cell: int) -> list[tuple[str, int]]:
     """The counts of two tables by the same groups that differ by few, and in how many rows."""
-    import pandas as pd
-
     common = sorted(set(one.counts) & set(other.counts))
     if sorted(one.by) != sorted(other.by) or not common:
         return []
@@ -359,8 +356,6 @@ def _few(one: Output, data: bytes, other: Output, released: bytes, min_cell: int
 
 
 def _shown(name: str, data: bytes) -> Html:
-    import pandas as pd
-
     if name.endswith(".csv"):
         return table(pd.read_csv(io.BytesIO(data)))
     return image(data, f"The figure {name}") if name.endswith(".png") else table([{"bytes": len(data)}])

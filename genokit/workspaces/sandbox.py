@@ -140,13 +140,8 @@ def run(
         The command is empty or not text.
     """
     limits = limits or Limits()
-    with _started(checked(bubblewrap()), command_words(command), mounts, limits, chdir) as (
-        process,
-        handle,
-        out,
-        proc,
-        log,
-    ):
+    with _started(checked(bubblewrap()), command_words(command), mounts, limits, chdir) as started:
+        process, handle, out, proc, log = started
 
         def used() -> Used:
             cpu_s, memory = _used(proc)

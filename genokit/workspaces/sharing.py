@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import json
 import os
 import secrets
@@ -371,7 +370,7 @@ class SharedData(Members):
             "state": run.state,
             "outputs": list(run.outputs),
             "folder": folder,
-            "manifest": hashlib.sha256(manifest).hexdigest(),
+            "manifest": datasets.sha256_of(manifest),
         }
         self._may("shared", None, fields)
         for name, path in files.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import json
 import os
 import secrets
@@ -11,26 +10,26 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import pandas as pd
 
 from genokit import storage
 from genokit.batch import Batch
 from genokit.batch.shipping import archive
 from genokit.errors import InvalidParameters, InvalidRequest
+from genokit.frames import Frame
 from genokit.pipelines import Comparison
 from genokit.workspaces import challenge as challenges
-from genokit.workspaces import container
+from genokit.workspaces import container, datasets
 from genokit.workspaces.challenge import Challenge
-from genokit.workspaces.custody import SCORES, Custody, files_of, is_labels
+from genokit.workspaces.custody import SCORES, Custody, files_of
 from genokit.workspaces.evaluation import NONE, Outcome, Score
 from genokit.workspaces.log import LogEntry, now
 from genokit.workspaces.membership import expiry
 from genokit.workspaces.sandbox import Limits, command_words
 from genokit.workspaces.scorers import SCORERS
 from genokit.workspaces.submission import Submission, results, within_quota
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 WAITING = ("SUBMITTED", None, None, None, None, None)
 
@@ -94,9 +93,7 @@ class Challenges(Custody):
         """
         if dataset is None:
             return self._challenge(name)
-        import pandas as pd
-
-        challenges.checked(outputs or {}, metric, quota_per_day, private_fraction)
+        labels = challenges.checked(outputs or {}, metric, quota_per_day, private_fraction)
         if not outputs or (metric is None) != (truth is None):
             raise InvalidParameters(f"The challenge '{name}' needs outputs, and a truth where there is a metric.")
         fields: dict[str, Any] = {
@@ -112,9 +109,8 @@ class Challenges(Custody):
         self._may("challenged", check, fields)
         if truth is not None:
             frame = truth if isinstance(truth, pd.DataFrame) else pd.read_csv(truth)
-            labels = any(is_labels(one) for one in outputs.values())
             data = challenges.split(frame, labels, private_fraction).to_csv(index=False).encode()
-            fields |= {"folder": f"truth/{name}/{secrets.token_hex(8)}", "truth": hashlib.sha256(data).hexdigest()}
+            fields |= {"folder": f"truth/{name}/{secrets.token_hex(8)}", "truth": datasets.sha256_of(data)}
             storage.write(
                 storage.join(self.address, fields["folder"], "truth.csv"), data, private=True, clients=self.clients
             )
@@ -124,8 +120,6 @@ class Challenges(Custody):
     def challenges(self) -> pd.DataFrame:
         """The challenges: a row for each, with ``challenge``, ``dataset``, ``metric``, ``quota_per_day``, ``deadline``,
         ``by``, and ``submissions``, their number."""
-        from genokit.frames import Frame
-
         entries = self.entries()
         sent = [one["challenge"] for one in entries if one.kind == "submitted"]
         rows = [
@@ -302,8 +296,6 @@ class Challenges(Custody):
             A row for each: ``submission``, ``challenge``, ``member``, ``submitted`` (UTC), ``state``, ``reason``,
             ``score``, ``low``, ``high`` (of the 95 % interval), ``seconds`` and ``code`` (SHA-256, or the image).
         """
-        from genokit.frames import Frame
-
         entries, rows = self.entries(), []
         done = results(entries)
         for one in reversed(entries):
@@ -395,8 +387,6 @@ class Challenges(Custody):
         """
         if run not in results(self.entries()):
             return super().reproduce(run)
-        import pandas as pd
-
         one = self.submission(run)
         first = {"scores": self._private_file(one, SCORES), **self._hashes(one)["outputs"]}
         again, outputs = files_of(self._evaluation(one))
