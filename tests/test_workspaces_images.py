@@ -27,7 +27,7 @@ from embedded import wait_until
 
 from genokit import Settings, Workspace, backends
 from genokit.errors import InvalidParameters, InvalidRequest, MissingDependency
-from genokit.workspaces import container, sandbox, syscall_filter
+from genokit.workspaces import container, gate, sandbox, syscall_filter
 from genokit.workspaces.sandbox import Limits
 
 real = pytest.mark.containers
@@ -123,6 +123,15 @@ def test_engines_get_the_same_filter_of_system_calls_as_the_sandbox() -> None:
     assert sum(flags) == syscall_filter.NAMESPACES
     families = [one["args"][0]["value"] for one in rules["syscalls"] if one["names"] == ["socket"]]
     assert sorted(families) == [0, 3, 4, 5, 6, 7, 8, 9, 10]  # the last is: above 10
+
+
+def test_folders_too_deep_to_look_into_count_as_too_many(tmp_path: Path) -> None:
+    script = "import os\nfor _ in range(3000): os.mkdir('x'); os.chdir('x')"
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path)
+    with gate.opened(tmp_path) as out:
+        assert container._held(out, 5000)[0] > 100
+        assert container._held(out, 100)[0] == 101
+    subprocess.run(["rm", "-rf", tmp_path], check=True)
 
 
 # --- with a real engine: make test-containers
@@ -353,6 +362,11 @@ EXHAUSTING = {
     "memory by files": ("head -c 60000000 /dev/zero > /dev/shm/x", {"memory_mib": 32, "output_mib": 99}, "of memory"),
     "a million empty files": ("cd /out; i=0; while :; do : > $i; i=$((i+1)); done", {}, "more than 100 files in /out"),
     "folders in folders": ("cd /out; while mkdir x && cd x; do :; done; sleep 60", {}, "files in /out"),
+    "folders too deep for Python": (
+        "cd /out; while mkdir x && cd x; do :; done; sleep 60",
+        {"files": 10_000},
+        "files in /out",
+    ),
     "many large files": (
         "cd /out; i=0; while :; do head -c 900000 /dev/zero > $i; i=$((i+1)); done",
         {"output_mib": 4},

@@ -26,8 +26,9 @@ PINNED = re.compile(r"([a-z0-9][a-z0-9._:/-]*@)?sha256:[0-9a-f]{64}")
 PULL_S = 240.0  # how long an engine may take to get an image
 ANSWER_S = 30.0  # and to answer anything else
 PROXIES = [word for one in ("http", "https", "ftp", "all", "no") for word in (f"{one}_proxy", f"{one}_proxy".upper())]
-# Removes the container when this process closes the pipe, or has died; deaf to a signal that both of them get.
-REMOVE = 'trap "" TERM INT HUP; read -r _; exec "$0" rm --force --volumes "$1"'
+# Removes container and folder when this process closes the pipe, or has died; deaf to a signal that both of them get.
+# Python cannot remove a folder of a thousand folders in folders.
+REMOVE = 'trap "" TERM INT HUP; read -r _; "$0" rm --force --volumes "$1"; rm -rf -- "$2"'
 
 
 def engine() -> str:
@@ -109,12 +110,12 @@ def run(
     limits, words = limits or Limits(), command_words(command)
     program, name = engine(), f"genokit-submission-{secrets.token_hex(8)}"
     with ExitStack() as stack:
-        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        scratch = Path(tempfile.mkdtemp())
         (scratch / "out").mkdir()
         (scratch / "out").chmod(0o777)
         (scratch / "rules.json").write_text(json.dumps(syscall_filter.profile()), encoding="utf-8")
         remover = subprocess.Popen(
-            ["sh", "-c", REMOVE, program, name], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+            ["sh", "-c", REMOVE, program, name, scratch], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL, start_new_session=True,
         )  # fmt: skip
         stack.callback(remover.communicate)
@@ -174,13 +175,16 @@ def _walls(limits: Limits, scratch: Path) -> list[str]:
 def _held(out: int, most: int) -> tuple[int, int]:
     """Files and folders in a folder, and their bytes; no more are counted than one above ``most``."""
     files, size = 0, 0
-    for _, folders, names, at in os.fwalk(dir_fd=out, topdown=True):
-        for name in (*folders, *names):
-            files += 1
-            with contextlib.suppress(OSError):  # it is gone again
-                size += os.lstat(name, dir_fd=at).st_size
-            if files > most:
-                return files, size
+    try:
+        for _, folders, names, at in os.fwalk(dir_fd=out):
+            for name in (*folders, *names):
+                files += 1
+                with contextlib.suppress(OSError):  # it is gone again
+                    size += os.lstat(name, dir_fd=at).st_size
+                if files > most:
+                    return files, size
+    except RecursionError:  # folders in folders, deeper than results need
+        return most + 1, size
     return files, size
 
 
