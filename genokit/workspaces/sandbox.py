@@ -220,9 +220,10 @@ def _walls(program: str, mounts: Mapping[str, Path], mib: int, rules: IO[bytes])
         outer = [program, "--die-with-parent", "--unshare-pid", *_binds(folders), "--dir", "/tmp", "--dev", "/dev"]
         words = [*outer, "--bind", "/proc", "/proc", "--", *nobody, *words]
         folders = {place: Path(place) for place in folders}
-    words += [*_binds(folders), "--proc", "/proc", "--dev", "/dev"]
+    words += ["--proc", "/proc", "--dev", "/dev"]
     for place in ("/dev/shm", "/tmp", "/out"):
         words += ["--size", str(mib * 2**20), "--tmpfs", place]
+    words += _binds(folders)  # last: Python may be below /tmp
     for name, value in {**ENVIRONMENT, "PATH": f"{Path(sys.executable).parent}:{ENVIRONMENT['PATH']}"}.items():
         words += ["--setenv", name, value]
     return [*words, "--remount-ro", "/dev", "--remount-ro", "/"]
