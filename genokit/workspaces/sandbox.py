@@ -217,13 +217,13 @@ def _walls(program: str, mounts: Mapping[str, Path], mib: int, rules: IO[bytes])
         # Root makes a root folder of only these, which nobody may enter even if the way to them is root's alone, and
         # nobody runs the sandbox in there. Its processes end with the first one, whose parent we are.
         nobody = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--"]
-        outer = [program, "--die-with-parent", "--unshare-pid", *_binds(folders), "--dir", "/tmp", "--dev", "/dev"]
+        outer = [program, "--die-with-parent", "--unshare-pid", "--dev", "/dev", *_binds(folders), "--dir", "/tmp"]
         words = [*outer, "--bind", "/proc", "/proc", "--", *nobody, *words]
         folders = {place: Path(place) for place in folders}
     words += ["--proc", "/proc", "--dev", "/dev"]
     for place in ("/dev/shm", "/tmp", "/out"):
         words += ["--size", str(mib * 2**20), "--tmpfs", place]
-    words += _binds(folders)  # last: Python may be below /tmp
+    words += _binds(folders)  # last: Python may be below /tmp or /dev/shm
     for name, value in {**ENVIRONMENT, "PATH": f"{Path(sys.executable).parent}:{ENVIRONMENT['PATH']}"}.items():
         words += ["--setenv", name, value]
     return [*words, "--remount-ro", "/dev", "--remount-ro", "/"]
