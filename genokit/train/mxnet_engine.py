@@ -55,8 +55,10 @@ class MxnetEngine:
         count = len(self.own)
         mx.nd.multi_sgd_mom_update(*self.updated, lrs=[rate] * count, wds=[p.weight_decay] * count, momentum=p.momentum,
                                    rescale_grad=1 / batch, num_weights=count, out=self.own)  # fmt: skip
-        # Otherwise MXNet queues hundreds of batches, and an interrupt waits for all of them.
-        self.own[0].wait_to_read()
+        # Otherwise MXNet queues hundreds of batches, and an interrupt waits for all of them. Waiting for the weights
+        # would be too much: the next batch is made ready while this one's gradients are computed.
+        if len(rows):
+            self.seen[-1][0].wait_to_read()
 
     def _differentiate(self, rows: np.ndarray, shifts: np.ndarray | None) -> None:
         mx = self.mx
