@@ -26,7 +26,8 @@ FIGURES = (
 )  # fmt: skip
 PICTURES = ("coverage", "insert_size", "base_quality", "gc", "variants", "consequences")
 TRANSITIONS = ("AG", "GA", "CT", "TC")
-PATHS = re.compile(r"( --?\w+)? (/[^\s;]+|-)(?=[ ;]|$)| -O\w| -W=\w+| -@ \d+|;.*")  # what in a command is not a setting
+# What in a command is not a setting.
+PATHS = re.compile(r"( --?\w+)? (/[^\s;]+|-)(?=[ ;]|$)| -O\w| -W=\w+| --write-index| -@ \d+|;.*")
 
 
 def read(

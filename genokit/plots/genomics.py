@@ -61,8 +61,10 @@ def cohort(data: DataFrame, name: str, *, marked: Collection[str] = (), ax: Axes
         ax.set(xlabel=LABELS[name][0], ylabel=LABELS[name][1])
         if categories:
             ax.set_yticks(range(len(rows)), rows)
-            if data["y"].max() > 50:
+            if data["y"].max() > 100 * max(1, data["y"].min()):
                 ax.set_xscale("symlog", linthresh=10)
+            else:
+                ax.locator_params(axis="x", integer=True)
             ax.set_xlim(0)
             ax.grid(axis="y", alpha=0.25)
             ax.xaxis.set_major_formatter("{x:,.0f}")
