@@ -136,7 +136,10 @@ def test_a_training_killed_at_twenty_random_moments_ends_with_the_weights_of_one
                 running.send_signal(sent)
             running.communicate()
             kills += running.returncode != 0
-            assert running.returncode in {signal.SIGTERM: (0, 143), signal.SIGKILL: (0, -9), None: (0,)}[sent]
+            if running.returncode == -signal.SIGTERM:  # it came when the training had ended, and Python had not
+                assert train.load(out).epoch == 2
+            else:
+                assert running.returncode in {signal.SIGTERM: (0, 143), signal.SIGKILL: (0, -9), None: (0,)}[sent]
         assert train.load(out).sha256 == whole.model.sha256
         assert [row["epoch"] for row in train.load(out).epochs] == [0, 1]
 
