@@ -287,11 +287,11 @@ REFUSED = {
     "a mount of its own": ("unshare -Urm true", "permitted"),
     "the truth by its path": ("cat {truth}", "No such file"),
     "the truth by a way up": ("cat /data/../../..{truth}", "No such file"),
-    "a link to the truth": ("ln -s {truth} /tmp/x; cat /tmp/x", "No such file"),
+    "a link to the truth": ("cd /tmp; ln -s {truth} x; cat x", "No such file"),
     "the passwords of the host": ("cat /etc/shadow", "denied|No such file|^$"),
     "a process of the host": ("cat /proc/{pid}/environ", "No such file"),
     "a signal to the host": ("kill -0 {pid}", "No such process"),
-    "the disk": ("cat /dev/vda || mknod /tmp/vda b 254 0", "permitted"),
+    "the disk": ("cat /dev/vda || (cd /tmp && mknod vda b 254 0)", "permitted"),
     "the memory of the kernel": ("head -c 1 /proc/kcore | grep . || cat /dev/mem", "No such file"),
     "the kernel's settings": ("echo x > /proc/sys/kernel/core_pattern", "Read-only"),
     "another user": ("setuidgid 0 true || chown 0 /tmp", "permitted"),
@@ -299,7 +299,7 @@ REFUSED = {
     "a hard link to the data": ("ln /data/rows.csv /out/rows.csv", "Cross-device|cross-device"),
     "a device in the outputs": ("mknod /out/disk b 254 0", "permitted"),
     "too large a file": ("trap '' XFSZ; head -c 3000000 /dev/zero > /out/x", "I/O error"),
-    "too large a file in /tmp": ("for i in 1 2 3 4; do head -c 999999 /dev/zero > /tmp/$i; done", "I/O error"),
+    "too large a file in /tmp": ("cd /tmp; for i in 1 2 3 4; do head -c 999999 /dev/zero > $i; done", "I/O error"),
 }
 
 
@@ -349,7 +349,7 @@ def test_a_setuid_program_of_the_image_gives_no_rights(data: Path, image: str) -
 
 @real
 def test_the_next_container_finds_nothing_of_the_one_before(data: Path, image: str) -> None:
-    told(image, "touch /tmp/left /out/left /dev/shm/left", data)
+    told(image, "for one in /tmp /out /dev/shm; do touch $one/left; done", data)
     assert told(image, "ls -A /tmp /out /dev/shm", data)[0].split() == ["/dev/shm:", "/out:", "/tmp:"]
 
 

@@ -112,10 +112,10 @@ WRITES = {
 }
 READS = {
     "passwords": ("open('/etc/shadow').read()", "ENOENT"),
-    "passwords by the first process": ("open('/proc/1/root/etc/shadow').read()", "ENOENT"),
+    "passwords by the first process": ("open('/proc/1/root' + '/etc/shadow').read()", "ENOENT"),
     "the truth by its path": ("open({truth!r}).read()", "ENOENT"),
     "the truth by a way up": ("open('/data/../../../..' + {truth!r}).read()", "ENOENT"),
-    "a link to the truth": ("os.symlink({truth!r}, '/tmp/x'); return open('/tmp/x').read()", "ENOENT"),
+    "a link to the truth": ("os.chdir('/tmp'); os.symlink({truth!r}, 'x'); return open('x').read()", "ENOENT"),
     "the user's home": ("os.listdir(os.path.expanduser('~root/.aws'))", "ENOENT"),
     "the disk": ("open('/dev/vda', 'rb')", "ENOENT"),
     "the memory of the machine": ("open('/dev/mem', 'rb')", "ENOENT"),

@@ -90,7 +90,7 @@ def test_a_request_goes_through_the_states_to_its_release(ws):
         ws.decide(request, "APPROVED")
     assert bert.vote(request, {"by_ward.csv": "approve"}, "Fine.").state == "REVIEWED"
     assert bert.decide(request, "APPROVED").state == "APPROVED"
-    with pytest.raises(NotFound, match="has not been released: it is APPROVED"):
+    with pytest.raises(NotFound, match=r"is APPROVED\. Its files can be fetched once it is RELEASED"):
         cleo.released(request)
     assert ws.decide(request, "RELEASED").state == "RELEASED"
     assert (cleo.released(request) / "by_ward.csv").read_bytes() == seen.files["by_ward.csv"]

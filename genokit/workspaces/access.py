@@ -15,7 +15,7 @@ from genokit.workspaces.log import LogEntry
 
 @dataclass(frozen=True)
 class Membership:
-    """A member's role, since when, granted by whom; when it expires, and the AWS principal who may act as the member.
+    """A member's role, when and by whom it was granted, when it expires, and which AWS principal may act as the member.
 
     Times are texts as in entries; ``expires`` and ``principal`` are None if there is none.
     """
@@ -28,7 +28,7 @@ class Membership:
     principal: str | None = None
 
     def holds(self, time: str) -> bool:
-        """Whether the membership has not expired at a time."""
+        """Whether the membership is valid at the given time."""
         return self.expires is None or time < self.expires
 
 

@@ -177,7 +177,7 @@ class Custody(SharedData):
     def _hashes(self, one: Submission) -> dict[str, Any]:
         """The hashes of a submission's results, which the log pins. Raises HashMismatch, NotFound."""
         if one.result is None:
-            raise NotFound(f"The submission '{one.id}' has not been evaluated. Submission.wait() waits for it.")
+            raise NotFound(f"The submission '{one.id}' has no result yet. Call Submission.wait() first.")
         source = storage.join(self.address, one.result["folder"], HASHES)
         found: dict[str, Any] = json.loads(datasets.pinned(source, one.result["manifest"], self.clients))
         return found

@@ -44,7 +44,7 @@ MEMBER = re.compile(r"[a-z0-9][a-z0-9._@-]{0,63}")
 
 @dataclass(frozen=True)
 class LogEntry:
-    """One entry: its number, the hash of the one before, when (the writer's clock) and by whom, and what.
+    """An entry of the log: its number, the previous entry's hash, the time by the writer's clock, its author, its kind.
 
     ``entry["field"]`` is a field of its kind, None if it has none of this name; ``sha256`` is the entry's own hash.
     """

@@ -263,7 +263,7 @@ class Releases(Challenges):
         one = self._request(request)
         self._reads(one.author, READERS, f"the release '{request}' of '{one.author}'", "released", request)
         if one.state != "RELEASED":
-            raise NotFound(f"The request '{request}' has not been released: it is {one.state}.")
+            raise NotFound(f"The request '{request}' is {one.state}. Its files can be fetched once it is RELEASED.")
         folder = self.clients.settings.made("home") / "workspaces" / "released" / request
         for name, data in self._released_files(one).items():
             write_atomic(folder / name, data, private=True)

