@@ -280,3 +280,14 @@ def meant(action: str, pattern: str) -> bool:
         return True
     samples = [pattern.replace("*", fill) for fill in ("x1", "x1/x1", "x1:1", "log-stream:x1")]
     return any(form(arn).fullmatch(sample) for _, arn in resource_types(action).values() for sample in samples)
+
+
+def misplaced(policy: Policy) -> list[tuple[str, str]]:
+    """Actions that AWS does not know or cannot do to any resource beside them, and resources of no action."""
+    found = []
+    for one in policy.statements:
+        actions, items = listed(one["Action"]), listed(one["Resource"])
+        can = [action for action in actions if known(action) and any(meant(action, item) for item in items)]
+        found += [(one["Sid"], action) for action in actions if action not in can]
+        found += [(one["Sid"], item) for item in items if not any(meant(action, item) for action in actions)]
+    return found

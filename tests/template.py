@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -175,3 +177,11 @@ class Template:
         } | ({"Name": self.value(one["Properties"]["Name"])} if "Name" in one.get("Properties", {}) else {})
         form = forms.get(one["Type"], "{logical}")
         return form.format(account=ACCOUNT, region=REGION, logical=name, **properties)
+
+
+def cfn_lint(*paths: Path) -> tuple[int, str, str]:
+    """What cfn-lint says of templates, hints included: its exit code, its findings, its errors. (0, "", "") is none."""
+    program = Path(sys.executable).with_name("cfn-lint")
+    command = [program, "--include-checks", "I", "--regions", "us-east-1", "eu-central-1", "--", *paths]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from itertools import chain
 
 import pytest
-from template import CHALLENGE, Template
+from template import CHALLENGE, Template, cfn_lint
 
 GIVEN = {
     "WorkspaceBucket": "lab-bucket",
@@ -39,12 +37,7 @@ def granted(role: str) -> dict[str, list[str]]:
 
 
 def test_cfn_lint_finds_nothing_not_even_a_hint():
-    from pathlib import Path
-
-    program = Path(sys.executable).with_name("cfn-lint")
-    command = [program, "--include-checks", "I", "--regions", "us-east-1", "eu-central-1", "--", CHALLENGE]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert cfn_lint(CHALLENGE) == (0, "", "")
 
 
 def test_a_submission_has_no_role_and_writes_to_its_output_alone():

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import cfnlint
 import pytest
-from recorded import Need, Policy, known, listed, meant
+from recorded import Need, Policy, listed, misplaced
 from state_machines import executions, linted, uncreatable, unsendable
-from template import ACCOUNT, GENOMICS, REGION, Template
+from template import ACCOUNT, GENOMICS, REGION, Template, cfn_lint
 from test_stacks_template import camel
 
 from genokit import Batch, Settings, Stack, backends, genomics
@@ -43,10 +41,7 @@ def definition(raw=template):
 
 
 def test_cfn_lint_finds_nothing_not_even_a_hint():
-    program = Path(sys.executable).with_name("cfn-lint")
-    command = [program, "--include-checks", "I", "--regions", "us-east-1", "eu-central-1", "--", GENOMICS]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert cfn_lint(GENOMICS) == (0, "", "")
 
 
 def test_a_deploy_needs_no_parameter_and_the_template_can_be_sent_as_it_is():
@@ -95,14 +90,10 @@ def test_its_jobs_run_what_those_of_the_workflow_run_in_the_batch_stacks_image_r
 
 @pytest.mark.parametrize("who", ALL)
 def test_every_action_is_one_that_aws_knows_can_be_done_to_its_resource_and_is_no_wildcard(who):
+    assert misplaced(policy(who)) == []
     for one in policy(who).statements:
         assert one["Effect"] == "Allow"
-        for action in listed(one["Action"]):
-            assert "*" not in action
-            assert known(action), action
-            assert any(meant(action, item) for item in listed(one["Resource"])), (one["Sid"], action)
-        for item in listed(one["Resource"]):
-            assert any(meant(action, item) for action in listed(one["Action"])), (one["Sid"], item)
+        assert not any("*" in action for action in listed(one["Action"]))
         if "*" in listed(one["Resource"]):
             assert (who, one["Sid"]) in FREE
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import ast
 import json
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +12,8 @@ import boto3
 import cfnlint
 import pytest
 from botocore.stub import Stubber
-from recorded import Need, Policy, known, listed, meant
-from template import ACCOUNT, OMOP, REGION, Template
+from recorded import Need, Policy, listed, misplaced
+from template import ACCOUNT, OMOP, REGION, Template, cfn_lint
 
 from genokit import Settings, Stack, backends
 from genokit.errors import ConfirmationNeeded, InvalidRequest
@@ -40,10 +38,7 @@ def policy(who):
 
 
 def test_cfn_lint_finds_nothing_not_even_a_hint():
-    program = Path(sys.executable).with_name("cfn-lint")
-    command = [program, "--include-checks", "I", "--regions", "us-east-1", "eu-central-1", "--", OMOP]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert cfn_lint(OMOP) == (0, "", "")
 
 
 def test_a_deploy_needs_no_parameter_and_the_template_can_be_sent_as_it_is():
@@ -153,14 +148,10 @@ FREE = {
 
 @pytest.mark.parametrize("who", ALL)
 def test_every_action_is_one_that_aws_knows_can_be_done_to_its_resource_and_is_no_wildcard(who):
+    assert misplaced(policy(who)) == []
     for one in policy(who).statements:
         assert one["Effect"] == "Allow"
-        for action in listed(one["Action"]):
-            assert "*" not in action
-            assert known(action), action
-            assert any(meant(action, item) for item in listed(one["Resource"])), (one["Sid"], action)
-        for item in listed(one["Resource"]):
-            assert any(meant(action, item) for action in listed(one["Action"])), (one["Sid"], item)
+        assert not any("*" in action for action in listed(one["Action"]))
         if "*" in listed(one["Resource"]):
             assert (who, one["Sid"]) in FREE
 
