@@ -20,9 +20,9 @@ from pathlib import Path
 
 from genokit.errors import InvalidRequest, MissingDependency, NotFound
 from genokit.workspaces import gate, syscall_filter
+from genokit.workspaces.kinds import IMAGE
 from genokit.workspaces.sandbox import NOBODY, Limits, SandboxResult, Used, command_words, exit_code, watch
 
-PINNED = re.compile(r"([a-z0-9][a-z0-9._:/-]*@)?sha256:[0-9a-f]{64}")
 PULL_S = 240.0  # how long an engine may take to get an image
 ANSWER_S = 30.0  # and to answer anything else
 PROXIES = [word for one in ("http", "https", "ftp", "all", "no") for word in (f"{one}_proxy", f"{one}_proxy".upper())]
@@ -52,7 +52,7 @@ def pinned(image: str) -> str:
     MissingDependency
         The image is named by a tag, and there is no engine.
     """
-    if PINNED.fullmatch(image):
+    if re.fullmatch(IMAGE, image):
         return image
     found = _ask(program := engine(), "image", "inspect", "--format={{json .RepoDigests}} {{.Id}}", "--", image)
     if found.returncode:

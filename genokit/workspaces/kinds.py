@@ -22,6 +22,9 @@ READERS = (CUSTODIAN, ANALYST)  # of data
 STATES = ("SUCCEEDED", "FAILED", "REFUSED")  # of submissions
 DECISIONS = ("RETURNED", "REJECTED", "APPROVED", "RELEASED")  # on requests to release results
 AUTHORS = (CUSTODIAN, ANALYST, MODELLER)  # of runs
+NAME, VERSION = r"[a-z0-9][a-z0-9._-]{0,63}", r"[0-9a-zA-Z][0-9a-zA-Z.+_-]{0,63}"
+SHA256 = r"[0-9a-f]{64}"
+IMAGE = rf"([a-z0-9][a-z0-9._:/-]*@)?sha256:{SHA256}"  # by its digest
 
 
 class EntryKind(NamedTuple):
@@ -101,9 +104,9 @@ def _maps(value: Any, valid: Callable[[Any], bool]) -> bool:
 TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "member": (_text(MEMBER.pattern), "a member's name: lower-case letters, digits and . _ @ -, at most 64"),
     "role": (lambda value: value in ROLES, f"one of {', '.join(ROLES)}"),
-    "name": (_text(r"[a-z0-9][a-z0-9._-]{0,63}"), "lower-case letters, digits and . _ -, at most 64"),
-    "version": (_text(r"[0-9a-zA-Z][0-9a-zA-Z.+_-]{0,63}"), "a version, such as 1.0.0"),
-    "ref": (_text(r"[a-z0-9][a-z0-9._-]{0,63}@[0-9a-zA-Z][0-9a-zA-Z.+_-]{0,63}"), "name@version"),
+    "name": (_text(NAME), "lower-case letters, digits and . _ -, at most 64"),
+    "version": (_text(VERSION), "a version, such as 1.0.0"),
+    "ref": (_text(f"{NAME}@{VERSION}"), "name@version"),
     "folder": (
         _text(r"(data|practice|runs|truth|results|released)(/[\w.@+-]*[\w@+-]){2,3}"),
         "a folder of the workspace",
@@ -116,13 +119,13 @@ TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "state": (lambda value: value in STATES, f"one of {', '.join(STATES)}"),
     "authors_move": (lambda value: value in ("SUBMITTED", "WITHDRAWN"), "SUBMITTED or WITHDRAWN"),
     "decision": (lambda value: value in DECISIONS, f"one of {', '.join(DECISIONS)}"),
-    "score": (lambda value: _is_score(value), "a score and the ends of its interval, each a number or null"),
+    "score": (_is_score, "a score and the ends of its interval, each a number or null"),
     "scores": (lambda value: _maps(value, _is_score), "scores by submission"),
     "votes": (lambda value: _maps(value, ("approve", "reject").__contains__), "approve or reject for each file"),
-    "hashes": (lambda value: _maps(value, _text(r"[0-9a-f]{64}")), "a SHA-256 for each file"),
+    "hashes": (lambda value: _maps(value, _text(SHA256)), "a SHA-256 for each file"),
     "id": (_text(r"[0-9a-f]{16}"), "an id of 16 hexadecimal digits"),
-    "image": (_text(r"([a-z0-9][a-z0-9._:/-]*@)?sha256:[0-9a-f]{64}"), "an image by its digest: repository@sha256:..."),
-    "sha256": (_text(r"[0-9a-f]{64}"), "a SHA-256 in hexadecimal"),
+    "image": (_text(IMAGE), "an image by its digest: repository@sha256:..."),
+    "sha256": (_text(SHA256), "a SHA-256 in hexadecimal"),
     "time": (_text(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"), "a time in UTC, such as 2026-11-30T08:00:00.000000Z"),
     "text": (lambda value: isinstance(value, str) and 0 < len(value) <= 10_000, "a text of 1 to 10,000 letters"),
     "arn": (_text(r"arn:aws[a-z-]*:iam::\d{12}:(user|role)/[\w+=,.@/-]{1,512}"), "the ARN of a user or role"),
