@@ -24,6 +24,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from embedded import wait_until
+from test_workspaces_challenges import OUTPUTS
 
 from genokit import Settings, Workspace, backends
 from genokit.errors import InvalidParameters, InvalidRequest, MissingDependency
@@ -33,15 +34,6 @@ from genokit.workspaces.sandbox import Limits
 real = pytest.mark.containers
 DIGEST = "lab.example/predict@sha256:" + "a" * 64
 SECRET = "row 17: ANNA, 1950-02-03, C50.9"
-OUTPUTS = {
-    "predictions.csv": {"type": "predictions", "columns": {"id": "label", "risk": "number"}},
-    "by_ward.csv": {
-        "type": "aggregate",
-        "columns": {"ward": ["a", "b", "c"], "n": "count"},
-        "counts": ["n"],
-        "by": ["ward"],
-    },
-}
 PREDICT = """
 awk -F, 'BEGIN {print "id,risk"} NR > 1 && $4 == "" {print $1 "," $3}' /data/wards.csv > /out/predictions.csv
 awk -F, 'BEGIN {print "ward,n"} NR > 1 {n[$2]++} END {for (w in n) print w "," n[w]}' /data/wards.csv > /out/by_ward.csv
