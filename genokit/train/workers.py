@@ -78,8 +78,9 @@ def _watched(workers: Processes, servers: Processes, stop: threading.Event) -> i
     told = False
     while True:
         codes = [process.poll() for process in (*workers, *servers)]
-        if failed := next((code for code in codes if code not in STOPPED), None):
-            return failed if failed > 0 else 128 - failed
+        if failed := [code for code in codes if code and code not in STOPPED]:
+            first = min(failed)  # killed, below 0: the others failed because of that
+            return first if first > 0 else 128 - first
         if None not in codes[: len(workers)]:
             return max(code or 0 for code in codes)
         if stop.is_set() and not told:
