@@ -10,6 +10,7 @@ import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
+import jedi
 import pytest
 
 import genokit
@@ -81,6 +82,14 @@ def test_every_public_name_is_there_and_says_what_it_is(name):
     assert name in dir(genokit)
     if name != "__version__":
         assert (inspect.getdoc(thing) or "").strip()
+
+
+@pytest.mark.parametrize("package", [genokit, genomics, train], ids=lambda package: package.__name__)
+def test_an_editor_completes_the_names_that_a_package_has(package):
+    for name in package.__all__:
+        assert getattr(package, name) is not None
+    code = f"import {package.__name__} as package\npackage."
+    assert {*package.__all__} <= {one.name for one in jedi.Script(code).complete(2)}
 
 
 def test_verbs_are_functions_whatever_was_imported_before():

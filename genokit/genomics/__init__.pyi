@@ -1,0 +1,10 @@
+from genokit.genomics.accuracy import compare as compare
+from genokit.genomics.quality_control import CohortQuality as CohortQuality
+from genokit.genomics.quality_control import qc as qc
+from genokit.genomics.read_view import pileup as pileup
+from genokit.genomics.sample_jobs import Workflow as Workflow
+from genokit.genomics.sample_jobs import workflow as workflow
+from genokit.genomics.simulation import simulate as simulate
+from genokit.genomics.state_machine import StateMachine as StateMachine
+from genokit.genomics.state_machine import export as export
+from genokit.genomics.variant_table import variants as variants

@@ -1,0 +1,17 @@
+from genokit.train.digits import Digits as Digits
+from genokit.train.digits import load_digits as load_digits
+from genokit.train.drawing import Drawing as Drawing
+from genokit.train.drawing import draw as draw
+from genokit.train.engines import choose_engine as choose_engine
+from genokit.train.job import follow as follow
+from genokit.train.job import submit as submit
+from genokit.train.loop import fit as fit
+from genokit.train.model import History as History
+from genokit.train.model import Model as Model
+from genokit.train.model import load as load
+from genokit.train.network import lenet as lenet
+from genokit.train.parameters import Parameters as Parameters
+from genokit.train.prediction import predict as predict
+from genokit.train.prediction import predictions as predictions
+from genokit.train.sweeps import Sweep as Sweep
+from genokit.train.sweeps import sweep as sweep
