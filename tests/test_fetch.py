@@ -227,10 +227,58 @@ def test_a_damaged_file_in_the_cache_is_replaced_once_a_source_is_available(fold
     mirror = put(tmp_path / "mirror", {"images": IMAGES, "labels": LABELS})
     path = Manifest(folder, settings=at(mirror)).fetch(progress=False)["labels"]
     path.write_bytes(b"damaged")
-    with pytest.raises(HashMismatch, match="other bytes than declared"):
+    with pytest.raises(HashMismatch, match=r"other bytes than declared: sha256 [0-9a-f]{64}, not"):
         Manifest(folder, settings=at()).fetch(progress=False)
     assert path.read_bytes() == b"damaged"
     assert Manifest(folder, settings=at(mirror)).fetch(progress=False)["labels"].read_bytes() == LABELS
+
+
+def md5(data):
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+def test_a_file_whose_publisher_gives_only_an_md5_is_verified_by_it_and_known_by_its_sha256(at, tmp_path):
+    given = [resource("images", IMAGES, hash=f"md5:{md5(IMAGES)}"), resource("labels", LABELS, hash=md5(LABELS))]
+    folder = described(tmp_path / "manifest", *given)
+    with web({"/digits/data/images": IMAGES, "/digits/data/labels": LABELS}) as site:
+        first = Manifest(folder, settings=at(site)).fetch(progress=False)
+    assert first.hashes == {one: hashlib.sha256(first[one].read_bytes()).hexdigest() for one in ("images", "labels")}
+    before = tree(at().cache)
+    again = Manifest(folder, settings=at())  # from the cache, for the site is gone
+    assert again.fetch(progress=False) == first
+    assert tree(at().cache) == before
+    table = again.verify().set_index("resource")
+    assert dict(table["state"]) == {"images": "verified", "labels": "verified"}
+    assert dict(table["sha256"]) == first.hashes
+
+
+def test_other_bytes_than_the_md5_are_refused_with_both_hashes(at, tmp_path):
+    folder = described(tmp_path / "manifest", resource("images", IMAGES, hash=f"md5:{md5(IMAGES)}"))
+    with web({"/digits/data/images": IMAGES[::-1]}) as site, pytest.raises(HashMismatch) as caught:
+        Manifest(folder, settings=at(site)).fetch(progress=False)
+    assert (caught.value.expected, caught.value.got) == (md5(IMAGES), md5(IMAGES[::-1]))
+    assert f"other bytes than declared: md5 {md5(IMAGES[::-1])}, not {md5(IMAGES)}" in str(caught.value)
+    assert tree(at().cache) == []
+
+
+def test_a_damaged_file_with_an_md5_is_wrong_and_is_replaced(at, tmp_path):
+    manifest = Manifest(
+        described(tmp_path / "manifest", resource("images", IMAGES, hash=f"md5:{md5(IMAGES)}")),
+        settings=at(put(tmp_path / "mirror", {"images": IMAGES})),
+    )
+    manifest.fetch(progress=False)["images"].write_bytes(b"damaged")
+    table = manifest.verify()
+    assert list(table["state"]) == ["wrong"]
+    assert list(table["sha256"]) == [hashlib.sha256(b"damaged").hexdigest()]
+    assert manifest.fetch(progress=False)["images"].read_bytes() == IMAGES
+
+
+def test_a_file_fetched_by_its_md5_does_not_stand_in_for_one_with_a_sha256(at, tmp_path):
+    by_md5 = described(tmp_path / "1", resource("images", IMAGES, hash=f"md5:{md5(IMAGES)}"))
+    by_sha256 = described(tmp_path / "2", resource("images", IMAGES))
+    Manifest(by_md5, settings=at(put(tmp_path / "mirror", {"images": IMAGES}))).fetch(progress=False)
+    with pytest.raises(FetchFailed):
+        Manifest(by_sha256, settings=at()).fetch(progress=False)
 
 
 def test_two_versions_of_a_data_set_do_not_mix(at, tmp_path):
@@ -375,5 +423,5 @@ def test_mnist_itself_is_complete_and_verified(mnist):
         "train-images": "6bbc9ace898e44ae57da46a324031adb", "train-labels": "a25bea736e30d166cdddb491f175f624",
         "t10k-images": "2646ac647ad5339dbf082846283269ea", "t10k-labels": "27ae3e4e09519cfbb04c329615203637",
     }  # fmt: skip
-    assert {name: hashlib.md5(path.read_bytes()).hexdigest() for name, path in mnist.paths.items()} == known
+    assert {name: md5(path.read_bytes()) for name, path in mnist.paths.items()} == known
     assert "sample" not in mnist._repr_html_()

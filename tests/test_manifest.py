@@ -12,7 +12,10 @@ from genokit import Manifest, Settings
 from genokit.errors import InvalidManifest, NotFound
 
 OURS = Path(__file__).parents[1] / "data_manifests"
-NAMES = ["eunomia-gibleed", "mimic-iii-demo", "mimic-omop-maps", "mnist", "ohdsi-mimic-maps"]
+NAMES = [
+    "eunomia-gibleed", "giab-hg002", "hg002-novaseq-30x", "mimic-iii-demo", "mimic-omop-maps", "mnist",
+    "ohdsi-mimic-maps",
+]  # fmt: skip
 GOOD_HASH = "sha256:" + "0" * 64
 
 
@@ -68,7 +71,15 @@ def test_the_mimic_demo_has_26_tables_and_a_licence_from_physionet_and_nothing_e
     # NOTEEVENTS is its header alone, so that its hash can be computed without the file.
     header = "row_id,subject_id,hadm_id,chartdate,charttime,storetime,category,description,cgid,iserror,text\n"
     notes = next(resource for resource in resources if resource.name == "noteevents")
-    assert notes.sha256 == hashlib.sha256(header.encode()).hexdigest()
+    assert notes.hash == "sha256:" + hashlib.sha256(header.encode()).hexdigest()
+
+
+def test_the_files_of_hg002_have_an_md5_a_size_and_sources_with_the_same_file_name():
+    for name, sources in (("giab-hg002", 2), ("hg002-novaseq-30x", 1)):
+        for resource in Manifest(name, settings=Settings(manifests=OURS)).package.resources:
+            assert resource.hash.startswith("md5:")
+            assert resource.bytes
+            assert [source.rpartition("/")[2] for source in resource.sources] == [resource.path] * sources
 
 
 @pytest.mark.parametrize("name", ["mimic-omop-maps", "ohdsi-mimic-maps"])
@@ -136,7 +147,12 @@ def test_a_manifest_by_path_is_referred_to_by_its_absolute_path(tmp_path, monkey
         ({"resource_path": "https://example.org/a.csv"}, ["'path'", "x-sources"]),
         ({"resource_path": ["a.csv", "b.csv"]}, ["'path'"]),
         ({"resource_path": None}, ["'path'"]),
-        ({"resource_hash": "0" * 32}, ["resource 'a'", "'hash'", "sha256"]),
+        ({"resource_hash": "0" * 64}, ["resource 'a'", "'hash'", "sha256"]),
+        ({"resource_hash": "sha256:" + "0" * 32}, ["'hash'", "64 hexadecimal digits"]),
+        ({"resource_hash": "md5:" + "0" * 64}, ["'hash'", "'md5:' and 32"]),
+        ({"resource_hash": "md5:" + "g" * 32}, ["'hash'"]),
+        ({"resource_hash": "MD5:" + "0" * 32}, ["'hash'"]),
+        ({"resource_hash": "sha1:" + "0" * 40}, ["'hash'", "sha1"]),
         ({"resource_hash": None}, ["'hash'"]),
         ({"resource_bytes": -1}, ["'bytes'"]),
         ({"resource_bytes": True}, ["'bytes'"]),
@@ -230,7 +246,7 @@ def test_links_out_of_the_folder_are_not_frozen(results, tmp_path):
 def test_a_link_inside_the_folder_is_frozen_as_its_target(results):
     (results / "c.csv").symlink_to("b.csv")
     resources = {resource.path: resource for resource in Manifest.freeze(results, "r").package.resources}
-    assert resources["c.csv"].sha256 == resources["b.csv"].sha256
+    assert resources["c.csv"].hash == resources["b.csv"].hash
 
 
 def test_a_folder_that_links_to_itself_is_refused(results):

@@ -201,7 +201,7 @@ def test_a_truncated_or_damaged_encoded_answer_is_refused(tmp_path, web):
     for body in (encoded[:250_000], encoded[:200_000] + b"x" * 1000 + encoded[201_000:]):
         web.pages["/a"] = (200, {"Content-Encoding": "gzip"}, body)
         here = Sources(Settings(home=tmp_path, timeout_s=2), None, tmp_path)
-        promised = DataResource("a", "a", "0" * 64, 500_000)
+        promised = DataResource("a", "a", "sha256:" + "0" * 64, 500_000)
         with here.opened(f"{web.url}/a", unpack=False) as reader, pytest.raises(Unavailable, match="broke off"):
             receive(reader, tmp_path / str(len(body)), promised, int)
 

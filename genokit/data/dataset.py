@@ -12,7 +12,7 @@ from genokit.errors import NotFound, did_you_mean
 
 @dataclass(frozen=True)
 class Dataset:
-    """The files of a data set, verified by sha256. ``dataset["resource"]`` is the path of one file.
+    """The files of a data set, verified by the hashes in its manifest. ``dataset["resource"]`` is the path of one file.
 
     Attributes
     ----------
@@ -23,7 +23,7 @@ class Dataset:
     paths : mapping of str to Path
         The files by resource name.
     hashes : mapping of str to str
-        Their sha256, in hexadecimal.
+        Their sha256, in hexadecimal; computed from the verified files if the manifest declares MD5.
     ref : str
         ``Manifest(ref)`` finds this data set again.
     licences : tuple of str

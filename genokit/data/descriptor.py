@@ -7,7 +7,8 @@ a mirror, the cache) and lists its sources in an extra property. Properties beyo
     package   "x-sample"     {"title": "sample of ...", "resources": [...]}, used if the full data cannot be fetched
     package   "x-citation"   how to cite the data
 
-``hash`` ("sha256:...") is required, because only verified files are used. https://datapackage.org/standard/data-package/
+``hash`` is required, because only verified files are used: "sha256:..." or, where the publisher gives nothing stronger,
+"md5:...". https://datapackage.org/standard/data-package/
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ FILE = "datapackage.json"
 
 @dataclass(frozen=True)
 class DataResource:
-    """One file: its relative path, its sha256, its size in bytes (None if unknown) and its sources."""
+    """One file: its relative path, its hash ("sha256:..." or "md5:..."), its size in bytes or None, and its sources."""
 
     name: str
     path: str
-    sha256: str
+    hash: str
     bytes: int | None = None
     sources: tuple[str, ...] = ()
 
@@ -143,8 +144,9 @@ class _Checker:
         must = partial(self.must, resource=name)
         path, size, sources = content.get("path"), content.get("bytes"), content.get("x-sources", [])
         must(is_portable(path), "path", "relative, like 'data/a.csv', without '..'; addresses are x-sources", path)
-        checksum = re.fullmatch(r"sha256:([0-9a-fA-F]{64})", self.text(content, "hash"))
-        must(checksum, "hash", "'sha256:' and 64 hexadecimal digits, as from Manifest.freeze()", content.get("hash"))
+        checksum = self.text(content, "hash")
+        valid = re.fullmatch("sha256:[0-9a-fA-F]{64}|(md5:)?[0-9a-fA-F]{32}", checksum)
+        must(valid, "hash", "'sha256:' and 64 hexadecimal digits (Manifest.freeze), or 'md5:' and 32", checksum)
         counted = isinstance(size, int) and not isinstance(size, bool) and size >= 0
         must(size is None or counted, "bytes", "a number of bytes, or left out if unknown", size)
         must(isinstance(sources, list), "x-sources", "a list of strings", sources)
@@ -152,7 +154,8 @@ class _Checker:
             self.source(source, name)
         packed = any(source.endswith(".gz") and not str(path).endswith(".gz") for source in sources)
         must(size is not None or not packed, "bytes", "the size of the unpacked file, which limits unpacking", size)
-        return DataResource(name, str(path), checksum[1].lower() if checksum else "", size, tuple(sources))
+        checksum = checksum if ":" in checksum else f"md5:{checksum}"  # the standard's default
+        return DataResource(name, str(path), checksum.lower(), size, tuple(sources))
 
     def source(self, source: Any, resource: str) -> None:
         from genokit.data.packages import parse

@@ -1,6 +1,6 @@
-"""Fetching: from the cache, else from each source in turn; only files with the declared sha256 are used or kept.
+"""Fetching: from the cache, else from each source in turn; only files with the declared hash are used or kept.
 
-Files are stored in ``<cache>/<name>/<first 16 digits of the sha256>/<path>``, so versions of a data set never mix.
+Files are stored in ``<cache>/<name>/<first 16 digits of the hash>/<path>``, so versions of a data set never mix.
 Two processes may fetch at the same time: each writes into its own folder, then renames.
 """
 
@@ -25,7 +25,6 @@ from genokit.data.packages import Unavailable
 from genokit.data.sources import Sources, in_mirror, shown
 from genokit.display import size
 from genokit.errors import ConfigError, FetchFailed, GenokitError, HashMismatch
-from genokit.files import sha256
 
 if TYPE_CHECKING:
     from genokit.backends import Clients
@@ -44,16 +43,16 @@ class LocalFiles:
 
     def cached(self, resource: DataResource) -> Path:
         """The path of a file in the cache, whether it exists or not."""
-        return self.settings.cache / self.package.name / resource.sha256[:16] / resource.path
+        return self.settings.cache / self.package.name / resource.hash.split(":")[1][:16] / resource.path
 
-    def held(self, resource: DataResource) -> tuple[Path, str | None]:
-        """The path of a file beside the descriptor or in the cache, and its sha256; None if it is in neither."""
-        held: tuple[Path, str | None] = (self.cached(resource), None)
+    def held(self, resource: DataResource) -> tuple[Path, str | None, HashMismatch | None]:
+        """The path of a file beside the descriptor or in the cache, and what ``checked`` says; None if in neither."""
+        held: tuple[Path, str | None, HashMismatch | None] = (self.cached(resource), None, None)
         for path in (self.folder / resource.path, self.cached(resource)):
             with suppress(OSError):
-                held = (path, sha256(path))
-            if held[1] == resource.sha256:
-                break
+                held = (path, *checked(path, resource))
+                if not held[2]:
+                    break
         return held
 
 
@@ -61,7 +60,7 @@ def fetch(local: LocalFiles, ref: str, clients: Clients | None, *, progress: boo
     """Fetch the whole data set, or else its declared sample; verified files on this machine are not fetched again.
 
     Raises FetchFailed with everything that was tried, HashMismatch if a source had the file with other bytes, or
-    ConfigError if the cache cannot be written. On any error the cache is unchanged.
+    ConfigError if the cache cannot be written. Files that were verified before an error stay in the cache.
     """
     from genokit.bars import Bar
 
@@ -69,48 +68,62 @@ def fetch(local: LocalFiles, ref: str, clients: Clients | None, *, progress: boo
     with ExitStack() as stack:
         attempt = _Fetch(local, clients, progress, stack)
         try:
-            wanted, paths = package.resources, attempt.obtained(package.resources, label)
-            sample = paths is None and bool(package.sample)
+            files = attempt.obtained(package.resources, label)
+            sample = files is None and bool(package.sample)
             if sample:
                 instead = f"{title} could not be fetched; using the declared {package.sample_title} instead."
                 if progress:
                     Bar.write(instead, file=sys.stderr)
                 title, label = (f"{one}, {package.sample_title}" for one in (title, label))
-                wanted, paths = package.sample, attempt.obtained(package.sample, label)
+                files = attempt.obtained(package.sample, label)
         except OSError as error:  # errors of sources were handled; this is the cache
             cache, origin = local.settings.cache, local.settings.origins["cache"]
             step = "Free some space, make it writable, or set GENOKIT_CACHE to another folder."
             raise ConfigError(f"The cache {cache} ({origin}) cannot be written: {error}. {step}") from error
-        if paths is None:
+        if files is None:
             raise attempt.failure()
+    paths, hashes = {name: path for name, (path, _) in files.items()}, {name: sha for name, (_, sha) in files.items()}
     return Dataset(
-        package.name, title, package.version, sample, paths, {r.name: r.sha256 for r in wanted}, ref,
+        package.name, title, package.version, sample, paths, hashes, ref,
         package.licences, package.citation, attempt.answers() if sample else (),
     )  # fmt: skip
 
 
-def receive(reader: IO[bytes], target: Path, resource: DataResource, count: Callable[[int], object]) -> None:
-    """Write a stream to a new file and check its size and sha256.
+def receive(reader: IO[bytes], target: Path, resource: DataResource, count: Callable[[int], object]) -> str:
+    """Write a stream to a new file, check its size and declared hash, and return its sha256.
 
     Stops as soon as more than the declared size arrives, so that nothing fills the disk. Raises Unavailable if the
     stream breaks off or has another length, HashMismatch if it has other bytes.
     """
-    digest, length = hashlib.sha256(), 0
+    length = 0
     with target.open("xb") as file:
         while piece := _read(reader, length):
             length += len(piece)
             if resource.bytes is not None and length > resource.bytes:
                 raise Unavailable(f"is another file: it has more than the declared {resource.bytes:,} bytes")
             file.write(piece)
-            digest.update(piece)
             count(len(piece))
         file.flush()
         os.fsync(file.fileno())
     if resource.bytes is not None and length < resource.bytes:
         raise Unavailable(f"truncated, or another file: received {length:,} of {resource.bytes:,} bytes")
-    got = digest.hexdigest()
-    if got != resource.sha256:
-        raise HashMismatch(f"other bytes: sha256 {got}, not {resource.sha256}", expected=resource.sha256, got=got)
+    sha256, wrong = checked(target, resource)
+    if wrong:
+        raise wrong
+    return sha256
+
+
+def checked(path: Path, resource: DataResource) -> tuple[str, HashMismatch | None]:
+    """The sha256 of a file, and the error if it does not have the declared hash. Raises OSError."""
+    algorithm, expected = resource.hash.split(":")
+    digests = {one: hashlib.new(one, usedforsecurity=False) for one in (algorithm, "sha256")}
+    with path.open("rb") as file:
+        while piece := file.read(PIECE):
+            for digest in digests.values():
+                digest.update(piece)
+    got = digests[algorithm].hexdigest()
+    wrong = HashMismatch(f"other bytes than declared: {algorithm} {got}, not {expected}", expected=expected, got=got)
+    return digests["sha256"].hexdigest(), None if got == expected else wrong
 
 
 class _Fetch:
@@ -122,22 +135,21 @@ class _Fetch:
         self.missing: list[DataResource] = []
         self.sources: Sources | None = None  # created with its folder when the first file is missing
 
-    def obtained(self, resources: Sequence[DataResource], label: str) -> dict[str, Path] | None:
-        """The verified path of every resource, or None as soon as one cannot be fetched."""
-        paths: dict[str, Path] = {}
+    def obtained(self, resources: Sequence[DataResource], label: str) -> dict[str, tuple[Path, str]] | None:
+        """The verified path of every resource and its sha256, or None as soon as one cannot be fetched."""
+        files: dict[str, tuple[Path, str]] = {}
         for resource in resources:
-            path, got = self.local.held(resource)
-            if got is not None and got != resource.sha256:
-                wrong = HashMismatch("other bytes than declared", expected=resource.sha256, got=got)
+            path, sha256, wrong = self.local.held(resource)
+            if wrong:
                 self.tried.append((str(path), wrong))
-            found = path if got == resource.sha256 else self.fetched(resource, label)
+            found = (path, sha256) if sha256 and not wrong else self.fetched(resource, label)
             if found is None:
                 self.missing.append(resource)
                 return None
-            paths[resource.name] = found
-        return paths
+            files[resource.name] = found
+        return files
 
-    def fetched(self, resource: DataResource, label: str) -> Path | None:
+    def fetched(self, resource: DataResource, label: str) -> tuple[Path, str] | None:
         """Fetch a resource into the cache from the first source that has it; None if none has."""
         from genokit.bars import Bar
 
@@ -154,14 +166,14 @@ class _Fetch:
                 try:
                     unpack = source.endswith(".gz") and not resource.path.endswith(".gz")
                     with self.sources.opened(source, unpack=unpack) as reader:
-                        receive(reader, part, resource, bar.update)
+                        sha256 = receive(reader, part, resource, bar.update)
                 except (Unavailable, HashMismatch) as error:
                     self.tried.append((shown(source), error))
                 else:
                     target = self.local.cached(resource)
                     target.parent.mkdir(parents=True, exist_ok=True)
                     os.replace(part, target)
-                    return target
+                    return target, sha256
         return None
 
     def staging(self) -> Path:

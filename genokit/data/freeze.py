@@ -1,34 +1,14 @@
-"""Freezing: write a descriptor for the files of a folder; the same files give the same bytes."""
+"""Freezing: the descriptor of the files of a folder; the same files give the same descriptor."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from pathlib import Path
 
 from genokit.data.descriptor import FILE, PROFILE, is_portable, parse
 from genokit.errors import InvalidManifest, NotFound
-from genokit.files import sha256, write_atomic
-
-
-def freeze(
-    folder: str | os.PathLike[str],
-    name: str,
-    *,
-    title: str | None = None,
-    licence: str | None = None,
-    version: str = "1.0.0",
-    replace: bool = False,
-) -> Path:
-    """Write ``folder/datapackage.json`` with path, bytes and sha256 of every file below; see ``Manifest.freeze``."""
-    target = Path(folder) / FILE
-    if target.exists() and not replace:
-        raise InvalidManifest(
-            f"{target} exists. Pass replace=True to overwrite it; the sources listed in it will be lost."
-        )
-    content = described(Path(folder), name, title=title, licence=licence, version=version)
-    return write_atomic(target, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+from genokit.files import sha256
 
 
 def described(folder: Path, name: str, *, title: str | None, licence: str | None, version: str) -> dict[str, object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from functools import cached_property
 from pathlib import Path
@@ -10,8 +11,8 @@ from typing import TYPE_CHECKING
 from genokit.config import Settings, nearest
 from genokit.data.dataset import Dataset
 from genokit.data.descriptor import FILE, DataPackage, DataResource, read
-from genokit.errors import NotFound, did_you_mean
-from genokit.files import note_fetched
+from genokit.errors import InvalidManifest, NotFound, did_you_mean
+from genokit.files import note_fetched, write_atomic
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -110,12 +111,18 @@ class Manifest:
         >>> Manifest.freeze(folder, "reads").fetch()["reads"].name
         'reads.csv'
         """
-        from genokit.data.freeze import freeze
+        from genokit.data.freeze import described
 
-        return Manifest(freeze(folder, name, title=title, licence=licence, version=version, replace=replace))
+        target = Path(folder) / FILE
+        if target.exists() and not replace:
+            raise InvalidManifest(
+                f"{target} exists. Pass replace=True to overwrite it; the sources listed in it will be lost."
+            )
+        content = described(Path(folder), name, title=title, licence=licence, version=version)
+        return Manifest(write_atomic(target, json.dumps(content, indent=2, ensure_ascii=False) + "\n"))
 
     def fetch(self, progress: bool = True) -> Dataset:
-        """Fetch the data set and verify every file by its sha256.
+        """Fetch the data set and verify every file by its declared hash.
 
         Files come from the manifest's folder or the cache, or else from the first source that has them: the mirrors of
         the settings, then the manifest's own sources. If the full data cannot be fetched, the manifest's declared
@@ -158,10 +165,9 @@ class Manifest:
         import pandas as pd
 
         package = self.package
-        wanted = [(resource, resource.name) for resource in package.resources]
-        sample = [(resource, f"{resource.name} ({package.sample_title})") for resource in package.sample]
-        rows = [self._checked(*one) for one in wanted]
-        rows += [row for one in sample if (row := self._checked(*one))["state"] != "missing"]
+        rows = [self._checked(resource, resource.name) for resource in package.resources]
+        sample = [self._checked(resource, f"{resource.name} ({package.sample_title})") for resource in package.sample]
+        rows += [row for row in sample if row["state"] != "missing"]
         return pd.DataFrame(rows).astype({"bytes": "Int64"})
 
     @property
@@ -186,8 +192,8 @@ class Manifest:
         for resource in package.resources:
             length = None if resource.bytes is None else size(resource.bytes)
             sources = ", ".join(shown(source) for source in resource.sources) or None
-            files.append((resource.name, resource.path, length, resource.sha256[:16], sources))
-        listed = table(files, columns=["resource", "path", "size", "sha256", "sources"])
+            files.append((resource.name, resource.path, length, resource.hash[:23], sources))
+        listed = table(files, columns=["resource", "path", "size", "hash", "sources"])
         rows = {
             "name": f"{package.name} {package.version}",
             "about": package.description,
@@ -229,10 +235,10 @@ class Manifest:
         return found
 
     def _checked(self, resource: DataResource, name: str) -> dict[str, object]:
-        path, got = self._files.held(resource)
-        state = "missing" if got is None else "verified" if got == resource.sha256 else "wrong"
-        length = path.stat().st_size if got is not None else None
-        return {"resource": name, "path": str(path), "bytes": length, "sha256": got, "state": state}
+        path, sha256, wrong = self._files.held(resource)
+        state = "missing" if sha256 is None else "wrong" if wrong else "verified"
+        length = path.stat().st_size if sha256 else None
+        return {"resource": name, "path": str(path), "bytes": length, "sha256": sha256, "state": state}
 
 
 def _folders(settings: Settings) -> list[Path]:
