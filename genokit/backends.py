@@ -7,6 +7,7 @@ import re
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from importlib import import_module
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from genokit.config import Settings, check_home
@@ -41,6 +42,9 @@ HERE = Backend(
     billed=False, shares_folders=True, poll_s=0.25, grace_s=2.0, log_delay_s=0.0, services=frozenset(EMBEDDED)
 )
 AWS = Backend(billed=True, shares_folders=False, poll_s=4.0, grace_s=120.0, log_delay_s=4.0)
+
+
+CREATING = RLock()  # threads that need a client at the same time share one
 
 
 class Clients:
@@ -87,10 +91,11 @@ class Clients:
 
         Calling what the embedded account lacks raises NotImplementedError.
         """
-        if service not in self.services:
-            make = _embedded if self.backend is HERE else _boto3
-            self.services[service] = make(service, self.settings)
-        return self.services[service]
+        with CREATING:
+            if service not in self.services:
+                make = _embedded if self.backend is HERE else _boto3
+                self.services[service] = make(service, self.settings)
+            return self.services[service]
 
     # --- what the deployed stack offers to jobs
 

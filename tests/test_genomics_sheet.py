@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
+from threading import Barrier
 
 import pandas as pd
 import pytest
@@ -14,8 +18,10 @@ from test_stacks_template import camel
 
 import genokit.genomics
 from genokit import Batch, Dataset, Settings, Stack, backends, genomics, storage
+from genokit.backends import Clients
 from genokit.errors import InvalidParameters, InvalidRequest, NotFound
 from genokit.genomics.cohort_plan import planned
+from genokit.genomics.sheet import read_sheet
 
 SCHEMA = Path(genokit.genomics.__file__).with_name("sheet.schema.json")
 
@@ -156,6 +162,44 @@ def test_all_that_is_wrong_is_said_at_once_and_not_without_end(cohort, account):
     assert lines[-1].strip() == "and 69 more"
 
 
+class EightAtATime:
+    """An S3 that says what a file is only to eight that ask at the same time."""
+
+    def __init__(self, s3: object) -> None:
+        self.s3, self.asked = s3, Barrier(8)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.s3, name)
+
+    def head_object(self, **request: str) -> object:
+        self.asked.wait(60)
+        return self.s3.head_object(**request)
+
+
+def test_many_files_are_looked_at_side_by_side_and_what_is_missing_is_still_listed_in_order(account):
+    s3 = backends.clients(account).s3
+    names = [f"{number:02d}" for number in range(20)]
+    sheet = pd.DataFrame({"patient": names, "sample": names, "lane": "L001"})
+    for mate in (1, 2):
+        sheet[f"fastq_{mate}"] = [f"s3://genokit/reads/{name}_{mate}.fastq" for name in names]
+        for number, name in enumerate(names):
+            s3.put_object(Bucket="genokit", Key=f"reads/{name}_{mate}.fastq", Body=b"@" * (number + mate))
+    etags = {one["Key"]: one for one in s3.list_objects_v2(Bucket="genokit", Prefix="reads/")["Contents"]}
+    stamps = {f"s3://genokit/{key}": f"{one['Size']} {one['ETag']}" for key, one in etags.items()}
+    clients = Clients(account, s3=EightAtATime(s3))
+    assert read_sheet(sheet, clients) == {
+        name: {"L001": {address: stamps[address] for address in pair}}
+        for name, *pair in sheet[["sample", "fastq_1", "fastq_2"]].itertuples(index=False)
+    }
+    for name in ("17_1", "03_2", "11_1"):
+        s3.delete_object(Bucket="genokit", Key=f"reads/{name}.fastq")
+    with pytest.raises(InvalidParameters) as caught:
+        read_sheet(sheet, clients)
+    assert [line.strip().partition(":")[0] for line in str(caught.value).splitlines()[1:]] == [
+        "row 4, column 'fastq_2'", "row 12, column 'fastq_1'", "row 18, column 'fastq_1'",
+    ]  # fmt: skip
+
+
 def test_a_wrong_parameter_is_refused(cohort, sheet, account):
     with pytest.raises(InvalidParameters, match=r"no profile 'post'. Did you mean 'posts'"):
         plan(sheet, cohort, account, profile="post")
@@ -165,6 +209,25 @@ def test_a_wrong_parameter_is_refused(cohort, sheet, account):
         plan(sheet, cohort, account, genes="genes.gtf")
     with pytest.raises(NotFound, match=r"There is no file '.*no.fa'"):
         genomics.workflow(sheet, "no.fa", batch=Batch(settings=account))
+
+
+@pytest.mark.parametrize("name", ["minibwa", "pysam"])
+@pytest.mark.parametrize("function", ["workflow", "export"])
+def test_nothing_is_submitted_or_defined_where_a_package_is_missing(name, function, cohort, account, tmp_path):
+    (tmp_path / f"{name}.py").write_text(f"raise ModuleNotFoundError(\"No module named '{name}'\")")
+    code = (
+        f"from genokit import genomics\ngenomics.{function}({str(cohort['samples'])!r}, {str(cohort['reference'])!r})"
+    )
+    environment = os.environ | account.environ() | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1] == (
+        f"genokit.errors.MissingDependency: {name} cannot be imported (No module named '{name}'). Install it with: "
+        "pip install 'genokit[genomics]'"
+    )
+    batch = Batch(settings=account)
+    assert batch.jobs().empty
+    with pytest.raises(NotFound):
+        batch.definition("genomics-align")
 
 
 def test_the_posts_profile_is_refused_here_with_the_reason(cohort, sheet, account):

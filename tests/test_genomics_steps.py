@@ -409,6 +409,20 @@ def test_a_scratch_without_room_is_named_and_left_empty(bench, tmp_path, kib):
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(("name", "steps"), [("pysam", MODULES), ("minibwa", ["align"])])
+def test_a_step_without_its_package_says_how_to_install_it(bench, tmp_path, fails, monkeypatch, name, steps):
+    (tmp_path / f"{name}.py").write_text("raise ImportError('libz.so.1 is missing')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    align, bam = ["--reads", *bench.reads()], ["--bam", bench.results / "align/S1.bam"]
+    vcf = ["--vcf", bench.results / "call/S1.vcf.gz", "--genes", bench.cohort["genes"]]
+    given = {"align": align, "call": bam, "stats": bam, "annotate": vcf}
+    for step in steps:
+        assert fails(step, *given[step], "--reference", bench.cohort["reference"]) == (
+            f"MissingDependency: {name} cannot be imported (libz.so.1 is missing). Install it with: "
+            "pip install 'genokit[genomics]'\n"
+        )
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_step_that_is_stopped_ends_its_tools_and_leaves_nothing(bench, tmp_path, number):
     done = subprocess.Popen(

@@ -15,7 +15,7 @@ from typing import Any
 
 from genokit.errors import AccessDenied, InvalidParameters, NotFound
 from genokit.genomics.fastq import Read, templates
-from genokit.genomics.step import Reference, Step, check_name, fault, is_full, main, versions
+from genokit.genomics.step import Reference, Step, check_name, fault, is_full, main, package, versions
 
 BATCH = 1000  # templates aligned in one go
 # An index too; level 4 takes half the time of the default, and the BAM is 1.5 percent larger.
@@ -37,9 +37,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 def align(step: Step) -> None:
     """Align the lanes of a sample to one BAM with marked duplicates. Raises StepFailed, InvalidParameters."""
-    import minibwa
-
-    given = step.given
+    minibwa, given = package("minibwa"), step.given
     if given.lanes:
         given.lane, given.reads = list(given.lanes), list(given.lanes.values())
     given.reads = given.reads or []

@@ -15,7 +15,7 @@ from genokit import storage
 from genokit.backends import Clients
 from genokit.errors import InvalidParameters, NotFound, did_you_mean
 from genokit.genomics.sheet import absolute, read_sheet, stamp
-from genokit.genomics.step import RECORD, versions
+from genokit.genomics.step import RECORD, package, versions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,6 +48,9 @@ def planned(
 ) -> CohortPlan:  # fmt: skip
     """Read the sheet, check all inputs, define the jobs. Raises as ``workflow``."""
     clients, here = batch.clients, batch.clients.backend.shares_folders
+    if here and profile == "pip":
+        for name in ("minibwa", "pysam"):
+            package(name)
     profiles = tomllib.loads(Path(__file__).with_name("profiles.toml").read_text(encoding="utf-8"))
     if profile not in profiles:
         raise InvalidParameters(f"There is no profile '{profile}'. {did_you_mean(profile, profiles)}")

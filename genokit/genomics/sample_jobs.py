@@ -75,6 +75,8 @@ def workflow(
         The sheet cannot be used, with each wrong row and column, or a parameter is unknown. Nothing was submitted.
     NotFound
         There is no such reference, file of genes or queue. ``Batch.submit`` may raise further errors.
+    MissingDependency
+        In the embedded account: a package that the jobs need is not installed.
 
     Examples
     --------
@@ -100,7 +102,7 @@ def workflow(
         if found := {one: children[one] for one in children.keys() & wanted}:
             jobs.append(job)
             running |= found
-    with ThreadPoolExecutor(16) as pool:
+    with ThreadPoolExecutor(10) as pool:
         complete = set().union(*pool.map(lambda rows: finished(rows, batch.clients), plan.samples.values()))
     cared_for = complete | running.keys()
     # Samples that lack the same steps share array jobs; one that has to wait for a job of an earlier call has its own.

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Lanes = dict[str, dict[str, str]]  # of each lane its one or two files, each with its stamp
+FASTQ = ("fastq_1", "fastq_2")
 MOST = 20  # problems listed at once
 
 
@@ -28,6 +30,9 @@ def read_sheet(sheet: pd.DataFrame | str | os.PathLike[str], clients: Clients) -
     patients: dict[str, str] = {}
     seen: dict[str, int] = {}
     wrong: list[str] = [] if rows else ["it has no rows, so that no step has an input"]
+    addresses = {absolute(row[name], folder) for row in rows for name in FASTQ if row[name]}
+    with ThreadPoolExecutor(10) as pool:  # botocore keeps as many connections
+        stamps = {address: pool.submit(stamp, address, clients) for address in addresses}
     for number, row in enumerate(rows, 1):
         column, of = f"row {number}, column ", f"sample '{row['sample']}'"
         for name, rules in ((field["name"], field["constraints"]) for field in fields):
@@ -38,13 +43,13 @@ def read_sheet(sheet: pd.DataFrame | str | os.PathLike[str], clients: Clients) -
                     f"{column}'{name}': {row[name]!r} is not allowed, because it does not match {rules['pattern']}"
                 )
         files: dict[str, str] = {}
-        for name in (one for one in ("fastq_1", "fastq_2") if row[one]):
+        for name in (one for one in FASTQ if row[one]):
             address = absolute(row[name], folder)
             if address in seen:
                 wrong.append(f"{column}'{name}': '{address}' is in row {seen[address]} already")
             seen[address] = number
             try:
-                files[address] = stamp(address, clients)
+                files[address] = stamps[address].result()
             except GenokitError as error:
                 wrong.append(f"{column}'{name}': {error}")
         lanes = samples.setdefault(row["sample"], {})

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from genokit.data import Dataset, Manifest
 from genokit.errors import ConfirmationNeeded, InvalidParameters
 from genokit.files import replaced_folder, write_atomic
-from genokit.genomics.step import check_name
+from genokit.genomics.step import check_name, package
 
 MARK = "simulated.json"
 COLUMNS = ("patient", "sample", "lane", "fastq_1", "fastq_2")  # of the sample sheet, as nf-core/sarek has them
@@ -147,8 +147,7 @@ def simulate(
 
 
 def _write(folder: Path, names: list[str], seed: int, length: int, contigs: int, coverage: float, lanes: int) -> None:
-    import pysam
-
+    pysam = package("pysam")
     rng = default_rng([seed, 0])
     families = [_random(rng, size, 0.5) for size in (300, 150, 1200)]
     reference = [_contig(rng, f"chr{n + 1}", length, families) for n in range(contigs)]

@@ -52,7 +52,7 @@ def export(
 
     Raises
     ------
-    InvalidParameters, NotFound
+    InvalidParameters, NotFound, MissingDependency
         As ``workflow``.
 
     Examples

@@ -18,11 +18,12 @@ import sys
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
 from typing import IO, Any, NamedTuple
 
-from genokit import files, storage
+from genokit import errors, files, storage
 from genokit.errors import AccessDenied, ConfigError, GenokitError, InvalidParameters, NotFound, StepFailed
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -53,6 +54,21 @@ def check_name(name: str) -> str:
             "begin with a letter or digit."
         )
     return name
+
+
+def package(name: str) -> Any:
+    """A package that pip installs for the steps. Raises MissingDependency.
+
+    >>> package("minimap3")
+    Traceback (most recent call last):
+    genokit.errors.MissingDependency: minimap3 cannot be imported (No module named 'minimap3'). Install it with: pip \
+install 'genokit[genomics]'
+    """
+    try:
+        return import_module(name)
+    except ImportError as error:
+        how = "pip install 'genokit[genomics]'"
+        raise errors.MissingDependency(f"{name} cannot be imported ({error}). Install it with: {how}") from error
 
 
 class Reference(NamedTuple):
@@ -280,6 +296,7 @@ def main(work: Callable[[Step], None], *options: str, more: Mapping[str, Mapping
     before = {number: signal.getsignal(number) for number in STOPPING}
     step = None
     try:
+        package("pysam")  # the processes of the step need it too
         with tempfile.TemporaryDirectory(prefix=f"genokit-{name}-", dir=given.scratch) as folder:
             for number in before:
                 signal.signal(number, stop)

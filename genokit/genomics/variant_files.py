@@ -13,7 +13,7 @@ from typing import Any
 from genokit import storage
 from genokit.backends import Clients
 from genokit.errors import InvalidParameters, NotFound, did_you_mean
-from genokit.genomics.step import SUM
+from genokit.genomics.step import SUM, package
 
 
 @contextmanager
@@ -24,8 +24,7 @@ def opened(
 
     Raises as ``storage.local``, and InvalidParameters if the file, or a part of it, is not of this kind.
     """
-    import pysam
-
+    pysam = package("pysam")
     before = pysam.set_verbosity(0)  # htslib prints what the error says, and that there is no index
     try:
         with tempfile.TemporaryDirectory() as folder:
