@@ -58,7 +58,7 @@ class PipelineRun:
     @property
     def outcomes(self) -> dict[str, tuple[str, str]]:
         """State and reason of every notebook, in the pipeline's order; NOT_RUN if one that it needs failed."""
-        ran = {name: (run.state, run.error or "") for name, run in self.runs.items()}
+        ran = {name: (run.state, run.error or "") for name, run in dict(self.runs).items()}  # threads add to it
         never = ("NOT_RUN", "the pipeline was interrupted")
         return {step.name: (ran | self.problems).get(step.name, never) for step in self.plan.steps}
 

@@ -115,24 +115,26 @@ def main(requests: socket.socket) -> None:
         importlib.import_module(name)
     made = dict(os.environ.items() - before.items())  # as these imports would in any kernel
     gc.freeze()  # or a collection in each kernel copies the memory that they share
-    kernels, running = list[int](), dict[int, Connection]()
-    while os.getppid() == owner and len(os.listdir("/proc/self/task")) == 1:
-        for ready in select.select([requests.fileno(), *running], [], [], 1.0)[0]:
-            if ready in running:
-                _tell(ready, running.pop(ready))
+    kernels = dict[int, tuple[int, Connection]]()  # PID, and who asked for it, by the file descriptor of its process
+    message = b"fork"
+    while message and os.getppid() == owner and len(os.listdir("/proc/self/task")) == 1:
+        for ready in select.select([requests.fileno(), *kernels], [], [], 1.0)[0]:
+            if ready in kernels:
+                pid, answer = kernels.pop(ready)
+                os.close(ready)
+                with answer, contextlib.suppress(OSError):
+                    answer.send(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
                 continue
             message, fds, _, _ = socket.recv_fds(requests, 16, 2, socket.MSG_CMSG_CLOEXEC)
-            if not message:
-                _end(kernels)
-                return
-            answer = Connection(fds[0])
-            if not (pid := os.fork()):
-                _be_kernel(answer, fds[1], made, [requests, *running.values()])
-            os.close(fds[1])
-            answer.send(pid)
-            kernels.append(pid)
-            running[os.pidfd_open(pid)] = answer
-    _end(kernels)
+            if message:
+                answer = Connection(fds[0])
+                if not (pid := os.fork()):
+                    _be_kernel(answer, fds[1], made, [requests, *(other for _, other in kernels.values())])
+                os.close(fds[1])
+                answer.send(pid)
+                kernels[os.pidfd_open(pid)] = pid, answer
+    for pid, _ in kernels.values():
+        os.kill(pid, signal.SIGKILL)
 
 
 def _be_kernel(
@@ -152,21 +154,6 @@ def _be_kernel(
     launcher = importlib.util.find_spec(LAUNCHER)
     sys.argv = [str(launcher and launcher.origin), *sys.orig_argv[3:]]
     sys.exit(sys.modules["ipykernel.kernelapp"].launch_new_instance())
-
-
-def _tell(process: int, asked: Connection) -> None:
-    # It stays a zombie so that no other process gets its PID while somebody may still signal it.
-    ended = os.waitid(os.P_PIDFD, process, os.WEXITED | os.WNOWAIT)
-    os.close(process)
-    if ended:
-        with asked, contextlib.suppress(OSError):
-            asked.send(ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status)
-
-
-def _end(kernels: Sequence[int]) -> None:
-    for pid in kernels:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
 
 
 if __name__ == "__main__":
