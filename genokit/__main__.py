@@ -61,9 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 print(plain(f"{one.source.name}:\n{one.traceback}\n"), file=sys.stderr)
         print(f"genokit: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("genokit: interrupted", file=sys.stderr)
-        return 130
+    except (KeyboardInterrupt, SystemExit) as error:
+        print("genokit: interrupted", *getattr(error, "__notes__", ()), sep="\n  ", file=sys.stderr)
+        return int(getattr(error, "code", 130))
     except BrokenPipeError:  # the reader, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -102,26 +102,28 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("-p", "--parameter", action="append", default=[], type=_parameter, metavar="NAME=VALUE", help=says)
     run.add_argument("--cwd", type=Path, metavar="FOLDER", help="working folder; default: the notebook's")
     run.add_argument("--queue", help="run it as a Batch job in this job queue, and wait for it")
-    run.add_argument("--timeout", type=float, metavar="SECONDS", help="stop the run after that time")
-    run.add_argument("--log-output", action="store_true", help="print the output of cells as it comes")
-    add(_schema, "print a JSON Schema of a notebook's parameters").add_argument("notebook", type=Path)
+    run.add_argument("--timeout", type=float, metavar="SECONDS", help="stop the run after this time")
+    run.add_argument("--log-output", action="store_true", help="print what the cells print, as it arrives")
+    schema = add(_schema, "print a JSON Schema of a notebook's parameters")
+    schema.add_argument("notebook", type=Path, help="the notebook; it is not run")
     pipeline = add(_pipeline, "run the notebooks of a pipeline, each after those it depends on")
     pipeline.add_argument("file", type=Path, help="the pipeline's TOML file")
     says = "a parameter of one of its notebooks, repeatable; VALUE is parsed by the parameter's type"
     form, parse = "NOTEBOOK.NAME=VALUE", _notebook_parameter
     pipeline.add_argument("-p", "--parameter", action="append", default=[], type=parse, metavar=form, help=says)
     pipeline.add_argument("--queue", help="run the notebooks as Batch jobs in this job queue")
-    pipeline.add_argument("--fresh", action="store_true", help="execute every notebook, also those that did not change")
-    pipeline.add_argument("--only", metavar="NOTEBOOK", help="execute this one, with the last results of the others")
-    pipeline.add_argument("--up-to", metavar="NOTEBOOK", help="run only this one and those that it needs")
-    pipeline.add_argument("--from", dest="start_from", metavar="NOTEBOOK", help="run only this one and those after it")
+    pipeline.add_argument("--fresh", action="store_true", help="execute every notebook, changed or not")
+    pipeline.add_argument("--only", metavar="NOTEBOOK", help="execute this one with the last results of the others")
+    pipeline.add_argument("--up-to", metavar="NOTEBOOK", help="run this one and those that it needs")
+    pipeline.add_argument("--from", dest="start_from", metavar="NOTEBOOK", help="run this one and those that need it")
     pipeline.add_argument("--cold", action="store_true", help="start every kernel as a new process")
-    says = "open this one with the last results of the others in its injected cell; execute nothing"
+    says = "execute nothing; open this one with the last results of those that it needs"
     pipeline.add_argument("--edit", metavar="NOTEBOOK", help=says)
-    pipeline.add_argument("--dry-run", action="store_true", help="execute nothing; say what would be, and why")
+    pipeline.add_argument("--dry-run", action="store_true", help="execute nothing; list what would run, and why")
     add(_runs, "list the runs of notebooks")
-    add(_stop, "stop a run that goes on, or all of a pipeline").add_argument("folder", type=Path, help="its folder")
-    again = add(_reproduce, "run a crate again and compare the results; exit code 1 if one differs")
+    stop = add(_stop, "stop a notebook that is running, or all notebooks of a pipeline")
+    stop.add_argument("folder", type=Path, help="the folder of the run or the pipeline")
+    again = add(_reproduce, "run a notebook or a pipeline again and compare the results; exit code 1 if any differ")
     again.add_argument("folder", type=Path, metavar="CRATE", help="the folder of a run or a pipeline")
     step = add(_debug, "make a folder in which a failed run or job can be repeated")
     step.add_argument("step", metavar="FOLDER|JOB_ID", help="a run's folder, or a job's id")
@@ -129,8 +131,8 @@ def _parser() -> argparse.ArgumentParser:
     diff.add_argument("runs", nargs=2, type=Path, metavar="FOLDER", help="a run's folder")
     clean = add(_clean, "delete runs of notebooks, oldest first")
     clean.add_argument("--runs", action="store_true", required=True, help="runs; 'genokit local clean' deletes jobs")
-    clean.add_argument("--older-than", type=float, default=math.inf, metavar="DAYS", help="those that ended before")
-    clean.add_argument("--larger-than", type=float, default=math.inf, metavar="GB", help="until the others take this")
+    clean.add_argument("--older-than", type=float, default=math.inf, metavar="DAYS", help="those that ended longer ago")
+    clean.add_argument("--larger-than", type=float, default=math.inf, metavar="GB", help="as many as exceed this")
     jobs = add(_jobs, "list the jobs of the account")
     jobs.add_argument("--queue")
     jobs.add_argument("--status", help="such as RUNNING or FAILED")
@@ -237,8 +239,8 @@ def _pipeline(options: Options) -> None:
         _say(f"Opened: {done}" if options.edit else done.to_string(index=False))
         return
     for name, run in done.runs.items():
-        why = f"was executed, because {run.reason}" if run.reason else "was executed"
-        _say(f"{name}: {f'Restored from {run.cached_from}, nothing was executed' if run.cached_from else why}")
+        why = f"executed because {run.reason}" if run.reason else "executed"
+        _say(f"{name}: {f'restored from {run.cached_from}' if run.cached_from else why}")
     for notebook, outputs in done.outputs.items():
         _print_outputs({f"{notebook}.{name}": value for name, value in outputs.items()})
     print(f"Report: {done.report}")
@@ -255,16 +257,17 @@ def _stop(options: Options) -> None:
     from genokit.pipelines import Run
 
     folders = [record.parent for record in sorted(options.folder.glob("**/run.json"))]
-    for run in [Run.load(folder) for folder in folders or [options.folder]]:
-        if run.state == "RUNNING" or not folders:
-            run.stop()
-            _say(f"Stopped: {run.name}")
+    found = [Run.load(folder) for folder in folders or [options.folder]]
+    for run in [run for run in found if run.state == "RUNNING"] or found[:1]:
+        run.stop()
+        _say(f"Stopped: {run.name}")
 
 
 def _debug(options: Options) -> None:
     from genokit import Batch, Run
 
-    failed = Run.load(options.step) if Path(options.step).is_dir() else Batch().job(options.step)
+    is_path = os.sep in options.step or Path(options.step).is_dir()
+    failed = Run.load(options.step) if is_path else Batch().job(options.step)
     made = failed.debug()
     print(f"Folder: {made.path}")
     if made.left_out:
@@ -275,20 +278,23 @@ def _debug(options: Options) -> None:
 def _diff(options: Options) -> None:
     from genokit.pipelines import Run, compare
 
-    _say(compare(*map(Run.load, options.runs)).table.to_string(index=False))
+    _say(compare(*map(Run.load, options.runs)).table.to_string(index=False, na_rep=""))
 
 
 def _reproduce(options: Options) -> int:
     from genokit.pipelines import reproduce
 
     found = reproduce(options.folder)
-    _say("\n".join([found.table.to_string(index=False), *(f"package {line}" for line in found.packages), repr(found)]))
+    table = found.table.to_string(index=False, na_rep="")
+    _say("\n".join([table, *(f"package {line}" for line in found.packages), repr(found)]))
     return int(not found.equal)
 
 
 def _clean(options: Options) -> None:
     from genokit.pipelines import clean
 
+    if options.older_than == options.larger_than == math.inf:
+        raise InvalidParameters("Which runs? Give --older-than DAYS, --larger-than GB, or both; nothing was deleted.")
     deleted = clean(older_than_days=options.older_than, larger_than_gb=options.larger_than)
     _say("".join(f"Deleted {folder}\n" for folder in deleted) + f"{len(deleted)} deleted.")
 

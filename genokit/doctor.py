@@ -71,7 +71,7 @@ class HealthReport:
         if self.settings is not None:
             lines += ["", "Settings"]
             for name, value in self.settings.items():
-                lines.append(f"  {name:<10} {'-' if value is None else value}   ({self.settings.origins[name]})")
+                lines.append(f"  {name:<14} {'-' if value is None else value}   ({self.settings.origins[name]})")
         return "\n".join(lines)
 
 

@@ -174,6 +174,22 @@ def test_a_pipeline_prints_its_outputs_and_where_the_report_is(notebook, tmp_pat
     assert Path(report).is_file()
 
 
+def test_clean_stop_and_debug_say_what_to_give_them(notebook, capsys):
+    assert main(["run", str(notebook)]) == 0
+    run = next(line.removeprefix("Run: ") for line in capsys.readouterr().out.splitlines() if line.startswith("Run: "))
+    for words, said in (
+        (["clean", "--runs"], "Give --older-than DAYS, --larger-than GB, or both; nothing was deleted."),
+        (["clean", "--runs", "--older-than", "-1"], "cannot be negative; nothing was deleted"),
+        (["stop", run], "The run double is SUCCEEDED, so there is nothing to stop."),
+        (["debug", f"{run}s"], "is not a run folder"),
+        (["run", str(Path(run).parent)], "There is no notebook"),
+        (["why", run], "There is no file"),
+    ):
+        assert main(words) == 1
+        assert said in capsys.readouterr().err
+    assert Path(run).is_dir()
+
+
 def test_an_account_without_jobs_says_so_and_can_be_stopped_and_cleared(capsys):
     assert main(["jobs"]) == 0
     assert "No jobs." in capsys.readouterr().out
@@ -241,6 +257,6 @@ def test_schema_prints_the_json_schema_of_a_notebook_and_fails_for_anything_else
     assert main(["schema", str(notebook)]) == 0
     assert json.loads(capsys.readouterr().out)["properties"]["epochs"] == {"type": "integer", "default": 1}
     (tmp_path / "bad.ipynb").write_text("{")
-    for name, said in (("bad.ipynb", "is not a notebook"), ("none.ipynb", "does not exist")):
+    for name, said in (("bad.ipynb", "is not a notebook"), ("none.ipynb", "There is no notebook")):
         assert main(["schema", str(tmp_path / name)]) == 1
         assert said in capsys.readouterr().err

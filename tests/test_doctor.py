@@ -121,7 +121,8 @@ def test_a_machine_with_nothing_but_python_gets_rows_and_no_traceback(tmp_path):
 def test_the_report_reads_well_as_text_and_as_html(report):
     text = str(report)
     assert "Settings" in text
-    assert f"home       {report.settings.home}   (keyword)" in text
+    assert f"home           {report.settings.home}   (keyword)" in text
+    assert "retention_days 30.0   (default)" in text
     tree = ElementTree.fromstring(f"<root>{report._repr_html_()}</root>")
     assert len(tree.findall(".//table")) == 2
 

@@ -180,7 +180,7 @@ REFUSED = object()
         ("rate", "3", 3.0), ("rate", "-inf", -math.inf), ("rate", "fast", REFUSED), ("sizes", "[1, 2]", [1, 2]),
         ("sizes", "1,2", [1, 2]), ("sizes", "1,x", REFUSED), ("names", "[1, X]", ["1", "X"]), ("names", "['a']", ["a"]),
         ("names", "[[1,2],[X]]", REFUSED), ("pair", "1,2", (1.0, "2")), ("out", "2", Path("2")), ("mode", "1", 1),
-        ("mode", "b", REFUSED), ("start", "2020-01-02", datetime.date(2020, 1, 2)), ("start", "None", None),
+        ("start", "2020-01-02", datetime.date(2020, 1, 2)), ("start", "None", None),
         ("start", "soon", REFUSED), ("either", "2", 2), ("either", "x", "x"), ("options", "{'a': 1}", {"a": 1}),
         ("options", '{"a": 1}', {"a": 1}), ("free", "null", None), ("free", "3", 3),
         ("free", "True", True), ("free", "007", "007"), ("free", "2026-11-22", "2026-11-22"), ("free", "a=b", "a=b"),
@@ -208,6 +208,19 @@ def test_the_error_shows_what_is_of_a_wrong_type(schema: Schema) -> None:
     assert problems(schema, sizes=[1, "2"]).endswith("'sizes': expected an item of list[int], got '2' (str)")
     assert problems(schema, sizes=3).endswith("'sizes': expected list[int], got 3 (int)")
     assert problems(schema, window=(1, 2, 3)).endswith("expected tuple[float, float], got 3 items: (1, 2, 3)")
+
+
+def test_the_words_of_a_literal_are_listed() -> None:
+    schema = Schema.parse("engine: Literal['mxnet', 'torch'] = 'mxnet'", "n.ipynb")
+    assert problems(schema, engine="tf").endswith("'engine': expected 'mxnet' or 'torch', got 'tf' (str)")
+
+
+def test_a_parameter_whose_default_is_none_takes_none_again() -> None:
+    schema = Schema.parse("when: date = None\nname: Literal['a'] = None\nsample: str", "n.ipynb")
+    assert schema.check({"when": None, "name": None, "sample": "s"})["when"] is None
+    assert schema.check({"when": "2026-01-02", "sample": "s"})["when"] == datetime.date(2026, 1, 2)
+    assert {"type": "null"} in schema.json_schema()["properties"]["when"]["anyOf"]
+    assert "'sample': expected str, got None" in problems(schema, sample=None)
 
 
 def test_a_default_is_the_kernel_s_value_or_computed() -> None:
@@ -255,7 +268,7 @@ def test_every_code_cell_with_the_tag_counts_and_no_other_cell() -> None:
 
 def test_an_annotation_without_a_value_is_required() -> None:
     schema = Schema.parse("sample: str", "n.ipynb")
-    assert "'sample' (str) has no default and was not given" in problems(schema)
+    assert "'sample' (str) has no default: give it a value" in problems(schema)
     assert schema.check({"sample": "NA12878"}) == {"sample": "NA12878"}
     assert schema.check({}, later={"sample"}) == {}
 
@@ -309,9 +322,9 @@ def test_a_notebook_without_a_parameters_cell_says_how_to_make_one(tmp_path: Pat
 
 def test_a_missing_file_names_the_nearest(tmp_path: Path) -> None:
     nbformat.write(nbformat.v4.new_notebook(), tmp_path / "lenet.ipynb")
-    with pytest.raises(NotFound, match=r"lenett.ipynb does not exist. Did you mean 'lenet.ipynb'"):
+    with pytest.raises(NotFound, match=r"no notebook .*lenett.ipynb. Did you mean 'lenet.ipynb'"):
         parameters(tmp_path / "lenett.ipynb")
-    with pytest.raises(NotFound, match="does not exist"):
+    with pytest.raises(NotFound, match="There is no notebook"):
         parameters(tmp_path)
 
 

@@ -142,10 +142,11 @@ def test_a_failure_stops_dependent_notebooks_only(files: Files, settings: Settin
     assert "- after NOT_RUN: bad did not succeed" in said
     assert "- last NOT_RUN: after did not succeed" in said
     assert "- wrong FAILED: 1 problem with the parameters of walk.ipynb" in said
-    assert "'seed': expected int, got 1.0 (float)" in said
+    assert "\n    - 'seed': expected int, got 1.0 (float)" in said
     assert [run.state for run in raised.value.runs] == ["FAILED", "SUCCEEDED"]
     (folder,) = (path for path in settings.runs.iterdir() if path.name != ".cache")
     assert f"Report: {folder / 'report.html'}" in said
+    assert said.endswith(f"genokit debug {folder / 'bad'}")
     text = (folder / "report.html").read_text()
     assert "NOT_RUN" in text
     assert "<i>no" not in text
@@ -169,14 +170,14 @@ def test_independent_notebooks_run_in_parallel(files: Files, settings: Settings)
     ("toml", "error", "said"),
     [
         ("[[notebook", ConfigError, "is not valid TOML"),
-        ("", ConfigError, "the file lacks 'notebook'"),
+        ("", ConfigError, "the file lacks 'notebook'. It has: name"),
         ("notebook = []", ConfigError, r"\[\[notebook\]\] table"),
         ("retries = 3\n" + notebook("a", "walk"), ConfigError, "the file has no key 'retries'"),
         (notebook("a", "walk", "paramters = {}"), ConfigError, "'a' has no key 'paramters'. Did you mean 'parameters'"),
         (notebook("a", "walk", "after = 'b'"), ConfigError, "'a' after cannot be 'b'"),
         (notebook("a/b", "walk"), ConfigError, "letters, digits"),
         (notebook("a", "walk") * 2, ConfigError, "two notebooks are named 'a'"),
-        (notebook("a", "wlak"), NotFound, r"wlak.ipynb does not exist. Did you mean 'walk.ipynb'"),
+        (notebook("a", "wlak"), NotFound, r"no notebook .*wlak.ipynb. Did you mean 'walk.ipynb'"),
         (notebook("a", "walk", "after = ['c']"), ConfigError, "'a' waits for 'c', which does not exist"),
         (
             notebook("a", "walk", "after = ['b']") + notebook("b", "walk", "inputs = { seed = 'a.end' }"),
@@ -248,6 +249,7 @@ def test_an_interrupt_stops_every_kernel_and_leaves_a_report(files: Files, setti
     assert ("KeyboardInterrupt" in said, process.returncode) == ((True, -2) if way == "Ctrl-C" else (False, 143))
     assert not [pid for pid in pids if psutil.pid_exists(int(pid))]
     (report,) = settings.runs.glob("*/report.html")
+    assert f"Report: {report}" in said or way == "genokit stop"
     text = report.read_text()
     assert text.count("interrupted in code cell 2") >= 2
     assert "NOT_RUN" in text
@@ -256,7 +258,7 @@ def test_an_interrupt_stops_every_kernel_and_leaves_a_report(files: Files, setti
 def test_a_missing_file_is_reported_when_it_is_needed_not_before(tmp_path: Path) -> None:
     pipeline = Pipeline(tmp_path / "none.toml")
     assert repr(pipeline) == f"<Pipeline {tmp_path / 'none.toml'}>"
-    with pytest.raises(NotFound, match=r"none.toml does not exist"):
+    with pytest.raises(NotFound, match=r"There is no pipeline .*none.toml"):
         pipeline.run()
 
 

@@ -110,7 +110,8 @@ def test_an_unchanged_pipeline_is_restored_and_a_changed_part_executes_what_depe
     assert {Path(one.cached_from).parent for one in again.runs.values()} == {first.path}
     assert again.runs["one"].notebook.read_bytes() == first.runs["one"].notebook.read_bytes()
     assert Run.load(again.runs["two"].path) == again.runs["two"]
-    assert "Restored from one, nothing was executed" in again.runs["one"]._repr_html_()
+    card = again.runs["one"]._repr_html_()
+    assert f"Restored from {again.runs['one'].cached_from}; nothing was executed" in card
     assert "restored" in again.report.read_text()
 
     # A changed markdown cell and outputs in the notebook change nothing.
@@ -146,7 +147,7 @@ def test_an_unchanged_pipeline_is_restored_and_a_changed_part_executes_what_depe
 @pytest.mark.slow
 def test_a_part_of_a_pipeline_runs_with_the_results_of_the_last_runs(three: Path, settings: Settings) -> None:
     pipeline, project = Pipeline(three, settings=settings), three.parent
-    with pytest.raises(GenokitError, match=r"'one' has no run that succeeded. Run the pipeline with up_to='one' first"):
+    with pytest.raises(GenokitError, match=r"'one' has no run that succeeded. .* up_to='one', in a shell --up-to one"):
         pipeline.run(only="two")
     assert list(pipeline.run(up_to="two", progress=False).runs) == ["one", "two"]
     assert worked(project) == ["one", "two"]
@@ -161,6 +162,8 @@ def test_a_part_of_a_pipeline_runs_with_the_results_of_the_last_runs(three: Path
     assert worked(project) == ["one", "two", "three"]
     with pytest.raises(InvalidParameters, match="Did you mean 'two'"):
         pipeline.run(up_to="tow")
+    with pytest.raises(InvalidParameters, match="'one' does not need 'two', so there is nothing to run"):
+        pipeline.run(start_from="two", up_to="one")
 
 
 def test_a_changed_file_and_folder_of_a_path_parameter_are_seen(write: Write, settings: Settings) -> None:
@@ -380,6 +383,8 @@ def test_old_and_large_runs_are_deleted_and_running_ones_stay(settings: Settings
     other = settings.runs / "notes"
     other.mkdir()
     os.utime(other, (1, 1))
+    with pytest.raises(InvalidParameters, match="cannot be negative"):
+        clean(settings, larger_than_gb=-1)
     assert clean(settings) == []
     assert clean(settings, older_than_days=30) == [old]
     assert clean(settings, larger_than_gb=0.0025) == [middle]
@@ -394,9 +399,9 @@ def test_the_command_line_plans_runs_compares_and_deletes(
     assert main(["pipeline", str(three), "--dry-run", "--up-to", "two"]) == 0
     assert "it has not run before" in capsys.readouterr().out
     assert main(["pipeline", str(three), "--up-to", "one"]) == 0
-    assert "one: was executed, because it has not run before" in capsys.readouterr().out
+    assert "one: executed because it has not run before" in capsys.readouterr().out
     assert main(["pipeline", str(three), "--up-to", "one"]) == 0
-    assert "nothing was executed" in capsys.readouterr().out
+    assert "one: restored from " in capsys.readouterr().out
     assert main(["runs"]) == 0
     paths = runs(settings)["path"]
     assert all(path in capsys.readouterr().out for path in paths[:1])

@@ -28,7 +28,7 @@ from typing import Any
 
 from genokit import __version__
 from genokit.config import FILE, Settings
-from genokit.errors import GenokitError
+from genokit.errors import GenokitError, InvalidParameters
 from genokit.files import NOTED, private_folder, sha256, write_atomic
 from genokit.pipelines import crate, folders, notebooks, recording, values
 from genokit.pipelines.folders import Run
@@ -179,12 +179,19 @@ def clean(
     list of Path
         The folders that were deleted.
 
+    Raises
+    ------
+    InvalidParameters
+        A limit is negative; nothing was deleted.
+
     Examples
     --------
     >>> import tempfile
     >>> clean(Settings(home=tempfile.mkdtemp()), older_than_days=90)
     []
     """
+    if not min(older_than_days, larger_than_gb) >= 0:
+        raise InvalidParameters("A limit in days or GB cannot be negative; nothing was deleted.")
     settings = settings or Settings.load()
     table = folders.runs(settings)
     tops = table["path"].map(lambda path: settings.runs / Path(path).relative_to(settings.runs).parts[0])

@@ -276,7 +276,7 @@ def why(file: str | Path, *, settings: Settings | None = None) -> DataFrame:
 
     path = Path(file).expanduser()
     if not path.is_file():
-        raise NotFound(f"The file {path} does not exist.")
+        raise NotFound(f"There is no file {path}.")
     wanted, rows = sha256(path), dict[tuple[str, str, str], None]()
     for record in sorted((settings or Settings.load()).runs.glob(f"**/{RECORD}"), reverse=True):
         with contextlib.suppress(GenokitError):  # a damaged crate is no answer

@@ -200,6 +200,9 @@ def perform(
                 html.exporter()  # takes half a second the first time, while the kernel starts
                 with Bar(desc=begun.name, unit="cell", bar_format=CELLS, disable=not progress) as bar:
                     why = _watch(execution, begun, task, bar, stop, watch)
+            except BaseException as error:
+                error.add_note(f"Kept: {begun.notebook}")
+                raise
             finally:  # above all on an interrupt: the kernel must not outlive us, and the record must be true
                 execution.stop()
                 seal = functools.partial(caching.sealed, settings=settings, depends=depends)
@@ -371,6 +374,7 @@ def _stamp(node: Any, run: Run) -> None:
 def _failure(run: Run) -> NotebookFailed:
     """The error for a run that did not reach its end: what happened, where, and what to do next."""
     words = f"{run.source.name} {run.state}: {run.error}\n  Kept: {run.notebook}\n"
-    words += "  Next: fix it and run it again. error.run.debug() opens it with the values that it had."
+    words += "  Next: fix it and run it again. To repeat it cell by cell with the values that it had: "
+    words += f"genokit debug {run.path}, or in Python error.run.debug()."
     cell = next((cell.number for cell in run.steps if not cell.done), None)
     return NotebookFailed(words, run=run, cell=cell, path=run.notebook)

@@ -362,7 +362,7 @@ def shown_outputs(run: Run, seen_from: Path | None = None) -> dict[str, object]:
 
 def card(run: Run, *, seen_from: Path | None = None) -> display.Html:
     """The run as a card: state, times, outputs, files; its links are relative to the folder ``seen_from``."""
-    cache = f"Restored from {Path(run.cached_from).name}, nothing was executed" if run.cached_from else ""
+    cache = f"Restored from {run.cached_from}; nothing was executed" if run.cached_from else ""
     about = {
         "Cells": _done(run),
         "Started": run.started,

@@ -61,8 +61,8 @@ def read(path: Path) -> dict[str, Any]:
 def load(path: Path) -> dict[str, Any]:
     """Read a notebook in any language; raises NotFound or InvalidNotebook."""
     if not path.is_file():
-        known = (other.name for other in path.parent.glob("*.ipynb"))
-        raise NotFound(f"the notebook {path} does not exist. {did_you_mean(path.name, known)}")
+        known = (other.name for other in (path if path.is_dir() else path.parent).glob("*.ipynb"))
+        raise NotFound(f"There is no notebook {path}. {did_you_mean(path.name, known)}")
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:

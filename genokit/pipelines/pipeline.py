@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from genokit import backends, display, live
 from genokit.config import Settings, cpus
-from genokit.errors import GenokitError, NotebookFailed, PipelineFailed
+from genokit.errors import GenokitError, InvalidParameters, NotebookFailed, PipelineFailed
 from genokit.pipelines import cache, folders, lab, plan, remote, report
 from genokit.pipelines.execute import ended_in_order, perform
 from genokit.pipelines.folders import Run
@@ -153,11 +153,16 @@ class Pipeline:
         last = set[str]().union(*(needed[name] for name in (todo.named(up_to) if up_to else needed)))
         first = {*(todo.named(start_from) if start_from else needed)}
         chosen = [step for step in todo.steps if step.name in last and needed[step.name] & first]
+        if not chosen:
+            raise InvalidParameters(f"'{up_to}' does not need '{start_from}', so there is nothing to run.")
         earlier = {}
         for name in {need for step in chosen for need in step.needs} - {step.name for step in chosen}:
             found = cache.last_run(settings.runs, todo[name].path, name)
             if found is None:
-                raise GenokitError(f"'{name}' has no run that succeeded. Run the pipeline with up_to='{name}' first.")
+                raise GenokitError(
+                    f"'{name}' has no run that succeeded. Run the pipeline up to it first: up_to='{name}', in a shell "
+                    f"--up-to {name}."
+                )
             earlier[name] = found
         todo = replace(todo, steps=tuple(step.with_queue(queue) for step in chosen))
         if edit:
@@ -171,6 +176,9 @@ class Pipeline:
         with ended_in_order():
             try:
                 _Schedule(ended, settings, fresh=fresh, warm=warm).run(progress)
+            except BaseException as error:
+                error.add_note(f"Report: {ended.report}")
+                raise
             finally:  # an interrupted pipeline has a report too
                 ended.duration_s = time.monotonic() - begun
                 ended.runs = {name: ended.runs[name] for name in needed if name in ended.runs}
@@ -213,11 +221,14 @@ class Pipeline:
 
 
 def _failure(ended: PipelineRun) -> PipelineFailed:
-    lines = [f"\n  - {name} {state}: {why}" for name, (state, why) in ended.outcomes.items() if state != "SUCCEEDED"]
+    bad = {name: outcome for name, outcome in ended.outcomes.items() if outcome[0] != "SUCCEEDED"}
+    lines = [f"\n- {name} {state}: {why}".replace("\n", "\n  ") for name, (state, why) in bad.items()]
     words = (
-        f"the pipeline '{ended.plan.name}' failed:{''.join(lines)}\n  Report: {ended.report}\n"
+        f"The pipeline '{ended.plan.name}' failed:{''.join(lines)}\n  Report: {ended.report}\n"
         "  Next: look at the report, fix the first notebook that failed, and run the pipeline again."
     )
+    if failed := [ended.runs[name] for name in bad if name in ended.runs]:
+        words += f" To repeat it cell by cell: genokit debug {failed[0].path}"
     # Notebooks that run in parallel end in any order; list them in the plan's.
     return PipelineFailed(redacted(words), runs=[ended.runs[name] for name in ended.outcomes if name in ended.runs])
 

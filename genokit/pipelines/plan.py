@@ -151,6 +151,9 @@ def checked(
             f"{task.path} contains {kind}, which a run would copy; nothing was run. Remove it from cells and outputs, "
             "and give a parameter the value 'secret://NAME' instead."
         )
+    for limit in ("timeout_s", "cell_timeout_s"):
+        if not (getattr(task, limit) or 0) >= 0:
+            raise InvalidParameters(f"{limit} is {getattr(task, limit)}: give a number of seconds, or 0 for no limit.")
     schema = Schema.of(content, task.path.name)
     later = {}
     for name, source in task.inputs.items() if task.on else ():
@@ -237,7 +240,7 @@ def read(path: Path) -> Plan:
         stated = tomllib.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, IsADirectoryError):
         known = (other.name for other in path.parent.glob("*.toml"))
-        raise NotFound(f"the pipeline {path} does not exist. {did_you_mean(path.name, known)}") from None
+        raise NotFound(f"There is no pipeline {path}. {did_you_mean(path.name, known)}") from None
     except ValueError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}") from None
     _validate(path, stated)
@@ -279,7 +282,7 @@ def _validate(path: Path, stated: dict[str, Any]) -> None:
             name = table.get("name", found[1]) if isinstance(table, dict) else found[1]
             where = f"[[notebook]] '{name}' {where[found.end() :]}".rstrip()
         if rule == "required":
-            said = f"lacks '{next(key for key in wrong['required'] if key not in value)}'."
+            said = f"lacks '{next(key for key in wrong['required'] if key not in value)}'. It has: {', '.join(value)}."
         elif rule == "additionalProperties":
             key = next(key for key in value if key not in wrong["properties"])
             said = f"has no key '{key}'. {did_you_mean(key, wrong['properties'])}"

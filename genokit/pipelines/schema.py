@@ -149,7 +149,7 @@ class Schema:
                     way_out = f"; the type comes from the default: to change it, annotate `{name}: TYPE = "
                     problems[name] = f"'{name}': {error}" + (f"{way_out}{parameter.code}`" if inferred else "")
             elif not parameter.code and name not in later:
-                problems[name] = f"'{name}' ({parameter.kind}) has no default and was not given"
+                problems[name] = f"'{name}' ({parameter.kind}) has no default: give it a value"
         return checked, problems
 
     def defaults(self) -> dict[str, Any]:
@@ -285,6 +285,8 @@ def _parameters(code: str) -> dict[str, Parameter]:
                 default = values.evaluate(value) if value else None
             inferred = Any if default in (None, COMPUTED) else _type(default)
             kind = _annotation(annotation) if annotation else inferred
+            if default is None and value and kind is not Any:  # `when: date = None` takes None again
+                kind = Union.__getitem__((kind, type(None)))
             words = comments.get(statement.end_lineno or 0) or comments.get(statement.lineno, "")
             unit, words = re.fullmatch(r"(?:\[([^],]+)\]\s*)?(.*)", words).groups("")  # type: ignore[union-attr]
             written, code = (ast.unparse(node) if node else "" for node in (annotation, value))
@@ -367,6 +369,8 @@ def convert(value: Any, kind: Any, words: str) -> Any:
     >>> convert(3, float, "float"), convert("2026-01-02", datetime.date, "date"), convert([1, 2], tuple, "tuple")
     (3.0, datetime.date(2026, 1, 2), (1, 2))
     """
+    if get_origin(kind) is Literal:
+        words = " or ".join(map(repr, get_args(kind)))
     if isinstance(value, values.Text):
         for meant in values.meanings(value):
             with contextlib.suppress(TypeError):
