@@ -127,6 +127,7 @@ READS = {
 }
 PROCESSES = {
     "a signal to the host": ("os.kill({pid}, 0)", "ESRCH"),
+    "a signal to all": ("os.kill(-1, signal.SIGKILL)", "ESRCH"),
     "another user": ("os.setuid(0)", "EPERM EINVAL"),
     "another group": ("os.setgroups([0])", "EPERM"),
     "a user namespace by clone": ("call({clone}, 0x10000000 | 17, 0, 0, 0, 0)", "EPERM"),
@@ -136,6 +137,9 @@ PROCESSES = {
     "more processes": ("\n".join(("for _ in range(1000):", "    if os.fork() == 0: time.sleep(60)")), "EAGAIN"),
     "more files": ("return [open('/dev/null') for _ in range(1000)]", "EMFILE"),
     "more memory": ("bytearray(16 * 2**30)", "ENOMEM"),
+    "a priority above others": ("os.nice(-5)", "EPERM"),
+    "time that others wait for": ("os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))", "EPERM"),
+    "words typed for the terminal": ("fcntl.ioctl(0, 0x5412, b'x')", "ENOTTY"),
     "a limit of its own": ("import resource; resource.setrlimit(resource.RLIMIT_NPROC, (999, 999))", "ValueError"),
 }
 CALLS = ["io_uring_setup", "io_uring_enter", "bpf", "perf_event_open", "ptrace", "process_vm_readv",
@@ -286,6 +290,13 @@ EXHAUSTING = {
     ),
     "a million empty files": ("for i in range(10**6): open(f'/out/{i}', 'w').close()", {}, "files in /out"),
     "a million folders": ("for i in range(10**6): os.mkdir(f'/out/{i}')", {}, "files in /out"),
+    "empty files in /tmp": ("for i in range(10**6): open(f'/tmp/{i}', 'w').close()", {}, "files in /tmp"),
+    "folders in /dev/shm": ("for i in range(10**6): os.mkdir(f'/dev/shm/{i}')", {}, "files in /dev/shm"),
+    "what waits in sockets": (
+        "kept = [socket.socketpair() for _ in range(100)]; time.sleep(60)",
+        {"memory_mib": 60},
+        "MiB of memory",
+    ),
     "endless output": ("while True: os.write(1, b'x' * 65536)", {"wall_s": 0.5}, "seconds"),
 }
 
@@ -333,6 +344,18 @@ def test_a_command_that_is_none_is_refused(command):
 
 def test_calls_of_the_other_abi_kill_the_process(data):
     _, ended, _ = told(f"call({0x40000000 | 39 if X86 else 0xFFFFFFFF})", data)
+    assert ended.exit_code == -signal.SIGSYS
+
+
+@pytest.mark.skipif(not X86, reason="only x86-64 has the calls of 32-bit programs")
+def test_calls_of_32_bit_programs_kill_the_process(data):
+    """Their numbers are others: 20 is getpid there."""
+    code = """
+page = mmap.mmap(-1, 4096, prot=7)
+page.write(b"\\xb8\\x14\\x00\\x00\\x00\\xcd\\x80\\xc3")
+return ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(page)))()
+"""
+    _, ended, _ = told(code, data)
     assert ended.exit_code == -signal.SIGSYS
 
 

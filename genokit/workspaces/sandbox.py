@@ -44,6 +44,7 @@ NOBODY = 65534
 MOST_BYTES = 32_768  # of a command
 LOG_KIB = 256  # of what a command prints, so much is kept
 LOOK_S = 0.02  # between two looks at what the processes use
+TEMPORARY = 20_000  # files and folders in /tmp and in /dev/shm, which the kernel keeps in memory
 Used = Iterator[tuple[float, float, str]]  # what a process uses: the value, the limit, and of what
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/alternatives", "/etc/fonts", "/etc/ld.so.cache")
 ENVIRONMENT = {"PATH": "/usr/local/bin:/usr/bin:/bin", "HOME": "/tmp", "LANG": "C.UTF-8", "USER": "nobody",
@@ -77,8 +78,8 @@ class Limits:
     cpu_s : int, default 600
         Seconds of CPU of all its processes together.
     memory_mib : int, default 2048
-        MiB of memory of all its processes together; what a fork shares counts for each. Files in ``/out`` and ``/tmp``
-        come on top.
+        MiB of memory of all its processes together; what a fork shares counts for each, and a socket for the most that
+        it may hold. Files in ``/out`` and ``/tmp`` come on top.
     processes : int, default 64
         Processes and threads at a time.
     output_mib : int, default 16
@@ -141,18 +142,19 @@ def run(
     """
     limits = limits or Limits()
     with _started(checked(bubblewrap()), command_words(command), mounts, limits, chdir) as started:
-        process, handle, out, proc, log = started
+        process, handle, folders, log = started
 
         def used() -> Used:
-            cpu_s, memory = _used(proc)
-            about = os.fstatvfs(out)
+            cpu_s, memory = _used(folders["proc"])
             yield cpu_s, limits.cpu_s, "seconds of CPU"
             yield memory / 2**20, limits.memory_mib, "MiB of memory"
-            yield about.f_files - about.f_ffree - 1, limits.files, "files in /out"
+            for place, most in (("out", limits.files), ("tmp", TEMPORARY), ("dev/shm", TEMPORARY)):
+                about = os.fstatvfs(folders[place])
+                yield about.f_files - about.f_ffree - 1, most, f"files in /{place}"
 
         reason, wall_s, printed = watch(handle, log, limits.wall_s, used, functools.partial(_end, handle))
         process.wait()
-        yield SandboxResult(exit_code(process.returncode), reason, wall_s, printed, out)
+        yield SandboxResult(exit_code(process.returncode), reason, wall_s, printed, folders["out"])
 
 
 def command_words(command: Sequence[str]) -> list[str]:
@@ -252,8 +254,8 @@ def _readable() -> dict[str, Path]:
 @contextmanager
 def _started(
     program: str, command: list[str], mounts: Mapping[str, Path], limits: Limits, chdir: str
-) -> Iterator[tuple[subprocess.Popen[bytes], int, int, int, int]]:
-    """bubblewrap, a handle of the sandbox, its results, its /proc and what it prints, just before the command."""
+) -> Iterator[tuple[subprocess.Popen[bytes], int, dict[str, int], int]]:
+    """bubblewrap, a handle of the sandbox, some of its folders and what it prints, just before the command."""
     output = limits.output_mib * 2**20
     bounds = {
         "AS": 4 * limits.memory_mib * 2**20, "CPU": limits.cpu_s + 1, "NPROC": limits.processes, "FSIZE": output,
@@ -286,12 +288,12 @@ def _started(
         handle = os.pidfd_open(int((inside / "stat").read_text().rpartition(")")[2].split()[1]))  # of its parent
         stack.callback(os.close, handle)
         stack.callback(_end, handle)
-        out = os.open(inside / "root/out", os.O_RDONLY | os.O_DIRECTORY)  # keeps the folder alive after the processes
-        stack.callback(os.close, out)
-        proc = os.open(inside / "root/proc", os.O_RDONLY | os.O_DIRECTORY)
-        stack.callback(os.close, proc)
+        folders = {}
+        for place in ("out", "tmp", "dev/shm", "proc"):  # open, a folder outlives the processes
+            folders[place] = os.open(inside / "root" / place, os.O_RDONLY | os.O_DIRECTORY)
+            stack.callback(os.close, folders[place])
         us.send(b".")
-        yield process, handle, out, proc, log
+        yield process, handle, folders, log
 
 
 def _end(handle: int) -> None:
@@ -343,7 +345,10 @@ def _keep(log: int, printed: bytearray) -> bool:
 
 
 def _used(proc: int) -> tuple[float, int]:
-    """CPU seconds and bytes of memory of all processes of a sandbox, from its /proc."""
+    """CPU seconds and bytes of memory of all processes of a sandbox, from its /proc.
+
+    Page tables and what waits in sockets are memory of the kernel that no process is charged with.
+    """
     ticks, kib = 0, 0
     with contextlib.suppress(OSError):
         for name in filter(str.isdigit, os.listdir(proc)):
@@ -351,7 +356,9 @@ def _used(proc: int) -> tuple[float, int]:
                 stat = _text(proc, f"{name}/stat").rpartition(b")")[2].split()
                 ticks += sum(map(int, stat[11:15]))  # its own and those of its ended children
                 status = _text(proc, f"{name}/status")
-                kib += sum(map(int, re.findall(rb"(?m)^Rss(?:Anon|Shmem):\s+(\d+)", status)))
+                kib += sum(map(int, re.findall(rb"(?m)^(?:RssAnon|RssShmem|VmPTE):\s+(\d+)", status)))
+        sockets = int(_text(proc, "1/net/sockstat").split()[2])
+        kib += sockets * 2 * int(Path("/proc/sys/net/core/wmem_max").read_bytes()) // 2**10
     return ticks / os.sysconf("SC_CLK_TCK"), kib * 2**10
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from genokit.backends import Clients
 
+MOST_FOLDERS = 100  # one in the other; Python cannot remove a thousand
 WRONG, CANNOT_RUN, NO_COMMAND = 2, 126, 127  # exit codes, the last two a shell's
 
 
@@ -98,6 +99,8 @@ def _extract(tar: tarfile.TarFile, folder: Path) -> None:
             raise ValueError(f"it has more than {MOST_MIB_UNPACKED:,} MiB when unpacked")
         if not {"", ".", ".."}.isdisjoint(one.name.split("/")):
             raise ValueError(f"'{one.name}' is not the name of a file inside")
+        if one.name.count("/") > MOST_FOLDERS:
+            raise ValueError(f"it has folders in folders, more than {MOST_FOLDERS} deep")
         if one.issym():
             links.append(one)
         elif not one.isreg() or (content := tar.extractfile(one)) is None:
