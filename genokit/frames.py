@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from genokit.display import plain
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -19,7 +21,7 @@ class Frame(pd.DataFrame):
 
     def __repr__(self) -> str:
         with pd.option_context("display.max_colwidth", None):
-            return super().__repr__()
+            return plain(super().__repr__())  # its texts may be another member's, and it goes to terminals
 
     def _repr_html_(self) -> str | None:
         with pd.option_context("display.max_colwidth", None):

@@ -79,7 +79,25 @@ def test_an_expired_member_may_do_nothing_more(ws):
         seen_by(ws, "finn").grant("greta", "viewer")
 
 
-@pytest.mark.parametrize("name", ["Anna", "../anna", "", "a" * 65, "anna/x", "anna\n"])
+def test_an_expired_member_cannot_set_the_clock_back(ws):
+    """An entry is not older than what a custodian wrote before it, whatever its own clock said."""
+    ws.grant("finn", "custodian", expires=datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC))
+    finn = seen_by(ws, "finn")
+    entries = finn._log.read()
+    content = json.loads(log.encoded(7, entries[-1].sha256, "finn", "granted", {"who": "finn", "role": "custodian"}))
+    data = json.dumps({**content, "time": "2019-12-31T00:00:00.000000Z"}).encode()
+    assert finn._log._put(data, entries, lambda *_: None)
+    assert "the membership of 'finn' expired on 2020-01-01" in ws.audit().timeline()["refused"].iloc[-1]
+    assert ws.members().set_index("member")["expires"]["finn"].year == 2020
+
+
+def test_a_text_of_another_member_does_nothing_to_a_terminal(ws):
+    frame = ws.members().assign(role="\x1b]52;c;cm0gLXJm\x07\x1b[2Jviewer")
+    assert "\x1b" not in repr(frame)
+    assert "viewer" in repr(frame)
+
+
+@pytest.mark.parametrize("name", ["Anna", "../anna", "", "a" * 65, "anna/x", "anna\n", "anna\u0430", "\u202eanna"])
 def test_a_name_that_could_lead_elsewhere_is_refused(ws, name):
     with pytest.raises(InvalidParameters, match="who: a member's name"):
         ws.grant(name, "viewer")
@@ -272,6 +290,8 @@ def test_an_audit_shows_who_did_what_when(ws):
     assert (last["number"], last["member"], last["kind"]) == (5, "anna", "granted")
     assert last["what"] == "who = eve, role = custodian"
     assert "VERIFIED" in audit._repr_html_()
+    ws._log.append("cleo", "granted", {"who": "cleo", "role": "custodian"})
+    assert "no effect: &#x27;granted&#x27; needs the role custodian" in ws.audit()._repr_html_()
     rewritten(ws, 2, role="custodian")
     assert "damaged at 2" in repr(ws.audit())
     assert "DAMAGED" in ws.audit()._repr_html_()

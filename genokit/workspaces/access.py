@@ -33,12 +33,18 @@ class Membership:
 
 
 def judged(entries: Iterable[LogEntry]) -> Iterator[tuple[LogEntry, str]]:
-    """Each entry, and why it has no effect; "" if it has."""
+    """Each entry, and why it has no effect; "" if it has.
+
+    A member's own clock may be wrong. An entry is not older than what custodians wrote before it.
+    """
     members: dict[str, Membership] = {}
+    before = ""
     for entry in entries:
-        reason = problem(entry.kind, entry.fields) or refusal(members, entry)
+        reason = problem(entry.kind, entry.fields) or refusal(members, entry, max(before, entry.time))
         if not reason:
             _apply(members, entry)
+            if (me := members.get(entry.member)) and me.role == CUSTODIAN:
+                before = max(before, entry.time)
         yield entry, reason
 
 
@@ -50,8 +56,8 @@ def members(entries: Iterable[LogEntry]) -> dict[str, Membership]:
     return found
 
 
-def refusal(members: Mapping[str, Membership], entry: LogEntry) -> str:
-    """Why a member may not write this entry; "" if it may.
+def refusal(members: Mapping[str, Membership], entry: LogEntry, time: str) -> str:
+    """Why a member may not write this entry at a time; "" if it may.
 
     The one rule beyond the table of rights: a workspace always has a custodian whose membership does not expire.
     """
@@ -61,7 +67,7 @@ def refusal(members: Mapping[str, Membership], entry: LogEntry) -> str:
     needed = f"'{entry.kind}' needs the role {' or '.join(roles)}"
     if me is None:
         return f"{needed}; '{entry.member}' is not a member"
-    if not me.holds(entry.time):
+    if not me.holds(time):
         return f"{needed}; the membership of '{entry.member}' expired on {str(me.expires)[:10]}"
     if me.role not in roles:
         return f"{needed}; '{entry.member}' is {me.role}"

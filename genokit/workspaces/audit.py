@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -65,13 +66,19 @@ class Audit:
         rows |= {f"Entry {one.number}": one.problem for one in self.damage}
         if self.intact:
             rows["Head"] = self.entries[-1].sha256
-        fold = {"Timeline": table(timeline.iloc[::-1], most=200)}
+        without = "no effect: " + timeline.pop("refused") + "; " + timeline["what"]
+        shown = timeline.assign(what=timeline["what"].where(without.str.startswith("no effect: ; "), without))
+        fold = {"Timeline": table(shown.iloc[::-1], most=200)}
         status = "VERIFIED" if self.intact else "DAMAGED"
         return card(f"Audit of {self.address}", rows, status=status, fold=fold)
 
 
 def _words(entry: LogEntry) -> str:
-    """The fields that a person reads in a timeline: single values, and how many a list has."""
-    shown = {key: len(value) if isinstance(value, (list, dict)) else value for key, value in entry.fields.items()}
-    text = ", ".join(f"{key} = {value}" for key, value in shown.items() if value is not None)
+    """The fields that a person reads in a timeline: values and the members of lists, but not where files are."""
+    shown = [
+        (key, textwrap.shorten(" ".join(map(str, value)), 80) if isinstance(value, (list, dict)) else value)
+        for key, value in entry.fields.items()
+        if key not in ("folder", "practice") and value not in (None, [], {})
+    ]
+    text = ", ".join(f"{key} = {value}" for key, value in shown)
     return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{52}\b", r"\1", text)  # the first digits of a hash tell which it is

@@ -169,10 +169,11 @@ class Members:
             raise InvalidParameters(f"The workspace '{self.address}' does not take this: {wrong}.")
 
         def checked(before: Sequence[LogEntry], entry: LogEntry) -> None:
-            effective = [one for one, refused in access.judged(before) if not refused]
-            members = access.members(effective)
-            if reason := access.refusal(members, entry):
-                custodians = ", ".join(name for name, one in members.items() if one.role == "custodian")
+            *judged, (_, reason) = access.judged([*before, entry])
+            effective = [one for one, refused in judged if not refused]
+            if reason:
+                members = access.members(effective).items()
+                custodians = ", ".join(name for name, one in members if one.role == "custodian")
                 message = f"{reason}. A custodian ({custodians}) can grant it."
                 raise AccessDenied(message, action=kind, resource=self.address)
             if check:
