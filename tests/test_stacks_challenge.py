@@ -137,6 +137,11 @@ def test_names_are_answered_for_the_endpoints_and_no_others():
     assert template.of("Route53Resolver::FirewallRuleGroupAssociation")
 
 
+def test_who_stages_and_checks_may_write_to_a_new_file_system_and_remove_what_a_submission_left():
+    """Both belong to others than the image's user: to root, and to the user of the submission."""
+    assert [DEFINITIONS[f"{name}Definition"]["ContainerProperties"]["User"] for name in ("Stage", "Gate")] == ["0", "0"]
+
+
 def test_stage_never_reads_the_truth_and_gate_writes_as_its_custodian_alone():
     def under(prefix: str) -> str:
         return f"arn:aws:s3:::lab-bucket/lab/{prefix}/*"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import datetime
 import gzip
 import hashlib
+import inspect
 import io
 import json
+import math
 import os
 import subprocess
 import sys
@@ -23,6 +26,7 @@ from genokit.batch.shipping import archive, bootstrap
 from genokit.display import table
 from genokit.errors import AccessDenied, HashMismatch, InvalidParameters, InvalidRequest, NotFound
 from genokit.workspaces import challenge as challenges
+from genokit.workspaces import evaluation, gate
 from genokit.workspaces.log import encoded, now
 from genokit.workspaces.sandbox import Limits
 
@@ -366,6 +370,7 @@ def packed(*entries: tuple[str, dict[str, object]]) -> bytes:
         packed(("out", {"type": tarfile.LNKTYPE, "linkname": "/etc/shadow"})),
         packed(("disk", {"type": tarfile.BLKTYPE, "devmajor": 254})),
         packed(("pipe", {"type": tarfile.FIFOTYPE})),
+        packed(("a/" * 1900 + "x", {"size": 1})),
         packed(("twice", {"size": 1}), ("twice", {"size": 1})),
         gzip.compress(gzip.compress(packed(("a", {"size": 1})))),
         packed(("x", {"size": 2**20}))[:-9],
@@ -373,8 +378,8 @@ def packed(*entries: tuple[str, dict[str, object]]) -> bytes:
         b"PK\x03\x04",
         b"",
     ],
-    ids=["absolute", "up", "up inside", "link", "link up", "through a link", "hard link", "device", "pipe", "twice",
-         "packed thrice", "cut off", "half a header", "zip", "empty"],
+    ids=["absolute", "up", "up inside", "link", "link up", "through a link", "hard link", "device", "pipe", "deep",
+         "twice", "packed thrice", "cut off", "half a header", "zip", "empty"],
 )  # fmt: skip
 def test_a_hostile_archive_is_refused_and_writes_nothing_outside(ws, content, tmp_path):
     if "archives" not in ws.challenges()["challenge"].tolist():
@@ -468,8 +473,68 @@ def test_only_custodians_set_challenges_and_names_are_taken_once(ws, risk):
 
 
 def test_the_card_says_what_scores_can_leak(risk):
-    assert risk.bits_per_day == pytest.approx(50 * (3 * 13.288 + 6 + 2), rel=0.01)
+    """Scores of both splits, one of the sentences, and one of the four times up to 30 seconds."""
+    assert risk.bits_per_day == pytest.approx(50 * (2 * 3 * 13.288 + math.log2(12 + 2 * 16) + 2), rel=0.01)
     assert "bits a day for each member" in risk._repr_html_()
+
+
+def test_the_bound_counts_all_sentences_that_can_be_told():
+    """Of the gate's sentences, an output gets those of its own type; each sentence names nothing but the output."""
+    sentences = [
+        node.args[0] for module in (gate, evaluation) for node in ast.walk(ast.parse(inspect.getsource(module)))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "OutputRefused"
+    ]  # fmt: skip
+    names = {
+        ast.unparse(one.value) for text in sentences for one in ast.walk(text) if isinstance(one, ast.FormattedValue)
+    }
+    assert names == {"one.name", "name", "most", "MOST_PIXELS"}  # of which all but the name are fixed
+    assert len(sentences) <= 25  # of which files have 5, predictions 8, aggregates 10, numbers 2, figures 2, models 2
+    assert challenges.WAYS_OF_OUTPUT >= 5 + 10
+
+
+def test_the_truth_cannot_be_guessed_from_its_hash(ws, risk):
+    """Few held-out rows have few possible truths, and all members read the hash."""
+    truth = pd.read_csv(Path(ws.address, risk.folder, "truth.csv"))
+    assert len(str(truth["salt"][0])) >= 16
+    assert truth["salt"].nunique() == 1
+
+
+def test_ids_and_labels_of_the_truth_stay_as_they_are_written(ws, tmp_path):
+    """An id or a label may begin with zeros, and a label may be "NA"."""
+    (tmp_path / "truth.csv").write_text("id,sick\n001,01\n002,02\n")
+    frame = pd.DataFrame({"id": ["001", "002"], "sick": ["NA", "yes"]})
+    for labels, truth in ((["NA", "yes"], frame), (["01", "02"], tmp_path / "truth.csv")):
+        outputs = {"answers.csv": {"type": "predictions", "columns": {"id": "label", "sick": labels}}}
+        given = {"metric": "accuracy", "outputs": outputs, "truth": truth, "private_fraction": 0}
+        found = ws._truth(set_challenge(ws, f"of-{labels[1]}", **given))
+        assert found[["id", "truth"]].values.tolist() == [["001", labels[0]], ["002", labels[1]]]
+
+
+def test_who_sends_a_submission_under_another_s_id_gets_neither_its_score_nor_its_outputs(ws, risk, code):
+    number = sent(seen_by(ws, "dora"), "risk", code)
+    ws._evaluate(number)
+    fields = ws.submission(number).entry.fields
+    forged(ws, "cleo", "submitted", **fields)
+    board = ws.leaderboard("risk")
+    assert board[board["submission"] == number]["member"].tolist() == ["dora"]
+    table = ws.submissions("risk")
+    assert table[table["submission"] == number]["member"].tolist() == ["dora"]
+
+
+def test_a_folder_deeper_than_python_can_remove_stops_no_other_submission(ws, risk, three, code, folder):
+    place, number = folder / "submission", sent(seen_by(ws, "cleo"), "risk", code)
+    ws._stage(number, place)
+    ran = Batch(ws.clients).submit(f"{three}-run", queue=f"{three}-submissions", command=["true"]).wait()
+    at = os.open(place / "out", os.O_RDONLY)
+    for _ in range(2000):
+        os.mkdir("d", dir_fd=at)
+        below = os.open("d", os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = below
+    os.close(at)
+    entry = ws._gate(number, place, ran.id)
+    assert entry["reason"] == "There is a file or folder that is not a declared output."
+    assert not list(place.iterdir())
 
 
 def test_the_labels_of_a_challenge_may_be_words(ws, code):

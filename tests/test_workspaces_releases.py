@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -48,15 +50,15 @@ def ws(tmp_path) -> Workspace:
     return ws
 
 
-def evaluated(ws: Workspace, member: str, oldest: int = 0) -> str:
-    """A submission by a member that counts persons of at least this age, evaluated."""
+def evaluated(ws: Workspace, member: str, oldest: int = 0, challenge: str = "tables", more: str = "") -> str:
+    """A submission by a member that counts persons of at least this age, and does some more, evaluated."""
     folder = ws.clients.settings.home / f"code{oldest}"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "count.py").write_text(PROGRAM.replace("OLDEST", str(oldest)))
+    (folder / "count.py").write_text(PROGRAM.replace("OLDEST", str(oldest)) + more)
     theirs = seen_by(ws, member)
     shipped = archive.ship(theirs.clients, folder, storage.join(ws.address, "code", member))
     code, number = shipped.rpartition("/")[2].partition(".")[0], f"{len(ws.entries()):016x}"
-    theirs._append("submitted", submission=number, challenge="tables", command=["python", "count.py"], code=code)
+    theirs._append("submitted", submission=number, challenge=challenge, command=["python", "count.py"], code=code)
     assert ws._evaluate(number)["state"] == "SUCCEEDED"
     return number
 
@@ -193,6 +195,77 @@ def test_counts_that_differ_by_few_from_an_earlier_release_are_not_released(ws):
     assert ws.review(second).differences == [f"n of 'by_ward.csv' differs by few from release {first} in 1 rows"]
     with pytest.raises(InvalidRequest, match="learns the difference"):
         approved(ws, second)
+
+
+def test_counts_of_another_version_of_the_data_are_compared_too(ws):
+    """A version with four rows more, and the table of both, would tell of these four."""
+    cleo, dora = seen_by(ws, "cleo"), seen_by(ws, "dora")
+    first = cleo.request(evaluated(ws, "cleo", 30), ["by_ward.csv"], **ABOUT)
+    approved(ws, first)
+    ws.decide(first, "RELEASED")
+    ws.publish(ws.clients.settings.home.parent / "wards", version="2.0.0", licence="CC0-1.0", terms="GRU")
+    ws.challenge("again", "wards", outputs=OUTPUTS)
+    second = dora.request(evaluated(ws, "dora", challenge="again"), ["by_ward.csv"], **ABOUT)
+    assert ws.review(second).differences == [f"n of 'by_ward.csv' differs by few from release {first} in 1 rows"]
+
+
+def test_counts_of_two_files_of_one_request_are_compared_too(ws):
+    ws.challenge("two", "wards", outputs={**OUTPUTS, "other.csv": TABLE})
+    number = evaluated(ws, "cleo", challenge="two", more="""
+with open("/out/other.csv", "w") as file:
+    print("ward,n\\na,156", file=file)
+""")  # fmt: skip
+    request = seen_by(ws, "cleo").request(number, ["by_ward.csv", "other.csv"], **ABOUT)
+    assert ws.review(request).differences == ["n of 'other.csv' differs by few from 'by_ward.csv' in 1 rows"]
+    with pytest.raises(InvalidRequest, match="learns the difference"):
+        approved(ws, request, ["by_ward.csv", "other.csv"])
+
+
+def test_a_count_that_an_earlier_release_hides_is_not_shown_later(ws):
+    """Ward b is hidden because the sum of all would tell ward c. A table without ward c does not hide it."""
+    cleo, dora = seen_by(ws, "cleo"), seen_by(ws, "dora")
+    first = cleo.request(evaluated(ws, "cleo"), ["by_ward.csv"], **ABOUT)
+    approved(ws, first)
+    ws.decide(first, "RELEASED")
+    number = evaluated(ws, "dora", more="""
+with open("/out/by_ward.csv", "w") as file:
+    print("ward,n\\na,160\\nb,137", file=file)
+""")  # fmt: skip
+    second = dora.request(number, ["by_ward.csv"], **ABOUT)
+    assert ws.review(second).files["by_ward.csv"] == b"ward,n\na,160\nb,137\n"
+    assert ws.review(second).differences == [
+        f"n of 'by_ward.csv' is hidden here or in release {first}, but not in both, in 1 rows"
+    ]
+
+
+def test_of_two_releases_at_once_that_tell_a_difference_one_is_refused(ws):
+    """Both are approved before either is released."""
+    requests = []
+    for member, oldest in (("cleo", 0), ("dora", 30)):
+        requests.append(seen_by(ws, member).request(evaluated(ws, member, oldest), ["by_ward.csv"], **ABOUT))
+        approved(ws, requests[-1])
+    both = threading.Barrier(2)
+
+    def released(reviewer: str, request: str) -> str:
+        custodian = seen_by(ws, reviewer)
+        both.wait()
+        try:
+            return custodian.decide(request, "RELEASED").state
+        except InvalidRequest as error:
+            return "learns the difference" * ("learns the difference" in str(error))
+
+    with ThreadPoolExecutor(2) as pool:
+        answers = sorted(pool.map(released, ("bert", "carl"), requests))
+    assert answers == ["RELEASED", "learns the difference"]
+
+
+def test_nobody_asks_for_another_s_outputs(ws):
+    """Else a custodian could let another member ask for the custodian's own outputs, and review them."""
+    number, cleo = evaluated(ws, "anna"), seen_by(ws, "cleo")
+    with pytest.raises(InvalidRequest, match="only anna, who sent the submission, asks for its outputs"):
+        cleo.request(number, ["by_ward.csv"], **ABOUT)
+    forged(ws, "cleo", "requested", request="a" * 16, submission=number, files=["by_ward.csv"], **ABOUT)
+    assert ws.requests().empty
 
 
 def test_a_file_that_changes_between_approval_and_release_is_not_released(ws):

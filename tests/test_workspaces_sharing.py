@@ -149,6 +149,22 @@ def test_practice_rows_need_one_table_to_be_like(ws, folder):
         ws.publish(folder, terms="GRU", practice=pd.DataFrame({"x": [1]}))
 
 
+def test_the_data_themselves_are_not_published_as_practice_data(ws, folder):
+    with pytest.raises(InvalidParameters, match="The practice data of 'ages' are the data themselves"):
+        ws.publish(folder, terms="GRU", practice=folder)
+    assert not Path(ws.address, "data").exists()
+
+
+def test_no_data_can_be_guessed_from_the_hash_in_the_log(ws, folder):
+    """Who knows all of a table but one cell could try its values: the hash that members see has a salt."""
+    salts = set()
+    for version in ("1", "2"):
+        ws.publish(folder, version=version, terms="GRU")
+        content = json.loads(Path(ws.address, ws.entries("published")[-1]["folder"], "datapackage.json").read_text())
+        salts.add(content["x-salt"])
+    assert len(salts) == 2
+
+
 def test_every_term_has_an_identifier_of_the_ontology():
     assert all(words.startswith("DUO:00000") and len(words) > 12 for words in duo().values())
     assert len({words[:11] for words in duo().values()}) == len(duo())
@@ -248,6 +264,18 @@ def test_runs_of_others_are_for_those_who_may_read_data(ws, shared):
             seen_by(ws, member).run(shared)
     with pytest.raises(NotFound, match="has no run"):
         ws.run("0" * 16)
+
+
+def test_of_two_shared_runs_with_one_id_the_first_holds(ws, shared, thought):
+    """Else a member could put a notebook of their own where others trust a run, and reproduce it."""
+    cleo = seen_by(ws, "cleo")
+    theirs = ws.entries("shared")[0].fields
+    mine = cleo.publish(thought)
+    cleo._log.append("cleo", "shared", {**theirs, "folder": f"runs/cleo/{mine}", "name": "hijacked"})
+    assert ws.runs()["name"].tolist() == ["think", "think"]
+    assert ws.runs().set_index("run")["member"][shared] == "ben"
+    assert ws.run(shared).state == "SUCCEEDED"
+    assert ws.cite(shared).startswith("ben (")
 
 
 def test_a_run_whose_files_were_changed_is_refused(ws, shared):

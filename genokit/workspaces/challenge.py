@@ -22,7 +22,7 @@ from genokit.workspaces.log import LogEntry
 from genokit.workspaces.sandbox import Limits
 from genokit.workspaces.scorers import SCORERS
 
-WAYS_TO_END = 64  # states and fixed sentences that a member can see
+WAYS_TO_END, WAYS_OF_OUTPUT = 12, 16  # fixed sentences that a member can see: in all, and about each output
 STEP_S = 10  # to which the wall time is rounded up
 
 
@@ -64,8 +64,11 @@ class Challenge:
     @property
     def bits_per_day(self) -> float:
         """The most bits of the data that the scores, states and times of a member's submissions can carry in a day."""
-        scores = 3 * SCORERS[self.metric].bits if self.metric else 0.0  # the score and both ends of its interval
-        ways = math.log2(WAYS_TO_END) + math.log2(math.ceil(self.limits.wall_s / STEP_S) + 1)
+        splits = 2 if self.private_fraction else 1
+        scores = 3 * splits * SCORERS[self.metric].bits if self.metric else 0.0  # with both ends of an interval
+        ways = math.log2(WAYS_TO_END + WAYS_OF_OUTPUT * len(self.outputs)) + math.log2(
+            math.ceil(self.limits.wall_s / STEP_S) + 1
+        )
         return self.quota_per_day * (scores + ways)
 
     def __repr__(self) -> str:

@@ -7,7 +7,7 @@ import functools
 import io
 import json
 import secrets
-import shutil
+import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,7 +28,7 @@ from genokit.workspaces.datasets import sha256_of
 from genokit.workspaces.evaluation import NONE, Outcome, evaluated, evidence, judged, readable, staged
 from genokit.workspaces.log import LogEntry, now
 from genokit.workspaces.sharing import HASHES, SharedData
-from genokit.workspaces.submission import Submission, in_time, results
+from genokit.workspaces.submission import Submission, in_time, results, sent
 
 SCORES, EVIDENCE, PRINTED = "scores.json", "results.json", "log.txt"
 
@@ -56,10 +56,10 @@ class Custody(SharedData):
             There is no such submission.
         """
         entries = self.entries()
-        sent = {one["submission"]: one for one in reversed(entries) if one.kind == "submitted"}
-        if submission not in sent:
+        known = sent(entries)
+        if submission not in known:
             raise NotFound(f"There is no submission '{submission}'. Workspace.submissions() lists them.")
-        entry, result = sent[submission], results(entries).get(submission)
+        entry, result = known[submission], results(entries).get(submission)
         look = functools.partial(self.submission, submission)
         return Submission(submission, entry["challenge"], entry.member, entry, result, None, look)
 
@@ -149,8 +149,8 @@ class Custody(SharedData):
                 return judged(known, out, folder / "data", ran.duration_s or 0, ended, b"", self._truth(known))
 
         entry = self._evaluate(submission, outcome)
-        for name in ("code", "data", "out"):
-            shutil.rmtree(folder / name, ignore_errors=True)
+        # Python cannot remove a folder of a thousand folders in folders, and the next submission finds what is left.
+        subprocess.run(["rm", "-rf", "--", *(folder / name for name in ("code", "data", "out"))], check=True)
         return entry
 
     def _unpacked(self, shipped: str, folder: Path) -> Path:
@@ -170,7 +170,8 @@ class Custody(SharedData):
         source = storage.join(self.address, known.folder, "truth.csv")
         labels = any(output.predicts_labels for output in known.outputs)
         kinds = {"id": str, "split": str, **({"truth": str} if labels else {})}
-        return pd.read_csv(io.BytesIO(datasets.pinned(source, known.truth, self.clients)), dtype=kinds)
+        data = io.BytesIO(datasets.pinned(source, known.truth, self.clients))
+        return pd.read_csv(data, dtype=kinds, keep_default_na=False)  # "NA" may be a label
 
     # --- results that custodians alone can read
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -26,13 +27,15 @@ def description(
 ) -> tuple[Descriptor, dict[str, Path]]:
     """The descriptor of a fetched data set or of a folder, and its files by their path in the data set.
 
+    Every member reads the descriptor's hash in the log. With its salt nobody can guess data by their hash.
     Raises NotFound, InvalidManifest.
     """
+    salt = {"x-salt": secrets.token_hex(16)}
     if isinstance(data, Path):
         found: Descriptor = described(data, name, title=title, licence=licence, version=version)
-        return found, {one["path"]: data / one["path"] for one in found["resources"]}
+        return {**found, **salt}, {one["path"]: data / one["path"] for one in found["resources"]}
     files = {f"{one}{''.join(path.suffixes)}": path for one, path in data.paths.items()}
-    content: Descriptor = {"$schema": PROFILE, "name": name, "title": title or data.title, "version": version}
+    content: Descriptor = {"$schema": PROFILE, "name": name, "title": title or data.title, "version": version, **salt}
     content["licenses"] = [{"title": one} for one in ([licence] if licence else data.licences)]
     content["x-citation"] = data.citation
     content["resources"] = [

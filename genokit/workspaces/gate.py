@@ -65,6 +65,11 @@ class Output:
     share: float = 0.05
 
     @property
+    def labels(self) -> list[str]:
+        """The columns whose labels are listed; together they name a row of an aggregate."""
+        return [name for name, of in self.columns.items() if not isinstance(of, str)]
+
+    @property
     def predicts_labels(self) -> bool:
         """Whether these are predictions, and labels."""
         return self.type == "predictions" and [*self.columns.values()][-1] not in ("count", "number")
@@ -224,8 +229,7 @@ def _predictions(one: Output, data: bytes) -> Passed:
 
 def _aggregate(one: Output, data: bytes, policy: ReleasePolicy, most_persons: float) -> Passed:
     frame = _csv(one, data, MOST_ROWS)
-    labels = [name for name, of in one.columns.items() if not isinstance(of, str)]
-    if frame.duplicated(labels).any() if labels else len(frame) > 1:
+    if frame.duplicated(one.labels).any() if one.labels else len(frame) > 1:
         raise OutputRefused(f"'{one.name}' has rows that repeat.")
     for name in one.counts:
         if (sum(frame[name]) if one.by else max(frame[name], default=0)) > most_persons:
@@ -239,6 +243,8 @@ def _aggregate(one: Output, data: bytes, policy: ReleasePolicy, most_persons: fl
         raise OutputRefused(f"'{one.name}' has groups that repeat, or too many.") from error
     for name in one.counts:
         shown[name] = (shown[name].astype("Float64") / policy.round_to).round().astype("Int64") * policy.round_to
+    if one.labels:  # the order of rows could carry the most bits of all
+        shown = shown.sort_values(one.labels, key=lambda column: column.map([*one.columns[str(column.name)]].index))
     hidden = int(shown[one.counts[0]].isna().sum())
     words = f"{len(frame):,} rows, {hidden:,} hidden because they are small or reveal a small one"
     return Passed(one.name, one.type, _text(shown), shown, words, hidden)

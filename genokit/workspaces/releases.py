@@ -26,7 +26,6 @@ from genokit.workspaces.gate import Output
 from genokit.workspaces.kinds import READERS
 from genokit.workspaces.log import LogEntry
 from genokit.workspaces.review import ReleaseRequest
-from genokit.workspaces.submission import results
 from genokit.workspaces.submissions import Challenges
 
 
@@ -43,7 +42,8 @@ class Review:
     evidence : dict
         What the gate has checked, in the form of ACRO's results.json.
     differences : list of str
-        Counts that differ by few persons from those of an earlier release.
+        Counts that differ by few persons from those of another table of the request or of an earlier release, or that
+        one of the two hides.
     """
 
     request: ReleaseRequest
@@ -58,7 +58,7 @@ class Review:
         one = self.request
         rows: dict[str, object] = {"Author": one.author, "Context": one.context, "Controls": one.controls}
         rows |= {f"Votes on {name}": of for name, of in one.votes.items()}
-        rows["Differences from earlier releases"] = "; ".join(self.differences) or "none found"
+        rows["Differences from other tables"] = "; ".join(self.differences) or "none found"
         checks = [
             {"file": of["files"][0]["name"], "outcome": of["summary"]} for of in self.evidence["results"].values()
         ]
@@ -82,9 +82,10 @@ class Releases(Challenges):
         files : sequence of str
             Names of its outputs.
         context : str
-            What the reviewers need to know: variables, population and its size, relation to other tables.
+            What the reviewers need to know: variables, population and its size, relation to other tables. It is in the
+            log, which all members read.
         controls : str
-            What was done against disclosure.
+            What was done against disclosure. It is in the log, too.
         request : str, optional
             The id of a request that is PENDING or RETURNED, to change it. A file that changes loses its votes. Default:
             a new request, which is submitted at once.
@@ -97,7 +98,8 @@ class Releases(Challenges):
         Raises
         ------
         InvalidRequest
-            There are no such outputs, you have another open request, or it is the reviewers' turn.
+            There are no such outputs, the submission is not yours, you have another open request, or it is the
+            reviewers' turn.
         AccessDenied
             Your role makes no requests.
         """
@@ -148,7 +150,7 @@ class Releases(Challenges):
         Returns
         -------
         Review
-            Its files, the evidence, and differences from earlier releases.
+            Its files, the evidence, and differences from other tables.
 
         Raises
         ------
@@ -214,28 +216,33 @@ class Releases(Challenges):
         Raises
         ------
         InvalidRequest
-            The request is yours, or not in a state that allows it; or counts differ by few from an earlier release.
+            The request is yours, or not in a state that allows it; or counts differ by few from those of another table
+            of the request or of an earlier release, or one of the two hides them.
         HashMismatch
             A file is not the one that was reviewed or approved.
         AccessDenied
             You are not a custodian.
         """
         one = self._request(request)
+        files = self._outputs(one) if to in ("APPROVED", "RELEASED") else {}
         fields: dict[str, Any] = {"request": request, "to": to, "comment": comment}
-        if to in ("APPROVED", "RELEASED"):
-            files = self._outputs(one)
+        if files:
             fields["files"] = {name: sha256_of(data) for name, data in files.items()}
+
+        def check(entries: Sequence[LogEntry], new: LogEntry) -> None:  # another release may come in between
+            _by_the_rules(entries, new)
             if found := self._differences(one, files):
                 raise InvalidRequest(
-                    f"The request '{request}' cannot become {to}: {'; '.join(found)}. Whoever has both releases learns "
+                    f"The request '{request}' cannot become {to}: {'; '.join(found)}. Whoever has both tables learns "
                     "the difference. Return it to its author."
                 )
-        self._may("decided", _by_the_rules, fields)
+
+        self._may("decided", check, fields)
         if to == "RELEASED":
             fields["folder"] = f"released/{request}/{secrets.token_hex(8)}"
             for name, data in files.items():
                 storage.write(storage.join(self.address, fields["folder"], name), data, clients=self.clients)
-        self._append("decided", _by_the_rules, **fields)
+        self._append("decided", check, **fields)
         return self._request(request)
 
     def released(self, request: str) -> Path:
@@ -314,54 +321,67 @@ class Releases(Challenges):
         pinned = one.pinned.items()
         return {name: datasets.pinned(storage.join(folder, name), sha256, self.clients) for name, sha256 in pinned}
 
-    def _declared(self, one: ReleaseRequest) -> tuple[str, dict[str, Output]]:
+    def _tables(self, one: ReleaseRequest, files: Mapping[str, bytes]) -> tuple[str, dict[str, tuple[Output, bytes]]]:
+        """The name of a request's data set, without its version, and the request's tables of counts."""
         known = self._challenge(self.submission(one.submission).challenge)
-        return known.dataset, {output.name: output for output in known.outputs if output.type == "aggregate"}
+        declared = {output.name: output for output in known.outputs if output.type == "aggregate"}
+        tables = {name: (declared[name], data) for name, data in sorted(files.items()) if name in declared}
+        return known.dataset.partition("@")[0], tables
 
     def _differences(self, one: ReleaseRequest, files: Mapping[str, bytes]) -> list[str]:
-        """Counts of these files that differ by few from those of tables released earlier, by the same groups."""
-        dataset, mine = self._declared(one)
+        """Counts that tell a small number by their difference from those of another table with the same rows.
+
+        Other tables are those of the same request, and those released earlier of any version of the data set.
+        """
+        dataset, mine = self._tables(one, files)
         policy = self._challenge(self.submission(one.submission).challenge).policy
         if policy.round_to > 1:
             return []  # a difference of rounded counts tells less than the policy allows
-        earlier = [other for other in review.requests(self.entries()).values() if other.state == "RELEASED"]
-        tables = []
-        for other in earlier:
-            of, theirs = self._declared(other)
-            if of == dataset and other.id != one.id:
-                tables += [
-                    (other.id, theirs[name], data)
-                    for name, data in self._released_files(other).items()
-                    if name in theirs
-                ]
-        return [
-            f"{count} of '{name}' differs by few from release {release} in {number} rows"
-            for name, output in mine.items() if name in files
-            for release, theirs, data in tables
-            for count, number in _few(output, files[name], theirs, data, policy.min_cell)
-        ]  # fmt: skip
+        others = []
+        for other in review.requests(self.entries()).values():
+            if other.state == "RELEASED" and other.id != one.id:
+                of, theirs = self._tables(other, self._released_files(other))
+                others += [(f"release {other.id}", *table) for table in theirs.values() if of == dataset]
+        found = []
+        for name, (output, data) in mine.items():
+            found += [
+                f"{count} of '{name}' {how.format(where)} in {number} rows"
+                for where, theirs, released in others
+                for count, how, number in _telling(output, data, theirs, released, policy.min_cell)
+            ]
+            others.append((f"'{name}'", output, data))
+        return found
 
 
-def _few(one: Output, data: bytes, other: Output, released: bytes, min_cell: int) -> list[tuple[str, int]]:
-    """The counts of two tables by the same groups that differ by few, and in how many rows."""
+def _telling(one: Output, data: bytes, other: Output, released: bytes, min_cell: int) -> list[tuple[str, str, int]]:
+    """The counts of two tables with the same rows that tell a small number: how, and in how many rows."""
     common = sorted(set(one.counts) & set(other.counts))
-    if sorted(one.by) != sorted(other.by) or not common:
+    if sorted(one.labels) != sorted(other.labels) or not common:
         return []
-    a, b = (pd.read_csv(io.BytesIO(table)).assign(all_=1) for table in (data, released))
-    both = a.merge(b, on=[*one.by] or ["all_"], suffixes=("", " before"))
-    counts = [
-        (name, int(differs_by_few(both[name] - both[f"{name} before"], min_cell=min_cell).sum())) for name in common
-    ]
-    return [(name, number) for name, number in counts if number]
+    a, b = (_read(table, one.labels).assign(all_=1) for table in (data, released))
+    both = a.merge(b, on=one.labels or ["all_"], suffixes=("", " before"))
+    found = []
+    for name in common:
+        mine, theirs = both[name], both[f"{name} before"]
+        few = differs_by_few(mine - theirs, min_cell=min_cell)
+        found.append((name, "differs by few from {}", int(few.sum())))
+        found.append((name, "is hidden here or in {}, but not in both,", int((mine.isna() != theirs.isna()).sum())))
+    return [one for one in found if one[2]]
+
+
+def _read(table: bytes, labels: Sequence[str] = ()) -> pd.DataFrame:
+    """A table that the gate has written; a label may be a number, or "NA"."""
+    texts = dict.fromkeys(labels, str)
+    return pd.read_csv(io.BytesIO(table), dtype=texts, keep_default_na=False, na_values=[""])
 
 
 def _shown(name: str, data: bytes) -> Html:
     if name.endswith(".csv"):
-        return table(pd.read_csv(io.BytesIO(data)))
+        return table(_read(data))
     return image(data, f"The figure {name}") if name.endswith(".png") else table([{"bytes": len(data)}])
 
 
 def _by_the_rules(entries: Sequence[LogEntry], new: LogEntry) -> None:
     """Raise InvalidRequest if an entry about a request is against the rules."""
-    if reason := review.refusal(review.requests(entries), results(entries), new):
+    if reason := review.refusal(review.requests(entries), review.evaluated(entries), new):
         raise InvalidRequest(f"The request '{new['request']}' stays as it is: {reason}.")

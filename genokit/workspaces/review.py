@@ -15,12 +15,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from genokit.workspaces.log import LogEntry
-from genokit.workspaces.submission import results
+from genokit.workspaces.submission import results, sent
 
 AUTHORS_TURN = ("PENDING", "RETURNED")
 REVIEWERS_TURN = ("SUBMITTED", "PARTIALLY_REVIEWED", "REVIEWED")
 CLOSED = ("RELEASED", "REJECTED", "WITHDRAWN")
 REVIEWERS = 2
+Evaluated = Mapping[str, tuple[str, LogEntry]]  # submissions by id: who sent it, and its evaluation
 # The states to which an entry may move a request, and from which.
 MOVES = {
     "SUBMITTED": AUTHORS_TURN,
@@ -67,7 +68,7 @@ class ReleaseRequest:
 
 def requests(entries: Sequence[LogEntry]) -> dict[str, ReleaseRequest]:
     """The requests by id, from entries that have effect."""
-    done = results(entries)
+    done = evaluated(entries)
     found: dict[str, ReleaseRequest] = {}
     for one in entries:
         if one.kind in STEPS and not refusal(found, done, one):
@@ -75,7 +76,13 @@ def requests(entries: Sequence[LogEntry]) -> dict[str, ReleaseRequest]:
     return found
 
 
-def refusal(found: Mapping[str, ReleaseRequest], done: Mapping[str, LogEntry], entry: LogEntry) -> str:
+def evaluated(entries: Sequence[LogEntry]) -> Evaluated:
+    """Who sent each submission that has been evaluated, and its evaluation."""
+    authors = sent(entries)
+    return {name: (authors[name].member, result) for name, result in results(entries).items() if name in authors}
+
+
+def refusal(found: Mapping[str, ReleaseRequest], done: Evaluated, entry: LogEntry) -> str:
     """Why an entry about a request is against the rules; "" if it is not."""
     known = found.get(entry["request"])
     if entry.kind == "requested":
@@ -104,11 +111,12 @@ def refusal(found: Mapping[str, ReleaseRequest], done: Mapping[str, LogEntry], e
     return ""
 
 
-def _files_refusal(done: Mapping[str, LogEntry], entry: LogEntry) -> str:
-    result, files = done.get(entry["submission"]), entry["files"]
-    if result is None or not files or not set(files) <= set(result["outputs"]):
+def _files_refusal(done: Evaluated, entry: LogEntry) -> str:
+    author, result = done.get(entry["submission"], ("", None))
+    if result is None or not entry["files"] or not {*entry["files"]} <= {*result["outputs"]}:
         return f"the files must be outputs that submission '{entry['submission']}' has left"
-    return ""
+    # Else a custodian could have another member ask for the custodian's own outputs, and review them.
+    return "" if entry.member == author else f"only {author}, who sent the submission, asks for its outputs"
 
 
 def _vote_refusal(known: ReleaseRequest, entry: LogEntry) -> str:
@@ -124,24 +132,25 @@ def _vote_refusal(known: ReleaseRequest, entry: LogEntry) -> str:
 # --- what an entry does to a request
 
 
-def _requested(known: ReleaseRequest | None, done: Mapping[str, LogEntry], entry: LogEntry) -> ReleaseRequest:
+def _requested(known: ReleaseRequest | None, done: Evaluated, entry: LogEntry) -> ReleaseRequest:
     submission, kept = entry["submission"], dict[str, Mapping[str, str]]()
+    manifest = done[submission][1]["manifest"]
     if known is not None and known.submission == submission:
         kept = dict(known.votes)  # those of files that stay
     state, comments = (known.state, known.comments) if known else ("PENDING", ())
     return ReleaseRequest(
-        entry["request"], entry.member, submission, done[submission]["manifest"], entry["context"], entry["controls"],
+        entry["request"], entry.member, submission, manifest, entry["context"], entry["controls"],
         {name: kept.get(name, {}) for name in entry["files"]}, state, comments=comments,
     )  # fmt: skip
 
 
-def _voted(known: ReleaseRequest | None, done: Mapping[str, LogEntry], entry: LogEntry) -> ReleaseRequest:
+def _voted(known: ReleaseRequest | None, done: Evaluated, entry: LogEntry) -> ReleaseRequest:
     assert known is not None  # or the entry was refused
     votes = {name: {**known.votes[name], entry.member: vote} for name, vote in entry["files"].items()}
     return replace(_commented(known, entry), votes=votes).reviewed()
 
 
-def _moved(known: ReleaseRequest | None, done: Mapping[str, LogEntry], entry: LogEntry) -> ReleaseRequest:
+def _moved(known: ReleaseRequest | None, done: Evaluated, entry: LogEntry) -> ReleaseRequest:
     assert known is not None  # or the entry was refused
     moved = replace(_commented(known, entry), state=entry["to"])
     if entry["to"] == "SUBMITTED":

@@ -113,6 +113,8 @@ class SharedData(Members):
                 rows = hasattr(practice, "to_csv")
                 mock = datasets.like(practice, files, Path(scratch, "rows")) if rows else Path(practice)  # type: ignore[arg-type]
                 about, mocked = datasets.description(mock, name, f"practice data for {content['title']}", None, version)
+                if about["resources"] == content["resources"]:
+                    raise InvalidParameters(f"The practice data of '{name}' are the data themselves, file by file.")
                 fields |= zip(("practice", "practice_manifest"), datasets.place("practice", about), strict=True)
                 datasets.put(about, mocked, storage.join(self.address, str(fields["practice"])), self.clients)
         datasets.put(content, files, storage.join(self.address, str(fields["folder"])), self.clients)
@@ -275,7 +277,7 @@ class SharedData(Members):
         rows = [
             (one["run"], one["name"], one["notebook"], one["state"], ", ".join(one["outputs"]), one.member, one.time,
              ", ".join(dict.fromkeys(member for run, member in again if run == one["run"])))
-            for one in reversed(entries) if one.kind == "shared"
+            for one in _shared(entries).values()
         ]  # fmt: skip
         kept = [row for row in rows if search is None or search.casefold() in " ".join(row[1:6]).casefold()]
         columns = ["run", "name", "notebook", "state", "outputs", "member", "shared", "reproduced"]
@@ -303,7 +305,7 @@ class SharedData(Members):
         HashMismatch
             A file was changed after it was shared.
         """
-        shared = {one["run"]: one for one in self.entries("shared")}
+        shared = _shared(self.entries())
         if run not in shared:
             raise NotFound(f"The workspace '{self.address}' has no run '{run}'. Workspace.runs() lists them.")
         entry = shared[run]
@@ -398,7 +400,7 @@ class SharedData(Members):
         """
         if style not in ("text", "csl"):
             raise InvalidParameters(f"'{style}' is not a style of citations. Use 'text' or 'csl'.")
-        run = next((one for one in self.entries("shared") if one["run"] == name), None)
+        run = _shared(self.entries()).get(name)
         ref, entry = (name, run) if run else self._dataset(name)
         title, version = (f"{run['name']} ({run['notebook']})", name) if run else (entry["title"], entry["version"])
         where = f"genokit workspace {self.name}, {ref}, sha256 {entry['manifest']}"
@@ -412,3 +414,8 @@ class SharedData(Members):
             "note": f"sha256 {entry['manifest']}",
         }  # fmt: skip
         return json.dumps(item, indent=1, ensure_ascii=False)
+
+
+def _shared(entries: Sequence[LogEntry]) -> dict[str, LogEntry]:
+    """The entries of shared runs by id, newest first; of two with one id, the first written holds."""
+    return {one["run"]: one for one in reversed(entries) if one.kind == "shared"}

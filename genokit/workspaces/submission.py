@@ -74,6 +74,11 @@ class Submission:
         return card(f"Submission {self.id}", rows, status=self.state)
 
 
+def sent(entries: Sequence[LogEntry]) -> dict[str, LogEntry]:
+    """The entries of submissions by id; of two with one id, the first holds."""
+    return {one["submission"]: one for one in reversed(entries) if one.kind == "submitted"}
+
+
 def results(entries: Sequence[LogEntry]) -> dict[str, LogEntry]:
     """The first evaluation of each submission."""
     return {one["submission"]: one for one in reversed(entries) if one.kind == "evaluated"}
@@ -84,8 +89,12 @@ def within_quota(entries: Sequence[LogEntry], new: LogEntry) -> None:
     known = found(entries)[new["challenge"]]
     if known.deadline and new.time >= known.deadline:
         raise InvalidRequest(f"The challenge '{known.name}' ended on {utc(known.deadline)}.")
-    since, sent = last_day(new.time), [one for one in entries if one.kind == "submitted"]
-    mine = [one for one in sent if (one.member, one["challenge"]) == (new.member, known.name) and one.time > since]
+    since = last_day(new.time)
+    mine = [
+        one
+        for one in sent(entries).values()
+        if (one.member, one["challenge"]) == (new.member, known.name) and one.time > since
+    ]
     _refuse_more(known, new.member, len(mine))
 
 
@@ -94,8 +103,8 @@ def in_time(submission: str, entries: Sequence[LogEntry], new: LogEntry) -> None
 
     A member's own clock may be wrong. A submission is not older than what the custodian wrote before it.
     """
-    sent = {one["submission"]: one for one in reversed(entries) if one.kind == "submitted"}
-    one, done = sent[submission], results(entries)
+    every, done = sent(entries), results(entries)
+    one = every[submission]
     known, since = found(entries).get(one["challenge"]), last_day(new.time)
     if known is None:
         raise InvalidRequest(f"The submission '{submission}' is to a challenge that there is not.")
@@ -106,7 +115,7 @@ def in_time(submission: str, entries: Sequence[LogEntry], new: LogEntry) -> None
         raise InvalidRequest(f"The submission '{submission}' came after the deadline, {utc(known.deadline)}.")
     mine = [
         result for number, result in done.items()
-        if (sent[number].member, sent[number]["challenge"]) == (one.member, known.name) and result.time > since
+        if (every[number].member, every[number]["challenge"]) == (one.member, known.name) and result.time > since
     ]  # fmt: skip
     _refuse_more(known, one.member, len(mine))
 

@@ -29,7 +29,7 @@ from genokit.workspaces.log import LogEntry, now
 from genokit.workspaces.membership import expiry
 from genokit.workspaces.sandbox import Limits, command_words
 from genokit.workspaces.scorers import SCORERS
-from genokit.workspaces.submission import Submission, results, within_quota
+from genokit.workspaces.submission import Submission, results, sent, within_quota
 
 WAITING = ("SUBMITTED", None, None, None, None, None)
 
@@ -108,8 +108,11 @@ class Challenges(Custody):
 
         self._may("challenged", check, fields)
         if truth is not None:
-            frame = truth if isinstance(truth, pd.DataFrame) else pd.read_csv(truth)
-            data = challenges.split(frame, labels, private_fraction).to_csv(index=False).encode()
+            frame = (
+                truth if isinstance(truth, pd.DataFrame) else pd.read_csv(truth, dtype=str if labels else {"id": str})
+            )
+            rows = challenges.split(frame, labels, private_fraction)
+            data = rows.assign(salt=secrets.token_hex(16)).to_csv(index=False).encode()  # or its hash could be guessed
             fields |= {"folder": f"truth/{name}/{secrets.token_hex(8)}", "truth": datasets.sha256_of(data)}
             storage.write(
                 storage.join(self.address, fields["folder"], "truth.csv"), data, private=True, clients=self.clients
@@ -121,9 +124,9 @@ class Challenges(Custody):
         """The challenges: a row for each, with ``challenge``, ``dataset``, ``metric``, ``quota_per_day``, ``deadline``,
         ``by``, and ``submissions``, their number."""
         entries = self.entries()
-        sent = [one["challenge"] for one in entries if one.kind == "submitted"]
+        to = [one["challenge"] for one in sent(entries).values()]
         rows = [
-            (one.name, one.dataset, one.metric, one.quota_per_day, one.deadline, one.member, sent.count(one.name))
+            (one.name, one.dataset, one.metric, one.quota_per_day, one.deadline, one.member, to.count(one.name))
             for one in challenges.found(entries).values()
         ]
         return Frame(rows, columns=["challenge", "dataset", "metric", "quota_per_day", "deadline", "by", "submissions"])
@@ -262,7 +265,10 @@ class Challenges(Custody):
         if stack is not None:
             batch.submit(f"{stack}-stage", queue=f"{stack}-custody", parameters=parameters).wait().raise_for_status()
             command = ["sh", "-c", 'cd "$CODE" && exec "$@"', "sh", *one.entry["command"]]
-            ran = batch.submit(f"{stack}-run", queue=f"{stack}-submissions", command=command).wait()
+            minutes = max(1, known.limits.wall_s / 60)  # Batch times out no sooner
+            ran = batch.submit(
+                f"{stack}-run", queue=f"{stack}-submissions", command=command, timeout_min=minutes
+            ).wait()  # fmt: skip
             job = batch.submit(f"{stack}-gate", queue=f"{stack}-custody", parameters={**parameters, "job": ran.id})
             return Submission(**{**vars(one), "job": job})
         definition = batch.define(
@@ -298,8 +304,8 @@ class Challenges(Custody):
         """
         entries, rows = self.entries(), []
         done = results(entries)
-        for one in reversed(entries):
-            if one.kind == "submitted" and challenge in (None, one["challenge"]):
+        for one in sent(entries).values():
+            if challenge in (None, one["challenge"]):
                 result = done.get(one["submission"])
                 known = (result["state"], result["reason"], *result["score"], result["seconds"]) if result else WAITING
                 rows.append(
@@ -403,7 +409,7 @@ class Challenges(Custody):
         for one in entries:
             if one.kind == "revealed" and one["challenge"] == challenge:
                 return dict(one["scores"])
-        ids = [one["submission"] for one in entries if one.kind == "submitted" and one["challenge"] == challenge]
+        ids = [name for name, one in sent(entries).items() if one["challenge"] == challenge]
         done = [self.submission(one) for one in ids if one in results(entries)]
         return {one.id: json.loads(self._private_file(one, SCORES)).get("private", NONE) for one in done}
 
