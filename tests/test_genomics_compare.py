@@ -145,7 +145,7 @@ def test_a_wrong_reference_sequence_or_sample_and_damaged_files_are_refused(coun
         genomics.compare(several, truth, reference)
     wrong = tmp_path / "wrong.fa"
     wrong.write_text(f">chr1\n{BASES[::-1]}\n")
-    with pytest.raises(InvalidParameters, match=r"truth.vcf' was made with another reference: it has T at 3"):
+    with pytest.raises(InvalidParameters, match=r"another reference: it has T at chr1:3, where the "):
         genomics.compare(calls, truth, wrong)
     vcf(calls, (3, "T", "C", "0/1"), contig="chr2")
     with pytest.raises(InvalidParameters, match=r"calls.vcf' has variants on 'chr2', which is not in"):
@@ -156,6 +156,19 @@ def test_a_wrong_reference_sequence_or_sample_and_damaged_files_are_refused(coun
     wrong.write_text("chr1\tlow\thigh\n")
     with pytest.raises(InvalidParameters, match=r"wrong.fa' is not a BED"):
         genomics.compare(truth, truth, reference, wrong)
+    wrong.write_bytes(gzip.compress(b"chr1\t0\t7\n"))
+    with pytest.raises(InvalidParameters, match=r"wrong.fa' is not a BED, or is compressed"):
+        genomics.compare(truth, truth, reference, wrong)
+
+
+def test_regions_none_of_which_is_on_a_sequence_of_the_reference_are_refused(counts, tmp_path):
+    counts([(3, "T", "C", "0/1")], [(3, "T", "C", "0/1")])
+    files = [tmp_path / name for name in ("calls.vcf", "truth.vcf", "reference.fa", "some.bed")]
+    files[3].write_text("1\t0\t7\n2\t0\t7\n")
+    with pytest.raises(InvalidParameters, match=r"some.bed' has regions on '1', which is not in '.*reference.fa'"):
+        genomics.compare(*files)
+    files[3].write_text("chr1\t0\t7\nchr2\t0\t7\n")  # of a larger reference
+    assert genomics.compare(*files)["TRUTH.TP"].tolist() == [1, 1, 0, 0]
 
 
 def test_files_may_be_on_s3_and_the_truth_may_name_the_sample_differently(counts, tmp_path, account):

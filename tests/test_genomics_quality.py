@@ -104,6 +104,10 @@ def test_a_sample_without_results_is_named(cohort, tmp_path):
         genomics.variants(tmp_path)
     place = tmp_path / "S1/vcf"
     place.mkdir(parents=True)
+    (tmp_path / "S1/S1.txt").write_text("an unfinished run")
+    for sample, whose in ((None, "No sample has a"), ("S1", "Sample 'S1' has no")):
+        with pytest.raises(NotFound, match=f"{whose} VCF in"):
+            genomics.variants(tmp_path, sample)
     (place / "S1.vcf.gz").write_bytes(cohort.path("S1", "vcf.gz").read_bytes()[:3000])
     with pytest.raises(InvalidParameters, match=r"S1.vcf.gz' cannot be read by pysam's VariantFile"):
         genomics.variants(tmp_path)
@@ -156,6 +160,13 @@ def test_the_distributions_are_those_of_the_reads(cohort):
     quality = data["base_quality"].query("sample == 'S1'")
     assert quality["x"].tolist() == list(range(1, 151))
     assert np.allclose(quality["y"], qualities.mean(0))
+    bins = np.zeros(199)  # as samtools fills them: a read is in every bin that its share of G and C covers
+    for one in reads:
+        count = sum(map(one.query_sequence.count, "GC"))
+        bins[count * 199 // 150 : (count + 1) * 199 // 150] += 1
+    gc = data["gc"].query("sample == 'S1'")
+    expected = {n: 100 * bins[n] / bins.sum() for n in np.flatnonzero(bins)}
+    assert dict(zip((gc["x"] * 1.99).round().astype(int), gc["y"], strict=True)) == pytest.approx(expected)
     for name in ("coverage", "insert_size", "gc"):
         assert data[name].groupby("sample")["y"].sum().tolist() == pytest.approx([100, 100])
     variants = genomics.variants(cohort.results)
@@ -205,6 +216,7 @@ def test_the_methods_name_the_programs_that_were_used_with_versions_and_settings
                   "(-i QUAL>=20) selected variants", "(-p a) predicted"):  # fmt: skip
         assert words in methods
     assert "/" not in methods
+    assert "samtools sort 1.24 sorted the reads; samtools markdup 1.24 marked" in methods  # not how they write
     assert "Date" not in methods
     assert " or " not in methods  # both samples were made with the same
 
@@ -237,6 +249,14 @@ def test_results_on_s3_give_the_same_tables(cohort, account):
     assert ax.get_title("left").startswith("S1, chr1:9,000: ")
 
 
+def test_other_files_beside_the_results_are_no_results(cohort, tmp_path):
+    shutil.copytree(cohort.results, tmp_path / "results")
+    genomics.qc(tmp_path / "results").save(tmp_path / "results/quality.html")
+    assert genomics.qc(tmp_path / "results").table().equals(genomics.qc(cohort.results).table())
+    with pytest.raises(NotFound, match="There are no results in"):
+        genomics.qc(cohort.inputs["reference"].parent)
+
+
 def test_statistics_that_samtools_did_not_write_are_refused(tmp_path):
     place = tmp_path / "S1/stats"
     place.mkdir(parents=True)
@@ -244,7 +264,7 @@ def test_statistics_that_samtools_did_not_write_are_refused(tmp_path):
     with pytest.raises(InvalidParameters, match=r"S1.stats.txt' was not written by its tool"):
         genomics.qc(tmp_path)
     (place / "S1.stats.txt").unlink()
-    (place / "S1.coverage.txt").write_text("#rname\n")
+    (place / "S1.coverage.txt").write_text("#rname\tendpos\tcovbases\tmeandepth\n")
     quality = genomics.qc(tmp_path)
     assert quality.table()["mean_coverage"].isna().all()
     (tmp_path / "S1/bam").mkdir()
@@ -315,6 +335,16 @@ def test_a_pileup_says_when_it_shows_fewer_reads_and_refuses_places_that_are_non
     assert count > read_view.MOST
     assert ax.get_title("left") == f"S1, chr1:5,001: {count} reads, 60 of them drawn"
     assert ax.get_xlim() == (4981 - 0.5, 5020.5)
-    for place in (("chr9", 1), ("chr1", 0), ("chr1", 10**9)):
+    given = {"reference": cohort.inputs["reference"]}
+    for pos in (0, 10**9):
         with pytest.raises(InvalidParameters, match="There is nothing to draw at"):
-            genomics.pileup(cohort.results, "S1", *place, reference=cohort.inputs["reference"])
+            genomics.pileup(cohort.results, "S1", "chr1", pos, **given)
+    with pytest.raises(NotFound, match=r"There is no sequence 'chr9' in '.*S1.bam'. Did you mean 'chr"):
+        genomics.pileup(cohort.results, "S1", "chr9", 1, **given)
+    (deep / "S1.bam.bai").unlink()
+    with pytest.raises(NotFound, match="Sample 'S1' has no BAM with an index in"):
+        genomics.pileup(tmp_path / "results", "S1", "chr1", 1, **given)
+    other = tmp_path / "other.fa"
+    other.write_text(given["reference"].read_text().replace("A", "C", 1))
+    with pytest.raises(InvalidParameters, match=r"S1.bam' was made with another reference than '.*other.fa'"):
+        genomics.pileup(cohort.results, "S1", "chr1", 5001, reference=other)

@@ -21,7 +21,8 @@ from genokit import Batch, Dataset, Settings, Stack, backends, genomics, storage
 from genokit.backends import Clients
 from genokit.errors import InvalidParameters, InvalidRequest, NotFound
 from genokit.genomics.cohort_plan import planned
-from genokit.genomics.sheet import read_sheet
+from genokit.genomics.sheet import NAMES, read_sheet
+from genokit.genomics.step import NAME, check_name
 
 SCHEMA = Path(genokit.genomics.__file__).with_name("sheet.schema.json")
 
@@ -87,7 +88,7 @@ def test_keys_change_with_what_a_step_is_made_from_and_with_nothing_else(cohort,
 
 
 FAULTS = {
-    "a column is missing": (lambda s: s.drop(columns="lane"), r"must have the columns .*It has: patient, sample, f"),
+    "a column is missing": (lambda s: s.drop(columns="lane"), "It has: patient, sample, fastq.*Missing: lane"),
     "a column is unknown": (lambda s: s.assign(status="1"), "It has: .*status"),
     "there are no rows": (lambda s: s.head(0), "it has no rows, so that no step has an input"),
     "a file is missing": (
@@ -153,6 +154,25 @@ def test_a_file_that_is_no_sheet_is_refused(text, cohort, account, tmp_path):
         plan(tmp_path / "sheet.csv", cohort, account)
 
 
+def test_columns_separated_otherwise_are_refused_with_what_is_expected(cohort, sheet, account, tmp_path):
+    sheet.to_csv(tmp_path / "sheet.csv", sep=";", index=False)
+    expected = r"separated by commas.*It has: patient;sample;lane;fastq_1;fastq_2. Missing: patient, sample, lane"
+    with pytest.raises(InvalidParameters, match=expected):
+        plan(tmp_path / "sheet.csv", cohort, account)
+
+
+def test_a_name_with_a_space_is_refused_with_what_is_allowed(cohort, sheet, account):
+    with pytest.raises(InvalidParameters, match=r"row 1, column 'sample': 'S 1' is not allowed. Use up to 100 letters"):
+        plan(sheet.replace("S1", "S 1"), cohort, account)
+
+
+def test_the_words_for_allowed_names_say_what_the_schema_demands():
+    for field in json.loads(SCHEMA.read_text())["fields"]:
+        assert field["constraints"].get("pattern", NAME.pattern) == NAME.pattern
+    with pytest.raises(InvalidParameters, match=NAMES):
+        check_name("S 1")
+
+
 def test_all_that_is_wrong_is_said_at_once_and_not_without_end(cohort, account):
     many = pd.DataFrame({"patient": "", "sample": "S1", "lane": map(str, range(30)), "fastq_1": "no", "fastq_2": ""})
     with pytest.raises(InvalidParameters) as caught:
@@ -205,6 +225,11 @@ def test_a_wrong_parameter_is_refused(cohort, sheet, account):
         plan(sheet, cohort, account, profile="post")
     with pytest.raises(InvalidParameters, match="profile 'pip' has the steps align, call, annotate, stats, got sort"):
         plan(sheet, cohort, account, vcpus={"sort": 2})
+    with pytest.raises(InvalidParameters, match=r"Expected sizes by step, such as vcpus=\{'align': 8\}; got vcpus=4"):
+        plan(sheet, cohort, account, vcpus=4)
+    for wrong in (None, ["S1", "S2"]):
+        with pytest.raises(InvalidParameters, match="Expected a path or an address on S3, got"):
+            plan(wrong, cohort, account)
     with pytest.raises(NotFound, match=r"There is no file '.*genes.gtf'"):
         plan(sheet, cohort, account, genes="genes.gtf")
     with pytest.raises(NotFound, match=r"There is no file '.*no.fa'"):

@@ -44,6 +44,12 @@ def test_a_sample_does_not_depend_on_the_others(tmp_path):
     assert one.hashes["reads-s2-l001-1-fastq"] == both.hashes["reads-s2-l001-1-fastq"]
 
 
+def test_a_single_name_is_one_sample(tmp_path):
+    cohort = genomics.simulate(tmp_path / "cohort", "child", bases=10_000, contigs=1, coverage=1)
+    assert cohort.title == "Simulated cohort: 1 sample, seed 7"
+    assert '"samples": ["child"]' in cohort["simulated"].read_text()
+
+
 def test_it_is_called_simulated_wherever_it_says_what_it_is(cohort):
     assert cohort.title == "Simulated cohort: 2 samples, seed 3"
     assert '"simulated": true' in cohort["simulated"].read_text()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from itertools import product
+from math import nan
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from genokit import storage
@@ -84,56 +85,67 @@ def compare(
     import numpy as np
     import pandas as pd
 
-    confident: dict[str, list[slice]] = defaultdict(list)
-    try:
-        for line in storage.read(regions, clients=clients).decode().splitlines() if regions is not None else ():
-            if line.count("\t") > 1 and not line.startswith("#"):
-                contig, low, high, *_ = line.split("\t")
-                confident[contig].append(slice(int(low), int(high)))
-    except ValueError as error:
-        raise InvalidParameters(f"'{regions}' is not a BED: {error}.") from error
+    confident = {} if regions is None else _regions(regions, clients)
     with opened(calls, "VariantFile", clients) as file:
         name = _sample(file, sample, calls)
         query = _alleles(file, name)
     with opened(truth, "VariantFile", clients) as file:
         true = _alleles(file, _sample(file, name if len(file.header.samples) > 1 else None, truth))
     counts: Counter[tuple[str, str, str]] = Counter()
-    sides = ((true, truth), (query, calls))
+    elsewhere = {*confident}
     with opened(reference, "FastxFile", clients) as file:
         for contig in file:
             bases = contig.sequence.upper()
             counted = np.full(len(bases), regions is None)
-            for region in confident[contig.name]:
+            elsewhere.discard(contig.name)
+            for region in confident.get(contig.name, ()):
                 counted[region] = True
-            both = [
-                sorted(one for allele in alleles.pop(contig.name, ()) for one in _variants(bases, *allele, address))
-                for alleles, address in sides
-            ]
-            for side, variant, verdict in _judged(bases, *both):
+            in_truth = _variants(contig.name, bases, true.pop(contig.name, []), truth)
+            in_calls = _variants(contig.name, bases, query.pop(contig.name, []), calls)
+            for side, variant, verdict in _judged(bases, in_truth, in_calls):
                 kind = "SNP" if len(variant.ref) == len(variant.alt) else "INDEL"
                 place = max(variant.start - (not variant.ref), 0)  # of an insertion, the base before it
                 counts[kind, side, verdict if counted[place] else "UNK"] += 1
-    for alleles, address in sides:
+    for alleles, address in ((true, truth), (query, calls)):
         if alleles:
             raise InvalidParameters(f"'{address}' has variants on '{min(alleles)}', which is not in '{reference}'.")
+    if elsewhere and elsewhere == {*confident}:
+        raise InvalidParameters(f"'{regions}' has regions on '{min(elsewhere)}', which is not in '{reference}'.")
     return pd.DataFrame([_scores(kind, counts, gt) for kind in ("SNP", "INDEL") for gt in (True, False)])
 
 
 def _scores(kind: str, counts: Counter[tuple[str, str, str]], genotypes: bool) -> dict[str, object]:
     """A row of the result."""
-    true, query = ({verdict: counts[kind, side, verdict] for verdict in ("right", "gt", "wrong", "UNK")}
-                   for side in ("TRUTH", "QUERY"))  # fmt: skip
-    found, right = (side["right"] + (0 if genotypes else side["gt"]) for side in (true, query))
-    total, judged = (sum(side.values()) - side["UNK"] for side in (true, query))
-    recall, precision = (n / of if of else float("nan") for n, of in ((found, total), (right, judged)))
+
+    def count(side: str, *verdicts: str) -> int:
+        return sum(counts[kind, side, verdict] for verdict in verdicts)
+
+    correct = ("right",) if genotypes else ("right", "gt")
+    total, found = count("TRUTH", "right", "gt", "wrong"), count("TRUTH", *correct)
+    judged, right, unknown = count("QUERY", "right", "gt", "wrong"), count("QUERY", *correct), count("QUERY", "UNK")
+    recall = found / total if total else nan
+    precision = right / judged if judged else nan
     return {
         "Type": kind, "Genotypes": genotypes,
         "TRUTH.TOTAL": total, "TRUTH.TP": found, "TRUTH.FN": total - found,
-        "QUERY.TOTAL": judged + query["UNK"], "QUERY.TP": right, "QUERY.FP": judged - right, "QUERY.UNK": query["UNK"],
-        "FP.gt": query["gt"] if genotypes else 0,
+        "QUERY.TOTAL": judged + unknown, "QUERY.TP": right, "QUERY.FP": judged - right, "QUERY.UNK": unknown,
+        "FP.gt": count("QUERY", "gt") if genotypes else 0,
         "METRIC.Recall": recall, "METRIC.Precision": precision,
         "METRIC.F1_Score": (recall + precision) and 2 * recall * precision / (recall + precision),
     }  # fmt: skip
+
+
+def _regions(address: Address, clients: Clients | None) -> dict[str, list[slice]]:
+    """The regions of a BED by sequence."""
+    found: dict[str, list[slice]] = defaultdict(list)
+    try:
+        for line in storage.read(address, clients=clients).decode().splitlines():
+            if line.count("\t") > 1 and not line.startswith("#"):
+                contig, low, high, *_ = line.split("\t")
+                found[contig].append(slice(int(low), int(high)))
+    except ValueError as error:
+        raise InvalidParameters(f"'{address}' is not a BED, or is compressed: {error}.") from error
+    return found
 
 
 def _sample(file: Any, sample: str | None, address: Address) -> str:
@@ -145,55 +157,66 @@ def _sample(file: Any, sample: str | None, address: Address) -> str:
     raise NotFound(f"'{address}' has {has}. Name one with sample=: {', '.join(names) or 'none'}.")
 
 
-def _alleles(file: Any, sample: str) -> dict[str, list[tuple[int, str, str, int]]]:
-    """By sequence, the alleles of a sample as the records have them: start, REF, ALT and copies."""
+def _alleles(file: Any, sample: str) -> dict[str, list[Variant]]:
+    """By sequence, the alleles of a sample as the records have them."""
     found = defaultdict(list)
     for record in file:
+        if {*record.filter} - {"PASS"}:
+            continue
         carried = record.samples[sample].allele_indices or ()
         for n, alt in enumerate(record.alts or (), 1):
-            if n in carried and alt.isalpha() and not {*record.filter} - {"PASS"}:
+            if n in carried and alt.isalpha():
                 copies = 2 if {*carried} == {n} else 1
-                found[record.chrom].append((record.start, record.ref.upper(), alt.upper(), copies))
+                found[record.chrom].append(Variant(record.start, record.ref.upper(), alt.upper(), copies))
     return found
 
 
-def _variants(bases: str, start: int, ref: str, alt: str, copies: int, address: Address) -> Iterator[Variant]:
-    """An allele as far left and with as few bases as it can be written; one of equal length as its SNVs."""
-    if bases[start : start + len(ref)] != ref:
-        raise InvalidParameters(
-            f"'{address}' was made with another reference: it has {ref} at {start + 1:,}, where the reference has "
-            f"{bases[start : start + len(ref)]}."
-        )
-    if len(ref) == len(alt):
-        yield from (Variant(start + n, a, b, copies) for n, (a, b) in enumerate(zip(ref, alt, strict=True)) if a != b)
-        return
-    while ref and alt and ref[-1] == alt[-1]:
-        ref, alt = ref[:-1], alt[:-1]
-    while ref and alt and ref[0] == alt[0]:
-        start, ref, alt = start + 1, ref[1:], alt[1:]
-    while start and not (ref and alt) and bases[start - 1] == (ref or alt)[-1]:
-        start, ref, alt = start - 1, ref[-1:] + ref[:-1], alt[-1:] + alt[:-1]
-    yield Variant(start, ref, alt, copies)
+def _variants(contig: str, bases: str, alleles: list[Variant], address: Address) -> list[Variant]:
+    """Alleles as far left and with as few bases as they can be written, sorted; those of equal length as their SNVs."""
+    found = []
+    for start, ref, alt, copies in alleles:
+        if (has := bases[start : start + len(ref)]) != ref:
+            raise InvalidParameters(
+                f"'{address}' was made with another reference: it has {ref} at {contig}:{start + 1:,}, where the "
+                f"reference has {has or 'no more bases'}."
+            )
+        if len(ref) == len(alt):
+            pairs = enumerate(zip(ref, alt, strict=True), start)
+            found += [Variant(place, old, new, copies) for place, (old, new) in pairs if old != new]
+            continue
+        while ref and alt and ref[-1] == alt[-1]:
+            ref, alt = ref[:-1], alt[:-1]
+        while ref and alt and ref[0] == alt[0]:
+            start, ref, alt = start + 1, ref[1:], alt[1:]
+        while start and not (ref and alt) and bases[start - 1] == (ref or alt)[-1]:
+            start, ref, alt = start - 1, ref[-1:] + ref[:-1], alt[-1:] + alt[:-1]
+        found.append(Variant(start, ref, alt, copies))
+    return sorted(found)
 
 
 def _judged(bases: str, true: list[Variant], query: list[Variant]) -> Iterator[tuple[str, Variant, str]]:
     """Each variant of both sides on a sequence, with its verdict: right, wrong, or gt for a wrong genotype."""
-    end = -GAP
-    clusters: list[tuple[list[Variant], list[Variant]]] = []
-    for variant, place in sorted((variant, place) for place, own in enumerate((true, query)) for variant in own):
-        if variant.start >= end + GAP:
-            clusters.append(([], []))
-        clusters[-1][place].append(variant)
-        end = max(end, _reach(bases, variant))
-    for here in clusters:
-        low, high = min(here[0] + here[1]).start, max(one.start + len(one.ref) for own in here for one in own)
-        possible = [_haplotypes(bases, low, high, own) for own in here if here[0] != here[1]]
-        same = not possible or possible[0] & possible[1]
-        for side, own, other in (("TRUTH", *here), ("QUERY", *here[::-1])):
+    for first, second in _clusters(bases, true, query):
+        low = min(first + second).start
+        high = max(one.start + len(one.ref) for one in first + second)
+        same = first == second or _haplotypes(bases, low, high, first) & _haplotypes(bases, low, high, second)
+        for side, own, other in (("TRUTH", first, second), ("QUERY", second, first)):
             left = {variant[:3]: variant.copies for variant in other}
             for variant in own:
                 copies = left.pop(variant[:3], 0)  # so what is written twice is right once
                 yield side, variant, "right" if same or copies == variant.copies else "gt" if copies else "wrong"
+
+
+def _clusters(bases: str, true: list[Variant], query: list[Variant]) -> list[tuple[list[Variant], list[Variant]]]:
+    """The variants of both sides on a sequence, in groups with at least GAP bases between them."""
+    end = -GAP
+    clusters: list[tuple[list[Variant], list[Variant]]] = []
+    for variant, side in sorted([(one, 0) for one in true] + [(one, 1) for one in query]):
+        if variant.start >= end + GAP:
+            clusters.append(([], []))
+        clusters[-1][side].append(variant)
+        end = max(end, _reach(bases, variant))
+    return clusters
 
 
 def _reach(bases: str, variant: Variant) -> int:

@@ -16,6 +16,7 @@ from genokit.backends import Clients
 from genokit.errors import InvalidParameters, NotFound, did_you_mean
 from genokit.genomics.sheet import absolute, read_sheet, stamp
 from genokit.genomics.step import RECORD, package, versions
+from genokit.storage import Address
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
 STEPS = {
     "align": ("bam", ""), "call": ("vcf", "align"), "annotate": ("annotated_vcf", "call"), "stats": ("stats", "align"),
 }  # fmt: skip
-Address = str | os.PathLike[str]
 Sizes = Mapping[str, float] | None  # of a step's jobs, by step
-Row = dict[str, str]  # the values of the words of a command; "out" and "key" say which step of which sample it is
+Row = dict[str, str]  # the values of the words of a command
+Identity = tuple[str, str]  # of a row: its "out" and "key", where the outputs go and what they are made from
 
 
 class CohortPlan(NamedTuple):
@@ -55,6 +56,8 @@ def planned(
     if profile not in profiles:
         raise InvalidParameters(f"There is no profile '{profile}'. {did_you_mean(profile, profiles)}")
     pip, chosen = profile == "pip", profiles[profile]
+    if not all(isinstance(sizes or {}, Mapping) for sizes in (vcpus, memory_gib)):
+        raise InvalidParameters(f"Expected sizes by step, such as vcpus={{'align': 8}}; got {vcpus=}, {memory_gib=}.")
     if strange := {*(vcpus or {}), *(memory_gib or {})} - {*(STEPS if pip else ())}:
         known = f"has the steps {', '.join(STEPS)}" if pip else "has the sizes of the stack's job definitions"
         raise InvalidParameters(f"vcpus and memory_gib: profile '{profile}' {known}, got {', '.join(sorted(strange))}.")
@@ -72,10 +75,12 @@ def planned(
     own = {"annotate": [models, stamp(models, clients) if pip and genes else ""]}
     plan: dict[str, dict[str, Row]] = {}
     for sample, lanes in samples.items():
-        words = {"sample": sample, "reference": source, "references": source.rpartition("/")[0], "genes": models}
-        words |= {"folder": storage.join(results, sample)}
-        words |= {"lanes": json.dumps({lane: [*paths] for lane, paths in lanes.items()})}
-        words |= {f"fastq_{number}": path for number, path in enumerate(next(iter(lanes.values())), 1)}
+        words = {
+            "sample": sample, "reference": source, "references": source.rpartition("/")[0], "genes": models,
+            "folder": storage.join(results, sample),
+            "lanes": json.dumps({lane: [*paths] for lane, paths in lanes.items()}),
+            **{f"fastq_{number}": path for number, path in enumerate(next(iter(lanes.values())), 1)},
+        }  # fmt: skip
         words |= {name: where.format(**words) for name, where in chosen["files"].items()}
         rows = plan[sample] = {}
         for step, one in steps.items():
@@ -93,8 +98,8 @@ def queue_of(step: str, high: str, low: str) -> str:
     return high if step in ("align", "call") else low
 
 
-def finished(rows: Mapping[str, Row], clients: Clients) -> set[tuple[str, str]]:
-    """The "out" and "key" of a sample's steps whose outputs are there, made from what the plan says."""
+def finished(rows: Mapping[str, Row], clients: Clients) -> set[Identity]:
+    """The steps of a sample whose outputs are there, made from what the plan says."""
     there = set(storage.files(rows["align"]["out"].rpartition("/")[0], clients=clients))
     found = set()
     for step, row in rows.items():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from genokit import __version__, display, storage
 from genokit.errors import NotFound, did_you_mean
-from genokit.genomics.sample_statistics import PICTURES, read
+from genokit.genomics.sample_statistics import FIGURES, PICTURES, read
 from genokit.genomics.variant_files import result_files
 
 if TYPE_CHECKING:
@@ -156,10 +156,12 @@ class CohortQuality:
         clients : Clients, optional
             Whose S3. Default: the settings' own. Raises as ``storage.write``.
         """
-        sections = [("Samples", display.table(self.table(), most=1000))]
-        sections += [
+        samples = self.table().round(2)
+        groups = [["sample", *FIGURES[n : n + 5]] for n in range(0, len(FIGURES), 5)]  # as many as fit on the page
+        sections = [
+            ("Samples", display.stack(*[display.table(samples[group], most=1000) for group in groups])),
             ("What stands out", display.table(self.marked, most=1000)),
-            ("Cohort", display.table(self.summary)),
+            ("Cohort", display.table(self.summary.round(2))),
         ]
         for name in self.names:
             words = name.replace("_", " ").replace("gc", "GC")
@@ -215,15 +217,12 @@ def qc(results: storage.Address, *, clients: Clients | None = None) -> CohortQua
     """
     import pandas as pd
 
-    rows: list[dict[str, object]] = []
-    made: list[tuple[str, ...]] = []
-    data: dict[str, list[tuple[str, object, float]]] = {name: [] for name in PICTURES}
-    for sample, files in result_files(results, clients).items():
-        figures, points, programs = read(sample, files, clients)
-        rows.append(figures)
-        made += programs
-        for name in PICTURES:
-            data[name] += [(sample, x, y) for x, y in points[name].items()]
-    frames = {name: pd.DataFrame(own, columns=["sample", "x", "y"]) for name, own in data.items()}
+    found = {sample: read(sample, files, clients) for sample, files in result_files(results, clients).items()}
+    figures = [{"sample": sample, **one.figures} for sample, one in found.items()]
+    data = {}
+    for name in PICTURES:
+        points = [(sample, x, y) for sample, one in found.items() for x, y in one.points[name].items()]
+        data[name] = pd.DataFrame(points, columns=["sample", "x", "y"])
+    programs = [(sample, *program) for sample, one in found.items() for program in one.programs]
     columns = ["sample", "program", "version", "options"]
-    return CohortQuality(str(results), pd.DataFrame(rows), frames, pd.DataFrame(made, columns=columns))
+    return CohortQuality(str(results), pd.DataFrame(figures), data, pd.DataFrame(programs, columns=columns))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from hashlib import md5
 from typing import TYPE_CHECKING, Any
 
-from genokit.errors import InvalidParameters, NotFound
+from genokit.errors import InvalidParameters, NotFound, did_you_mean
 from genokit.genomics.variant_files import opened, result_files
 from genokit.storage import Address
 
@@ -43,7 +44,7 @@ def pileup(
     Raises
     ------
     NotFound, InvalidParameters
-        There is no such sample, BAM, sequence or position, or a file cannot be read.
+        There is no such sample, BAM, sequence or position, a file cannot be read, or the reference is another one.
 
     Examples
     --------
@@ -60,17 +61,22 @@ def pileup(
     from genokit.plots import genomics
 
     files = result_files(results, clients, sample=sample)[sample]
-    with opened(reference, "FastxFile", clients) as file:
-        bases = next((one.sequence.upper() for one in file if one.name == chrom), "")
-    if not (bases and 1 <= pos <= len(bases) and 10 <= width <= 300):
-        raise InvalidParameters(
-            f"There is nothing to draw at {chrom}:{pos} with {width=}: the sequence has {len(bases):,} bases in "
-            f"'{reference}'. Expected a position in it, and a width from 10 to 300."
-        )
     if not {"bam", "bam.bai"} <= files.keys():
         raise NotFound(f"Sample '{sample}' has no BAM with an index in '{results}'.")
-    start = max(0, min(pos - 1 - width // 2, len(bases) - width))  # from 0
+    with opened(reference, "FastxFile", clients) as file:
+        bases = next((one.sequence.upper() for one in file if one.name == chrom), "")
     with opened(files["bam"], "AlignmentFile", clients, index=files["bam.bai"]) as file:
+        sequences = {one["SN"]: one.get("M5") for one in file.header.to_dict()["SQ"]}
+        if chrom not in sequences:
+            raise NotFound(f"There is no sequence '{chrom}' in '{files['bam']}'. {did_you_mean(chrom, sequences)}")
+        if sequences[chrom] not in (None, md5(bases.encode()).hexdigest()):
+            raise InvalidParameters(f"'{files['bam']}' was made with another reference than '{reference}'.")
+        if not (1 <= pos <= len(bases) and 10 <= width <= 300):
+            raise InvalidParameters(
+                f"There is nothing to draw at {chrom}:{pos} with {width=}: the sequence has {len(bases):,} bases in "
+                f"'{reference}'. Expected a position in it, and a width from 10 to 300."
+            )
+        start = max(0, min(pos - 1 - width // 2, len(bases) - width))  # from 0
         reads = [(read.is_reverse, _cells(read, start, start + width)) for read in file.fetch(chrom, pos - 1, pos)
                  if not read.is_duplicate]  # fmt: skip
     nothing = ["", 0]

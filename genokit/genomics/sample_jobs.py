@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -14,13 +14,16 @@ from genokit.batch.job_state import ENDED
 from genokit.display import Html, card, pill, stack
 from genokit.display import table as table_of
 from genokit.errors import JobFailed
-from genokit.genomics.cohort_plan import STEPS, Address, Row, Sizes, finished, planned, queue_of
+from genokit.genomics.cohort_plan import STEPS, CohortPlan, Identity, Row, Sizes, finished, planned, queue_of
+from genokit.storage import Address
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from genokit.batch import Batch, Job
     from genokit.batch.monitor.monitor import Monitor
+
+FINISHED_BEFORE = {"status": "FINISHED BEFORE", "reason": None, "duration_s": None, "job_id": None}
 
 
 def workflow(
@@ -74,7 +77,9 @@ def workflow(
     InvalidParameters
         The sheet cannot be used, with each wrong row and column, or a parameter is unknown. Nothing was submitted.
     NotFound
-        There is no such reference, file of genes or queue. ``Batch.submit`` may raise further errors.
+        There is no such reference or file of genes.
+    InvalidRequest
+        There is no such queue. ``Batch.submit`` may raise further errors.
     MissingDependency
         In the embedded account: a package that the jobs need is not installed.
 
@@ -94,41 +99,54 @@ def workflow(
     # What runs is looked up before what is finished, so that a step which ends in between is found.
     known = [job for queue in {*queues.values()} for job in batch.jobs(queue=queue).to_dict("records")]
     ours = [job for job in known if job["name"].startswith("genomics-")]
-    wanted = {_identity(row) for rows in plan.samples.values() for row in rows.values()}
-    jobs: list[Job] = []
-    running: dict[tuple[str, str], str] = {}
-    for job in (batch.job(one["job_id"]) for one in ours if one["status"] not in ENDED):
-        children = {_identity(one): one["job_id"] for one in _children(job) if one["status"] not in ENDED}
-        if found := {one: children[one] for one in children.keys() & wanted}:
-            jobs.append(job)
-            running |= found
+    succeeded = {job["name"] for job in ours if job["status"] == "SUCCEEDED"}
+    jobs, running = _running(plan, [batch.job(job["job_id"]) for job in ours if job["status"] not in ENDED])
     with ThreadPoolExecutor(10) as pool:
         complete = set().union(*pool.map(lambda rows: finished(rows, batch.clients), plan.samples.values()))
-    cared_for = complete | running.keys()
-    # Samples that lack the same steps share array jobs; one that has to wait for a job of an earlier call has its own.
-    groups: dict[tuple[tuple[str, str], ...], list[dict[str, Row]]] = {}
-    for rows in plan.samples.values():
-        lacking = {
-            step: running.get(_identity(rows.get(STEPS[step][1], {})), "")
-            for step, row in rows.items() if _identity(row) not in cared_for
-        }  # fmt: skip
-        alone = _identity(rows["align"]) if plan.commands else ("", "")
-        groups.setdefault((alone, *lacking.items()), []).append(rows)
-    for key, members in groups.items():
+    for (_, *lacking), members in _groups(plan, complete, running).items():
         made: dict[str, Job] = {}
-        for step, awaited in key[1:]:
+        for step, awaited in lacking:
             each = [rows[step] for rows in members]
             name = f"genomics-{step}-{sha256(repr(each).encode()).hexdigest()[:12]}"
             before = batch.job(awaited) if awaited else made.get(STEPS[step][1])
             made[step] = batch.submit(
                 plan.definitions[step], queue=queues[step], name=name,
-                again=not plan.commands and any((job["name"], job["status"]) == (name, "SUCCEEDED") for job in ours),
+                again=not plan.commands and name in succeeded,  # and yet its outputs are missing
                 after=before if len(each) == 1 else None, after_each=before if len(each) > 1 else None,
                 each=None if plan.commands else each, parameters=each[0] if plan.commands else None,
                 command=plan.commands.get(step),
             )  # fmt: skip
         jobs += made.values()
     return Workflow(batch, plan.samples, complete, jobs)
+
+
+def _running(plan: CohortPlan, active: list[Job]) -> tuple[list[Job], dict[Identity, str]]:
+    """Of the jobs that have not ended those with steps of the plan, and the id of the job or child of each step."""
+    wanted = {_identity(row) for rows in plan.samples.values() for row in rows.values()}
+    jobs: list[Job] = []
+    running: dict[Identity, str] = {}
+    for job in active:
+        children = [one for one in _children(job) if one["status"] not in ENDED and _identity(one) in wanted]
+        if children:
+            jobs.append(job)
+            running |= {_identity(one): one["job_id"] for one in children}
+    return jobs, running
+
+
+def _groups(plan: CohortPlan, complete: set[Identity], running: dict[Identity, str]) -> dict[Any, list[dict[str, Row]]]:
+    """The samples that share array jobs, by the steps that they lack and the running job that each step waits for.
+
+    A sample that waits for a running job is alone, and so is every sample of the posts' profile.
+    """
+    groups = defaultdict(list)
+    for sample, rows in plan.samples.items():
+        lacking = {}
+        for step, row in rows.items():
+            if _identity(row) not in complete | running.keys():
+                before = rows.get(STEPS[step][1], {})
+                lacking[step] = running.get(_identity(before), "")
+        groups[sample if plan.commands else "", *lacking.items()].append(rows)
+    return groups
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -149,7 +167,7 @@ class Workflow:
 
     batch: Batch
     samples: dict[str, dict[str, Row]]
-    complete: set[tuple[str, str]]
+    complete: set[Identity]
     jobs: list[Job]
     _reasons: dict[str, str] = field(default_factory=dict)
 
@@ -165,14 +183,15 @@ class Workflow:
         from genokit.frames import Frame
 
         children = {_identity(one): one for job in self.jobs for one in _children(job)}
-        before = {"status": "FINISHED BEFORE", "reason": None, "duration_s": None, "job_id": None}
-        steps = [(sample, step, row) for sample, rows in self.samples.items() for step, row in rows.items()]
-        found = [before if _identity(row) in self.complete else children[_identity(row)] for *_, row in steps]
-        return Frame({
-            "sample": [sample for sample, _, _ in steps], "step": [step for _, step, _ in steps],
-            "status": [one["status"] for one in found], "reason": list(map(self._reason, found)),
-            "seconds": [one["duration_s"] for one in found], "job_id": [one["job_id"] for one in found],
-        })  # fmt: skip
+        lines = []
+        for sample, rows in self.samples.items():
+            for step, row in rows.items():
+                one = FINISHED_BEFORE if _identity(row) in self.complete else children[_identity(row)]
+                lines.append({
+                    "sample": sample, "step": step, "status": one["status"], "reason": self._reason(one),
+                    "seconds": one["duration_s"], "job_id": one["job_id"],
+                })  # fmt: skip
+        return Frame(lines)
 
     def _reason(self, child: Mapping[str, Any]) -> Any:
         """Why a step has failed: its last line if it ended by itself."""
@@ -226,7 +245,7 @@ class Workflow:
         return _html(self.table())
 
 
-def _identity(row: Mapping[str, Any]) -> tuple[str, str]:
+def _identity(row: Mapping[str, Any]) -> Identity:
     """What a step of a sample is known by: where its outputs go, and what they are made from."""
     return row.get("out", ""), row.get("key", "")
 

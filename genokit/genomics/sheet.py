@@ -20,49 +20,52 @@ if TYPE_CHECKING:
 Lanes = dict[str, dict[str, str]]  # of each lane its one or two files, each with its stamp
 FASTQ = ("fastq_1", "fastq_2")
 MOST = 20  # problems listed at once
+NAMES = "Use up to 100 letters, digits, '.', '_' and '-', and begin with a letter or digit"  # what the pattern means
 
 
-def read_sheet(sheet: pd.DataFrame | str | os.PathLike[str], clients: Clients) -> dict[str, Lanes]:
+def read_sheet(sheet: pd.DataFrame | storage.Address, clients: Clients) -> dict[str, Lanes]:
     """Read a sample sheet; returns the lanes of each sample. Raises InvalidParameters with all that is wrong."""
     fields = json.loads(Path(__file__).with_name("sheet.schema.json").read_text(encoding="utf-8"))["fields"]
     named, folder, rows = _rows(sheet, [field["name"] for field in fields], clients)
     samples: dict[str, Lanes] = {}
     patients: dict[str, str] = {}
     seen: dict[str, int] = {}
-    wrong: list[str] = [] if rows else ["it has no rows, so that no step has an input"]
-    addresses = {absolute(row[name], folder) for row in rows for name in FASTQ if row[name]}
+    addresses = {absolute(row[column], folder) for row in rows for column in FASTQ if row[column]}
     with ThreadPoolExecutor(10) as pool:  # botocore keeps as many connections
         stamps = {address: pool.submit(stamp, address, clients) for address in addresses}
+    problems = [] if rows else ["it has no rows, so that no step has an input"]
     for number, row in enumerate(rows, 1):
-        column, of = f"row {number}, column ", f"sample '{row['sample']}'"
+        wrong: list[tuple[str, str]] = []  # the columns, and what is wrong with them
         for name, rules in ((field["name"], field["constraints"]) for field in fields):
             if rules["required"] and not row[name]:
-                wrong.append(f"{column}'{name}': it is empty")
+                wrong.append((name, "it is empty"))
             elif not re.fullmatch(rules.get("pattern", ".*"), row[name]):
-                wrong.append(
-                    f"{column}'{name}': {row[name]!r} is not allowed, because it does not match {rules['pattern']}"
-                )
+                wrong.append((name, f"{row[name]!r} is not allowed. {NAMES}"))
         files: dict[str, str] = {}
-        for name in (one for one in FASTQ if row[one]):
-            address = absolute(row[name], folder)
-            if address in seen:
-                wrong.append(f"{column}'{name}': '{address}' is in row {seen[address]} already")
-            seen[address] = number
-            try:
-                files[address] = stamps[address].result()
-            except GenokitError as error:
-                wrong.append(f"{column}'{name}': {error}")
-        lanes = samples.setdefault(row["sample"], {})
-        if (patient := patients.setdefault(row["sample"], row["patient"])) != row["patient"]:
-            wrong.append(f"{column}'patient': {of} is of '{patient}' in another row, and of '{row['patient']}' here")
+        for column in FASTQ:
+            if row[column]:
+                address = absolute(row[column], folder)
+                if address in seen:
+                    wrong.append((column, f"'{address}' is in row {seen[address]} already"))
+                seen[address] = number
+                try:
+                    files[address] = stamps[address].result()
+                except GenokitError as error:
+                    wrong.append((column, str(error)))
+        sample = row["sample"]
+        patient, lanes = patients.setdefault(sample, row["patient"]), samples.setdefault(sample, {})
+        if patient != row["patient"]:
+            said = f"sample '{sample}' is of '{patient}' in another row, and of '{row['patient']}' here"
+            wrong.append(("patient", said))
         if row["lane"] in lanes:
-            wrong.append(f"{column}'lane': {of} has lane '{row['lane']}' in another row")
+            wrong.append(("lane", f"sample '{sample}' has lane '{row['lane']}' in another row"))
         if any(len(files) != len(others) for others in lanes.values()):
-            wrong.append(f"{column}'fastq_2': {of} has pairs in one row and single reads in another")
+            wrong.append(("fastq_2", f"sample '{sample}' has pairs in one row and single reads in another"))
         lanes[row["lane"]] = files
-    if wrong:
-        wrong[MOST:] = [f"and {len(wrong) - MOST} more"] if len(wrong) > MOST else []
-        listed = "".join(f"\n    {one}" for one in wrong)
+        problems += [f"row {number}, column '{column}': {said}" for column, said in wrong]
+    if problems:
+        problems[MOST:] = [f"and {len(problems) - MOST} more"] if len(problems) > MOST else []
+        listed = "".join(f"\n    {one}" for one in problems)
         raise InvalidParameters(f"The sample sheet {named} cannot be used, and nothing was submitted:{listed}")
     return samples
 
@@ -74,8 +77,10 @@ def stamp(address: str, clients: Clients) -> str:
     return storage.stamp(address, clients=clients)
 
 
-def absolute(address: str | os.PathLike[str], folder: str = "") -> str:
+def absolute(address: storage.Address, folder: str = "") -> str:
     """An address without its relative parts; ``folder``, here or on S3, is where they start."""
+    if not isinstance(address, (str, os.PathLike)):
+        raise InvalidParameters(f"Expected a path or an address on S3, got {address!r}.")
     text = os.fspath(address)
     if "://" in text or storage.is_s3(folder):
         return text if "://" in text else storage.join(folder, text)
@@ -83,22 +88,24 @@ def absolute(address: str | os.PathLike[str], folder: str = "") -> str:
 
 
 def _rows(
-    sheet: pd.DataFrame | str | os.PathLike[str], columns: list[str], clients: Clients
+    sheet: pd.DataFrame | storage.Address, columns: list[str], clients: Clients
 ) -> tuple[str, str, list[dict[str, str]]]:
     """What the sheet is called in errors, the folder of its relative paths, and its rows as texts."""
     import pandas as pd
 
     named, folder = "(a DataFrame)", ""
     if not isinstance(sheet, pd.DataFrame):
-        named, folder = f"'{os.fspath(sheet)}'", os.fspath(sheet).rpartition("/")[0]
+        named, folder = f"'{sheet}'", absolute(sheet).rpartition("/")[0]
         try:
             sheet = pd.read_csv(io.BytesIO(storage.read(sheet, clients=clients)), dtype=str, keep_default_na=False)
         except ValueError as error:  # of pandas, and of what is not UTF-8
             raise InvalidParameters(f"The sample sheet {named} is not a CSV file: {error}.") from error
         sheet = sheet.reset_index(drop=isinstance(sheet.index, pd.RangeIndex))  # rows with more values than columns
     if sorted(names := list(map(str, sheet.columns))) != sorted(columns):
+        missing = ", ".join(column for column in columns if column not in names) or "none"
         raise InvalidParameters(
-            f"The sample sheet {named} must have the columns {', '.join(columns)}. It has: {', '.join(names)}."
+            f"The sample sheet {named} must have the columns {', '.join(columns)}, separated by commas, and no others. "
+            f"It has: {', '.join(names)[:500]}. Missing: {missing}."
         )
     texts = sheet.astype(object).where(sheet.notna(), "").astype(str)
     return named, folder, [{str(name): text.strip() for name, text in row.items()} for row in texts.to_dict("records")]

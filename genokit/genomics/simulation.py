@@ -12,7 +12,7 @@ import os
 import re
 import zlib
 from collections.abc import Iterable, Sequence
-from itertools import compress
+from itertools import compress, product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,7 +33,7 @@ LETTERS = np.frombuffer(b"ACGT", np.uint8)
 COMPLEMENT = np.frombuffer(bytes.maketrans(b"ACGT", b"TGCA"), np.uint8)
 DONOR, ACCEPTOR = (np.frombuffer(ends, np.uint8) for ends in (b"GT", b"AG"))  # the ends of an intron
 STOPS = ("TAA", "TAG", "TGA")
-CODONS = [a + b + c for a in "ACGT" for b in "ACGT" for c in "ACGT" if a + b + c not in STOPS]
+CODONS = [codon for codon in map("".join, product("ACGT", repeat=3)) if codon not in STOPS]
 
 READ = 150  # bases
 FRAGMENT = (400, 80)  # bases: mean and standard deviation
@@ -72,7 +72,7 @@ class Contig(NamedTuple):
 
 def simulate(
     folder: str | os.PathLike[str],
-    samples: int | Sequence[str] = 2,
+    samples: int | str | Sequence[str] = 2,
     seed: int = 7,
     *,
     bases: int = 200_000,
@@ -91,8 +91,8 @@ def simulate(
     ----------
     folder : str or path
         Where the files are written: a new or empty folder, or one with an older simulated cohort.
-    samples : int or sequence of str, default 2
-        The names of the samples, or how many: "S1", "S2" and so on. A sample does not depend on the others.
+    samples : int, str or sequence of str, default 2
+        The name or names of the samples, or how many: "S1", "S2" and so on. A sample does not depend on the others.
     seed : int, default 7
         Another seed gives another reference and other samples.
     bases : int, default 200,000
@@ -125,7 +125,8 @@ def simulate(
     ...     cohort.title, cohort["reference"].name
     ('Simulated cohort: 1 sample, seed 7', 'reference.fa')
     """
-    names = [f"S{n + 1}" for n in range(samples)] if isinstance(samples, int) else list(map(check_name, samples))
+    given = [samples] if isinstance(samples, str) else samples
+    names = [f"S{n + 1}" for n in range(given)] if isinstance(given, int) else list(map(check_name, given))
     wrong = not names or len({*names}) < len(names) or seed < 0 or contigs < 1 or bases < 10_000 * contigs
     if wrong or coverage <= 0 or lanes < 1:
         raise InvalidParameters(
@@ -147,40 +148,57 @@ def simulate(
 
 
 def _write(folder: Path, names: list[str], seed: int, length: int, contigs: int, coverage: float, lanes: int) -> None:
-    pysam = package("pysam")
+    import pandas as pd
+
+    package("pysam")  # before all the work
     rng = default_rng([seed, 0])
     families = [_random(rng, size, 0.5) for size in (300, 150, 1200)]
     reference = [_contig(rng, f"chr{n + 1}", length, families) for n in range(contigs)]
-    texts = [(one, one.bases.tobytes().decode()) for one in reference]
-    fasta = [f">{one.name}\n" + re.sub("(.{1,60})", "\\1\n", text) for one, text in texts]
+    fasta = [f">{one.name}\n" + re.sub("(.{1,60})", "\\1\n", one.bases.tobytes().decode()) for one in reference]
     (folder / "reference.fa").write_text("".join(fasta))
     (folder / "genes.gff3").write_text("##gff-version 3\n" + "".join(one.genes for one in reference))
-    bed = "".join(f"{one.name}\t{low}\t{high}\n" for one in reference for low, high in one.confident)
-    (folder / "confident.bed").write_text(bed)
+    bed = [f"{one.name}\t{low}\t{high}\n" for one in reference for low, high in one.confident]
+    (folder / "confident.bed").write_text("".join(bed))
     (folder / "reads").mkdir()
-    rows, genotypes = [",".join(COLUMNS)], []
+    pairs = round(length * contigs * coverage / (2 * READ) / lanes)
+    genotypes: dict[str, list[str]] = {}
+    sheet = []
     for name in names:
         own = default_rng([seed, 1, zlib.crc32(name.encode())])
-        carried = [own.random((2, len(one.sites))) < [site.frequency for site in one.sites] for one in reference]
-        genotypes.append(np.concatenate(carried, axis=1).astype(int))
-        pairs = [(one, has) for one, both in zip(reference, carried, strict=True) for has in both]
-        haplotypes = [_haplotype(one.bases, compress(one.sites, has)) for one, has in pairs]
+        genotypes[name], haplotypes = _genome(own, reference)
         for lane in (f"L{n + 1:03d}" for n in range(lanes)):
             files = [f"reads/{name}_{lane}_{mate}.fastq.gz" for mate in (1, 2)]
-            count = round(length * contigs * coverage / (2 * READ) / lanes)
-            _write_reads(own, [folder / file for file in files], f"{name}:{lane}", haplotypes, count)
-            rows.append(",".join([name, name, lane, *files]))
-    (folder / "samples.csv").write_text("\n".join([*rows, ""]))
-    head = [f"##contig=<ID={one.name},length={length}>\n" for one in reference]
-    head += ["\t".join(["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT", *names]), "\n"]
-    with pysam.BGZFile(str(folder / "truth.vcf.gz"), "wb", None) as out:
-        out.write((TRUTH + "".join(head)).encode())
-        places = [(one.name, site) for one in reference for site in one.sites]
-        for n, (contig, site) in enumerate(places):
-            calls = [f"{both[0, n]}|{both[1, n]}" for both in genotypes]
-            record = (contig, site.start + 1, ".", site.ref.decode(), site.alt.decode(), ".", "PASS", ".", "GT", *calls)
-            if {*calls} != {"0|0"}:
-                out.write(("\t".join(map(str, record)) + "\n").encode())
+            _write_reads(own, [folder / file for file in files], f"{name}:{lane}", haplotypes, pairs)
+            sheet.append((name, name, lane, *files))
+    pd.DataFrame(sheet, columns=COLUMNS).to_csv(folder / "samples.csv", index=False)
+    _write_truth(folder / "truth.vcf.gz", reference, genotypes)
+
+
+def _genome(rng: Generator, reference: list[Contig]) -> tuple[list[str], list[Bases]]:
+    """A sample's genotype at each site, and both haplotypes of each sequence."""
+    genotypes: list[str] = []
+    haplotypes: list[Bases] = []
+    for one in reference:
+        carried = rng.random((2, len(one.sites))) < [site.frequency for site in one.sites]
+        genotypes += [f"{first}|{second}" for first, second in carried.T.astype(int)]
+        haplotypes += [_haplotype(one.bases, compress(one.sites, has)) for has in carried]
+    return genotypes, haplotypes
+
+
+def _write_truth(path: Path, reference: list[Contig], genotypes: dict[str, list[str]]) -> None:
+    """The VCF of all sites at which a sample differs from the reference."""
+    import pandas as pd
+
+    contigs = "".join(f"##contig=<ID={one.name},length={len(one.bases)}>\n" for one in reference)
+    sites = pd.DataFrame(
+        [(one.name, site.start + 1, ".", site.ref.decode(), site.alt.decode(), ".", "PASS", ".", "GT")
+         for one in reference for site in one.sites],
+        columns=["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT"],
+    )  # fmt: skip
+    calls = pd.DataFrame(genotypes)
+    records = pd.concat([sites, calls], axis=1)[(calls != "0|0").any(axis=1)]
+    with package("pysam").BGZFile(str(path), "wb", None) as out:
+        out.write((TRUTH + contigs + records.to_csv(sep="\t", index=False)).encode())
 
 
 def _random(rng: Generator, length: int, gc: float) -> Bases:
@@ -210,8 +228,9 @@ def _contig(rng: Generator, name: str, length: int, families: list[Bases]) -> Co
         bases[second : second + size] = _mutated(rng, bases[first : first + size], 0.015)
         easy[first : first + size] = easy[second : second + size] = False
     genes = "".join(_gene(rng, name, bases, start) for start in slots[::4])
+    del slots[::4]
     repeats = []
-    for start in (start for n, start in enumerate(slots) if n % 4):
+    for start in slots:
         unit = _random(rng, int(rng.integers(1, 7)), 0.4)
         repeat = np.tile(unit, rng.integers(6, 12 + 12 // len(unit)))
         bases[start : start + len(repeat)] = repeat
@@ -225,21 +244,26 @@ def _gene(rng: Generator, contig: str, bases: Bases, start: int) -> str:
     text = "ATG" + "".join(rng.choice(CODONS, rng.integers(60, 200))) + "TAA"
     cuts = np.sort(rng.choice(np.arange(40, len(text) - 40, 40), rng.integers(4), replace=False))
     exons = np.split(np.frombuffer(text.encode(), np.uint8), cuts)
-    introns = [np.concatenate([DONOR, _random(rng, size, 0.4), ACCEPTOR]) for size in rng.integers(70, 150, len(exons))]
-    pieces = [piece for both in zip(exons, introns, strict=True) for piece in both][:-1]
+    pieces: list[Bases] = []
+    for exon, size in zip(exons, rng.integers(70, 150, len(exons)), strict=True):
+        pieces += [exon, np.concatenate([DONOR, _random(rng, size, 0.4), ACCEPTOR])]
+    del pieces[-1]  # no intron follows the last exon
     gene, edges = np.concatenate(pieces), np.cumsum([0, *map(len, pieces)])
-    end, strand = start + len(gene), str(rng.choice(["+", "-"]))
+    end, strand, own = start + len(gene), str(rng.choice(["+", "-"])), f"{contig}_{start}"
     bases[start:end] = gene if strand == "+" else COMPLEMENT[gene][::-1]
-    head, own, coded = f"{contig}\tsimulated\t%s\t%d\t%d\t.\t{strand}\t%s\t%s\n", f"{contig}_{start}", 0
-    coding = "biotype=protein_coding"
-    lines = [head % ("gene", start + 1, end, ".", f"ID=gene:G{own};Name=G{own};{coding}")]
-    lines += [head % ("mRNA", start + 1, end, ".", f"ID=transcript:T{own};Parent=gene:G{own};{coding}")]
+
+    def line(kind: str, first: int, last: int, phase: object, about: str) -> str:
+        return f"{contig}\tsimulated\t{kind}\t{first}\t{last}\t.\t{strand}\t{phase}\t{about}\n"
+
+    lines = line("gene", start + 1, end, ".", f"ID=gene:G{own};Name=G{own};biotype=protein_coding")
+    lines += line("mRNA", start + 1, end, ".", f"ID=transcript:T{own};Parent=gene:G{own};biotype=protein_coding")
+    coded = 0
     for low, high in zip(edges[::2], edges[1::2], strict=True):
-        place = (start + low + 1, start + high) if strand == "+" else (end - high + 1, end - low)
-        lines.append(head % ("exon", *place, ".", f"Parent=transcript:T{own}"))
-        lines.append(head % ("CDS", *place, -coded % 3, f"Parent=transcript:T{own}"))
+        first, last = (start + low + 1, start + high) if strand == "+" else (end - high + 1, end - low)
+        lines += line("exon", first, last, ".", f"Parent=transcript:T{own}")
+        lines += line("CDS", first, last, -coded % 3, f"Parent=transcript:T{own}")
         coded += high - low
-    return "".join(lines)
+    return lines
 
 
 def _sites(rng: Generator, bases: Bases, repeats: list[tuple[int, int]]) -> list[Site]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from genokit.genomics.cohort_plan import Address, Sizes, planned, queue_of
+from genokit.genomics.cohort_plan import Sizes, planned, queue_of
+from genokit.storage import Address
 
 if TYPE_CHECKING:
     import pandas as pd

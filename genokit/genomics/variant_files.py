@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -46,11 +46,16 @@ def result_files(
     """
     base, found = os.fspath(results).rstrip("/"), defaultdict[str, dict[str, str]](dict)
     for address in storage.files(base, clients=clients):
-        folder, *_, name = address.removeprefix(f"{base}/").split("/")
-        if name.startswith(f"{folder}.") and not name.endswith(SUM):
-            found[folder][name.removeprefix(f"{folder}.")] = address
+        name, *below = address.removeprefix(f"{base}/").split("/")
+        if below and below[-1].startswith(f"{name}.") and not below[-1].endswith(SUM):
+            found[name][below[-1].removeprefix(f"{name}.")] = address
     if not found:
         raise NotFound(f"There are no results in '{results}'. Expected files such as <sample>/bam/<sample>.bam.")
     if sample is not None and sample not in found:
         raise NotFound(f"There is no sample '{sample}' in '{results}'. {did_you_mean(sample, found)}")
     return {name: found[name] for name in sorted(found) if sample in (None, name)}
+
+
+def vcf_of(files: Mapping[str, str]) -> str | None:
+    """The address of a sample's VCF, the annotated one if it is there."""
+    return files.get("annotated.vcf.gz", files.get("vcf.gz"))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from genokit.genomics.variant_files import opened, result_files
+from genokit.errors import NotFound
+from genokit.genomics.variant_files import opened, result_files, vcf_of
 from genokit.storage import Address
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def variants(results: Address, sample: str | None = None, *, clients: Clients | 
     Raises
     ------
     NotFound, InvalidParameters
-        There are no such results, no such sample, or a VCF cannot be read.
+        There are no such results, no such sample, it has no VCF, or a VCF cannot be read.
 
     Examples
     --------
@@ -74,8 +75,13 @@ def variants(results: Address, sample: str | None = None, *, clients: Clients | 
     import pandas as pd
 
     parts = [pd.DataFrame(columns=list(COLUMNS)).astype(COLUMNS)]
-    for name, files in result_files(results, clients, sample=sample).items():
-        parts += chunks(name, files, clients)
+    samples = result_files(results, clients, sample=sample).items()
+    vcfs = {name: address for name, files in samples if (address := vcf_of(files))}
+    if not vcfs:
+        whose = "No sample has a" if sample is None else f"Sample '{sample}' has no"
+        raise NotFound(f"{whose} VCF in '{results}'. Call genomics.workflow again: its table says what is missing.")
+    for name, address in vcfs.items():
+        parts += chunks(name, address, clients)
     found = pd.concat(parts, ignore_index=True)
     # Of a consequence of several variants together, all but one say only where it is written: "@11244".
     points = found["consequence"].str.startswith("@").fillna(False).astype(bool)
@@ -85,13 +91,10 @@ def variants(results: Address, sample: str | None = None, *, clients: Clients | 
     return found
 
 
-def chunks(name: str, files: Mapping[str, str], clients: Clients | None) -> Iterator[DataFrame]:
-    """The variants of a sample, annotated if they were, in tables of a limited size."""
+def chunks(name: str, address: Address, clients: Clients | None) -> Iterator[DataFrame]:
+    """The variants of a sample's VCF in tables of a limited size."""
     import pandas as pd
 
-    address = files.get("annotated.vcf.gz", files.get("vcf.gz"))
-    if address is None:
-        return
     with opened(address, "VariantFile", clients) as file:
         rows = _rows(file, name)
         while part := list(islice(rows, CHUNK)):

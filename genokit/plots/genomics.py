@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 LABELS = {
     "coverage": ("depth (reads over a base)", "positions (%)"),
-    "insert_size": ("insert size (bases)", "pairs (%)"),
+    "insert_size": ("insert size (bases, in steps of 10)", "pairs (%)"),
     "base_quality": ("cycle", "mean base quality (Phred)"),
     "gc": ("GC of a read (%)", "reads (%)"),
     "variants": ("variants of a sample", ""),
@@ -55,7 +55,9 @@ def cohort(data: DataFrame, name: str, *, marked: Collection[str] = (), ax: Axes
             style = {"color": colours.get(sample, INK), "alpha": 0.9 if sample in colours else 0.35}
             label = sample if sample in colours else None
             if categories:
-                ax.plot(own["y"], [rows.index(x) for x in own["x"]], "o", markersize=6, label=label, **style)
+                # Samples with a colour are drawn side by side, so that none hides another.
+                aside = 0.1 * (named.index(sample) - (len(named) - 1) / 2) if sample in named else 0
+                ax.plot(own["y"], [rows.index(x) - aside for x in own["x"]], "o", markersize=6, label=label, **style)
             else:
                 ax.plot(own["x"], own["y"], linewidth=1.3, label=label, **style)
         ax.set(xlabel=LABELS[name][0], ylabel=LABELS[name][1])
