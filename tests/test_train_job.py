@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import boto3
@@ -17,6 +19,7 @@ from genokit import Batch, Settings, train
 from genokit.backends import Clients
 from genokit.errors import InvalidParameters
 from genokit.train.__main__ import main
+from genokit.train.job import for_job
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +59,21 @@ def test_an_impossible_training_is_refused_before_submission(few, account):
     batch = Batch(settings=account)
     with pytest.raises(InvalidParameters, match=r"'epoch'\. Did you mean 'epochs'"):
         train.submit(few, epoch=3, batch=batch)
-    with pytest.raises(InvalidParameters, match=r"needs a GPU: submit\(\.\.\., gpus=1"):
+    with pytest.raises(InvalidParameters, match=r"needs a GPU\. Use gpus=1"):
         train.submit(few, device="gpu", batch=batch)
     with pytest.raises(InvalidParameters, match="threads=4 need as many vCPUs, got vcpus=1"):
         train.submit(few, threads=4, batch=batch)
+    with pytest.raises(InvalidParameters, match="bfloat16' needs PyTorch"):
+        train.submit(few, engine="mxnet", precision="bfloat16", batch=batch)
+    for submit in (train.submit, train.sweep, partial(train.predict, "lenet.safetensors")):
+        with pytest.raises(InvalidParameters, match=r"dataset must be fetched data.*got 'mnist'"):
+            submit("mnist", batch=batch)
     assert len(batch.jobs()) == 0
+
+
+def test_a_job_with_a_gpu_trains_on_it_also_if_the_parameters_say_so_too():
+    for parameters in (train.Parameters(), train.Parameters(device="gpu")):
+        assert for_job(parameters, gpus=1, vcpus=4) == train.Parameters(device="gpu", threads=4)
 
 
 def test_a_job_on_aws_keeps_its_checkpoint_in_the_stacks_bucket(few, tmp_path):
@@ -103,7 +116,16 @@ def stack():
     return {"StackName": "genokit-batch", "StackStatus": "CREATE_COMPLETE", "CreationTime": 0, "Outputs": outputs}
 
 
-def test_the_command_reports_every_mistake_in_one_line(few, tmp_path, capsys):
+@pytest.fixture
+def handlers():
+    """What handles signals here: the command takes them over for the rest of its process."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def test_the_command_reports_every_mistake_in_one_line(few, tmp_path, capsys, handlers):
     wishes = {
         "--epochs 0 --momentum 2": "epochs must be a whole number from 1 to 10000, got 0\nmomentum must be",
     }
@@ -119,6 +141,14 @@ def test_the_command_says_that_the_training_diverged(few, tmp_path):
     done = subprocess.run([sys.executable, "-m", "genokit.train", *words], capture_output=True, text=True, check=True)
     assert done.stdout.count("The training diverged: after 1 epoch its loss is ") == 1
     assert "smaller learning_rate" in done.stdout
+
+
+def test_a_signal_that_comes_after_the_training_does_not_change_its_exit_code():
+    program = (
+        "import atexit, os, signal; from genokit.train.workers import leave\n"
+        "atexit.register(lambda: os.kill(os.getpid(), signal.SIGTERM)); leave(lambda: 0)"
+    )
+    assert subprocess.run([sys.executable, "-c", program]).returncode == 0
 
 
 def test_the_command_prints_its_usage():

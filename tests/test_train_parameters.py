@@ -17,7 +17,7 @@ def test_all_invalid_parameters_are_listed_at_once():
     lines = str(raised.value).splitlines()
     assert len(lines) == 5
     assert lines[0] == "epochs must be a whole number from 1 to 10000, got 0"
-    assert "learning_rate must be a number of at least 0, got 'fast'" in lines
+    assert "learning_rate must be a number of at least 0 and below inf, got 'fast'" in lines
     assert "device must be 'cpu' or 'gpu', got 'tpu'" in lines
 
 

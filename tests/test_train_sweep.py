@@ -6,6 +6,7 @@ import os
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 from small_mnist import small_mnist
 
@@ -40,6 +41,16 @@ def test_a_grid_has_every_combination_and_random_trials_are_drawn_from_lists_and
     assert {p.batch_size for p in drawn} == set(range(16, 65))
     with pytest.raises(InvalidParameters, match=r"'rate'"):
         combinations(Parameters(), {"rate": [1]}, None, 1)
+    for trials in (0, -1, 1.5):
+        with pytest.raises(InvalidParameters, match=f"trials must be a whole number of at least 1, got {trials}"):
+            combinations(Parameters(), {"seed": [1, 2]}, trials, 1)
+
+
+def test_equal_combinations_are_one_trial_and_values_may_come_from_pandas_or_numpy():
+    for values in ([1, 2, 1], pd.Series([1, 2]), np.array([1, 2]), range(1, 3), {1, 2}):
+        found = combinations(Parameters(), {"seed": values, "schedule": "cosine"}, None, 1)
+        assert found == [Parameters(seed=seed, schedule="cosine") for seed in (1, 2)]
+    assert len(combinations(Parameters(), {"seed": [1, 2]}, 50, 1)) == 2
 
 
 def test_halving_gives_the_best_trials_of_each_round_more_epochs():
@@ -113,6 +124,8 @@ def test_a_sweep_without_values_and_a_best_of_nothing_are_refused(few, account):
     batch = Batch(settings=account)
     with pytest.raises(InvalidParameters, match="needs values to choose from"):
         train.sweep(few, batch=batch)
+    with pytest.raises(InvalidParameters, match="threads=2 need as many vCPUs, got vcpus=1"):
+        train.sweep(few, threads=[1, 2], batch=batch)
     with pytest.raises(InvalidParameters, match="epochs must be a whole number"):
         train.sweep(few, epochs=[1, 0], batch=batch)
     started = train.sweep(few, epochs=[50, 51], batch=batch)

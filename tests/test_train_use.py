@@ -45,8 +45,8 @@ def test_an_evaluation_counts_and_calibrates(few, model):
 
 
 def test_a_data_set_is_predicted_in_parts(few, model, account, tmp_path):
-    where = model.save(tmp_path / "lenet.safetensors")
-    job = train.predict(where, few, shards=3, batch=Batch(settings=account))
+    job = train.predict(model, few, shards=3, batch=Batch(settings=account))
+    assert train.load(job.parameters["model"]).sha256 == model.sha256
     table = train.predictions(job)
     digits = train.load_digits(few)
     assert list(table["image"]) == [*range(512), *range(256)]

@@ -11,9 +11,8 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
 
-from genokit.errors import GenokitError, NotFound, TrainingStopped
+from genokit.errors import GenokitError, TrainingStopped
 from genokit.train import Parameters, engines, workers
 
 
@@ -30,7 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ended.append(number)
         stop.set()
 
-    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
     try:
         code = _train(sys.argv[1:] if arguments is None else arguments, stop)
     except TrainingStopped as error:
@@ -40,16 +40,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except GenokitError as error:
         code = 1
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     return 128 + ended[0] if code and ended else code
 
 
 def _train(arguments: Sequence[str], stop: threading.Event) -> int:
     from genokit import storage
     from genokit.data import Manifest
-    from genokit.train.checkpoint import FILE, read
+    from genokit.train.checkpoint import FILE, read_record
     from genokit.train.loop import fit, logger
 
     given = _parsed(arguments)
@@ -66,9 +63,7 @@ def _train(arguments: Sequence[str], stop: threading.Event) -> int:
         data, out, parameters = plan["data"], one["out"], Parameters.from_dict(one["parameters"])
     dataset, rank = Manifest(data).fetch(progress=False), workers.rank(parameters)
     if rank is None:
-        like: dict[str, object] = {}
-        with suppress(NotFound):
-            like = read(f"{out}/{FILE}")["parameters"].to_dict() if given.resume else like
+        like = read_record(f"{out}/{FILE}").get("parameters") if given.resume else None
         return workers.launch(engines.settle(parameters, like), arguments, stop)
     if rank == 0:
         logger.addHandler(logging.StreamHandler(sys.stdout))
@@ -86,19 +81,22 @@ def _train(arguments: Sequence[str], stop: threading.Event) -> int:
 
 
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        "python -m genokit.train", description="Train LeNet on digits.", allow_abbrev=False
-    )
+    about = "Train LeNet on digits. The options from --epochs on are described in genokit.train.Parameters."
+    parser = argparse.ArgumentParser("python -m genokit.train", description=about, allow_abbrev=False)
     needed = "--sweep" not in arguments
     parser.add_argument("--data", required=needed, help="name or path of the data set's manifest, such as mnist")
     parser.add_argument("--out", required=needed, help="folder for the checkpoint, here or s3://bucket/folder")
     parser.add_argument("--resume", action="store_true", help="continue from the checkpoint in OUT, if it exists")
     parser.add_argument("--sweep", nargs=3, metavar=("PLAN", "ROUND", "PLACE"), help="a trial of train.sweep instead")
-    parser.add_argument("--save-min", type=float, default=5, metavar="float", help="minutes between checkpoints")
-    parser.add_argument("--save-batches", type=int, default=0, metavar="int", help="batches between checkpoints")
+    parser.add_argument(
+        "--save-min", type=float, default=5, metavar="float", help="minutes between checkpoints (default: 5)"
+    )
+    parser.add_argument(
+        "--save-batches", type=int, default=0, metavar="int", help="batches between them (default: any)"
+    )
     for field in dataclasses.fields(Parameters):
         name, kind = f"--{field.name.replace('_', '-')}", type(field.default)
-        parser.add_argument(name, type=kind, metavar=kind.__name__, default=field.default)
+        parser.add_argument(name, type=kind, metavar=kind.__name__, default=field.default, help="default: %(default)s")
     return parser.parse_args(arguments)
 
 

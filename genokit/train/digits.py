@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 
-from genokit.errors import InvalidManifest
+from genokit.errors import InvalidManifest, InvalidParameters
 
 if TYPE_CHECKING:
     from genokit.data import Dataset
@@ -54,9 +54,12 @@ def load_digits(dataset: Dataset) -> Digits:
 
     Raises
     ------
+    InvalidParameters
+        This is not a fetched data set.
     InvalidManifest
         The data set does not contain digits; the message names the file, what was expected and what was found.
     """
+    check_dataset(dataset)
     paths = dataset.paths
     if paths.keys() >= set(IDX):
         files = [paths[name] for name in IDX]
@@ -72,6 +75,12 @@ def load_digits(dataset: Dataset) -> Digits:
         f"Data set '{dataset.name}' cannot train LeNet: expected the resources {', '.join(IDX)}, or {SAMPLE} for a "
         f"sample; got {', '.join(sorted(paths)) or 'none'}. Manifest('mnist') has them."
     )
+
+
+def check_dataset(dataset: object) -> None:
+    """Raise InvalidParameters unless this is a fetched data set."""
+    if not hasattr(dataset, "paths"):
+        raise InvalidParameters(f"dataset must be fetched data, as Manifest('mnist').fetch() returns, got {dataset!r}.")
 
 
 def read_idx(path: Path) -> np.ndarray:

@@ -11,7 +11,6 @@ from typing import Protocol
 import numpy as np
 
 from genokit.config import cpus
-from genokit.errors import InvalidParameters
 from genokit.train.digits import Digits
 from genokit.train.network import Weights
 from genokit.train.parameters import Parameters
@@ -32,7 +31,7 @@ class Engine(Protocol):
         """This worker's (images, sum of their losses, right answers) since the last call; waits for the device."""
 
     def total(self, numbers: np.ndarray) -> np.ndarray:
-        """The sum of these numbers over the workers, who all call this together."""
+        """The sum of these numbers, at most five, over the workers, who all call this together."""
 
     def weights(self) -> Weights:
         """A copy of the weights."""
@@ -45,7 +44,11 @@ class Engine(Protocol):
 
 
 def start(p: Parameters, digits: Digits, weights: Weights, momentum: Weights) -> Engine:
-    """The engine that these parameters name, with weights and images on its device; raises MissingDependency."""
+    """The engine that these parameters name, with weights and images on its device; raises MissingDependency.
+
+    An empty ``momentum`` is that of a training that begins: zeros.
+    """
+    momentum = momentum or {name: np.zeros_like(array) for name, array in weights.items()}
     if p.engine == "torch":
         from genokit.train.torch_engine import TorchEngine
 
@@ -79,8 +82,6 @@ def settle(p: Parameters, like: Mapping[str, object] | None = None) -> Parameter
     like = like or {}
     engine = p.engine if p.engine != "auto" else like.get("engine") or choose_engine()
     threads = p.threads or like.get("threads") or _threads(str(engine))
-    if p.precision == "bfloat16" and engine == "mxnet":
-        raise InvalidParameters("precision='bfloat16' needs PyTorch: use engine='torch', or precision='float32'.")
     return p.replace(engine=engine, threads=threads)
 
 

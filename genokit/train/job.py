@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-import time
 import uuid
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from genokit import live, storage
-from genokit.display import drawn
+from genokit.display import Html, drawn
 from genokit.errors import InvalidParameters
+from genokit.train.digits import check_dataset
 from genokit.train.parameters import Parameters
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ def submit(
     image: str | None = None,
     timeout_min: float | None = None,
     save_min: float = 5,
+    save_batches: int = 0,
     out: str | os.PathLike[str] | None = None,
     batch: Batch | None = None,
     **changes: Any,
@@ -61,6 +63,8 @@ def submit(
         The longest time that an attempt may take, in minutes, at least 1. Default: no limit.
     save_min : float, default 5
         Minutes between checkpoints within an epoch.
+    save_batches : int, default 0
+        Batches between checkpoints within an epoch. 0: only ``save_min`` counts.
     out : str or path, optional
         Folder for the checkpoint, which may be on S3 (s3://bucket/folder). A job with an existing checkpoint resumes
         from it. Default: a new folder in ``settings.home/train``, or on AWS in the stack's bucket.
@@ -86,19 +90,12 @@ def submit(
     """
     from genokit.batch import Batch
 
+    check_dataset(dataset)
     batch = batch or Batch()
-    parameters = (parameters or Parameters()).replace(**({"device": "gpu"} if gpus else {}), **changes)
-    parameters = parameters.replace(threads=parameters.threads or max(1, int(vcpus)))
-    if parameters.device == "gpu" and not gpus:
-        raise InvalidParameters("device='gpu' needs a GPU: submit(..., gpus=1, queue='gpu').")
-    if parameters.threads > max(1, vcpus):
-        raise InvalidParameters(
-            f"threads={parameters.threads} need as many vCPUs, got vcpus={vcpus:g}. "
-            f"Use submit(..., vcpus={parameters.threads})."
-        )
+    parameters = for_job((parameters or Parameters()).replace(**changes), gpus, vcpus)
     name = f"lenet-{uuid.uuid4().hex[:8]}"
     where = storage.results(out, "train", name, clients=batch.clients)
-    given = {"data": dataset.ref, "out": where, "save-min": f"{save_min:g}"}
+    given = {"data": dataset.ref, "out": where, "save-min": f"{save_min:g}", "save-batches": f"{save_batches:d}"}
     settings = {key: str(value) for key, value in parameters.to_dict().items()}
     command = ["python", "-m", "genokit.train", "--resume"]
     for key in (*given, *settings):
@@ -109,6 +106,16 @@ def submit(
         retry="interrupted",
     )  # fmt: skip
     return batch.submit(definition, queue=queue, name=name, parameters={**given, **settings}, again=True)
+
+
+def for_job(p: Parameters, gpus: int, vcpus: float) -> Parameters:
+    """The parameters of a training in a job with so many GPUs and vCPUs. Raises InvalidParameters."""
+    p = p.replace(device="gpu" if gpus else p.device, threads=p.threads or max(1, int(vcpus)))
+    if p.device == "gpu" and not gpus:
+        raise InvalidParameters("device='gpu' needs a GPU. Use gpus=1 and queue='gpu'.")
+    if p.threads > max(1, vcpus):
+        raise InvalidParameters(f"threads={p.threads} need as many vCPUs, got vcpus={vcpus:g}. Use vcpus={p.threads}.")
+    return p
 
 
 def own_image(p: Parameters) -> str:
@@ -149,17 +156,12 @@ def follow(job: Job, *, every_s: float = 2) -> History:
     from genokit.batch.job_state import ENDED
     from genokit.train.model import History
 
+    def look() -> tuple[str, Callable[[], Html]]:
+        history = History.from_log(str(job.log()))
+        words = f"{job.name} {job.status}: {history!r}, {len(history.batches)} groups of batches"
+        return words, lambda: drawn(history.plot()[0], words)
+
     if not live.is_interactive():
         job.tail()
-    shown, seen = None, -1
-    while True:
-        ended = job.status in ENDED  # before the log is read, so that no line is missed
-        history = History.from_log(str(job.log()))
-        rows = len(history) + len(history.batches)
-        if live.is_interactive() and rows != seen and rows:
-            words = f"{job.name} {job.status}: {history!r}"
-            shown, seen = live.replaced(shown, drawn(history.plot()[0], words), words), rows
-        if ended:
-            job.raise_for_status()
-            return history
-        time.sleep(every_s)
+    live.follow(lambda: job.status in ENDED, look, every_s)
+    return History.from_log(str(job.raise_for_status().log()))

@@ -273,13 +273,15 @@ class Model:
         Raises
         ------
         InvalidParameters
-            There is not one label per image, or the images have another type or shape.
+            There is not one digit from 0 to 9 per image, or the images have another type or shape.
         """
-        if len(images) != len(labels) or not len(labels):
+        images, labels = np.asarray(images), np.asarray(labels)
+        if labels.shape != images.shape[:1] or not labels.size or not np.isin(labels, np.arange(CLASSES)).all():
             raise InvalidParameters(
-                f"evaluate needs one label per image, got {len(images)} images and {len(labels)} labels."
+                f"evaluate needs one label per image, each a digit from 0 to {CLASSES - 1}, got {images.shape[:1]} "
+                f"images and labels {labels.dtype} {labels.shape}."
             )
-        return Evaluation(np.asarray(labels), self.probabilities(images))
+        return Evaluation(labels.astype(int), self.probabilities(images))
 
     def to_onnx(self, path: str | os.PathLike[str]) -> str:
         """Write the network as an ONNX file, to a path or to s3://bucket/key; returns the address."""

@@ -20,7 +20,10 @@ from typing import Any
 from genokit.errors import InvalidParameters, MissingDependency
 
 # NumPy < 2 has no `bool`, NumPy 2 no `Inf`; MXNet reads both inside functions, long after its import.
-KEPT = {"bool", "Inf"}
+KEPT = {"bool": bool, "Inf": float("inf")}
+# MXNet's import takes these for mx.np, which the kit does not use: a None will do.
+LENT = ("NAN", "NINF", "NZERO", "NaN", "PINF", "PZERO", "alltrue", "in1d", "mirr", "msort", "npv", "pmt", "ppmt",
+        "product", "pv", "rate", "round_", "sometrue", "trapz")  # fmt: skip
 
 
 def load(threads: int | None = None) -> ModuleType:
@@ -87,42 +90,22 @@ def _import() -> ModuleType:
         raise MissingDependency(f"MXNet is installed but cannot be loaded: {error}. {step}") from error
 
 
-def _dropped_names() -> dict[str, object]:
-    import numpy as np
-
-    def gone(*_: object) -> None:
-        raise NotImplementedError("NumPy has removed this function.")
-
-    removed = ("alltrue", "in1d", "msort", "product", "round_", "sometrue", "trapz", "mirr", "npv", "pmt", "ppmt", "pv",
-               "rate")  # fmt: skip
-    old: dict[str, object] = {
-        "bool": bool,  # in NumPy < 2 MXNet needs Python's; NumPy 2 has its own again
-        **dict.fromkeys(("Inf", "PINF"), np.inf),
-        **dict.fromkeys(("NaN", "NAN"), np.nan),
-        "NINF": -np.inf,
-        "PZERO": 0.0,
-        "NZERO": -0.0,
-        **dict.fromkeys(removed, gone),  # MXNet offers them in mx.np, and the kit does not use that
-    }
-    # vars(), because hasattr() would trigger NumPy's warnings about these names.
-    return {name: value for name, value in old.items() if name not in vars(np)}
-
-
 @contextmanager
 def _prepared(threads: int) -> Iterator[None]:
     """Set NumPy, warnings and OMP_NUM_THREADS as MXNet needs them, and restore them afterwards."""
     import numpy as np
 
-    names, before = _dropped_names(), os.environ.get("OMP_NUM_THREADS")
+    # vars(), because hasattr() would trigger NumPy's warnings about these names.
+    lent, before = [name for name in LENT if name not in vars(np)], os.environ.get("OMP_NUM_THREADS")
     os.environ["OMP_NUM_THREADS"] = str(threads)
-    vars(np).update(names)
+    vars(np).update(dict.fromkeys(lent) | {name: value for name, value in KEPT.items() if name not in vars(np)})
     try:
         with warnings.catch_warnings():
             # distutils, old regular expressions, NumPy's deprecations: MXNet is no longer maintained.
             warnings.simplefilter("ignore")
             yield
     finally:
-        for name in names.keys() - KEPT:
+        for name in lent:
             delattr(np, name)
         del os.environ["OMP_NUM_THREADS"]
         if before is not None:

@@ -12,6 +12,8 @@ from genokit.train.mxnet import context, load
 from genokit.train.network import SHAPES, Weights
 from genokit.train.parameters import Parameters
 
+MOST_NUMBERS = 5  # that the workers add up at once
+
 
 class MxnetEngine:
     """The network as a hybridized gluon block with static memory, and one fused update of all weights."""
@@ -30,17 +32,14 @@ class MxnetEngine:
         self.loss_of.hybridize()
         self.own = [self.net.collect_params()[name].data() for name in SHAPES]
         self.gradients = [self.net.collect_params()[name].grad() for name in SHAPES]
-        self.moments = [
-            mx.nd.array(momentum[name] if momentum else np.zeros(shape), ctx=self.device)
-            for name, shape in SHAPES.items()
-        ]
+        self.moments = [mx.nd.array(momentum[name], ctx=self.device) for name in SHAPES]
         # What multi_sgd_mom_update takes: each weight, its gradient and its momentum, one after the other.
         together = zip(self.own, self.gradients, self.moments, strict=True)
         self.updated = [one for three in together for one in three]
         self.store = mx.kv.create("dist_sync") if p.workers > 1 else None  # sums over the workers
         if self.store:
             self.store.init(list(range(len(self.gradients))), self.gradients)
-        self.totals: dict[int, int] = {}  # the store's keys, by the count of numbers
+            self.store.init(len(self.gradients), mx.nd.zeros(MOST_NUMBERS, dtype=np.float64))
         self.seen: list[tuple[Any, Any, np.ndarray]] = []  # of each batch: losses, logits, labels
 
     def step(self, rows: np.ndarray, shifts: np.ndarray | None, rate: float, batch: int) -> None:
@@ -79,12 +78,9 @@ class MxnetEngine:
     def total(self, numbers: np.ndarray) -> np.ndarray:
         if not self.store:
             return numbers
-        array = self.mx.nd.array(numbers, dtype=np.float64)
-        if len(numbers) not in self.totals:
-            self.totals[len(numbers)] = len(self.gradients) + len(self.totals)
-            self.store.init(self.totals[len(numbers)], array)
-        self.store.pushpull(self.totals[len(numbers)], array, out=array)
-        return np.asarray(array.asnumpy())
+        array = self.mx.nd.array(np.pad(numbers, (0, MOST_NUMBERS - len(numbers))), dtype=np.float64)
+        self.store.pushpull(len(self.gradients), array, out=array)
+        return np.asarray(array.asnumpy()[: len(numbers)])
 
     def weights(self) -> Weights:
         return {name: array.asnumpy() for name, array in zip(SHAPES, self.own, strict=True)}

@@ -109,6 +109,8 @@ class Parameters:
                 wrong.append(f"{name} must be {expected}, got {value!r}")
             elif not isinstance(kind, str):  # so that 1, 1.0 and NumPy's numbers are the same parameter
                 object.__setattr__(self, name, kind(value))
+        if (self.engine, self.precision) == ("mxnet", "bfloat16"):
+            wrong.append("precision='bfloat16' needs PyTorch: use engine='torch', or precision='float32'")
         if wrong:
             raise InvalidParameters("\n".join(wrong))
 
@@ -171,4 +173,4 @@ def _allowed() -> dict[str, tuple[Any, ...]]:
 def _wording(kind: type, low: float, below: float) -> str:
     if kind is int:
         return f"a whole number from {low} to {below - 1}"
-    return f"a number of at least {low}" + ("" if below == math.inf else f" and below {below}")
+    return f"a number of at least {low} and below {below}"

@@ -9,21 +9,20 @@ import uuid
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from genokit import storage
-from genokit.train.checkpoint import locate
-from genokit.train.digits import CLASSES, load_digits
-from genokit.train.model import load
+from genokit.train.checkpoint import FILE, locate
+from genokit.train.digits import CLASSES, check_dataset, load_digits
+from genokit.train.model import Model, load
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from genokit.batch import Batch, Job
     from genokit.data import Dataset
 
 
 def predict(
-    model: str | os.PathLike[str],
+    model: Model | str | os.PathLike[str],
     dataset: Dataset,
     *,
     shards: int = 2,
@@ -37,8 +36,8 @@ def predict(
 
     Parameters
     ----------
-    model : str or path
-        A checkpoint, or a folder with one, that the job can read: on AWS on S3.
+    model : Model, str or path
+        A model; or a checkpoint, or a folder with one, that the job can read: on AWS on S3.
     dataset : Dataset
         Digits, as for ``fit``: training and test images are predicted.
     shards : int, default 2
@@ -64,20 +63,23 @@ def predict(
     --------
     ::
 
-        job = train.predict("s3://lab/lenet.safetensors", digits, shards=20).wait()
+        job = train.predict(train.load("lenet.safetensors"), digits, shards=20)
         train.predictions(job).query("predicted != label")
     """
     from genokit.batch import Batch
 
+    check_dataset(dataset)
     batch = batch or Batch()
+    name = f"predict-{uuid.uuid4().hex[:8]}"
+    where = storage.results(out, "train", name, clients=batch.clients)
+    if isinstance(model, Model):
+        model = model.save(f"{where}/{FILE}")
     load(model)  # so that a wrong address is refused here
     command = ["python", "-m", "genokit.train.prediction", "Ref::model", "Ref::data", "Ref::shards", "Ref::out"]
     threads = {"OPENBLAS_NUM_THREADS": str(max(1, int(vcpus)))}  # more than its cores slow a job down tenfold
     definition = batch.define(
         "lenet-predict", command=command, vcpus=vcpus, memory_gib=memory_gib, environment=threads
     )  # fmt: skip
-    name = f"predict-{uuid.uuid4().hex[:8]}"
-    where = storage.results(out, "train", name, clients=batch.clients)
     given = {"model": locate(model), "data": dataset.ref, "shards": str(shards), "out": where}
     return batch.submit(definition, queue=queue, name=name, parameters=given, size=shards, again=True)
 
@@ -101,18 +103,14 @@ def predictions(job: Job) -> pd.DataFrame:
     JobFailed
         The job, or one of its children, has FAILED.
     """
-    import pandas as pd
-
     job.wait().raise_for_status()
-    count, folder = int(job.parameters["shards"]), job.parameters["out"]
+    count, folder = job.size or 1, job.parameters["out"]
     parts = [pd.read_csv(io.BytesIO(storage.read(f"{folder}/{_file(shard)}"))) for shard in range(count)]
     return pd.concat(parts, ignore_index=True)
 
 
 def main(model: str, data: str, shards: str, out: str) -> None:
     """Predict one part: the command of the job's children."""
-    import pandas as pd
-
     from genokit.data import Manifest
 
     shard = int(os.environ["AWS_BATCH_JOB_ARRAY_INDEX"])

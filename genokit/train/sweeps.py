@@ -6,12 +6,13 @@ import itertools
 import json
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from genokit import live, storage
 from genokit.batch.job_state import ENDED
@@ -20,12 +21,12 @@ from genokit.display import table as table_of
 from genokit.errors import InvalidParameters, NotFound
 from genokit.plots import learning_curves, parallel_coordinates
 from genokit.train import checkpoint
-from genokit.train.job import own_image
+from genokit.train.digits import check_dataset
+from genokit.train.job import for_job, own_image
 from genokit.train.model import History, Model, load
 from genokit.train.parameters import Parameters
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.axes import Axes
 
     from genokit.batch import Batch, Job
@@ -61,7 +62,7 @@ def sweep(
     parameters : Parameters, optional
         What all trials have in common. Default: ``Parameters()``, with as many threads as ``vcpus``.
     trials : int, optional
-        So many random combinations. Default: all combinations of the axes, a grid.
+        Draw so many random combinations, of which equal ones are one trial. Default: all combinations, a grid.
     halving : int, default 0
         Successive halving (Jamieson and Talwalkar, https://arxiv.org/abs/1502.07943): with 3, all trials train for a
         fraction of their epochs, the best third of them for three times as many, and so on; each round is an array job
@@ -76,7 +77,7 @@ def sweep(
         Where to submit. Default: ``Batch()``.
     **axes
         The parameters that vary: a list of values, or with ``trials`` also a pair (low, high) of which numbers are
-        drawn, on a logarithmic scale if low is above 0.
+        drawn, on a logarithmic scale if low is above 0. A single value applies to all trials.
 
     Returns
     -------
@@ -97,12 +98,10 @@ def sweep(
     """
     from genokit.batch import Batch
 
+    check_dataset(dataset)
     batch = batch or Batch()
-    base = (parameters or Parameters()).replace(**({"device": "gpu"} if gpus else {}))
-    fixed = {name: value for name, value in axes.items() if not isinstance(value, (list, tuple, range, np.ndarray))}
-    base = base.replace(**fixed)
-    base = base.replace(threads=base.threads or max(1, int(vcpus)))
-    chosen = combinations(base, {name: axes[name] for name in axes if name not in fixed}, trials, draw_seed)
+    base = parameters or Parameters()
+    chosen = [for_job(p, gpus, vcpus) for p in combinations(base, axes, trials, draw_seed)]
     folder = storage.results(out, "train", "sweeps", clients=batch.clients)
     found = [{"out": f"{folder}/{_key(p, dataset.sha256)}", "parameters": p.to_dict()} for p in chosen]
     sizes = rounds(len(chosen), [p.epochs for p in chosen], halving)
@@ -113,7 +112,7 @@ def sweep(
     definition = batch.define(
         "lenet-sweep-gpu" if gpus else "lenet-sweep",
         command=["python", "-m", "genokit.train", "--sweep", "Ref::plan", "Ref::round", "Ref::place"],
-        image=image or own_image(base), gpus=gpus, vcpus=vcpus, memory_gib=memory_gib, retry="interrupted",
+        image=image or own_image(chosen[0]), gpus=gpus, vcpus=vcpus, memory_gib=memory_gib, retry="interrupted",
     )  # fmt: skip
     jobs: list[Job] = []
     known, histories = batch.jobs(queue=queue), _histories(plan)
@@ -132,22 +131,25 @@ def sweep(
     return Sweep(plan, jobs)
 
 
-def combinations(
-    base: Parameters, axes: Mapping[str, Sequence[Any]], trials: int | None, seed: int
-) -> list[Parameters]:
-    """The grid of the axes' values, or ``trials`` random combinations. Raises InvalidParameters.
+def combinations(base: Parameters, axes: Mapping[str, Any], trials: int | None, seed: int) -> list[Parameters]:
+    """The grid of the axes' values, or ``trials`` random combinations, each once. Raises InvalidParameters.
 
     >>> [p.seed for p in combinations(Parameters(), {"seed": [1, 2], "epochs": [3]}, None, 1)]
     [1, 2]
     >>> [16 <= p.batch_size <= 64 for p in combinations(Parameters(), {"batch_size": (16, 64)}, 2, 1)]
     [True, True]
     """
-    if not axes or not all(len(values) for values in axes.values()):
+    lists = {name: of if isinstance(of, Collection) and not isinstance(of, str) else [of] for name, of in axes.items()}
+    if not lists or not all(len(values) for values in lists.values()):
         raise InvalidParameters("A sweep needs values to choose from: sweep(digits, learning_rate=[0.01, 0.05, 0.1]).")
+    if trials is not None and (not isinstance(trials, int) or trials < 1):
+        raise InvalidParameters(f"trials must be a whole number of at least 1, got {trials!r}.")
     if trials is None:
-        return [base.replace(**dict(zip(axes, values, strict=True))) for values in itertools.product(*axes.values())]
-    dice = np.random.RandomState(seed)
-    return [base.replace(**{name: _drawn(dice, values) for name, values in axes.items()}) for _ in range(trials)]
+        chosen = [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())]
+    else:
+        dice = np.random.RandomState(seed)
+        chosen = [{name: _drawn(dice, values) for name, values in lists.items()} for _ in range(trials)]
+    return list(dict.fromkeys(base.replace(**each) for each in chosen))
 
 
 def rounds(trials: int, epochs: Sequence[int], halving: int) -> list[int]:
@@ -187,17 +189,18 @@ class Sweep:
             completed ``epochs``, ``validation_accuracy``, ``validation_loss``, ``accuracy``, ``loss`` and ``seconds``
             of all of them, and ``reason`` (of a failure, or what went wrong with the training).
         """
-        return self._table(_histories(self.plan))
+        return self._now()[0]
 
-    def _table(self, histories: Sequence[History]) -> pd.DataFrame:
-        from pandas import DataFrame
-
+    def _now(self) -> tuple[pd.DataFrame, list[History]]:
+        """The table, and the histories from which it is made."""
+        histories = _histories(self.plan)
         states = self._states(histories)
-        return DataFrame([
+        table = pd.DataFrame([
             {name: trial["parameters"][name] for name in self.axes}
             | _row(trial, history, *states.get(place, ("SUCCEEDED", "")))
             for place, (trial, history) in enumerate(zip(self.plan["trials"], histories, strict=True))
         ]).rename_axis("trial")  # fmt: skip
+        return table, histories
 
     @property
     def axes(self) -> list[str]:
@@ -207,20 +210,14 @@ class Sweep:
 
     def best(self) -> Model:
         """The model with the highest validation accuracy. Raises NotFound if no trial has completed an epoch."""
-        return load(self.best_address)
-
-    @property
-    def best_address(self) -> str:
-        """The folder of the best model's checkpoint, for ``train.load`` and ``train.predict``."""
-        table = self.table()["validation_accuracy"].dropna()
-        if table.empty:
+        known = self.table()["validation_accuracy"].dropna()
+        if known.empty:
             raise NotFound("No trial of this sweep has completed an epoch. Wait with follow(), or see table().")
-        return str(self.plan["trials"][table.idxmax()]["out"])
+        return load(self.plan["trials"][known.idxmax()]["out"])
 
     def plot(self) -> tuple[Axes, Axes]:
         """The trials as parallel coordinates, and their learning curves, in two figures."""
-        histories = _histories(self.plan)
-        return self._plot(self._table(histories), histories)
+        return self._plot(*self._now())
 
     def _plot(self, table: pd.DataFrame, histories: Sequence[History]) -> tuple[Axes, Axes]:
         curves = [history.table for history in histories]
@@ -238,8 +235,7 @@ class Sweep:
         return self
 
     def _look(self) -> tuple[str, Callable[[], Html]]:
-        histories = _histories(self.plan)  # read once for all that is shown
-        table = self._table(histories)
+        table, histories = self._now()
         words = _words(table)
         return words, lambda: stack(_html(table), *[drawn(ax, words) for ax in self._plot(table, histories)])
 
@@ -311,7 +307,7 @@ def _best(table: pd.DataFrame) -> str:
     return f"{known.max():.4f}" if len(known) else "none yet"
 
 
-def _drawn(dice: np.random.RandomState, values: Sequence[Any]) -> Any:
+def _drawn(dice: np.random.RandomState, values: Collection[Any]) -> Any:
     """One of the values, or a number from low to high where a pair of numbers says so."""
     if not (isinstance(values, tuple) and len(values) == 2 and all(isinstance(one, (int, float)) for one in values)):
         return list(values)[dice.randint(len(values))]

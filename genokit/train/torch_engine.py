@@ -36,7 +36,7 @@ class TorchEngine:
         self.side = torch.arange(28, device=self.device) + p.shift
         self.labels = self._there(digits.labels.astype(np.int64))
         self.own = [self._there(weights[name]).requires_grad_() for name in SHAPES]
-        self.moments = [self._there(momentum[name] if momentum else np.zeros_like(weights[name])) for name in SHAPES]
+        self.moments = [self._there(momentum[name]) for name in SHAPES]
         self.totals = torch.zeros(3, dtype=torch.float64, device=self.device)
         self._graphed: Callable[[Any, Any, float], None] | None = None
 

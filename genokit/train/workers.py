@@ -118,6 +118,7 @@ def leave(main: Callable[[], int]) -> NoReturn:
     except Exception:
         traceback.print_exc()
         code = 1
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it comes too late to change anything
     if code and "RANK" in os.environ:
         sys.stdout.flush()
         sys.stderr.flush()
