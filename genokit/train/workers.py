@@ -75,12 +75,9 @@ def launch(p: Parameters, arguments: Sequence[str], stop: threading.Event) -> in
 
 def _watched(workers: Processes, servers: Processes, stop: threading.Event) -> int:
     """Wait for the end of the workers, or for the first failure."""
-    told = False
-    while True:
-        codes = [process.poll() for process in (*workers, *servers)]
-        if failed := [code for code in codes if code and code not in STOPPED]:
-            first = min(failed)  # killed, below 0: the others failed because of that
-            return first if first > 0 else 128 - first
+    told, processes = False, (*workers, *servers)
+    codes = [process.poll() for process in processes]
+    while not [code for code in codes if code not in STOPPED]:
         if None not in codes[: len(workers)]:
             return max(code or 0 for code in codes)
         if stop.is_set() and not told:
@@ -88,6 +85,10 @@ def _watched(workers: Processes, servers: Processes, stop: threading.Event) -> i
             for process in workers:
                 process.terminate()
         time.sleep(0.05)
+        codes = [process.poll() for process in processes]
+    time.sleep(0.5)  # one that was killed may end after those that fail because of it
+    first = min(code for process in processes if (code := process.poll()) and code not in STOPPED)
+    return first if first > 0 else 128 - first  # below 0: killed
 
 
 def _started(words: Sequence[str], variables: dict[str, str]) -> subprocess.Popen[bytes]:
