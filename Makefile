@@ -82,7 +82,7 @@ test-spark: dev ## compare Spark's rows with DuckDB's on a real Spark, in a sepa
 
 test-torch: ## run the tests that need PyTorch or onnxruntime, in a separate environment; TORCH=1 allows a large download
 	@environments/setup-torch .venv-torch
-	@.venv-torch/bin/python -m pytest -m torch tests $(ARGS)
+	@.venv-torch/bin/python -m pytest -n 3 --dist worksteal -m torch tests/test_train*.py $(ARGS)
 
 test-browser: dev ## drive the monitor, the explorer and the other widgets in a real JupyterLab, in headless Chromium (Debian: apt-get install chromium)
 	@command -v chromium >/dev/null || { echo "genokit: make test-browser needs chromium" >&2; exit 1; }
