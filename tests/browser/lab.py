@@ -15,10 +15,12 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import nbformat
-from playwright.sync_api import Browser, Page, sync_playwright
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 ROOT = Path(__file__).parents[2]
 # Chromium as root in a container, and without its own errands on the network.
@@ -29,6 +31,8 @@ SWITCHES = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-backgr
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """The system's Chromium, without a screen."""
+    from playwright.sync_api import sync_playwright  # takes a while, and conftest.py is read by every run of pytest
+
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=SWITCHES)
         try:
@@ -64,7 +68,7 @@ def jupyterlab(folder: Path, account: Path) -> Iterator[str]:
         )
     try:
         address = f"http://127.0.0.1:{port}"
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while not answers(f"{address}/api/status?token={token}"):
             assert time.monotonic() < deadline, (folder / "lab.log").read_text()
             assert server.poll() is None, (folder / "lab.log").read_text()
@@ -142,6 +146,16 @@ class Opened:
                 "cell => window.jupyterapp.shell.currentWidget.content.widgets[cell].outputArea.node.textContent", cell
             )
         )
+
+    def settled(self, selector: str) -> Any:
+        """A part of the page, once nothing in it has changed for half a second."""
+        part = self.page.locator(selector).first
+        part.evaluate(
+            "part => new Promise(done => { let timer = setTimeout(done, 500);"
+            " new MutationObserver(() => { clearTimeout(timer); timer = setTimeout(done, 500); })"
+            ".observe(part, {subtree: true, childList: true, attributes: true, characterData: true}); })"
+        )
+        return part
 
     def shut(self) -> None:
         """End the kernel, and leave without saving."""

@@ -51,7 +51,7 @@ def test_a_digit_is_drawn_and_the_model_says_what_it_sees(place: tuple[Path, str
     book = opened(
         f"from genokit import train\ndrawing = train.draw(train.load({model!r}))\ndrawing",
         "print(drawing, drawing.image.shape, drawing.image.max())",
-        "import time; time.sleep(20); print('slept')",
+        "import time; time.sleep(600); print('slept')",
     )
     book.command("application:toggle-left-area")
     book.run(0)
@@ -63,7 +63,7 @@ def test_a_digit_is_drawn_and_the_model_says_what_it_sees(place: tuple[Path, str
     drag(book, (0.53, 0.15), (0.5, 0.5), (0.47, 0.85))
     reads(book, "Most likely a 1")
     book.page.wait_for_function("() => document.querySelector('.gk-draw img.gk-image').naturalWidth === 140")
-    time.sleep(1)
+    book.settled(".gk-draw")
     one = bars(book)
     assert one["1"] == max(one.values()) > 50
     book.page.locator(".gk-draw").screenshot(path=SHOTS / "drawing-light.png")
@@ -80,12 +80,11 @@ def test_a_digit_is_drawn_and_the_model_says_what_it_sees(place: tuple[Path, str
     reads(book, "Most likely a 7")
     assert "slept" not in book.output(2)
     book.dark()
-    time.sleep(1)
-    book.page.locator(".gk-draw").screenshot(path=SHOTS / "drawing-dark.png")
+    book.settled(".gk-draw").screenshot(path=SHOTS / "drawing-dark.png")
     book.page.set_viewport_size({"width": 560, "height": 1200})
-    time.sleep(1)
-    assert book.page.locator(".gk-draw").evaluate("one => one.scrollWidth <= one.clientWidth + 1")
-    book.page.locator(".gk-draw").screenshot(path=SHOTS / "drawing-dark-narrow.png")
+    view = book.settled(".gk-draw")
+    assert view.evaluate("one => one.scrollWidth <= one.clientWidth + 1")
+    view.screenshot(path=SHOTS / "drawing-dark-narrow.png")
 
 
 def test_a_digit_is_drawn_with_the_keys_alone_and_every_part_has_a_name(opened, model: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import re
-import time
 from pathlib import Path
 from typing import Any
 
@@ -66,26 +65,18 @@ def test_the_keyboard_reaches_all_of_it(opened):
     head(book, "Viral sinusitis").wait_for()
 
 
-def test_it_answers_at_once_and_while_the_kernel_works(opened):
-    book = opened(BEGIN + "found.explore()", "import time; time.sleep(30); print('slept')")
+def test_it_answers_while_the_kernel_works(opened):
+    book = opened(BEGIN + "found.explore()", "import time; time.sleep(600); print('slept')")
     book.run(0)
     look_at(book, "drug exposure")
     head(book, "Drug exposure").wait_for()
-    took = []
-    for busy in (False, True):
-        if busy:
-            book.start(1)
-            time.sleep(1)
-        for n in range(6):
-            radio = book.page.get_by_role("radio").nth(n + 6 * busy)
-            name = radio.evaluate("one => one.closest('label').textContent")
-            begun = time.monotonic()
-            radio.click()
-            head(book, name).wait_for()
-            took.append(round(1000 * (time.monotonic() - begun)))
+    book.start(1)
+    for n in range(3):
+        radio = book.page.get_by_role("radio").nth(n)
+        name = radio.evaluate("one => one.closest('label').textContent")
+        radio.click()
+        head(book, name).wait_for()
     assert "slept" not in book.output(1)
-    print(f"a click is answered after {took} ms, the last six while a cell runs")
-    assert sorted(took)[6] < 600
 
 
 def test_light_and_dark_wide_and_narrow(opened):
@@ -106,8 +97,7 @@ def test_light_and_dark_wide_and_narrow(opened):
                 if concept:
                     book.page.get_by_role("radio", name=concept).click()
                     head(book, concept).wait_for()
-                time.sleep(1.5)
-                view = book.page.locator(".gk-explorer")
+                view = book.settled(".gk-explorer")
                 name = f"explorer-{theme}-{width}-{table if not concept else 'concept'}.png"
                 view.screenshot(path=SHOTS / name)
                 assert view.evaluate("one => one.scrollWidth <= one.clientWidth + 1")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import nbformat
@@ -41,7 +40,8 @@ def test_a_notebook_is_run_from_its_form_while_the_kernel_works(place: tuple[Pat
              nbformat.v4.new_code_cell("import time"), nbformat.v4.new_code_cell(WORK)]  # fmt: skip
     nbformat.write(nbformat.v4.new_notebook(cells=cells), place[0] / "work" / "train.ipynb")
     begin = "from genokit.pipelines import parameters\nform = parameters('train.ipynb').form()\nform"
-    book = opened(begin, "import time; time.sleep(25); print('slept')", "print(form.run.outputs['seen'])",
+    waits = "import os, time\nwhile not os.path.exists('go'): time.sleep(0.1)\nprint('waited')"
+    book = opened(begin, waits, "print(form.run.outputs['seen'])",
                   "form.run.form()")  # fmt: skip
     book.command("application:toggle-left-area")
     book.run(0)
@@ -59,11 +59,11 @@ def test_a_notebook_is_run_from_its_form_while_the_kernel_works(place: tuple[Pat
     book.page.locator(".gk-form select").select_option(label="torch")
     book.page.wait_for_function("() => !document.querySelector('.gk-form [role=alert]')")
     book.start(1)
-    time.sleep(1)
     button.click()
     book.page.locator(".gk-form progress").wait_for()
     book.page.locator(".gk-form .gk-card", has_text="SUCCEEDED").wait_for()
-    assert "slept" not in book.output(1), "all this while a cell ran"
+    assert "waited" not in book.output(1), "all this while a cell ran"
+    (place[0] / "work" / "go").touch()
     book.page.locator(".gk-form").screenshot(path=SHOTS / "form-light-2.png")
     book.run(2)
     assert "[7, 0.05, True, 'torch', '2026-01-02', [32, 16], 'NA12878']" in book.output(2)
@@ -72,9 +72,8 @@ def test_a_notebook_is_run_from_its_form_while_the_kernel_works(place: tuple[Pat
     again.wait_for()
     assert again.locator("input[type=number]").first.input_value() == "7"
     book.dark()
-    time.sleep(1)
-    book.page.locator(".gk-form").first.screenshot(path=SHOTS / "form-dark.png")
+    book.settled(".gk-form").screenshot(path=SHOTS / "form-dark.png")
     book.page.set_viewport_size({"width": 700, "height": 1300})
-    time.sleep(1)
+    book.settled(".gk-form")
     assert again.evaluate("one => one.scrollWidth <= one.clientWidth + 1")
     again.screenshot(path=SHOTS / "form-dark-narrow.png")
