@@ -16,7 +16,6 @@ import pytest
 from botocore.exceptions import ClientError, ParamValidationError
 from embedded import wait_until
 from moto import mock_aws
-from moto.stepfunctions.parser.asl.component.state.exec.state_task.service import state_task_service_batch as of_batch
 
 from genokit.backends import Clients
 from genokit.local import shapes
@@ -95,6 +94,10 @@ def executions(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> Iterator[An
     parameters and answers get the case that each side has, jobs go to the account, and a task whose time is over
     terminates its job, as AWS says it does.
     """
+    from moto.stepfunctions.parser.asl.component.state.exec.state_task.service import (  # slow, and not for every run
+        state_task_service_batch as of_batch,
+    )
+
     task, jobs = of_batch.StateTaskServiceBatch, {}
 
     def to_batch(self: Any, parameters: Any, boto_service_name: Any = None, service_action_name: Any = None) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -185,3 +188,10 @@ def cfn_lint(*paths: Path) -> tuple[int, str, str]:
     command = [program, "--include-checks", "I", "--regions", "us-east-1", "eu-central-1", "--", *paths]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout, done.stderr
+
+
+def schemas() -> Iterator[dict[str, Any]]:
+    """AWS's published schemas of the types of resources, as cfn-lint brings them."""
+    folder = Path(find_spec("cfnlint").origin).parent  # to import it would take every run of pytest seconds
+    for file in (folder / "data" / "schemas" / "resources").glob("*.json"):
+        yield json.loads(file.read_text())

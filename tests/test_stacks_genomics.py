@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 
-import cfnlint
 import pytest
 from recorded import Need, Policy, listed, misplaced
 from state_machines import executions, linted, uncreatable, unsendable
-from template import ACCOUNT, GENOMICS, REGION, Template, cfn_lint
+from template import ACCOUNT, GENOMICS, REGION, Template, cfn_lint, schemas
 from test_stacks_template import camel
 
 from genokit import Batch, Settings, Stack, backends, genomics
@@ -142,9 +140,7 @@ def test_what_each_needs_is_allowed_and_its_neighbours_things_are_not():
 
 def test_the_deployer_may_what_cloudformations_handler_of_the_machine_does():
     granted = {action.lower() for one in DEPLOYER["Statement"] for action in listed(one["Action"])}
-    schemas = (Path(cfnlint.__file__).parent / "data" / "schemas" / "resources").glob("*.json")
-    found = (json.loads(file.read_text()) for file in schemas)
-    handlers = next(one for one in found if one.get("typeName") == "AWS::StepFunctions::StateMachine")["handlers"]
+    handlers = next(one for one in schemas() if one.get("typeName") == "AWS::StepFunctions::StateMachine")["handlers"]
     names = ("create", "read", "update", "delete")
     asked = {action.lower() for name in names for action in handlers[name]["permissions"]}
     of_others = ("kms:", "s3:")  # it has no key and no file of its own

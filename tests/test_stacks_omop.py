@@ -9,11 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import boto3
-import cfnlint
 import pytest
 from botocore.stub import Stubber
 from recorded import Need, Policy, listed, misplaced
-from template import ACCOUNT, OMOP, REGION, Template, cfn_lint
+from template import ACCOUNT, OMOP, REGION, Template, cfn_lint, schemas
 
 from genokit import Settings, Stack, backends
 from genokit.errors import ConfirmationNeeded, InvalidRequest
@@ -213,8 +212,7 @@ def test_with_the_first_two_policies_the_deployer_may_what_cloudformations_handl
     asked = set()
     new = {one["Type"] for one in whole.resources.values()} - {one["Type"] for one in Template().resources.values()}
     assert len(new) == 12
-    for file in (Path(cfnlint.__file__).parent / "data" / "schemas" / "resources").glob("*.json"):
-        schema = json.loads(file.read_text())
+    for schema in schemas():
         if schema.get("typeName") in new:
             told = [schema.get("handlers", {}).get(name, {}) for name in ("create", "read", "update", "delete")]
             asked |= {action.lower() for one in told for action in one.get("permissions", [])}

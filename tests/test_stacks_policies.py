@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import boto3
-import cfnlint
 import pytest
 from embedded import Box, served, through
 from moto import mock_aws
@@ -29,7 +28,7 @@ from recorded import (
     needs,
     resource_types,
 )
-from template import ACCOUNT, CHALLENGE, GENOMICS, OMOP, PATH, REGION, STACK, Template
+from template import ACCOUNT, CHALLENGE, GENOMICS, OMOP, PATH, REGION, STACK, Template, schemas
 from test_stacks_challenge import GIVEN as CHALLENGED
 from test_stacks_image import Aws, by_codebuild, own_tag, small_checkout, stand_in
 from test_stacks_template import submitted
@@ -462,8 +461,7 @@ def handlers(*names):
     """By type of the template's resources, the actions that AWS's published schemas say their handlers call."""
     kinds = {one["Type"] for one in template.resources.values()}
     found = {}
-    for file in (Path(cfnlint.__file__).parent / "data" / "schemas" / "resources").glob("*.json"):
-        schema = json.loads(file.read_text())
+    for schema in schemas():
         if schema.get("typeName") in kinds:
             told = schema.get("handlers", {})
             actions = {action for name in names for action in told.get(name, {}).get("permissions", [])}
