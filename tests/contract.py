@@ -176,7 +176,7 @@ class Place:
 def embedded(home: Path) -> Iterator[Place]:
     settings = Settings(home=home)
     clients = backends.clients(settings)
-    yield Place("embedded", clients.batch, clients.logs, "highPriority", "genokit", patience_s=60, poll_s=0.01)
+    yield Place("embedded", clients.batch, clients.logs, "highPriority", "genokit", patience_s=120, poll_s=0.01)
     backends.account(settings).stop()
 
 
@@ -184,7 +184,7 @@ def embedded(home: Path) -> Iterator[Place]:
 def door(home: Path) -> Iterator[Place]:
     settings = Settings(home=home)
     with served(settings) as opened, through(opened) as clients:
-        yield Place("door", clients.batch, clients.logs, "highPriority", "genokit", patience_s=60, poll_s=0.01)
+        yield Place("door", clients.batch, clients.logs, "highPriority", "genokit", patience_s=120, poll_s=0.01)
     backends.account(settings).stop()
 
 

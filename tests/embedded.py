@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import boto3
@@ -143,6 +144,11 @@ class Box:
         with pytest.raises(ClientError) as caught:
             call(**request)
         return caught.value.response["Error"]["Code"], caught.value.response["Error"]["Message"]
+
+
+def waits_for(file: Path) -> list[str]:
+    """The command of a job that ends when a test makes the file, and not before, however slow the machine is."""
+    return ["sh", "-c", f"until [ -e '{file}' ]; do sleep 0.05; done"]
 
 
 def wait_until(true: Callable[[], Any], within_s: float = 120) -> None:

@@ -31,7 +31,7 @@ def all_of(box: Box) -> list[dict[str, str]]:
     return [{"type": "VCPU", "value": f"{vcpus}"}, {"type": "MEMORY", "value": "64"}]
 
 
-def until(box: Box, settings: Settings, job_id: str, words: str, within_s: float = 20) -> Explanation:
+def until(box: Box, settings: Settings, job_id: str, words: str, within_s: float = 120) -> Explanation:
     """The explanation, as soon as it has these words: the supervisor needs a moment."""
     deadline = time.monotonic() + within_s
     while words not in str(found := why(box, settings, job_id)):

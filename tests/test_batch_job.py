@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import unicodedata
+from pathlib import Path
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError
 from botocore.stub import Stubber
-from embedded import PLACES
+from embedded import PLACES, waits_for
 
 from genokit import Batch, Job, Settings
 from genokit.backends import Clients
@@ -47,10 +48,11 @@ def test_another_kernel_takes_a_job_up_by_its_id(batch: Batch, account: Settings
     assert theirs.parameters == {"who": "you"}
 
 
-def test_waiting_has_an_end_and_the_job_goes_on(batch: Batch) -> None:
-    job = batch.submit(batch.define("sleep", command=["sleep", "1"], memory_gib=0.1))
+def test_waiting_has_an_end_and_the_job_goes_on(batch: Batch, tmp_path: Path) -> None:
+    job = batch.submit(batch.define("waits", command=waits_for(tmp_path / "go"), memory_gib=0.1))
     with pytest.raises(JobTimeout, match="goes on"):
         job.wait(0.2)
+    (tmp_path / "go").touch()
     assert job.wait(30).status == "SUCCEEDED"
 
 

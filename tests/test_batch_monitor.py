@@ -13,7 +13,7 @@ from typing import Any
 
 import nbformat
 import pytest
-from embedded import Box
+from embedded import Box, wait_until
 from test_display import HOSTILE, parsed
 
 from genokit import Settings, backends, run
@@ -187,20 +187,13 @@ def live(box):
         one.close()
 
 
-def until(holds: Any, within_s: float = 30) -> None:
-    deadline = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def test_a_job_is_chosen_read_and_cancelled_after_a_yes(box, live):
     job = box.submit(box.define("sh", "-c", "echo one; echo two; sleep 60"))
     box.wait(job, "RUNNING")
     shown = live()
-    until(lambda: shown._names.options)
+    wait_until(lambda: shown._names.options)
     shown._names.value = job
-    until(lambda: "two" in shown._lines.value)
+    wait_until(lambda: "two" in shown._lines.value)
     shown._cancel.click()
     assert "Cancel job" in text(shown._question.value)
     shown._no.click()
@@ -208,7 +201,7 @@ def test_a_job_is_chosen_read_and_cancelled_after_a_yes(box, live):
     shown._cancel.click()
     shown._yes.click()
     assert box.wait(job)["statusReason"] == "Cancelled in the monitor"
-    until(lambda: "✕ FAILED" in text(shown._detail.value))
+    wait_until(lambda: "✕ FAILED" in text(shown._detail.value))
     assert shown._cancel.disabled
     shown._explain.click()
     assert shown._answer.value
@@ -218,7 +211,7 @@ def test_the_filter_leaves_jobs_by_name_and_status(box, live):
     first, second = box.submit(box.define("true")), box.submit(box.define("false"))
     box.wait(first), box.wait(second)
     shown = live()
-    until(lambda: len(shown._names.options) == 2)
+    wait_until(lambda: len(shown._names.options) == 2)
     shown._filter.value = "FAILED"
     assert [job for _, job in shown._names.options] == [second]
     shown._filter.value = "nothing is called so"
@@ -230,10 +223,10 @@ def test_a_child_of_an_array_has_a_log_of_its_own(box, live):
     array = box.submit(box.define("sh", "-c", "echo child $AWS_BATCH_JOB_ARRAY_INDEX"), arrayProperties={"size": 3})
     box.wait(array)
     shown = live(jobs=[array])
-    until(lambda: shown._names.options)
+    wait_until(lambda: shown._names.options)
     shown._names.value = array
     shown._child.value = "2"
-    until(lambda: "child 2" in shown._lines.value)
+    wait_until(lambda: "child 2" in shown._lines.value)
     shown._child.value = "3"
     assert "There is no child" in text(shown._answer.value)
 
@@ -243,11 +236,11 @@ def test_a_closed_view_asks_nothing_and_says_so(box, live):
     calls = []
     box.batch.meta.events.register("provide-client-params", lambda **call: calls.append(call["model"].name))
     shown = live()
-    until(lambda: shown._names.options)
+    wait_until(lambda: shown._names.options)
     shown.close()
     assert "CLOSED" in shown._head.value
     assert shown._explain.disabled
-    until(lambda: not [one for one in threading.enumerate() if one.name == "genokit view"])
+    wait_until(lambda: not [one for one in threading.enumerate() if one.name == "genokit view"])
     made = len(calls)
     assert made
     time.sleep(1.5)
@@ -259,17 +252,21 @@ def test_a_view_on_no_page_asks_nothing_until_it_is_on_one_again(box, live):
     calls = []
     box.batch.meta.events.register("provide-client-params", lambda **call: calls.append(call["model"].name))
     shown = live()
-    until(lambda: shown._names.options)
+    wait_until(lambda: shown._names.options)
     shown.box._view_count = 1
     made = len(calls)
-    until(lambda: len(calls) > made)
+    wait_until(lambda: len(calls) > made)
     shown.box._view_count = 0
-    time.sleep(1)  # for a last look
+
+    def is_still() -> bool:
+        made = len(calls)
+        time.sleep(2)
+        return len(calls) == made
+
+    wait_until(is_still)  # after a last look
     made = len(calls)
-    time.sleep(2)
-    assert len(calls) == made
     shown.box._view_count = 1
-    until(lambda: len(calls) > made)
+    wait_until(lambda: len(calls) > made)
 
 
 def test_a_view_loads_no_pandas_and_no_matplotlib():

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from embedded import PLACES
+from embedded import PLACES, waits_for
 
 from genokit import Batch, Settings
 from genokit.batch import definition
@@ -90,17 +90,21 @@ def test_interrupted_tries_again_after_sigterm_and_not_after_a_failure(batch: Ba
 # --- arrays without rows
 
 
-def test_the_nodes_of_a_job_run_together_and_its_log_and_exit_code_are_the_main_nodes(batch: Batch) -> None:
+def test_the_nodes_of_a_job_run_together_and_its_log_and_exit_code_are_the_main_nodes(
+    batch: Batch, tmp_path: Path
+) -> None:
     script = (
         "echo node $AWS_BATCH_JOB_NODE_INDEX of $AWS_BATCH_JOB_NUM_NODES $0 $GREETING; exit $AWS_BATCH_JOB_NODE_INDEX"
     )
-    wait = f"{script.partition(';')[0]}; sleep 0.5; exit 7"
+    wait = f"{script.partition(';')[0]}; {waits_for(tmp_path / 'go')[-1]}; exit 7"
     command = ["sh", "-c", f'if test "$AWS_BATCH_JOB_NODE_INDEX" = 0; then {wait}; else {script}; fi', "Ref::who"]
     nodes = batch.define("gang", command=command, nodes=2, vcpus=0.5, memory_gib=0.1, parameters={"who": "us"})
     assert batch.definition("gang").nodes == 2
     assert "Nodes" in nodes._repr_html_()
-    job = batch.submit(nodes, environment={"GREETING": "hello"}, memory_gib=0.2).wait()
-    assert (job.status, job.exit_code) == ("FAILED", 7)
+    job = batch.submit(nodes, environment={"GREETING": "hello"}, memory_gib=0.2)
+    batch.job(f"{job.id}#1").wait()
+    (tmp_path / "go").touch()
+    assert (job.wait().status, job.exit_code) == ("FAILED", 7)
     assert job.log()[:] == "node 0 of 2 us hello"
     out = io.StringIO()
     job.tail(out)
@@ -361,7 +365,9 @@ def test_costs_are_foreseen_and_summed(batch: Batch) -> None:
     assert batch.estimate(one, minutes=5).size == 1
     costs = batch.costs(jobs, by="definition")
     assert len(costs.jobs) == 3
-    assert costs.table["vcpu_hours"].sum() >= 3 * 0.19 / 3600
+    ran = [jobs[0].detail, *(jobs[1].child(number).detail for number in range(2))]
+    took_s = sum(one["stoppedAt"] - one["startedAt"] for one in ran) / 1000
+    assert costs.table["vcpu_hours"].sum() == pytest.approx(took_s / 3600)
 
 
 def test_rows_and_a_size_do_not_go_together(batch: Batch) -> None:

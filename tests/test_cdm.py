@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 import warnings
 import zipfile
 
@@ -476,11 +475,10 @@ def test_cards_show_the_cdm_and_a_table_but_no_patient(cdm):
 
 def test_an_interrupt_ends_the_query_and_the_next_one_runs(cdm):
     timer = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
-    begun = time.perf_counter()
     timer.start()
     with pytest.raises(KeyboardInterrupt):
+        # It would take days.
         cdm.query("select count(*) from range(10000000) a(i), range(1000000) b(j) where (a.i * b.j) % 7 = 3")
-    assert time.perf_counter() - begun < 30  # the query would take days
     assert cdm.query("select 1 as a")["a"].tolist() == [1]
 
 

@@ -7,11 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import nbformat
 import pytest
+from embedded import wait_until
 
 from genokit import Batch
 from genokit.__main__ import main
@@ -230,13 +230,12 @@ def test_the_doctor_s_exit_code_says_whether_there_is_a_problem(tmp_path, monkey
     assert main(["doctor"]) == 1
 
 
-def test_an_interrupted_command_leaves_with_130_and_no_traceback():
+def test_an_interrupted_command_leaves_with_130_and_no_traceback(tmp_path, monkeypatch):
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\ntouch {tmp_path}/started\nexec sleep 60\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     with genokit("doctor") as process:
-        # Once it has started a program of its own, it is well inside its work.
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        deadline = time.monotonic() + 240
-        while not children.read_text() and time.monotonic() < deadline:
-            time.sleep(0.01)
+        wait_until((tmp_path / "started").exists)  # it waits five seconds for this program
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=240)
     assert process.returncode == 130

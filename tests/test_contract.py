@@ -46,7 +46,7 @@ def test_a_job_goes_forward_through_the_states_and_keeps_its_times(place: Place)
     for job in seen:
         assert ("logStreamName" in job.get("container", {})) == (job["status"] in ("RUNNING", "SUCCEEDED"))
     job = seen[-1]
-    assert abs(job["createdAt"] - began) < 5_000
+    assert abs(job["createdAt"] - began) < 60_000
     assert job["createdAt"] <= job["startedAt"] <= job["stoppedAt"]
     assert job["container"]["exitCode"] == 0
     assert place.written(job) == ["out"]
@@ -174,7 +174,7 @@ def test_the_first_rule_whose_conditions_all_hold_decides(
 @pytest.mark.slow
 def test_an_attempt_that_outlasts_its_timeout_fails_and_is_not_tried_again(place: Place) -> None:
     limits = {"timeout": {"attemptDurationSeconds": 60}, "retryStrategy": {"attempts": 3}}
-    place.patience_s = max(place.patience_s, 120)
+    place.patience_s, place.poll_s = max(place.patience_s, 240), max(place.poll_s, 0.5)
     job = place.run("sleep", "100", **limits)
     assert (job["status"], job["statusReason"]) == ("FAILED", "Job attempt duration exceeded timeout")
     assert len(job["attempts"]) == 1
@@ -185,13 +185,14 @@ def test_an_attempt_that_outlasts_its_timeout_fails_and_is_not_tried_again(place
 
 
 def test_cancel_fails_a_job_that_waits_with_the_reason(place: Place) -> None:
-    running = place.submit(place.define("sleep", "1"))
+    running = place.submit(place.define("sleep", "600"))
     waiting = place.submit(place.define("true"), dependsOn=[{"jobId": running}], retryStrategy={"attempts": 3})
     place.wait(waiting, "PENDING")
     place.batch.cancel_job(jobId=waiting, reason="not needed")
     job = place.wait(waiting)
     assert (job["status"], job["statusReason"], job["attempts"]) == ("FAILED", "not needed", [])
     assert job["isCancelled"]
+    place.batch.terminate_job(jobId=running, reason="seen")
     place.wait(running)
 
 
@@ -219,11 +220,12 @@ def test_terminate_stops_a_running_job_for_good_and_gives_it_time_to_tidy_up(pla
 
 
 def test_terminate_cancels_what_has_not_started(place: Place) -> None:
-    running = place.submit(place.define("sleep", "1"))
+    running = place.submit(place.define("sleep", "600"))
     waiting = place.submit(place.define("true"), dependsOn=[{"jobId": running}])
     place.batch.terminate_job(jobId=waiting, reason="never mind")
     job = place.wait(waiting)
     assert (job["status"], job["statusReason"], job["attempts"]) == ("FAILED", "never mind", [])
+    place.batch.terminate_job(jobId=running, reason="seen")
     place.wait(running)
 
 
@@ -259,7 +261,7 @@ def test_a_failed_child_fails_its_parent_and_not_its_siblings(place: Place) -> N
 
 
 def test_terminating_the_parent_ends_every_child_and_terminating_a_child_that_one(place: Place) -> None:
-    definition = place.define("sleep", "30")
+    definition = place.define("sleep", "600")
     whole, part = (place.submit(definition, arrayProperties={"size": 2}) for _ in range(2))
     place.batch.terminate_job(jobId=whole, reason="all")
     place.batch.terminate_job(jobId=f"{part}:0", reason="one")
@@ -272,12 +274,13 @@ def test_terminating_the_parent_ends_every_child_and_terminating_a_child_that_on
 
 
 def test_cancelling_the_parent_cancels_the_children_that_wait(place: Place) -> None:
-    first = place.submit(place.define("sleep", "1"))
+    first = place.submit(place.define("sleep", "600"))
     array = place.submit(place.define("true"), arrayProperties={"size": 2}, dependsOn=[{"jobId": first}])
     place.wait(array, "PENDING")
     place.batch.cancel_job(jobId=array, reason="not these")
     assert place.wait(array)["status"] == "FAILED"
     assert [place.describe(f"{array}:{index}")["statusReason"] for index in (0, 1)] == ["not these"] * 2
+    place.batch.terminate_job(jobId=first, reason="seen")
     place.wait(first)
 
 
@@ -285,7 +288,7 @@ def test_cancelling_the_parent_cancels_the_children_that_wait(place: Place) -> N
 
 
 def test_a_job_is_pending_until_all_it_depends_on_has_succeeded(place: Place) -> None:
-    first, second = place.submit(place.define("sleep", "0.4")), place.submit(place.define("true"))
+    first, second = place.submit(place.define("sleep", "2")), place.submit(place.define("true"))
     last = place.submit(place.define("true"), dependsOn=[{"jobId": first}, {"jobId": second}])
     assert place.wait(last, "PENDING")["dependsOn"] == [{"jobId": first}, {"jobId": second}]
     ends = [place.wait(one)["stoppedAt"] for one in (first, second)]
@@ -340,7 +343,7 @@ def listed(place: Place, **request: Any) -> list[str]:
 
 
 def test_a_list_holds_running_jobs_unless_a_status_is_named(place: Place) -> None:
-    running = place.submit(place.define("sleep", "30"))
+    running = place.submit(place.define("sleep", "600"))
     place.wait(running, "RUNNING")
     ended = place.run("true")["jobId"]
     assert running in listed(place, jobQueue=place.queue)

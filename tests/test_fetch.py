@@ -60,7 +60,7 @@ def folder(tmp_path):
 @pytest.fixture
 def at(tmp_path):
     """Settings with mirrors and a cache of this test's own."""
-    return lambda *mirrors: Settings(home=tmp_path / "home", mirrors=mirrors, timeout_s=2)
+    return lambda *mirrors: Settings(home=tmp_path / "home", mirrors=mirrors, timeout_s=60)
 
 
 @contextlib.contextmanager

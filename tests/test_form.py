@@ -52,7 +52,7 @@ def button(form: Any, words: str) -> Any:
 
 def pressed(form: Any) -> str:
     button(form, "Run").click()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not button(form, "Stop").disabled:
         assert time.monotonic() < deadline
         time.sleep(0.05)

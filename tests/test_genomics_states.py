@@ -130,8 +130,11 @@ def test_an_execution_ends_where_a_job_fails_with_its_step_and_cause(step, accou
 def test_a_job_that_takes_too_long_is_terminated(account, cheap, monkeypatch):
     batch = Batch(settings=account)
     lasting = batch.define("lasting", command=["sleep", "300"], memory_gib=0.1).arn
+    made = machine(cheap | {"call": lasting}, QUEUES, 120)
+    for name, task in tasks(made):
+        task["TimeoutSeconds"] = 3 if name == "Call" else 120
     with executions(batch.clients, monkeypatch) as execute:
-        done = execute(machine(cheap | {"call": lasting}, QUEUES, 4), GIVEN)
+        done = execute(made, GIVEN)
     assert (done["status"], done["error"]) == ("FAILED", "CallFailed")
     assert json.loads(done["cause"])["Error"] == "States.Timeout"
     wait_until(lambda: "FAILED" in list(batch.jobs().query("name == 'genomics-call'")["status"]))

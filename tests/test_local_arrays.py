@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
-from embedded import Box
+from embedded import Box, waits_for
 
 from genokit import Settings
 
@@ -46,10 +47,11 @@ def test_terminating_an_array_ends_all_its_children(box: Box) -> None:
     assert box.describe(f"{array}:5")["statusReason"] == "enough"
 
 
-def test_a_dependent_job_waits_and_then_runs(box: Box) -> None:
-    first = box.submit(box.define("sleep", "0.3"))
+def test_a_dependent_job_waits_and_then_runs(box: Box, tmp_path: Path) -> None:
+    first = box.submit(box.define(*waits_for(tmp_path / "go")))
     second = box.submit(box.define("true"), dependsOn=[{"jobId": first}])
-    assert box.wait(second, "PENDING")["status"] == "PENDING"
+    box.wait(second, "PENDING")
+    (tmp_path / "go").touch()
     ended, started = box.wait(first)["stoppedAt"], box.wait(second)["startedAt"]
     assert ended <= started
 
@@ -173,19 +175,20 @@ def multinode(box: Box, script: str, nodes: int = 2) -> str:
     return box.submit("nodes")
 
 
-def test_the_nodes_of_a_multinode_job_run_together_and_know_one_another(box: Box) -> None:
+def test_the_nodes_of_a_multinode_job_run_together_and_know_one_another(box: Box, tmp_path: Path) -> None:
     script = (
         "echo $AWS_BATCH_JOB_NODE_INDEX of $AWS_BATCH_JOB_NUM_NODES main $AWS_BATCH_JOB_MAIN_NODE_INDEX "
-        "at $AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS; test $AWS_BATCH_JOB_NODE_INDEX = 1 || sleep 1"
+        f"at $AWS_BATCH_JOB_MAIN_NODE_PRIVATE_IPV4_ADDRESS; touch {tmp_path}/$AWS_BATCH_JOB_NODE_INDEX; "
+        f"{waits_for(tmp_path / '0')[-1]}; {waits_for(tmp_path / '1')[-1]}; "  # one after the other they would not end
+        f"test $AWS_BATCH_JOB_NODE_INDEX = 1 || {waits_for(tmp_path / 'go')[-1]}"
     )
     job_id = multinode(box, script)
-    job = box.wait(job_id)
-    assert job["status"] == "SUCCEEDED"
+    box.wait(f"{job_id}#1")
+    (tmp_path / "go").touch()
+    assert box.wait(job_id)["status"] == "SUCCEEDED"
     assert box.written(f"{job_id}#0") == ["0 of 2 main 0 at"]
     assert box.written(f"{job_id}#1") == ["1 of 2 main 0 at 127.0.0.1"]
-    one, other = (box.describe(f"{job_id}#{number}") for number in (0, 1))
-    assert abs(one["startedAt"] - other["startedAt"]) < 200
-    assert other["nodeDetails"] == {"nodeIndex": 1, "isMainNode": False}
+    assert box.describe(f"{job_id}#1")["nodeDetails"] == {"nodeIndex": 1, "isMainNode": False}
     nodes = box.batch.list_jobs(multiNodeJobId=job_id, jobStatus="SUCCEEDED")["jobSummaryList"]
     assert [node["nodeProperties"]["nodeIndex"] for node in nodes] == [0, 1]
 

@@ -12,7 +12,7 @@ import boto3
 import psutil
 import pytest
 from botocore.exceptions import ClientError, ParamValidationError
-from embedded import SMALL, Box, wait_until
+from embedded import SMALL, Box, wait_until, waits_for
 
 from genokit import Settings, backends
 
@@ -24,12 +24,15 @@ def box(account: Settings) -> Box:
     return Box(account)
 
 
-def test_a_job_passes_through_the_states_in_order_and_keeps_its_times(box: Box) -> None:
-    job_id = box.submit(box.define("sh", "-c", "echo out; sleep 0.3; echo err >&2; exit 3"))
+def test_a_job_passes_through_the_states_in_order_and_keeps_its_times(box: Box, tmp_path: Path) -> None:
+    wait = waits_for(tmp_path / "go")[-1]
+    job_id = box.submit(box.define("sh", "-c", f"echo out; {wait}; echo err >&2; exit 3"))
     seen: list[str] = []
     while not seen or seen[-1] not in ("SUCCEEDED", "FAILED"):
         job = box.describe(job_id)
         seen += [job["status"]] if job["status"] not in seen else []
+        if seen[-1] == "RUNNING":
+            (tmp_path / "go").touch()
     assert seen == sorted(seen, key=ORDER.index)
     assert seen[-2:] == ["RUNNING", "FAILED"]
     assert job["createdAt"] <= job["startedAt"] <= job["stoppedAt"]
@@ -144,8 +147,8 @@ def test_jobs_are_listed_by_queue_and_status_page_by_page(box: Box) -> None:
     assert [job["jobId"] for job in box.batch.describe_jobs(jobs=["unknown", *ids])["jobs"]] == ids
 
 
-def test_cancel_stops_what_waits_and_lets_go_on_what_runs(box: Box) -> None:
-    running = box.submit(box.define("sleep", "0.5"))
+def test_cancel_stops_what_waits_and_lets_go_on_what_runs(box: Box, tmp_path: Path) -> None:
+    running = box.submit(box.define(*waits_for(tmp_path / "go")))
     box.wait(running, "RUNNING")
     waiting = box.submit(box.define("true", resourceRequirements=[{"type": "VCPU", "value": "999"}, SMALL[1]]))
     box.wait(waiting, "RUNNABLE")
@@ -153,6 +156,7 @@ def test_cancel_stops_what_waits_and_lets_go_on_what_runs(box: Box) -> None:
         box.batch.cancel_job(jobId=job_id, reason="changed my mind")
     job = box.wait(waiting)
     assert (job["status"], job["statusReason"], job["attempts"]) == ("FAILED", "changed my mind", [])
+    (tmp_path / "go").touch()
     assert box.wait(running)["status"] == "SUCCEEDED"
 
 
@@ -174,16 +178,17 @@ def test_a_job_too_large_for_the_machine_waits_and_says_why_and_is_in_nobodys_wa
     assert "999 vCPU" in job["statusReason"]
 
 
-def test_the_queue_of_higher_priority_goes_first(account: Settings, box: Box) -> None:
+def test_the_queue_of_higher_priority_goes_first(box: Box, tmp_path: Path) -> None:
     vcpus = str(
         int(box.batch.describe_compute_environments()["computeEnvironments"][0]["computeResources"]["maxvCpus"])
     )
     whole = [{"type": "VCPU", "value": vcpus}, SMALL[1]]
-    first = box.submit(box.define("sleep", "0.5", resourceRequirements=whole))
+    first = box.submit(box.define(*waits_for(tmp_path / "go"), resourceRequirements=whole))
     box.wait(first, "RUNNING")
     definition = box.define("true", resourceRequirements=whole)
     low = box.submit(definition, "lowPriority")
     high = box.submit(definition, "highPriority")
+    (tmp_path / "go").touch()
     low_job, high_job = box.wait(low), box.wait(high)
     assert high_job["startedAt"] <= low_job["startedAt"]
     assert high_job["stoppedAt"] <= low_job["startedAt"]

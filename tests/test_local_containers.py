@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from embedded import SMALL, Box, wait_until
+from embedded import SMALL, Box, wait_until, waits_for
 
 from genokit import Settings
 from genokit.local.engine import containers, keeper, processes
@@ -65,13 +65,14 @@ def test_a_volume_without_a_name_fails_its_job_and_no_other(
     (tmp_path / "docker").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     box = Box(account)
-    good = box.submit(box.define("sleep", "1"))
+    good = box.submit(box.define(*waits_for(tmp_path / "go")))
     box.wait(good, "RUNNING")
     bad = box.wait(box.submit(box.define("true", image="tools:1", volumes=[{"host": {"sourcePath": "/x"}}])))
     assert (bad["status"], bad["statusReason"]) == (
         "FAILED",
         "CannotStartContainerError: volumes: a volume without a name cannot be mounted",
     )
+    (tmp_path / "go").touch()
     assert box.wait(good)["status"] == "SUCCEEDED"
 
 
@@ -334,7 +335,7 @@ def test_a_terminated_job_gets_sigterm_and_may_say_goodbye(box: Box) -> None:
     job = shell(box, "trap 'echo bye; exit 7' TERM; echo up; while :; do sleep 0.1; done")
     wait_until(lambda: box.describe(job)["status"] == "RUNNING" and "up" in box.written(job))
     box.batch.terminate_job(jobId=job, reason="enough")
-    ended = box.wait(job, within_s=20)
+    ended = box.wait(job)
     assert (ended["status"], ended["statusReason"], ended["container"]["exitCode"]) == ("FAILED", "enough", 7)
     assert box.written(job) == ["up", "bye"]
 
@@ -347,7 +348,7 @@ def test_a_job_terminated_while_its_container_is_being_made_leaves_nothing(box: 
         time.sleep(0.1 * number)
         box.batch.terminate_job(jobId=job, reason="never mind")
     # A shell that has not set its trap yet is deaf to SIGTERM, as every first process is: it goes after the grace.
-    assert {box.wait(job, within_s=60)["statusReason"] for job in jobs} == {"never mind"}
+    assert {box.wait(job)["statusReason"] for job in jobs} == {"never mind"}
 
 
 @real
@@ -355,7 +356,7 @@ def test_a_reclaimed_host_takes_its_containers_along(box: Box) -> None:
     job = shell(box, "trap '' TERM; echo up; sleep 60")
     wait_until(lambda: box.describe(job)["status"] == "RUNNING" and "up" in box.written(job))
     box.account.reclaim(job)
-    assert box.wait(job, within_s=20)["statusReason"].startswith("Host EC2")
+    assert box.wait(job)["statusReason"].startswith("Host EC2")
 
 
 @real
@@ -364,7 +365,7 @@ def test_a_container_whose_keeper_was_killed_is_removed(box: Box, account: Setti
     wait_until(lambda: box.describe(job)["status"] == "RUNNING" and "up" in box.written(job))
     [host] = (account.home / "hosts").iterdir()
     os.kill(processes.lock_holder(host) or 0, signal.SIGKILL)
-    assert box.wait(job, within_s=20)["statusReason"].startswith("Host EC2")
+    assert box.wait(job)["statusReason"].startswith("Host EC2")
 
 
 KEEP = """

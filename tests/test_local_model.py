@@ -199,7 +199,7 @@ class Beside(RuleBasedStateMachine):
 
     def compare(self) -> None:
         self.model.settle()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         while (found := self.found()) != (wanted := self.wanted()):
             assert time.monotonic() < deadline, differences(found, wanted)
             time.sleep(0.01)
@@ -220,7 +220,7 @@ class Beside(RuleBasedStateMachine):
     def open_gate(self, leaf: Modelled, code: int) -> None:
         self.unsettled = False
         self.compare()  # its attempt may not have begun yet
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 120
         gate = None
         while gate is None:
             with contextlib.suppress(OSError):  # ENXIO: it does not read yet

@@ -7,19 +7,26 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from embedded import Box, wait_until
+from embedded import Box, wait_until, waits_for
 
 from genokit import Batch, GenokitError, Settings, backends
 from genokit.doctor import doctor
 from genokit.local import store
 from genokit.local.engine import keeper, processes
 
-SLOW = "import sys, time; open(sys.argv[1], 'a').write('ran '); time.sleep(1.5); print('done')"
+SLOW = """
+import os, sys, time
+open(sys.argv[1], "a").write("ran ")
+while not os.path.exists(sys.argv[1] + ".go"):
+    time.sleep(0.05)
+print("done")
+"""
 
 
 def supervisor(settings: Settings) -> int:
@@ -53,6 +60,7 @@ def test_a_job_outlives_the_kernel_and_the_terminal_that_submitted_it(account: S
     terminal.wait()
     terminal.stdout.close()
     assert job.status == "RUNNING"
+    (tmp_path / "ran.go").touch()
     assert (job.wait(30).status, job.log()) == ("SUCCEEDED", "done")
     assert (tmp_path / "ran").read_text() == "ran "
 
@@ -66,6 +74,7 @@ def test_a_killed_supervisor_comes_back_and_adopts_what_still_runs(account: Sett
     wait_until(lambda: is_gone(first))
     wait_until(lambda: job.status == "RUNNING")
     assert supervisor(account) != first
+    (tmp_path / "ran.go").touch()
     assert (job.wait(30).status, job.exit_code, job.log()) == ("SUCCEEDED", 0, "done")
     assert (tmp_path / "ran").read_text() == "ran "
 
@@ -75,10 +84,11 @@ def test_a_job_that_ended_while_nobody_watched_is_read_from_its_record(account: 
     job = batch.submit(batch.define("slow", command=["python", "-c", SLOW, str(tmp_path / "ran")], memory_gib=0.1))
     wait_until(lambda: (tmp_path / "ran").exists())
     os.kill(supervisor(account), signal.SIGKILL)
+    (tmp_path / "ran.go").touch()
     wait_until(lambda: any('"exitCode"' in record.read_text() for record in account.home.glob("hosts/*")))
+    ended = time.time()
     assert (job.wait(30).status, job.exit_code) == ("SUCCEEDED", 0)
-    assert job.duration_s is not None
-    assert job.duration_s < 5
+    assert job.detail["stoppedAt"] <= 1000 * ended  # not when somebody looked
 
 
 def test_a_job_whose_keeper_is_gone_fails_as_on_a_lost_host(account: Settings) -> None:
@@ -135,7 +145,7 @@ def keep_script(folder: Path, script: str, **members: Any) -> dict[str, Any]:
 
 
 def test_a_keeper_ends_an_attempt_at_its_timeout_even_one_that_will_not_go(tmp_path: Path) -> None:
-    ended = keep_script(tmp_path, "trap '' TERM; while :; do sleep 0.1; done", timeout_s=0.3)
+    ended = keep_script(tmp_path, "trap '' TERM; while :; do sleep 0.1; done", timeout_s=1)
     assert (ended["exitCode"], ended["timed_out"]) == (137, True)
 
 
@@ -150,7 +160,7 @@ UNMARKED = "import resource; resource.setrlimit(resource.RLIMIT_RTTIME, (1 << 40
 
 def test_where_processes_cannot_be_marked_those_of_its_group_end_with_a_job(tmp_path: Path) -> None:
     script = "sleep 300 & echo $! > ../child; sleep 300"
-    assert keep_script(tmp_path, script, timeout_s=0.3, before=UNMARKED)["timed_out"]
+    assert keep_script(tmp_path, script, timeout_s=1, before=UNMARKED)["timed_out"]
     wait_until(lambda: is_gone(int((tmp_path / "child").read_text())))
     assert keep_script(tmp_path, "sleep 300 & echo $! > ../child", before=UNMARKED)["exitCode"] == 0
     wait_until(lambda: is_gone(int((tmp_path / "child").read_text())))
@@ -191,7 +201,7 @@ def test_processes_in_sessions_of_their_own_end_with_their_job(account: Settings
 def test_processes_in_sessions_of_their_own_end_at_the_timeout(tmp_path: Path) -> None:
     (tmp_path / "away.py").write_text(AWAY)
     script = f"exec {sys.executable} {tmp_path / 'away.py'} {tmp_path / 'away'} 60"
-    assert keep_script(tmp_path, script, timeout_s=2)["timed_out"]
+    assert keep_script(tmp_path, script, timeout_s=3)["timed_out"]
     assert all(is_gone(number) for number in away(tmp_path / "away"))
 
 
@@ -257,7 +267,7 @@ def test_starts_that_fail_leave_no_file_open_and_no_folder(account: Settings) ->
         assert box.wait(job)["status"] == "FAILED"
         assert box.describe(f"{job}:49")["container"]["exitCode"] in (126, 127)
         assert not list((account.home / "scratch").glob(f"{job}*/*"))
-    wait_until(lambda: len(list(files.iterdir())) == before)  # spare keepers wait a second
+    wait_until(lambda: len(list(files.iterdir())) <= before)  # spare keepers wait a second
 
 
 def test_a_keeper_takes_one_attempt_after_another(account: Settings) -> None:
@@ -292,12 +302,13 @@ def test_a_job_that_closes_its_output_goes_on_to_its_end(tmp_path: Path) -> None
 
 def test_an_attempt_that_has_no_place_for_its_log_fails_alone(account: Settings) -> None:
     batch = Batch(settings=account)
-    good = batch.submit(batch.define("good", command=["sleep", "0.5"], memory_gib=0.1))
+    good = batch.submit(batch.define("good", command=waits_for(account.home / "go"), memory_gib=0.1))
     wait_until(lambda: good.status == "RUNNING")
     (account.home / "logs" / "bad").write_text("a file where a folder should be")
     bad = batch.submit(batch.define("bad", command=["true"], memory_gib=0.1)).wait(30)
     assert bad.status == "FAILED"
     assert bad.reason.startswith("CannotCreateContainerError")
+    (account.home / "go").touch()
     assert good.wait(30).status == "SUCCEEDED"
 
 

@@ -232,6 +232,7 @@ def test_a_given_parameter_wins_over_an_input_and_keeps_the_order(files: Files) 
 def test_an_interrupt_stops_every_kernel_and_leaves_a_report(files: Files, settings: Settings, way: str) -> None:
     wait = "import os, time\nopen(f'{os.environ[\"GENOKIT_RUN\"]}/pid', 'w').write(str(os.getpid()))\ntime.sleep(600)"
     more = "".join(notebook(f"n{n}", "wait", f"parameters = {{ n = {n} }}") for n in (1, 2, 3))
+    more += notebook("last", "wait", "after = ['n1']")
     path = files(more, wait=("#parameters\nn = 0", wait))
     home, code = str(settings.home), "from genokit import Pipeline, Settings\nimport sys\n"
     code += "Pipeline(sys.argv[1], settings=Settings(home=sys.argv[2])).run(progress=False)"

@@ -21,8 +21,6 @@ from genokit import Batch, Pipeline, Run, Settings, backends, run
 from genokit.errors import ConfigError, GenokitError, InvalidParameters, NotebookFailed, PipelineFailed
 from genokit.pipelines import folders, follow, plan, remote, runs
 
-pytestmark = pytest.mark.timeout(120)
-
 Write = Callable[..., Path]
 CALLS = (
     "#parameters\nsample: str = 'a'\nseed = 1",

@@ -131,8 +131,8 @@ def test_leaves_switch_and_skin_load_nothing_but_the_standard_library(module):
     assert python(code) == "[]"
 
 
-def test_coming_in_takes_less_than_fifteen_hundredths_of_a_second():
-    code = "import time; start = time.perf_counter(); import genokit; print(time.perf_counter() - start)"
+def test_coming_in_takes_less_than_fifteen_hundredths_of_a_second_of_the_processor():
+    code = "import time; start = time.process_time(); import genokit; print(time.process_time() - start)"
     assert min(float(python(code)) for _ in range(5)) < 0.15
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 
 import numpy as np
 import pandas as pd
@@ -132,7 +131,4 @@ def test_a_sweep_without_values_and_a_best_of_nothing_are_refused(few, account):
     with pytest.raises(NotFound, match="has completed an epoch"):
         started.best()
     for job in started.jobs:
-        job.terminate()
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline and started.jobs[0].status not in ("FAILED", "SUCCEEDED"):
-        time.sleep(0.1)
+        job.terminate().wait()

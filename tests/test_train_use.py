@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import io
-import time
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
+from embedded import wait_until
 from small_mnist import small_mnist
 
 from genokit import Batch, train
@@ -62,12 +62,13 @@ def test_a_data_set_is_predicted_in_parts(few, model, account, tmp_path):
 def test_a_job_that_gets_sigterm_saves_and_its_next_attempt_goes_on(few, account):
     job = train.submit(few, epochs=4, batch_size=4, save_min=60, batch=Batch(settings=account))
     out = job.parameters["out"]
-    deadline = time.monotonic() + 120
-    while "Epoch[1] Batch" not in job.log():
-        assert time.monotonic() < deadline, job.log()
-        time.sleep(0.05)
-    own = [one for one in psutil.process_iter(["cmdline"]) if out in (one.info["cmdline"] or [])]
-    own[-1].terminate()
+
+    def own() -> list[psutil.Process]:
+        return [one for one in psutil.process_iter(["cmdline"]) if out in (one.info["cmdline"] or [])]
+
+    wait_until(own)
+    wait_until(lambda: "Epoch[0] Batch" in job.log())
+    own()[-1].terminate()
     history = train.follow(job)
     assert len(job.attempts) == 2
     assert list(job.attempts["exit_code"]) == [143, 0]

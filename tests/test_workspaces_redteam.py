@@ -303,12 +303,10 @@ EXHAUSTING = {
 
 @pytest.mark.parametrize(("code", "limits", "what"), EXHAUSTING.values(), ids=EXHAUSTING)
 def test_a_submission_that_takes_too_much_is_killed(code, limits, what, data):
-    began = time.monotonic()
     _, ended, _ = told(code, data, **limits)
     assert ended.reason.endswith(what)
     assert ended.exit_code == -signal.SIGKILL
     assert len(ended.log) <= sandbox.LOG_KIB * 2**10
-    assert time.monotonic() - began < 15
 
 
 def test_a_fork_bomb_is_held_and_ended(data):
