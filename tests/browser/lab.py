@@ -113,6 +113,7 @@ class Opened:
             " return one?.context?.sessionContext?.session?.kernel?.status === 'idle'; }"
         )
         self.command("application:set-mode", mode="single-document")
+        self.theme("Light")
         page.keyboard.press("Escape")
 
     def _dialog(self, dialog: Any) -> None:
@@ -162,6 +163,8 @@ class Opened:
         self.page.evaluate("() => window.jupyterapp.shell.currentWidget.context.sessionContext.shutdown()")
         self.page.close()
 
-    def dark(self) -> None:
-        self.command("apputils:change-theme", theme="JupyterLab Dark")
-        self.page.wait_for_function("() => document.body.dataset.jpThemeLight === 'false'")
+    def theme(self, name: str) -> None:
+        """JupyterLab's theme, "Light" or "Dark"; it is kept for the next page."""
+        self.command("apputils:change-theme", theme=f"JupyterLab {name}")
+        is_light = str(name == "Light").lower()
+        self.page.wait_for_function("wanted => document.body.dataset.jpThemeLight === wanted", arg=is_light)

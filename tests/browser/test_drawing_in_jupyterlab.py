@@ -79,7 +79,7 @@ def test_a_digit_is_drawn_and_the_model_says_what_it_sees(place: tuple[Path, str
     drag(book, (0.25, 0.2), (0.75, 0.2), (0.45, 0.85))
     reads(book, "Most likely a 7")
     assert "slept" not in book.output(2)
-    book.dark()
+    book.theme("Dark")
     book.settled(".gk-draw").screenshot(path=SHOTS / "drawing-dark.png")
     book.page.set_viewport_size({"width": 560, "height": 1200})
     view = book.settled(".gk-draw")

@@ -86,8 +86,7 @@ def test_light_and_dark_wide_and_narrow(opened):
     book.run(0)
     SHOTS.mkdir(parents=True, exist_ok=True)
     for theme in ("light", "dark"):
-        if theme == "dark":
-            book.dark()
+        book.theme(theme.title())
         for width in (1280, 700):
             book.page.set_viewport_size({"width": width, "height": 1300})
             for table, concept in (("condition_occurrence", None), ("condition_occurrence", "Gastrointestinal hem"),
@@ -97,6 +96,10 @@ def test_light_and_dark_wide_and_narrow(opened):
                 if concept:
                     book.page.get_by_role("radio", name=concept).click()
                     head(book, concept).wait_for()
+                elif table == "condition_occurrence":
+                    head(book, "Condition occurrence").wait_for()
+                else:
+                    book.page.locator(".gk-about img.gk-image").wait_for()
                 view = book.settled(".gk-explorer")
                 name = f"explorer-{theme}-{width}-{table if not concept else 'concept'}.png"
                 view.screenshot(path=SHOTS / name)
@@ -140,8 +143,7 @@ for name in ("population", "completeness", "condition_prevalence"):
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_figures_have_no_ground_of_their_own_in_either_theme(opened, theme):
     book = opened(BEGIN + FIGURES)
-    if theme == "dark":
-        book.dark()
+    book.theme(theme.title())
     book.run(0)
     pictures = book.page.locator(".jp-RenderedImage img")
     pictures.nth(2).wait_for()

@@ -71,7 +71,7 @@ def test_a_notebook_is_run_from_its_form_while_the_kernel_works(place: tuple[Pat
     again = book.page.locator(".gk-form").nth(1)
     again.wait_for()
     assert again.locator("input[type=number]").first.input_value() == "7"
-    book.dark()
+    book.theme("Dark")
     book.settled(".gk-form").screenshot(path=SHOTS / "form-dark.png")
     book.page.set_viewport_size({"width": 700, "height": 1300})
     book.settled(".gk-form")

@@ -214,8 +214,7 @@ def test_light_and_dark_wide_and_narrow(box, opened):
     until(lambda: counts(book)["SUCCEEDED"] > 20)
     SHOTS.mkdir(parents=True, exist_ok=True)
     for theme in ("light", "dark"):
-        if theme == "dark":
-            book.dark()
+        book.theme(theme.title())
         for name, width in (("call-variants", 1280), ("align-NA12878", 1280), ("align-NA12878", 700)):
             book.page.set_viewport_size({"width": width, "height": 1200 if width > 1000 else 1500})
             choose(book, name)

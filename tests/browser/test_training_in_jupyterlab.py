@@ -26,7 +26,6 @@ def changed(book: Opened, before: str) -> str:
         "before => { const all = document.querySelectorAll('.jp-OutputArea img');"
         "return all.length && all[all.length - 1].src !== before }",
         arg=before,
-        timeout=120_000,
     )
     return picture(book)
 
@@ -38,7 +37,7 @@ def test_a_training_is_drawn_while_it_runs(place: tuple[Path, str], opened) -> N
     first = changed(book, "")
     second = changed(book, first)
     assert len({first, second}) == 2
-    book.page.get_by_text("Training history").wait_for(timeout=120_000)
+    book.page.get_by_text("Training history").wait_for()
     assert book.page.locator(".jp-OutputArea img").count() == 1  # one figure, drawn again and again
     SHOTS.mkdir(parents=True, exist_ok=True)
     book.page.locator(".jp-OutputArea").first.screenshot(path=SHOTS / "training-followed.png")
@@ -50,7 +49,7 @@ def test_a_sweep_is_drawn_while_it_runs(place: tuple[Path, str], opened) -> None
                   "print(repr(found.follow(every_s=0.5)))")  # fmt: skip
     book.start(0)
     changed(book, changed(book, ""))
-    book.page.get_by_text("<Sweep of 4 trials: 4 SUCCEEDED").wait_for(timeout=240_000)
+    book.page.get_by_text("<Sweep of 4 trials: 4 SUCCEEDED").wait_for()
     assert book.page.locator(".jp-OutputArea img").count() == 2
     SHOTS.mkdir(parents=True, exist_ok=True)
     book.page.locator(".jp-OutputArea").first.screenshot(path=SHOTS / "sweep-followed.png")
