@@ -12,7 +12,7 @@ pytestmark = pytest.mark.browser
 SHOTS = ROOT / "runs" / "browser"
 SETUP = """from genokit import Manifest, train
 digits = Manifest("mnist").fetch(progress=False)
-p = train.Parameters(images=4000, epochs=3)
+p = train.Parameters(images=2000, epochs=3)
 """
 
 
@@ -37,7 +37,7 @@ def test_a_training_is_drawn_while_it_runs(place: tuple[Path, str], opened) -> N
     first = changed(book, "")
     second = changed(book, first)
     assert len({first, second}) == 2
-    book.page.get_by_text("Training history").wait_for()
+    book.page.get_by_text("Training history").wait_for(timeout=600_000)
     assert book.page.locator(".jp-OutputArea img").count() == 1  # one figure, drawn again and again
     SHOTS.mkdir(parents=True, exist_ok=True)
     book.page.locator(".jp-OutputArea").first.screenshot(path=SHOTS / "training-followed.png")
@@ -49,7 +49,7 @@ def test_a_sweep_is_drawn_while_it_runs(place: tuple[Path, str], opened) -> None
                   "print(repr(found.follow(every_s=0.5)))")  # fmt: skip
     book.start(0)
     changed(book, changed(book, ""))
-    book.page.get_by_text("<Sweep of 4 trials: 4 SUCCEEDED").wait_for()
+    book.page.get_by_text("<Sweep of 4 trials: 4 SUCCEEDED").wait_for(timeout=600_000)
     assert book.page.locator(".jp-OutputArea img").count() == 2
     SHOTS.mkdir(parents=True, exist_ok=True)
     book.page.locator(".jp-OutputArea").first.screenshot(path=SHOTS / "sweep-followed.png")
