@@ -292,6 +292,8 @@ def test_every_picture_draws_each_sample_and_of_many_only_marked_ones_in_colour(
         ax = quality.plot(name)
         assert len(ax.lines) == 2
         assert sorted(text.get_text() for text in ax.get_legend().get_texts()) == ["S1", "S2"]
+        if name in ("variants", "consequences"):  # no mark hides that of another sample
+            assert not {*map(tuple, ax.lines[0].get_xydata())} & {*map(tuple, ax.lines[1].get_xydata())}
     many = quality.data["coverage"].query("sample == 'S1'")
     twelve = pd.concat([many.assign(sample=f"N{n}") for n in range(12)])
     ax = plots.genomics.cohort(twelve, "coverage", marked=["N3"])

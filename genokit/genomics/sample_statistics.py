@@ -133,7 +133,8 @@ def _shares(counts: Iterable[tuple[float | str, float | str]]) -> dict[float, fl
     sums: dict[float, float] = defaultdict(float)
     for value, count in counts:
         sums[float(value)] += float(count)
-    return {value: 100 * n / sum(sums.values()) for value, n in sums.items() if n}
+    total = sum(sums.values())
+    return {value: 100 * n / total for value, n in sums.items() if n}
 
 
 def _of_coverage(data: bytes, found: SampleStatistics) -> None:

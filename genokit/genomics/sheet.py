@@ -8,7 +8,7 @@ import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from genokit import storage
 from genokit.backends import Clients
@@ -26,11 +26,11 @@ NAMES = "Use up to 100 letters, digits, '.', '_' and '-', and begin with a lette
 def read_sheet(sheet: pd.DataFrame | storage.Address, clients: Clients) -> dict[str, Lanes]:
     """Read a sample sheet; returns the lanes of each sample. Raises InvalidParameters with all that is wrong."""
     fields = json.loads(Path(__file__).with_name("sheet.schema.json").read_text(encoding="utf-8"))["fields"]
-    named, folder, rows = _rows(sheet, [field["name"] for field in fields], clients)
+    named, rows = _rows(sheet, [field["name"] for field in fields], clients)
     samples: dict[str, Lanes] = {}
     patients: dict[str, str] = {}
     seen: dict[str, int] = {}
-    addresses = {absolute(row[column], folder) for row in rows for column in FASTQ if row[column]}
+    addresses = {row[column] for row in rows for column in FASTQ if row[column]}
     with ThreadPoolExecutor(10) as pool:  # botocore keeps as many connections
         stamps = {address: pool.submit(stamp, address, clients) for address in addresses}
     problems = [] if rows else ["it has no rows, so that no step has an input"]
@@ -42,16 +42,14 @@ def read_sheet(sheet: pd.DataFrame | storage.Address, clients: Clients) -> dict[
             elif not re.fullmatch(rules.get("pattern", ".*"), row[name]):
                 wrong.append((name, f"{row[name]!r} is not allowed. {NAMES}"))
         files: dict[str, str] = {}
-        for column in FASTQ:
-            if row[column]:
-                address = absolute(row[column], folder)
-                if address in seen:
-                    wrong.append((column, f"'{address}' is in row {seen[address]} already"))
-                seen[address] = number
-                try:
-                    files[address] = stamps[address].result()
-                except GenokitError as error:
-                    wrong.append((column, str(error)))
+        for column, address in ((one, row[one]) for one in FASTQ if row[one]):
+            if address in seen:
+                wrong.append((column, f"'{address}' is in row {seen[address]} already"))
+            seen[address] = number
+            try:
+                files[address] = stamps[address].result()
+            except GenokitError as error:
+                wrong.append((column, str(error)))
         sample = row["sample"]
         patient, lanes = patients.setdefault(sample, row["patient"]), samples.setdefault(sample, {})
         if patient != row["patient"]:
@@ -87,10 +85,8 @@ def absolute(address: storage.Address, folder: str = "") -> str:
     return os.path.abspath(os.path.join(folder, os.path.expanduser(text)))
 
 
-def _rows(
-    sheet: pd.DataFrame | storage.Address, columns: list[str], clients: Clients
-) -> tuple[str, str, list[dict[str, str]]]:
-    """What the sheet is called in errors, the folder of its relative paths, and its rows as texts."""
+def _rows(sheet: pd.DataFrame | storage.Address, columns: list[str], clients: Clients) -> tuple[str, list[Any]]:
+    """What the sheet is called in errors, and its rows as texts, in which the files have no relative parts."""
     import pandas as pd
 
     named, folder = "(a DataFrame)", ""
@@ -107,5 +103,7 @@ def _rows(
             f"The sample sheet {named} must have the columns {', '.join(columns)}, separated by commas, and no others. "
             f"It has: {', '.join(names)[:500]}. Missing: {missing}."
         )
-    texts = sheet.astype(object).where(sheet.notna(), "").astype(str)
-    return named, folder, [{str(name): text.strip() for name, text in row.items()} for row in texts.to_dict("records")]
+    texts = sheet.astype(object).where(sheet.notna(), "").astype(str).map(str.strip)
+    for column in FASTQ:
+        texts[column] = [absolute(text, folder) if text else "" for text in texts[column]]
+    return named, texts.to_dict("records")

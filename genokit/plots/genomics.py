@@ -63,6 +63,7 @@ def cohort(data: DataFrame, name: str, *, marked: Collection[str] = (), ax: Axes
         ax.set(xlabel=LABELS[name][0], ylabel=LABELS[name][1])
         if categories:
             ax.set_yticks(range(len(rows)), rows)
+            ax.set_ylim(-0.5, len(rows) - 0.5)
             if data["y"].max() > 100 * max(1, data["y"].min()):
                 ax.set_xscale("symlog", linthresh=10)
             else:
@@ -104,16 +105,15 @@ def pileup(cells: DataFrame, reference: str, start: int, pos: int, *, title: str
         ax.axvspan(pos - 0.5, pos + 0.5, color=INK, alpha=0.25, linewidth=0)
         for n, base in enumerate(reference):
             ax.text(start + n, -1, base, **letters)
-        for _, own in cells.groupby("row"):
-            row, reverse = own[["row", "reverse"]].iloc[0]
-            for deleted, part in own.groupby(own["base"] == "-"):
-                for _, run in part.groupby((part["pos"].diff() != 1).cumsum()):
-                    low, high = run["pos"].min() - 0.5, run["pos"].max() + 0.5
-                    if deleted:
-                        ax.plot([low, high], [row, row], color=INK, linewidth=1.5)
-                    else:
-                        colour = STRANDS[int(reverse)]
-                        ax.barh(row, high - low, left=low, height=0.76, color=colour, alpha=0.4, linewidth=0)
+        deleted = cells["base"] == "-"
+        is_new = (cells["row"].diff() != 0) | (cells["pos"].diff() != 1) | (deleted != deleted.shift())
+        for _, run in cells.groupby(is_new.cumsum()):  # neighbouring bases of a read, all deleted or none
+            row, low, high = run["row"].iloc[0], run["pos"].iloc[0] - 0.5, run["pos"].iloc[-1] + 0.5
+            if run["base"].iloc[0] == "-":
+                ax.plot([low, high], [row, row], color=INK, linewidth=1.5)
+            else:
+                colour = STRANDS[int(run["reverse"].iloc[0])]
+                ax.barh(row, high - low, left=low, height=0.76, color=colour, alpha=0.4, linewidth=0)
         for row, at, base, inserted, _ in cells.itertuples(index=False):
             if base not in ("-", reference[at - start]):
                 ax.barh(row, 1, left=at - 0.5, height=0.86, color=BASES.get(base, INK), linewidth=0)
