@@ -18,7 +18,7 @@ from typing import IO, Any
 MARK = "# Data, not code: kept out of git and of what genokit ships to jobs."
 
 
-NOTED = "fetched.jsonl"  # in the folder of a notebook's run, while it runs
+NOTES = "notes.jsonl"  # in the folder of a notebook's run while it runs: what it records and fetches
 
 
 def private_folder(folder: str | os.PathLike[str], *, data: bool = False) -> Path:
@@ -151,16 +151,17 @@ def sha256(path: str | os.PathLike[str]) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def note_fetched(descriptor: Path) -> None:
-    """Note a data set, by its descriptor's path and sha256, for the run of a notebook that this process belongs to.
+def note(run: str | os.PathLike[str], **what: object) -> None:
+    """Append a line to the notes of a run, which makes the file and removes it when it ends. Raises OSError."""
+    handle = os.open(Path(run) / NOTES, os.O_WRONLY | os.O_APPEND)
+    with open(handle, "wb", buffering=0) as file:  # one write: lines of several threads and processes do not mix
+        file.write(json.dumps(what).encode() + b"\n")
 
-    The run makes the file, in the folder ``GENOKIT_RUN``, and removes it when it ends.
-    """
-    note = json.dumps({"manifest": str(descriptor), "sha256": sha256(descriptor)}) + "\n"
+
+def note_fetched(descriptor: Path) -> None:
+    """Note a data set, by its descriptor's path and sha256, for the run of a notebook that this process belongs to."""
     with contextlib.suppress(OSError):  # no run, or one that has ended
-        handle = os.open(Path(os.environ.get("GENOKIT_RUN", os.devnull)) / NOTED, os.O_WRONLY | os.O_APPEND)
-        with open(handle, "wb", buffering=0) as file:
-            file.write(note.encode())
+        note(os.environ.get("GENOKIT_RUN", os.devnull), manifest=str(descriptor), sha256=sha256(descriptor))
 
 
 class InPieces:

@@ -21,6 +21,7 @@ import pytest
 import genokit
 from genokit import Settings
 from genokit.errors import InvalidParameters, NotebookFailed
+from genokit.files import note
 from genokit.pipelines import recording, values, verify
 
 
@@ -188,6 +189,8 @@ def test_in_ipython_a_record_is_shown() -> None:
 
 
 def test_the_last_record_of_a_name_wins(tmp_path: Path) -> None:
+    (tmp_path / "notes.jsonl").touch()
     for name, value in (("loss", 3), ("rate", 1), ("loss", 2)):
-        recording._keep(tmp_path, {"name": name, "value": value})
-    assert recording.kept(tmp_path) == {"loss": 2, "rate": 1}
+        note(tmp_path, name=name, value=value)
+    note(tmp_path, manifest="/data/datapackage.json", sha256="5e")
+    assert recording.noted(tmp_path) == ({"loss": 2, "rate": 1}, {"/data/datapackage.json": "5e"})

@@ -24,7 +24,7 @@ import pytest
 from genokit import Settings, run
 from genokit.bars import Bar
 from genokit.errors import GenokitError, InvalidNotebook, InvalidParameters, NotebookFailed, NotFound
-from genokit.pipelines import Run, engine, recording, runs
+from genokit.pipelines import Run, engine, runs
 from genokit.pipelines.engine import Execution
 from genokit.pipelines.execute import CELLS, show_cells
 from genokit.pipelines.notebooks import Cell, figures
@@ -387,7 +387,7 @@ def test_output_widgets_never_keep_a_run_waiting(write: Write, settings: Setting
 
 def test_records_are_readable_during_a_run_and_a_partial_line_is_ignored(tmp_path: Path) -> None:
     Run(tmp_path, "x", "RUNNING", tmp_path, "", datetime.datetime.now(datetime.UTC)).save()
-    (tmp_path / recording.FILE).write_text('{"name": "a", "value": 1}\n{"name": "b", "va')
+    (tmp_path / "notes.jsonl").write_text('{"name": "a", "value": 1}\n{"name": "b", "va')
     assert Run.load(tmp_path).outputs == {"a": 1}
 
 

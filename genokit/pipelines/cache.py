@@ -29,7 +29,7 @@ from typing import Any
 from genokit import __version__
 from genokit.config import FILE, Settings
 from genokit.errors import GenokitError, InvalidParameters
-from genokit.files import NOTED, private_folder, sha256, write_atomic
+from genokit.files import private_folder, sha256, write_atomic
 from genokit.pipelines import crate, folders, notebooks, recording, values
 from genokit.pipelines.folders import Run
 from genokit.pipelines.plan import CheckedNotebook
@@ -78,9 +78,7 @@ def sealed(run: Run, settings: Settings, depends: Callable[[], Mapping[str, str]
     """Add the data that a run used, and index the run unless something has changed since it began. Returns the run."""
     with contextlib.suppress(GenokitError, OSError, ValueError):  # such as a notebook that was deleted meanwhile
         if run.state == "SUCCEEDED":
-            fetched = [json.loads(line) for line in (run.path / NOTED).read_bytes().splitlines()]
-            data = {one["manifest"]: one["sha256"] for one in fetched}
-            run = replace(run, data=data | recorded(run, settings.runs))
+            run = replace(run, data=recording.noted(run.path)[1] | recorded(run, settings.runs))
             if run.ingredients and depends() == run.ingredients:
                 enter(run, settings.runs)
     return run
@@ -120,9 +118,8 @@ def last_run(runs: Path, source: Path, name: str) -> Run | None:
 
 def restore(stored: Run, begun: Run, runs: Path) -> Run:
     """Copy the results of a finished run into the folder of a new one; nothing is executed."""
-    for file in stored.path.rglob("*"):
-        if file.is_file() and file.name not in (folders.RECORD, crate.METADATA):
-            write_atomic(begun.path / file.relative_to(stored.path), file.read_bytes(), private=True)
+    not_copied = shutil.ignore_patterns(folders.RECORD, crate.METADATA)
+    shutil.copytree(stored.path, private_folder(begun.path), ignore=not_copied, dirs_exist_ok=True)
     moved = functools.partial(values.relocated, old=stored.path, new=begun.path)
     restored = replace(
         begun,

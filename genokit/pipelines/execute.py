@@ -24,7 +24,7 @@ from typing import IO, TYPE_CHECKING, Any, Protocol
 from genokit import backends, display
 from genokit.config import Settings
 from genokit.errors import GenokitError, NotebookFailed, NotFound
-from genokit.files import NOTED, write_atomic
+from genokit.files import NOTES, write_atomic
 from genokit.pipelines import cache as caching
 from genokit.pipelines import crate, folders, html, notebooks, recording, remote, values
 from genokit.pipelines.folders import Run
@@ -102,7 +102,7 @@ def run(
     fresh : bool, default False
         With the cache, execute in any case.
     watch : callable, optional
-        Called with the current state of the run when a cell starts or ends, and every five seconds.
+        Called with the current state of the run when a cell starts or ends, and every second.
     queue : str, optional
         Run the notebook as a Batch job in this job queue, and wait for it. The job gets the project's code, and the
         results come back into the run folder. If this process ends, the job goes on; with the cache, the same call
@@ -193,7 +193,7 @@ def perform(
                 begun.save()
                 write_atomic(begun.path / folders.SOURCE, redacted(task.path.read_bytes()), private=True)
                 write_atomic(begun.path / crate.PACKAGES, crate.packages(), private=True)
-                write_atomic(begun.path / NOTED, b"", private=True)
+                write_atomic(begun.path / NOTES, b"", private=True)
                 execution.save()
                 environ = {**os.environ, **settings.environ(), "GENOKIT_RUN": str(begun.path)}
                 execution.start(cwd=task.cwd, environ=environ)
@@ -309,16 +309,15 @@ def _watch(
     execution: Execution, run: Run, task: NotebookTask, bar: Any, stop: threading.Event, watch: Watch | None
 ) -> str:
     """Wait until the execution ends or must be stopped; returns the reason to stop it, or ""."""
-    first, shown, drawn, told = time.monotonic(), None, 0.0, 0.0
+    first, states, shown = time.monotonic(), None, 0.0
     while True:
-        over, now = execution.over.wait(0.05), time.monotonic()
-        changed = shown != (shown := [cell.state for cell in execution.cells.values()])
-        if over or now - drawn > (0.2 if changed else 1.0):
+        over, now = execution.over.wait(0.1), time.monotonic()
+        changed = states != (states := [cell.state for cell in execution.cells.values()])
+        if over or changed or now - shown > 1.0:
             show_cells(bar, execution.cells.values())
-            drawn = now
-        if watch and (changed or now - told > 5.0):
-            watch(replace(run, steps=execution.steps))
-            told = now
+            shown = now
+            if watch:
+                watch(replace(run, steps=execution.steps))
         if over:
             return ""
         if stop.is_set():
@@ -338,7 +337,7 @@ def _finish(begun: Run, execution: Execution, why: str, duration_s: float, seal:
         state=how,
         ended=datetime.datetime.now(datetime.UTC),
         duration_s=round(duration_s, 3),
-        outputs=redacted(recording.kept(begun.path)),
+        outputs=redacted(recording.noted(begun.path)[0]),
         steps=execution.steps,
         error=error and redacted(error),
         traceback=execution.traceback,
@@ -353,8 +352,7 @@ def _finish(begun: Run, execution: Execution, why: str, duration_s: float, seal:
         logging.getLogger(__name__).warning("%s could not be exported to HTML", ended.notebook, exc_info=True)
     finally:  # also when an interrupt comes only now
         ended = seal(ended).save()
-        for file in (recording.FILE, NOTED):  # now stored in run.json
-            (begun.path / file).unlink(missing_ok=True)
+        (begun.path / NOTES).unlink(missing_ok=True)  # now stored in run.json
         crate.write_run(ended)
     return ended
 

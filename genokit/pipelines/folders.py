@@ -57,7 +57,7 @@ class Run:
     error : str or None
         One line that says why the run did not succeed; ``traceback`` is the failed cell's.
     versions : mapping
-        Versions of Python and the packages that ran it.
+        Versions of Python and genokit; ``environment.txt`` in its folder lists all packages.
     ingredients : mapping
         What else its results depend on, each with a hash, if it was run with the cache.
     data : mapping
@@ -166,7 +166,7 @@ class Run:
             if run.started.tzinfo is None:
                 raise TypeError("started has no time zone")
             if run.state == "RUNNING" and not run.job:
-                run = replace(run, outputs=recording.kept(path))
+                run = replace(run, outputs=recording.noted(path)[0])
                 if run.process and processes.gone(*run.process):
                     gone = "the Python process that ran it has ended; run the notebook again"
                     run = replace(run, state="KERNEL_DIED", error=gone)

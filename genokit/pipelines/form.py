@@ -69,13 +69,13 @@ class Form:
     @property
     def given(self) -> dict[str, Any]:
         """The values of the fields; a parameter whose field was emptied keeps the notebook's default."""
-        found = {}
+        found = dict(self._known)
         for name, field in self._fields.items():
-            if name in self._known and field.value == self._shown[name]:
-                found[name] = self._known[name]
-            elif field.value not in ("", None):
+            if field.value != self._shown[name]:
                 typed = isinstance(field, widgets.Text) and self.schema.parameters[name].type is not str
                 found[name] = values.Text(field.value) if typed else field.value
+            if field.value in ("", None):
+                found.pop(name, None)
         return found
 
     def _check(self) -> None:

@@ -27,7 +27,6 @@ import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
-from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -170,7 +169,7 @@ def checked(
         source_sha256=sha256(task.path),
         started=datetime.datetime.now(datetime.UTC),
         parameters=redacted(parameters),
-        versions=_versions(),
+        versions={"python": platform.python_version(), "genokit": __version__},
         process=processes.this_process(),
         units={name: parameter.unit for name, parameter in schema.parameters.items() if parameter.unit},
         cwd=str(task.cwd),
@@ -178,12 +177,6 @@ def checked(
     )
     node = functools.partial(notebooks.executable, task.path, content, given)
     return CheckedNotebook(task, settings, begun, known, node, later)
-
-
-@functools.cache
-def _versions() -> dict[str, str]:
-    packages = ("papermill", "nbclient", "ipykernel", "numpy")
-    return {"python": platform.python_version(), "genokit": __version__} | {name: version(name) for name in packages}
 
 
 @dataclass(frozen=True)

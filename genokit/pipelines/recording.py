@@ -5,19 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import keyword
-import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from genokit.errors import InvalidParameters
-from genokit.files import write_atomic
+from genokit.files import NOTES, note, write_atomic
 from genokit.pipelines import values
 from genokit.pipelines.secret_values import redacted
 from genokit.secret_kinds import secret_name
 
-FILE = "records.jsonl"  # in the folder of the run, while it runs
 FILES = "files"  # in a run folder: recorded tables, large values and long outputs
 LARGEST = 1_000_000  # characters; a longer value or output is written to a file
 KEPT = 64_000  # characters of a long output that stay in the notebook
@@ -77,7 +74,7 @@ def record(name: str, value: object, *, not_secret: bool = False) -> None:
         from IPython.display import display
 
         if folder:
-            _keep(Path(folder), {"name": name, "value": values.to_json(plain)})
+            note(folder, name=name, value=values.to_json(plain))
         display({"text/plain": f"{name} = {values.shortened(repr(plain), 200)}"}, raw=True)
 
 
@@ -99,18 +96,15 @@ def move_long(cell: Any, number: int, folder: Path) -> None:
             streams[-1].text = f"[All {len(text):,} characters are in {FILES}/{path.name}; the end:]\n{text[-KEPT:]}"
 
 
-def _keep(folder: Path, recorded: Mapping[str, Any]) -> None:
-    """Append a record to the file in this kernel's run folder."""
-    # One write, so that records of several threads and processes do not mix.
-    with open(folder / FILE, "ab", buffering=0, opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
-        file.write(json.dumps(recorded).encode() + b"\n")
-
-
-def kept(folder: Path) -> dict[str, Any]:
-    """What the notebook of a running run has recorded so far, by name."""
-    path, found = folder / FILE, dict[str, Any]()
+def noted(folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """What a running notebook has recorded so far, by name, and the hashes of the data sets that it has fetched."""
+    recorded, fetched = dict[str, Any](), dict[str, str]()
+    path = folder / NOTES
     for line in path.read_bytes().splitlines() if path.exists() else []:
         with contextlib.suppress(ValueError):  # the kernel died while writing this one
-            recorded = json.loads(line)
-            found[recorded["name"]] = values.from_json(recorded["value"])
-    return found
+            match json.loads(line):
+                case {"name": name, "value": value}:
+                    recorded[name] = values.from_json(value)
+                case {"manifest": manifest, "sha256": content}:
+                    fetched[manifest] = content
+    return recorded, fetched
