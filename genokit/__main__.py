@@ -236,7 +236,7 @@ def _pipeline(options: Options) -> None:
     chosen = {name: getattr(options, name) for name in names}
     done = Pipeline(options.file).run(parameters, warm=not options.cold, **chosen)
     if options.dry_run or options.edit:
-        _say(f"Opened: {done}" if options.edit else done.to_string(index=False))
+        _say(done if options.edit else done.to_string(index=False))
         return
     for name, run in done.runs.items():
         why = f"executed because {run.reason}" if run.reason else "executed"
@@ -254,12 +254,17 @@ def _runs(options: Options) -> None:
 
 
 def _stop(options: Options) -> None:
-    from genokit.pipelines import Run
+    from genokit.pipelines import Run, follow
 
     folders = [record.parent for record in sorted(options.folder.glob("**/run.json"))]
     found = [Run.load(folder) for folder in folders or [options.folder]]
-    for run in [run for run in found if run.state == "RUNNING"] or found[:1]:
+    found = [run for run in found if run.state == "RUNNING"] or found[:1]
+    for run in found:
         run.stop()
+    for run in found:
+        if run.job:
+            with contextlib.suppress(NotebookFailed):  # of course; what it has done is fetched
+                follow(run, progress=False)
         _say(f"Stopped: {run.name}")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -134,12 +135,36 @@ def test_a_killed_job_is_no_success(write: Write, settings: Settings) -> None:
     assert runs(settings)["state"].tolist() == ["RUNNING"]
     gone = threading.Event()
     gone.set()
-    with pytest.raises(GenokitError, match=r"Stopped waiting for long: its Batch job .* goes on"):
+    with pytest.raises(GenokitError, match=r"Stopped waiting for long. Its Batch job .* goes on"):
         follow(Run.load(runs(settings)["path"][0]), settings=settings, stop=gone, progress=False)
     Run.load(runs(settings)["path"][0]).stop(settings)
     waits.join()
     assert (raised[0].run.state, batch.job(listed["job_id"][0]).status) == ("FAILED", "FAILED")
     assert re.search("interrupted in code cell 1|ended: Stopped by its user", str(raised[0]))
+
+
+@pytest.mark.slow
+def test_who_interrupts_the_wait_for_a_job_is_told_how_to_stop_it_and_the_stopped_run_is_no_longer_running(
+    write: Write, settings: Settings
+) -> None:
+    notebook, environ = write("long", "import time\ntime.sleep(600)"), {**os.environ, **settings.environ()}
+    command = [sys.executable, "-m", "genokit"]
+    waits = subprocess.Popen(
+        [*command, "run", str(notebook), "--queue", "lowPriority"], env=environ, stderr=subprocess.PIPE, text=True
+    )
+    assert waits.stderr
+    assert waits.stderr.read(1)  # the bar
+    while not Batch(settings=settings).jobs(status="RUNNING").size:
+        assert waits.poll() is None
+        time.sleep(0.1)
+    waits.send_signal(signal.SIGINT)
+    said = waits.communicate(timeout=60)[1]
+    (folder,) = runs(settings)["path"]
+    assert said.strip().endswith(f"goes on. To stop it: genokit stop {folder}")
+    assert Run.load(folder).state == "RUNNING"
+    stopped = subprocess.run([*command, "stop", folder], env=environ, capture_output=True, text=True, check=True)
+    assert stopped.stdout == "Stopped: long\n"
+    assert Run.load(folder).state == "FAILED"
 
 
 @pytest.mark.slow

@@ -262,14 +262,19 @@ def follow(
     if run.state == "RUNNING" and not run.job:
         raise GenokitError(f"The run {run.name} is not a Batch job, so there is nothing to wait for.")
     clients, stop = backends.clients(settings), stop or threading.Event()
-    with Bar(desc=run.name, unit="cell", bar_format=CELLS, disable=not progress) as bar:
-        while run.state == "RUNNING" and not stop.wait(clients.backend.poll_s):
-            (run,) = remote.look([run], clients)
-            show_cells(bar, run.steps)
-            if watch:
-                watch(run)
+    goes_on = f"Its Batch job {run.job} goes on. To stop it: genokit stop {run.path}"
+    try:
+        with Bar(desc=run.name, unit="cell", bar_format=CELLS, disable=not progress) as bar:
+            while run.state == "RUNNING" and not stop.wait(clients.backend.poll_s):
+                (run,) = remote.look([run], clients)
+                show_cells(bar, run.steps)
+                if watch:
+                    watch(run)
+    except KeyboardInterrupt as error:
+        error.add_note(goes_on)
+        raise
     if run.state == "RUNNING":
-        raise GenokitError(f"Stopped waiting for {run.name}: its Batch job {run.job} goes on, and follow waits again.")
+        raise GenokitError(f"Stopped waiting for {run.name}. {goes_on}")
     if run.state != "SUCCEEDED":
         raise _failure(run)
     return run

@@ -10,7 +10,7 @@ import sys
 import webbrowser
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import quote
 
 from genokit import display
@@ -36,10 +36,15 @@ def link(path: Path, seen_from: Path | None = None) -> display.Html:
 
 
 def opened(notebook: Path, page: Path | None = None) -> str:
-    """Show a link in a notebook; elsewhere open the notebook in a running JupyterLab, or else its page in a browser."""
+    """Show a link in a notebook; elsewhere open the notebook in a running JupyterLab, or else its page in a browser.
+
+    Without a page, this is the shell's command that opens the notebook.
+    """
     if (shell := sys.modules.get("IPython")) and hasattr(shell.get_ipython(), "kernel"):
         return link(notebook)
-    address, token = _in_lab(notebook) or ((page or notebook).as_uri(), "")
+    if not (found := _in_lab(notebook)) and page is None:
+        return _command(notebook)
+    address, token = found or (cast(Path, page).as_uri(), "")
     webbrowser.open(address + (f"?token={token}" if token else ""))
     return address
 
@@ -70,8 +75,13 @@ def debug(
         *content["cells"],
     ]
     _write(content, target, private=True)
-    words = [sys.executable, "-m", "jupyterlab", str(target), *(["--allow-root"] if os.geteuid() == 0 else [])]
-    return DebugFolder(target.parent, shlex.join(words), left_out, link(target))
+    return DebugFolder(target.parent, _command(target), left_out, link(target))
+
+
+def _command(notebook: Path) -> str:
+    """The shell's command that opens a notebook in a new JupyterLab."""
+    words = [sys.executable, "-m", "jupyterlab", str(notebook), *(["--allow-root"] if os.geteuid() == 0 else [])]
+    return shlex.join(words)
 
 
 def edit(notebook: Path, parameters: Mapping[str, object]) -> str:

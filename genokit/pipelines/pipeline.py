@@ -121,7 +121,7 @@ class Pipeline:
         -------
         PipelineRun or DataFrame or str
             Runs, outputs and the report. Of a dry run, one row per notebook: notebook, action ("run" or "restore") and
-            why. Of a notebook to edit, a link or its address.
+            why. Of a notebook to edit, a link, its address or the command that opens it.
 
         Raises
         ------
@@ -287,8 +287,11 @@ class _Schedule:
                     cells = (f"{one.name} {sum(cell.done for cell in one.steps)}/{len(one.steps)}" for one in now)
                     bar.set_postfix_str(", ".join(cells), refresh=False)
                     bar.update(sum(state != "NOT_RUN" for state, _ in self.ended.outcomes.values()) - bar.n)
-            except BaseException:  # the kernels must not outlive us
+            except BaseException as error:  # the kernels must not outlive us
                 self.stop.set()
+                if self.sent:
+                    names = ", ".join(self.sent)
+                    error.add_note(f"Batch jobs go on: {names}. To stop them: genokit stop {self.ended.path}")
                 for name, sent in self.sent.items():
                     said = f"its Batch job {sent.job} goes on; run the pipeline again to get its results"
                     self.ended.problems[name] = ("RUNNING", said)
