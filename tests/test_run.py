@@ -442,13 +442,13 @@ def test_sigterm_stops_the_kernel_and_is_recorded(write: Write, settings: Settin
 @pytest.mark.usefixtures("no_garbage")
 def test_an_unreadable_run_is_listed_as_such_among_the_others(settings: Settings) -> None:
     started = datetime.datetime.now(datetime.UTC)
-    good = Run(settings.runs / "good", "good", "SUCCEEDED", Path("/a.ipynb"), "", started, duration_s=1.5).save()
+    good = Run(settings.runs / "good", "good", "SUCCEEDED", Path("/a.ipynb"), "", started, started).save()
     text = (good.path / "run.json").read_text()
     stored = json.loads(text)
     bad: list[object] = [
         "", "{", "[]", "null", "[" * 100_000, text[:-20], "\ud800", b"\xff\x00",
         {**stored, "started": "yesterday"}, {**stored, "started": "2026-01-01"}, {**stored, "steps": [{}]},
-        {**stored, "outputs": {"a": {"$python": "open("}}}, {**stored, "duration_s": "long"}, {**stored, "more": 1},
+        {**stored, "outputs": {"a": {"$python": "open("}}}, {**stored, "ended": 3}, {**stored, "more": 1},
         {**stored, "state": "RUNNING", "process": [socket.gethostname(), "y", "z"]},
     ]  # fmt: skip
     for number, one in enumerate(bad):

@@ -125,7 +125,6 @@ def restore(stored: Run, begun: Run, runs: Path) -> Run:
         begun,
         state="SUCCEEDED",
         ended=begun.started,
-        duration_s=0.0,
         outputs=moved(dict(stored.outputs)),
         steps=stored.steps,
         data={str(moved(Path(name))): content for name, content in stored.data.items()},

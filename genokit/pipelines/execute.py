@@ -186,8 +186,8 @@ def perform(
         from genokit.pipelines.engine import Execution
 
         log = (sys.stdout, sys.stderr) if log_output is True else log_output or (None, None)
-        execution = Execution(node, begun.notebook, template, log)
-        clock, why = time.monotonic(), "interrupted"
+        execution, why = Execution(node, begun.notebook, template, log), "interrupted"
+        begun = replace(begun, started=datetime.datetime.now(datetime.UTC))
         with ended_in_order():
             try:
                 begun.save()
@@ -206,7 +206,7 @@ def perform(
             finally:  # above all on an interrupt: the kernel must not outlive us, and the record must be true
                 execution.stop()
                 seal = functools.partial(caching.sealed, settings=settings, depends=depends)
-                ended = _finish(begun, execution, why, time.monotonic() - clock, seal)
+                ended = _finish(begun, execution, why, seal)
     if ended.state != "SUCCEEDED":
         raise _failure(ended)
     return ended
@@ -333,7 +333,7 @@ def _watch(
             return "the cell's limit of " + display.seconds(task.cell_timeout_s)
 
 
-def _finish(begun: Run, execution: Execution, why: str, duration_s: float, seal: Callable[[Run], Run]) -> Run:
+def _finish(begun: Run, execution: Execution, why: str, seal: Callable[[Run], Run]) -> Run:
     """Decide how the run ended, and write the executed notebook, its HTML and, last, the record."""
     node = redacted(copy.deepcopy(execution.node))
     how, error = execution.outcome(why)
@@ -341,7 +341,6 @@ def _finish(begun: Run, execution: Execution, why: str, duration_s: float, seal:
         begun,
         state=how,
         ended=datetime.datetime.now(datetime.UTC),
-        duration_s=round(duration_s, 3),
         outputs=redacted(recording.noted(begun.path)[0]),
         steps=execution.steps,
         error=error and redacted(error),

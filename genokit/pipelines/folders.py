@@ -46,8 +46,6 @@ class Run:
         The notebook that was run, and ``source_sha256``, the hash of its bytes.
     started, ended : datetime
         In UTC; ``ended`` is None while it runs.
-    duration_s : float or None
-        Duration in seconds.
     parameters : mapping
         The notebook's defaults, updated with the given values; ``units`` has the units of those that state one.
     outputs : mapping
@@ -76,7 +74,8 @@ class Run:
     Examples
     --------
     >>> started = datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)
-    >>> Run(Path("/runs/a"), "lenet", "SUCCEEDED", Path("/lenet.ipynb"), "5e", started, duration_s=90.0)
+    >>> ended = started + datetime.timedelta(seconds=90)
+    >>> Run(Path("/runs/a"), "lenet", "SUCCEEDED", Path("/lenet.ipynb"), "5e", started, ended)
     <Run lenet SUCCEEDED in 1 min 30 s, 0 of 0 cells, /runs/a>
     """
 
@@ -87,7 +86,6 @@ class Run:
     source_sha256: str
     started: datetime.datetime
     ended: datetime.datetime | None = None
-    duration_s: float | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
     outputs: Mapping[str, Any] = field(default_factory=dict)
     steps: tuple[notebooks.Cell, ...] = ()
@@ -104,6 +102,11 @@ class Run:
     address: str | None = None
     cwd: str = ""
     settings: str = ""
+
+    @property
+    def duration_s(self) -> float | None:
+        """Duration in seconds; None while it runs."""
+        return round((self.ended - self.started).total_seconds(), 3) if self.ended else None
 
     @property
     def notebook(self) -> Path:
@@ -334,7 +337,7 @@ class Run:
 
 def parsed(stored: Mapping[str, Any], path: Path) -> Run:
     """Make a run from its stored record and its folder. Raises an error if the record is damaged."""
-    ended, process, duration_s = stored["ended"], stored["process"], stored["duration_s"]
+    ended, process = stored["ended"], stored["process"]
     read = {
         "path": path,
         "source": Path(stored["source"]),
@@ -344,7 +347,6 @@ def parsed(stored: Mapping[str, Any], path: Path) -> Run:
         "outputs": values.relocated(values.from_json(stored["outputs"]), _HERE, path),
         "steps": tuple(notebooks.Cell(**cell) for cell in stored["steps"]),
         "process": process and tuple(process),
-        "duration_s": duration_s and float(duration_s),
     }
     return Run(**{**stored, **read})
 
