@@ -457,6 +457,7 @@ def test_an_unreadable_run_is_listed_as_such_among_the_others(settings: Settings
         data = json.dumps(one) if isinstance(one, dict) else one
         (folder / "run.json").write_bytes(data if isinstance(data, bytes) else data.encode("utf-8", "surrogatepass"))
     (settings.runs / "bad-folder" / "run.json").mkdir(parents=True)
+    (good.path / "run.json").write_text(json.dumps({**stored, "duration_s": 1.5}))  # as earlier versions wrote it
     found = runs(settings)
     assert list(found["state"]) == ["SUCCEEDED"] + ["UNREADABLE"] * (len(bad) + 1)
     assert found["name"][0] == "good"

@@ -348,7 +348,8 @@ def parsed(stored: Mapping[str, Any], path: Path) -> Run:
         "steps": tuple(notebooks.Cell(**cell) for cell in stored["steps"]),
         "process": process and tuple(process),
     }
-    return Run(**{**stored, **read})
+    known = {name: value for name, value in stored.items() if name != "duration_s"}  # in records of earlier versions
+    return Run(**{**known, **read})
 
 
 def working_folder(run: Run) -> Path:
