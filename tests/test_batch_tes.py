@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import jsonschema
 import pytest
 
@@ -112,6 +114,10 @@ STEP = {"image": "genokit", "command": ["true"]}
         ({"executors": [STEP, STEP]}, "one container"),
         ({"executors": [{"image": "genokit"}]}, "one container"),
         ({}, "one container"),
+        (None, "one container"),
+        ({"executors": [STEP], "resources": {"ram_gb": "much"}}, "'ram_gb' must be a number, got 'much'"),
+        ({"executors": [STEP], "resources": {"ram_gb": math.nan}}, "'ram_gb' must be a number"),
+        ({"executors": [STEP], "resources": {"backend_parameters": {"vcpus": "many"}}}, "'vcpus' must be a number"),
         (
             {"executors": [STEP], "inputs": [{"url": "s3://b/k", "path": "/in"}]},
             "has 'inputs', which Batch does not do",

@@ -547,6 +547,22 @@ def test_what_a_drs_server_cannot_deliver_is_said(web, sources, more, said):
     assert said in answer(sources, object_page(web, **more))
 
 
+@pytest.mark.parametrize(
+    ("methods", "said"),
+    [
+        ("https", "access_methods is no list of objects"),
+        ([1], "access_methods is no list of objects"),
+        ([{"type": "https", "access_url": "https://host/file"}], "access_url is no object"),
+        ([{"type": "https", "access_url": {"url": "https://host/file", "headers": "x"}}], "not 'name: value'"),
+        ([{"type": "https", "access_url": {"url": "https://host/file", "headers": ["A: b\r\nHost: other"]}}],
+         "not 'name: value'"),
+    ],
+)  # fmt: skip
+def test_a_malformed_answer_of_a_drs_server_is_said(methods, said):
+    with pytest.raises(Unavailable, match=said):
+        drs.resolved("drs://host/42", lambda address: json.dumps({"access_methods": methods}).encode())
+
+
 def test_a_drs_server_that_is_none_and_a_compact_identifier_are_said(web, sources):
     web.pages["/ga4gh/drs/v1/objects/42"] = (200, {}, b"<html>")
     assert "did not answer as a DRS server" in answer(sources, f"drs://{web.url.partition('//')[2]}/42")

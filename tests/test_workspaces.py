@@ -103,6 +103,21 @@ def test_a_name_that_could_lead_elsewhere_is_refused(ws, name):
         ws.grant(name, "viewer")
 
 
+def test_errors_say_what_a_name_or_an_end_must_be_and_hint_at_custodians_only_where_they_help(ws, tmp_path):
+    with pytest.raises(
+        InvalidParameters, match=r"'my lab!' cannot be a workspace's name, which has lower-case letters"
+    ):
+        Workspace.create(tmp_path / "My Lab!", "anna")
+    with pytest.raises(
+        InvalidParameters, match=r"'Anna Smith' is not a member's name: lower-case letters.*Pass member="
+    ):
+        Workspace.create(tmp_path / "other", "Anna Smith")
+    with pytest.raises(InvalidParameters, match=r"needs a date or a datetime.*got '2027-01-01'"):
+        ws.grant("ben", "viewer", expires="2027-01-01")
+    with pytest.raises(AccessDenied, match=r"^'zoe' is not a member\.$"):
+        ws.revoke("zoe")
+
+
 def test_an_unknown_role_is_refused_with_the_roles(ws):
     with pytest.raises(InvalidParameters, match="one of custodian, analyst, modeller, viewer; it is 'king'"):
         ws.grant("ben", "king")

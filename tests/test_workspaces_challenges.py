@@ -300,7 +300,7 @@ def test_a_late_submission_is_refused_whatever_its_clock_says(ws, code):
     soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=3)
     set_challenge(ws, "timely", deadline=soon)
     early = sent(seen_by(ws, "cleo"), "timely", code)
-    with pytest.raises(InvalidRequest, match="are revealed after its deadline"):
+    with pytest.raises(InvalidRequest, match="can be revealed after its deadline, which is on 20"):
         ws.reveal("timely")
     wait_until(lambda: datetime.datetime.now(datetime.UTC) > soon)
     assert ws._evaluate(early)["state"] == "SUCCEEDED"  # what counts is when it was submitted
@@ -453,6 +453,8 @@ def test_hostile_texts_are_escaped_wherever_they_are_shown(ws, risk, code):
         ),
         ({"quota_per_day": 0}, "1 or more"),
         ({"private_fraction": 1}, "below 1"),
+        ({"private_fraction": "half"}, "below 1"),
+        ({"deadline": "tomorrow"}, "needs a date or a datetime"),
         ({"truth": pd.DataFrame({"id": ["a", "a"], "sick": [0, 1]})}, "column 'id', without repetitions"),
         ({"truth": pd.DataFrame({"id": ["a", "b"], "sick": [0, None]})}, "missing values"),
         ({"truth": pd.DataFrame({"id": ["a", "b"], "sick": ["no", "yes"]})}, "words where numbers"),

@@ -152,6 +152,8 @@ def test_a_request_is_frozen_while_it_is_reviewed_and_a_changed_file_loses_its_v
     with pytest.raises(InvalidRequest, match="RETURNED is not reviewed"):
         seen_by(ws, "bert").vote(request, {"by_ward.csv": "approve"})
     cleo.request(first, ["by_ward.csv", "numbers.json"], request=request, **ABOUT)
+    assert "<td>persons</td>" in ws.review(request)._repr_html_()
+    assert "files = by_ward.csv: approve" in ws.audit().timeline()["what"].str.cat(sep="; ")
     votes = cleo._request(request).votes
     assert {name: len(of) for name, of in votes.items()} == {"by_ward.csv": 1, "numbers.json": 0}
     assert cleo._request(request).state == "SUBMITTED"
@@ -181,8 +183,9 @@ def _rules(entries, new):
 @pytest.mark.parametrize("files", [[], ["../../truth.csv"], ["log.txt"], ["predictions.csv"], ["hashes.json"]])
 def test_only_outputs_that_passed_the_gate_can_be_asked_for(ws, files):
     number = evaluated(ws, "cleo")
-    with pytest.raises(InvalidRequest, match="must be outputs that submission"):
+    with pytest.raises(InvalidRequest, match="This cannot be requested: the files must be outputs that submission"):
         seen_by(ws, "cleo").request(number, files, **ABOUT)
+    assert seen_by(ws, "cleo").request(number, "numbers.json", **ABOUT)
 
 
 def test_counts_that_differ_by_few_from_an_earlier_release_are_not_released(ws):
@@ -192,7 +195,7 @@ def test_counts_that_differ_by_few_from_an_earlier_release_are_not_released(ws):
     approved(ws, first)
     ws.decide(first, "RELEASED")
     second = dora.request(evaluated(ws, "dora", 30), ["by_ward.csv"], **ABOUT)
-    assert ws.review(second).differences == [f"n of 'by_ward.csv' differs by few from release {first} in 1 rows"]
+    assert ws.review(second).differences == [f"n of 'by_ward.csv' differs by few from release {first} in 1 row"]
     with pytest.raises(InvalidRequest, match="learns the difference"):
         approved(ws, second)
 
@@ -206,7 +209,7 @@ def test_counts_of_another_version_of_the_data_are_compared_too(ws):
     ws.publish(ws.clients.settings.home.parent / "wards", version="2.0.0", licence="CC0-1.0", terms="GRU")
     ws.challenge("again", "wards", outputs=OUTPUTS)
     second = dora.request(evaluated(ws, "dora", challenge="again"), ["by_ward.csv"], **ABOUT)
-    assert ws.review(second).differences == [f"n of 'by_ward.csv' differs by few from release {first} in 1 rows"]
+    assert ws.review(second).differences == [f"n of 'by_ward.csv' differs by few from release {first} in 1 row"]
 
 
 def test_counts_of_two_files_of_one_request_are_compared_too(ws):
@@ -216,7 +219,7 @@ with open("/out/other.csv", "w") as file:
     print("ward,n\\na,156", file=file)
 """)  # fmt: skip
     request = seen_by(ws, "cleo").request(number, ["by_ward.csv", "other.csv"], **ABOUT)
-    assert ws.review(request).differences == ["n of 'other.csv' differs by few from 'by_ward.csv' in 1 rows"]
+    assert ws.review(request).differences == ["n of 'other.csv' differs by few from 'by_ward.csv' in 1 row"]
     with pytest.raises(InvalidRequest, match="learns the difference"):
         approved(ws, request, ["by_ward.csv", "other.csv"])
 
@@ -234,7 +237,7 @@ with open("/out/by_ward.csv", "w") as file:
     second = dora.request(number, ["by_ward.csv"], **ABOUT)
     assert ws.review(second).files["by_ward.csv"] == b"ward,n\na,160\nb,137\n"
     assert ws.review(second).differences == [
-        f"n of 'by_ward.csv' is hidden here or in release {first}, but not in both, in 1 rows"
+        f"n of 'by_ward.csv' is hidden here or in release {first}, but not in both, in 1 row"
     ]
 
 

@@ -102,6 +102,9 @@ def test_every_member_reads_the_practice_data(ws, ages):
     mock = seen_by(ws, "cleo").practice("ages", progress=False)
     assert mock["ages"].read_text() == "id,age\n7,99\n"
     assert mock.title == "practice data for ages"
+    ws.revoke("cleo")
+    with pytest.raises(AccessDenied, match=r"'cleo' may not read the practice data of 'ages@1\.0\.0'"):
+        seen_by(ws, "cleo").practice("ages")
 
 
 def test_a_published_folder_stays_as_it_was(ws, ages, folder):
@@ -127,8 +130,8 @@ def test_a_version_is_published_once_and_names_without_version_mean_the_last(ws,
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"terms": ()}, "terms of DUO"),
-        ({"terms": ["GRU", "ANY"]}, "terms of DUO"),
+        ({"terms": ()}, "one or more terms of the Data Use Ontology"),
+        ({"terms": ["GRU", "ANY"]}, "one or more terms of the Data Use Ontology"),
         ({"terms": "GRU", "policy": "none"}, "one of default, opensafely, datashield"),
         ({"terms": "GRU", "version": "1/0"}, "a version"),
     ],

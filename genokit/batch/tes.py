@@ -129,10 +129,10 @@ def from_tes(batch: Batch, task: Mapping[str, Any], *, queue: str = "highPriorit
     Raises
     ------
     InvalidRequest
-        The task has several executors, stages files, redirects streams, or has backend parameters that are not known
-        although it says that they must be.
+        The task has several executors, stages files, redirects streams, has words where numbers are needed, or has
+        backend parameters that are not known although it says that they must be.
     """
-    executors = task.get("executors")
+    executors = task.get("executors") if isinstance(task, Mapping) else None
     if not isinstance(executors, list) or len(executors) != 1 or not {"image", "command"} <= {*executors[0]}:
         raise InvalidRequest("A job has one container: 'executors' must be a list of one, with 'image' and 'command'.")
     (executor,) = executors
@@ -143,7 +143,8 @@ def from_tes(batch: Batch, task: Mapping[str, Any], *, queue: str = "highPriorit
                 "its results there, and redirect its streams."
             )
     asked = task.get("resources") or {}
-    further = {name: float(value) for name, value in (asked.get("backend_parameters") or {}).items() if name in BACKEND}
+    given = (asked.get("backend_parameters") or {}).items()
+    further = {name: _number(name, value) for name, value in given if name in BACKEND}
     unknown = sorted({*(asked.get("backend_parameters") or {})} - {*BACKEND})
     if unknown and asked.get("backend_parameters_strict"):
         raise InvalidRequest(f"The backend parameter '{unknown[0]}' is not known. Known: {', '.join(BACKEND)}.")
@@ -152,19 +153,29 @@ def from_tes(batch: Batch, task: Mapping[str, Any], *, queue: str = "highPriorit
             f"The word '{words[0]}' of the command would be a parameter of Batch. Write it differently."
         )
     cores, memory = further.get("vcpus", asked.get("cpu_cores", 1)), asked.get("ram_gb")
-    name = re.sub(r"[^\w-]+", "-", task.get("name") or "tes").strip("-_")[:100] or "tes"
+    name = re.sub(r"[^\w-]+", "-", str(task.get("name") or "tes")).strip("-_")[:100] or "tes"
     definition = batch.define(
         name,
         command=executor["command"],
         image=executor["image"],
         vcpus=cores,
-        memory_gib=2 if memory is None else round(memory * GB / MIB) * MIB / GIB,
+        memory_gib=2 if memory is None else round(_number("ram_gb", memory) * GB / MIB) * MIB / GIB,
         gpus=int(further.get("gpus", 0)),
         environment=executor.get("env"),
         timeout_min=further["timeout_s"] / 60 if "timeout_s" in further else None,
         retry=int(further["attempts"]) if "attempts" in further else None,
     )
     return batch.submit(definition, queue=queue, tags=task.get("tags") or {}, again=True)
+
+
+def _number(name: str, value: object) -> float:
+    try:
+        found = float(str(value))
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found):
+        raise InvalidRequest(f"'{name}' must be a number, got {value!r}.")
+    return found
 
 
 def _state(one: Mapping[str, Any]) -> str:

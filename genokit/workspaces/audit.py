@@ -6,6 +6,7 @@ import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -60,7 +61,7 @@ class Audit:
     def _repr_html_(self) -> Html:
         timeline = self.timeline()
         rows: dict[str, object] = {
-            "Entries": f"{len(self.entries):,}, of which {sum(timeline['refused'] != ''):,} have no effect",
+            "Entries": f"{len(self.entries):,}, {sum(timeline['refused'] != ''):,} of them without effect",
             "Members": len(set(timeline["member"])),
         }
         rows |= {f"Entry {one.number}": one.problem for one in self.damage}
@@ -75,10 +76,15 @@ class Audit:
 
 def _words(entry: LogEntry) -> str:
     """The fields that a person reads in a timeline: values and the members of lists, but not where files are."""
-    shown = [
-        (key, textwrap.shorten(" ".join(map(str, value)), 80) if isinstance(value, (list, dict)) else value)
-        for key, value in entry.fields.items()
-        if key not in ("folder", "practice") and value not in (None, [], {})
-    ]
-    text = ", ".join(f"{key} = {value}" for key, value in shown)
+    shown = {key: _text(value) for key, value in entry.fields.items() if key not in ("folder", "practice")}
+    text = ", ".join(f"{key} = {value}" for key, value in shown.items() if value)
     return re.sub(r"\b([0-9a-f]{12})[0-9a-f]{52}\b", r"\1", text)  # the first digits of a hash tell which it is
+
+
+def _text(value: Any) -> str:
+    """A value in few words; of a mapping in a mapping only the key."""
+    if isinstance(value, dict):
+        value = [f"{key}" if isinstance(one, (dict, list)) else f"{key}: {one}" for key, one in value.items()]
+    if isinstance(value, list):
+        return textwrap.shorten(", ".join(str(one) for one in value if one is not None), 160)
+    return "" if value is None else str(value)

@@ -110,7 +110,7 @@ def checked(
 ) -> bool:
     """Whether predictions are labels. Raises InvalidParameters unless outputs, metric, quota and split fit together."""
     scored = [one for one in declare(outputs) if one.type == "predictions"]
-    if not 0 <= private_fraction < 1:
+    if type(private_fraction) not in (int, float) or not 0 <= private_fraction < 1:
         raise InvalidParameters(f"private_fraction must be at least 0 and below 1, got {private_fraction!r}.")
     if type(quota_per_day) is not int or quota_per_day < 1:
         raise InvalidParameters(f"quota_per_day must be 1 or more, got {quota_per_day!r}.")

@@ -105,6 +105,8 @@ def declare(outputs: Mapping[str, Mapping[str, Any]]) -> list[Output]:
     InvalidParameters
         Something is missing, or does not belong to the type.
     """
+    if not isinstance(outputs, Mapping) or not all(isinstance(one, Mapping) for one in outputs.values()):
+        raise InvalidParameters(f"Outputs are given as {{'name.png': {{'type': 'figure'}}}}; got {outputs!r}.")
     return [_declared(name, dict(one)) for name, one in sorted(outputs.items())]
 
 
@@ -120,6 +122,10 @@ def _declared(name: str, given: dict[str, Any]) -> Output:
         raise InvalidParameters(f"The output '{name}' of type '{kind}' does not take '{strange[0]}'.")
     if words[:1] != ("share",) and words and not given.get(words[0]):
         raise InvalidParameters(f"The output '{name}' of type '{kind}' needs {words[0]}.")
+    for word in {*given} - {"share"}:
+        if not isinstance(given[word], Mapping if word == "columns" else (list, tuple)):
+            what = "a mapping of names to types" if word == "columns" else "a list of names"
+            raise InvalidParameters(f"The {word} of '{name}' must be {what}, got {given[word]!r}.")
     one = Output(name, kind, **{"columns": {}, **given})
     for column, of in one.columns.items():
         levels = of if isinstance(of, list) and of and all(isinstance(level, str) for level in of) else [of]

@@ -113,7 +113,7 @@ TYPES: dict[str, tuple[Callable[[Any], bool], str]] = {
     ),
     "duo": (
         lambda value: isinstance(value, list) and value != [] and {*value} <= {*duo()},
-        "terms of DUO: see duo.toml",
+        "one or more terms of the Data Use Ontology, such as GRU, HMB or IRB (all: duo.toml beside this module)",
     ),
     "policy": (lambda value: value in POLICIES, f"one of {', '.join(POLICIES)}"),
     "state": (lambda value: value in STATES, f"one of {', '.join(STATES)}"),

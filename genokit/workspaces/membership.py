@@ -19,7 +19,7 @@ from genokit.frames import Frame
 from genokit.storage import is_s3
 from genokit.workspaces import access
 from genokit.workspaces.audit import Audit
-from genokit.workspaces.kinds import problem
+from genokit.workspaces.kinds import CUSTODIAN, TYPES, problem
 from genokit.workspaces.log import LogEntry, WorkspaceLog, now
 
 Check = Callable[[Sequence[LogEntry], LogEntry], None]
@@ -66,8 +66,9 @@ class Members:
         """
         made = cls(address, member, settings=settings, clients=clients)
         fields = {"name": name or made.address.rstrip("/").rpartition("/")[2].lower()}
-        if wrong := problem("created", fields):
-            raise InvalidParameters(f"The workspace '{made.address}' cannot be created: {wrong}. Pass another name.")
+        valid, words = TYPES["name"]
+        if not valid(fields["name"]):
+            raise InvalidParameters(f"'{fields['name']}' cannot be a workspace's name, which has {words}. Pass name=.")
         if not made._log.begin(made.member, "created", fields):
             raise InvalidRequest(f"There is a workspace at '{made.address}' already. Open it with Workspace(address).")
         return made
@@ -94,8 +95,9 @@ class Members:
     def member(self) -> str:
         """Who you are in this workspace. Raises InvalidParameters if the name is not possible."""
         name = self._member or self.clients.settings.member or self.clients.caller.lower()
-        if wrong := problem("revoked", {"who": name}):
-            raise InvalidParameters(f"'{name}' cannot be a member: {wrong}. Set member in genokit.toml.")
+        valid, words = TYPES["member"]
+        if not valid(name):
+            raise InvalidParameters(f"'{name}' is not {words}. Pass member=, or set member in genokit.toml.")
         return name
 
     @property
@@ -173,9 +175,9 @@ class Members:
             effective = [one for one, refused in judged if not refused]
             if reason:
                 members = access.members(effective).items()
-                custodians = ", ".join(name for name, one in members if one.role == "custodian")
-                message = f"{reason}. A custodian ({custodians}) can grant it."
-                raise AccessDenied(message, action=kind, resource=self.address)
+                custodians = ", ".join(name for name, one in members if one.role == CUSTODIAN)
+                hint = f" A custodian ({custodians}) can grant it." if reason.startswith(f"'{kind}' needs") else ""
+                raise AccessDenied(f"{reason}.{hint}", action=kind, resource=self.address)
             if check:
                 check(effective, entry)
 
@@ -265,13 +267,15 @@ class Members:
 
 
 def expiry(at: datetime.datetime | datetime.date | None) -> str | None:
-    """The time at which something ends, as an entry holds it.
+    """The time at which something ends, as an entry holds it. Raises InvalidParameters.
 
     >>> expiry(datetime.date(2027, 1, 1)), expiry(None)
     ('2027-01-01T00:00:00.000000Z', None)
     """
     if at is None:
         return None
+    if not isinstance(at, datetime.date):
+        raise InvalidParameters(f"An end needs a date or a datetime, such as datetime.date(2027, 1, 31); got {at!r}.")
     if not isinstance(at, datetime.datetime):
         at = datetime.datetime(at.year, at.month, at.day, tzinfo=datetime.UTC)
     return now(at)

@@ -56,7 +56,9 @@ class Review:
 
     def _repr_html_(self) -> Html:
         one = self.request
-        rows: dict[str, object] = {"Author": one.author, "Context": one.context, "Controls": one.controls}
+        rows: dict[str, object] = {
+            "Author": one.author, "Submission": one.submission, "Context": one.context, "Controls": one.controls
+        }  # fmt: skip
         rows |= {f"Votes on {name}": of for name, of in one.votes.items()}
         rows["Differences from other tables"] = "; ".join(self.differences) or "none found"
         checks = [
@@ -71,7 +73,7 @@ class Releases(Challenges):
     """Requests to release results; a base of ``Workspace``."""
 
     def request(
-        self, submission: str, files: Sequence[str], *, context: str, controls: str, request: str | None = None
+        self, submission: str, files: str | Sequence[str], *, context: str, controls: str, request: str | None = None
     ) -> str:
         """Ask for the release of outputs of a submission, or change such a request while it is yours.
 
@@ -79,7 +81,7 @@ class Releases(Challenges):
         ----------
         submission : str
             The id of the submission.
-        files : sequence of str
+        files : str or sequence of str
             Names of its outputs.
         context : str
             What the reviewers need to know: variables, population and its size, relation to other tables. It is in the
@@ -103,7 +105,8 @@ class Releases(Challenges):
         AccessDenied
             Your role makes no requests.
         """
-        fields = {"submission": submission, "files": list(files), "context": context, "controls": controls}
+        names = [files] if isinstance(files, str) else list(files)
+        fields = {"submission": submission, "files": names, "context": context, "controls": controls}
         kind, number = ("changed", request) if request else ("requested", secrets.token_hex(8))
         self._append(kind, _by_the_rules, request=number, **fields)
         self._append("moved", _by_the_rules, request=number, to="SUBMITTED")
@@ -345,7 +348,7 @@ class Releases(Challenges):
         found = []
         for name, (output, data) in mine.items():
             found += [
-                f"{count} of '{name}' {how.format(where)} in {number} rows"
+                f"{count} of '{name}' {how.format(where)} in {number} {'row' if number == 1 else 'rows'}"
                 for where, theirs, released in others
                 for count, how, number in _telling(output, data, theirs, released, policy.min_cell)
             ]
@@ -378,10 +381,13 @@ def _read(table: bytes, labels: Sequence[str] = ()) -> pd.DataFrame:
 def _shown(name: str, data: bytes) -> Html:
     if name.endswith(".csv"):
         return table(_read(data))
+    if name.endswith(".json"):
+        return table([{"key": key, "value": value} for key, value in json.loads(data).items()])
     return image(data, f"The figure {name}") if name.endswith(".png") else table([{"bytes": len(data)}])
 
 
 def _by_the_rules(entries: Sequence[LogEntry], new: LogEntry) -> None:
     """Raise InvalidRequest if an entry about a request is against the rules."""
     if reason := review.refusal(review.requests(entries), review.evaluated(entries), new):
-        raise InvalidRequest(f"The request '{new['request']}' stays as it is: {reason}.")
+        what = "This cannot be requested" if new.kind == "requested" else f"The request '{new['request']}' is unchanged"
+        raise InvalidRequest(f"{what}: {reason}.")

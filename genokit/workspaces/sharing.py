@@ -20,7 +20,7 @@ from genokit.frames import Frame
 from genokit.pipelines import Comparison, Run, reproduce
 from genokit.pipelines.crate import METADATA
 from genokit.workspaces import access, datasets
-from genokit.workspaces.kinds import POLICIES, READERS, ReleasePolicy, duo
+from genokit.workspaces.kinds import POLICIES, READERS, ROLES, ReleasePolicy, duo
 from genokit.workspaces.log import LogEntry, now
 from genokit.workspaces.membership import Members, expiry
 
@@ -224,10 +224,13 @@ class SharedData(Members):
         ------
         NotFound
             There is no such data set, or it was published without practice data.
+        AccessDenied
+            You are not a member.
         HashMismatch
             The manifest or a file was changed after it was published.
         """
         ref, entry = self._dataset(dataset)
+        self._reads(None, ROLES, f"the practice data of '{ref}'", "practice", ref)
         if entry["practice"] is None:
             raise NotFound(f"'{ref}' was published without practice data. Ask {entry.member} to publish a new version.")
         where = entry["practice"], entry["practice_manifest"]

@@ -366,9 +366,10 @@ class Challenges(Custody):
         """
         deadline = self._challenge(challenge).deadline
         if not deadline or now() < deadline:
+            when = f"on {challenges.utc(deadline)}" if deadline else "never, because it was set without a deadline"
             raise InvalidRequest(
-                f"Private scores of '{challenge}' are revealed after its deadline, {challenges.utc(deadline)}. "
-                "Earlier, members could fit them."
+                f"Private scores of '{challenge}' can be revealed after its deadline, which is {when}. Earlier, "
+                "members could fit them."
             )
         self._append("revealed", challenge=challenge, scores=self._private(challenge))
         return self.leaderboard(challenge, "private")
@@ -391,7 +392,7 @@ class Challenges(Custody):
         NotFound, AccessDenied, HashMismatch
             There is no such run or submission, or it may not be read, or it was changed.
         """
-        if run not in results(self.entries()):
+        if run not in sent(self.entries()):
             return super().reproduce(run)
         one = self.submission(run)
         first = {"scores": self._private_file(one, SCORES), **self._hashes(one)["outputs"]}
