@@ -251,8 +251,9 @@ _TERMINAL = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]|(?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])[^\x07\x1b\x90-\x9f\n]*(?:\x07|\x9c|\x1b\\)|"
     r"\x1b[ -/]*[0-~]"
 )
-# What HTML and XML cannot hold: control characters, halves of surrogate pairs, and two that are no characters.
-_UNSHOWABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+# What HTML and XML cannot hold: control characters, halves of surrogate pairs, and two that are no characters. And what
+# shows the text around it in another order, so that a reader would see other words.
+_UNSHOWABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 
 # Okabe and Ito's colours, which colour-blind readers can distinguish too, in the order of a job's statuses.
 STATUS_COLOURS = {

@@ -98,6 +98,9 @@ def test_a_request_goes_through_the_states_to_its_release(ws):
     assert (cleo.released(request) / "by_ward.csv").read_bytes() == seen.files["by_ward.csv"]
     with pytest.raises(AccessDenied, match="'dora' may not read the release"):
         seen_by(ws, "dora").released(request)
+    ws.log(number)
+    read = [(one.member, one["request"] or one["submission"]) for one in ws.entries("opened")]
+    assert read == [("anna", request), ("cleo", request), ("anna", number)]
 
 
 def test_nobody_reviews_a_request_of_their_own(ws):

@@ -261,6 +261,11 @@ def test_another_lab_reproduces_a_shared_run(ws, shared):
     assert [one["equal"] for one in seen_by(ws, "dan").entries("reproduced")] == [True]
 
 
+def test_who_reads_a_run_is_in_the_log(ws, shared):
+    ws.run(shared)
+    assert [(one.member, one["run"]) for one in ws.entries("opened")] == [("anna", shared)]
+
+
 def test_runs_of_others_are_for_those_who_may_read_data(ws, shared):
     for member in ("cleo", "dan", "mallory"):
         with pytest.raises(AccessDenied, match=f"'{member}' may not read the run"):

@@ -175,25 +175,23 @@ class Custody(SharedData):
 
     # --- results that custodians alone can read
 
-    def _hashes(self, one: Submission) -> dict[str, Any]:
-        """The hashes of a submission's results, which the log pins. Raises HashMismatch, NotFound."""
+    def _held(self, one: Submission) -> tuple[str, dict[str, Any]]:
+        """The folder of a submission's results, and their hashes, which the log pins. Raises HashMismatch, NotFound."""
         if one.result is None:
             raise NotFound(f"The submission '{one.id}' has no result yet. Call Submission.wait() first.")
-        source = storage.join(self.address, one.result["folder"], HASHES)
-        found: dict[str, Any] = json.loads(datasets.pinned(source, one.result["manifest"], self.clients))
-        return found
+        folder = storage.join(self.address, one.result["folder"])
+        pinned = datasets.pinned(storage.join(folder, HASHES), one.result["manifest"], self.clients)
+        return folder, json.loads(pinned)
 
     def _private_file(self, one: Submission, name: str) -> str:
         """A result that only custodians read: the scores, the evidence or the log. Raises AccessDenied."""
         self._reads(None, ["custodian"], f"{name} of the submission '{one.id}'", "read", f"{one.id}/{name}")
-        expected = self._hashes(one)["files"][name]
-        assert one.result is not None  # or there were no hashes
-        return datasets.pinned(storage.join(self.address, one.result["folder"], name), expected, self.clients).decode(
-            errors="replace"
-        )
+        folder, hashes = self._held(one)
+        data = datasets.pinned(storage.join(folder, name), hashes["files"][name], self.clients)
+        return data.decode(errors="replace")
 
     def log(self, submission: str) -> Log:
-        """What a submission printed. Only custodians read it.
+        """What a submission printed. Only custodians read it; that one did is an entry of the log.
 
         Parameters
         ----------
@@ -207,7 +205,9 @@ class Custody(SharedData):
         NotFound
             There is no such submission, or it has not been evaluated.
         """
-        return Log(self._private_file(self.submission(submission), PRINTED))
+        printed = self._private_file(self.submission(submission), PRINTED)
+        self._append("opened", submission=submission)
+        return Log(printed)
 
 
 def files_of(done: Outcome) -> tuple[str, dict[str, str]]:

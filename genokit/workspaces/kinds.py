@@ -69,6 +69,8 @@ KINDS: dict[str, EntryKind] = {
         "run:id name:text notebook:text state:text outputs:texts folder:folder manifest:sha256", AUTHORS
     ),
     "reproduced": EntryKind("run:id equal:flag", AUTHORS),
+    # The results of a run, the files of a request before or after its release, or a submission's log were read
+    "opened": EntryKind("run:id? request:id? submission:id?", AUTHORS),
     # Model to data: ``truth`` and ``manifest`` are hashes of files that custodians alone can read
     "challenged": EntryKind(
         "name:name dataset:ref metric:text? outputs:object limits:object quota_per_day:count private_fraction:number "

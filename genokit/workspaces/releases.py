@@ -143,7 +143,7 @@ class Releases(Challenges):
         return Frame(rows, columns=["request", "submission", "author", "state", "files", "reviewers"])
 
     def review(self, request: str) -> Review:
-        """Look at what a request would release, as a custodian.
+        """Look at what a request would release, as a custodian. That you looked is an entry of the log.
 
         Parameters
         ----------
@@ -168,6 +168,7 @@ class Releases(Challenges):
         submission = self.submission(one.submission)
         checks = json.loads(self._private_file(submission, EVIDENCE))
         files = self._outputs(one)
+        self._append("opened", request=request)
         return Review(one, files, checks, self._differences(one, files))
 
     def vote(self, request: str, votes: Mapping[str, str], comment: str | None = None) -> ReleaseRequest:
@@ -249,7 +250,7 @@ class Releases(Challenges):
         return self._request(request)
 
     def released(self, request: str) -> Path:
-        """Fetch the files of a released request; each must have the hash that was approved.
+        """Fetch the files of a released request; each must have the hash that was approved. The log says who did.
 
         Parameters
         ----------
@@ -274,6 +275,7 @@ class Releases(Challenges):
         self._reads(one.author, READERS, f"the release '{request}' of '{one.author}'", "released", request)
         if one.state != "RELEASED":
             raise NotFound(f"The request '{request}' is {one.state}. Its files can be fetched once it is RELEASED.")
+        self._append("opened", request=request)
         folder = self.clients.settings.made("home") / "workspaces" / "released" / request
         for name, data in self._released_files(one).items():
             write_atomic(folder / name, data, private=True)
@@ -313,11 +315,11 @@ class Releases(Challenges):
 
     def _outputs(self, one: ReleaseRequest) -> dict[str, bytes]:
         """The files of a request, each with the hash that the gate has stated."""
-        submission = self.submission(one.submission)
-        hashes, result = self._hashes(submission)["outputs"], submission.result
-        assert result is not None  # or there were no hashes
-        folder = storage.join(self.address, result["folder"], "outputs")
-        return {name: datasets.pinned(storage.join(folder, name), hashes[name], self.clients) for name in one.votes}
+        folder, hashes = self._held(self.submission(one.submission))
+        return {
+            name: datasets.pinned(storage.join(folder, "outputs", name), hashes["outputs"][name], self.clients)
+            for name in one.votes
+        }
 
     def _released_files(self, one: ReleaseRequest) -> dict[str, bytes]:
         folder = storage.join(self.address, one.folder)

@@ -287,7 +287,7 @@ class SharedData(Members):
         return Frame(kept, columns=columns).astype({"shared": "datetime64[us, UTC]"})
 
     def run(self, run: str) -> Run:
-        """Fetch a shared run with its crate; each file must have the hash that the log states.
+        """Fetch a shared run with its crate; each file must have the hash that the log states. The log says who did.
 
         Parameters
         ----------
@@ -313,6 +313,7 @@ class SharedData(Members):
             raise NotFound(f"The workspace '{self.address}' has no run '{run}'. Workspace.runs() lists them.")
         entry = shared[run]
         self._reads(entry.member, READERS, f"the run '{run}'", "run", run)
+        self._append("opened", run=run)
         folder = self.clients.settings.made("home") / "workspaces" / "runs" / run
         theirs = storage.join(self.address, entry["folder"])
         manifest = datasets.pinned(storage.join(theirs, HASHES), entry["manifest"], self.clients)

@@ -8,7 +8,7 @@ import os
 import secrets
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -270,7 +270,7 @@ class Challenges(Custody):
                 f"{stack}-run", queue=f"{stack}-submissions", command=command, timeout_min=minutes
             ).wait()  # fmt: skip
             job = batch.submit(f"{stack}-gate", queue=f"{stack}-custody", parameters={**parameters, "job": ran.id})
-            return Submission(**{**vars(one), "job": job})
+            return replace(one, job=job)
         definition = batch.define(
             "genokit-submission",
             command=[
@@ -286,7 +286,7 @@ class Challenges(Custody):
             timeout_min=5 + known.limits.wall_s / 60,
         )
         job = batch.submit(definition, queue=queue, name=f"submission-{submission}", parameters=parameters)
-        return Submission(**{**vars(one), "job": job})
+        return replace(one, job=job)
 
     def submissions(self, challenge: str | None = None) -> pd.DataFrame:
         """The submissions, newest first.
@@ -395,7 +395,7 @@ class Challenges(Custody):
         if run not in sent(self.entries()):
             return super().reproduce(run)
         one = self.submission(run)
-        first = {"scores": self._private_file(one, SCORES), **self._hashes(one)["outputs"]}
+        first = {"scores": self._private_file(one, SCORES), **self._held(one)[1]["outputs"]}
         again, outputs = files_of(self._evaluation(one))
         pairs = [(what, first[what], {"scores": again, **outputs}.get(what)) for what in first]
         rows = [(one.challenge, what, a, b, a == b, None, None) for what, a, b in pairs]
