@@ -9,6 +9,7 @@ import os
 import pickle
 import re
 import struct
+import tracemalloc
 import zipfile
 import zlib
 from pathlib import Path
@@ -476,3 +477,12 @@ def test_hostile_tables_are_read_in_bounded_time(tmp_path):
     frame = pd.DataFrame({"id": [f"p{i}" for i in range(200_000)], "risk": 0.123456789})
     one = passed(tmp_path, "predictions.csv", frame.to_csv(index=False))
     assert len(one.table) == 200_000
+
+
+def test_more_rows_than_the_checking_process_could_hold_are_refused(tmp_path):
+    """64 MiB of the shortest rows took 4.4 GiB, more than the job that checks has; its end would have cost no quota."""
+    content = "id,risk\n" + "1,1\n" * 2**21
+    tracemalloc.start()
+    assert "has more than 1,000,000 rows" in refused(tmp_path, "predictions.csv", content)
+    assert tracemalloc.get_traced_memory()[1] < 500 * 2**20
+    tracemalloc.stop()

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import math
 import os
@@ -46,7 +47,7 @@ NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}(\.[a-z]{1,11})")
 WORD = re.compile(r"[A-Za-z0-9<>][A-Za-z0-9 _.,:;()/%<>+-]{0,63}")
 ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}")
 NUMBER = re.compile(r"[+-]?(\d{1,20}\.?\d{0,20}|\.\d{1,20})([eE][+-]?\d{1,3})?", re.ASCII)
-MOST_ROWS = 5_000  # of an aggregate table
+MOST_ROWS = {"aggregate": 5_000, "predictions": 1_000_000}  # more could fill the memory of the process that checks
 MOST_MIB = {"predictions": 64, "model": 64}  # 16 of other types
 MOST_PIXELS = 4_000_000
 COLOURS = 64
@@ -227,14 +228,14 @@ def _read(out: int, name: str, most: int) -> bytes:
 
 
 def _predictions(one: Output, data: bytes) -> Passed:
-    frame = _csv(one, data, None)
+    frame = _csv(one, data)
     if frame["id"].duplicated().any():
         raise OutputRefused(f"'{one.name}' has an id twice.")
     return Passed(one.name, one.type, b"", frame, f"{len(frame):,} rows; they do not leave")
 
 
 def _aggregate(one: Output, data: bytes, policy: ReleasePolicy, most_persons: float) -> Passed:
-    frame = _csv(one, data, MOST_ROWS)
+    frame = _csv(one, data)
     if frame.duplicated(one.labels).any() if one.labels else len(frame) > 1:
         raise OutputRefused(f"'{one.name}' has rows that repeat.")
     for name in one.counts:
@@ -256,17 +257,19 @@ def _aggregate(one: Output, data: bytes, policy: ReleasePolicy, most_persons: fl
     return Passed(one.name, one.type, _text(shown), shown, words, hidden)
 
 
-def _csv(one: Output, data: bytes, most: int | None) -> pd.DataFrame:
+def _csv(one: Output, data: bytes) -> pd.DataFrame:
     """A CSV with exactly the declared columns."""
+    most = MOST_ROWS[one.type]
     try:
-        lines = list(csv.reader(io.StringIO(data.decode("utf-8"), newline=""), strict=True))
+        text = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", newline="")
+        lines = list(itertools.islice(csv.reader(text, strict=True), most + 2))
     except (UnicodeDecodeError, csv.Error) as error:
         raise OutputRefused(f"'{one.name}' is not a CSV file in UTF-8.") from error
     if not lines or lines[0] != list(one.columns):
         raise OutputRefused(f"'{one.name}' does not have the declared columns in their order.")
     if any(len(line) != len(lines[0]) for line in lines):
         raise OutputRefused(f"'{one.name}' has a row with another number of cells.")
-    if most is not None and len(lines) - 1 > most:
+    if len(lines) - 1 > most:
         raise OutputRefused(f"'{one.name}' has more than {most:,} rows.")
     columns = zip(*lines[1:], strict=True) if len(lines) > 1 else ([] for _ in lines[0])
     ids = one.type == "predictions"
