@@ -11,6 +11,7 @@ import io
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -209,6 +210,19 @@ def test_a_second_job_that_fails_is_a_submission_that_fails(ws, risk, three, cod
     entry = ws._gate(number, place, ran.id)
     assert (entry["state"], entry["reason"]) == ("FAILED", "The command ended with an error.")
     assert not list(place.iterdir())
+
+
+def test_a_submission_that_cannot_be_staged_leaves_room_for_the_next(ws, risk, code, folder):
+    place, number = folder / "submission", sent(seen_by(ws, "cleo"), "risk", code)
+    manifest = Path(ws.address, ws.entries("published")[0]["folder"], "datapackage.json")
+    kept = manifest.read_bytes()
+    manifest.write_bytes(b"{}")
+    with pytest.raises(HashMismatch):
+        ws._stage(number, place)
+    manifest.write_bytes(kept)
+    ws._stage(number, place)
+    assert {one.name for one in place.iterdir()} == {"code", "data", "out"}
+    shutil.rmtree(place)
 
 
 def test_a_job_that_fails_quotes_nothing(ws, code, folder):

@@ -133,10 +133,13 @@ class Custody(SharedData):
             (folder / "out").mkdir(parents=True)
         except FileExistsError as error:
             raise InvalidRequest(f"Another submission is in '{folder}'. Evaluate one after another.") from error
-        (folder / "out").chmod(0o777)
-        staged(self._data(self._challenge(one.challenge)), folder / "data")
-        with contextlib.suppress(InvalidRequest, HashMismatch, NotFound):  # without its code the command fails
-            self._unpacked(self._shipped(one), folder)
+        with contextlib.ExitStack() as failed:  # or no other submission could be staged
+            failed.callback(_remove, folder)
+            (folder / "out").chmod(0o777)
+            staged(self._data(self._challenge(one.challenge)), folder / "data")
+            with contextlib.suppress(InvalidRequest, HashMismatch, NotFound):  # without its code the command fails
+                self._unpacked(self._shipped(one), folder)
+            failed.pop_all()
 
     def _gate(self, submission: str, folder: Path, job: str) -> LogEntry:
         """The third of three jobs: what the second has left in the folder is checked, scored and logged."""
@@ -149,8 +152,7 @@ class Custody(SharedData):
                 return judged(known, out, folder / "data", ran.duration_s or 0, ended, b"", self._truth(known))
 
         entry = self._evaluate(submission, outcome)
-        # Python cannot remove a folder of a thousand folders in folders, and the next submission finds what is left.
-        subprocess.run(["rm", "-rf", "--", *(folder / name for name in ("code", "data", "out"))], check=True)
+        _remove(folder)
         return entry
 
     def _unpacked(self, shipped: str, folder: Path) -> Path:
@@ -208,6 +210,11 @@ class Custody(SharedData):
         printed = self._private_file(self.submission(submission), PRINTED)
         self._append("opened", submission=submission)
         return Log(printed)
+
+
+def _remove(folder: Path) -> None:
+    """Remove what was staged; Python cannot remove a folder of a thousand folders in folders."""
+    subprocess.run(["rm", "-rf", "--", *(folder / name for name in ("code", "data", "out"))], check=True)
 
 
 def files_of(done: Outcome) -> tuple[str, dict[str, str]]:
