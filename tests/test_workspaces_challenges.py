@@ -162,7 +162,7 @@ def test_members_are_not_told_the_log_the_private_score_or_the_outputs(ws, risk,
     assert ws.submission(number).result["score"] == scores["public"]
     assert '"private":' not in everything
     assert "trained on" not in everything
-    hashes = ws._hashes(ws.submission(number))
+    _, hashes = ws._held(ws.submission(number))
     assert not [one for one in {**hashes["files"], **hashes["outputs"]}.values() if one in everything]
 
 

@@ -57,7 +57,9 @@ def ws(folder: Path) -> Iterator[Workspace]:
     truth = pd.DataFrame({"id": [f"p{i}" for i in held], "sick": [int(doses[i] > 3) for i in held]})
     (folder / "wards").mkdir()
     rows.to_csv(folder / "wards" / "wards.csv", index=False)
-    ws.publish(folder / "wards", name="wards", licence="CC0-1.0", terms="GRU", practice=folder / "wards")
+    ws.publish(
+        folder / "wards", name="wards", licence="CC0-1.0", terms="GRU", practice=rows.assign(id="q" + rows["id"])
+    )
     given = {"outputs": OUTPUTS, "metric": "roc_auc", "truth": truth, "private_fraction": 0.2, "quota_per_day": 50}
     ws.challenge("risk", "wards", limits=Limits(wall_s=60, cpu_s=60, memory_mib=64), **given)
     yield ws
