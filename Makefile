@@ -71,9 +71,12 @@ test-policies: dev ## run parliament and checkov on the stack's policies and tem
 	@environments/setup .venv-policies policies
 	@$(py) -m pytest -m policies tests/test_stacks_linters.py $(ARGS)
 
-test-clients: dev ## run Metaflow, Snakemake and redun on the embedded account, in a separate environment
+test-clients: dev ## run Metaflow, Snakemake and redun on the embedded account, and align with mappy, in a separate environment (Debian: apt-get install gcc zlib1g-dev samtools)
+	@for program in cc samtools; do \
+		command -v $$program >/dev/null || { echo "genokit: make test-clients needs $$program" >&2; exit 1; }; \
+	done
 	@environments/setup .venv-clients clients
-	@$(py) -m pytest -m clients tests/test_clients.py $(ARGS)
+	@$(py) -m pytest -m clients tests/test_clients.py tests/test_genomics_mappy.py $(ARGS)
 
 test-spark: dev ## compare Spark's rows with DuckDB's on a real Spark, in a separate environment (Debian: apt-get install default-jre-headless)
 	@command -v java >/dev/null || { echo "genokit: make test-spark needs Java 17 or 21" >&2; exit 1; }

@@ -40,8 +40,9 @@ def sheet(cohort: Dataset, monkeypatch: pytest.MonkeyPatch) -> pd.DataFrame:
 
 
 def plan(sheet: object, cohort: Dataset, account: Settings, profile: str = "pip", **more: object) -> object:
-    given = {"genes": None, "out": None, "vcpus": None, "memory_gib": None} | more
-    return planned(sheet, cohort["reference"], profile=profile, batch=Batch(settings=account), **given)
+    given = {"reference": cohort["reference"], "genes": None, "out": None, "aligner": "minibwa"} | more
+    given = {"vcpus": None, "memory_gib": None, "profile": profile, "batch": Batch(settings=account)} | given
+    return planned(sheet, **given)
 
 
 def test_the_simulated_sheet_is_valid_by_the_published_schema(cohort):
@@ -69,18 +70,14 @@ def test_keys_change_with_what_a_step_is_made_from_and_with_nothing_else(cohort,
     for name in ("reference", "genes"):
         (tmp_path / name).write_bytes(cohort[name].read_bytes())
 
-    def keys(**more: object) -> dict[str, str]:
-        batch = Batch(settings=account)
-        given = {"out": None, "profile": "pip", "vcpus": None, "memory_gib": None, "batch": batch} | more
-        rows = planned(sheet, tmp_path / "reference", tmp_path / "genes", **given).samples["S1"]
-        return {step: row["key"] for step, row in rows.items()}
+    def keys(sheet: pd.DataFrame = sheet, **more: object) -> dict[str, str]:
+        given = {"reference": tmp_path / "reference", "genes": tmp_path / "genes"} | more
+        return {step: row["key"] for step, row in plan(sheet, cohort, account, **given).samples["S1"].items()}
 
     first = keys()
     assert first == keys(out="elsewhere", vcpus={"call": 2}, memory_gib={"align": 3})
     swapped = sheet.rename(columns={"fastq_1": "fastq_2", "fastq_2": "fastq_1"})
-    given = {"out": None, "profile": "pip", "vcpus": None, "memory_gib": None, "batch": Batch(settings=account)}
-    mates = planned(swapped, tmp_path / "reference", tmp_path / "genes", **given).samples["S1"]
-    assert not {row["key"] for row in mates.values()} & {*first.values()}
+    assert not {*keys(swapped).values()} & {*first.values()}
     (tmp_path / "genes").write_bytes(cohort["genes"].read_bytes())
     assert {step for step, key in keys().items() if key != first[step]} == {"annotate"}
     (tmp_path / "reference").write_bytes(cohort["reference"].read_bytes())
@@ -230,24 +227,28 @@ def test_a_wrong_parameter_is_refused(cohort, sheet, account):
     for wrong in (None, ["S1", "S2"]):
         with pytest.raises(InvalidParameters, match="Expected a path or an address on S3, got"):
             plan(wrong, cohort, account)
+    with pytest.raises(InvalidParameters, match=r"Profile 'pip' has no aligner 'mapy'. Did you mean 'mappy'"):
+        genomics.workflow(sheet, cohort["reference"], aligner="mapy", batch=Batch(settings=account))
+    with pytest.raises(InvalidParameters, match=r"Profile 'posts' has no aligner 'mappy'. It aligns with Isaac"):
+        plan(sheet, cohort, account, profile="posts", aligner="mappy")
     with pytest.raises(NotFound, match=r"There is no file '.*genes.gtf'"):
         plan(sheet, cohort, account, genes="genes.gtf")
     with pytest.raises(NotFound, match=r"There is no file '.*no.fa'"):
         genomics.workflow(sheet, "no.fa", batch=Batch(settings=account))
 
 
-@pytest.mark.parametrize("name", ["minibwa", "pysam"])
+@pytest.mark.parametrize("name", ["minibwa", "mappy", "pysam"])
 @pytest.mark.parametrize("function", ["workflow", "export"])
 def test_nothing_is_submitted_or_defined_where_a_package_is_missing(name, function, cohort, account, tmp_path):
     (tmp_path / f"{name}.py").write_text(f"raise ModuleNotFoundError(\"No module named '{name}'\")")
-    code = (
-        f"from genokit import genomics\ngenomics.{function}({str(cohort['samples'])!r}, {str(cohort['reference'])!r})"
-    )
+    given = f"{str(cohort['samples'])!r}, {str(cohort['reference'])!r}" + ", aligner='mappy'" * (name == "mappy")
+    code = f"from genokit import genomics\ngenomics.{function}({given})"
     environment = os.environ | account.environ() | {"PYTHONPATH": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
-    assert done.stderr.splitlines()[-1] == (
-        f"genokit.errors.MissingDependency: {name} cannot be imported (No module named '{name}'). Install it with: "
-        "pip install 'genokit[genomics]'"
+    how = "mappy, which needs a C compiler and zlib's headers" if name == "mappy" else "'genokit[genomics]'"
+    assert done.stderr.splitlines()[-1].startswith(
+        f"genokit.errors.MissingDependency: {name} cannot be imported (No module named '{name}'). Install it with: pip "
+        f"install {how}"
     )
     batch = Batch(settings=account)
     assert batch.jobs().empty
@@ -319,6 +320,10 @@ def test_on_aws_all_files_have_to_be_on_s3_and_jobs_have_the_instances_scratch(c
         genomics.workflow(f"{there}/samples.csv", f"{there}/reference.fa", out="out", batch=batch)
     exported = genomics.export(f"{there}/samples.csv", f"{there}/reference.fa", batch=batch)
     assert exported.inputs["S1"]["align"]["out"].startswith(f"{there.removesuffix('/cohort')}/genomics/")
+    mappy = genomics.export(f"{there}/samples.csv", f"{there}/reference.fa", aligner="mappy", batch=batch)
+    given, other = exported.inputs["S1"], mappy.inputs["S1"]
+    assert (given["align"]["aligner"], other["align"]["aligner"]) == ("minibwa", "mappy")
+    assert not {row["key"] for row in given.values()} & {row["key"] for row in other.values()}
     container = batch.definition("genomics-align").described["containerProperties"]
     of_stack = camel(Template(GENOMICS).of("Batch::JobDefinition")["Align"])["containerProperties"]
     assert (container["volumes"], container["mountPoints"]) == (of_stack["volumes"], of_stack["mountPoints"])

@@ -17,6 +17,7 @@ import minibwa
 import psutil
 import pysam
 import pytest
+from hard_pairs import check_records, flags_of, sequences, written
 
 from genokit import Dataset, Settings, backends, genomics, storage
 from genokit.genomics import align, annotate, call, stats
@@ -133,6 +134,14 @@ def test_clips_and_mismatches_of_each_record_agree_with_the_reference(bench):
                 bases, pairs = reference[read.reference_name], read.get_aligned_pairs(matches_only=True)
                 mismatches = sum(read.query_sequence[q] != bases[r] for q, r in pairs)
                 assert read.get_tag("NM") == mismatches + sum(n for kind, n in read.cigartuples if kind in (1, 2))
+
+
+def test_pairs_that_are_clipped_split_lost_or_not_proper_have_the_flags_and_mates_that_sam_asks_for(bench, tmp_path):
+    reads, flags = written(bench.cohort, tmp_path)
+    given = ("--reads", *reads, "--reference", bench.cohort["reference"])
+    bam = run(tmp_path / "scratch", "align", *given, out=tmp_path / "out").out / "S1.bam"
+    assert flags_of(bam) == flags
+    check_records(bam, sequences(bench.cohort), reads)
 
 
 def test_the_bam_names_the_m5_of_the_reference_and_so_does_the_vcf(bench):
@@ -410,17 +419,19 @@ def test_a_scratch_without_room_is_named_and_left_empty(bench, tmp_path, kib):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(("name", "steps"), [("pysam", MODULES), ("minibwa", ["align"])])
+@pytest.mark.parametrize(("name", "steps"), [("pysam", MODULES), ("minibwa", ["align"]), ("mappy", ["align"])])
 def test_a_step_without_its_package_says_how_to_install_it(bench, tmp_path, fails, monkeypatch, name, steps):
     (tmp_path / f"{name}.py").write_text("raise ImportError('libz.so.1 is missing')")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    align, bam = ["--reads", *bench.reads()], ["--bam", bench.results / "align/S1.bam"]
+    aligner = ["--aligner", "mappy"] if name == "mappy" else []
+    align, bam = ["--reads", *bench.reads(), *aligner], ["--bam", bench.results / "align/S1.bam"]
     vcf = ["--vcf", bench.results / "call/S1.vcf.gz", "--genes", bench.cohort["genes"]]
     given = {"align": align, "call": bam, "stats": bam, "annotate": vcf}
     for step in steps:
-        assert fails(step, *given[step], "--reference", bench.cohort["reference"]) == (
-            f"MissingDependency: {name} cannot be imported (libz.so.1 is missing). Install it with: "
-            "pip install 'genokit[genomics]'\n"
+        error = fails(step, *given[step], "--reference", bench.cohort["reference"])
+        how = "mappy, which needs a C compiler and zlib's headers" if name == "mappy" else "'genokit[genomics]'\n"
+        assert error.startswith(
+            f"MissingDependency: {name} cannot be imported (libz.so.1 is missing). Install it with: pip install {how}"
         )
 
 

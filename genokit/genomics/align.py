@@ -1,6 +1,6 @@
 """``python -m genokit.genomics.align``: reads to one sorted BAM of a sample, with duplicates marked.
 
-minibwa aligns in this process; samtools pairs, sorts and marks duplicates while it does.
+minibwa or mappy aligns in this process; samtools pairs, sorts and marks duplicates while it does.
 """
 
 from __future__ import annotations
@@ -8,21 +8,23 @@ from __future__ import annotations
 import json
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from itertools import islice
-from typing import Any
+from itertools import islice, product
+from typing import Any, NamedTuple
 
 from genokit.errors import AccessDenied, InvalidParameters, NotFound
 from genokit.genomics.fastq import Read, templates
-from genokit.genomics.step import Reference, Step, check_name, fault, is_full, main, package, versions
+from genokit.genomics.step import ALIGNERS, Reference, Step, check_name, fault, is_full, main, package, versions
 
 BATCH = 1000  # templates aligned in one go
 # An index too; level 4 takes half the time of the default, and the BAM is 1.5 percent larger.
 OUTPUT = ("--write-index", "--output-fmt-option", "level=4")
+FRAGMENT = 800  # bases: the longest fragment of a proper pair, as in minimap2's preset "sr"
 PAIRED, PROPER, UNMAPPED, REVERSE, FIRST, SECOND, SUPPLEMENTARY = 0x1, 0x2, 0x4, 0x10, 0x40, 0x80, 0x800
 TURN = str.maketrans("ACGTacgt", "TGCAtgca")
 OPTIONS: dict[str, dict[str, Any]] = {
+    "aligner": {"choices": ALIGNERS, "default": "minibwa", "help": "default: minibwa"},
     "reads": {
         "nargs": "+", "action": "append", "metavar": "FASTQ",
         "help": "one FASTQ, or the two of a pair, gzip or not; again for each lane",
@@ -35,9 +37,25 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+class Hit(NamedTuple):
+    """A line of SAM: its flags, where it is, and from where to where in the read as it was sequenced."""
+
+    flag: int
+    contig: str
+    position: int
+    mapq: int
+    start: int
+    end: int
+    cigar: str
+    tags: str
+
+
+Aligner = Callable[[list[Read]], list[list[Hit]]]  # the reads of a fragment, and the hits of each
+
+
 def align(step: Step) -> None:
     """Align the lanes of a sample to one BAM with marked duplicates. Raises StepFailed, InvalidParameters."""
-    minibwa, given = package("minibwa"), step.given
+    given, tool = step.given, package(step.given.aligner)
     if given.lanes:
         given.lane, given.reads = list(given.lanes), list(given.lanes.values())
     given.reads = given.reads or []
@@ -48,7 +66,7 @@ def align(step: Step) -> None:
         )
     reads = [[step.input(address) for address in files] for files in given.reads]
     reference = step.reference(given.reference)
-    index = _index(minibwa, step, reference)
+    aligner = (_minibwa if given.aligner == "minibwa" else _mappy)(tool, step, reference)
     bam, metrics = step.out / f"{step.sample}.bam", step.out / f"{step.sample}.markdup.txt"
     tools = step.start(
         ", ".join(address for files in given.reads for address in files),
@@ -61,13 +79,14 @@ def align(step: Step) -> None:
         head = [f"@SQ\tSN:{name}\tLN:{length}\tM5:{md5}" for name, (length, md5) in reference.sequences.items()]
         head += [f"@RG\tID:{step.sample}.{lane}\tSM:{step.sample}\tLB:{step.sample}\tPU:{lane}\tPL:ILLUMINA"
                  for lane in lanes]  # fmt: skip
-        head.append(f"@PG\tID:minibwa\tPN:minibwa\tVN:{versions()['minibwa']}")
+        name, version = given.aligner, versions(given.aligner)[given.aligner]
+        head.append(f"@PG\tID:{name}\tPN:{name}\tVN:{version}\tCL:{ALIGNERS[name]}")
         tools.write("\n".join(["@HD\tVN:1.6\tGO:query", *head, ""]).encode())
         for lane, paths, addresses in zip(lanes, reads, given.reads, strict=True):
             found = templates(paths, addresses)
             waiting: deque[Future[bytes]] = deque()
             while batch := list(islice(found, BATCH)):
-                waiting.append(pool.submit(_aligned, minibwa, index, batch, f"{step.sample}.{lane}"))
+                waiting.append(pool.submit(_lines, aligner, batch, f"{step.sample}.{lane}"))
                 if len(waiting) > 2 * step.threads:
                     tools.write(waiting.popleft().result())
             for future in waiting:
@@ -76,8 +95,8 @@ def align(step: Step) -> None:
     step.do(str(bam), ("samtools", "quickcheck", bam))
 
 
-def _index(minibwa: Any, step: Step, reference: Reference) -> Any:
-    """minibwa's index: the files .l2b and .mbw beside the reference, or else a new one."""
+def _minibwa(minibwa: Any, step: Step, reference: Reference) -> Aligner:
+    """minibwa, with the index in the files .l2b and .mbw beside the reference, or else a new one."""
     prefix, lengths = step.folder / "index", {name: length for name, (length, _) in reference.sequences.items()}
     try:
         for ending in (".l2b", ".mbw"):
@@ -91,39 +110,76 @@ def _index(minibwa: Any, step: Step, reference: Reference) -> Any:
     index = minibwa.Index.load(str(prefix))
     if dict(index.contigs()) != lengths:
         raise fault(f"{reference.address}.mbw", f"it is not the index of '{reference.address}'")
-    return index
+
+    def aligned(reads: list[Read]) -> list[list[Hit]]:
+        options, pairs = minibwa.Opts(), len(reads) == 2
+        options.set_paired(pairs)
+        queries = [text for read in reads for text in (read.name, read.bases)]
+        found = minibwa.map_pair(index, options, *queries) if pairs else [minibwa.map(index, options, *queries)]
+        return [[hit(one, read) for one in own if not one.is_secondary] for read, own in zip(reads, found, strict=True)]
+
+    def hit(one: Any, read: Read) -> Hit:
+        flag, start, end = REVERSE * one.reverse | PROPER * one.proper_pair, one.query_start, one.query_end
+        tags = f"NM:i:{one.blen - one.mlen + read.bases.count('N', start, end)}\tAS:i:{one.score}"
+        return Hit(flag, one.contig, one.ref_start, one.mapq, start, end, one.cigar_string, tags)
+
+    return aligned
 
 
-def _aligned(minibwa: Any, index: Any, batch: list[list[Read]], group: str) -> bytes:
+def _mappy(mappy: Any, step: Step, reference: Reference) -> Aligner:
+    """minimap2 with its preset for short reads, and an index in memory.
+
+    mappy does not say what is a proper pair: here the first hits of both reads that can be the ends of one fragment.
+    """
+    index = mappy.Aligner(str(reference.fasta), preset="sr", n_threads=step.threads)
+    if index.seq_names != [*reference.sequences]:  # without an index mappy aligns nothing and says nothing
+        raise fault(reference.address, "mappy cannot index it")
+
+    def aligned(reads: list[Read]) -> list[list[Hit]]:
+        hits = [one for one in index.map(*(read.bases for read in reads), name=reads[0].name) if one.is_primary]
+        found = [[one for one in hits if one.read_num == number] for number, _ in enumerate(reads, 1)]
+        proper = next(filter(_is_proper, product(*found)), ())
+        return [[hit(one, read, one in proper) for one in own] for read, own in zip(reads, found, strict=True)]
+
+    def hit(one: Any, read: Read, proper: bool) -> Hit:
+        flag, length = REVERSE * (one.strand < 0) | PROPER * proper, len(read.bases)
+        # mappy turns the second read, and counts its bases from what was its end.
+        ends = (length - one.q_en, length - one.q_st) if one.read_num == 2 else (one.q_st, one.q_en)
+        return Hit(flag, one.ctg, one.r_st, one.mapq, *ends, one.cigar_str, f"NM:i:{one.NM}")
+
+    return aligned
+
+
+def _is_proper(pair: Sequence[Any]) -> bool:
+    """Whether hits of mappy's are two that face each other on one contig, not too far apart."""
+    by = {one.strand: one for one in pair}
+    return len(by) == 2 and bool(by[1].ctg == by[-1].ctg and 0 < by[-1].r_en - by[1].r_st <= FRAGMENT)
+
+
+def _lines(aligner: Aligner, batch: list[list[Read]], group: str) -> bytes:
     """The lines in SAM of some templates."""
-    options = minibwa.Opts()
-    options.set_paired(len(batch[0]) == 2)
     lines: list[str] = []
     for reads in batch:
-        if len(reads) == 1:
-            lines += _records(reads[0], minibwa.map(index, options, reads[0].name, reads[0].bases), 0, group)
-            continue
-        queries = [text for read in reads for text in (read.name, read.bases)]
-        for read, hits, mate in zip(reads, minibwa.map_pair(index, options, *queries), (FIRST, SECOND), strict=True):
-            lines += _records(read, hits, PAIRED | mate, group)
+        flags = (PAIRED | FIRST, PAIRED | SECOND) if len(reads) == 2 else (0,)
+        for read, hits, flag in zip(reads, aligner(reads), flags, strict=True):
+            lines += _records(read, hits, flag, group)
     return "".join(lines).encode()
 
 
-def _records(read: Read, hits: Sequence[Any], flag: int, group: str) -> Iterator[str]:
-    """A read's lines: its best hit, then supplementary ones. fixmate adds what its mate has to say."""
-    kept = [hit for hit in hits if hit.is_primary or hit.is_supplementary]
-    if not kept:
+def _records(read: Read, hits: Sequence[Hit], flag: int, group: str) -> Iterator[str]:
+    """A read's lines: supplementary but for the proper pair's hit, or else the best. fixmate adds the mate's fields."""
+    if not hits:
         yield f"{read.name}\t{flag | UNMAPPED}\t*\t0\t0\t*\t*\t0\t0\t{read.bases}\t{read.quality}\tRG:Z:{group}\n"
-    for hit in kept:
-        ends = [f"{n}S" if n else "" for n in (hit.query_start, len(read.bases) - hit.query_end)]
-        bases, quality, turned = read.bases, read.quality, 0
-        if hit.reverse:
-            bases, quality, turned, ends = bases.translate(TURN)[::-1], quality[::-1], REVERSE, ends[::-1]
-        turned |= (PROPER if hit.proper_pair else 0) | (SUPPLEMENTARY if hit.is_supplementary else 0)
+    primary = next((hit for hit in hits if hit.flag & PROPER), hits[0] if hits else None)
+    for hit in hits:
+        flags = flag | hit.flag | (0 if hit is primary else SUPPLEMENTARY)
+        ends = [f"{n}S" if n else "" for n in (hit.start, len(read.bases) - hit.end)]
+        bases, quality = read.bases, read.quality
+        if hit.flag & REVERSE:
+            bases, quality, ends = bases.translate(TURN)[::-1], quality[::-1], ends[::-1]
         yield (
-            f"{read.name}\t{flag | turned}\t{hit.contig}\t{hit.ref_start + 1}\t{hit.mapq}\t"
-            f"{ends[0]}{hit.cigar_string}{ends[1]}\t*\t0\t0\t{bases}\t{quality}\t"
-            f"NM:i:{hit.blen - hit.mlen}\tAS:i:{hit.score}\tRG:Z:{group}\n"
+            f"{read.name}\t{flags}\t{hit.contig}\t{hit.position + 1}\t{hit.mapq}\t"
+            f"{ends[0]}{hit.cigar}{ends[1]}\t*\t0\t0\t{bases}\t{quality}\t{hit.tags}\tRG:Z:{group}\n"
         )
 
 

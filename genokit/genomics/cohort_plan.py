@@ -15,7 +15,7 @@ from genokit import storage
 from genokit.backends import Clients
 from genokit.errors import InvalidParameters, NotFound, did_you_mean
 from genokit.genomics.sheet import absolute, read_sheet, stamp
-from genokit.genomics.step import RECORD, package, versions
+from genokit.genomics.step import ALIGNERS, RECORD, package, versions
 from genokit.storage import Address
 
 if TYPE_CHECKING:
@@ -45,19 +45,21 @@ class CohortPlan(NamedTuple):
 
 def planned(
     sheet: pd.DataFrame | Address, reference: Address, genes: Address | None, out: Address | None, profile: str,
-    vcpus: Sizes, memory_gib: Sizes, batch: Batch,
+    aligner: str, vcpus: Sizes, memory_gib: Sizes, batch: Batch,
 ) -> CohortPlan:  # fmt: skip
     """Read the sheet, check all inputs, define the jobs. Raises as ``workflow``."""
     clients, here = batch.clients, batch.clients.backend.shares_folders
-    if here and profile == "pip":
-        for name in ("minibwa", "pysam"):
-            package(name)
     profiles = tomllib.loads(Path(__file__).with_name("profiles.toml").read_text(encoding="utf-8"))
     if profile not in profiles:
         raise InvalidParameters(f"There is no profile '{profile}'. {did_you_mean(profile, profiles)}")
     pip, chosen = profile == "pip", profiles[profile]
     if not all(isinstance(sizes or {}, Mapping) for sizes in (vcpus, memory_gib)):
         raise InvalidParameters(f"Expected sizes by step, such as vcpus={{'align': 8}}; got {vcpus=}, {memory_gib=}.")
+    if aligner not in (ALIGNERS if pip else ["minibwa"]):
+        step = did_you_mean(aligner, ALIGNERS) if pip else "It aligns with Isaac; leave 'aligner' out."
+        raise InvalidParameters(f"Profile '{profile}' has no aligner '{aligner}'. {step}")
+    for name in (aligner, "pysam") if pip and here else ():
+        package(name)
     if strange := {*(vcpus or {}), *(memory_gib or {})} - {*(STEPS if pip else ())}:
         known = f"has the steps {', '.join(STEPS)}" if pip else "has the sizes of the stack's job definitions"
         raise InvalidParameters(f"vcpus and memory_gib: profile '{profile}' {known}, got {', '.join(sorted(strange))}.")
@@ -71,13 +73,13 @@ def planned(
         raise InvalidParameters(f"A job on AWS cannot write to '{results}' of this machine. Give an out on S3.")
     steps = {step: chosen[step] for step in STEPS if step != "annotate" or genes}
     definitions = {step: _defined(batch, step, one, chosen["aws"], vcpus, memory_gib) for step, one in steps.items()}
-    common = [source, stamp(source, clients), versions() if here else {}]
-    own = {"annotate": [models, stamp(models, clients) if pip and genes else ""]}
+    common = [source, stamp(source, clients), versions(aligner) if here else {}]
+    own = {"align": [aligner], "annotate": [models, stamp(models, clients) if pip and genes else ""]}
     plan: dict[str, dict[str, Row]] = {}
     for sample, lanes in samples.items():
         words = {
             "sample": sample, "reference": source, "references": source.rpartition("/")[0], "genes": models,
-            "folder": storage.join(results, sample),
+            "folder": storage.join(results, sample), "aligner": aligner,
             "lanes": json.dumps({lane: [*paths] for lane, paths in lanes.items()}),
             **{f"fastq_{number}": path for number, path in enumerate(next(iter(lanes.values())), 1)},
         }  # fmt: skip

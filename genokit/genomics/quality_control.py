@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from genokit import __version__, display, storage
 from genokit.errors import NotFound, did_you_mean
 from genokit.genomics.sample_statistics import FIGURES, PICTURES, read
+from genokit.genomics.step import ALIGNERS
 from genokit.genomics.variant_files import result_files
 
 if TYPE_CHECKING:
@@ -23,7 +24,8 @@ LIMITS = {  # lowest and highest value that is not marked, whatever the other sa
 }  # fmt: skip
 SAMPLES, MADS = 5, 3  # outliers are marked in a cohort of so many samples, and so far from its median
 METHODS = {  # what each program did
-    "minibwa": "aligned the reads", "samtools fixmate": "completed the mates", "samtools sort": "sorted the reads",
+    **dict.fromkeys(ALIGNERS, "aligned the reads"),
+    "samtools fixmate": "completed the mates", "samtools sort": "sorted the reads",
     "samtools markdup": "marked duplicates", "bcftools mpileup": "counted the bases at each position",
     "bcftools call": "called SNVs and indels", "bcftools norm": "normalised them", "bcftools view": "selected variants",
     "bcftools csq": "predicted what they do to genes",

@@ -28,8 +28,8 @@ FINISHED_BEFORE = {"status": "FINISHED BEFORE", "reason": None, "duration_s": No
 
 def workflow(
     samples: pd.DataFrame | Address, reference: Address, *, genes: Address | None = None, out: Address | None = None,
-    queue_high: str = "highPriority", queue_low: str = "lowPriority", profile: str = "pip", vcpus: Sizes = None,
-    memory_gib: Sizes = None, batch: Batch | None = None,
+    queue_high: str = "highPriority", queue_low: str = "lowPriority", profile: str = "pip", aligner: str = "minibwa",
+    vcpus: Sizes = None, memory_gib: Sizes = None, batch: Batch | None = None,
 ) -> Workflow:  # fmt: skip
     """Submit what a cohort still needs: align, call, annotate and stats of each sample, as Batch jobs.
 
@@ -60,6 +60,9 @@ def workflow(
     profile : str, default "pip"
         "pip": minibwa, samtools and bcftools, in the kit's image. "posts": Isaac, Strelka, snpEff and samtools of
         2017, in containers that you bring; always run anew unless they have SUCCEEDED under the same plan.
+    aligner : str, default "minibwa"
+        Of profile "pip": "minibwa", or "mappy", minimap2 with its preset for short reads. mappy has to be installed
+        where the jobs run: ``pip install mappy`` compiles it, and the kit's image does not contain it.
     vcpus : mapping, optional
         The vCPUs of a step's jobs, and so their threads: ``{"align": 8}``. Default: 1.
     memory_gib : mapping, optional
@@ -94,7 +97,7 @@ def workflow(
     from genokit.batch import Batch
 
     batch = batch or Batch()
-    plan = planned(samples, reference, genes, out, profile, vcpus, memory_gib, batch)
+    plan = planned(samples, reference, genes, out, profile, aligner, vcpus, memory_gib, batch)
     queues = {step: queue_of(step, queue_high, queue_low) for step in STEPS}
     # What runs is looked up before what is finished, so that a step which ends in between is found.
     known = [job for queue in {*queues.values()} for job in batch.jobs(queue=queue).to_dict("records")]

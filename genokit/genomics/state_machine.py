@@ -29,8 +29,8 @@ class StateMachine(NamedTuple):
 
 def export(
     samples: pd.DataFrame | Address, reference: Address, *, genes: Address | None = None, out: Address | None = None,
-    queue_high: str = "highPriority", queue_low: str = "lowPriority", vcpus: Sizes = None, memory_gib: Sizes = None,
-    timeout_h: float = 24, batch: Batch | None = None,
+    queue_high: str = "highPriority", queue_low: str = "lowPriority", aligner: str = "minibwa", vcpus: Sizes = None,
+    memory_gib: Sizes = None, timeout_h: float = 24, batch: Batch | None = None,
 ) -> StateMachine:  # fmt: skip
     """Export the workflow to AWS Step Functions: a state machine that runs one sample in each execution.
 
@@ -41,7 +41,7 @@ def export(
 
     Parameters
     ----------
-    samples, reference, genes, out, queue_high, queue_low, vcpus, memory_gib, batch
+    samples, reference, genes, out, queue_high, queue_low, aligner, vcpus, memory_gib, batch
         As for ``workflow``.
     timeout_h : float, default 24
         The longest time for each job, its waiting included, in hours.
@@ -67,7 +67,7 @@ def export(
     """
     from genokit.batch import Batch
 
-    plan = planned(samples, reference, genes, out, "pip", vcpus, memory_gib, batch or Batch())
+    plan = planned(samples, reference, genes, out, "pip", aligner, vcpus, memory_gib, batch or Batch())
     arns = {step: definition.arn for step, definition in plan.definitions.items()}
     queues = {step: queue_of(step, queue_high, queue_low) for step in arns}
     return StateMachine(machine(arns, queues, round(timeout_h * 3600)), plan.samples)

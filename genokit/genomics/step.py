@@ -29,6 +29,7 @@ from genokit.errors import AccessDenied, ConfigError, GenokitError, InvalidParam
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 PYSAM = (sys.executable, "-P", str(Path(__file__).with_name("pysam_command.py")))
 FULL = re.compile("No space left|File too large|write failed|writing|failed to write", re.IGNORECASE)
+ALIGNERS = {"minibwa": "minibwa", "mappy": "mappy -x sr"}  # and their commands, as headers name them
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 RECORD = "{sample}.{step}.json"  # what a step writes last: the key of what its outputs were made from, and their names
 SUM = ".sha256"  # what is added to an output's name for the file with its checksum
@@ -68,6 +69,10 @@ install 'genokit[genomics]'
         return import_module(name)
     except ImportError as error:
         how = "pip install 'genokit[genomics]'"
+        if name == "mappy":  # it has no wheels
+            how = (
+                "pip install mappy, which needs a C compiler and zlib's headers (Debian: gcc, python3-dev, zlib1g-dev)"
+            )
         raise errors.MissingDependency(f"{name} cannot be imported ({error}). Install it with: {how}") from error
 
 
@@ -254,7 +259,8 @@ class Step:
                 storage.write(place + SUM, f"{files.sha256(path)}  {path.name}\n")
             if self.given.key:
                 about = {"step": self.name, "key": self.given.key, "outputs": [path.name for path in made]}
-                storage.write(record, json.dumps(about | {"versions": versions()}, indent=1) + "\n")
+                about["versions"] = versions(getattr(self.given, "aligner", None))
+                storage.write(record, json.dumps(about, indent=1) + "\n")
         except BaseException:
             for place in places:
                 storage.delete(place)
@@ -262,16 +268,16 @@ class Step:
             raise
 
 
-def versions() -> dict[str, str | None]:
+def versions(aligner: str | None) -> dict[str, str | None]:
     """The versions of what makes the results; None for a package that is not installed.
 
-    >>> list(versions())
-    ['genokit', 'minibwa', 'pysam']
+    >>> list(versions("minibwa"))
+    ['genokit', 'pysam', 'minibwa']
     """
     from importlib import metadata
 
-    names = ("genokit", "minibwa", "pysam")
-    return {name: next((one.version for one in metadata.distributions(name=name)), None) for name in names}
+    names = ("genokit", "pysam", aligner)
+    return {name: next((one.version for one in metadata.distributions(name=name)), None) for name in names if name}
 
 
 def main(work: Callable[[Step], None], *options: str, more: Mapping[str, Mapping[str, Any]] | None = None) -> int:
