@@ -1,6 +1,8 @@
 """A step of the workflow as a command: inputs from here or S3, a working folder of its own, outputs that are whole.
 
-The tools are processes. Whatever ends the step, SIGTERM too, ends them, and removes the working folder.
+The tools are commands of pysam. Each holds Python's global lock to its end, so that no signal would be handled
+meanwhile: it runs in a process of its own, forked from this one, since to start Python and to load pysam takes longer
+than many a command. Whatever ends the step, SIGTERM too, ends the tools, and removes the working folder.
 """
 
 from __future__ import annotations
@@ -9,11 +11,11 @@ import argparse
 import contextlib
 import gzip
 import json
+import multiprocessing
 import os
 import re
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import zlib
@@ -27,10 +29,10 @@ from genokit import errors, files, storage
 from genokit.errors import AccessDenied, ConfigError, GenokitError, InvalidParameters, NotFound, StepFailed
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-PYSAM = (sys.executable, "-P", str(Path(__file__).with_name("pysam_command.py")))
 FULL = re.compile("No space left|File too large|write failed|writing|failed to write", re.IGNORECASE)
 ALIGNERS = {"minibwa": "minibwa", "mappy": "mappy -x sr"}  # and their commands, as headers name them
 STOPPING = (signal.SIGTERM, signal.SIGINT)
+FORK = multiprocessing.get_context("fork")
 RECORD = "{sample}.{step}.json"  # what a step writes last: the key of what its outputs were made from, and their names
 SUM = ".sha256"  # what is added to an output's name for the file with its checksum
 HELP = {
@@ -109,6 +111,23 @@ def unpacked(path: Path, address: str, mode: str = "rt") -> Iterator[IO[Any]]:
         raise fault(address, f"its data are damaged or cut short ({error})") from error
 
 
+def run_command(folder: Path, command: Sequence[object], *streams: int) -> None:
+    """Run a command such as ``("samtools", "stats", bam, ">", text)`` in this process, and exit if it fails."""
+    import pysam
+
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+    os.closerange(3, 1024)  # of a pipe that others write to, this process would keep the end open
+    os.chdir(folder)
+    os.environ["TMPDIR"] = tempfile.tempdir = str(folder)  # where pysam leaves a file if it is killed
+    package, name, *arguments = map(str, command)
+    output = {"save_stdout": arguments[-1]} if ">" in arguments else {"catch_stdout": False}
+    try:
+        getattr(import_module(f"pysam.{package}"), name)(*arguments[: -2 if ">" in arguments else None], **output)
+    except pysam.SamtoolsError as error:
+        sys.exit(str(error.args[0]).rpartition("stderr=")[2].strip() or "no reason given")
+
+
 class Tools:
     """Commands of samtools and bcftools side by side, each reading what the one before writes.
 
@@ -117,20 +136,17 @@ class Tools:
 
     def __init__(self, folder: Path, about: str, *commands: Sequence[object], feed: bool = False) -> None:
         self.folder, self.about, self.commands = folder, about, commands
-        self.processes: list[subprocess.Popen[bytes]] = []
+        self.processes: list[multiprocessing.process.BaseProcess] = []
         self.said = [tempfile.TemporaryFile(dir=folder) for _ in commands]  # noqa: SIM115
-        source: Any = subprocess.PIPE if feed else subprocess.DEVNULL
+        source, end = os.pipe() if feed else (os.open(os.devnull, os.O_RDONLY), None)
+        self.stdin = os.fdopen(end, "wb") if end else None
         for command, said in zip(commands, self.said, strict=True):
-            out = subprocess.DEVNULL if command is commands[-1] else subprocess.PIPE
-            process = subprocess.Popen(
-                [*PYSAM, *map(str, command)], stdin=source, stdout=out, stderr=said, cwd=folder,
-                env=os.environ | {"TMPDIR": str(folder)},  # where pysam leaves a file if it is killed
-            )  # fmt: skip
-            if self.processes and source:
-                source.close()  # the process before gets a broken pipe if this one ends
-            self.processes.append(process)
-            source = process.stdout
-        self.stdin = self.processes[0].stdin
+            following, out = (-1, os.open(os.devnull, os.O_WRONLY)) if command is commands[-1] else os.pipe()
+            self.processes.append(FORK.Process(target=run_command, args=(folder, command, source, out, said.fileno())))
+            self.processes[-1].start()
+            os.close(source)  # the process before gets a broken pipe if this one ends
+            os.close(out)
+            source = following
 
     def write(self, data: bytes) -> None:
         """Write to the first command. Raises StepFailed if it has ended."""
@@ -146,7 +162,9 @@ class Tools:
         if self.stdin:
             with contextlib.suppress(BrokenPipeError):  # the command that ended says why
                 self.stdin.close()
-        codes = [process.wait() for process in self.processes]
+        for process in self.processes:
+            process.join()
+        codes = [-1 if process.exitcode is None else process.exitcode for process in self.processes]
         lines: list[str] = []
         for file, code in zip(self.said, codes, strict=True):
             with file:
@@ -164,7 +182,7 @@ class Tools:
         """Kill what still runs."""
         for process in self.processes:
             process.kill()
-            process.wait()
+            process.join()
         for file in (self.stdin, *self.said):
             with contextlib.suppress(OSError):  # what is still in the pipe has no reader
                 if file:
@@ -181,6 +199,7 @@ class Step:
 
     def __init__(self, name: str, given: argparse.Namespace, folder: Path) -> None:
         self.name, self.given, self.folder, self.out, self.threads = name, given, folder, folder / "out", given.threads
+        import_module("pysam")  # once for all commands
         self.sample = check_name(given.sample)
         if self.threads < 1:
             raise InvalidParameters(f"--threads must be at least 1, got {self.threads}.")
@@ -189,7 +208,7 @@ class Step:
 
     def start(self, about: str, *commands: Sequence[object], feed: bool = False) -> Tools:
         """Start commands in the working folder."""
-        self.running = [one for one in self.running if any(p.poll() is None for p in one.processes)]
+        self.running = [one for one in self.running if any(p.is_alive() for p in one.processes)]
         before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)  # no process is started and not known
         try:
             self.running.append(Tools(self.folder, about, *commands, feed=feed))
