@@ -21,6 +21,7 @@ from hard_pairs import check_records, flags_of, sequences, written
 
 from genokit import Dataset, Settings, backends, genomics, storage
 from genokit.genomics import align, annotate, call, stats
+from genokit.genomics.step import Reference
 
 MODULES = {"align": align, "call": call, "annotate": annotate, "stats": stats}
 
@@ -390,6 +391,59 @@ def test_a_damaged_reference_is_named_with_the_reason(bench, tmp_path, fails, fa
     error = fails("stats", "--bam", bench.results / "align/S1.bam", "--reference", tmp_path / "bad.fa")
     assert error.startswith(f"StepFailed: '{tmp_path / 'bad.fa'}'")
     assert reason in error
+
+
+@pytest.mark.parametrize(
+    "fasta",
+    [
+        b">c1 A>C\nACGT\nacgn\nA\n>c2\nAC",
+        b">c1\r\nACGT\r\nAC\r\n\r\n>c2\r\nAC\r\n",
+        b">c1\n" + b"ACGTTGCATC\n" * 20_000 + b"A\n\n>c2\n" + b"AC" * 99_999 + b"\n",
+    ],
+)
+def test_the_length_and_m5_of_each_sequence_are_those_of_samtools_dict(tmp_path, fasta):
+    path = tmp_path / "reference.fa"
+    path.write_bytes(fasta)
+    pysam.faidx(str(path))
+    expected = [line.split("\t")[1:4] for line in pysam.samtools.dict(str(path)).splitlines()[1:]]
+    found = Reference("reference.fa", path).sequences
+    assert [[f"SN:{name}", f"LN:{length}", f"M5:{md5}"] for name, (length, md5) in found.items()] == expected
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        b">c1\nACGTA\nC\n>c2\nAC\n",  # the same sequences and size, other lines
+        b">c1\nACGT\nAC\n>c3\nAC\n",
+        b">c1\nACGT\nAC\n",
+        b">c1\nACGT\nACG\n>c2\nA\n",
+        b">c1\nACGT\nAC\n>c2\nAC\n>c3\nA\n",
+        None,
+    ],
+)
+def test_an_index_beside_the_reference_that_is_of_another_file_is_refused(bench, tmp_path, fails, before):
+    reference, index = tmp_path / "new.fa", tmp_path / "new.fa.fai"
+    if before:
+        reference.write_bytes(before)
+        pysam.faidx(str(reference))
+    else:
+        index.write_text("c1\t6\n")
+    reference.write_bytes(b">c1\nACGT\nAC\n>c2\nAC\n")
+    error = fails("stats", "--bam", bench.results / "align/S1.bam", "--reference", reference)
+    assert error.startswith(f"StepFailed: '{reference}' cannot be used: its index (.fai) is of another file")
+
+
+def test_a_packed_reference_with_an_index_beside_it_gives_the_same_results(bench, tmp_path):
+    packed = tmp_path / "reference.fa.gz"
+    packed.write_bytes(gzip.compress(bench.cohort["reference"].read_bytes(), 1))
+    pysam.faidx(str(bench.cohort["reference"]), "--fai-idx", f"{packed}.fai")
+    options = ["--vcf", bench.results / "call/S1.vcf.gz", "--genes", bench.cohort["genes"], "--reference", packed]
+    done = run(tmp_path / "scratch", "annotate", *options, out=tmp_path / "out")
+    assert done.code == 0, done.error
+    both = [path / "S1.annotated.vcf.gz" for path in (done.out, bench.results / "annotate")]
+    lines = [gzip.decompress(path.read_bytes()).decode().splitlines() for path in both]
+    one, other = ([line for line in text if line[0] != "#"] for text in lines)
+    assert one == other
 
 
 def test_a_name_that_could_lead_elsewhere_is_refused(bench, tmp_path):

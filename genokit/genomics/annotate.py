@@ -14,6 +14,8 @@ def annotate(step: Step) -> None:
     given = step.given
     reference, vcf = step.reference(given.reference), step.input(given.vcf, ".tbi")
     genes, out = step.input(given.genes), step.out / f"{step.sample}.annotated.vcf.gz"
+    csq = ("bcftools", "csq", "-f", reference.fasta, "-g", genes, "-p", "a", "-Oz4", "-W=tbi", "-o", out, vcf)
+    tools = step.start(given.vcf, csq)  # the inputs are checked meanwhile
     try:
         with pysam.VariantFile(str(vcf)) as file:
             heads = [record for record in file.header.records if record.key == "contig"]
@@ -25,9 +27,7 @@ def annotate(step: Step) -> None:
     with unpacked(genes, given.genes) as lines:
         if not any(line.partition("\t")[0] in reference.sequences for line in lines):
             raise fault(given.genes, f"no gene in it is on a sequence of '{given.reference}'")
-    step.do(
-        given.vcf, ("bcftools", "csq", "-f", reference.fasta, "-g", genes, "-p", "a", "-Oz", "-W=tbi", "-o", out, vcf)
-    )
+    tools.finish()
 
 
 if __name__ == "__main__":

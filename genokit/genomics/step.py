@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import gzip
+import hashlib
 import json
 import multiprocessing
 import os
@@ -23,7 +25,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 from genokit import errors, files, storage
 from genokit.errors import AccessDenied, ConfigError, GenokitError, InvalidParameters, NotFound, StepFailed
@@ -32,8 +34,8 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 FULL = re.compile("No space left|File too large|write failed|writing|failed to write", re.IGNORECASE)
 ALIGNERS = {"minibwa": "minibwa", "mappy": "mappy -x sr"}  # and their commands, as headers name them
 STOPPING = (signal.SIGTERM, signal.SIGINT)
-FORK = multiprocessing.get_context("fork")
 RECORD = "{sample}.{step}.json"  # what a step writes last: the key of what its outputs were made from, and their names
+UPPER = bytes(range(256)).upper()
 SUM = ".sha256"  # what is added to an output's name for the file with its checksum
 HELP = {
     "bam": "BAM of the sample, with its index beside it",
@@ -78,12 +80,39 @@ install 'genokit[genomics]'
         raise errors.MissingDependency(f"{name} cannot be imported ({error}). Install it with: {how}") from error
 
 
-class Reference(NamedTuple):
-    """A reference's address, its FASTA in the working folder with its index, and each sequence's length and M5."""
+class Reference:
+    """A reference's address, and its FASTA in the working folder, with its index."""
 
-    address: str
-    fasta: Path
-    sequences: dict[str, tuple[int, str]]
+    def __init__(self, address: str, fasta: Path) -> None:
+        self.address, self.fasta = address, fasta
+
+    @functools.cached_property
+    def sequences(self) -> dict[str, tuple[int, str]]:
+        """The length and M5 of each sequence. Raises StepFailed if the index is wrong about any line of the FASTA."""
+        found = {}
+        try:
+            with self.fasta.open("rb") as file:
+                for row in Path(f"{self.fasta}.fai").read_text().splitlines():
+                    name, *numbers = row.split("\t")
+                    length, offset, bases, width = map(int, numbers)
+                    head = next(filter(bytes.strip, file), b"")
+                    right = head.split()[:1] == [f">{name}".encode()] and file.tell() == offset
+                    end, lines = offset + length // bases * width + length % bases, max(1, 2**16 // width) * width
+                    size, md5 = 0, hashlib.md5()
+                    while part := file.read(min(lines, end - file.tell())):
+                        right = right and not part[bases::width].strip()
+                        sequence = part.translate(UPPER, b"\r\n")
+                        size += len(sequence)
+                        md5.update(sequence)
+                    if not right or size != length:
+                        raise ValueError(row)
+                    found[name] = length, md5.hexdigest()
+                if any(map(bytes.strip, file)):
+                    raise ValueError("more sequences")
+        except (ValueError, ZeroDivisionError) as error:
+            raise fault(self.address, "its index (.fai) is of another file, or two of its sequences have the same "
+                        "name, or one has no bases") from error  # fmt: skip
+        return found
 
     def check(self, address: str, found: Mapping[str, str | None]) -> None:
         """Raise StepFailed unless a file was made with this reference; ``found`` has the M5 of its sequences."""
@@ -99,11 +128,16 @@ def fault(address: object, reason: str) -> StepFailed:
     return StepFailed(f"'{address}' cannot be used: {reason}.", path=str(address), reason=reason)
 
 
+def is_gzip(path: Path) -> bool:
+    """Whether a file begins as a gzip file does."""
+    with path.open("rb") as file:
+        return file.read(2) == b"\x1f\x8b"
+
+
 @contextlib.contextmanager
 def unpacked(path: Path, address: str, mode: str = "rt") -> Iterator[IO[Any]]:
     """Read a file, gzip or not, as ASCII text or in mode "rb". Raises StepFailed where it is damaged."""
-    with path.open("rb") as file:
-        opener: Any = gzip.open if file.read(2) == b"\x1f\x8b" else open
+    opener: Any = gzip.open if is_gzip(path) else open
     try:
         with opener(path, mode, encoding="ascii" if mode == "rt" else None) as source:
             yield source
@@ -137,12 +171,13 @@ class Tools:
     def __init__(self, folder: Path, about: str, *commands: Sequence[object], feed: bool = False) -> None:
         self.folder, self.about, self.commands = folder, about, commands
         self.processes: list[multiprocessing.process.BaseProcess] = []
+        fork = multiprocessing.get_context("fork").Process
         self.said = [tempfile.TemporaryFile(dir=folder) for _ in commands]  # noqa: SIM115
         source, end = os.pipe() if feed else (os.open(os.devnull, os.O_RDONLY), None)
         self.stdin = os.fdopen(end, "wb") if end else None
         for command, said in zip(commands, self.said, strict=True):
             following, out = (-1, os.open(os.devnull, os.O_WRONLY)) if command is commands[-1] else os.pipe()
-            self.processes.append(FORK.Process(target=run_command, args=(folder, command, source, out, said.fileno())))
+            self.processes.append(fork(target=run_command, args=(folder, command, source, out, said.fileno())))
             self.processes[-1].start()
             os.close(source)  # the process before gets a broken pipe if this one ends
             os.close(out)
@@ -199,7 +234,6 @@ class Step:
 
     def __init__(self, name: str, given: argparse.Namespace, folder: Path) -> None:
         self.name, self.given, self.folder, self.out, self.threads = name, given, folder, folder / "out", given.threads
-        import_module("pysam")  # once for all commands
         self.sample = check_name(given.sample)
         if self.threads < 1:
             raise InvalidParameters(f"--threads must be at least 1, got {self.threads}.")
@@ -239,17 +273,18 @@ class Step:
         return place / address.rstrip("/").rpartition("/")[2]
 
     def reference(self, address: str) -> Reference:
-        """The reference, indexed, with the M5 of its sequences."""
-        fasta = self.folder / "reference.fa"
-        with unpacked(self.input(address), address, "rb") as source, fasta.open("wb") as file:
-            shutil.copyfileobj(source, file)
-        self.do(address, ("samtools", "faidx", fasta))
-        self.do(address, ("samtools", "dict", fasta, "-o", self.folder / "reference.dict"))
-        lines = (self.folder / "reference.dict").read_text().splitlines()
-        fields = [dict(part.split(":", 1) for part in line.split("\t")[1:]) for line in lines if line[:3] == "@SQ"]
-        if len({one["SN"] for one in fields}) < len(fields):
-            raise fault(address, "two of its sequences have the same name")
-        return Reference(address, fasta, {one["SN"]: (int(one["LN"]), one["M5"]) for one in fields})
+        """The reference, with the index beside it or a new one."""
+        given, fasta = self.input(address), self.folder / "reference.fa"
+        if is_gzip(given):
+            with unpacked(given, address, "rb") as source, fasta.open("wb") as file:
+                shutil.copyfileobj(source, file)
+        else:
+            fasta.symlink_to(given)
+        try:
+            Path(f"{fasta}.fai").symlink_to(self.input(f"{address}.fai"))
+        except (NotFound, AccessDenied):
+            self.do(address, ("samtools", "faidx", fasta))
+        return Reference(address, fasta)
 
     def bam(self, address: str, reference: Reference) -> Path:
         """A BAM with its index, which was aligned to this reference."""
@@ -321,7 +356,7 @@ def main(work: Callable[[Step], None], *options: str, more: Mapping[str, Mapping
     before = {number: signal.getsignal(number) for number in STOPPING}
     step = None
     try:
-        package("pysam")  # the processes of the step need it too
+        package("pysam")  # once: the processes of the step are forks of this one
         with tempfile.TemporaryDirectory(prefix=f"genokit-{name}-", dir=given.scratch) as folder:
             for number in before:
                 signal.signal(number, stop)

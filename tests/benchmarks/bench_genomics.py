@@ -3,11 +3,12 @@
     python tests/benchmarks/bench_genomics.py [rounds] [bases]
 
 Each step of the kit does what the commands beside it do, and also verifies its inputs and hashes its outputs. The
-rounds go through all of them in turn, one thread each; the tables have the medians. Debian's commands call, annotate
-and count from the kit's own BAM and VCF; of annotate it is a VCF of a genome 50 times as long, since a short one shows
-little but what a step needs to start. Without these programs their columns are left out (apt-get install minimap2
-samtools bcftools). Expected of align and call, on a quiet machine of two cores or more: at least 0.8 of Debian's speed;
-and of 8 samples two at a time at least 1.7 times the speed of one after the other.
+references have their index (.fai) beside them. The rounds go through all of them in turn, one thread each; the tables
+have the medians. Debian's commands call, annotate and count from the kit's own BAM and VCF; of annotate it is a VCF of
+a genome 50 times as long, since a short one shows little but what a step needs to start. Without these programs their
+columns are left out (apt-get install minimap2 samtools bcftools). Expected of align and call, on a quiet machine of two
+cores or more: at least 0.8 of Debian's speed; and of 8 samples two at a time at least 1.7 times the speed of one after
+the other.
 """
 
 from __future__ import annotations
@@ -94,6 +95,8 @@ def steps(rounds: int, bases: int, folder: Path) -> None:
     genomics.simulate(cohort, 1, bases=bases)
     many = folder / "many"
     variants = many_variants(many, 50 * bases)
+    for one in (cohort, many):
+        pysam.faidx(str(one / "reference.fa"))
     reads = round(bases * 30 / 150)
     words = {"r": cohort / "reference.fa", "1": cohort / "reads/S1_L001_1.fastq.gz", "o": out,
              "2": cohort / "reads/S1_L001_2.fastq.gz", "m": many}  # fmt: skip
