@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from genokit import live, storage
-from genokit.display import Html, drawn
+from genokit.display import Html, card, drawn
 from genokit.errors import InvalidParameters
 from genokit.train.digits import check_dataset
 from genokit.train.parameters import Parameters
@@ -159,6 +159,8 @@ def follow(job: Job, *, every_s: float = 2) -> History:
     def look() -> tuple[str, Callable[[], Html]]:
         history = History.from_log(str(job.log()))
         words = f"{job.name} {job.status}: {history!r}, {len(history.batches)} groups of batches"
+        if history.table.empty and history.batches.empty:
+            return words, lambda: card(f"Job {job.name}", {"learning curve": "nothing logged yet"}, status=job.status)
         return words, lambda: drawn(history.plot()[0], words)
 
     if not live.is_interactive():
