@@ -68,6 +68,8 @@ def test_jobs_are_a_table_newest_first(batch: Batch) -> None:
     assert list(batch.jobs(status="SUCCEEDED")["name"]) == ["first"]
     with pytest.raises(InvalidRequest, match="Did you mean 'FAILED'"):
         batch.jobs(status="FAILD")
+    with pytest.raises(NotFound, match=r"no job queue 'lowPriorty'\. Did you mean 'lowPriority'"):
+        batch.jobs(queue="lowPriorty")
 
 
 def test_wrong_names_are_answered_with_the_nearest_right_one(batch: Batch) -> None:

@@ -99,7 +99,7 @@ def test_each_trial_is_a_line_across_axes_with_scales_of_their_own():
     failed, *_, best = ax.lines
     assert (failed.get_linestyle(), failed.get_color()) == ("--", paper.INK)
     assert (best.get_marker(), best.get_linewidth()) == ("*", 3)
-    assert ax.get_title("left") == "4 trials, 1 failed; best: b with 90 %"
+    assert ax.get_title("left") == "4 trials, 1 failed; best: trial b, 90 %"
 
 
 def test_the_colours_of_a_sweep_have_the_results_unit_and_end_where_outliers_begin():
@@ -108,7 +108,7 @@ def test_the_colours_of_a_sweep_have_the_results_unit_and_end_where_outliers_beg
     (bar,) = [one for one in ax.figure.axes if one.get_ylabel()]
     assert bar.get_ylabel() == "loss (nats)"
     assert bar.get_ylim() == pytest.approx((0.1, 0.7 + 1.5 * 0.4))
-    assert ax.get_title("left") == "9 trials; best: 0 with 0.1 nats"
+    assert ax.get_title("left") == "9 trials; best: trial 0, 0.1 nats"
     worst, *_, best = [line.get_color() for line in ax.lines[:-1]]
     assert mpl.colors.to_hex(worst).upper() == "#0072B2"
     assert mpl.colors.to_hex(best).upper() == "#D55E00"
@@ -117,7 +117,7 @@ def test_the_colours_of_a_sweep_have_the_results_unit_and_end_where_outliers_beg
 def test_a_sweep_is_drawn_of_no_trial_of_one_of_failed_ones_and_of_hundreds():
     assert "No trials" in plots.parallel_coordinates(TRIALS[:0], PARAMETERS, "accuracy").texts[0].get_text()
     one = plots.parallel_coordinates(TRIALS[:1], PARAMETERS, "accuracy")
-    assert one.get_title("left") == "1 trial; best: a with 0.5"
+    assert one.get_title("left") == "1 trial; best: trial a, 0.5"
     assert drawn(one) == [[0.5] * 4] * 2
     failed = TRIALS.assign(accuracy=[np.inf, -np.inf, np.nan, np.nan], rate=np.nan, batch=[1, np.inf, 2, 3])
     assert plots.parallel_coordinates(failed, PARAMETERS, "accuracy").get_title("left") == "4 trials, 4 failed"
@@ -147,12 +147,12 @@ def test_learning_curves_count_completed_epochs_and_draw_the_best_trial_last_and
     assert best.get_xdata().tolist() == [1, 2, 3]
     np.testing.assert_array_equal(best.get_ydata(), [0.6, np.nan, 0.95])
     assert best.get_linewidth() > 2 * pale[0].get_linewidth()
-    assert ax.get_title("left") == "4 trials, 1 failed; best: b with 95 %"
+    assert ax.get_title("left") == "4 trials, 1 failed; best: trial b, 95 %"
 
 
 def test_learning_curves_are_drawn_of_no_epoch_of_one_trial_and_of_hundreds():
     assert "No trial" in plots.learning_curves([curve(), curve(np.nan)]).texts[0].get_text()
-    assert plots.learning_curves([curve(0.5)]).get_title("left") == "1 trial; best: 0 with 50 %"
+    assert plots.learning_curves([curve(0.5)]).get_title("left") == "1 trial; best: trial 0, 50 %"
     assert len(plots.learning_curves([curve(0.5, i / 300) for i in range(300)]).lines) == 300
 
 

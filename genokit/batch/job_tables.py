@@ -75,7 +75,7 @@ def _numbered(
 
 
 def jobs(clients: Clients, queue: str | None, status: str | None) -> pd.DataFrame:
-    """The jobs of one queue or all, in one status or all, newest first. Raises InvalidRequest."""
+    """The jobs of one queue or all, in one status or all, newest first. Raises InvalidRequest, NotFound."""
     import pandas as pd
 
     from genokit.frames import Frame
@@ -83,10 +83,10 @@ def jobs(clients: Clients, queue: str | None, status: str | None) -> pd.DataFram
     if status not in (None, *STATUSES):
         raise InvalidRequest(f"There is no job status '{status}'. {did_you_mean(status or '', STATUSES)}")
     rows = []
-    for one in [queue] if queue else [one.name for one in resources.queues(clients)]:
-        found = listing.in_queue(clients, one, *([status] if status else STATUSES))
+    for one in [resources.queue(clients, queue)] if queue else resources.queues(clients):
+        found = listing.in_queue(clients, one.name, *([status] if status else STATUSES))
         rows += [
-            (job.id, job.name, one, job.status, job.created, job.started, job.stopped, job.reason or None)
+            (job.id, job.name, one.name, job.status, job.created, job.started, job.stopped, job.reason or None)
             for job in map(listed, found)
         ]
     columns = ["job_id", "name", "queue", "status", "created", "started", "stopped", "reason"]

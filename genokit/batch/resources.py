@@ -9,7 +9,7 @@ from typing import Any
 from genokit.backends import Clients, translated_errors
 from genokit.batch.requirements import Capacity
 from genokit.display import Html, card, plain, table
-from genokit.errors import renamed
+from genokit.errors import NotFound, did_you_mean, renamed
 
 GONE = ("INVALID", "DELETING", "DELETED")  # statuses in which nothing starts any more
 FARGATE = ("FARGATE", "FARGATE_SPOT")
@@ -137,6 +137,15 @@ def queues(clients: Clients) -> list[JobQueue]:
     wanted = {place["computeEnvironment"] for one in found for place in one.get("computeEnvironmentOrder", [])}
     known = {one.arn: one for one in environments(clients)} if wanted else {}
     return sorted((_queue(one, known) for one in found), key=lambda one: (-one.priority, one.name))
+
+
+def queue(clients: Clients, name: str) -> JobQueue:
+    """The job queue with this name or ARN. Raises NotFound, AccessDenied."""
+    known = {one.name: one for one in queues(clients)}
+    found = known.get(name.rpartition("/")[2])
+    if found is None:
+        raise NotFound(f"There is no job queue '{name}'. {did_you_mean(name, known)}")
+    return found
 
 
 def environments(clients: Clients) -> list[ComputeEnvironment]:

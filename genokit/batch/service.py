@@ -341,7 +341,9 @@ class Batch:
         Raises
         ------
         InvalidRequest
-            There is no such status or queue.
+            There is no such status.
+        NotFound
+            There is no such queue.
         """
         return job_tables.jobs(self.clients, queue, status)
 

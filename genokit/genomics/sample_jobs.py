@@ -80,9 +80,7 @@ def workflow(
     InvalidParameters
         The sheet cannot be used, with each wrong row and column, or a parameter is unknown. Nothing was submitted.
     NotFound
-        There is no such reference or file of genes.
-    InvalidRequest
-        There is no such queue. ``Batch.submit`` may raise further errors.
+        There is no such reference, file of genes or queue. ``Batch.submit`` may raise further errors.
     MissingDependency
         In the embedded account: a package that the jobs need is not installed.
 

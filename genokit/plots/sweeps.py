@@ -60,7 +60,7 @@ def parallel_coordinates(
     >>> import pandas as pd
     >>> trials = pd.DataFrame({"rate": [0.01, 0.5], "engine": ["mxnet", "numpy"], "accuracy": [0.9, None]})
     >>> parallel_coordinates(trials, ["rate", "engine"], "accuracy", unit="%").get_title("left")
-    '2 trials, 1 failed; best: 0 with 90 %'
+    '2 trials, 1 failed; best: trial 0, 90 %'
     """
     import numpy as np
     from matplotlib import cm, colors, ticker
@@ -123,7 +123,7 @@ def learning_curves(tables: Mapping[str, DataFrame] | Sequence[DataFrame], *, ax
     >>> import pandas as pd
     >>> ended = [pd.DataFrame({"epoch": [0, 1], "validation_accuracy": [0.8, last]}) for last in (0.9, 0.95)]
     >>> learning_curves([*ended, ended[0][:0]]).get_title("left")
-    '3 trials, 1 failed; best: 1 with 95 %'
+    '3 trials, 1 failed; best: trial 1, 95 %'
     """
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
@@ -185,4 +185,4 @@ def _title(names: Any, results: Any, trials: int, unit: str) -> str:
     if not len(names):
         return words
     best = f"{100 * results[-1]:.4g} %" if unit == "%" else f"{results[-1]:.4g} {unit}".rstrip()
-    return f"{words}; best: {names[-1]} with {best}"
+    return f"{words}; best: trial {names[-1]}, {best}"

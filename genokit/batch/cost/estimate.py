@@ -14,7 +14,7 @@ from genokit.batch.cost.prices import Instance, Price, dollars
 from genokit.batch.definition import JobDefinition
 from genokit.batch.requirements import Capacity
 from genokit.display import Html, card, seconds, table
-from genokit.errors import InvalidRequest, NotFound, did_you_mean
+from genokit.errors import InvalidRequest
 
 ASSUMPTIONS = (
     "The low end: jobs fill their instances. The high end: each instance runs these jobs alone, the smallest type that "
@@ -71,10 +71,7 @@ def estimate(
     charged = prices.charged(clients, on)
     if size < 1 or minutes <= 0:
         raise InvalidRequest(f"estimate: size and minutes must be more than 0, got {size} and {minutes}.")
-    known = {one.name: one.environments for one in resources.queues(clients)}
-    places = known.get(queue.rpartition("/")[2])
-    if places is None:
-        raise NotFound(f"There is no job queue '{queue}'. {did_you_mean(queue, known)}")
+    places = resources.queue(clients, queue).environments
     priced = cache(partial(prices.of, clients))
     usd, sources, unknown = {}, list[str](), list[str]()
     for place in places if charged else ():
