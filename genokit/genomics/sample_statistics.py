@@ -31,7 +31,7 @@ PICTURES = ("coverage", "insert_size", "base_quality", "gc", "variants", "conseq
 TRANSITIONS = ("AG", "GA", "CT", "TC")
 # What in a command is not a setting: paths, threads, and how an output is written.
 PATHS = re.compile(
-    r"( --?\w+)? (/[^\s;]+|-)(?=[ ;]|$)| -(?:O\w|u)(?= |$)| -W=\w+| --write-index| --output-fmt-option \S+| -@ \d+|;.*"
+    r"( --?\w+)? (/[^\s;]+|-)(?=[ ;]|$)| -(?:O\w+|u)(?= |$)| -W=\w+| --write-index| --output-fmt-option \S+| -@ \d+|;.*"
 )
 
 
