@@ -290,7 +290,7 @@ EXHAUSTING = {
     ),
     "a million empty files": ("for i in range(10**6): open(f'/out/{i}', 'w').close()", {}, "files in /out"),
     "a million folders": ("for i in range(10**6): os.mkdir(f'/out/{i}')", {}, "files in /out"),
-    "empty files in /tmp": ("for i in range(10**6): open(f'/tmp/{i}', 'w').close()", {}, "files in /tmp"),
+    "empty files in /tmp": ("os.chdir('/tmp')\nfor i in range(10**6): open(str(i), 'w').close()", {}, "files in /tmp"),
     "folders in /dev/shm": ("for i in range(10**6): os.mkdir(f'/dev/shm/{i}')", {}, "files in /dev/shm"),
     "what waits in sockets": (
         "kept = [socket.socketpair() for _ in range(100)]; time.sleep(60)",

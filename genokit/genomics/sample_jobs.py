@@ -122,7 +122,7 @@ def workflow(
 
 
 def _running(plan: CohortPlan, active: list[Job]) -> tuple[list[Job], dict[Identity, str]]:
-    """Of the jobs that have not ended those with steps of the plan, and the id of the job or child of each step."""
+    """The active jobs that run steps of this plan, and for each such step the id of its job or child."""
     wanted = {_identity(row) for rows in plan.samples.values() for row in rows.values()}
     jobs: list[Job] = []
     running: dict[Identity, str] = {}
