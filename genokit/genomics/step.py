@@ -273,7 +273,7 @@ class Step:
         return place / address.rstrip("/").rpartition("/")[2]
 
     def reference(self, address: str) -> Reference:
-        """The reference, with its index: the one beside it, or else a new one."""
+        """Fetch the reference and its index (.fai); if there is no index, make one."""
         given, fasta = self.input(address), self.folder / "reference.fa"
         if is_gzip(given):
             with unpacked(given, address, "rb") as source, fasta.open("wb") as file:

@@ -278,8 +278,8 @@ class Model:
         images, labels = np.asarray(images), np.asarray(labels)
         if labels.shape != images.shape[:1] or not labels.size or not np.isin(labels, np.arange(CLASSES)).all():
             raise InvalidParameters(
-                f"evaluate needs one label per image, each a digit from 0 to {CLASSES - 1}, got {images.shape[:1]} "
-                f"images and labels {labels.dtype} {labels.shape}."
+                f"evaluate needs one label per image, each a digit from 0 to {CLASSES - 1}, got images "
+                f"of shape {images.shape} and labels of type {labels.dtype} and shape {labels.shape}."
             )
         return Evaluation(labels.astype(int), self.probabilities(images))
 

