@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import hashlib
 import shutil
@@ -301,7 +302,7 @@ def flipped_bit(reads: list[Path], folder: Path) -> list[Path]:
         (no_reads, "none0.fastq.gz", "it has no reads"),
         (other_names, "swapped.fastq.gz", "read 11 is 'S1:L001:000000011'"),
         (fewer_mates, "fewer.fastq.gz", "it ends after 999 reads"),
-        (cut_record, "short.fastq.gz", "its read 1,000 is not four lines of FASTQ"),
+        (cut_record, "short.fastq.gz", "damaged or cut short: read 1,000 is not FASTQ"),
         (not_fastq, "photo.fastq.gz", "damaged or cut short"),
         (flipped_bit, "flipped.fastq.gz", ""),
     ],
@@ -487,20 +488,46 @@ def test_a_step_without_its_package_says_how_to_install_it(bench, tmp_path, fail
         )
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_step_that_is_stopped_ends_its_tools_and_leaves_nothing(bench, tmp_path, number):
-    code, out = 0, tmp_path / "out"
+def stopped(scratch: Path, number: int, made: int, *options: object, out: Path) -> tuple[int, str]:
+    """Send a signal to a step as soon as it has made some processes, or SIGKILL to the last of them."""
+    code = 0
     while code in (0, -number):  # again, if it had ended before the signal came
         shutil.rmtree(out, ignore_errors=True)
-        done = subprocess.Popen(
-            command(tmp_path / "scratch", "stats", "--bam", bench.results / "align/S1.bam", "--reference",
-                    bench.cohort["reference"], out=out),
-        )  # fmt: skip
-        while not (tools := psutil.Process(done.pid).children(recursive=True)) and done.poll() is None:
-            time.sleep(0.01)
-        done.send_signal(number)
-        code = done.wait(120)
-    assert code == 128 + number
+        done = subprocess.Popen(command(scratch, *options, out=out), stderr=subprocess.PIPE, text=True)
+        while len(tools := psutil.Process(done.pid).children(recursive=True)) < made and done.poll() is None:
+            time.sleep(0.001)
+        with contextlib.suppress(psutil.NoSuchProcess, IndexError):
+            (max(tools, key=lambda one: one.pid) if number == signal.SIGKILL else done).send_signal(number)
+        error = done.communicate(timeout=120)[1]
+        code = done.returncode
     assert not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in tools)
-    assert not list((tmp_path / "scratch").iterdir())
-    assert not (tmp_path / "out").exists()
+    assert not list(scratch.iterdir())
+    assert not out.exists()
+    return code, error
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("step", ["align", "stats"])
+def test_a_step_that_is_stopped_ends_its_tools_and_leaves_nothing(bench, tmp_path, step, number):
+    given = {"align": ["--reads", *bench.reads()], "stats": ["--bam", bench.results / "align/S1.bam"]}[step]
+    reference = bench.cohort["reference"]
+    code, _ = stopped(tmp_path / "scratch", number, 1, step, *given, "--reference", reference, out=tmp_path / "out")
+    assert code == 128 + number
+
+
+def test_a_process_that_is_killed_while_it_aligns_fails_the_step(bench, tmp_path):
+    given = ["--reads", *bench.reads(), "--reference", bench.cohort["reference"]]
+    code, error = stopped(tmp_path / "scratch", signal.SIGKILL, 4, "align", *given, out=tmp_path / "out")
+    assert code == 1
+    assert error == (
+        "StepFailed: 'S1': a process that aligned its reads was killed, as happens when the memory is too small.\n"
+    )
+
+
+def test_the_scratch_folder_may_be_given_from_the_working_folder(bench, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = ["--bam", bench.results / "align/S1.bam", "--reference", bench.cohort["reference"]]
+    assert run(Path("scratch"), "stats", *given, out=Path("out")).code == 0
+    assert {path.name for path in Path("out").glob("*.txt")} == {
+        f"S1.{one}.txt" for one in ("stats", "flagstat", "coverage")
+    }

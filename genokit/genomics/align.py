@@ -1,19 +1,22 @@
 """``python -m genokit.genomics.align``: reads to one sorted BAM of a sample, with duplicates marked.
 
-minibwa or mappy aligns in this process; samtools pairs, sorts and marks duplicates while it does.
+Forks of this process align with minibwa or mappy; samtools pairs, sorts and marks duplicates meanwhile.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import multiprocessing
+import os
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice, product
+from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
-from genokit.errors import AccessDenied, InvalidParameters, NotFound
+from genokit.errors import AccessDenied, InvalidParameters, NotFound, StepFailed
 from genokit.genomics.fastq import Read, templates
 from genokit.genomics.step import ALIGNERS, Reference, Step, check_name, fault, is_full, main, package, versions
 
@@ -75,22 +78,26 @@ def align(step: Step) -> None:
         ("samtools", "markdup", "-@", step.threads - 1, *OUTPUT, "-f", metrics, "-", f"{bam}##idx##{bam}.bai"),
         feed=True,
     )
-    with ThreadPoolExecutor(step.threads) as pool:
-        head = [f"@SQ\tSN:{name}\tLN:{length}\tM5:{md5}" for name, (length, md5) in reference.sequences.items()]
-        head += [f"@RG\tID:{step.sample}.{lane}\tSM:{step.sample}\tLB:{step.sample}\tPU:{lane}\tPL:ILLUMINA"
-                 for lane in lanes]  # fmt: skip
-        name, version = given.aligner, versions(given.aligner)[given.aligner]
-        head.append(f"@PG\tID:{name}\tPN:{name}\tVN:{version}\tCL:{ALIGNERS[name]}")
-        tools.write("\n".join(["@HD\tVN:1.6\tGO:query", *head, ""]).encode())
+    head = [f"@SQ\tSN:{name}\tLN:{length}\tM5:{md5}" for name, (length, md5) in reference.sequences.items()]
+    head += [f"@RG\tID:{step.sample}.{lane}\tSM:{step.sample}\tLB:{step.sample}\tPU:{lane}\tPL:ILLUMINA"
+             for lane in lanes]  # fmt: skip
+    name, version = given.aligner, versions(given.aligner)[given.aligner]
+    head.append(f"@PG\tID:{name}\tPN:{name}\tVN:{version}\tCL:{ALIGNERS[name]}")
+    tools.write("\n".join(["@HD\tVN:1.6\tGO:query", *head, ""]).encode())
+    workers = deque(_fork(aligner) for _ in range(step.threads))
+    try:
         for lane, paths, addresses in zip(lanes, reads, given.reads, strict=True):
             found = templates(paths, addresses)
-            waiting: deque[Future[bytes]] = deque()
             while batch := list(islice(found, BATCH)):
-                waiting.append(pool.submit(_lines, aligner, batch, f"{step.sample}.{lane}"))
-                if len(waiting) > 2 * step.threads:
-                    tools.write(waiting.popleft().result())
-            for future in waiting:
-                tools.write(future.result())
+                lines = workers[0].recv_bytes()
+                workers[0].send((batch, f"{step.sample}.{lane}"))
+                workers.rotate(-1)
+                tools.write(lines)
+        for worker in workers:
+            tools.write(worker.recv_bytes())
+    except (EOFError, ConnectionError) as error:
+        reason = "a process that aligned its reads was killed, as happens when the memory is too small"
+        raise StepFailed(f"'{step.sample}': {reason}.", path=step.sample, reason=reason) from error
     tools.finish()
     step.do(str(bam), ("samtools", "quickcheck", bam))
 
@@ -114,13 +121,13 @@ def _minibwa(minibwa: Any, step: Step, reference: Reference) -> Aligner:
     def aligned(reads: list[Read]) -> list[list[Hit]]:
         options, pairs = minibwa.Opts(), len(reads) == 2
         options.set_paired(pairs)
-        queries = [text for read in reads for text in (read.name, read.bases)]
+        queries = [text for name, bases, _ in reads for text in (name, bases)]
         found = minibwa.map_pair(index, options, *queries) if pairs else [minibwa.map(index, options, *queries)]
         return [[hit(one, read) for one in own if not one.is_secondary] for read, own in zip(reads, found, strict=True)]
 
     def hit(one: Any, read: Read) -> Hit:
         flag, start, end = REVERSE * one.reverse | PROPER * one.proper_pair, one.query_start, one.query_end
-        tags = f"NM:i:{one.blen - one.mlen + read.bases.count('N', start, end)}\tAS:i:{one.score}"
+        tags = f"NM:i:{one.blen - one.mlen + read[1].count('N', start, end)}\tAS:i:{one.score}"
         return Hit(flag, one.contig, one.ref_start, one.mapq, start, end, one.cigar_string, tags)
 
     return aligned
@@ -136,13 +143,13 @@ def _mappy(mappy: Any, step: Step, reference: Reference) -> Aligner:
         raise fault(reference.address, "mappy cannot index it")
 
     def aligned(reads: list[Read]) -> list[list[Hit]]:
-        hits = [one for one in index.map(*(read.bases for read in reads), name=reads[0].name) if one.is_primary]
+        hits = [one for one in index.map(*(bases for _, bases, _ in reads), name=reads[0][0]) if one.is_primary]
         found = [[one for one in hits if one.read_num == number] for number, _ in enumerate(reads, 1)]
         proper = next(filter(_is_proper, product(*found)), ())
         return [[hit(one, read, one in proper) for one in own] for read, own in zip(reads, found, strict=True)]
 
     def hit(one: Any, read: Read, proper: bool) -> Hit:
-        flag, length = REVERSE * (one.strand < 0) | PROPER * proper, len(read.bases)
+        flag, length = REVERSE * (one.strand < 0) | PROPER * proper, len(read[1])
         # mappy turns the second read, and counts its bases from what was its end.
         ends = (length - one.q_en, length - one.q_st) if one.read_num == 2 else (one.q_st, one.q_en)
         return Hit(flag, one.ctg, one.r_st, one.mapq, *ends, one.cigar_str, f"NM:i:{one.NM}")
@@ -156,30 +163,45 @@ def _is_proper(pair: Sequence[Any]) -> bool:
     return len(by) == 2 and bool(by[1].ctg == by[-1].ctg and 0 < by[-1].r_en - by[1].r_st <= FRAGMENT)
 
 
-def _lines(aligner: Aligner, batch: list[list[Read]], group: str) -> bytes:
-    """The lines in SAM of some templates."""
+def _fork(aligner: Aligner) -> Connection:
+    """Start a process that makes lines of SAM: threads would wait for each other, and an index cannot be sent."""
+    ours, theirs = multiprocessing.Pipe()
+    fork = multiprocessing.get_context("fork")
+    fork.Process(target=_serve, args=(aligner, theirs), daemon=True).start()
+    theirs.close()
+    return ours
+
+
+def _serve(aligner: Aligner, connection: Connection) -> None:
+    """Answer batches of templates with their lines of SAM until the step ends."""
+    os.closerange(3, connection.fileno())  # of the pipes of others, this process would keep the ends open
+    os.closerange(connection.fileno() + 1, 1024)
     lines: list[str] = []
-    for reads in batch:
-        flags = (PAIRED | FIRST, PAIRED | SECOND) if len(reads) == 2 else (0,)
-        for read, hits, flag in zip(reads, aligner(reads), flags, strict=True):
-            lines += _records(read, hits, flag, group)
-    return "".join(lines).encode()
+    with contextlib.suppress(EOFError, ConnectionError):
+        while True:
+            connection.send_bytes("".join(lines).encode())
+            batch, group = connection.recv()
+            lines = []
+            for reads in batch:
+                flags = (PAIRED | FIRST, PAIRED | SECOND) if len(reads) == 2 else (0,)
+                for read, hits, flag in zip(reads, aligner(reads), flags, strict=True):
+                    lines += _records(read, hits, flag, group)
 
 
 def _records(read: Read, hits: Sequence[Hit], flag: int, group: str) -> Iterator[str]:
     """A read's lines: supplementary but for the proper pair's hit, or else the best. fixmate adds the mate's fields."""
+    name, bases, quality = read
     if not hits:
-        yield f"{read.name}\t{flag | UNMAPPED}\t*\t0\t0\t*\t*\t0\t0\t{read.bases}\t{read.quality}\tRG:Z:{group}\n"
+        yield f"{name}\t{flag | UNMAPPED}\t*\t0\t0\t*\t*\t0\t0\t{bases}\t{quality}\tRG:Z:{group}\n"
     primary = next((hit for hit in hits if hit.flag & PROPER), hits[0] if hits else None)
     for hit in hits:
         flags = flag | hit.flag | (0 if hit is primary else SUPPLEMENTARY)
-        ends = [f"{n}S" if n else "" for n in (hit.start, len(read.bases) - hit.end)]
-        bases, quality = read.bases, read.quality
+        ends, text = [f"{n}S" if n else "" for n in (hit.start, len(bases) - hit.end)], f"{bases}\t{quality}"
         if hit.flag & REVERSE:
-            bases, quality, ends = bases.translate(TURN)[::-1], quality[::-1], ends[::-1]
+            ends, text = ends[::-1], f"{bases.translate(TURN)[::-1]}\t{quality[::-1]}"
         yield (
-            f"{read.name}\t{flags}\t{hit.contig}\t{hit.position + 1}\t{hit.mapq}\t"
-            f"{ends[0]}{hit.cigar}{ends[1]}\t*\t0\t0\t{bases}\t{quality}\t{hit.tags}\tRG:Z:{group}\n"
+            f"{name}\t{flags}\t{hit.contig}\t{hit.position + 1}\t{hit.mapq}\t"
+            f"{ends[0]}{hit.cigar}{ends[1]}\t*\t0\t0\t{text}\t{hit.tags}\tRG:Z:{group}\n"
         )
 
 

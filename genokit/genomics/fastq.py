@@ -5,17 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 from pathlib import Path
-from typing import NamedTuple
 
-from genokit.genomics.step import fault, unpacked
+from genokit.genomics.step import fault
 
-
-class Read(NamedTuple):
-    """A read; ``name`` is without "/1" or "/2", and ``quality`` is Phred+33."""
-
-    name: str
-    bases: str
-    quality: str
+Read = tuple[str, str, str]  # its name without "/1" or "/2", its bases, and its qualities as Phred+33
 
 
 def templates(paths: Sequence[Path], addresses: Sequence[str]) -> Iterator[list[Read]]:
@@ -25,18 +18,25 @@ def templates(paths: Sequence[Path], addresses: Sequence[str]) -> Iterator[list[
         if None in reads:
             short, other = addresses if reads[0] is None else reversed(addresses)
             raise fault(short, f"it ends after {count - 1:,} reads, and its mate '{other}' has more")
-        if len({read.name for read in reads}) > 1:
-            first, second = (read.name for read in reads)
-            raise fault(addresses[1], f"read {count:,} is '{second}', and in its mate '{addresses[0]}' it is '{first}'")
+        if reads[0][0] != reads[-1][0]:
+            raise fault(addresses[1], f"read {count:,} is '{reads[1][0]}', and in its mate '{addresses[0]}' it is "
+                        f"'{reads[0][0]}'")  # fmt: skip
         yield list(reads)
     if not count:
         raise fault(addresses[0], "it has no reads")
 
 
 def _reads(path: Path, address: str) -> Iterator[Read]:
-    with unpacked(path, address) as lines:
-        for number, head in enumerate(lines, 1):
-            bases, plus, quality = (next(lines, "").rstrip() for _ in range(3))
-            if not head[1:].strip() or head[0] != "@" or plus[:1] != "+" or len(bases) != len(quality) or not bases:
-                raise fault(address, f"its read {number:,} is not four lines of FASTQ, or is cut short")
-            yield Read(head[1:].split(None, 1)[0].removesuffix("/1").removesuffix("/2"), bases, quality)
+    import pysam
+
+    pysam.set_verbosity(0)  # the error says it
+    number = 0
+    try:
+        with pysam.FastxFile(str(path), persist=False) as file:
+            for read in file:
+                if not read.name or not read.quality:
+                    raise ValueError(read.name)
+                number += 1
+                yield read.name.removesuffix("/1").removesuffix("/2"), read.sequence, read.quality
+    except ValueError as error:
+        raise fault(address, f"its data are damaged or cut short: read {number + 1:,} is not FASTQ") from error

@@ -16,7 +16,7 @@ def stats(step: Step) -> None:
         out = step.out / f"{step.sample}.{command[0]}.txt"
         running.append(step.start(step.given.bam, ("samtools", *command, "-", ">", out), feed=True))
     with unpacked(bam, step.given.bam, "rb") as source:  # once for all three
-        while part := source.read(2**20):
+        while part := source.read(2**16):  # what a pipe holds, so that no tool waits for another
             for tools in running:
                 tools.write(part)
     for tools in running:
