@@ -5,8 +5,8 @@
 Each step of the kit does what the commands beside it do, and also verifies its inputs and hashes its outputs. The
 references have their index (.fai) beside them. The rounds go through all of them in turn, one thread each; the tables
 have the medians. Debian's commands call, annotate and count from the kit's own BAM and VCF; of annotate it is a VCF of
-a genome 50 times as long, since a short one shows little but what a step needs to start. Without these programs their
-columns are left out (apt-get install minimap2 samtools bcftools). Expected of align and call, on a quiet machine of two
+a genome 100 times as long, since a short one shows little but what a step needs to start. Without these programs their
+columns are left out (apt-get install minimap2 samtools bcftools). Expected of each step, on a quiet machine of two
 cores or more: at least 0.8 of Debian's speed; and of 8 samples two at a time at least 1.7 times the speed of one after
 the other.
 """
@@ -94,7 +94,7 @@ def steps(rounds: int, bases: int, folder: Path) -> None:
     cohort, out = folder / "cohort", folder / "results"
     genomics.simulate(cohort, 1, bases=bases)
     many = folder / "many"
-    variants = many_variants(many, 50 * bases)
+    variants = many_variants(many, 100 * bases)
     for one in (cohort, many):
         pysam.faidx(str(one / "reference.fa"))
     reads = round(bases * 30 / 150)
