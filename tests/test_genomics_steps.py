@@ -301,7 +301,7 @@ def flipped_bit(reads: list[Path], folder: Path) -> list[Path]:
         (empty_file, "empty.fastq.gz", "it is empty"),
         (no_reads, "none0.fastq.gz", "it has no reads"),
         (other_names, "swapped.fastq.gz", "read 11 is 'S1:L001:000000011'"),
-        (fewer_mates, "fewer.fastq.gz", "it ends after 999 reads"),
+        (fewer_mates, "fewer.fastq.gz", "it has no read 1,000, but its mate"),
         (cut_record, "short.fastq.gz", "damaged or cut short: read 1,000 is not FASTQ"),
         (not_fastq, "photo.fastq.gz", "damaged or cut short"),
         (flipped_bit, "flipped.fastq.gz", ""),

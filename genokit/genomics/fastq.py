@@ -17,7 +17,7 @@ def templates(paths: Sequence[Path], addresses: Sequence[str]) -> Iterator[list[
     for count, reads in enumerate(zip_longest(*map(_reads, paths, addresses)), 1):
         if None in reads:
             short, other = addresses if reads[0] is None else reversed(addresses)
-            raise fault(short, f"it ends after {count - 1:,} reads, and its mate '{other}' has more")
+            raise fault(short, f"it has no read {count:,}, but its mate '{other}' has")
         if reads[0][0] != reads[-1][0]:
             raise fault(addresses[1], f"read {count:,} is '{reads[1][0]}', and in its mate '{addresses[0]}' it is "
                         f"'{reads[0][0]}'")  # fmt: skip
