@@ -310,6 +310,14 @@ def test_the_quota_holds_at_submission_and_again_at_evaluation(ws, code):
     ws._evaluate(sent(seen_by(ws, "dora"), "few", code))  # another member's quota is another
 
 
+def test_a_submission_to_a_queue_that_is_not_there_leaves_no_entry(ws, code):
+    set_challenge(ws, "queued")
+    before = len(ws.entries())
+    with pytest.raises(NotFound, match=r"There is no job queue 'highPrioritty'\. Did you mean 'highPriority'"):
+        seen_by(ws, "cleo").submit("queued", code, ["python", "predict.py"], queue="highPrioritty")
+    assert len(ws.entries()) == before
+
+
 def test_a_late_submission_is_refused_whatever_its_clock_says(ws, code):
     soon = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=3)
     set_challenge(ws, "timely", deadline=soon)

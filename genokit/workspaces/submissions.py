@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from genokit import storage
-from genokit.batch import Batch
+from genokit.batch import Batch, resources
 from genokit.batch.shipping import archive
 from genokit.errors import InvalidParameters, InvalidRequest
 from genokit.frames import Frame
@@ -211,6 +211,8 @@ class Challenges(Custody):
         ------
         AccessDenied
             Your role does not submit.
+        NotFound
+            There is no such challenge or job queue.
         InvalidRequest
             The quota is used up, or the deadline has passed.
         InvalidProject
@@ -218,6 +220,9 @@ class Challenges(Custody):
         InvalidParameters
             There is neither a folder nor an image, or both.
         """
+        batch = batch or Batch(self.clients)
+        if start:
+            resources.queue(batch.clients, queue)  # before the log has a submission that cannot start
         fields: dict[str, Any] = {"submission": secrets.token_hex(8), "challenge": self._challenge(challenge).name,
                                   "command": command_words(command), "image": _pinned(code, image)}  # fmt: skip
         self._may("submitted", within_quota, fields)
