@@ -124,6 +124,13 @@ def test_what_the_ci_chooses_tests_by_is_there() -> None:
                 assert subprocess.run(command, cwd=ROOT, capture_output=True, check=True).stdout, line
 
 
+def test_results_of_a_run_are_not_in_the_project_only_text_and_pictures() -> None:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True).stdout
+    files = [ROOT / name for name in listed.split("\0") if name and (ROOT / name).exists()]
+    assert len(files) > 500
+    assert {path.suffix for path in files if b"\0" in path.read_bytes()} == {".png"}
+
+
 @pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize(("lock", "extras"), [("kit", ["lab", "genomics"]), ("dev", ["lab", "genomics", "dev"])])
 def test_the_locks_hold_what_pyproject_asks_for(lock: str, extras: list[str], python: str) -> None:
