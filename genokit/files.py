@@ -14,6 +14,8 @@ from itertools import takewhile
 from pathlib import Path
 from typing import IO, Any
 
+from genokit.errors import ConfirmationNeeded
+
 # The first line of the .gitignore in a folder of data: git ignores such a folder, and so does shipping code.
 MARK = "# Data, not code: kept out of git and of what genokit ships to jobs."
 
@@ -57,10 +59,12 @@ def restrict(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def replaced_folder(place: Path, *, private: bool = False) -> Iterator[Path]:
+def replaced_folder(place: Path, *, private: bool = False, marker: str = "", kind: str = "") -> Iterator[Path]:
     """Fill a new folder that takes the place of ``place`` when the block ends; an error leaves the old one alone.
 
-    With ``private`` the folder is one of ``private_folder``, marked as data.
+    With ``private`` the folder is one of ``private_folder``, marked as data. With ``marker`` and ``kind``, what is
+    replaced must be an empty folder or hold the file ``marker``, by which a folder of this kind is recognised. Raises
+    ConfirmationNeeded.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -70,6 +74,9 @@ def replaced_folder(place: Path, *, private: bool = False) -> Iterator[Path]:
     ['data']
     """
     place = place.absolute()
+    if marker and place.exists() and (not place.is_dir() or (any(place.iterdir()) and not (place / marker).is_file())):
+        lost = f"'{place}' has files other than {kind}, which would be lost. Name a new folder."
+        raise ConfirmationNeeded(lost, losses=[str(place)])
     staged = place.with_name(f".{place.name[:40]}.{secrets.token_hex(6)}.part")
     old = staged.with_suffix(".old")
     if private:

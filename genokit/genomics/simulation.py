@@ -21,7 +21,7 @@ from numpy.random import Generator, default_rng
 from numpy.typing import NDArray
 
 from genokit.data import Dataset, Manifest
-from genokit.errors import ConfirmationNeeded, InvalidParameters
+from genokit.errors import InvalidParameters
 from genokit.files import replaced_folder, write_atomic
 from genokit.genomics.step import check_name, package
 
@@ -135,10 +135,7 @@ def simulate(
             "bases, coverage above 0, at least one lane."
         )
     place = Path(folder).absolute()
-    if place.exists() and (not place.is_dir() or (any(place.iterdir()) and not (place / MARK).is_file())):
-        message = f"'{place}' has files other than a simulated cohort, which would be lost. Name a new folder."
-        raise ConfirmationNeeded(message, losses=[str(place)])
-    with replaced_folder(place) as staged:
+    with replaced_folder(place, marker=MARK, kind="a simulated cohort") as staged:
         _write(staged, names, seed, bases // contigs, contigs, coverage, lanes)
         about = {"simulated": True, "samples": names, "seed": seed, "bases": bases, "contigs": contigs}
         write_atomic(staged / MARK, json.dumps(about | {"coverage": coverage, "lanes": lanes}) + "\n")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genokit.errors import ConfirmationNeeded, InvalidParameters
+from genokit.errors import InvalidParameters
 from genokit.files import private_folder, replaced_folder, restrict, write_atomic
 from genokit.omop.etl.mimic3 import mimic3, quoted
 from genokit.omop.etl.source import MARK, Source
@@ -115,11 +115,10 @@ def synthetic(
     """
     _check(persons, density, chartevents_per_stay, format)
     place = Path(folder)
-    _refuse_to_overwrite(place)
     means = {name: events.mean * (density if events.dense else 1) for name, events in EVENTS.items()}
     if chartevents_per_stay is not None:
         means["chartevents"] = chartevents_per_stay
-    with replaced_folder(place, private=True) as staged:
+    with replaced_folder(place, private=True, marker=MARK, kind="synthetic data of this kit") as staged:
         rows = _write(staged, persons, seed, means, format, threads, progress)
         about = {"synthetic": True, "persons": persons, "seed": seed, "density": density, "rows": rows}
         write_atomic(staged / MARK, json.dumps(about, indent=1) + "\n", private=True)
@@ -132,15 +131,6 @@ def _check(persons: int, density: float, chartevents_per_stay: float | None, for
         raise InvalidParameters(
             f"Synthetic data cannot be made with {persons=}, {density=}, {chartevents_per_stay=}, {format=}. Expected: "
             "persons 1 to 100,000,000, density above 0, chartevents_per_stay 0 or more, format 'parquet' or 'csv'."
-        )
-
-
-def _refuse_to_overwrite(place: Path) -> None:
-    """An empty folder or an older synthetic set may be replaced; anything else is the user's."""
-    if place.exists() and (not place.is_dir() or (any(place.iterdir()) and not (place / MARK).is_file())):
-        raise ConfirmationNeeded(
-            f"'{place}' has files other than synthetic data of this kit, which would be lost. Name a new folder.",
-            losses=[str(place)],
         )
 
 
