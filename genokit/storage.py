@@ -80,6 +80,20 @@ def join(folder: Address, *names: str) -> str:
     return "/".join([base.rstrip("/"), *names] if base else names)
 
 
+def absolute(address: Address, folder: str = "") -> str:
+    """An address without its relative parts, which start at a folder, here or on S3. Raises InvalidParameters.
+
+    >>> absolute("reads/1.fastq", "s3://lab/cohort"), absolute("s3://lab/hg38.fa")
+    ('s3://lab/cohort/reads/1.fastq', 's3://lab/hg38.fa')
+    """
+    if not isinstance(address, (str, os.PathLike)):
+        raise InvalidParameters(f"Expected a path or an address on S3, got {address!r}.")
+    text = os.fspath(address)
+    if "://" in text or is_s3(folder):
+        return text if "://" in text else join(folder, text)
+    return os.path.abspath(os.path.join(folder, os.path.expanduser(text)))
+
+
 def results(out: Address | None, *names: str, clients: backends.Clients) -> str:
     """The absolute address of a job's results.
 
@@ -96,11 +110,15 @@ def results(out: Address | None, *names: str, clients: backends.Clients) -> str:
     ------
     ConfigError
         On AWS, no ``out`` is given and the stack is not deployed.
+    InvalidParameters
+        On AWS, ``out`` is not on S3.
     """
-    if not clients.backend.shares_folders:
-        return join(f"s3://{clients.bucket}", *names) if out is None else os.fspath(out)
-    where = join(clients.settings.home, *names) if out is None else os.fspath(out)
-    return where if is_s3(where) else os.path.abspath(where)  # the job has its own working folder
+    here = clients.backend.shares_folders
+    if out is None:
+        out = join(clients.settings.home if here else f"s3://{clients.bucket}", *names)
+    if not (here or is_s3(out)):
+        raise InvalidParameters(f"A job on AWS cannot write to '{out}' of this machine. Give an out on S3.")
+    return absolute(out)  # the job has its own working folder
 
 
 def stamp(address: Address, *, clients: backends.Clients | None = None) -> str:

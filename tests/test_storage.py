@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from genokit import backends, storage
+from genokit.config import Settings
 from genokit.errors import ConfigError, InvalidParameters, InvalidRequest, NotFound
 
 
@@ -225,4 +226,12 @@ def test_results_have_an_absolute_address_of_their_own(clients, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     assert storage.results(None, "train", "one", clients=clients) == f"{clients.settings.home}/train/one"
     assert storage.results("out", "train", clients=clients) == f"{tmp_path}/out"
+    assert storage.results("~/out", "train", clients=clients) == os.path.expanduser("~/out")
     assert storage.results("s3://bucket/out", "train", clients=clients) == "s3://bucket/out"
+
+
+def test_results_of_jobs_on_aws_cannot_be_on_this_machine(account):
+    clients = backends.Clients(Settings(backend="aws", home=account.home))
+    assert storage.results("s3://bucket/out", "train", clients=clients) == "s3://bucket/out"
+    with pytest.raises(InvalidParameters, match="A job on AWS cannot write to 'out' of this machine"):
+        storage.results("out", "train", clients=clients)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from genokit import storage
 from genokit.backends import Clients
 from genokit.errors import InvalidParameters, NotFound, did_you_mean
-from genokit.genomics.sheet import absolute, read_sheet, stamp
+from genokit.genomics.sheet import read_sheet, stamp
 from genokit.genomics.step import ALIGNERS, RECORD, package, versions
 from genokit.storage import Address
 
@@ -66,11 +66,9 @@ def planned(
     samples = read_sheet(sheet, clients)
     if not pip and (many := [name for name, lanes in samples.items() if [*map(len, lanes.values())] != [2]]):
         raise InvalidParameters(f"Profile 'posts' takes one lane of pairs a sample, unlike sample '{many[0]}'.")
-    source, models = absolute(reference), absolute(genes) if pip and genes else os.fspath(genes or "")
-    named = "cohort" if hasattr(sheet, "itertuples") else absolute(sheet)
+    source, models = storage.absolute(reference), storage.absolute(genes) if pip and genes else os.fspath(genes or "")
+    named = "cohort" if hasattr(sheet, "itertuples") else storage.absolute(sheet)
     results = storage.results(out, "genomics", _digest([named, source])[:12], clients=clients)
-    if not (here or storage.is_s3(results)):
-        raise InvalidParameters(f"A job on AWS cannot write to '{results}' of this machine. Give an out on S3.")
     steps = {step: chosen[step] for step in STEPS if step != "annotate" or genes}
     definitions = {step: _defined(batch, step, one, chosen["aws"], vcpus, memory_gib) for step, one in steps.items()}
     common = [source, stamp(source, clients), versions(aligner) if here else {}]

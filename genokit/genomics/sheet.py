@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -75,23 +74,13 @@ def stamp(address: str, clients: Clients) -> str:
     return storage.stamp(address, clients=clients)
 
 
-def absolute(address: storage.Address, folder: str = "") -> str:
-    """An address without its relative parts; ``folder``, here or on S3, is where they start."""
-    if not isinstance(address, (str, os.PathLike)):
-        raise InvalidParameters(f"Expected a path or an address on S3, got {address!r}.")
-    text = os.fspath(address)
-    if "://" in text or storage.is_s3(folder):
-        return text if "://" in text else storage.join(folder, text)
-    return os.path.abspath(os.path.join(folder, os.path.expanduser(text)))
-
-
 def _rows(sheet: pd.DataFrame | storage.Address, columns: list[str], clients: Clients) -> tuple[str, list[Any]]:
     """What the sheet is called in errors, and its rows as texts, in which the files have no relative parts."""
     import pandas as pd
 
     named, folder = "(a DataFrame)", ""
     if not isinstance(sheet, pd.DataFrame):
-        named, folder = f"'{sheet}'", absolute(sheet).rpartition("/")[0]
+        named, folder = f"'{sheet}'", storage.absolute(sheet).rpartition("/")[0]
         try:
             sheet = pd.read_csv(io.BytesIO(storage.read(sheet, clients=clients)), dtype=str, keep_default_na=False)
         except ValueError as error:  # of pandas, and of what is not UTF-8
@@ -105,5 +94,5 @@ def _rows(sheet: pd.DataFrame | storage.Address, columns: list[str], clients: Cl
         )
     texts = sheet.astype(object).where(sheet.notna(), "").astype(str).map(str.strip)
     for column in FASTQ:
-        texts[column] = [absolute(text, folder) if text else "" for text in texts[column]]
+        texts[column] = [storage.absolute(text, folder) if text else "" for text in texts[column]]
     return named, texts.to_dict("records")

@@ -6,7 +6,6 @@ import datetime
 import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Self
 
 import pandas as pd
@@ -16,7 +15,7 @@ from genokit.backends import Clients
 from genokit.config import Settings
 from genokit.errors import AccessDenied, ConfigError, InvalidParameters, InvalidRequest
 from genokit.frames import Frame
-from genokit.storage import is_s3
+from genokit.storage import absolute
 from genokit.workspaces import access
 from genokit.workspaces.audit import Audit
 from genokit.workspaces.kinds import CUSTODIAN, TYPES, problem
@@ -89,7 +88,7 @@ class Members:
                 'No workspace is chosen. Name its folder or s3:// address: Workspace(address), workspace = "..." in '
                 "genokit.toml, or GENOKIT_WORKSPACE."
             )
-        return os.fspath(address).rstrip("/") if is_s3(address) else str(Path(address).expanduser().absolute())
+        return absolute(address).rstrip("/")
 
     @cached_property
     def member(self) -> str:
