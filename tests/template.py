@@ -68,7 +68,7 @@ REFS = {
 }
 
 
-class Loader(yaml.SafeLoader):
+class Loader(yaml.CSafeLoader):
     """YAML with CloudFormation's tags, in their long forms."""
 
 

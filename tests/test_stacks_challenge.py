@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import chain
 
 import pytest
-from template import CHALLENGE, Template, cfn_lint
+from template import CHALLENGE, Template
 
 GIVEN = {
     "WorkspaceBucket": "lab-bucket",
@@ -34,10 +34,6 @@ def granted(role: str) -> dict[str, list[str]]:
         for action in actions:
             found.setdefault(action, []).extend(resources)
     return found
-
-
-def test_cfn_lint_finds_nothing_not_even_a_hint():
-    assert cfn_lint(CHALLENGE) == (0, "", "")
 
 
 def test_a_submission_has_no_role_and_writes_to_its_output_alone():

@@ -8,7 +8,7 @@ import re
 import pytest
 from recorded import Need, Policy, listed, misplaced
 from state_machines import executions, linted, uncreatable, unsendable
-from template import ACCOUNT, GENOMICS, REGION, Template, cfn_lint, schemas
+from template import ACCOUNT, GENOMICS, REGION, Template, schemas
 from test_stacks_template import camel
 
 from genokit import Batch, Settings, Stack, backends, genomics
@@ -36,10 +36,6 @@ def definition(raw=template):
 
 
 # --- what linters and AWS would say
-
-
-def test_cfn_lint_finds_nothing_not_even_a_hint():
-    assert cfn_lint(GENOMICS) == (0, "", "")
 
 
 def test_a_deploy_needs_no_parameter_and_the_template_can_be_sent_as_it_is():

@@ -12,7 +12,7 @@ import boto3
 import pytest
 from botocore.stub import Stubber
 from recorded import Need, Policy, listed, misplaced
-from template import ACCOUNT, OMOP, REGION, Template, cfn_lint, schemas
+from template import ACCOUNT, OMOP, REGION, Template, schemas
 
 from genokit import Settings, Stack, backends
 from genokit.errors import ConfirmationNeeded, InvalidRequest
@@ -34,10 +34,6 @@ def policy(who):
 
 
 # --- what linters and AWS would say
-
-
-def test_cfn_lint_finds_nothing_not_even_a_hint():
-    assert cfn_lint(OMOP) == (0, "", "")
 
 
 def test_a_deploy_needs_no_parameter_and_the_template_can_be_sent_as_it_is():
