@@ -68,7 +68,7 @@ def planned(
         raise InvalidParameters(f"Profile 'posts' takes one lane of pairs a sample, unlike sample '{many[0]}'.")
     source, models = storage.absolute(reference), storage.absolute(genes) if pip and genes else os.fspath(genes or "")
     named = "cohort" if hasattr(sheet, "itertuples") else storage.absolute(sheet)
-    results = storage.results(out, "genomics", _digest([named, source])[:12], clients=clients)
+    results = storage.results(out, "genomics", digest([named, source])[:12], clients=clients)
     steps = {step: chosen[step] for step in STEPS if step != "annotate" or genes}
     definitions = {step: _defined(batch, step, one, chosen["aws"], vcpus, memory_gib) for step, one in steps.items()}
     common = [source, stamp(source, clients), versions(aligner) if here else {}]
@@ -87,7 +87,7 @@ def planned(
             folder, before = STEPS[step]
             made_of = rows[before]["key"] if before else lanes
             about = [step, sample, *common, definitions[step].image, *own.get(step, []), made_of]
-            words |= {"out": storage.join(words["folder"], folder), "key": _digest(about)}
+            words |= {"out": storage.join(words["folder"], folder), "key": digest(about)}
             used = {"sample", "out", "key", *(word.removeprefix("Ref::") for word in one["command"])}
             rows[step] = {name: words[name] for name in sorted(used & words.keys())}
     return CohortPlan(plan, definitions, {} if pip else {step: one["command"] for step, one in steps.items()})
@@ -128,5 +128,6 @@ def _defined(
         raise NotFound(f"Profile 'posts' runs the posts' containers as Stack('batch') defines them. {error}") from error
 
 
-def _digest(about: object) -> str:
+def digest(about: object) -> str:
+    """A name for what something is made from, of 32 hexadecimal digits."""
     return sha256(json.dumps(about).encode()).hexdigest()[:32]

@@ -6,7 +6,6 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 from genokit import live
@@ -14,7 +13,7 @@ from genokit.batch.job_state import ENDED
 from genokit.display import Html, card, pill, stack
 from genokit.display import table as table_of
 from genokit.errors import JobFailed
-from genokit.genomics.cohort_plan import STEPS, CohortPlan, Identity, Row, Sizes, finished, planned, queue_of
+from genokit.genomics.cohort_plan import STEPS, CohortPlan, Identity, Row, Sizes, digest, finished, planned, queue_of
 from genokit.storage import Address
 
 if TYPE_CHECKING:
@@ -101,14 +100,20 @@ def workflow(
     known = [job for queue in {*queues.values()} for job in batch.jobs(queue=queue).to_dict("records")]
     ours = [job for job in known if job["name"].startswith("genomics-")]
     succeeded = {job["name"] for job in ours if job["status"] == "SUCCEEDED"}
-    jobs, running = _running(plan, [batch.job(job["job_id"]) for job in ours if job["status"] not in ENDED])
+    active = [batch.job(job["job_id"]) for job in ours if job["status"] not in ENDED]
+    wanted = {_identity(row) for rows in plan.samples.values() for row in rows.values()}
+    running = {  # the steps of this plan that a job or child runs, with its id
+        _identity(one): one["job_id"] for job in active for one in _children(job)
+        if one["status"] not in ENDED and _identity(one) in wanted
+    }  # fmt: skip
+    jobs = [job for job in active if job.id in {one.partition(":")[0] for one in running.values()}]
     with ThreadPoolExecutor(10) as pool:
         complete = set().union(*pool.map(lambda rows: finished(rows, batch.clients), plan.samples.values()))
     for (_, *lacking), members in _groups(plan, complete, running).items():
         made: dict[str, Job] = {}
         for step, awaited in lacking:
             each = [rows[step] for rows in members]
-            name = f"genomics-{step}-{sha256(repr(each).encode()).hexdigest()[:12]}"
+            name = f"genomics-{step}-{digest(each)[:12]}"
             before = batch.job(awaited) if awaited else made.get(STEPS[step][1])
             made[step] = batch.submit(
                 plan.definitions[step], queue=queues[step], name=name,
@@ -119,19 +124,6 @@ def workflow(
             )  # fmt: skip
         jobs += made.values()
     return Workflow(batch, plan.samples, complete, jobs)
-
-
-def _running(plan: CohortPlan, active: list[Job]) -> tuple[list[Job], dict[Identity, str]]:
-    """The active jobs that run steps of this plan, and for each such step the id of its job or child."""
-    wanted = {_identity(row) for rows in plan.samples.values() for row in rows.values()}
-    jobs: list[Job] = []
-    running: dict[Identity, str] = {}
-    for job in active:
-        children = [one for one in _children(job) if one["status"] not in ENDED and _identity(one) in wanted]
-        if children:
-            jobs.append(job)
-            running |= {_identity(one): one["job_id"] for one in children}
-    return jobs, running
 
 
 def _groups(plan: CohortPlan, complete: set[Identity], running: dict[Identity, str]) -> dict[Any, list[dict[str, Row]]]:
