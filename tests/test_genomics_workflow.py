@@ -125,7 +125,7 @@ def rewritten(path: Path, change: object) -> None:
     [
         (lambda path: path.write_bytes(b""), "it is empty"),
         (lambda path: rewritten(path, lambda x: [*x[:4], *x[8:12], *x[4:8], *x[12:]]), "read 2 is 'S2:L001:000000002'"),
-        (lambda path: rewritten(path, lambda x: x[:-4]), " reads, and its mate '"),
+        (lambda path: rewritten(path, lambda x: x[:-4]), ", but its mate '"),
     ],
     ids=["empty", "names", "count"],
 )
