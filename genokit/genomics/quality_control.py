@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from typing import TYPE_CHECKING
 
 from genokit import __version__, display, storage
 from genokit.errors import NotFound, did_you_mean
-from genokit.genomics.sample_statistics import FIGURES, PICTURES, read
+from genokit.genomics.sample_statistics import FIGURES, read
 from genokit.genomics.step import ALIGNERS
 from genokit.genomics.variant_files import result_files
+from genokit.plots.genomics import LABELS, cohort
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 
 LIMITS = {  # lowest and highest value that is not marked, whatever the other samples have
     "mapped_percent": (90, 100), "properly_paired_percent": (80, 100), "duplicate_percent": (0, 30),
-    "mean_coverage": (15, None), "base_quality": (20, None),
+    "mean_coverage": (15, inf), "base_quality": (20, inf),
 }  # fmt: skip
 SAMPLES, MADS = 5, 3  # outliers are marked in a cohort of so many samples, and so far from its median
 METHODS = {  # what each program did
@@ -95,12 +97,12 @@ class CohortQuality:
         summary, found = self.summary, []
         for sample, figure, value in self.samples.melt("sample").itertuples(index=False):
             median, mad = summary.loc[figure, ["median", "mad"]]
-            low, high = LIMITS.get(figure, (None, None))
+            low, high = LIMITS.get(figure, (-inf, inf))
             if pd.isna(value):
                 why = "its result is missing" if figure in ("reads", "mean_coverage", "snvs") else ""
-            elif low is not None and value < low:
+            elif value < low:
                 why = f"expected {low} or more"
-            elif high is not None and value > high:
+            elif value > high:
                 why = f"expected {high} or less"
             else:
                 far = len(self.samples) >= SAMPLES and mad and abs(value - median) > MADS * mad
@@ -129,11 +131,9 @@ class CohortQuality:
         NotFound
             There is no such picture.
         """
-        from genokit.plots import genomics
-
         if name not in self.data:
             raise NotFound(f"There is no picture '{name}'. {did_you_mean(name, self.data)}")
-        return genomics.cohort(self.data[name], name, marked=self.marked["sample"].unique(), ax=ax)
+        return cohort(self.data[name], name, marked=self.marked["sample"].unique(), ax=ax)
 
     @property
     def methods(self) -> str:
@@ -222,7 +222,7 @@ def qc(results: storage.Address, *, clients: Clients | None = None) -> CohortQua
     found = {sample: read(sample, files, clients) for sample, files in result_files(results, clients).items()}
     figures = [{"sample": sample, **one.figures} for sample, one in found.items()]
     data = {}
-    for name in PICTURES:
+    for name in LABELS:
         points = [(sample, x, y) for sample, one in found.items() for x, y in one.points[name].items()]
         data[name] = pd.DataFrame(points, columns=["sample", "x", "y"])
     programs = [(sample, *program) for sample, one in found.items() for program in one.programs]

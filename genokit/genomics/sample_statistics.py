@@ -16,6 +16,7 @@ from genokit import storage
 from genokit.errors import InvalidParameters
 from genokit.genomics.variant_files import vcf_of
 from genokit.genomics.variant_table import chunks
+from genokit.plots.genomics import LABELS
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -27,7 +28,6 @@ FIGURES = (
     "insert_size", "insert_size_sd", "base_quality", "gc_percent", "snvs", "insertions", "deletions", "ti_tv",
     "het_hom",
 )  # fmt: skip
-PICTURES = ("coverage", "insert_size", "base_quality", "gc", "variants", "consequences")
 TRANSITIONS = ("AG", "GA", "CT", "TC")
 # What in a command is not a setting: paths, threads, and how an output is written.
 PATHS = re.compile(
@@ -48,7 +48,7 @@ def read(sample: str, files: Mapping[str, str], clients: Clients | None) -> Samp
 
     Raises InvalidParameters if one cannot be read.
     """
-    found = SampleStatistics(dict.fromkeys(FIGURES, nan), {name: {} for name in PICTURES}, [])
+    found = SampleStatistics(dict.fromkeys(FIGURES, nan), {name: {} for name in LABELS}, [])
     vcf = vcf_of(files)
     stats, coverage, bam = (files.get(kind) for kind in ("stats.txt", "coverage.txt", "bam"))
     for address, parse in ((stats, _of_stats), (coverage, _of_coverage), (bam, _of_header), (vcf, _of_header)):

@@ -12,7 +12,7 @@ import os
 import re
 import zlib
 from collections.abc import Iterable, Sequence
-from itertools import compress, product
+from itertools import compress, pairwise, product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,7 +31,6 @@ COLUMNS = ("patient", "sample", "lane", "fastq_1", "fastq_2")  # of the sample s
 Bases = NDArray[np.uint8]  # the letters of a sequence
 LETTERS = np.frombuffer(b"ACGT", np.uint8)
 COMPLEMENT = np.frombuffer(bytes.maketrans(b"ACGT", b"TGCA"), np.uint8)
-DONOR, ACCEPTOR = (np.frombuffer(ends, np.uint8) for ends in (b"GT", b"AG"))  # the ends of an intron
 STOPS = ("TAA", "TAG", "TGA")
 CODONS = [codon for codon in map("".join, product("ACGT", repeat=3)) if codon not in STOPS]
 
@@ -145,8 +144,6 @@ def simulate(
 
 
 def _write(folder: Path, names: list[str], seed: int, length: int, contigs: int, coverage: float, lanes: int) -> None:
-    import pandas as pd
-
     package("pysam")  # before all the work
     rng = default_rng([seed, 0])
     families = [_random(rng, size, 0.5) for size in (300, 150, 1200)]
@@ -159,7 +156,7 @@ def _write(folder: Path, names: list[str], seed: int, length: int, contigs: int,
     (folder / "reads").mkdir()
     pairs = round(length * contigs * coverage / (2 * READ) / lanes)
     genotypes: dict[str, list[str]] = {}
-    sheet = []
+    sheet: list[tuple[str, ...]] = [COLUMNS]
     for name in names:
         own = default_rng([seed, 1, zlib.crc32(name.encode())])
         genotypes[name], haplotypes = _genome(own, reference)
@@ -167,7 +164,7 @@ def _write(folder: Path, names: list[str], seed: int, length: int, contigs: int,
             files = [f"reads/{name}_{lane}_{mate}.fastq.gz" for mate in (1, 2)]
             _write_reads(own, [folder / file for file in files], f"{name}:{lane}", haplotypes, pairs)
             sheet.append((name, name, lane, *files))
-    pd.DataFrame(sheet, columns=COLUMNS).to_csv(folder / "samples.csv", index=False)
+    (folder / "samples.csv").write_text("".join(",".join(row) + "\n" for row in sheet))
     _write_truth(folder / "truth.vcf.gz", reference, genotypes)
 
 
@@ -184,18 +181,15 @@ def _genome(rng: Generator, reference: list[Contig]) -> tuple[list[str], list[Ba
 
 def _write_truth(path: Path, reference: list[Contig], genotypes: dict[str, list[str]]) -> None:
     """The VCF of all sites at which a sample differs from the reference."""
-    import pandas as pd
-
-    contigs = "".join(f"##contig=<ID={one.name},length={len(one.bases)}>\n" for one in reference)
-    sites = pd.DataFrame(
-        [(one.name, site.start + 1, ".", site.ref.decode(), site.alt.decode(), ".", "PASS", ".", "GT")
-         for one in reference for site in one.sites],
-        columns=["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT"],
-    )  # fmt: skip
-    calls = pd.DataFrame(genotypes)
-    records = pd.concat([sites, calls], axis=1)[(calls != "0|0").any(axis=1)]
+    lines = [f"##contig=<ID={one.name},length={len(one.bases)}>" for one in reference]
+    lines.append("\t".join(["#CHROM", "POS", "ID", "REF", "ALT", "QUAL", "FILTER", "INFO", "FORMAT", *genotypes]))
+    sites = [(one.name, site) for one in reference for site in one.sites]
+    for (contig, site), calls in zip(sites, zip(*genotypes.values(), strict=True), strict=True):
+        if {*calls} != {"0|0"}:
+            alleles = site.ref.decode(), site.alt.decode()
+            lines.append("\t".join([contig, str(site.start + 1), ".", *alleles, ".", "PASS", ".", "GT", *calls]))
     with package("pysam").BGZFile(str(path), "wb", None) as out:
-        out.write((TRUTH + contigs + records.to_csv(sep="\t", index=False)).encode())
+        out.write((TRUTH + "\n".join([*lines, ""])).encode())
 
 
 def _random(rng: Generator, length: int, gc: float) -> Bases:
@@ -239,13 +233,12 @@ def _contig(rng: Generator, name: str, length: int, families: list[Bases]) -> Co
 def _gene(rng: Generator, contig: str, bases: Bases, start: int) -> str:
     """Write a gene of up to four coding exons, with splice sites, into the sequence; returns its lines in GFF3."""
     text = "ATG" + "".join(rng.choice(CODONS, rng.integers(60, 200))) + "TAA"
-    cuts = np.sort(rng.choice(np.arange(40, len(text) - 40, 40), rng.integers(4), replace=False))
-    exons = np.split(np.frombuffer(text.encode(), np.uint8), cuts)
-    pieces: list[Bases] = []
-    for exon, size in zip(exons, rng.integers(70, 150, len(exons)), strict=True):
-        pieces += [exon, np.concatenate([DONOR, _random(rng, size, 0.4), ACCEPTOR])]
+    cuts = [0, *sorted(rng.choice(np.arange(40, len(text) - 40, 40), rng.integers(4), replace=False)), len(text)]
+    pieces: list[str] = []
+    for (low, high), size in zip(pairwise(cuts), rng.integers(70, 150, len(cuts) - 1), strict=True):
+        pieces += [text[low:high], f"GT{_random(rng, size, 0.4).tobytes().decode()}AG"]
     del pieces[-1]  # no intron follows the last exon
-    gene, edges = np.concatenate(pieces), np.cumsum([0, *map(len, pieces)])
+    gene, edges = np.frombuffer("".join(pieces).encode(), np.uint8), np.cumsum([0, *map(len, pieces)])
     end, strand, own = start + len(gene), str(rng.choice(["+", "-"])), f"{contig}_{start}"
     bases[start:end] = gene if strand == "+" else COMPLEMENT[gene][::-1]
 
