@@ -254,6 +254,8 @@ def made_of_patients(tmp_path_factory) -> Path:
     cohort.to_parquet(root)
     Cdm(root / "omop").characterize(results=root / "counts.db", progress=False)
     written(root / "reports", {"notes.md": ""})
+    # The tables of the first run are not made again; the mark of their folder is.
+    shutil.copytree(root / "omop" / ".work", root / "reports" / ".work", ignore=shutil.ignore_patterns(".gitignore"))
     omop.etl(source, root / "reports", progress=False)  # a folder of the user's own is not marked, what is put in is
     return root
 
