@@ -47,7 +47,11 @@ def source(tmp_path_factory):
 def made(source, tmp_path_factory):
     """A target and the report of the run that made it; tests only read it."""
     target = tmp_path_factory.mktemp("etl") / "omop"
-    return target, etl(source, target, progress=False)
+    before = os.umask(0o022)
+    try:
+        return target, etl(source, target, progress=False)
+    finally:
+        os.umask(before)
 
 
 def sums(target: Path) -> dict[str, str]:
@@ -61,21 +65,20 @@ def open_to_others(folder: Path) -> list[Path]:
     return [one for one in (folder, *folder.rglob("*")) if not one.is_symlink() and one.stat().st_mode & 0o077]
 
 
-def test_what_is_made_of_patients_rows_is_for_its_owner_alone_and_marked_as_data(source, tmp_path):
+def test_what_is_made_of_patients_rows_is_for_its_owner_alone_and_marked_as_data(made, tmp_path):
     before = os.umask(0o022)
     try:
-        made = synthetic(tmp_path / "deep" / "mimic3", persons=5, density=0.02, format="csv", progress=False)
-        etl(made, tmp_path / "omop", progress=False)
+        source = synthetic(tmp_path / "deep" / "mimic3", persons=5, density=0.02, format="csv", progress=False)
         mine = tmp_path / "mine"
         mine.mkdir()
         (mine / "notes").write_text("")
-        etl(made, mine, progress=False)
-        cdm = Cdm(tmp_path / "omop")
+        etl(source, mine, progress=False)
+        cdm = Cdm(made[0])
         cdm.cohort(visit=9201).to_parquet(tmp_path / "cohorts")
         cdm.characterize(tmp_path / "results.duckdb", progress=False)
     finally:
         os.umask(before)
-    marks = [tmp_path / "deep" / "mimic3", tmp_path / "omop", tmp_path / "cohorts", mine / ".work", mine / ".versions"]
+    marks = [tmp_path / "deep" / "mimic3", made[0], tmp_path / "cohorts", mine / ".work", mine / ".versions"]
     for folder in marks:
         assert open_to_others(folder) == []
         assert (folder / ".gitignore").read_text().startswith(MARK)
