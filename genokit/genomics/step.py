@@ -343,12 +343,7 @@ def main(work: Callable[[Step], None], *options: str, more: Mapping[str, Mapping
     parser = argparse.ArgumentParser(f"python -m genokit.genomics.{name}", description=about, allow_abbrev=False)
     for option, how in {**(more or {}), **{one: {"required": True, "help": HELP[one]} for one in options}}.items():
         parser.add_argument(f"--{option}", **how)
-    parser.add_argument(
-        "--scratch",
-        type=os.path.abspath,
-        default=tempfile.gettempdir(),
-        help="folder in which to make a working folder",
-    )
+    parser.add_argument("--scratch", type=os.path.abspath, default=tempfile.gettempdir(), help="for a working folder")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="the job's vCPUs (default: 1)")
     parser.add_argument("--key", default="", help="what tells these inputs from others, for the record of the outputs")
     given = parser.parse_args()
