@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -201,10 +201,12 @@ class Workflow:
         every_s : float, default 2
             Seconds between two looks.
         """
-        live.follow(
-            lambda: all(job.status in ENDED for job in self.jobs), lambda: (repr(self), self._repr_html_), every_s
-        )
+        live.follow(lambda: all(job.status in ENDED for job in self.jobs), self._look, every_s)
         return self
+
+    def _look(self) -> tuple[str, Callable[[], Html]]:
+        table = self.table()
+        return _words(table), lambda: _html(table)
 
     def monitor(self) -> Monitor:
         """Follow the jobs with ``Batch.monitor``."""
@@ -230,21 +232,10 @@ class Workflow:
         )  # fmt: skip
 
     def __repr__(self) -> str:
-        table = self.table()
-        counts = Counter(zip(table["step"], table["status"], strict=True)).items()
-        said = ", ".join(f"{count} {one} {status}" for step in STEPS for (one, status), count in counts if one == step)
-        return f"<Workflow of {table['sample'].nunique()} samples: {said}>"
+        return _words(self.table())
 
     def _repr_html_(self) -> Html:
-        table = self.table()
-        rows: dict[str, dict[str, object]] = {}
-        for sample, step, status in table[["sample", "step", "status"]].itertuples(index=False):
-            rows.setdefault(sample, {"sample": sample})[step] = pill(status)
-        counts = ", ".join(f"{count:,} {status}" for status, count in Counter(table["status"]).items())
-        failed = table[table["status"] == "FAILED"].drop_duplicates("sample")[["sample", "step", "reason"]]
-        reasons = [table_of(failed.reset_index(drop=True))] if len(failed) else []
-        about = card("Genomics workflow", {"Samples": len(rows), "Steps": counts})
-        return stack(about, table_of(rows.values()), *reasons)
+        return _html(self.table())
 
 
 def _identity(row: Mapping[str, Any]) -> Identity:
@@ -259,3 +250,19 @@ def _children(job: Job) -> list[dict[str, Any]]:
         one["job_id"] = f"{job.id}:{one['child']}" if job.size else job.id
     alone = {"status": job.status, "exit_code": job.exit_code, "duration_s": job.duration_s, "job_id": job.id}
     return rows or [{**job.parameters, **alone, "reason": job.reason}]
+
+
+def _words(table: pd.DataFrame) -> str:
+    counts = Counter(zip(table["step"], table["status"], strict=True)).items()
+    said = ", ".join(f"{count} {one} {status}" for step in STEPS for (one, status), count in counts if one == step)
+    return f"<Workflow of {table['sample'].nunique()} samples: {said}>"
+
+
+def _html(table: pd.DataFrame) -> Html:
+    rows: dict[str, dict[str, object]] = {}
+    for sample, step, status in table[["sample", "step", "status"]].itertuples(index=False):
+        rows.setdefault(sample, {"sample": sample})[step] = pill(status)
+    counts = ", ".join(f"{count:,} {status}" for status, count in Counter(table["status"]).items())
+    failed = table[table["status"] == "FAILED"].drop_duplicates("sample")[["sample", "step", "reason"]]
+    reasons = [table_of(failed.reset_index(drop=True))] if len(failed) else []
+    return stack(card("Genomics workflow", {"Samples": len(rows), "Steps": counts}), table_of(rows.values()), *reasons)
