@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from botocore.exceptions import ClientError
 from embedded import wait_until
 
 from genokit import Batch, Settings, Workspace, backends, storage
@@ -316,6 +317,30 @@ def test_a_submission_to_a_queue_that_is_not_there_leaves_no_entry(ws, code):
     with pytest.raises(NotFound, match=r"There is no job queue 'highPrioritty'\. Did you mean 'highPriority'"):
         seen_by(ws, "cleo").submit("queued", code, ["python", "predict.py"], queue="highPrioritty")
     assert len(ws.entries()) == before
+
+
+class Sightless:
+    """The client of one who may submit jobs, and not look at queues."""
+
+    def __init__(self, client: object) -> None:
+        self._client = client
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._client, name)
+
+    def get_paginator(self, operation: str) -> object:
+        if operation == "describe_job_queues":
+            raise ClientError({"Error": {"Code": "AccessDeniedException", "Message": "no"}}, "DescribeJobQueues")
+        return self._client.get_paginator(operation)
+
+
+def test_who_may_not_look_at_queues_submits(ws, code):
+    set_challenge(ws, "unseen")
+    cleo = seen_by(ws, "cleo")
+    batch = Batch(backends.Clients(cleo.clients.settings, batch=Sightless(cleo.clients.batch)))
+    one = cleo.submit("unseen", code, ["python", "predict.py"], batch=batch)
+    assert one.job.queue == "highPriority"
+    one.job.terminate("seen")
 
 
 def test_a_late_submission_is_refused_whatever_its_clock_says(ws, code):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
@@ -17,7 +18,7 @@ import pandas as pd
 from genokit import storage
 from genokit.batch import Batch, resources
 from genokit.batch.shipping import archive
-from genokit.errors import InvalidParameters, InvalidRequest
+from genokit.errors import AccessDenied, InvalidParameters, InvalidRequest
 from genokit.frames import Frame
 from genokit.pipelines import Comparison
 from genokit.workspaces import challenge as challenges
@@ -221,8 +222,9 @@ class Challenges(Custody):
             There is neither a folder nor an image, or both.
         """
         batch = batch or Batch(self.clients)
-        if start:
-            resources.queue(batch.clients, queue)  # before the log has a submission that cannot start
+        with contextlib.suppress(AccessDenied):  # who may submit and not look submits
+            if start:
+                resources.queue(batch.clients, queue)  # before the log has a submission that cannot start
         fields: dict[str, Any] = {"submission": secrets.token_hex(8), "challenge": self._challenge(challenge).name,
                                   "command": command_words(command), "image": _pinned(code, image)}  # fmt: skip
         self._may("submitted", within_quota, fields)
